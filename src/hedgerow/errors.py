@@ -1,0 +1,111 @@
+"""What can go wrong in Hedgerow, as one tree.
+
+Every error a user can meet derives from :class:`HedgerowError`, and its message is one sentence in three parts: what
+was expected, what was found, what to do. Facts are attributes as well, so that programs need not read the sentence::
+
+    HedgerowError
+    +-- DecodeError             bytes from outside that are not what they should be
+    +-- UnknownNameError        a name (target, strategy, runtime, ...) that is in no table
+    +-- ExtraNotInstalledError  a feature whose optional packages are absent
+    +-- TaskError               a user's task is wrong
+    +-- LinkError               the message link failed
+    |   +-- BrokerUnreachableError
+    +-- PortInUseError          a port that we want to serve on is taken
+    +-- (each folder's errors.py adds its own branch)
+
+Wrong calls inside a program (a bug, not the world) raise ``ValueError`` or ``RuntimeError`` instead.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+__all__ = [
+    "BrokerUnreachableError",
+    "DecodeError",
+    "ExtraNotInstalledError",
+    "HedgerowError",
+    "LinkError",
+    "PortInUseError",
+    "TaskError",
+    "UnknownNameError",
+]
+
+
+class HedgerowError(Exception):
+    """The root of all errors that the world, not a bug, causes."""
+
+
+class DecodeError(HedgerowError):
+    """Bytes from outside were refused.
+
+    Attributes:
+        where: The path inside the document, such as ``manifest.artifacts[2].sha256``.
+    """
+
+    def __init__(self, where: str, expected: str, found: str) -> None:
+        super().__init__(f"{where}: expected {expected}, found {found}")
+        self.where, self.expected, self.found = where, expected, found
+
+
+class UnknownNameError(HedgerowError):
+    """A name is in no table.
+
+    Attributes:
+        kind: What was looked up, such as ``target``.
+        name: The unknown name.
+        known: All names that would have been accepted.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        near = get_close_matches(name, self.known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(self.known)}"
+        super().__init__(f"no {kind} is called {name!r}; {hint}")
+
+
+class ExtraNotInstalledError(HedgerowError):
+    """A feature needs optional packages that are absent."""
+
+    def __init__(self, feature: str, extra: str, missing: str | None = None) -> None:
+        found = f"the module {missing!r} is not installed" if missing else "they are not installed"
+        super().__init__(
+            f"{feature} needs the packages of the extra {extra!r}, and {found}; run: pip install 'hedgerow[{extra}]'"
+        )
+        self.feature, self.extra, self.missing = feature, extra, missing
+
+
+class TaskError(HedgerowError):
+    """A user's task is wrong; every mistake that was found is listed at once.
+
+    Attributes:
+        mistakes: One sentence for each mistake.
+    """
+
+    def __init__(self, task: str, mistakes: Sequence[str]) -> None:
+        self.task, self.mistakes = task, tuple(mistakes)
+        listed = "; ".join(self.mistakes)
+        super().__init__(f"the task {task} cannot be used: {listed}")
+
+
+class LinkError(HedgerowError):
+    """The message link to the fleet failed."""
+
+
+class BrokerUnreachableError(LinkError):
+    """No MQTT broker answered."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"expected an MQTT broker at {host}:{port}, found none ({reason}); start one or correct the address"
+        )
+        self.host, self.port, self.reason = host, port, reason
+
+
+class PortInUseError(HedgerowError):
+    """A port that we want to serve on is taken."""
+
+    def __init__(self, what: str, host: str, port: int) -> None:
+        super().__init__(
+            f"{what} wants to listen on {host}:{port}, but another program already does; stop it or choose another port"
+        )
+        self.host, self.port = host, port

@@ -1,0 +1,93 @@
+"""Scalar features of tensors, the same on the server that builds a reference and on the device that counts.
+
+A small tensor (up to 16 elements: a sensor reading) is watched element by element. A larger one (an image, a
+spectrogram) is watched through six summaries that cost one pass: mean, standard deviation, roughness (mean absolute
+difference of neighbours), the share of values above the midpoint of the valid range, and the centre of mass along the
+last two axes. A model's output is watched through its winning class and that class's probability.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.schema import ModelSchema, TensorSpec
+
+__all__ = ["CONFIDENCE", "PREDICTED", "input_features", "out_of_range", "output_features"]
+
+CONFIDENCE = "output.confidence"
+PREDICTED = "output.label"
+_ELEMENTWISE = 16
+
+
+def input_features(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    """Return each watched feature of a batch.
+
+    Args:
+        schema: The model's schema.
+        inputs: One array of shape ``(batch, *shape)`` for every input tensor.
+
+    Returns:
+        Feature name -> ``float64[batch]``; NaN where the tensor holds a NaN (counted as missing).
+    """
+    features: dict[str, NDArray[np.float64]] = {}
+    for spec in schema.inputs:
+        values = np.asarray(inputs[spec.name], dtype=np.float64)
+        flat = values.reshape(len(values), -1)
+        if flat.shape[1] <= _ELEMENTWISE:
+            for index in range(flat.shape[1]):
+                suffix = f".{index}" if flat.shape[1] > 1 else ""
+                features[f"{spec.name}{suffix}"] = flat[:, index]
+        else:
+            features.update({f"{spec.name}.{name}": column for name, column in _summaries(spec, values).items()})
+    return features
+
+
+def _summaries(spec: TensorSpec, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    flat = values.reshape(len(values), -1)
+    low = spec.minimum if spec.minimum is not None else 0.0
+    middle = (low + spec.maximum) / 2 if spec.maximum is not None else low
+    columns = {
+        "mean": flat.mean(axis=1),
+        "std": flat.std(axis=1),
+        "high_share": np.where(np.isnan(flat).any(axis=1), np.nan, (flat > middle).mean(axis=1)),
+        "roughness": np.abs(np.diff(values, axis=-1)).reshape(len(values), -1).mean(axis=1) if values.shape[-1] > 1 else flat[:, 0] * 0,
+    }
+    mass = np.abs(values - low)
+    for axis, name in ((-1, "centre_last"), (-2, "centre_before_last")):
+        if values.ndim + axis >= 1 and values.shape[axis] > 1:
+            profile = np.moveaxis(mass, axis, -1).reshape(len(values), -1, values.shape[axis]).sum(axis=1)
+            total = profile.sum(axis=1)
+            position = profile @ np.arange(values.shape[axis], dtype=np.float64)
+            middle_position = (values.shape[axis] - 1) / 2
+            columns[name] = np.where(total > 0, position / np.where(total > 0, total, 1.0), middle_position)
+            columns[name][np.isnan(total)] = np.nan
+    return columns
+
+
+def out_of_range(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Return, for each sample of a batch, whether any input value lies outside its valid range."""
+    flags: NDArray[np.bool_] | None = None
+    for spec in schema.inputs:
+        flat = np.asarray(inputs[spec.name]).reshape(len(inputs[spec.name]), -1)
+        outside = np.zeros(len(flat), dtype=np.bool_)
+        if spec.minimum is not None:
+            outside |= (flat < spec.minimum).any(axis=1)
+        if spec.maximum is not None:
+            outside |= (flat > spec.maximum).any(axis=1)
+        flags = outside if flags is None else flags | outside
+    return np.zeros(0, dtype=np.bool_) if flags is None else flags
+
+
+def output_features(probabilities: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """Return the confidence and the predicted class of a batch.
+
+    Args:
+        probabilities: ``(batch, classes)``.
+
+    Returns:
+        :data:`CONFIDENCE` and :data:`PREDICTED`, each ``float64[batch]``; confidence is NaN where a probability is.
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    return {CONFIDENCE: values.max(axis=1), PREDICTED: values.argmax(axis=1).astype(np.float64)}

@@ -1,0 +1,157 @@
+"""What goes into a model and what comes out: names, shapes, types, units, valid ranges, labels.
+
+The same schema checks a user's task, names the tensors of every artifact, rides in the release manifest and guards
+the device's prediction call, so training and serving cannot disagree.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.decode import Fields
+from hedgerow.errors import HedgerowError
+
+__all__ = ["DTYPES", "InputError", "ModelSchema", "TensorSpec"]
+
+DTYPES = ("float32", "int32", "int64", "uint8", "int8", "bool")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class InputError(HedgerowError):
+    """An input does not match the schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named tensor, without its batch dimension.
+
+    Attributes:
+        name: Lower-case identifier; the tensor's name in every artifact.
+        shape: Sizes after the batch dimension, such as ``(1, 28, 28)`` (channels first).
+        dtype: One of :data:`DTYPES`.
+        unit: What one unit of the value is, such as ``"intensity 0-16"`` or ``"m/s^2"``; for people.
+        minimum: Smallest valid value, inclusive; values below it count as out of range. None: no bound.
+        maximum: Largest valid value, inclusive.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+
+    def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong with this specification."""
+        found = []
+        if not _NAME.fullmatch(self.name):
+            found.append(f"the tensor name {self.name!r} is not like {_NAME.pattern}")
+        if not all(isinstance(size, int) and size > 0 for size in self.shape):
+            found.append(f"{self.name}: the shape {self.shape} must hold positive whole numbers (leave the batch out)")
+        if self.dtype not in DTYPES:
+            found.append(f"{self.name}: the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
+        if self.minimum is not None and self.maximum is not None and not self.minimum < self.maximum:
+            found.append(f"{self.name}: the minimum {self.minimum} is not below the maximum {self.maximum}")
+        return found
+
+    def check(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return *values* if they are a batch of this tensor.
+
+        Args:
+            values: Shape ``(batch, *shape)`` and this dtype.
+
+        Raises:
+            InputError: The shape or the dtype differs.
+        """
+        if values.shape[1:] != self.shape or values.ndim != len(self.shape) + 1:
+            raise InputError(f"{self.name}: expected the shape (batch, {', '.join(map(str, self.shape))}), found {values.shape}")
+        if values.dtype != np.dtype(self.dtype):
+            raise InputError(f"{self.name}: expected the dtype {self.dtype}, found {values.dtype}; convert it with .astype")
+        return values
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "unit": self.unit,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "TensorSpec":
+        """Decode one tensor.
+
+        Raises:
+            DecodeError: A field is absent, unknown or out of bounds.
+        """
+        spec = cls(
+            name=fields.text("name", pattern=_NAME),
+            shape=fields.integers("shape", minimum=1, maximum_items=8),
+            dtype=fields.choice("dtype", {name: name for name in DTYPES}),
+            unit=fields.text("unit"),
+            minimum=fields.optional_number("minimum"),
+            maximum=fields.optional_number("maximum"),
+        )
+        fields.finish()
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSchema:
+    """All tensors of a model, in order, and the names of its classes.
+
+    Attributes:
+        inputs: What a caller gives.
+        outputs: What a caller gets, after post-processing.
+        labels: Class names, index = class; empty for a model that does not classify.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...] = ()
+
+    def check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Refuse inputs that are not one batch of every input tensor.
+
+        Raises:
+            InputError: A tensor is missing, unknown, of another shape, dtype or batch size.
+        """
+        names = [spec.name for spec in self.inputs]
+        if sorted(inputs) != sorted(names):
+            raise InputError(f"expected the inputs {', '.join(names)}, found {', '.join(sorted(inputs)) or 'none'}")
+        sizes = {spec.check(inputs[spec.name]).shape[0] for spec in self.inputs}
+        if len(sizes) != 1:
+            raise InputError(f"expected one batch size in all inputs, found {sorted(sizes)}")
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "inputs": [spec.to_record() for spec in self.inputs],
+            "outputs": [spec.to_record() for spec in self.outputs],
+            "labels": list(self.labels),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "ModelSchema":
+        """Decode a schema.
+
+        Raises:
+            DecodeError: A field is absent, unknown or out of bounds.
+        """
+        schema = cls(
+            inputs=fields.sequence("inputs", TensorSpec.from_fields, maximum_items=16),
+            outputs=fields.sequence("outputs", TensorSpec.from_fields, maximum_items=16),
+            labels=fields.texts("labels", maximum_items=100_000),
+        )
+        fields.finish()
+        return schema

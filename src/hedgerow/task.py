@@ -1,0 +1,310 @@
+"""A task: what is learned. The one object a user writes.
+
+It names the inputs and the classes, makes the model, says where data comes from, and leaves everything else to
+defaults that suit a classifier. Building one runs no code of yours and checks what can be checked without it;
+``hedgerow task check`` (``hedgerow.server.check``) checks the rest before any work starts.
+"""
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.errors import TaskError
+from hedgerow.manifest import MODEL_NAME
+from hedgerow.partition import Partition
+from hedgerow.schema import ModelSchema, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Dataset", "LocalTraining", "Task", "TaskData", "accuracy", "load_attribute", "load_task"]
+
+LOSSES = ("cross_entropy",)
+POSTPROCESSES = ("softmax", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Labelled samples.
+
+    Attributes:
+        inputs: Input name -> array of shape ``(n, *shape)``, as in the task's inputs.
+        labels: Class of each sample, ``int64[n]``.
+        columns: Further facts of each sample that are not inputs, such as a subgroup; name -> ``array[n]``.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    labels: NDArray[np.int64]
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64] | Sequence[int]) -> "Dataset":
+        """Return the samples at *indices*, in that order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return Dataset(
+            {name: values[chosen] for name, values in self.inputs.items()},
+            self.labels[chosen],
+            {name: values[chosen] for name, values in self.columns.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """A task's data on the training side.
+
+    Attributes:
+        train: Cut into clients' shards for the first training; the reference of drift is built from its inputs.
+        held_out: Never trained on; every accuracy is measured here.
+        calibration: For quantizers; None: the first 256 samples of *train*.
+    """
+
+    train: Dataset
+    held_out: Dataset
+    calibration: Dataset | None = None
+
+    def calibration_or_default(self) -> Dataset:
+        """Return the calibration data."""
+        if self.calibration is not None:
+            return self.calibration
+        return self.train.take(np.arange(min(256, len(self.train))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalTraining:
+    """What a client does in one round: plain SGD, which the train graph holds.
+
+    Attributes:
+        learning_rate: Step size.
+        batch_size: Samples a step; also the train graph's static batch.
+        epochs: Passes over the client's data.
+    """
+
+    learning_rate: float = 0.1
+    batch_size: int = 16
+    epochs: int = 1
+
+    def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong."""
+        found = []
+        if not 0 < self.learning_rate < 1000:
+            found.append(f"local: learning_rate must lie between 0 and 1000, not {self.learning_rate}")
+        if not 1 <= self.batch_size <= 65536:
+            found.append(f"local: batch_size must lie between 1 and 65536, not {self.batch_size}")
+        if not 1 <= self.epochs <= 1000:
+            found.append(f"local: epochs must lie between 1 and 1000, not {self.epochs}")
+        return found
+
+
+def accuracy(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Return the share of samples whose most probable class is the label.
+
+    Args:
+        probabilities: ``(n, classes)``.
+        labels: ``int64[n]``.
+    """
+    return float((np.asarray(probabilities).argmax(axis=1) == labels).mean())
+
+
+Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+Metric = Callable[[NDArray[Any], NDArray[np.int64]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned.
+
+    Attributes:
+        name: Lower-case name; the default name of its releases.
+        inputs: The tensors a caller gives, in the order in which *preprocess* takes them.
+        labels: Class names; the position is the class index.
+        model: Makes a new ``torch.nn.Module`` that maps pre-processed inputs to logits ``(batch, classes)``.
+        data: Returns the data; called once.
+        preprocess: Torch function from the input tensors to the model's argument (or tuple of arguments). It is traced
+            into every artifact and train graph. None: the inputs are the arguments.
+        postprocess: ``softmax`` or ``none``: what turns logits into the output ``probabilities``, inside the artifact.
+        loss: ``cross_entropy``, or a torch function ``(logits, labels) -> scalar`` that can be traced.
+        metrics: Name -> function of (probabilities, labels); ``accuracy`` is always there.
+        local: What a client does in one round.
+        partition: How *data().train* is cut into clients' shards.
+        subgroup: Name of a column in the data; metrics are then shown for each of its values too.
+    """
+
+    name: str
+    inputs: Sequence[TensorSpec]
+    labels: Sequence[str]
+    model: "Callable[[], torch.nn.Module]"
+    data: Callable[[], TaskData]
+    preprocess: Callable[..., Any] | None = None
+    postprocess: str = "softmax"
+    loss: str | Loss = "cross_entropy"
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    local: LocalTraining = LocalTraining()
+    partition: Partition = Partition()
+    subgroup: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        object.__setattr__(self, "metrics", {"accuracy": accuracy, **self.metrics})
+        mistakes = self._mistakes()
+        if mistakes:
+            raise TaskError(repr(self.name), mistakes)
+
+    def _mistakes(self) -> list[str]:
+        found = []
+        if not isinstance(self.name, str) or not MODEL_NAME.fullmatch(self.name):
+            found.append(f"the name {self.name!r} is not like {MODEL_NAME.pattern}")
+        if not self.inputs:
+            found.append("it has no inputs")
+        for spec in self.inputs:
+            found.extend(spec.mistakes() if isinstance(spec, TensorSpec) else [f"the input {spec!r} is no TensorSpec"])
+        names = [spec.name for spec in self.inputs if isinstance(spec, TensorSpec)]
+        found.extend(f"the input {name!r} occurs twice" for name in sorted({n for n in names if names.count(n) > 1}))
+        if len(self.labels) < 2:
+            found.append(f"it needs at least two labels, found {len(self.labels)}")
+        if len(set(self.labels)) != len(self.labels):
+            found.append("its labels repeat")
+        for attribute in ("model", "data", "preprocess"):
+            value = getattr(self, attribute)
+            if not callable(value) and not (attribute == "preprocess" and value is None):
+                found.append(f"{attribute} must be callable, found {type(value).__name__}")
+        if not callable(self.loss) and self.loss not in LOSSES:
+            found.append(f"the loss {self.loss!r} is none of {', '.join(LOSSES)} and not a function")
+        if self.postprocess not in POSTPROCESSES:
+            found.append(f"the postprocess {self.postprocess!r} is none of {', '.join(POSTPROCESSES)}")
+        found.extend(f"the metric {name!r} is not callable" for name, m in self.metrics.items() if not callable(m))
+        return found + self.local.mistakes() + self.partition.mistakes()
+
+    @property
+    def schema(self) -> ModelSchema:
+        """Inputs as given; one output, ``probabilities``, of one value for each label."""
+        top = 1.0 if self.postprocess == "softmax" else None
+        bottom = 0.0 if self.postprocess == "softmax" else None
+        output = TensorSpec("probabilities", (len(self.labels),), "float32", minimum=bottom, maximum=top)
+        return ModelSchema(tuple(self.inputs), (output,), tuple(self.labels))
+
+    def data_mistakes(self, data: TaskData) -> list[str]:
+        """Return one sentence for everything that is wrong with *data* under this task."""
+        found: list[str] = []
+        if not isinstance(data, TaskData):
+            return [f"data() must return a TaskData, found {type(data).__name__}"]
+        parts = {"train": data.train, "held_out": data.held_out, "calibration": data.calibration_or_default()}
+        for part, dataset in parts.items():
+            found.extend(f"{part}: {mistake}" for mistake in self._dataset_mistakes(dataset))
+        return found
+
+    def _dataset_mistakes(self, dataset: Dataset) -> list[str]:
+        if not isinstance(dataset, Dataset):
+            return [f"expected a Dataset, found {type(dataset).__name__}"]
+        found = []
+        wanted = {spec.name: spec for spec in self.inputs}
+        if set(dataset.inputs) != set(wanted):
+            found.append(f"expected the inputs {sorted(wanted)}, found {sorted(dataset.inputs)}")
+        if len(dataset) == 0:
+            found.append("it holds no samples")
+        for name, values in dataset.inputs.items():
+            spec = wanted.get(name)
+            if spec is None:
+                continue
+            if len(values) != len(dataset):
+                found.append(f"{name} has {len(values)} samples, the labels {len(dataset)}")
+            if values.shape[1:] != spec.shape or str(values.dtype) != spec.dtype:
+                found.append(
+                    f"{name} is {values.dtype}{list(values.shape[1:])} a sample, the task says {spec.dtype}{list(spec.shape)}"
+                )
+            elif values.size and values.dtype.kind == "f" and not np.isfinite(values).all():
+                found.append(f"{name} holds NaN or infinity")
+            elif values.size and spec.minimum is not None and values.min() < spec.minimum:
+                found.append(f"{name} goes down to {values.min():g}, the task says {spec.minimum:g}")
+            elif values.size and spec.maximum is not None and values.max() > spec.maximum:
+                found.append(f"{name} goes up to {values.max():g}, the task says {spec.maximum:g}")
+        labels = np.asarray(dataset.labels)
+        if labels.dtype != np.int64 or labels.ndim != 1:
+            found.append(f"the labels must be int64[n], found {labels.dtype}{list(labels.shape)}; use .astype('int64')")
+        elif labels.size and not (labels.min() >= 0 and labels.max() < len(self.labels)):
+            found.append(f"the labels must lie in 0..{len(self.labels) - 1}, found {labels.min()}..{labels.max()}")
+        for name, values in dataset.columns.items():
+            if len(values) != len(dataset):
+                found.append(f"the column {name!r} has {len(values)} values for {len(dataset)} samples")
+        if self.subgroup is not None and self.subgroup not in dataset.columns:
+            found.append(f"the subgroup column {self.subgroup!r} is absent; found {sorted(dataset.columns)}")
+        return found
+
+    def load_data(self) -> TaskData:
+        """Call *data* and check what it returns.
+
+        Raises:
+            TaskError: The data does not fit the task.
+        """
+        data = self.data()
+        mistakes = self.data_mistakes(data)
+        if mistakes:
+            raise TaskError(repr(self.name), mistakes)
+        return data
+
+
+def load_attribute(reference: str) -> Any:
+    """Import what ``module:attribute`` or ``file.py:attribute`` names.
+
+    Raises:
+        TaskError: It is not of that form, cannot be imported, or has no such attribute.
+    """
+    place, separator, attribute = reference.rpartition(":")
+    if not separator or not place or not attribute:
+        raise TaskError(repr(reference), ["expected module:attribute or file.py:attribute"])
+    try:
+        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except TaskError:
+        raise
+    # Importing runs the user's code, which may raise anything; the report must name it all the same.
+    except Exception as exc:
+        raise TaskError(repr(reference), [f"importing {place} raised {type(exc).__name__}: {exc}"]) from exc
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        names = sorted(name for name in vars(module) if not name.startswith("_"))
+        raise TaskError(repr(reference), [f"{place} has no {attribute!r}; it has {', '.join(names[:20])}"]) from None
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise TaskError(repr(str(path)), ["there is no such file"])
+    name = "hedgerow_user_" + re.sub(r"\W", "_", str(path.resolve()))
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise TaskError(repr(str(path)), ["it is not a Python file"])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def load_task(reference: str) -> Task:
+    """Import a task.
+
+    Args:
+        reference: ``module:attribute`` or ``file.py:attribute``.
+
+    Raises:
+        TaskError: It cannot be imported, or is no :class:`Task`.
+    """
+    task = load_attribute(reference)
+    if not isinstance(task, Task):
+        raise TaskError(repr(reference), [f"expected a hedgerow.Task, found {type(task).__name__}"])
+    return task

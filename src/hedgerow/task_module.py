@@ -1,0 +1,94 @@
+"""A task as torch modules: what is trained, and what is served. The only root module that needs torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hedgerow.errors import HedgerowError, TaskError
+from hedgerow.task import Task
+from hedgerow.weights import Arrays
+
+__all__ = ["CheckpointMismatchError", "LogitsModule", "ServingModule", "load_weights", "loss_function", "model_weights", "predict"]
+
+
+class CheckpointMismatchError(HedgerowError):
+    """A checkpoint belongs to another model."""
+
+
+class LogitsModule(nn.Module):
+    """Pre-processing and the model: input tensors -> logits ``(batch, classes)``."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._preprocess = task.preprocess
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        arguments = self._preprocess(*inputs) if self._preprocess is not None else inputs
+        if not isinstance(arguments, tuple):
+            arguments = (arguments,)
+        logits: torch.Tensor = self.model(*arguments)
+        return logits
+
+
+class ServingModule(nn.Module):
+    """What a device runs: input tensors -> ``probabilities``."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.logits = LogitsModule(task, model)
+        self._softmax = task.postprocess == "softmax"
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the output of the schema."""
+        logits: torch.Tensor = self.logits(*inputs)
+        return torch.softmax(logits, dim=-1) if self._softmax else logits
+
+
+def loss_function(task: Task) -> Any:
+    """Return the task's loss, ``(logits, int64 labels) -> mean loss``."""
+    return nn.functional.cross_entropy if task.loss == "cross_entropy" else task.loss
+
+
+def model_weights(model: nn.Module) -> Arrays:
+    """Return all parameters and buffers by name, as arrays of their own."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
+
+
+def load_weights(task: Task, weights: Mapping[str, NDArray[Any]]) -> nn.Module:
+    """Return a new model of *task* with *weights*, in evaluation mode.
+
+    Raises:
+        CheckpointMismatchError: The names or shapes are another model's.
+        TaskError: The model cannot be made.
+    """
+    try:
+        model = task.model()
+    # The user's code may raise anything; the report must name it all the same.
+    except Exception as exc:
+        raise TaskError(repr(task.name), [f"model() raised {type(exc).__name__}: {exc}"]) from exc
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if wanted != found:
+        differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+        first = differing[0]
+        raise CheckpointMismatchError(
+            f"expected the weights of the model of task {task.name!r}, found others: {len(differing)} of "
+            f"{len(wanted)} tensors differ, such as {first} (model {wanted.get(first)}, checkpoint {found.get(first)}); "
+            "give the checkpoint that this task was trained to"
+        )
+    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+    return model.eval()
+
+
+def predict(task: Task, model: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Return the float model's ``probabilities`` for a batch of inputs."""
+    module = ServingModule(task, model).eval()
+    with torch.no_grad():
+        output: NDArray[np.float32] = module(*(torch.from_numpy(inputs[spec.name]) for spec in task.inputs)).numpy()
+    return output

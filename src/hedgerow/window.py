@@ -1,0 +1,302 @@
+"""What a device counted against the reference over a period. Windows add up; nothing in them is a sample.
+
+Counting is pure: the clock is passed in. A window belongs to one release, because the bins do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.decode import Fields
+from hedgerow.errors import DecodeError
+from hedgerow.features import CONFIDENCE, PREDICTED, input_features, out_of_range, output_features
+from hedgerow.reference import Reference
+from hedgerow.schema import ModelSchema
+
+__all__ = [
+    "LATENCY_EDGES_MS",
+    "FeatureCounts",
+    "PairedCounts",
+    "Window",
+    "WindowCounter",
+    "is_output_feature",
+    "merge_windows",
+]
+
+LATENCY_EDGES_MS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+"""Inner edges of the latency histogram, in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCounts:
+    """One feature's counts in the bins of the reference, and how many values were missing (NaN)."""
+
+    counts: tuple[int, ...]
+    missing: int = 0
+
+    def __add__(self, other: "FeatureCounts") -> "FeatureCounts":
+        if len(self.counts) != len(other.counts):
+            raise ValueError("windows with different bins cannot be added")
+        summed = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return FeatureCounts(summed, self.missing + other.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedCounts:
+    """The active model against the one it replaced, on the same inputs.
+
+    Attributes:
+        agreed: Samples on which both predicted the same class.
+        disagreed: The others.
+        both_right, only_new_right, only_old_right, both_wrong: Split of the samples whose label arrived.
+    """
+
+    agreed: int = 0
+    disagreed: int = 0
+    both_right: int = 0
+    only_new_right: int = 0
+    only_old_right: int = 0
+    both_wrong: int = 0
+
+    def __add__(self, other: "PairedCounts") -> "PairedCounts":
+        return PairedCounts(
+            self.agreed + other.agreed,
+            self.disagreed + other.disagreed,
+            self.both_right + other.both_right,
+            self.only_new_right + other.only_new_right,
+            self.only_old_right + other.only_old_right,
+            self.both_wrong + other.both_wrong,
+        )
+
+    @property
+    def labelled(self) -> int:
+        """Samples whose label arrived."""
+        return self.both_right + self.only_new_right + self.only_old_right + self.both_wrong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One period of one device under one release.
+
+    Attributes:
+        release: ``name@number``.
+        index: Rises by one with every window of this boot.
+        started_at, ended_at: Unix time in seconds, by the device's clock.
+        samples: Predictions made.
+        features: Feature name -> counts.
+        out_of_range: Samples with any value outside the schema's valid range.
+        labelled, correct: Predictions whose label arrived, and those that were right.
+        latency: Counts in the bins of :data:`LATENCY_EDGES_MS`.
+        paired: Comparison with the model before, on samples that both saw.
+    """
+
+    release: str
+    index: int
+    started_at: float
+    ended_at: float
+    samples: int
+    features: Mapping[str, FeatureCounts]
+    out_of_range: int = 0
+    labelled: int = 0
+    correct: int = 0
+    latency: tuple[int, ...] = (0,) * (len(LATENCY_EDGES_MS) + 1)
+    paired: PairedCounts = PairedCounts()
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "release": self.release,
+            "index": self.index,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "samples": self.samples,
+            "features": {n: {"counts": list(f.counts), "missing": f.missing} for n, f in self.features.items()},
+            "out_of_range": self.out_of_range,
+            "labelled": self.labelled,
+            "correct": self.correct,
+            "latency": list(self.latency),
+            "paired": {name: getattr(self.paired, name) for name in _PAIRED_FIELDS},
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Window":
+        """Decode a window.
+
+        Raises:
+            DecodeError: A field is wrong, or the counts contradict each other.
+        """
+        samples = fields.integer("samples")
+        window = cls(
+            release=fields.text("release", maximum_chars=128),
+            index=fields.integer("index"),
+            started_at=fields.number("started_at", minimum=0),
+            ended_at=fields.number("ended_at", minimum=0),
+            samples=samples,
+            features=fields.mapping("features", _feature_counts),
+            out_of_range=fields.integer("out_of_range", maximum=samples),
+            labelled=fields.integer("labelled", maximum=samples),
+            correct=fields.integer("correct", maximum=samples),
+            latency=fields.integers("latency", maximum_items=len(LATENCY_EDGES_MS) + 1),
+            paired=_paired(fields.nested("paired")),
+        )
+        fields.finish()
+        if window.correct > window.labelled:
+            raise DecodeError(f"{fields.where}.correct", f"at most {window.labelled}", str(window.correct))
+        if len(window.latency) != len(LATENCY_EDGES_MS) + 1:
+            raise DecodeError(f"{fields.where}.latency", f"{len(LATENCY_EDGES_MS) + 1} counts", str(len(window.latency)))
+        for name, feature in window.features.items():
+            if sum(feature.counts) + feature.missing != samples:
+                raise DecodeError(
+                    f"{fields.where}.features[{name}]", f"{samples} values", str(sum(feature.counts) + feature.missing)
+                )
+        return window
+
+
+_PAIRED_FIELDS = ("agreed", "disagreed", "both_right", "only_new_right", "only_old_right", "both_wrong")
+
+
+def _feature_counts(fields: Fields) -> FeatureCounts:
+    counts = FeatureCounts(fields.integers("counts"), fields.integer("missing"))
+    fields.finish()
+    return counts
+
+
+def _paired(fields: Fields) -> PairedCounts:
+    paired = PairedCounts(*(fields.integer(name) for name in _PAIRED_FIELDS))
+    fields.finish()
+    return paired
+
+
+def merge_windows(first: Window, second: Window) -> Window:
+    """Add two windows of the same release.
+
+    Raises:
+        ValueError: They belong to different releases or have different features.
+    """
+    if first.release != second.release or set(first.features) != set(second.features):
+        raise ValueError(f"cannot add windows of {first.release} and {second.release}")
+    return replace(
+        first,
+        index=max(first.index, second.index),
+        started_at=min(first.started_at, second.started_at),
+        ended_at=max(first.ended_at, second.ended_at),
+        samples=first.samples + second.samples,
+        features={name: first.features[name] + second.features[name] for name in first.features},
+        out_of_range=first.out_of_range + second.out_of_range,
+        labelled=first.labelled + second.labelled,
+        correct=first.correct + second.correct,
+        latency=tuple(a + b for a, b in zip(first.latency, second.latency, strict=True)),
+        paired=first.paired + second.paired,
+    )
+
+
+class WindowCounter:
+    """Counts predictions until the window is cut.
+
+    Args:
+        release: ``name@number`` of the active release.
+        schema: Its schema.
+        reference: Its reference.
+        first_index: Index of the first window; pass the last counter's :attr:`next_index` when the release changes.
+    """
+
+    def __init__(self, release: str, schema: ModelSchema, reference: Reference, *, first_index: int = 0) -> None:
+        self._release, self._schema, self._reference = release, schema, reference
+        self._next_index = first_index
+        self._clear(0.0)
+
+    def _clear(self, now: float) -> None:
+        self._started_at = now
+        self._samples = self._out_of_range = self._labelled = self._correct = 0
+        self._counts = {f.name: np.zeros(len(f.counts), dtype=np.int64) for f in self._reference.features}
+        self._missing = dict.fromkeys(self._counts, 0)
+        self._latency = np.zeros(len(LATENCY_EDGES_MS) + 1, dtype=np.int64)
+        self._paired = PairedCounts()
+
+    @property
+    def samples(self) -> int:
+        """Predictions counted since the last cut."""
+        return self._samples
+
+    @property
+    def next_index(self) -> int:
+        """Index that the window in progress will have."""
+        return self._next_index
+
+    def observe(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        probabilities: NDArray[Any],
+        *,
+        latency_ms: float,
+        now: float,
+        labels: NDArray[np.int64] | None = None,
+        previous: NDArray[Any] | None = None,
+    ) -> None:
+        """Count one batch.
+
+        Args:
+            inputs: The batch, as the schema says.
+            probabilities: The active model's output, ``(batch, classes)``.
+            latency_ms: Time of the prediction, for each sample of the batch.
+            now: Unix time in seconds.
+            labels: Class of each sample where it is known, else -1; None when none is.
+            previous: Output of the model before on the same batch, where it was run.
+        """
+        if self._samples == 0:
+            self._started_at = now
+        size = len(probabilities)
+        columns = {**input_features(self._schema, inputs), **output_features(probabilities)}
+        for feature in self._reference.features:
+            values = columns[feature.name]
+            self._counts[feature.name] += feature.bin(values)
+            self._missing[feature.name] += int(np.isnan(values).sum())
+        self._samples += size
+        self._out_of_range += int(out_of_range(self._schema, inputs).sum())
+        self._latency[np.searchsorted(LATENCY_EDGES_MS, latency_ms, side="right")] += size
+        predicted = columns[PREDICTED].astype(np.int64)
+        known = np.zeros(size, dtype=np.bool_) if labels is None else labels >= 0
+        right = np.zeros(size, dtype=np.bool_) if labels is None else predicted == labels
+        self._labelled += int(known.sum())
+        self._correct += int((right & known).sum())
+        if previous is not None:
+            before = np.asarray(previous).argmax(axis=1)
+            same = before == predicted
+            was_right = np.zeros(size, dtype=np.bool_) if labels is None else before == labels
+            self._paired += PairedCounts(
+                agreed=int(same.sum()),
+                disagreed=int((~same).sum()),
+                both_right=int((known & right & was_right).sum()),
+                only_new_right=int((known & right & ~was_right).sum()),
+                only_old_right=int((known & ~right & was_right).sum()),
+                both_wrong=int((known & ~right & ~was_right).sum()),
+            )
+
+    def cut(self, now: float) -> Window | None:
+        """Close the window and start the next; None when nothing was counted."""
+        if self._samples == 0:
+            return None
+        window = Window(
+            release=self._release,
+            index=self._next_index,
+            started_at=self._started_at,
+            ended_at=now,
+            samples=self._samples,
+            features={n: FeatureCounts(tuple(c.tolist()), self._missing[n]) for n, c in self._counts.items()},
+            out_of_range=self._out_of_range,
+            labelled=self._labelled,
+            correct=self._correct,
+            latency=tuple(self._latency.tolist()),
+            paired=self._paired,
+        )
+        self._next_index += 1
+        self._clear(now)
+        return window
+
+
+def is_output_feature(name: str) -> bool:
+    """Return whether a feature describes the model's output, not the world."""
+    return name in {CONFIDENCE, PREDICTED}

@@ -1,0 +1,431 @@
+"""Messages and topics of the wire protocol (docs/wire.md). Pure: bytes in, dataclasses out, and back.
+
+Every message from a device carries (boot, sequence) or (rollout, attempt), so that repeats are harmless and gaps
+show. Nothing relies on the broker keeping a message: state is versioned and sent again.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+from hedgerow.decode import Fields, decode_json, encode_json
+from hedgerow.errors import DecodeError
+from hedgerow.manifest import RELEASE_ID, Blob
+from hedgerow.window import Window
+
+__all__ = [
+    "CHANNELS",
+    "NAME",
+    "Channel",
+    "Desired",
+    "Execution",
+    "ExecutionState",
+    "Presence",
+    "Reported",
+    "Telemetry",
+    "TrainTask",
+    "TrainUpdate",
+    "device_topic",
+    "fleet_filter",
+    "parse_topic",
+]
+
+PROTOCOL = "hedgerow/v1"
+VERSION = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LIMIT_BYTES = 256 * 1024
+
+
+class Channel(StrEnum):
+    """The last level of a topic."""
+
+    DESIRED = "desired"
+    REPORTED = "reported"
+    PRESENCE = "presence"
+    EXECUTION = "execution"
+    TELEMETRY = "telemetry"
+    TRAIN = "train"
+    UPDATE = "update"
+
+
+CHANNELS = {channel.value: channel for channel in Channel}
+
+
+def device_topic(fleet: str, device: str, channel: Channel) -> str:
+    """Return the topic of one device's channel.
+
+    Raises:
+        ValueError: A name holds characters that are not allowed in topics.
+    """
+    for name in (fleet, device):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"expected a name like {NAME.pattern}, found {name!r}")
+    return f"{PROTOCOL}/{fleet}/{device}/{channel}"
+
+
+def fleet_filter(fleet: str, channel: Channel) -> str:
+    """Return the subscription for one channel of all devices."""
+    return f"{PROTOCOL}/{fleet}/+/{channel}"
+
+
+def parse_topic(topic: str) -> tuple[str, str, Channel] | None:
+    """Return (fleet, device, channel), or None for a topic that is not ours."""
+    parts = topic.split("/")
+    if len(parts) != 5 or "/".join(parts[:2]) != PROTOCOL or parts[4] not in CHANNELS:
+        return None
+    if not NAME.fullmatch(parts[2]) or not NAME.fullmatch(parts[3]):
+        return None
+    return parts[2], parts[3], CHANNELS[parts[4]]
+
+
+class _Message(ABC):
+    """What all messages share: a name for errors, a version, canonical JSON."""
+
+    KIND: ClassVar[str]
+
+    @abstractmethod
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+
+    def encode(self) -> bytes:
+        """Encode as canonical JSON."""
+        return encode_json({"v": VERSION, **self.to_record()})
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Decode a message.
+
+        Raises:
+            DecodeError: The payload is not one, is too long, or is of another protocol version.
+        """
+        fields = decode_json(payload, cls.KIND, limit_bytes=_LIMIT_BYTES)
+        fields.integer("v", minimum=VERSION, maximum=VERSION)
+        message = cls.from_fields(fields)
+        fields.finish()
+        return message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired(_Message):
+    """What the fleet wants of a device (retained).
+
+    Attributes:
+        version: Rises with every change; a device ignores versions that it has seen.
+        release: The release to run; None: none.
+        rollout: The rollout that asks for it; None for a plain assignment.
+        attempt: Which try of this device in that rollout, from 1.
+        compare: Run the model before on the same inputs too, and count (see :class:`PairedCounts`).
+    """
+
+    KIND: ClassVar[str] = "desired"
+    version: int
+    release: str | None
+    rollout: str | None = None
+    attempt: int = 1
+    compare: bool = False
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "version": self.version,
+            "release": self.release,
+            "rollout": self.rollout,
+            "attempt": self.attempt,
+            "compare": self.compare,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+        return cls(
+            version=fields.integer("version"),
+            release=fields.optional_text("release", pattern=RELEASE_ID),
+            rollout=fields.optional_text("rollout", pattern=NAME),
+            attempt=fields.integer("attempt", minimum=1, maximum=100),
+            compare=fields.boolean("compare"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported(_Message):
+    """What a device says it is, on connecting and after every change.
+
+    Attributes:
+        boot: Random identity of this start of the agent.
+        sequence: Rises with every report of this boot.
+        desired_version: The last desired version it acted on.
+        release: The active release; None: none.
+        previous: The release in the other slot, ready to go back to.
+        target: Its hardware target.
+        agent_version: Version of Hedgerow on it.
+        runtimes: The runtimes it can load.
+    """
+
+    KIND: ClassVar[str] = "reported"
+    boot: str
+    sequence: int
+    desired_version: int
+    release: str | None
+    previous: str | None
+    target: str
+    agent_version: str
+    runtimes: tuple[str, ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "boot": self.boot,
+            "sequence": self.sequence,
+            "desired_version": self.desired_version,
+            "release": self.release,
+            "previous": self.previous,
+            "target": self.target,
+            "agent_version": self.agent_version,
+            "runtimes": list(self.runtimes),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+        return cls(
+            boot=fields.text("boot", pattern=NAME),
+            sequence=fields.integer("sequence"),
+            desired_version=fields.integer("desired_version"),
+            release=fields.optional_text("release", pattern=RELEASE_ID),
+            previous=fields.optional_text("previous", pattern=RELEASE_ID),
+            target=fields.text("target", pattern=NAME),
+            agent_version=fields.text("agent_version", maximum_chars=64),
+            runtimes=fields.texts("runtimes", maximum_items=16, maximum_chars=64),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence(_Message):
+    """Whether a device is connected (retained; the offline form is its last will)."""
+
+    KIND: ClassVar[str] = "presence"
+    online: bool
+    boot: str
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {"online": self.online, "boot": self.boot}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+        return cls(online=fields.boolean("online"), boot=fields.text("boot", pattern=NAME))
+
+
+class ExecutionState(StrEnum):
+    """One device's part in a rollout (AWS IoT Jobs' states)."""
+
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    REJECTED = "REJECTED"
+    CANCELED = "CANCELED"
+    REMOVED = "REMOVED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows."""
+        return self not in {ExecutionState.QUEUED, ExecutionState.IN_PROGRESS}
+
+
+_DEVICE_STATES = {
+    state.value: state
+    for state in (ExecutionState.IN_PROGRESS, ExecutionState.SUCCEEDED, ExecutionState.FAILED, ExecutionState.REJECTED)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution(_Message):
+    """A device's progress in a rollout.
+
+    Attributes:
+        rollout, attempt: Which part of which rollout.
+        state: IN_PROGRESS, SUCCEEDED, FAILED (may be tried again) or REJECTED (must not be: wrong hardware, missing
+            runtime, refused signature).
+        step: What it is doing, such as ``download``, ``verify``, ``load``, ``replay``, ``commit``.
+        reason: Why it failed; one sentence.
+    """
+
+    KIND: ClassVar[str] = "execution"
+    rollout: str
+    attempt: int
+    state: ExecutionState
+    step: str = ""
+    reason: str = ""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "rollout": self.rollout,
+            "attempt": self.attempt,
+            "state": self.state.value,
+            "step": self.step,
+            "reason": self.reason[:1024],
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+        return cls(
+            rollout=fields.text("rollout", pattern=NAME),
+            attempt=fields.integer("attempt", minimum=1, maximum=100),
+            state=fields.choice("state", _DEVICE_STATES),
+            step=fields.text("step", maximum_chars=64),
+            reason=fields.text("reason"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry(_Message):
+    """One window, with what identifies it."""
+
+    KIND: ClassVar[str] = "telemetry"
+    boot: str
+    sequence: int
+    window: Window
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {"boot": self.boot, "sequence": self.sequence, "window": self.window.to_record()}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+        return cls(
+            boot=fields.text("boot", pattern=NAME),
+            sequence=fields.integer("sequence"),
+            window=Window.from_fields(fields.nested("window")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTask(_Message):
+    """One round's work for one device.
+
+    Attributes:
+        run: Identity of the training run.
+        round: Round number, from 1.
+        release: Whose train graph to use; the device must have it.
+        weights: The global weights, fetched over HTTP from ``/v1/training/<run>/<round>/weights``.
+        token: Lets this device fetch the weights and send its update, in this round only.
+        epochs: Passes over the labelled buffer.
+        learning_rate: Step size.
+        seed: Of the order of samples; the device mixes its own identity in.
+        minimum_samples: A device with fewer labelled samples declines.
+        deadline_s: Seconds after which the round goes on without it.
+    """
+
+    KIND: ClassVar[str] = "train"
+    run: str
+    round: int
+    release: str
+    weights: Blob
+    token: str = field(repr=False)
+    epochs: int
+    learning_rate: float
+    seed: int
+    minimum_samples: int
+    deadline_s: float
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "run": self.run,
+            "round": self.round,
+            "release": self.release,
+            "weights": self.weights.to_record(),
+            "token": self.token,
+            "epochs": self.epochs,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "minimum_samples": self.minimum_samples,
+            "deadline_s": self.deadline_s,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+        return cls(
+            run=fields.text("run", pattern=NAME),
+            round=fields.integer("round", minimum=1),
+            release=fields.text("release", pattern=RELEASE_ID),
+            weights=Blob.from_fields(fields.nested("weights")),
+            token=fields.text("token", maximum_chars=128),
+            epochs=fields.integer("epochs", minimum=1, maximum=1000),
+            learning_rate=fields.number("learning_rate", minimum=0, maximum=1000),
+            seed=fields.integer("seed"),
+            minimum_samples=fields.integer("minimum_samples"),
+            deadline_s=fields.number("deadline_s", minimum=0, maximum=7 * 86400),
+        )
+
+
+_UPDATE_STATES = {"done": "done", "declined": "declined", "failed": "failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainUpdate(_Message):
+    """A device's answer to a round.
+
+    Attributes:
+        run, round: Which round.
+        state: ``done``, ``declined`` (policy, too few samples) or ``failed``.
+        examples: Samples that the update was trained on.
+        metrics: Such as ``loss``.
+        weights: Hash and length of the update that was sent over HTTP; None unless done.
+        reason: Why it was declined or failed; one sentence.
+    """
+
+    KIND: ClassVar[str] = "update"
+    run: str
+    round: int
+    state: str
+    examples: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    weights: Blob | None = None
+    reason: str = ""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "run": self.run,
+            "round": self.round,
+            "state": self.state,
+            "examples": self.examples,
+            "metrics": dict(self.metrics),
+            "weights": self.weights.to_record() if self.weights else None,
+            "reason": self.reason[:1024],
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode the fields."""
+        metrics = fields.nested("metrics")
+        weights = fields.optional("weights")
+        update = cls(
+            run=fields.text("run", pattern=NAME),
+            round=fields.integer("round", minimum=1),
+            state=fields.choice("state", _UPDATE_STATES),
+            examples=fields.integer("examples"),
+            metrics={name: metrics.number(name) for name in metrics.names()},
+            weights=Blob.from_fields(weights) if weights else None,
+            reason=fields.text("reason"),
+        )
+        if (update.state == "done") != (update.weights is not None):
+            raise DecodeError(f"{fields.where}.weights", "weights exactly when done", update.state)
+        return update
+
