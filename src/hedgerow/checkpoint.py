@@ -1,0 +1,122 @@
+"""A checkpoint: float weights of a trained task, with the record of the run that made them.
+
+On disk it is a folder with ``weights.safetensors`` and ``checkpoint.json``. The record names the hash of the weights
+and is written last, so a half-written checkpoint is never taken for a whole one.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hedgerow.decode import SHA256, decode_json, encode_json
+from hedgerow.durable import write_durably
+from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.weights import Arrays, decode_arrays, encode_arrays
+
+__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
+
+WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "checkpoint.json"
+_WEIGHTS_LIMIT_BYTES = 8 * 2**30
+_RECORD_LIMIT_BYTES = 2**20
+_VERSION = 1
+
+
+class CheckpointError(HedgerowError):
+    """A checkpoint cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Weights and where they come from.
+
+    Attributes:
+        weights: Parameter or buffer name -> array.
+        task: Name of the task.
+        run: Identity of the training run.
+        round: The last finished round.
+        strategy: Name of the strategy.
+        grid: Where it was trained: ``in-process``, ``fleet``, ...
+        seed: Of the run.
+        data_fingerprint: Hash of the data on the training side; empty when devices trained.
+        parent: The release it started from, if any.
+        metrics: Float metrics on held-out data, such as ``accuracy``.
+    """
+
+    weights: Arrays
+    task: str
+    run: str
+    round: int
+    strategy: str
+    grid: str
+    seed: int
+    data_fingerprint: str = ""
+    parent: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write *checkpoint* atomically into *folder*.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    weights = encode_arrays(checkpoint.weights)
+    write_durably(folder / WEIGHTS_FILE, weights)
+    record = {
+        "version": _VERSION,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "task": checkpoint.task,
+        "run": checkpoint.run,
+        "round": checkpoint.round,
+        "strategy": checkpoint.strategy,
+        "grid": checkpoint.grid,
+        "seed": checkpoint.seed,
+        "data_fingerprint": checkpoint.data_fingerprint,
+        "parent": checkpoint.parent,
+        "metrics": dict(checkpoint.metrics),
+    }
+    write_durably(folder / RECORD_FILE, encode_json(record))
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or its weights are not those of its record.
+    """
+    try:
+        record = (folder / RECORD_FILE).read_bytes()
+        weights = (folder / WEIGHTS_FILE).read_bytes()
+    except OSError as exc:
+        raise CheckpointError(
+            f"expected a checkpoint folder with {RECORD_FILE} and {WEIGHTS_FILE} at {folder}, found none "
+            f"({exc.strerror}); make one with `hedgerow train`"
+        ) from exc
+    try:
+        fields = decode_json(record, RECORD_FILE, limit_bytes=_RECORD_LIMIT_BYTES)
+        fields.integer("version", minimum=_VERSION, maximum=_VERSION)
+        expected = fields.text("weights_sha256", pattern=SHA256)
+        metrics = fields.nested("metrics")
+        checkpoint = Checkpoint(
+            weights=decode_arrays(weights, WEIGHTS_FILE, limit_bytes=_WEIGHTS_LIMIT_BYTES),
+            task=fields.text("task"),
+            run=fields.text("run"),
+            round=fields.integer("round"),
+            strategy=fields.text("strategy"),
+            grid=fields.text("grid"),
+            seed=fields.integer("seed"),
+            data_fingerprint=fields.text("data_fingerprint"),
+            parent=fields.optional_text("parent"),
+            metrics={name: metrics.number(name) for name in metrics.names()},
+        )
+        fields.finish()
+    except DecodeError as exc:
+        raise CheckpointError(f"the checkpoint at {folder} is damaged: {exc}; train again or restore a copy") from exc
+    found = hashlib.sha256(weights).hexdigest()
+    if found != expected:
+        raise CheckpointError(
+            f"the checkpoint at {folder} is damaged: expected weights with SHA-256 {expected[:12]}..., found "
+            f"{found[:12]}...; train again or restore a copy"
+        )
+    return checkpoint

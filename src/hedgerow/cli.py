@@ -1,0 +1,109 @@
+"""The ``hedgerow`` command: a table of commands that are imported when they are called.
+
+A device has only the base install; ``hedgerow agent run`` must work there although ``hedgerow compile`` cannot.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+from hedgerow import __version__
+from hedgerow.errors import HedgerowError
+from hedgerow.plugins import Plugin, load_plugin
+
+__all__ = ["COMMANDS", "LazyGroup", "main"]
+
+COMMANDS: Mapping[str, Mapping[str, tuple[Plugin, str]] | tuple[Plugin, str]] = {
+    "agent": {
+        "run": (Plugin("hedgerow.client.cli:run", ""), "Run the device agent."),
+    },
+    "compile": (Plugin("hedgerow.compile.cli:compile_command", "compile"), "Compile a checkpoint for hardware targets."),
+    "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
+    "fleet": {
+        "init": (Plugin("hedgerow.fleet.cli:init", "fleet"), "Make a fleet's folder, signing keys and admin key."),
+        "serve": (Plugin("hedgerow.fleet.cli:serve", "fleet"), "Run the fleet service: MQTT, admin API, downloads."),
+        "broker": (Plugin("hedgerow.fleet.cli:broker", "fleet"), "Run an MQTT broker for development."),
+    },
+    "release": {
+        "create": (Plugin("hedgerow.fleet.release_cli:create", "fleet"), "Sign a build as a new release."),
+        "list": (Plugin("hedgerow.fleet.release_cli:list_releases", "fleet"), "List the signed releases."),
+        "show": (Plugin("hedgerow.fleet.release_cli:show", "fleet"), "Show one release."),
+    },
+    "rollout": {
+        "start": (Plugin("hedgerow.fleet.rollout_cli:start", "fleet"), "Roll a release out to the fleet."),
+        "status": (Plugin("hedgerow.fleet.rollout_cli:status", "fleet"), "Show how rollouts are going."),
+    },
+    "targets": {
+        "list": (Plugin("hedgerow.hardware.cli:list_command", ""), "List the hardware targets."),
+        "show": (Plugin("hedgerow.hardware.cli:show", ""), "Show one hardware target."),
+    },
+    "task": {
+        "check": (Plugin("hedgerow.server.cli:check", "train"), "Report every mistake in a task."),
+    },
+    "train": (Plugin("hedgerow.server.cli:train", "train"), "Train a task with federated learning."),
+}
+
+
+class LazyGroup(click.Group):
+    """A command group whose members are imported when they are called, not when they are listed."""
+
+    def __init__(self, name: str, table: Mapping[str, object], help_text: str) -> None:
+        super().__init__(name, help=help_text)
+        self._table = table
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names in the table."""
+        return sorted(self._table)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command, or None."""
+        entry = self._table.get(cmd_name)
+        if entry is None:
+            return None
+        if isinstance(entry, Mapping):
+            return LazyGroup(cmd_name, entry, f"Commands: {', '.join(sorted(entry))}.")
+        plugin, _summary = entry  # type: ignore[misc]
+        command: click.Command = load_plugin("command", {cmd_name: plugin}, cmd_name)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one line a command, from the table, without importing any."""
+        rows = []
+        for name, entry in sorted(self._table.items()):
+            summary = entry[1] if isinstance(entry, tuple) else ", ".join(sorted(entry))  # type: ignore[call-overload]
+            rows.append((name, summary))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def command_group() -> LazyGroup:
+    """Return the whole command."""
+    group = LazyGroup("hedgerow", COMMANDS, "Train, compile, roll out, watch and retrain models on edge devices.")
+    return click.version_option(__version__, prog_name="hedgerow")(group)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code.
+
+    An error of the world becomes one sentence on stderr and the exit code 1; a usage error exits with 2; an interrupt
+    with 130.
+    """
+    try:
+        code = command_group().main(args=list(argv) if argv is not None else None, prog_name="hedgerow", standalone_mode=False)
+    except HedgerowError as exc:
+        click.echo(f"hedgerow: {exc}", err=True)
+        return 1
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("hedgerow: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
