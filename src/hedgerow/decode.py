@@ -36,8 +36,8 @@ def decode_json(payload: bytes, where: str, *, limit_bytes: int) -> "Fields":
         limit_bytes: Longer payloads are refused before they are parsed.
 
     Raises:
-        DecodeError: The payload is too long, not UTF-8 JSON, nested too deeply, repeats a key, holds NaN or infinity,
-            or is not an object.
+        DecodeError: The payload is too long, not UTF-8 JSON, nested too deeply, repeats a key, holds NaN, infinity or
+            half a character, or is not an object.
     """
     if len(payload) > limit_bytes:
         raise DecodeError(where, f"at most {limit_bytes} bytes", f"{len(payload)} bytes")
@@ -60,6 +60,7 @@ def decode_json(payload: bytes, where: str, *, limit_bytes: int) -> "Fields":
     if not isinstance(document, dict):
         raise DecodeError(where, "a JSON object", type(document).__name__)
     _check_depth(document, where)
+    _check_text(document, where)
     return Fields(document, where)
 
 
@@ -75,6 +76,14 @@ def _check_depth(document: Any, where: str) -> None:
         if not level:
             return
     raise DecodeError(where, f"at most {_MAX_DEPTH} levels", "more")
+
+
+def _check_text(document: Any, where: str) -> None:
+    # An escape such as \\ud800 alone is JSON, but no text: no file, database or message could hold it.
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise DecodeError(where, "text in Unicode", "half of a surrogate pair") from exc
 
 
 def _is_finite(value: Any) -> bool:

@@ -18,6 +18,7 @@ Wrong calls inside a program (a bug, not the world) raise ``ValueError`` or ``Ru
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 __all__ = [
     "BrokerUnreachableError",
@@ -31,8 +32,19 @@ __all__ = [
 ]
 
 
+def _restored(kind: "type[HedgerowError]", args: tuple[Any, ...], facts: dict[str, Any]) -> "HedgerowError":
+    error = kind.__new__(kind, *args)
+    vars(error).update(facts)
+    return error
+
+
 class HedgerowError(Exception):
     """The root of all errors that the world, not a bug, causes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the finished message, which no constructor of ours takes: an error from a
+        # worker process would break the pool instead of being shown.
+        return _restored, (type(self), self.args, vars(self))
 
 
 class DecodeError(HedgerowError):

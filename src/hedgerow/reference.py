@@ -77,6 +77,10 @@ class FeatureReference:
             raise DecodeError(f"{fields.where}.counts", f"{len(feature.edges) + 1} counts", str(len(feature.counts)))
         if any(left >= right for left, right in zip(feature.edges, feature.edges[1:], strict=False)):
             raise DecodeError(f"{fields.where}.edges", "strictly rising edges", "others")
+        if feature.categories and len(feature.categories) != len(feature.counts):
+            raise DecodeError(
+                f"{fields.where}.categories", f"{len(feature.counts)} names or none", str(len(feature.categories))
+            )
         return feature
 
 

@@ -5,7 +5,7 @@ the device's prediction call, so training and serving cannot disagree.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +46,17 @@ class TensorSpec:
     maximum: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
+        # A user may write a list, or forget that one number is no shape: mistakes() tells them, not a traceback.
+        if isinstance(self.shape, Iterable):
+            object.__setattr__(self, "shape", tuple(self.shape))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with this specification."""
         found = []
-        if not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             found.append(f"the tensor name {self.name!r} is not like {_NAME.pattern}")
-        if not all(isinstance(size, int) and size > 0 for size in self.shape):
+        sizes = self.shape if isinstance(self.shape, tuple) else (None,)
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
             found.append(f"{self.name}: the shape {self.shape} must hold positive whole numbers (leave the batch out)")
         if self.dtype not in DTYPES:
             found.append(f"{self.name}: the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")

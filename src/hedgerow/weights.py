@@ -17,7 +17,8 @@ Arrays = dict[str, NDArray[Any]]
 
 def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Encode named arrays; equal arrays in any order give equal bytes."""
-    return save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    # Not ascontiguousarray, which turns a scalar (BatchNorm's step counter) into an array of one.
+    return save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
 
 
 def decode_arrays(payload: bytes, where: str, *, limit_bytes: int) -> Arrays:

@@ -1,0 +1,470 @@
+"""What the agent knows and decides, as a pure function: state and event in, state and actions out.
+
+The rim (agent.py) turns messages, finished work and time into events and carries out the actions. Messages are only
+sent while the link is up; whatever was not heard is said again on the next connection, so nothing relies on a queue.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hedgerow.decode import Fields
+from hedgerow.wire import (
+    Channel,
+    Desired,
+    Execution,
+    ExecutionState,
+    Presence,
+    Reported,
+    TrainTask,
+    TrainUpdate,
+)
+
+__all__ = [
+    "Action",
+    "AgentState",
+    "Answer",
+    "Compare",
+    "DesiredArrived",
+    "Event",
+    "FlushSpool",
+    "Identity",
+    "Install",
+    "InstallFailed",
+    "Installed",
+    "LinkDown",
+    "LinkUp",
+    "Restored",
+    "RetryDue",
+    "RetryLater",
+    "Save",
+    "Send",
+    "StepEntered",
+    "Train",
+    "TrainArrived",
+    "Trained",
+    "WindowStored",
+    "advance",
+]
+
+_ANSWERS_KEPT = 16
+_LONGEST_RETRY_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What does not change while the agent runs.
+
+    Attributes:
+        boot: Random identity of this start.
+        target: Hardware target.
+        agent_version: Version of Hedgerow.
+        runtimes: Runtimes that can be loaded.
+    """
+
+    boot: str
+    target: str
+    agent_version: str
+    runtimes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentState:
+    """Everything that decides what the agent does next.
+
+    Attributes:
+        identity: Of this start.
+        active, previous: Releases in the slots.
+        is_connected: Whether the link is up.
+        sequence: Of the next report.
+        desired: The last version that was accepted. Durable.
+        is_settled: Whether there is nothing left to do for *desired*. Durable.
+        acted_version: The last version that was acted on. Durable.
+        outcome: The last terminal message about a rollout. Durable.
+        installing: What is being installed now.
+        failures: Failed installations in a row without a rollout that would count them.
+        training: The round that is being trained now.
+        waiting: The round that comes next.
+        answers: Rounds that were answered, newest last.
+    """
+
+    identity: Identity
+    active: str | None = None
+    previous: str | None = None
+    is_connected: bool = False
+    sequence: int = 0
+    desired: Desired | None = None
+    is_settled: bool = True
+    acted_version: int = 0
+    outcome: Execution | None = None
+    installing: Desired | None = None
+    failures: int = 0
+    training: TrainTask | None = None
+    waiting: TrainTask | None = None
+    answers: tuple[TrainUpdate, ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the durable part as plain JSON values."""
+        return {
+            "desired": self.desired.to_record() if self.desired else None,
+            "is_settled": self.is_settled,
+            "acted_version": self.acted_version,
+            "outcome": self.outcome.to_record() if self.outcome else None,
+        }
+
+    @classmethod
+    def from_fields(cls, identity: Identity, fields: Fields) -> "AgentState":
+        """Decode the durable part.
+
+        Raises:
+            DecodeError: A field is wrong.
+        """
+        desired, outcome = fields.optional("desired"), fields.optional("outcome")
+        state = cls(
+            identity=identity,
+            desired=Desired.from_fields(desired) if desired else None,
+            is_settled=fields.boolean("is_settled"),
+            acted_version=fields.integer("acted_version"),
+            outcome=Execution.from_fields(outcome) if outcome else None,
+        )
+        fields.finish()
+        return state
+
+    @property
+    def wants_comparison(self) -> bool:
+        """Whether the model before should run on the same inputs."""
+        return self.desired is not None and self.desired.compare and self.desired.release == self.active
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The agent started and knows what its slots hold.
+
+    Attributes:
+        active, previous: Releases in the slots.
+        crashed: The release that was given up because the agent kept crashing with it, if any.
+        is_lost: Whether a slot was found damaged.
+    """
+
+    active: str | None
+    previous: str | None
+    crashed: str | None = None
+    is_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The link is up, first or again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The link is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredArrived:
+    """The fleet said what it wants. May be a repeat."""
+
+    desired: Desired
+
+
+@dataclass(frozen=True, slots=True)
+class StepEntered:
+    """The installation in progress entered a step."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The installation in progress succeeded."""
+
+    active: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFailed:
+    """The installation in progress failed.
+
+    Attributes:
+        reason: One sentence.
+        is_final: Whether trying again is pointless.
+        active, previous: Releases in the slots now.
+    """
+
+    reason: str
+    is_final: bool
+    active: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The time of :class:`RetryLater` passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainArrived:
+    """The fleet asks for a round. May be a repeat."""
+
+    task: TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The round in progress is answered."""
+
+    update: TrainUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStored:
+    """A window is in the spool."""
+
+
+Event = (
+    Restored
+    | LinkUp
+    | LinkDown
+    | DesiredArrived
+    | StepEntered
+    | Installed
+    | InstallFailed
+    | RetryDue
+    | TrainArrived
+    | Trained
+    | WindowStored
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write the durable part of the state before anything that follows."""
+
+
+Answer = Presence | Reported | Execution | TrainUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Publish a message on this device's channel."""
+
+    channel: Channel
+    message: Answer
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Make a release the active one; None: stop serving."""
+
+    release: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Raise :class:`RetryDue` after some seconds."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Run the model before on the same inputs, or stop doing so."""
+
+    is_wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train a round and raise :class:`Trained`."""
+
+    task: TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class FlushSpool:
+    """Publish the windows that wait."""
+
+
+Action = Save | Send | Install | RetryLater | Compare | Train | FlushSpool
+
+Step = tuple[AgentState, tuple[Action, ...]]
+
+
+def advance(state: AgentState, event: Event) -> Step:
+    """Return the state after *event*, and what is to be done about it, in order."""
+    match event:
+        case Restored():
+            return _restored(state, event)
+        case LinkUp():
+            return _link_up(replace(state, is_connected=True))
+        case LinkDown():
+            return replace(state, is_connected=False), ()
+        case DesiredArrived(desired):
+            return _desired_arrived(state, desired)
+        case StepEntered(step):
+            return state, _sends(state, *_progress(state, step))
+        case Installed(active, previous):
+            return _installed(replace(state, active=active, previous=previous))
+        case InstallFailed():
+            return _install_failed(replace(state, active=event.active, previous=event.previous), event)
+        case RetryDue():
+            return (state, ()) if state.is_settled or state.installing else _begin(state)
+        case TrainArrived(task):
+            return _train_arrived(state, task)
+        case Trained(update):
+            return _trained(state, update)
+        case WindowStored():
+            return state, ((FlushSpool(),) if state.is_connected else ())
+
+
+def _restored(state: AgentState, event: Restored) -> Step:
+    state = replace(state, active=event.active, previous=event.previous)
+    desired = state.desired
+    if desired is None:
+        return state, ()
+    if event.crashed is not None and event.crashed == desired.release:
+        # Not installed again on its own: it would crash again. The fleet decides.
+        outcome = _outcome(desired, ExecutionState.FAILED, f"the agent kept crashing with {event.crashed} and fell back")
+        state = replace(state, is_settled=True, acted_version=desired.version, outcome=outcome or state.outcome)
+        return state, (Save(),)
+    if event.is_lost and desired.release != state.active:
+        state = replace(state, is_settled=False)
+    if not state.is_settled:
+        return _begin(state)
+    return state, (Compare(state.wants_comparison),)
+
+
+def _link_up(state: AgentState) -> Step:
+    messages: list[Send] = [Send(Channel.PRESENCE, Presence(online=True, boot=state.identity.boot), retain=True)]
+    state, report = _report(state)
+    messages += report
+    if state.installing is not None:
+        messages += _progress(state, "")
+    elif state.outcome is not None:
+        messages.append(Send(Channel.EXECUTION, state.outcome))
+    if state.answers:
+        messages.append(Send(Channel.UPDATE, state.answers[-1]))
+    return state, (*messages, FlushSpool())
+
+
+def _desired_arrived(state: AgentState, desired: Desired) -> Step:
+    if state.desired is not None and desired.version <= state.desired.version:
+        is_same = desired.version == state.desired.version and state.is_settled and state.outcome is not None
+        if is_same and state.outcome is not None and state.outcome.rollout == desired.rollout:
+            # Asked again: the answer may have been lost.
+            return state, _sends(state, Send(Channel.EXECUTION, state.outcome))
+        return state, ()
+    state = replace(state, desired=desired, is_settled=False, failures=0)
+    if state.installing is not None:
+        return state, (Save(),)
+    state, actions = _begin(state)
+    return state, (Save(), *actions)
+
+
+def _begin(state: AgentState) -> Step:
+    desired = state.desired
+    if desired is None:
+        return state, ()
+    if desired.release == state.active:
+        return _installed(replace(state, installing=desired))
+    state = replace(state, installing=desired)
+    return state, (*_sends(state, *_progress(state, "")), Install(desired.release))
+
+
+def _installed(state: AgentState) -> Step:
+    return _finished(state, ExecutionState.SUCCEEDED, "")
+
+
+def _install_failed(state: AgentState, event: InstallFailed) -> Step:
+    done = state.installing
+    is_newest = done is not None and state.desired is not None and done.version == state.desired.version
+    if done is not None and is_newest and done.rollout is None and not event.is_final:
+        # No rollout counts the attempts, so the device itself keeps trying.
+        state, report = _report(replace(state, installing=None, failures=state.failures + 1))
+        return state, (*_sends(state, *report), RetryLater(min(_LONGEST_RETRY_S, 2.0**state.failures)))
+    return _finished(state, ExecutionState.REJECTED if event.is_final else ExecutionState.FAILED, event.reason)
+
+
+def _finished(state: AgentState, execution: ExecutionState, reason: str) -> Step:
+    done = state.installing
+    if done is None:
+        return state, ()
+    outcome = _outcome(done, execution, reason)
+    is_newest = state.desired is not None and state.desired.version == done.version
+    state = replace(
+        state, installing=None, failures=0, acted_version=done.version, outcome=outcome or state.outcome, is_settled=is_newest
+    )
+    state, report = _report(state)
+    terminal = [Send(Channel.EXECUTION, outcome)] if outcome else []
+    actions: tuple[Action, ...] = (Save(), Compare(state.wants_comparison), *_sends(state, *report, *terminal))
+    if is_newest:
+        return state, actions
+    state, more = _begin(state)
+    return state, (*actions, *more)
+
+
+def _train_arrived(state: AgentState, task: TrainTask) -> Step:
+    key = (task.run, task.round)
+    for answer in state.answers:
+        if (answer.run, answer.round) == key:
+            return state, _sends(state, Send(Channel.UPDATE, answer))
+    if any(busy is not None and (busy.run, busy.round) == key for busy in (state.training, state.waiting)):
+        return state, ()
+    if state.training is None:
+        return replace(state, training=task), (Train(task),)
+    dropped = state.waiting
+    state = replace(state, waiting=task)
+    if dropped is None:
+        return state, ()
+    update = TrainUpdate(
+        run=dropped.run, round=dropped.round, state="declined", reason="a newer round came before this one could start"
+    )
+    return _answered(state, update)
+
+
+def _trained(state: AgentState, update: TrainUpdate) -> Step:
+    state, actions = _answered(replace(state, training=state.waiting, waiting=None), update)
+    return state, (*actions, Train(state.training)) if state.training else actions
+
+
+def _answered(state: AgentState, update: TrainUpdate) -> Step:
+    state = replace(state, answers=(*state.answers, update)[-_ANSWERS_KEPT:])
+    return state, _sends(state, Send(Channel.UPDATE, update))
+
+
+def _outcome(desired: Desired, execution: ExecutionState, reason: str) -> Execution | None:
+    if desired.rollout is None:
+        return None
+    return Execution(rollout=desired.rollout, attempt=desired.attempt, state=execution, reason=reason[:1024])
+
+
+def _progress(state: AgentState, step: str) -> Iterator[Send]:
+    desired = state.installing
+    if desired is not None and desired.rollout is not None:
+        message = Execution(
+            rollout=desired.rollout, attempt=desired.attempt, state=ExecutionState.IN_PROGRESS, step=step
+        )
+        yield Send(Channel.EXECUTION, message)
+
+
+def _report(state: AgentState) -> tuple[AgentState, list[Send]]:
+    identity = state.identity
+    message = Reported(
+        boot=identity.boot,
+        sequence=state.sequence,
+        desired_version=state.acted_version,
+        release=state.active,
+        previous=state.previous,
+        target=identity.target,
+        agent_version=identity.agent_version,
+        runtimes=identity.runtimes,
+    )
+    return replace(state, sequence=state.sequence + 1), [Send(Channel.REPORTED, message)]
+
+
+def _sends(state: AgentState, *messages: Send) -> tuple[Send, ...]:
+    return messages if state.is_connected else ()

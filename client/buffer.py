@@ -1,0 +1,213 @@
+"""Labelled samples that this device may train on. They never leave it.
+
+One append-only file of framed records; what a crash cut off is dropped at the next start. Equal samples are kept once.
+Training reads them sorted by content, so the order in which they came does not change a trained weight.
+"""
+
+import hashlib
+import logging
+import os
+import struct
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.durable import sync_folder
+from hedgerow.errors import DecodeError
+from hedgerow.schema import ModelSchema
+from hedgerow.weights import Arrays, decode_arrays, encode_arrays
+
+__all__ = ["LabelledBuffer", "LabelledSamples"]
+
+_log = logging.getLogger(__name__)
+_HEADER = struct.Struct("<4sI32s")
+_MAGIC = b"HGB1"
+_LABEL = "label"
+_INPUT = "input."
+_SAMPLE_LIMIT_BYTES = 64 * 2**20
+_SYNC_EVERY = 256
+
+Signature = frozenset[tuple[str, str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a sample lies, and what it looks like."""
+
+    offset: int
+    length: int
+    label: int
+    signature: Signature
+
+
+class LabelledSamples:
+    """The samples of one moment, in their order for training; later changes of the buffer do not show.
+
+    Close it, or use it as a context.
+    """
+
+    def __init__(self, file: IO[bytes], entries: Sequence[_Entry]) -> None:
+        self._file, self._entries = file, entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __enter__(self) -> "LabelledSamples":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
+
+    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
+        """Return the samples at *indices*, in that order.
+
+        Returns:
+            Inputs by name, each ``(len(indices), *shape)``, and labels, ``int64[len(indices)]``.
+        """
+        samples = []
+        for index in indices.tolist():
+            entry = self._entries[index]
+            samples.append(_unpack(os.pread(self._file.fileno(), entry.length, entry.offset)))
+        inputs = {name: np.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
+        return inputs, np.asarray([label for _, label in samples], dtype=np.int64)
+
+
+class LabelledBuffer:
+    """A bounded store of labelled samples on disk.
+
+    Args:
+        folder: Where its file is.
+        limit_samples: The oldest are dropped beyond this.
+    """
+
+    def __init__(self, folder: Path, *, limit_samples: int = 2000) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "samples.bin"
+        self._limit = limit_samples
+        self._lock = threading.Lock()
+        self._unsynced = 0
+        # Insertion order is age.
+        self._entries: dict[bytes, _Entry] = {}
+        self._file = self._path.open("a+b")
+        self._load()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._entries)
+
+    def add(self, inputs: Mapping[str, NDArray[Any]], label: int) -> bool:
+        """Keep a sample; return whether it was new.
+
+        Args:
+            inputs: Without the batch dimension.
+            label: Its class.
+        """
+        payload = _pack(inputs, label)
+        digest = hashlib.sha256(payload).digest()
+        with self._lock:
+            if digest in self._entries or len(payload) > _SAMPLE_LIMIT_BYTES:
+                return False
+            offset = self._file.seek(0, os.SEEK_END)
+            self._file.write(_HEADER.pack(_MAGIC, len(payload), digest) + payload)
+            # Survives the end of this process at once, and a power cut after the next sync.
+            self._file.flush()
+            self._entries[digest] = _Entry(offset + _HEADER.size, len(payload), label, _signature(inputs))
+            while len(self._entries) > self._limit:
+                del self._entries[next(iter(self._entries))]
+            self._unsynced += 1
+            if self._unsynced >= _SYNC_EVERY:
+                self._sync()
+            if self._file.tell() > 2 * self._live_bytes() + 2**20:
+                self._compact()
+        return True
+
+    def samples(self, schema: ModelSchema) -> LabelledSamples:
+        """Return the samples that fit *schema*, inputs and label, sorted by content."""
+        wanted = frozenset((spec.name, spec.dtype, spec.shape) for spec in schema.inputs)
+        classes = len(schema.labels)
+        with self._lock:
+            entries = [
+                entry
+                for _, entry in sorted(self._entries.items())
+                if entry.signature == wanted and 0 <= entry.label and (not classes or entry.label < classes)
+            ]
+            # Compaction renames a new file into place; this handle keeps the old one.
+            return LabelledSamples(self._path.open("rb"), entries)
+
+    def close(self) -> None:
+        """Sync and close."""
+        with self._lock:
+            if not self._file.closed:
+                self._sync()
+                self._file.close()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+    def _live_bytes(self) -> int:
+        return sum(_HEADER.size + entry.length for entry in self._entries.values())
+
+    def _load(self) -> None:
+        end = self._file.seek(0, os.SEEK_END)
+        offset = self._file.seek(0)
+        while (header := self._file.read(_HEADER.size)) and len(header) == _HEADER.size:
+            magic, length, digest = _HEADER.unpack(header)
+            if magic != _MAGIC or length > _SAMPLE_LIMIT_BYTES or offset + _HEADER.size + length > end:
+                break
+            payload = self._file.read(length)
+            if hashlib.sha256(payload).digest() == digest:
+                try:
+                    inputs, label = _unpack(payload)
+                    self._entries[digest] = _Entry(offset + _HEADER.size, length, label, _signature(inputs))
+                except DecodeError as exc:
+                    _log.warning("a labelled sample is left out: %s", exc)
+            else:
+                _log.warning("a labelled sample at byte %d is damaged and left out", offset)
+            offset += _HEADER.size + length
+        if offset < end:
+            _log.warning("the labelled buffer ends in %d bytes of no sample; they are cut off", end - offset)
+            self._file.truncate(offset)
+        while len(self._entries) > self._limit:
+            del self._entries[next(iter(self._entries))]
+
+    def _compact(self) -> None:
+        """Write what counts to a new file and put it in the place of the old one."""
+        part = self._path.with_suffix(".part")
+        moved: dict[bytes, _Entry] = {}
+        with part.open("wb") as target:
+            for digest, entry in self._entries.items():
+                payload = os.pread(self._file.fileno(), entry.length, entry.offset)
+                target.write(_HEADER.pack(_MAGIC, entry.length, digest))
+                moved[digest] = _Entry(target.tell(), entry.length, entry.label, entry.signature)
+                target.write(payload)
+            target.flush()
+            os.fsync(target.fileno())
+        part.replace(self._path)
+        sync_folder(self._path.parent)
+        self._file.close()
+        self._file = self._path.open("a+b")
+        self._entries = moved
+        self._unsynced = 0
+
+
+def _signature(inputs: Mapping[str, NDArray[Any]]) -> Signature:
+    return frozenset((name, str(values.dtype), tuple(values.shape)) for name, values in inputs.items())
+
+
+def _pack(inputs: Mapping[str, NDArray[Any]], label: int) -> bytes:
+    return encode_arrays({_LABEL: np.asarray([label], dtype=np.int64), **{_INPUT + n: np.asarray(v) for n, v in inputs.items()}})
+
+
+def _unpack(payload: bytes) -> tuple[Arrays, int]:
+    arrays = decode_arrays(payload, "labelled sample", limit_bytes=_SAMPLE_LIMIT_BYTES)
+    label = arrays.pop(_LABEL, None)
+    if label is None or label.shape != (1,):
+        raise DecodeError("labelled sample", "one label", "none")
+    return {name.removeprefix(_INPUT): values for name, values in arrays.items()}, int(label[0])

@@ -1,0 +1,89 @@
+"""What can go wrong on a device, named by what the agent does next::
+
+    ClientError
+    +-- RejectedError     this device must not run that release: answer REJECTED, never try again
+    +-- InstallError      installing failed: answer FAILED, the fleet may try again
+    |   +-- TransferError the server did not give what was asked for
+    +-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
+    +-- DeclinedError     a training round that this device will not join: answer ``declined``
+    +-- TrainingError     a training round went wrong: answer ``failed``
+    +-- SettingsError     the agent was started wrongly: say so and exit
+    +-- StoppedError      the agent is stopping, so the work at hand ends: say nothing
+"""
+
+from hedgerow.errors import HedgerowError
+
+__all__ = [
+    "ClientError",
+    "DeclinedError",
+    "InstallError",
+    "RejectedError",
+    "SettingsError",
+    "SlotDamagedError",
+    "StoppedError",
+    "TrainingError",
+    "TransferError",
+]
+
+
+class ClientError(HedgerowError):
+    """The root of this folder's errors."""
+
+
+class RejectedError(ClientError):
+    """This device must not run the release, however often it is asked.
+
+    Attributes:
+        release: The release that was refused.
+    """
+
+    def __init__(self, release: str, expected: str, found: str, action: str) -> None:
+        super().__init__(f"{release} is refused: expected {expected}, found {found}; {action}")
+        self.release, self.expected, self.found = release, expected, found
+
+
+class InstallError(ClientError):
+    """Installing failed in a way that may pass."""
+
+    def __init__(self, what: str, expected: str, found: str, action: str = "it may be tried again") -> None:
+        super().__init__(f"{what}: expected {expected}, found {found}; {action}")
+        self.expected, self.found = expected, found
+
+
+class TransferError(InstallError):
+    """The server did not give what was asked for.
+
+    Attributes:
+        status: HTTP status, or None when there was no answer.
+    """
+
+    def __init__(self, what: str, expected: str, found: str, *, status: int | None = None) -> None:
+        super().__init__(what, expected, found, "check the server's address and that it runs")
+        self.status = status
+
+
+class SlotDamagedError(ClientError):
+    """The content of a slot is not what was put there."""
+
+    def __init__(self, slot: str, expected: str, found: str) -> None:
+        super().__init__(f"slot {slot} is damaged: expected {expected}, found {found}; it will be installed again")
+        self.slot = slot
+
+
+class DeclinedError(ClientError):
+    """This device does not join a training round, for a reason that is no fault."""
+
+
+class TrainingError(ClientError):
+    """A training round went wrong on this device."""
+
+
+class SettingsError(ClientError):
+    """The agent was started wrongly."""
+
+
+class StoppedError(ClientError):
+    """The agent is stopping."""
+
+    def __init__(self) -> None:
+        super().__init__("expected to finish, found that the agent is stopping; start it again to go on")

@@ -1,0 +1,64 @@
+"""The border of a compiled file: types, quantization and static batches. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.manifest import Tensor
+
+__all__ = ["from_file", "in_batches", "static_batch", "to_file"]
+
+Values = NDArray[Any]
+
+
+def to_file(tensor: Tensor, values: Values) -> Values:
+    """Return *values* as the file wants them: its dtype, quantized where it has a scale, contiguous."""
+    dtype = np.dtype(tensor.dtype)
+    if tensor.scale is None:
+        return np.ascontiguousarray(values, dtype=dtype)
+    limits = np.iinfo(dtype)
+    steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(tensor.scale)) + tensor.zero_point
+    # A NaN has no integer; zero is what most kernels would make of it, and the window counts it as missing.
+    return np.clip(np.nan_to_num(steps), limits.min, limits.max).astype(dtype)
+
+
+def from_file(tensor: Tensor, values: Values) -> Values:
+    """Return what the file gave as real values: float32 where it was quantized, else as it is."""
+    if tensor.scale is None:
+        return values
+    return (values.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+
+
+def static_batch(tensors: Sequence[Tensor]) -> int | None:
+    """Return the batch size that the file was compiled for, or None when it takes any."""
+    sizes = {tensor.shape[0] for tensor in tensors if tensor.shape and tensor.shape[0] > 0}
+    return min(sizes) if sizes else None
+
+
+def in_batches(
+    run: Callable[[Mapping[str, Values]], dict[str, Values]], inputs: Mapping[str, Values], size: int | None
+) -> dict[str, Values]:
+    """Run *run*, which takes batches of exactly *size*, over a batch of any size; the last one is padded.
+
+    Args:
+        run: From inputs to outputs.
+        inputs: Each ``(batch, *shape)``, with one batch size.
+        size: The static batch; None: any.
+    """
+    total = len(next(iter(inputs.values())))
+    if size is None or total == size:
+        return run(inputs)
+    pieces = []
+    for start in range(0, total, size):
+        piece = {name: values[start : start + size] for name, values in inputs.items()}
+        got = min(size, total - start)
+        if got < size:
+            piece = {name: np.concatenate([v, np.repeat(v[-1:], size - got, axis=0)]) for name, v in piece.items()}
+        pieces.append({name: values[:got] for name, values in run(piece).items()})
+    if not pieces:
+        # An empty batch still has outputs of the right shape.
+        zero = {name: np.zeros((size, *values.shape[1:]), dtype=values.dtype) for name, values in inputs.items()}
+        return {name: values[:0] for name, values in run(zero).items()}
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

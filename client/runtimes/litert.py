@@ -1,0 +1,127 @@
+"""LiteRT, or its frozen predecessor tflite_runtime on older devices. Interpreters are not thread-safe: one lock each."""
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.client.errors import InstallError
+from hedgerow.client.runtimes.base import LoadedModel, TrainStep
+from hedgerow.client.runtimes.border import from_file, in_batches, static_batch, to_file
+from hedgerow.manifest import Artifact, Tensor, TrainGraph
+from hedgerow.weights import Arrays
+
+# The library tells stderr about each delegate it makes, unless told otherwise before it is loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ModuleNotFoundError:
+    from tflite_runtime.interpreter import Interpreter
+
+__all__ = ["LiteRtRuntime"]
+
+
+class _Graph:
+    """One interpreter, fed and read by tensor index.
+
+    The signature runner resizes and allocates on every call, which costs more than a small model itself; indices that
+    were looked up once do not.
+    """
+
+    def __init__(self, path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=1)
+            fed, given = self._details()
+            self._inputs = [(tensor, _index(fed, tensor)) for tensor in inputs]
+            self._outputs = [(tensor, _index(given, tensor)) for tensor in outputs]
+            for tensor, index in self._inputs:
+                # A file with a dynamic batch is run one sample at a time.
+                shape = [size if size > 0 else 1 for size in tensor.shape]
+                if list(self._shape(fed, tensor)) != shape:
+                    self._interpreter.resize_tensor_input(index, shape)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, KeyError, OSError) as exc:
+            reason = " ".join(str(exc).split())[:300]
+            raise InstallError("loading the artifact", "a file for LiteRT", reason, "compile it again") from exc
+
+    def _details(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        signatures = self._interpreter.get_signature_list()
+        if signatures:
+            runner = self._interpreter.get_signature_runner(next(iter(signatures)))
+            return runner.get_input_details(), runner.get_output_details()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        return {detail["name"]: detail for detail in inputs}, {detail["name"]: detail for detail in outputs}
+
+    @staticmethod
+    def _shape(details: Mapping[str, Any], tensor: Tensor) -> Iterable[int]:
+        return (int(size) for size in details[tensor.tensor]["shape"])
+
+    def run(self, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs, by name, for inputs of exactly the allocated shapes, by name."""
+        with self._lock:
+            for tensor, index in self._inputs:
+                self._interpreter.set_tensor(index, to_file(tensor, values[tensor.name]))
+            self._interpreter.invoke()
+            # get_tensor copies, so the next call does not change what the caller holds.
+            return {tensor.name: from_file(tensor, self._interpreter.get_tensor(i)) for tensor, i in self._outputs}
+
+
+def _index(details: Mapping[str, Any], tensor: Tensor) -> int:
+    if tensor.tensor not in details:
+        raise KeyError(f"the tensor {tensor.tensor!r} is not among {', '.join(sorted(details))}")
+    return int(details[tensor.tensor]["index"])
+
+
+class _LiteRtModel:
+    """An interpreter for predictions."""
+
+    def __init__(self, path: Path, artifact: Artifact) -> None:
+        self._graph = _Graph(path, artifact.inputs, artifact.outputs)
+        self._batch = static_batch(artifact.inputs) or 1
+
+    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the schema's outputs for a batch of any size."""
+        return in_batches(self._graph.run, inputs, self._batch)
+
+
+# Parameters and what surrounds them share one namespace in the interpreter; the prefix keeps a parameter that is
+# called like an input apart.
+_PARAMETER = "parameter:"
+
+
+def _prefixed(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [Tensor(_PARAMETER + t.name, t.tensor, t.shape, t.dtype, t.scale, t.zero_point) for t in tensors]
+
+
+class LiteRtRuntime:
+    """The runtime ``litert``."""
+
+    def load(self, path: Path, artifact: Artifact) -> LoadedModel:
+        """Load an artifact."""
+        return _LiteRtModel(path, artifact)
+
+    def load_train_graph(self, path: Path, graph: TrainGraph) -> TrainStep:
+        """Load a train graph."""
+        around = (*graph.inputs, graph.labels, graph.learning_rate)
+        loaded = _Graph(path, [*around, *_prefixed(graph.parameters)], [graph.loss, *_prefixed(graph.updated)])
+
+        def step(
+            inputs: Mapping[str, NDArray[Any]],
+            labels: NDArray[np.int64],
+            learning_rate: float,
+            parameters: Mapping[str, NDArray[Any]],
+        ) -> tuple[float, Arrays]:
+            values: dict[str, NDArray[Any]] = {_PARAMETER + name: value for name, value in parameters.items()}
+            values |= {tensor.name: inputs[tensor.name] for tensor in graph.inputs}
+            values[graph.labels.name] = labels
+            values[graph.learning_rate.name] = np.full(graph.learning_rate.shape, learning_rate, dtype=np.float32)
+            results = loaded.run(values)
+            loss = float(results.pop(graph.loss.name).reshape(-1)[0])
+            return loss, {name.removeprefix(_PARAMETER): value for name, value in results.items()}
+
+        return step

@@ -1,0 +1,94 @@
+"""ONNX Runtime: single-threaded sessions, small arenas, no graph written back to disk."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from hedgerow.client.errors import InstallError
+from hedgerow.client.runtimes.base import LoadedModel, TrainStep
+from hedgerow.client.runtimes.border import from_file, in_batches, static_batch, to_file
+from hedgerow.manifest import Artifact, Tensor, TrainGraph
+from hedgerow.weights import Arrays
+
+__all__ = ["OrtRuntime"]
+
+# Warnings about initializers and shapes are for whoever exported the file, not for a device's log.
+_ERRORS_ONLY = 3
+
+
+def _session(path: Path, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # The arena grows in large steps and never shrinks; a device pays for it all day.
+    options.enable_cpu_mem_arena = False
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # onnxruntime raises a dozen classes that share no base but Exception.
+    except Exception as exc:
+        reason = " ".join(str(exc).split())[:300]
+        raise InstallError("loading the artifact", "a file for ONNX Runtime", reason, "compile it again") from exc
+    wanted = {tensor.tensor for tensor in tensors}
+    found = {node.name for node in session.get_inputs()}
+    missing = {tensor.tensor for tensor in outputs} - {node.name for node in session.get_outputs()}
+    if wanted != found or missing:
+        raise InstallError(
+            "loading the artifact", f"the tensors {sorted(wanted)}", f"{sorted(found)}, without {sorted(missing)}", "compile it again"
+        )
+    return session
+
+
+class _OrtModel:
+    """A session; ONNX Runtime's Run is thread-safe."""
+
+    def __init__(self, path: Path, artifact: Artifact) -> None:
+        self._inputs, self._outputs = artifact.inputs, artifact.outputs
+        self._names = [tensor.tensor for tensor in artifact.outputs]
+        self._batch = static_batch(artifact.inputs)
+        self._session = _session(path, artifact.inputs, artifact.outputs)
+
+    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the schema's outputs for a batch of any size."""
+        return in_batches(self._run, inputs, self._batch)
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        fed = {tensor.tensor: to_file(tensor, inputs[tensor.name]) for tensor in self._inputs}
+        values = self._session.run(self._names, fed)
+        return {tensor.name: from_file(tensor, value) for tensor, value in zip(self._outputs, values, strict=True)}
+
+
+class OrtRuntime:
+    """The runtime ``onnxruntime``."""
+
+    def load(self, path: Path, artifact: Artifact) -> LoadedModel:
+        """Load an artifact."""
+        return _OrtModel(path, artifact)
+
+    def load_train_graph(self, path: Path, graph: TrainGraph) -> TrainStep:
+        """Load a train graph."""
+        fed = (*graph.inputs, graph.labels, graph.learning_rate, *graph.parameters)
+        session = _session(path, fed, (graph.loss, *graph.updated))
+        names = [graph.loss.tensor, *(tensor.tensor for tensor in graph.updated)]
+
+        def step(
+            inputs: Mapping[str, NDArray[Any]],
+            labels: NDArray[np.int64],
+            learning_rate: float,
+            parameters: Mapping[str, NDArray[Any]],
+        ) -> tuple[float, Arrays]:
+            values = {tensor.tensor: to_file(tensor, inputs[tensor.name]) for tensor in graph.inputs}
+            values |= {tensor.tensor: to_file(tensor, parameters[tensor.name]) for tensor in graph.parameters}
+            values[graph.labels.tensor] = to_file(graph.labels, labels)
+            values[graph.learning_rate.tensor] = np.full(
+                graph.learning_rate.shape, learning_rate, dtype=graph.learning_rate.dtype
+            )
+            loss, *updated = session.run(names, values)
+            return float(np.asarray(loss).reshape(-1)[0]), {
+                tensor.name: value for tensor, value in zip(graph.updated, updated, strict=True)
+            }
+
+        return step

@@ -1,0 +1,65 @@
+"""Windows that wait to be published: one file each, oldest first, bounded."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from hedgerow.durable import write_durably
+
+__all__ = ["Spool"]
+
+
+class Spool:
+    """A bounded queue of messages on disk. May be used from any thread.
+
+    Args:
+        folder: Where the files are; their names are their order.
+        limit_messages: The oldest is dropped beyond this.
+    """
+
+    def __init__(self, folder: Path, *, limit_messages: int = 500) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._limit = folder, limit_messages
+        self._lock = threading.Lock()
+        # A part is what a power cut left of a write.
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+        self._waiting = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
+        self._next = self._waiting[-1] + 1 if self._waiting else 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._waiting)
+
+    def put(self, message: bytes) -> None:
+        """Keep *message* until :meth:`remove`, through restarts and power cuts."""
+        with self._lock:
+            number = self._next
+            write_durably(self._path(number), message)
+            self._next += 1
+            self._waiting.append(number)
+            while len(self._waiting) > self._limit:
+                self._path(self._waiting.pop(0)).unlink(missing_ok=True)
+                self.dropped += 1
+
+    def pending(self) -> Iterator[tuple[int, bytes]]:
+        """Yield what waits, oldest first, with its number."""
+        with self._lock:
+            numbers = list(self._waiting)
+        for number in numbers:
+            try:
+                message = self._path(number).read_bytes()
+            except FileNotFoundError:
+                continue
+            yield number, message
+
+    def remove(self, number: int) -> None:
+        """Forget a message that was published."""
+        with self._lock:
+            if number in self._waiting:
+                self._waiting.remove(number)
+                self._path(number).unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:012d}.json"

@@ -1,0 +1,155 @@
+"""What the fleet's signatures say about a file: the TUF client workflow (TUF specification 1.0.34, section 5).
+
+python-tuf's updater does the work; this file gives it bounded HTTP, the root that the device was provisioned with, and
+turns its errors into what the agent does next. It does not download targets; download.py does, so that it can resume.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hedgerow.client.errors import InstallError, RejectedError, TransferError
+from hedgerow.client.fleet_http import FleetHttp
+
+__all__ = ["SignedFile", "Trust", "open_trust"]
+
+_METADATA_PATH, _TARGETS_PATH = "tuf/metadata/", "tuf/targets/"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFile:
+    """What was signed about one file.
+
+    Attributes:
+        path: Its target path.
+        url_path: Where it is on the server, with the hash prefix of consistent snapshots.
+        length_bytes, sha256: Exactly.
+        release, hardware: From its custom metadata; empty when absent.
+    """
+
+    path: str
+    url_path: str
+    length_bytes: int
+    sha256: str
+    release: str
+    hardware: str
+
+
+class Trust(Protocol):
+    """What is signed, at one moment: metadata is fetched once, when the trust is opened."""
+
+    def find(self, release: str, path: str) -> SignedFile:
+        """Return what was signed about *path*, which belongs to *release*.
+
+        Raises:
+            RejectedError: It is not signed, or the signature is wrong.
+            InstallError: The metadata could not be fetched, is expired or is older than what was seen before.
+        """
+
+
+OpenTrust = Callable[[str], Trust]
+"""``release -> Trust``: fetches the metadata; the release is only for messages."""
+
+
+@dataclass(slots=True)
+class _TufTrust:
+    """python-tuf's updater as a :class:`Trust`."""
+
+    updater: Any
+    is_consistent: bool
+    found: dict[str, SignedFile] = field(default_factory=dict)
+
+    def find(self, release: str, path: str) -> SignedFile:
+        """Return what was signed about *path*."""
+        info = _translated(release, lambda: self.updater.get_targetinfo(path))
+        if info is None:
+            raise RejectedError(
+                release, f"a signature for {path}", "none (never signed, or revoked)", "roll out a release that is listed"
+            )
+        sha256 = info.hashes.get("sha256")
+        if sha256 is None:
+            raise RejectedError(release, f"a SHA-256 of {path}", ", ".join(sorted(info.hashes)), "sign it with SHA-256")
+        folder, slash, name = path.rpartition("/")
+        stored = f"{folder}{slash}{sha256}.{name}" if self.is_consistent else path
+        custom = info.custom if isinstance(info.custom, Mapping) else {}
+        texts = {key: value for key, value in custom.items() if isinstance(value, str)}
+        return SignedFile(
+            path=path,
+            url_path=_TARGETS_PATH + stored,
+            length_bytes=info.length,
+            sha256=sha256,
+            release=texts.get("release", ""),
+            hardware=texts.get("hardware", ""),
+        )
+
+
+def open_trust(folder: Path, trusted_root: bytes, http: FleetHttp, release: str) -> Trust:
+    """Fetch and verify the signed metadata.
+
+    Args:
+        folder: Where metadata is kept between starts; without it, a rollback would go unnoticed.
+        trusted_root: The root metadata that the device was provisioned with.
+        http: The server.
+        release: For messages.
+
+    Raises:
+        RejectedError: A signature is wrong.
+        InstallError: The metadata could not be fetched, is expired or is older than what was seen before.
+    """
+    # python-tuf costs 9 MB, and a device that installs nothing does without it.
+    from tuf.api.exceptions import DownloadError, DownloadHTTPError
+    from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+
+    class Fetcher(FetcherInterface):
+        """python-tuf's way to our HTTP client; lengths are bounded by the caller."""
+
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            path = url.removeprefix(http.server).lstrip("/")
+            try:
+                # Metadata is small: whole in memory, within one bounded time.
+                return iter((http.get(path, limit_bytes=config.targets_max_length),))
+            except TransferError as exc:
+                if exc.status is not None:
+                    raise DownloadHTTPError(str(exc), exc.status) from exc
+                raise DownloadError(str(exc)) from exc
+
+    config = UpdaterConfig()
+
+    def refreshed() -> Any:
+        folder.mkdir(parents=True, exist_ok=True)
+        updater = Updater(
+            str(folder), f"{http.server}/{_METADATA_PATH}", fetcher=Fetcher(), config=config, bootstrap=trusted_root
+        )
+        updater.refresh()
+        return updater
+
+    updater = _translated(release, refreshed)
+    # The updater keeps this to itself but needs it for its own target URLs; there is no public way to ask.
+    is_consistent = bool(updater._trusted_set.root.consistent_snapshot)  # noqa: SLF001
+    return _TufTrust(updater, is_consistent)
+
+
+def _translated(release: str, ask: Callable[[], Any]) -> Any:
+    from tuf.api import exceptions as tuf
+
+    try:
+        return ask()
+    except tuf.DownloadHTTPError as exc:
+        raise TransferError("the signed metadata", "status 200", f"status {exc.status_code}", status=exc.status_code) from exc
+    except tuf.DownloadError as exc:
+        raise TransferError("the signed metadata", "an answer", str(exc)) from exc
+    except tuf.ExpiredMetadataError as exc:
+        raise InstallError(
+            "the signed metadata", "fresh signatures", f"expired ones ({exc})", "sign the timestamp again, or set the clock"
+        ) from exc
+    except (tuf.BadVersionNumberError, tuf.LengthOrHashMismatchError) as exc:
+        raise InstallError(
+            "the signed metadata", "versions that only rise", str(exc), "serve the newest metadata, whole"
+        ) from exc
+    except tuf.RepositoryError as exc:
+        raise RejectedError(
+            release, "metadata signed by the keys of the trusted root", str(exc), "sign it with the fleet's keys"
+        ) from exc
+    except OSError as exc:
+        raise InstallError("the signed metadata", "a folder to keep it in", str(exc), "make room on the disk") from exc

@@ -1,0 +1,19 @@
+"""What can go wrong in the demo itself; everything else is the error of the part that it calls."""
+
+from hedgerow.fleet.errors import FleetError
+
+__all__ = ["DemoError", "DemoTimeoutError"]
+
+
+class DemoError(FleetError):
+    """The demo cannot run as asked."""
+
+
+class DemoTimeoutError(DemoError):
+    """Something that the demo waited for did not happen."""
+
+    def __init__(self, what: str, timeout_s: float, found: str) -> None:
+        super().__init__(
+            f"expected {what} within {timeout_s:g} s, found {found}; the agents' logs are in the output folder"
+        )
+        self.what, self.timeout_s = what, timeout_s

@@ -1,0 +1,63 @@
+"""What the demo reads off windows and alerts. Pure functions; every figure in the result comes from here."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hedgerow.window import Window
+
+__all__ = ["SeenWindow", "accuracy_of", "false_alarms", "full_windows", "windows_to_detect"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWindow:
+    """A window, who sent it, and in which part of the story it arrived.
+
+    Attributes:
+        device: Its sender.
+        window: What was counted.
+        phase: ``clean``, ``drifted`` or ``recovered`` by the demo's clock when the window *began*.
+    """
+
+    device: str
+    window: Window
+    phase: str
+
+
+def full_windows(
+    seen: Iterable[SeenWindow], *, release: str, phase: str, devices: Collection[str], samples: int, each: int
+) -> dict[str, list[Window]]:
+    """Return the first *each* complete windows of every device in a phase.
+
+    A window of exactly *samples* predictions covers the device's whole test stream once, whatever its first sample
+    was, so its accuracy depends on the model alone. Windows that a change of model cut short are left out.
+    """
+    found: dict[str, list[Window]] = {device: [] for device in devices}
+    for entry in seen:
+        if entry.device not in found or entry.phase != phase:
+            continue
+        if entry.window.release == release and entry.window.samples == samples and len(found[entry.device]) < each:
+            found[entry.device].append(entry.window)
+    return found
+
+
+def accuracy_of(windows: Mapping[str, Sequence[Window]]) -> float | None:
+    """Return the accuracy over all labelled samples, or None when a device sent nothing."""
+    if not windows or not all(windows.values()):
+        return None
+    flat = [window for sent in windows.values() for window in sent]
+    labelled = sum(window.labelled for window in flat)
+    return sum(window.correct for window in flat) / labelled if labelled else None
+
+
+def windows_to_detect(seen: Iterable[SeenWindow], *, devices: Collection[str], detected_at: float) -> int:
+    """Return the most windows that any drifted device had closed in its new world when the alert was raised."""
+    counts = dict.fromkeys(devices, 0)
+    for entry in seen:
+        if entry.device in counts and entry.phase == "drifted" and entry.window.ended_at <= detected_at:
+            counts[entry.device] += 1
+    return max(counts.values(), default=0)
+
+
+def false_alarms(alarmed: Iterable[tuple[str, str]], *, drifted: Collection[str]) -> int:
+    """Count alarms that should not be: (phase, device) outside the drifted phase or about a device whose world held."""
+    return sum(1 for phase, device in set(alarmed) if phase != "drifted" or device not in drifted)

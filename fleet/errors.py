@@ -1,0 +1,273 @@
+"""What can go wrong in the fleet, below :class:`hedgerow.errors.HedgerowError`.
+
+::
+
+    FleetError
+    +-- SettingsError, StoreError                    the service cannot start as it is told to
+    +-- UnknownReleaseError, UnknownDeviceError, UnknownRolloutError
+    +-- RolloutConflictError, NoDevicesError         a rollout cannot start
+    +-- ServiceUnreachableError, AdminKeyError, RefusedRequestError   what `hedgerow rollout` meets
+    +-- ServeError, TrainingRoundError, RetrainError
+    +-- KeyFileError, SigningError                   the signed repository cannot be used
+    +-- ReleaseError
+    |   +-- FailedChecksError                        a build that must not become a release
+    +-- BrokerStartError, ChildDiedError             a process of ours does not run
+    +-- PlanError                                    a rollout, gate or drift plan contradicts itself
+    +-- InvalidTransitionError                       an event that the rollout's state does not allow
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hedgerow.errors import HedgerowError
+
+__all__ = [
+    "AdminKeyError",
+    "BrokerStartError",
+    "ChildDiedError",
+    "FailedChecksError",
+    "FleetError",
+    "InvalidTransitionError",
+    "KeyFileError",
+    "NoDevicesError",
+    "PlanError",
+    "RefusedRequestError",
+    "ReleaseError",
+    "RetrainError",
+    "RolloutConflictError",
+    "ServeError",
+    "ServiceUnreachableError",
+    "SettingsError",
+    "SigningError",
+    "StoreError",
+    "TrainingRoundError",
+    "UnknownDeviceError",
+    "UnknownReleaseError",
+    "UnknownRolloutError",
+]
+
+
+class FleetError(HedgerowError):
+    """The root of the fleet's errors."""
+
+
+class UnknownReleaseError(FleetError):
+    """A release is not listed in the signed metadata."""
+
+    def __init__(self, release: str, known: Sequence[str]) -> None:
+        listed = ", ".join(known) or "none"
+        super().__init__(f"expected a signed release, found {release!r}; the signed ones are: {listed}")
+        self.release, self.known = release, tuple(known)
+
+
+class SettingsError(FleetError):
+    """A setting has a value that cannot be used.
+
+    Attributes:
+        name: The setting or its environment variable.
+        value: What was found.
+    """
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name}: expected {expected}, found {value!r}; correct it or leave it out")
+        self.name, self.value, self.expected = name, value, expected
+
+
+class StoreError(FleetError):
+    """The fleet's database cannot be used."""
+
+    def __init__(self, path: str, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"the store {path}: expected {expected}, found {found}; {advice}")
+        self.path = path
+
+
+class UnknownDeviceError(FleetError):
+    """No device of that name was ever heard of."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(f"expected a device that has reported itself, found no {device!r}; start its agent first")
+        self.device = device
+
+
+class UnknownRolloutError(FleetError):
+    """There is no rollout of that id."""
+
+    def __init__(self, rollout: str) -> None:
+        super().__init__(f"expected the id of a rollout, found {rollout!r}; `hedgerow rollout status` lists them")
+        self.rollout = rollout
+
+
+class RolloutConflictError(FleetError):
+    """Another rollout is not finished yet."""
+
+    def __init__(self, rollout: str, state: str) -> None:
+        super().__init__(f"expected no unfinished rollout, found {rollout} ({state}); wait until it ends or abort it")
+        self.rollout, self.state = rollout, state
+
+
+class NoDevicesError(FleetError):
+    """A release fits no device of the fleet."""
+
+    def __init__(self, release: str, targets: Sequence[str], devices: int) -> None:
+        super().__init__(
+            f"expected devices with one of the targets of {release} ({', '.join(sorted(targets))}), found none among "
+            f"{devices} known devices; start agents with these targets or compile for theirs"
+        )
+        self.release, self.targets, self.devices = release, tuple(targets), devices
+
+
+class ServiceUnreachableError(FleetError):
+    """No fleet service answered."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"expected a fleet service at {url}, found none ({reason}); start one with `hedgerow fleet serve` or "
+            "correct --server"
+        )
+        self.url, self.reason = url, reason
+
+
+class AdminKeyError(FleetError):
+    """The admin key is absent, unreadable or not the fleet's."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"expected the fleet's admin key, found {found}; pass --key-file <fleet folder>/admin.key or set "
+            "HEDGEROW_ADMIN_KEY"
+        )
+
+
+class RefusedRequestError(FleetError):
+    """The fleet service answered that it will not do what it was asked.
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class ServeError(FleetError):
+    """The HTTP server cannot listen where it was told to."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"expected to listen on {host}:{port}, found that it cannot ({reason}); choose another address"
+        )
+        self.host, self.port = host, port
+
+
+class TrainingRoundError(FleetError):
+    """A device's part in a training round is refused.
+
+    Attributes:
+        status: The HTTP status that says so.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class RetrainError(FleetError):
+    """Retraining cannot start or go on."""
+
+
+class KeyFileError(FleetError):
+    """The file of a signing key cannot be used."""
+
+    def __init__(self, path: Path, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"expected {expected} at {path}, found {found}; {advice}")
+        self.path = path
+
+
+class SigningError(FleetError):
+    """The signed repository, or what should go into it, is not what it should be."""
+
+    def __init__(self, path: Path, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"expected {expected} at {path}, found {found}; {advice}")
+        self.path = path
+
+
+class ReleaseError(FleetError):
+    """A release, or what it is to be made from, is not what it should be.
+
+    Attributes:
+        what: The release or the file that is wrong.
+    """
+
+    def __init__(self, what: str | Path, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"{what}: expected {expected}, found {found}; {advice}")
+        self.what = what
+
+
+class FailedChecksError(ReleaseError):
+    """Artifacts of a build failed checks.
+
+    Attributes:
+        failed: Target -> names of the checks that its artifact failed.
+    """
+
+    def __init__(self, folder: Path, failed: Mapping[str, Sequence[str]]) -> None:
+        listed = "; ".join(f"{target}: {', '.join(names)}" for target, names in sorted(failed.items()))
+        super().__init__(
+            folder, "artifacts that passed their checks", f"failed ones ({listed})", "compile again with another recipe"
+        )
+        self.failed = {target: tuple(names) for target, names in failed.items()}
+
+
+class PlanError(FleetError):
+    """A plan cannot be used; every mistake that was found is listed at once.
+
+    Attributes:
+        what: Which plan, such as ``rollout plan``.
+        mistakes: One sentence for each mistake.
+    """
+
+    def __init__(self, what: str, mistakes: Sequence[str]) -> None:
+        self.what, self.mistakes = what, tuple(mistakes)
+        super().__init__(f"the {what} cannot be used: {'; '.join(self.mistakes)}")
+
+
+class InvalidTransitionError(FleetError):
+    """The rollout's state does not allow the event.
+
+    Attributes:
+        rollout: Its identity.
+        state: Its state.
+        event: Name of the event, such as ``Paused``.
+        allowed: States in which the event is legal.
+    """
+
+    def __init__(self, rollout: str, state: str, event: str, allowed: Iterable[str]) -> None:
+        self.rollout, self.state, self.event, self.allowed = rollout, state, event, tuple(sorted(allowed))
+        super().__init__(
+            f"{event} needs the rollout {rollout} to be {' or '.join(self.allowed)}, and it is {state}; "
+            "look at its status and choose another action"
+        )
+
+
+class BrokerStartError(FleetError):
+    """A development broker did not start."""
+
+    def __init__(self, broker: str, found: str, advice: str) -> None:
+        super().__init__(f"expected the broker {broker} to start, found: {found}; {advice}")
+        self.broker = broker
+
+
+class ChildDiedError(FleetError):
+    """A child process ended although nobody asked it to.
+
+    Attributes:
+        name: Its name.
+        exit_code: As subprocess gives it: negative for a signal.
+        last_lines: The end of its log.
+    """
+
+    def __init__(self, name: str, exit_code: int, log_path: Path, last_lines: Sequence[str]) -> None:
+        ended = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
+        said = " | ".join(last_lines) or "nothing"
+        super().__init__(f"expected the process {name} to run on, but it {ended} and last said: {said}; see {log_path}")
+        self.name, self.exit_code, self.log_path, self.last_lines = name, exit_code, log_path, tuple(last_lines)

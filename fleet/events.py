@@ -1,0 +1,63 @@
+"""What the fleet service tells its subscribers, after it was saved."""
+
+from dataclasses import dataclass
+
+from hedgerow.fleet.alerts import Alert
+from hedgerow.fleet.registry import Device
+from hedgerow.fleet.rollout import Rollout
+from hedgerow.window import Window
+from hedgerow.wire import TrainUpdate
+
+__all__ = ["AlertChanged", "DeviceChanged", "FleetEvent", "RolloutChanged", "UpdateArrived", "WindowArrived"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChanged:
+    """A device reported itself, came or went.
+
+    Attributes:
+        device: As it is now.
+        before: As it was; None when it is new.
+    """
+
+    device: Device
+    before: Device | None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutChanged:
+    """A rollout, or an execution in it, changed."""
+
+    rollout: Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class WindowArrived:
+    """A device sent a window that was not seen before."""
+
+    device: str
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class AlertChanged:
+    """A drift alert was raised, or an open one got more devices or findings.
+
+    Attributes:
+        alert: As it is now.
+        is_new: Whether it was raised just now.
+    """
+
+    alert: Alert
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateArrived:
+    """A device answered a training round; may be a repeat."""
+
+    device: str
+    update: TrainUpdate
+
+
+FleetEvent = DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | UpdateArrived

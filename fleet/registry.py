@@ -1,0 +1,111 @@
+"""What the fleet knows about a device, and how its reports change that. Pure: no clock, no store, no link."""
+
+from dataclasses import dataclass, replace
+
+from hedgerow.wire import Desired, Presence, Reported
+
+__all__ = ["Device", "next_desired", "needs_desired", "reports_success", "take_presence", "take_report"]
+
+_BOOTS_REMEMBERED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One device, as it last described itself.
+
+    Attributes:
+        name: Its name, the fourth level of its topics.
+        target: Its hardware target; None until its first report.
+        release: The active release; None: none.
+        previous: The release it can go back to without a download.
+        online: Whether the broker has it connected.
+        boot: The agent's present start; empty until it is heard of.
+        sequence: Sequence number of the last report of this boot; -1 before the first.
+        past_boots: Earlier starts, the latest last; their late messages are ignored.
+        desired_version: The last desired version that it acted on.
+        agent_version: Version of Hedgerow on it.
+        runtimes: The runtimes it can load.
+        last_seen: Unix time of its last message, by the fleet's clock.
+    """
+
+    name: str
+    target: str | None = None
+    release: str | None = None
+    previous: str | None = None
+    online: bool = False
+    boot: str = ""
+    sequence: int = -1
+    past_boots: tuple[str, ...] = ()
+    desired_version: int = 0
+    agent_version: str = ""
+    runtimes: tuple[str, ...] = ()
+    last_seen: float = 0.0
+
+
+def _on_boot(device: Device, boot: str) -> Device:
+    if boot == device.boot:
+        return device
+    past = (*device.past_boots, device.boot)[-_BOOTS_REMEMBERED:] if device.boot else device.past_boots
+    return replace(device, boot=boot, sequence=-1, past_boots=past)
+
+
+def take_report(device: Device, message: Reported, now: float) -> Device | None:
+    """Return the device after a report, or None when the report is a repeat or older than what is known."""
+    if message.boot in device.past_boots:
+        return None
+    if message.boot == device.boot and message.sequence <= device.sequence:
+        return None
+    return replace(
+        _on_boot(device, message.boot),
+        target=message.target,
+        release=message.release,
+        previous=message.previous,
+        # Only a connected device can say so; its presence may have been lost.
+        online=True,
+        sequence=message.sequence,
+        desired_version=message.desired_version,
+        agent_version=message.agent_version,
+        runtimes=message.runtimes,
+        last_seen=now,
+    )
+
+
+def take_presence(device: Device, message: Presence, now: float) -> Device | None:
+    """Return the device after a presence message, or None when it changes nothing.
+
+    The will of an earlier start may arrive after the next start is up; it says nothing about that one.
+    """
+    if message.boot in device.past_boots or (not message.online and device.boot not in {"", message.boot}):
+        return None
+    after = replace(_on_boot(device, message.boot), online=message.online)
+    return None if after == device else replace(after, last_seen=now)
+
+
+def next_desired(
+    device: Device, current: Desired | None, release: str | None, *, rollout: str | None = None, attempt: int = 1,
+    compare: bool = False,
+) -> Desired:
+    """Return the next version of what is wanted of *device*.
+
+    The version rises above what the device has seen too: a service whose store was lost must not be ignored.
+    """
+    version = max(current.version if current else 0, device.desired_version) + 1
+    return Desired(version=version, release=release, rollout=rollout, attempt=attempt, compare=compare)
+
+
+def needs_desired(device: Device, desired: Desired) -> bool:
+    """Return whether the device has not acted on what is wanted of it."""
+    return device.desired_version != desired.version
+
+
+def reports_success(device: Device, desired: Desired | None) -> bool:
+    """Return whether the device's report alone proves that its part in a rollout succeeded.
+
+    An execution message can be lost; a report that names the desired version and runs its release says the same.
+    """
+    return (
+        desired is not None
+        and desired.rollout is not None
+        and device.desired_version == desired.version
+        and device.release == desired.release
+    )

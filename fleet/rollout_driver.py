@@ -1,0 +1,192 @@
+"""Drives rollouts: loads them, applies the pure rules to what happened, saves, and says what must be published.
+
+Runs in the service's thread, inside its transactions. Nothing is published here.
+"""
+
+from collections.abc import Mapping
+
+from hedgerow.fleet.catalogue import Catalogue
+from hedgerow.fleet.consequences import Consequences
+from hedgerow.fleet.errors import NoDevicesError, RolloutConflictError, UnknownRolloutError
+from hedgerow.fleet.events import RolloutChanged
+from hedgerow.fleet.gates import judge
+from hedgerow.fleet.registry import Device, next_desired
+from hedgerow.fleet.rollout import (
+    Assign,
+    Command,
+    DeviceJoined,
+    DeviceReported,
+    Event,
+    GateJudged,
+    Rollout,
+    RolloutPlan,
+    RolloutState,
+    Started,
+    Tick,
+    advance,
+    create_rollout,
+    exposed,
+    waiting_for_gate,
+)
+from hedgerow.fleet.stages import DeviceFacts
+from hedgerow.fleet.store import Store
+from hedgerow.wire import Desired, Execution
+
+__all__ = ["RolloutDriver"]
+
+
+class RolloutDriver:
+    """The unfinished rollouts.
+
+    Args:
+        store: Where they are.
+        catalogue: The signed releases.
+    """
+
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self._store, self._catalogue = store, catalogue
+        self._unfinished: dict[str, Rollout] | None = None
+
+    def forget(self) -> None:
+        """Load from the store again on next use; call it when a transaction was rolled back."""
+        self._unfinished = None
+
+    @property
+    def unfinished(self) -> Mapping[str, Rollout]:
+        """Rollouts that are not over, by id."""
+        return self._loaded()
+
+    def _loaded(self) -> dict[str, Rollout]:
+        if self._unfinished is None:
+            self._unfinished = {rollout.id: rollout for rollout in self._store.rollouts(only_unfinished=True)}
+        return self._unfinished
+
+    def start(self, release: str, plan: RolloutPlan, now: float, then: Consequences) -> Rollout:
+        """Create a rollout for the devices whose hardware the release has, and start it unless it needs approval.
+
+        Raises:
+            UnknownReleaseError: The release is not listed.
+            RolloutConflictError: Another rollout is not over.
+            NoDevicesError: The release fits no known device.
+        """
+        manifest = self._catalogue.manifest(release)
+        for other in self._loaded().values():
+            raise RolloutConflictError(other.id, other.state.value)
+        targets = {artifact.target for artifact in manifest.artifacts}
+        devices = self._store.devices()
+        facts = [_facts(device) for device in devices if device.target in targets]
+        if not facts:
+            raise NoDevicesError(release, sorted(targets), len(devices))
+        number = self._store.next_rollout_number()
+        rollout = create_rollout(f"rollout-{number}", release, plan, facts, now)
+        self._store.save_rollout(rollout, None, number=number)
+        self._loaded()[rollout.id] = rollout
+        then.events.append(RolloutChanged(rollout))
+        if rollout.state is RolloutState.READY:
+            rollout = self.apply(rollout.id, Started(now=now), then)
+        return rollout
+
+    def apply(self, rollout_id: str, event: Event, then: Consequences) -> Rollout:
+        """Advance a rollout by one event.
+
+        Raises:
+            UnknownRolloutError: There is no such rollout.
+            InvalidTransitionError: The event is not possible in its state.
+        """
+        before = self._loaded().get(rollout_id) or self._store.rollout(rollout_id)
+        if before is None:
+            raise UnknownRolloutError(rollout_id)
+        after, commands = advance(before, event)
+        if after is not before and after != before:
+            self._store.save_rollout(after, before)
+            then.events.append(RolloutChanged(after))
+            if after.state.is_terminal:
+                self._loaded().pop(rollout_id, None)
+            else:
+                self._loaded()[rollout_id] = after
+        for command in commands:
+            self._obey(after, command, then)
+        return after
+
+    def _obey(self, rollout: Rollout, command: Command, then: Consequences) -> None:
+        if isinstance(command, Assign):
+            self.assign(
+                command.device,
+                command.release,
+                then,
+                rollout=rollout.id,
+                attempt=command.attempt,
+                compare=command.compare,
+            )
+        else:
+            self.assign(command.device, command.release, then)
+
+    def assign(
+        self,
+        name: str,
+        release: str | None,
+        then: Consequences,
+        *,
+        rollout: str | None = None,
+        attempt: int = 1,
+        compare: bool = False,
+    ) -> Desired:
+        """Save the next version of what is wanted of a device."""
+        device = self._store.device(name) or Device(name=name)
+        current = self._store.desired(name)
+        desired = next_desired(device, current, release, rollout=rollout, attempt=attempt, compare=compare)
+        self._store.save_desired(name, desired)
+        then.desired.append((name, desired))
+        return desired
+
+    def device_reported(self, device: str, message: Execution, now: float, then: Consequences) -> None:
+        """Apply a device's report on its part in a rollout; one on a rollout that is over changes nothing."""
+        if message.rollout in self._loaded():
+            self.apply(message.rollout, DeviceReported(device=device, message=message, now=now), then)
+
+    def device_joined(self, device: Device, now: float, then: Consequences) -> None:
+        """Place a device that was never heard of before.
+
+        It joins running rollouts through their stages; with none, it gets what the last finished rollout brought to
+        everyone else.
+        """
+        for rollout in list(self._loaded().values()):
+            if device.name not in rollout.executions and self._fits(rollout.release, device):
+                self.apply(rollout.id, DeviceJoined(facts=_facts(device), now=now), then)
+                return
+        release = self._store.last_finished_release()
+        if release is not None and release != device.release and self._fits(release, device):
+            self.assign(device.name, release, then)
+
+    def _fits(self, release: str, device: Device) -> bool:
+        if release not in self._catalogue.releases() or device.target is None:
+            return False
+        return self._catalogue.manifest(release).artifact(device.target) is not None
+
+    def tick(self, now: float, then: Consequences) -> None:
+        """Let time pass in every unfinished rollout, and let the gates judge where they are waited for."""
+        for rollout_id in list(self._loaded()):
+            rollout = self.apply(rollout_id, Tick(now=now), then)
+            if rollout.state is RolloutState.RUNNING and waiting_for_gate(rollout):
+                self.judge(rollout_id, now, then)
+
+    def judge(self, rollout_id: str, now: float, then: Consequences) -> None:
+        """Let the gate of a running rollout's present stage look at its evidence."""
+        rollout = self._loaded().get(rollout_id)
+        if rollout is None or rollout.plan.gate is None or rollout.state is not RolloutState.RUNNING:
+            return
+        window = self._store.gate_window(rollout.id, rollout.stage)
+        verdict = judge(rollout.plan.gate, window, self._expected_accuracy(rollout))
+        self.apply(rollout_id, GateJudged(verdict=verdict, now=now), then)
+
+    def _expected_accuracy(self, rollout: Rollout) -> float | None:
+        """Return the mean accuracy at build time of the artifacts that the exposed devices run."""
+        manifest = self._catalogue.manifest(rollout.release)
+        measured = {a.target: a.metrics["accuracy"] for a in manifest.artifacts if "accuracy" in a.metrics}
+        targets = [rollout.executions[device].target for device in exposed(rollout)]
+        found = [measured[target] for target in targets if target in measured]
+        return sum(found) / len(found) if found else None
+
+
+def _facts(device: Device) -> DeviceFacts:
+    return DeviceFacts(name=device.name, target=device.target or "", release=device.release)

@@ -1,0 +1,240 @@
+"""What can be read from the store: rows in, domain objects out. The writing half is store.py."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlite_utils import Database
+
+from hedgerow.decode import Fields
+from hedgerow.fleet.alerts import Alert, DriftState
+from hedgerow.fleet.registry import Device
+from hedgerow.fleet.rollout import Rollout
+from hedgerow.window import Window
+from hedgerow.wire import Desired
+
+__all__ = ["AuditEntry", "StoreReader", "StoredWindow", "TrainingRun", "to_text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWindow:
+    """One window of one device.
+
+    Attributes:
+        device: Whose.
+        received_at: Unix time by the fleet's clock.
+        window: What it counted.
+    """
+
+    device: str
+    received_at: float
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """One retraining.
+
+    Attributes:
+        id: Its identity.
+        started_at, ended_at: Unix times; *ended_at* is None while it runs.
+        state: ``running``, ``done`` or ``failed``.
+        trigger: The alert that asked for it, or ``manual``.
+        parent: The release it started from.
+        release: The release it made, once there is one.
+        reason: Why it failed; one sentence.
+    """
+
+    id: str
+    started_at: float
+    ended_at: float | None
+    state: str
+    trigger: str
+    parent: str
+    release: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One line of the append-only log: who did what to what, and when."""
+
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
+def to_text(record: Mapping[str, Any]) -> str:
+    """Return a record as canonical JSON text."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _fields(text: str, where: str) -> Fields:
+    # Our own rows, so they are bounded by what was let in; the decoders still check every field.
+    return Fields(json.loads(text), where)
+
+
+class StoreReader:
+    """Reads through one connection, one thread at a time.
+
+    Args:
+        connection: A SQLite connection that may be used from any thread.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._database = Database(connection, execute_plugins=False)
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._database.conn.close()
+
+    def _rows(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
+        with self._lock:
+            return list(self._database.query(sql, parameters))
+
+    def _row(self, sql: str, *parameters: object) -> dict[str, Any] | None:
+        rows = self._rows(sql, *parameters)
+        return rows[0] if rows else None
+
+    def device(self, name: str) -> Device | None:
+        """Return a device, or None when it was never heard of."""
+        row = self._row("SELECT * FROM devices WHERE name = ?", name)
+        return _device(row) if row else None
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return all devices, sorted by name."""
+        return tuple(_device(row) for row in self._rows("SELECT * FROM devices ORDER BY name"))
+
+    def desired(self, device: str) -> Desired | None:
+        """Return what is wanted of a device, or None when nothing ever was."""
+        row = self._row("SELECT * FROM desired WHERE device = ?", device)
+        return _desired(row) if row else None
+
+    def desired_by_device(self) -> dict[str, Desired]:
+        """Return what is wanted of every device of which something is."""
+        return {row["device"]: _desired(row) for row in self._rows("SELECT * FROM desired ORDER BY device")}
+
+    def rollout(self, rollout: str) -> Rollout | None:
+        """Return a rollout with all its executions, or None."""
+        row = self._row("SELECT record FROM rollouts WHERE id = ?", rollout)
+        return self._rollout(rollout, row["record"]) if row else None
+
+    def rollouts(self, *, only_unfinished: bool = False) -> tuple[Rollout, ...]:
+        """Return the rollouts, the first started first."""
+        where = "WHERE NOT is_over" if only_unfinished else ""
+        rows = self._rows(f"SELECT id, record FROM rollouts {where} ORDER BY number")  # noqa: S608 - a constant
+        return tuple(self._rollout(row["id"], row["record"]) for row in rows)
+
+    def last_rollout_state(self, release: str) -> str | None:
+        """Return the state of the latest rollout of a release, or None when there was none."""
+        row = self._row("SELECT state FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
+        return row["state"] if row else None
+
+    def last_finished_release(self) -> str | None:
+        """Return the release of the latest rollout that finished, or None."""
+        row = self._row("SELECT release FROM rollouts WHERE state = 'FINISHED' ORDER BY number DESC LIMIT 1")
+        return row["release"] if row else None
+
+    def _rollout(self, rollout: str, record: str) -> Rollout:
+        rows = self._rows("SELECT device, record FROM executions WHERE rollout = ? ORDER BY device", rollout)
+        document = json.loads(record)
+        document["executions"] = {row["device"]: json.loads(row["record"]) for row in rows}
+        return Rollout.from_fields(Fields(document, f"rollouts[{rollout}]"))
+
+    def windows(
+        self, device: str | None = None, *, since: float = 0.0, release: str | None = None, limit: int = 100_000
+    ) -> tuple[StoredWindow, ...]:
+        """Return the recent windows, the oldest first.
+
+        Args:
+            device: Of this device only.
+            since: Received at this Unix time or later.
+            release: Of this release only.
+            limit: At most so many; the latest ones.
+        """
+        rows = self._rows(
+            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?1"
+            " AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR release = ?3) ORDER BY id DESC LIMIT ?4) ORDER BY id",
+            since, device, release, limit,
+        )  # fmt: skip
+        return tuple(
+            StoredWindow(device=row["device"], received_at=row["received_at"], window=_window(row["record"]))
+            for row in rows
+        )
+
+    def merged_windows(self, slice_name: str, release: str) -> tuple[tuple[int, Window], ...]:
+        """Return (period, sum of the slice's windows in it) in order of time."""
+        rows = self._rows(
+            "SELECT period, record FROM merged_windows WHERE slice = ? AND release = ? ORDER BY period",
+            slice_name, release,
+        )  # fmt: skip
+        return tuple((row["period"], _window(row["record"])) for row in rows)
+
+    def gate_window(self, rollout: str, stage: int) -> Window | None:
+        """Return the sum of what a stage's exposed devices counted on the candidate, or None."""
+        row = self._row("SELECT record FROM gate_windows WHERE rollout = ? AND stage = ?", rollout, stage)
+        return _window(row["record"]) if row else None
+
+    def drift_state(self, release: str) -> DriftState | None:
+        """Return the state of drift detection for a release, or None before its first window."""
+        row = self._row("SELECT record FROM drift_states WHERE release = ?", release)
+        return DriftState.from_fields(_fields(row["record"], f"drift_states[{release}]")) if row else None
+
+    def baselines(self, release: str) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Return device -> input feature -> counts: what each device saw when *release* was trained."""
+        rows = self._rows("SELECT device, record FROM baselines WHERE release = ? ORDER BY device", release)
+        return {r["device"]: {name: tuple(c) for name, c in json.loads(r["record"]).items()} for r in rows}
+
+    def alerts(self) -> tuple[Alert, ...]:
+        """Return all alerts, the first raised first."""
+        rows = self._rows("SELECT id, record FROM alerts ORDER BY raised_at, id")
+        return tuple(Alert.from_fields(_fields(row["record"], f"alerts[{row['id']}]")) for row in rows)
+
+    def runs(self) -> tuple[TrainingRun, ...]:
+        """Return all retrainings, the first started first."""
+        return tuple(TrainingRun(**row) for row in self._rows("SELECT * FROM runs ORDER BY started_at, id"))
+
+    def audit(self, *, limit: int = 1000) -> tuple[AuditEntry, ...]:
+        """Return the latest lines of the audit log, the oldest first."""
+        rows = self._rows(
+            "SELECT at, actor, action, subject, detail FROM (SELECT * FROM audit ORDER BY id DESC LIMIT ?) ORDER BY id",
+            limit,
+        )
+        return tuple(AuditEntry(**row) for row in rows)
+
+    def admin_key_hashes(self) -> tuple[str, ...]:
+        """Return the SHA-256 of every admin key."""
+        return tuple(row["sha256"] for row in self._rows("SELECT sha256 FROM admin_keys ORDER BY sha256"))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the tables."""
+        return iter(sorted(self._database.table_names()))
+
+
+def _device(row: Mapping[str, Any]) -> Device:
+    values = dict(row)
+    values["online"] = bool(row["online"])
+    values["past_boots"] = tuple(json.loads(row["past_boots"]))
+    values["runtimes"] = tuple(json.loads(row["runtimes"]))
+    return Device(**values)
+
+
+def _desired(row: Mapping[str, Any]) -> Desired:
+    return Desired(
+        version=row["version"],
+        release=row["release"],
+        rollout=row["rollout"],
+        attempt=row["attempt"],
+        compare=bool(row["compare"]),
+    )
+
+
+def _window(text: str) -> Window:
+    return Window.from_fields(_fields(text, "window"))

@@ -1,0 +1,120 @@
+"""Takes windows in: checks them against their release, keeps them once, adds them up, feeds gates and drift detection.
+
+Runs in the service's thread, inside its transactions.
+"""
+
+import logging
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from hedgerow.fleet.alerts import DriftState, observe
+from hedgerow.fleet.catalogue import Catalogue
+from hedgerow.fleet.consequences import Consequences
+from hedgerow.fleet.drift import DriftPlan
+from hedgerow.fleet.errors import UnknownReleaseError
+from hedgerow.fleet.events import AlertChanged, WindowArrived
+from hedgerow.fleet.registry import Device
+from hedgerow.fleet.rollout import Rollout, RolloutState, exposed
+from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.store import Store
+from hedgerow.reference import Reference
+from hedgerow.window import Window
+from hedgerow.wire import Telemetry
+
+__all__ = ["TelemetryIntake", "period_of"]
+
+_log = logging.getLogger(__name__)
+_LATEST_S, _EARLIEST_S = 300.0, 7 * 86400.0
+
+
+def period_of(window: Window, received_at: float, length_s: float) -> int:
+    """Return the number of the period that a window belongs to.
+
+    A device's clock counts when it is plausible: at most five minutes ahead, and a week of spooling behind. Otherwise
+    the time of arrival counts, since a device without a clock starts in 1970.
+    """
+    plausible = received_at - _EARLIEST_S <= window.ended_at <= received_at + _LATEST_S
+    return int((window.ended_at if plausible else received_at) // length_s)
+
+
+class TelemetryIntake:
+    """What happens to a window.
+
+    Args:
+        store: Where it goes.
+        catalogue: The signed releases.
+        settings: How many windows are kept, and what is drift.
+    """
+
+    def __init__(self, store: Store, catalogue: Catalogue, settings: FleetSettings) -> None:
+        self._store, self._catalogue, self._settings = store, catalogue, settings
+        self._references: dict[str, Reference] = {}
+        self._plan = DriftPlan(
+            alpha=settings.drift_alpha,
+            minimum_effect_js=settings.drift_minimum_js,
+            minimum_samples=settings.drift_minimum_samples,
+            consecutive=settings.drift_consecutive,
+        )
+
+    def take(
+        self, device: Device, message: Telemetry, unfinished: Mapping[str, Rollout], now: float, then: Consequences
+    ) -> str | None:
+        """Take one window.
+
+        Returns:
+            The rollout whose gate has new evidence, if any.
+        """
+        window = message.window
+        reference = self._reference(window.release)
+        if reference is None or not _fits(window, reference):
+            _log.warning("a window of %s for %s does not fit that release and is dropped", device.name, window.release)
+            return None
+        if not self._store.add_window(device.name, message, now, keep=self._settings.recent_windows):
+            return None
+        period = period_of(window, now, self._settings.merge_period_s)
+        for slice_name in ("fleet", f"target:{device.target}"):
+            self._store.add_to_merged(slice_name, period, window)
+        then.events.append(WindowArrived(device.name, window))
+        for rollout in unfinished.values():
+            if rollout.release == window.release and device.name in exposed(rollout):
+                stage = rollout.executions[device.name].stage
+                self._store.add_to_gate(rollout.id, stage, window)
+                return rollout.id if stage == rollout.stage else None
+        if self._is_settled(window.release):
+            self._watch(device, window, reference, now, then)
+        return None
+
+    def _reference(self, release: str) -> Reference | None:
+        if release not in self._references:
+            try:
+                self._references[release] = self._catalogue.reference(release)
+            except UnknownReleaseError:
+                return None
+        return self._references[release]
+
+    def _is_settled(self, release: str) -> bool:
+        """Whether the fleet has made up its mind for a release: a candidate is the gate's, a bad one is nobody's."""
+        return self._store.last_rollout_state(release) in {None, RolloutState.FINISHED.value}
+
+    def _watch(self, device: Device, window: Window, reference: Reference, now: float, then: Consequences) -> None:
+        if device.target is None:
+            return
+        state = self._store.drift_state(window.release) or DriftState(release=window.release)
+        # Of the window alone, so that the order in which windows arrive decides nothing random.
+        rng = np.random.default_rng([self._settings.seed, zlib.crc32(device.name.encode()), window.index])
+        known = {alert.id for alert in self._store.alerts()}
+        after, alerts = observe(
+            state, reference, device.name, device.target, window, self._plan, rng, self._store.baselines(window.release)
+        )
+        self._store.save_drift_state(window.release, after)
+        for alert in alerts:
+            self._store.save_alert(alert, now)
+            then.events.append(AlertChanged(alert, alert.id not in known))
+
+
+def _fits(window: Window, reference: Reference) -> bool:
+    """Whether a window has the bins of the reference; one that has not could never be added to the others."""
+    lengths = {feature.name: len(feature.counts) for feature in reference.features}
+    return {name: len(feature.counts) for name, feature in window.features.items()} == lengths

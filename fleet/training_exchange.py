@@ -1,0 +1,139 @@
+"""Where devices fetch a round's weights and leave their updates: the HTTP half of a federated round, without HTTP.
+
+Every device of a round has a random token of its own; only hashes of tokens are kept, and they go with the round.
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hedgerow.fleet.errors import TrainingRoundError
+
+__all__ = ["TrainingExchange"]
+
+# Equal arrays encode to equal lengths; the rest is for a header that another version might write.
+_SLACK_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class _Round:
+    weights: bytes
+    token_hashes: dict[str, bytes]
+    on_upload: Callable[[str], None]
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    fetched: set[str] = field(default_factory=set)
+
+    @property
+    def limit_bytes(self) -> int:
+        return len(self.weights) + _SLACK_BYTES
+
+
+class TrainingExchange:
+    """The open rounds. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[tuple[str, int], _Round] = {}
+        self._lock = threading.Lock()
+
+    def open_round(
+        self, run: str, number: int, weights: bytes, devices: Sequence[str], on_upload: Callable[[str], None]
+    ) -> dict[str, str]:
+        """Offer *weights* to *devices* until the round is closed.
+
+        Args:
+            run, number: Which round.
+            weights: The encoded global weights.
+            devices: Who may fetch them and send an update.
+            on_upload: Called with a device's name after its update came, in the thread that brought it.
+
+        Returns:
+            Each device's token. It is not kept and cannot be asked for again.
+        """
+        tokens = {device: secrets.token_urlsafe(32) for device in devices}
+        hashes = {device: _hash(token) for device, token in tokens.items()}
+        with self._lock:
+            self._rounds[run, number] = _Round(weights, hashes, on_upload)
+        return tokens
+
+    def close_round(self, run: str, number: int) -> None:
+        """Forget a round, its tokens and its updates."""
+        with self._lock:
+            self._rounds.pop((run, number), None)
+
+    def weights(self, run: str, number: int, token: str) -> bytes:
+        """Return a round's weights to the holder of one of its tokens.
+
+        Raises:
+            TrainingRoundError: The round is not open, or the token is none of its tokens.
+        """
+        with self._lock:
+            work = self._open(run, number)
+            owner = None
+            for device, known in work.token_hashes.items():
+                if hmac.compare_digest(known, _hash(token)):
+                    owner = device
+            if owner is None:
+                raise _refused()
+            work.fetched.add(owner)
+            return work.weights
+
+    def limit_bytes(self, run: str, number: int, device: str, token: str) -> int:
+        """Return how long a device's update may be.
+
+        Raises:
+            TrainingRoundError: The round is not open, or the token is not this device's.
+        """
+        with self._lock:
+            return self._authorized(run, number, device, token).limit_bytes
+
+    def accept(self, run: str, number: int, device: str, token: str, payload: bytes) -> None:
+        """Keep a device's update; a later one of the same round replaces it.
+
+        Raises:
+            TrainingRoundError: The round is not open, the token is not this device's, or the payload is too long.
+        """
+        with self._lock:
+            work = self._authorized(run, number, device, token)
+            if len(payload) > work.limit_bytes:
+                detail = f"expected at most {work.limit_bytes} bytes, found {len(payload)}; send weights like the round's"
+                raise TrainingRoundError(413, detail)
+            work.uploads[device] = payload
+        work.on_upload(device)
+
+    def upload(self, run: str, number: int, device: str) -> bytes | None:
+        """Return a device's update, or None while it has not come."""
+        with self._lock:
+            work = self._rounds.get((run, number))
+            return work.uploads.get(device) if work else None
+
+    def has_fetched(self, run: str, number: int, device: str) -> bool:
+        """Return whether a device has fetched the round's weights."""
+        with self._lock:
+            work = self._rounds.get((run, number))
+            return work is not None and device in work.fetched
+
+    def _open(self, run: str, number: int) -> _Round:
+        try:
+            return self._rounds[run, number]
+        except KeyError:
+            detail = f"expected an open training round, found that round {number} of {run} is not; wait for the next"
+            raise TrainingRoundError(404, detail) from None
+
+    def _authorized(self, run: str, number: int, device: str, token: str) -> _Round:
+        work = self._open(run, number)
+        # A device outside the round is compared too, so that the answer takes as long.
+        known = work.token_hashes.get(device, b"\0" * 32)
+        if not hmac.compare_digest(known, _hash(token)):
+            raise _refused()
+        return work
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _refused() -> TrainingRoundError:
+    return TrainingRoundError(401, "expected this round's token, found another; take it from the training task")

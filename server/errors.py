@@ -1,0 +1,104 @@
+"""What can go wrong in federated training::
+
+    HedgerowError
+    +-- ServerError
+        +-- FlowerVersionError      a Flower that our adapter was not tested with
+        +-- NotEnoughDevicesError   too few devices can train
+        +-- RoundFailedError        rounds that brought no usable update
+        +-- LocalTermError          a strategy that devices cannot follow
+        +-- RunFolderError          a run folder that cannot be used
+            +-- RunMismatchError    a run folder of another run
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hedgerow.errors import HedgerowError
+
+__all__ = [
+    "FlowerVersionError",
+    "LocalTermError",
+    "NotEnoughDevicesError",
+    "RoundFailedError",
+    "RunFolderError",
+    "RunMismatchError",
+    "ServerError",
+]
+
+
+class ServerError(HedgerowError):
+    """The root of this folder's errors."""
+
+
+class FlowerVersionError(ServerError):
+    """The installed Flower is not one that our use of its internals was tested with."""
+
+    def __init__(self, found: str, tested: Sequence[str]) -> None:
+        super().__init__(
+            f"expected Flower {' or '.join(tested)}, whose internals Hedgerow was tested with, found {found}; "
+            f"run: pip install 'flwr=={tested[-1]}.*'"
+        )
+        self.found, self.tested = found, tuple(tested)
+
+
+class NotEnoughDevicesError(ServerError):
+    """Fewer devices than the minimum can train."""
+
+    def __init__(self, needed: int, found: int, waited_s: float) -> None:
+        super().__init__(
+            f"expected at least {needed} devices that can train, found {found} after {waited_s:g} s; "
+            "connect more devices or lower the minimum"
+        )
+        self.needed, self.found, self.waited_s = needed, found, waited_s
+
+
+class RoundFailedError(ServerError):
+    """Too many rounds in a row brought no weights.
+
+    Attributes:
+        round_number: The last of them.
+        reasons: Node name -> why its update was not used, in that round.
+    """
+
+    def __init__(self, round_number: int, reasons: Mapping[str, str], summary: str = "") -> None:
+        first = next(iter(sorted(reasons.items())), None)
+        found = summary or (f"none; {first[0]} said: {first[1]}" if first else "no reply")
+        super().__init__(
+            f"round {round_number}: expected usable updates, found {found}; correct the cause and run it again, "
+            "finished rounds are kept"
+        )
+        self.round_number, self.reasons = round_number, dict(reasons)
+
+
+class LocalTermError(ServerError):
+    """A strategy changes the local steps, which a device's train graph cannot."""
+
+    def __init__(self, setting: str, value: float) -> None:
+        super().__init__(
+            f"expected a strategy whose clients take plain SGD steps, as train graphs do, found {setting} {value:g}; "
+            "train on devices with fedavg, fedadam or another strategy of the server side"
+        )
+        self.setting, self.value = setting, value
+
+
+class RunFolderError(ServerError):
+    """A run folder cannot be used."""
+
+    def __init__(self, folder: Path, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"expected {expected} at {folder}, found {found}; {advice}")
+        self.folder = folder
+
+
+class RunMismatchError(RunFolderError):
+    """A run folder holds a run with other settings.
+
+    Attributes:
+        differing: Name of the setting -> (in the folder, asked for).
+    """
+
+    def __init__(self, folder: Path, differing: Mapping[str, tuple[object, object]]) -> None:
+        listed = ", ".join(f"{name} {was!r} instead of {asked!r}" for name, (was, asked) in sorted(differing.items()))
+        super().__init__(
+            folder, "a run with the same settings", f"one with {listed}", "choose another folder or start with --fresh"
+        )
+        self.differing = dict(differing)

@@ -1,0 +1,89 @@
+"""A schema checks itself, the caller's arrays and documents."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgerow.decode import Fields, decode_json, encode_json
+from hedgerow.errors import DecodeError
+from hedgerow.schema import InputError, ModelSchema, TensorSpec
+from tests.root.documents import SCHEMA, damaged
+
+
+def decode(payload: bytes) -> ModelSchema:
+    return ModelSchema.from_fields(decode_json(payload, "schema", limit_bytes=10**6))
+
+
+def test_a_schema_survives_the_wire():
+    assert decode(encode_json(SCHEMA.to_record())) == SCHEMA
+
+
+@given(st.data())
+def test_a_damaged_schema_is_another_schema_or_a_decode_error(data):
+    try:
+        decode(data.draw(damaged(encode_json(SCHEMA.to_record()))))
+    except DecodeError:
+        return
+
+
+def test_a_sound_tensor_has_no_mistakes():
+    assert SCHEMA.inputs[0].mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "mistake"),
+    [
+        (TensorSpec("Image", (1,)), "the tensor name 'Image'"),
+        (TensorSpec("image", (0, 8)), "positive whole numbers"),
+        (TensorSpec("image", 64), "positive whole numbers"),
+        (TensorSpec("image", (8.0,)), "positive whole numbers"),
+        (TensorSpec("image", (8,), "float16"), "the dtype 'float16'"),
+        (TensorSpec("image", (8,), minimum=2.0, maximum=2.0), "is not below the maximum"),
+        (TensorSpec(3, (8,)), "the tensor name 3"),
+    ],
+)
+def test_each_mistake_in_a_tensor_is_one_sentence(spec, mistake):
+    assert [mistake in sentence for sentence in spec.mistakes()] == [True]
+
+
+def test_a_list_is_taken_as_a_shape():
+    assert TensorSpec("image", [1, 8]).shape == (1, 8)
+
+
+def batch(size: int = 2, **changes) -> dict[str, np.ndarray]:
+    return {"image": np.zeros((size, 1, 8, 8), np.float32), **changes}
+
+
+def test_a_batch_of_any_size_fits():
+    for size in (0, 1, 5):
+        SCHEMA.check_inputs(batch(size))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ({}, "expected the inputs image, found none"),
+        (batch(other=np.zeros(2)), "expected the inputs image, found image, other"),
+        ({"image": np.zeros((2, 8, 8), np.float32)}, r"image: expected the shape \(batch, 1, 8, 8\), found \(2, 8, 8\)"),
+        ({"image": np.zeros((1, 8, 8), np.float32)}, r"image: expected the shape"),
+        ({"image": np.zeros((2, 1, 8, 8))}, "image: expected the dtype float32, found float64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(inputs, sentence):
+    with pytest.raises(InputError, match=sentence):
+        SCHEMA.check_inputs(inputs)
+
+
+def test_all_inputs_have_one_batch_size():
+    schema = ModelSchema((TensorSpec("a", ()), TensorSpec("b", ())), ())
+
+    with pytest.raises(InputError, match=r"one batch size in all inputs, found \[2, 3\]"):
+        schema.check_inputs({"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)})
+
+
+def test_an_unknown_field_is_refused():
+    record = {**SCHEMA.to_record(), "extra": 1}
+
+    with pytest.raises(DecodeError, match="also extra"):
+        ModelSchema.from_fields(Fields(record, "schema"))
