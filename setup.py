@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-FOLDERS = ("server", "client", "compile", "fleet", "hardware")
+FOLDERS = ("server", "client", "compile", "fleet", "hardware", "examples")
 
 packages = ["hedgerow"]
 for folder in FOLDERS:

@@ -328,7 +328,9 @@ def _restored(state: AgentState, event: Restored) -> Step:
         return state, ()
     if event.crashed is not None and event.crashed == desired.release:
         # Not installed again on its own: it would crash again. The fleet decides.
-        outcome = _outcome(desired, ExecutionState.FAILED, f"the agent kept crashing with {event.crashed} and fell back")
+        outcome = _outcome(
+            desired, ExecutionState.FAILED, f"the agent kept crashing with {event.crashed} and fell back"
+        )
         state = replace(state, is_settled=True, acted_version=desired.version, outcome=outcome or state.outcome)
         return state, (Save(),)
     if event.is_lost and desired.release != state.active:
@@ -396,7 +398,12 @@ def _finished(state: AgentState, execution: ExecutionState, reason: str) -> Step
     outcome = _outcome(done, execution, reason)
     is_newest = state.desired is not None and state.desired.version == done.version
     state = replace(
-        state, installing=None, failures=0, acted_version=done.version, outcome=outcome or state.outcome, is_settled=is_newest
+        state,
+        installing=None,
+        failures=0,
+        acted_version=done.version,
+        outcome=outcome or state.outcome,
+        is_settled=is_newest,
     )
     state, report = _report(state)
     terminal = [Send(Channel.EXECUTION, outcome)] if outcome else []

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class LabelledSamples:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __enter__(self) -> "LabelledSamples":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -134,7 +134,7 @@ class LabelledBuffer:
             entries = [
                 entry
                 for _, entry in sorted(self._entries.items())
-                if entry.signature == wanted and 0 <= entry.label and (not classes or entry.label < classes)
+                if entry.signature == wanted and entry.label >= 0 and (not classes or entry.label < classes)
             ]
             # Compaction renames a new file into place; this handle keeps the old one.
             return LabelledSamples(self._path.open("rb"), entries)
@@ -202,7 +202,9 @@ def _signature(inputs: Mapping[str, NDArray[Any]]) -> Signature:
 
 
 def _pack(inputs: Mapping[str, NDArray[Any]], label: int) -> bytes:
-    return encode_arrays({_LABEL: np.asarray([label], dtype=np.int64), **{_INPUT + n: np.asarray(v) for n, v in inputs.items()}})
+    return encode_arrays(
+        {_LABEL: np.asarray([label], dtype=np.int64), **{_INPUT + n: np.asarray(v) for n, v in inputs.items()}}
+    )
 
 
 def _unpack(payload: bytes) -> tuple[Arrays, int]:

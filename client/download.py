@@ -62,7 +62,9 @@ def download(
     if not _matches(part, file):
         found = f"{_size(part)} other bytes"
         part.unlink(missing_ok=True)
-        raise InstallError(f"the file {file.path}", f"{file.length_bytes} bytes with SHA-256 {file.sha256[:12]}...", found)
+        raise InstallError(
+            f"the file {file.path}", f"{file.length_bytes} bytes with SHA-256 {file.sha256[:12]}...", found
+        )
     with part.open("rb") as synced:
         os.fsync(synced.fileno())
     part.replace(whole)

@@ -1,14 +1,16 @@
-"""What can go wrong on a device, named by what the agent does next::
+"""What can go wrong on a device, named by what the agent does next.
 
-    ClientError
-    +-- RejectedError     this device must not run that release: answer REJECTED, never try again
-    +-- InstallError      installing failed: answer FAILED, the fleet may try again
-    |   +-- TransferError the server did not give what was asked for
-    +-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
-    +-- DeclinedError     a training round that this device will not join: answer ``declined``
-    +-- TrainingError     a training round went wrong: answer ``failed``
-    +-- SettingsError     the agent was started wrongly: say so and exit
-    +-- StoppedError      the agent is stopping, so the work at hand ends: say nothing
+::
+
+ClientError
++-- RejectedError     this device must not run that release: answer REJECTED, never try again
++-- InstallError      installing failed: answer FAILED, the fleet may try again
+|   +-- TransferError the server did not give what was asked for
++-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
++-- DeclinedError     a training round that this device will not join: answer ``declined``
++-- TrainingError     a training round went wrong: answer ``failed``
++-- SettingsError     the agent was started wrongly: say so and exit
++-- StoppedError      the agent is stopping, so the work at hand ends: say nothing
 """
 
 from hedgerow.errors import HedgerowError

@@ -107,7 +107,12 @@ class FleetHttp:
     ) -> urllib3.BaseHTTPResponse:
         try:
             return self._pool.request(
-                method, f"{self.server}/{path.lstrip('/')}", body=body, headers=headers, preload_content=False, redirect=False
+                method,
+                f"{self.server}/{path.lstrip('/')}",
+                body=body,
+                headers=headers,
+                preload_content=False,
+                redirect=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             raise TransferError(f"{method} {path}", f"an answer from {self.server}", _reason(exc)) from exc

@@ -49,11 +49,17 @@ def check_signed(file: SignedFile, release: str, target: str) -> SignedFile:
     """
     if file.release != release:
         raise RejectedError(
-            release, f"{file.path} signed for {release}", f"it signed for {file.release or 'no release'}", "sign it again"
+            release,
+            f"{file.path} signed for {release}",
+            f"it signed for {file.release or 'no release'}",
+            "sign it again",
         )
     if file.hardware not in {ANY_HARDWARE, target}:
         raise RejectedError(
-            release, f"files for {target}", f"{file.path} for {file.hardware or 'no hardware'}", "compile for this target"
+            release,
+            f"files for {target}",
+            f"{file.path} for {file.hardware or 'no hardware'}",
+            "compile for this target",
         )
     return file
 
@@ -158,7 +164,9 @@ class Installer:
         artifact = manifest.artifact(self.target)
         if artifact is None:
             found = ", ".join(a.target for a in manifest.artifacts) or "none"
-            raise RejectedError(release, f"an artifact for {self.target}", f"artifacts for {found}", "compile for this target")
+            raise RejectedError(
+                release, f"an artifact for {self.target}", f"artifacts for {found}", "compile for this target"
+            )
         # Asked before anything large is fetched.
         find_runtime(artifact.runtime, release, self.runtimes)
         return artifact

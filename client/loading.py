@@ -68,7 +68,9 @@ def replay_golden(ready: ReadyModel) -> float | None:
     if artifact.golden is None:
         return None
     try:
-        golden = decode_arrays(slot.blob(artifact.golden).read_bytes(), "golden samples", limit_bytes=_GOLDEN_LIMIT_BYTES)
+        golden = decode_arrays(
+            slot.blob(artifact.golden).read_bytes(), "golden samples", limit_bytes=_GOLDEN_LIMIT_BYTES
+        )
     except DecodeError as exc:
         raise InstallError("the golden samples", exc.expected, exc.found, "compile the release again") from exc
     inputs = {name.removeprefix("input."): array for name, array in golden.items() if name.startswith("input.")}

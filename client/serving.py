@@ -86,7 +86,7 @@ class ActiveModel:
                 return None
             self._active.slot.manifest.model_schema.check_inputs(inputs)
             total, start = len(next(iter(inputs.values()))), 0
-            pieces = []
+            pieces: list[dict[str, NDArray[Any]]] = []
             while start < total or not pieces:
                 # A batch may reach over the end of a window; windows are exact, so the batch is cut.
                 stop = min(total, start + self._window_samples - self._counter.samples)

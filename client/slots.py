@@ -132,14 +132,14 @@ class Slots:
         )
         fields.finish()
         if len(slots.contents) != len(contents) or (active is not None and active not in slots.contents):
-            raise DecodeError(f"{fields.where}.contents", "slots A and B with the active one filled", str(sorted(contents)))
+            raise DecodeError(
+                f"{fields.where}.contents", "slots A and B with the active one filled", str(sorted(contents))
+            )
         return slots
 
 
 def _content(fields: Fields) -> Content:
-    content = Content(
-        fields.text("release", pattern=RELEASE_ID), fields.text("manifest_sha256", pattern=SHA256)
-    )
+    content = Content(fields.text("release", pattern=RELEASE_ID), fields.text("manifest_sha256", pattern=SHA256))
     fields.finish()
     return content
 

@@ -94,7 +94,7 @@ def _parameters(graph: TrainGraph, weights: Mapping[str, NDArray[Any]]) -> Array
         if found is None or found.size != int(np.prod(tensor.shape)):
             shape = "none" if found is None else f"one of shape {found.shape}"
             raise TrainingError(
-                f"expected a weight {tensor.name} of shape {tensor.shape}, found {shape}; train the model of this release"
+                f"expected a weight {tensor.name} of shape {tensor.shape}, found {shape}; send this release's"
             )
         parameters[tensor.name] = found.reshape(tensor.shape)
     return parameters

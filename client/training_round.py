@@ -92,7 +92,9 @@ class RoundTrainer:
             return TrainUpdate(run=task.run, round=task.round, state="failed", reason=str(exc))
         seconds = self._clock() - started
         metrics = {"loss": result.loss, "seconds": seconds}
-        _log.info("round %d of %s: %d samples, loss %.4f, %.2f s", task.round, task.run, result.examples, result.loss, seconds)
+        _log.info(
+            "round %d of %s: %d samples, loss %.4f, %.2f s", task.round, task.run, result.examples, result.loss, seconds
+        )
         return TrainUpdate(
             run=task.run, round=task.round, state="done", examples=result.examples, metrics=metrics, weights=blob
         )
@@ -102,7 +104,7 @@ class RoundTrainer:
         with self._buffer.samples(loaded.slot.manifest.model_schema) as samples:
             if len(samples) < max(1, task.minimum_samples):
                 raise DeclinedError(
-                    f"expected at least {max(1, task.minimum_samples)} labelled samples, found {len(samples)}; label more"
+                    f"expected {max(1, task.minimum_samples)} or more labelled samples, found {len(samples)}; add some"
                 )
             place, bearer = f"v1/training/{task.run}/{task.round}", {"Authorization": f"Bearer {task.token}"}
             payload = self._http.get(f"{place}/weights", limit_bytes=task.weights.length_bytes, headers=bearer)
@@ -114,7 +116,9 @@ class RoundTrainer:
                 if self._pause(0):
                     raise StoppedError
                 if self._clock() > deadline:
-                    raise TrainingError(f"expected to finish within {task.deadline_s:g} s, found no time left; ask for fewer epochs")
+                    raise TrainingError(
+                        f"expected to finish within {task.deadline_s:g} s, found no time left; ask for fewer epochs"
+                    )
 
             result = train(
                 loaded.step,
@@ -136,7 +140,9 @@ class RoundTrainer:
         self._loaded = None
         held = self._slots.state.holds(release)
         if held is None:
-            raise DeclinedError(f"expected the train graph of {release}, found that it is in no slot; roll it out first")
+            raise DeclinedError(
+                f"expected the train graph of {release}, found that it is in no slot; roll it out first"
+            )
         try:
             slot = self._slots.open(held)
         except SlotDamagedError as exc:

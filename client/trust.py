@@ -65,7 +65,10 @@ class _TufTrust:
         info = _translated(release, lambda: self.updater.get_targetinfo(path))
         if info is None:
             raise RejectedError(
-                release, f"a signature for {path}", "none (never signed, or revoked)", "roll out a release that is listed"
+                release,
+                f"a signature for {path}",
+                "none (never signed, or revoked)",
+                "roll out a release that is listed",
             )
         sha256 = info.hashes.get("sha256")
         if sha256 is None:
@@ -99,7 +102,9 @@ def open_trust(folder: Path, trusted_root: bytes, http: FleetHttp, release: str)
     """
     # python-tuf costs 9 MB, and a device that installs nothing does without it.
     from tuf.api.exceptions import DownloadError, DownloadHTTPError
-    from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+    from tuf.ngclient.config import UpdaterConfig
+    from tuf.ngclient.fetcher import FetcherInterface
+    from tuf.ngclient.updater import Updater
 
     class Fetcher(FetcherInterface):
         """python-tuf's way to our HTTP client; lengths are bounded by the caller."""
@@ -136,12 +141,17 @@ def _translated(release: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except tuf.DownloadHTTPError as exc:
-        raise TransferError("the signed metadata", "status 200", f"status {exc.status_code}", status=exc.status_code) from exc
+        raise TransferError(
+            "the signed metadata", "status 200", f"status {exc.status_code}", status=exc.status_code
+        ) from exc
     except tuf.DownloadError as exc:
         raise TransferError("the signed metadata", "an answer", str(exc)) from exc
     except tuf.ExpiredMetadataError as exc:
         raise InstallError(
-            "the signed metadata", "fresh signatures", f"expired ones ({exc})", "sign the timestamp again, or set the clock"
+            "the signed metadata",
+            "fresh signatures",
+            f"expired ones ({exc})",
+            "sign the timestamp again, or set the clock",
         ) from exc
     except (tuf.BadVersionNumberError, tuf.LengthOrHashMismatchError) as exc:
         raise InstallError(

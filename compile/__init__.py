@@ -1,1 +1,31 @@
-""""""
+"""Compile a trained task for hardware targets: export, quantize, verify, and the graph that trains on devices.
+
+Importing this package is light: torch and the converters load when something is compiled, and then in processes of
+their own. ``compile_checkpoint`` is the entry; a :class:`~hedgerow.compile.build.Build` comes out.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hedgerow.compile.build import Build, load_build, save_build
+    from hedgerow.compile.pipeline import compile_checkpoint
+    from hedgerow.compile.workers import CompileWorkers
+
+__all__ = ["Build", "CompileWorkers", "compile_checkpoint", "load_build", "save_build"]
+
+_PLACES = {
+    "Build": "hedgerow.compile.build",
+    "CompileWorkers": "hedgerow.compile.workers",
+    "compile_checkpoint": "hedgerow.compile.pipeline",
+    "load_build": "hedgerow.compile.build",
+    "save_build": "hedgerow.compile.build",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is used."""
+    from importlib import import_module
+
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

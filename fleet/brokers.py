@@ -232,6 +232,7 @@ class _Amqtt:
         except ModuleNotFoundError as exc:
             raise ExtraNotInstalledError("a broker without mosquitto", "fleet", exc.name) from exc
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_note)
         self._stopping = asyncio.Event()
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -263,11 +264,9 @@ class _Amqtt:
         await broker.start()
         self._started.set()
         await self._stopping.wait()
-        try:
-            # It waits for acknowledgements that may never come.
-            await asyncio.wait_for(broker.shutdown(), _STOP_TIMEOUT_S / 2)
-        except TimeoutError:
-            _log.debug("amqtt did not shut down in time")
+        # It waits for acknowledgements that may never come, and is cancelled by its own tasks; neither matters now.
+        shutdown = asyncio.ensure_future(broker.shutdown())
+        await asyncio.wait({shutdown}, timeout=_STOP_TIMEOUT_S / 2)
 
     def stop(self) -> None:
         if self._thread.is_alive():
@@ -278,16 +277,17 @@ class _Amqtt:
             self._thread.join(_STOP_TIMEOUT_S)
 
 
+def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep amqtt's lost tasks (no acknowledgement within 5 s, broken connections) out of our log."""
+    _log.debug("amqtt: %s", context.get("message"), exc_info=context.get("exception"))
+
+
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
-    for task in tasks:
-        # Ask for each outcome once, or asyncio complains about it in our log.
-        if task.done() and not task.cancelled():
-            task.exception()
 
 
 def _amqtt_factory(host: str, port: int) -> Any:
@@ -297,15 +297,35 @@ def _amqtt_factory(host: str, port: int) -> Any:
     with warnings.catch_warnings():
         # passlib 1.7.4, which amqtt's password plug-in imports, still imports crypt.
         warnings.simplefilter("ignore", DeprecationWarning)
+        import amqtt.plugins.authentication
         from amqtt.broker import Broker
     bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     config = {
         "listeners": {"default": {"type": "tcp", "bind": bind}},
         "session_expiry_interval": _SESSION_EXPIRY_S,
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        "plugins": {f"{amqtt.plugins.authentication.__name__}.AnonymousAuthPlugin": {"allow_anonymous": True}},
     }
 
+    class OneSubscriptionBroker(Broker):  # type: ignore[misc]
+        """amqtt 0.11.4 without its two ways to wedge a client that connects among others.
+
+        For every new connection it goes through the subscriptions of *all* clients and sends the retained messages of
+        each. That hands out what was not asked for, and it waits in between, so that a subscription made meanwhile
+        breaks the loop ("dictionary changed size during iteration") and leaves the client connected but unheard.
+        """
+
+        async def _publish_retained_messages_for_subscription(self, subscription: Any, session: Any) -> None:
+            topic_filter, qos = subscription
+            if all(other.client_id != session.client_id for other, _ in self._subscriptions.get(topic_filter, ())):
+                return
+            handler = self._get_handler(session)
+            for topic, retained in list(self._retained_messages.items()):
+                if handler is not None and self._matches(topic, topic_filter):
+                    send = handler.mqtt_publish(topic, retained.data, min(qos, retained.qos or qos), retain=True)
+                    # Not awaited: it would wait for the client's acknowledgement.
+                    self._tasks_queue.append(asyncio.ensure_future(send))
+
     def make(loop: asyncio.AbstractEventLoop) -> Any:
-        return Broker(config, loop=loop)
+        return OneSubscriptionBroker(config, loop=loop)
 
     return make

@@ -58,6 +58,7 @@ class ExecutionRecord:
         step: What the device was doing.
         reason: Why the last attempt failed.
         previous: The release that it had when it was taken into the rollout; None: none.
+        assigned: Whether this attempt was asked of the device.
     """
 
     device: str
@@ -71,6 +72,12 @@ class ExecutionRecord:
     step: str = ""
     reason: str = ""
     previous: str | None = None
+    assigned: bool = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the fleet has ever asked this device for the release, so that its desired state still names it."""
+        return (self.assigned or self.attempt > 1) and self.state is not _S.REMOVED
 
     @property
     def is_exposed(self) -> bool:
@@ -93,6 +100,7 @@ class ExecutionRecord:
             "step": self.step,
             "reason": self.reason,
             "previous": self.previous,
+            "assigned": self.assigned,
         }
 
     @classmethod
@@ -114,6 +122,7 @@ class ExecutionRecord:
             step=fields.text("step", maximum_chars=64),
             reason=fields.text("reason", maximum_chars=4096),
             previous=fields.optional_text("previous", pattern=RELEASE_ID),
+            assigned=fields.boolean("assigned"),
         )
         fields.finish()
         return record
@@ -121,7 +130,9 @@ class ExecutionRecord:
 
 def reported(record: ExecutionRecord, message: Execution, plan: RolloutPlan, now: float) -> ExecutionRecord:
     """Apply a device's answer; late, repeated and foreign answers leave the record as it is."""
-    if record.state.is_terminal or message.attempt != record.attempt or message.state not in _REPORTABLE:
+    if record.state.is_terminal or not record.assigned:
+        return record
+    if message.attempt != record.attempt or message.state not in _REPORTABLE:
         return record
     started_at = now if record.started_at is None else record.started_at
     if message.state is _S.IN_PROGRESS:
@@ -183,6 +194,7 @@ def _ended(
             started_at=None,
             updated_at=now,
             step="",
+            assigned=False,
             reason=f"attempt {record.attempt} {state.value}: {reason}",
         )
     kept = "" if state is _S.SUCCEEDED else reason

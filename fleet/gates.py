@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 from hedgerow.decode import Fields
-from hedgerow.fleet.confidence import confidence_sequence
+from hedgerow.fleet.confidence import Interval, confidence_sequence
 from hedgerow.window import Window
 
 __all__ = ["Decision", "GatePlan", "GateVerdict", "judge"]
@@ -169,7 +169,8 @@ def _judge_paired(plan: GatePlan, window: Window) -> GateVerdict:
     gained = confidence_sequence(paired.only_new_right, count, plan.alpha / 2, prior=_DISCORDANT_PRIOR)
     lost = confidence_sequence(paired.only_old_right, count, plan.alpha / 2, prior=_DISCORDANT_PRIOR)
     change = (paired.only_new_right - paired.only_old_right) / count
-    return _verdict(plan, "against the model before, on the same samples", count, change, gained.low - lost.high, gained.high - lost.low)
+    bounds = Interval(gained.low - lost.high, gained.high - lost.low)
+    return _verdict(plan, count, change, bounds, "against the model before, on the same samples")
 
 
 def _judge_accuracy(plan: GatePlan, window: Window, expected_accuracy: float | None) -> GateVerdict:
@@ -182,17 +183,19 @@ def _judge_accuracy(plan: GatePlan, window: Window, expected_accuracy: float | N
         )
     sequence = confidence_sequence(window.correct, window.labelled, plan.alpha, prior=_ACCURACY_PRIOR)
     change = window.correct / window.labelled - expected_accuracy
-    low, high = sequence.low - expected_accuracy, sequence.high - expected_accuracy
-    return _verdict(plan, f"against the {expected_accuracy:.1%} measured before release", window.labelled, change, low, high)
+    bounds = Interval(sequence.low - expected_accuracy, sequence.high - expected_accuracy)
+    against = f"against the {expected_accuracy:.1%} measured before release"
+    return _verdict(plan, window.labelled, change, bounds, against)
 
 
-def _verdict(plan: GatePlan, against: str, samples: int, change: float, low: float, high: float) -> GateVerdict:
-    evidence = {"samples": float(samples), "change": change, "change_low": low, "change_high": high}
+def _verdict(plan: GatePlan, samples: int, change: float, bounds: Interval, against: str) -> GateVerdict:
+    evidence = {"samples": float(samples), "change": change, "change_low": bounds.low, "change_high": bounds.high}
     margin = -plan.maximum_accuracy_drop
-    found = f"accuracy changed by {change:+.1%} ({low:+.1%} to {high:+.1%}) {against}, {samples} labelled samples"
-    if high < margin:
+    between = f"({bounds.low:+.1%} to {bounds.high:+.1%})"
+    found = f"accuracy changed by {change:+.1%} {between} {against}, {samples} labelled samples"
+    if bounds.high < margin:
         return GateVerdict(Decision.ABORT, f"{found}; at most {margin:+.1%} is accepted", evidence)
-    if low > margin and samples >= plan.minimum_samples:
+    if bounds.low > margin and samples >= plan.minimum_samples:
         return GateVerdict(Decision.GO, f"{found}; better than the accepted {margin:+.1%}", evidence)
     need = f"at least {plan.minimum_samples} samples and " if samples < plan.minimum_samples else ""
     return GateVerdict(Decision.WAIT, f"{found}; a decision needs {need}bounds on one side of {margin:+.1%}", evidence)

@@ -34,6 +34,8 @@ from hedgerow.wire import Desired, Execution
 
 __all__ = ["RolloutDriver"]
 
+_JUDGED = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
+
 
 class RolloutDriver:
     """The unfinished rollouts.
@@ -46,10 +48,12 @@ class RolloutDriver:
     def __init__(self, store: Store, catalogue: Catalogue) -> None:
         self._store, self._catalogue = store, catalogue
         self._unfinished: dict[str, Rollout] | None = None
+        self._looks: dict[str, tuple[int, float | None, int]] = {}
 
     def forget(self) -> None:
         """Load from the store again on next use; call it when a transaction was rolled back."""
         self._unfinished = None
+        self._looks = {}
 
     @property
     def unfinished(self) -> Mapping[str, Rollout]:
@@ -82,9 +86,7 @@ class RolloutDriver:
         self._store.save_rollout(rollout, None, number=number)
         self._loaded()[rollout.id] = rollout
         then.events.append(RolloutChanged(rollout))
-        if rollout.state is RolloutState.READY:
-            rollout = self.apply(rollout.id, Started(now=now), then)
-        return rollout
+        return self.go_on(rollout, now, then)
 
     def apply(self, rollout_id: str, event: Event, then: Consequences) -> Rollout:
         """Advance a rollout by one event.
@@ -102,6 +104,7 @@ class RolloutDriver:
             then.events.append(RolloutChanged(after))
             if after.state.is_terminal:
                 self._loaded().pop(rollout_id, None)
+                self._looks.pop(rollout_id, None)
             else:
                 self._loaded()[rollout_id] = after
         for command in commands:
@@ -144,6 +147,19 @@ class RolloutDriver:
         if message.rollout in self._loaded():
             self.apply(message.rollout, DeviceReported(device=device, message=message, now=now), then)
 
+    def go_on(self, rollout: Rollout, now: float, then: Consequences) -> Rollout:
+        """Start a rollout that has just become ready."""
+        return self.apply(rollout.id, Started(now=now), then) if rollout.state is RolloutState.READY else rollout
+
+    def quiet_for(self, rollout_id: str, device: str, now: float) -> float | None:
+        """Return for how many seconds nothing was heard of a device's unfinished part in a rollout, else None."""
+        rollout = self._loaded().get(rollout_id)
+        execution = rollout.executions.get(device) if rollout else None
+        if execution is None or execution.state.is_terminal:
+            return None
+        last = execution.updated_at if execution.updated_at is not None else execution.started_at
+        return now - last if last is not None else None
+
     def device_joined(self, device: Device, now: float, then: Consequences) -> None:
         """Place a device that was never heard of before.
 
@@ -173,9 +189,15 @@ class RolloutDriver:
     def judge(self, rollout_id: str, now: float, then: Consequences) -> None:
         """Let the gate of a running rollout's present stage look at its evidence."""
         rollout = self._loaded().get(rollout_id)
-        if rollout is None or rollout.plan.gate is None or rollout.state is not RolloutState.RUNNING:
+        # Also while it is held: a bad candidate is stopped whenever that shows.
+        if rollout is None or rollout.plan.gate is None or rollout.state not in _JUDGED:
             return
         window = self._store.gate_window(rollout.id, rollout.stage)
+        # The same evidence cannot change the verdict; only a stage that has begun to wait for it must hear it again.
+        look = (rollout.stage, rollout.gate_since, window.samples if window else 0)
+        if self._looks.get(rollout_id) == look:
+            return
+        self._looks[rollout_id] = look
         verdict = judge(rollout.plan.gate, window, self._expected_accuracy(rollout))
         self.apply(rollout_id, GateJudged(verdict=verdict, now=now), then)
 
@@ -183,7 +205,7 @@ class RolloutDriver:
         """Return the mean accuracy at build time of the artifacts that the exposed devices run."""
         manifest = self._catalogue.manifest(rollout.release)
         measured = {a.target: a.metrics["accuracy"] for a in manifest.artifacts if "accuracy" in a.metrics}
-        targets = [rollout.executions[device].target for device in exposed(rollout)]
+        targets = [rollout.executions[device].target for device in exposed(rollout, rollout.stage)]
         found = [measured[target] for target in targets if target in measured]
         return sum(found) / len(found) if found else None
 

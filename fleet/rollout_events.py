@@ -105,16 +105,7 @@ class Tick:
 
 
 Event = (
-    Approved
-    | Started
-    | Paused
-    | Resumed
-    | Canceled
-    | DeviceReported
-    | GateJudged
-    | DeviceJoined
-    | DeviceRemoved
-    | Tick
+    Approved | Started | Paused | Resumed | Canceled | DeviceReported | GateJudged | DeviceJoined | DeviceRemoved | Tick
 )
 
 

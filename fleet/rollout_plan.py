@@ -1,6 +1,6 @@
-"""What a rollout is told to do: stages, abort rules, gate, timers. Data only; :mod:`hedgerow.fleet.rollout` obeys it."""
+"""What a rollout is told to do: stages, abort rules, gate, timers. Data only; it knows nothing of devices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hedgerow.decode import Fields
@@ -69,7 +69,7 @@ class RolloutPlan:
 
     stages: tuple[StagePlan, ...] = (StagePlan("canary", 0.2), StagePlan("fleet", 1.0))
     abort_rules: tuple[AbortRule, ...] = (AbortRule("ALL", 0.5, 1),)
-    gate: GatePlan | None = GatePlan()
+    gate: GatePlan | None = field(default_factory=GatePlan)
     needs_approval: bool = False
     max_attempts: int = 2
     in_progress_timeout_s: float = 600

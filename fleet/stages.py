@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from hedgerow.decode import Fields
@@ -76,7 +77,7 @@ def stage_mistakes(stages: Sequence[StagePlan]) -> list[str]:
         return ["expected at least one stage, found none"]
     found = [f"the stage {s.name} has the share {s.share:g}, expected (0, 1]" for s in stages if not 0 < s.share <= 1]
     shares = [stage.share for stage in stages]
-    if any(left >= right for left, right in zip(shares, shares[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(shares)):
         found.append("the shares of the stages are cumulative and must rise")
     if shares[-1] != 1:
         found.append(f"the last stage must have the share 1, not {shares[-1]:g}")

@@ -117,9 +117,17 @@ class StoreReader:
         row = self._row("SELECT * FROM desired WHERE device = ?", device)
         return _desired(row) if row else None
 
-    def desired_by_device(self) -> dict[str, Desired]:
-        """Return what is wanted of every device of which something is."""
-        return {row["device"]: _desired(row) for row in self._rows("SELECT * FROM desired ORDER BY device")}
+    def pending(self, *, only_online: bool) -> dict[str, Desired]:
+        """Return what is wanted of the devices that have not acted on it, or whose part in a rollout is not over."""
+        rows = self._rows(
+            "SELECT d.* FROM desired d JOIN devices v ON v.name = d.device"
+            " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = d.device"
+            " LEFT JOIN rollouts r ON r.id = d.rollout"
+            " WHERE (v.online OR NOT ?1) AND (v.desired_version != d.version"
+            " OR (e.state IN ('QUEUED', 'IN_PROGRESS') AND NOT r.is_over)) ORDER BY d.device",
+            only_online,
+        )
+        return {row["device"]: _desired(row) for row in rows}
 
     def rollout(self, rollout: str) -> Rollout | None:
         """Return a rollout with all its executions, or None."""

@@ -1,13 +1,15 @@
-"""What can go wrong in federated training::
+"""What can go wrong in federated training, as one tree.
 
-    HedgerowError
-    +-- ServerError
-        +-- FlowerVersionError      a Flower that our adapter was not tested with
-        +-- NotEnoughDevicesError   too few devices can train
-        +-- RoundFailedError        rounds that brought no usable update
-        +-- LocalTermError          a strategy that devices cannot follow
-        +-- RunFolderError          a run folder that cannot be used
-            +-- RunMismatchError    a run folder of another run
+::
+
+HedgerowError
++-- ServerError
+    +-- FlowerVersionError      a Flower that our adapter was not tested with
+    +-- NotEnoughDevicesError   too few devices can train
+    +-- RoundFailedError        rounds that brought no usable update
+    +-- LocalTermError          a strategy that devices cannot follow
+    +-- RunFolderError          a run folder that cannot be used
+        +-- RunMismatchError    a run folder of another run
 """
 
 from collections.abc import Mapping, Sequence

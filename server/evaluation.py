@@ -25,7 +25,7 @@ class Evaluator:
         self._loss = loss_function(task)
         inputs = [torch.from_numpy(np.ascontiguousarray(dataset.inputs[spec.name])) for spec in task.inputs]
         labels = torch.from_numpy(np.ascontiguousarray(dataset.labels))
-        self._batches = list(zip(*(tensor.split(_BATCH) for tensor in [*inputs, labels]), strict=True))
+        self._batches = list(zip(*(torch.split(tensor, _BATCH) for tensor in [*inputs, labels]), strict=True))
 
     def outputs(self, weights: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], float]:
         """Return ``probabilities`` ``(n, classes)`` and the mean loss.

@@ -14,6 +14,7 @@ from hedgerow.server.errors import FlowerVersionError
 __all__ = [
     "TESTED_VERSIONS",
     "adopt_flower",
+    "aggregation_errors",
     "array_record",
     "check_flower_version",
     "empty_run",
@@ -52,7 +53,7 @@ def adopt_flower() -> None:
     from flwr.supercore.logger import FLOWER_LOGGER, console_handler
     from flwr.supercore.task_identity import TaskIdentity
 
-    if TaskIdentity._run_id is None:
+    if TaskIdentity._run_id is None:  # noqa: SLF001 (its property raises when it is not set)
         TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, SERVER_NODE_ID
         FLOWER_LOGGER.removeHandler(console_handler)
         FLOWER_LOGGER.setLevel(logging.WARNING)
@@ -76,6 +77,13 @@ def empty_run(run_id: int) -> Any:
     from flwr.supercore.run import Run
 
     return Run.create_empty(run_id)
+
+
+def aggregation_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions by which a strategy says that it cannot aggregate these replies."""
+    from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
+
+    return (AggregationError, InconsistentMessageReplies)
 
 
 def error_codes() -> Any:

@@ -17,7 +17,7 @@ from hedgerow.task import Dataset, Task
 from hedgerow.task_module import LogitsModule, loss_function
 from hedgerow.weights import Arrays
 
-__all__ = ["LocalTrainer", "LocalWork", "torch_threads"]
+__all__ = ["LocalTrainer", "LocalWork", "draws_random_numbers", "torch_threads"]
 
 
 @contextmanager
@@ -54,11 +54,26 @@ class LocalWork:
     proximal_mu: float = 0.0
 
 
-class LocalTrainer:
-    """Takes local steps for any number of clients of one task, one after the other, with one resident model."""
+def draws_random_numbers(task: Task, dataset: Dataset) -> bool:
+    """Tell whether the task's model or pre-processing draws from torch's generator in a training step."""
+    module = LogitsModule(task, task.model()).train()
+    inputs = [torch.from_numpy(np.ascontiguousarray(dataset.inputs[spec.name][:2])) for spec in task.inputs]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        module(*inputs)
+        return not torch.equal(before, torch.get_rng_state())
 
-    def __init__(self, task: Task) -> None:
+
+class LocalTrainer:
+    """Takes local steps for any number of clients of one task, one after the other, with one resident model.
+
+    A model that draws random numbers while it trains (dropout) draws them from torch's global generator, which is
+    seeded for each client and round when *reseeds* is true; such models must not be trained by several threads.
+    """
+
+    def __init__(self, task: Task, *, reseeds: bool = True) -> None:
         self._task = task
+        self._reseeds = reseeds
         self._model = task.model().train()
         self._logits = LogitsModule(task, self._model).train()
         self._loss = loss_function(task)
@@ -79,6 +94,13 @@ class LocalTrainer:
         Raises:
             ValueError: The names or shapes are another model's, or the data set is empty.
         """
+        if not self._reseeds:
+            return self._train(weights, dataset, work)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.seed)
+            return self._train(weights, dataset, work)
+
+    def _train(self, weights: Mapping[str, NDArray[Any]], dataset: Dataset, work: LocalWork) -> tuple[Arrays, float]:
         self._fill(weights)
         anchors = [parameter.detach().clone() for parameter in self._parameters] if work.proximal_mu else []
         inputs = [torch.from_numpy(np.ascontiguousarray(dataset.inputs[spec.name])) for spec in self._task.inputs]
@@ -89,7 +111,7 @@ class LocalTrainer:
             indices = batch_indices(len(dataset), work.batch_size, rng)
             order = torch.from_numpy(indices.reshape(-1))
             # Gathered once an epoch: slicing views is much cheaper than gathering at each of many small steps.
-            batches = [tensor[order].split(work.batch_size) for tensor in [*inputs, labels]]
+            batches = [torch.split(tensor[order], work.batch_size) for tensor in [*inputs, labels]]
             for *batch_inputs, batch_labels in zip(*batches, strict=True):
                 loss = self._loss(self._logits(*batch_inputs), batch_labels)
                 gradients = torch.autograd.grad(loss, self._parameters)
@@ -111,6 +133,7 @@ class LocalTrainer:
     def _step(self, gradients: tuple[torch.Tensor, ...], anchors: list[torch.Tensor], work: LocalWork) -> None:
         with torch.no_grad():
             if anchors:
-                pull = torch._foreach_sub(self._parameters, anchors)
-                torch._foreach_add_(gradients, pull, alpha=work.proximal_mu)
-            torch._foreach_add_(self._parameters, gradients, alpha=-work.learning_rate)
+                for parameter, gradient, anchor in zip(self._parameters, gradients, anchors, strict=True):
+                    gradient.add_(parameter - anchor, alpha=work.proximal_mu)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.add_(gradient, alpha=-work.learning_rate)

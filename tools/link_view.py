@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEW = ROOT / "build" / "view" / "hedgerow"
-FOLDERS = ("server", "client", "compile", "fleet", "hardware")
+FOLDERS = ("server", "client", "compile", "fleet", "hardware", "examples")
 
 shutil.rmtree(VIEW, ignore_errors=True)
 VIEW.mkdir(parents=True)

@@ -27,7 +27,9 @@ class LoadedModel(Protocol):
         """
 
 
-TrainStep = Callable[[Mapping[str, NDArray[Any]], NDArray[np.int64], float, Mapping[str, NDArray[Any]]], tuple[float, Arrays]]
+TrainStep = Callable[
+    [Mapping[str, NDArray[Any]], NDArray[np.int64], float, Mapping[str, NDArray[Any]]], tuple[float, Arrays]
+]
 """``(inputs, labels int64[batch], learning rate, parameters) -> (loss before the step, parameters after it)``."""
 
 

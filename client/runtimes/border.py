@@ -21,7 +21,8 @@ def to_file(tensor: Tensor, values: Values) -> Values:
     limits = np.iinfo(dtype)
     steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(tensor.scale)) + tensor.zero_point
     # A NaN has no integer; zero is what most kernels would make of it, and the window counts it as missing.
-    return np.clip(np.nan_to_num(steps), limits.min, limits.max).astype(dtype)
+    stored: Values = np.clip(np.nan_to_num(steps), limits.min, limits.max).astype(dtype)
+    return stored
 
 
 def from_file(tensor: Tensor, values: Values) -> Values:

@@ -1,4 +1,4 @@
-"""LiteRT, or its frozen predecessor tflite_runtime on older devices. Interpreters are not thread-safe: one lock each."""
+"""LiteRT, or on older devices its frozen predecessor tflite_runtime. Interpreters are not thread-safe, so they lock."""
 
 import os
 import threading

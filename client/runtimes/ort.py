@@ -37,7 +37,10 @@ def _session(path: Path, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -
     missing = {tensor.tensor for tensor in outputs} - {node.name for node in session.get_outputs()}
     if wanted != found or missing:
         raise InstallError(
-            "loading the artifact", f"the tensors {sorted(wanted)}", f"{sorted(found)}, without {sorted(missing)}", "compile it again"
+            "loading the artifact",
+            f"the tensors {sorted(wanted)}",
+            f"{sorted(found)}, without {sorted(missing)}",
+            "compile it again",
         )
     return session
 

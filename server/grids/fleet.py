@@ -127,7 +127,9 @@ class FleetGrid(SynchronousGrid):
         refusals = {device: _refusal(updates.get(device), work) for device in work.devices}
         usable = [updates[device] for device in work.devices if refusals[device] is None]
         common = _common_metrics(usable)
-        return [self._reply(by_device[device], updates.get(device), refusals[device], common) for device in work.devices]
+        return [
+            self._reply(by_device[device], updates.get(device), refusals[device], common) for device in work.devices
+        ]
 
     def _work(self, message: Any, weights: Arrays, devices: tuple[str, ...], timeout_s: float | None) -> RoundWork:
         settings: dict[str, Any] = {"server-round": 1, **self._defaults}

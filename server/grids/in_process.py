@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 
 from hedgerow.server.flower import error_codes, numpy_arrays, received_message
 from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, mismatch, own_copy, sent_arrays
+from hedgerow.weights import Arrays
 
 __all__ = ["InProcessGrid"]
 
@@ -17,7 +19,7 @@ ClientCall = Callable[[Any, Any], Any]
 
 
 class InProcessGrid(SynchronousGrid):
-    """Runs an unmodified ClientApp for each of *nodes* virtual clients, one after the other.
+    """Runs an unmodified ClientApp for each of *nodes* virtual clients.
 
     Node i (from 1) has a Flower ``Context`` of its own that lives as long as the grid, with ``partition-id`` i - 1 and
     ``num-partitions`` in its node configuration.
@@ -30,6 +32,7 @@ class InProcessGrid(SynchronousGrid):
         *,
         run_config: Mapping[str, Any] | None = None,
         check_updates: bool = True,
+        workers: int = 1,
     ) -> None:
         """Make the nodes.
 
@@ -39,16 +42,18 @@ class InProcessGrid(SynchronousGrid):
             run_config: What ClientApps find in ``context.run_config``.
             check_updates: Refuse trained weights whose names or shapes are not those that were sent, or that hold
                 NaN. Switch it off for apps whose replies have another form, such as trees.
+            workers: Threads that call the ClientApp, for apps that bear it; a node is never called twice at once.
 
         Raises:
-            ValueError: *nodes* is below 1.
+            ValueError: *nodes* or *workers* is below 1.
             FlowerVersionError: The installed Flower was not tested.
         """
-        if nodes < 1:
-            raise ValueError(f"nodes must be at least 1, not {nodes}")
+        if nodes < 1 or workers < 1:
+            raise ValueError(f"nodes and workers must be at least 1, not {nodes} and {workers}")
         super().__init__()
         self._client_app = client_app
         self._check_updates = check_updates
+        self._workers = workers
         self._contexts = {
             node: Context(
                 run_id=self.run.run_id,
@@ -76,11 +81,26 @@ class InProcessGrid(SynchronousGrid):
     def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
         """Run the ClientApp once a message; *timeout_s* does not apply, because nothing here can hang on a network."""
         del timeout_s
-        ordered = sorted(messages, key=lambda message: message.metadata.dst_node_id)
-        weights = {id(message.content): sent_arrays(message) for message in ordered} if self._check_updates else {}
-        return [self._call(message, weights.get(id(message.content))) for message in ordered]
+        weights: dict[int, Arrays | None] = {id(message.content): None for message in messages}
+        if self._check_updates:
+            contents = {id(message.content): message for message in messages}
+            weights = {key: sent_arrays(message) for key, message in contents.items()}
+        by_node: dict[int, list[Any]] = {}
+        for message in messages:
+            by_node.setdefault(message.metadata.dst_node_id, []).append(message)
 
-    def _call(self, message: Any, sent: dict[str, Any] | None) -> Any:
+        def call_node(node: int) -> list[Any]:
+            return [self._call(message, weights[id(message.content)]) for message in by_node[node]]
+
+        nodes = sorted(by_node)
+        if self._workers == 1 or len(nodes) < 2:
+            answered = [call_node(node) for node in nodes]
+        else:
+            with ThreadPoolExecutor(min(self._workers, len(nodes)), "client-app") as pool:
+                answered = list(pool.map(call_node, nodes))
+        return [reply for replies in answered for reply in replies]
+
+    def _call(self, message: Any, sent: Arrays | None) -> Any:
         node = message.metadata.dst_node_id
         if node not in self._contexts:
             return error_reply(message, error_codes().NODE_UNAVAILABLE, str(node), "there is no such node")
@@ -90,7 +110,7 @@ class InProcessGrid(SynchronousGrid):
             reply = self._client_app(received, self._contexts[node])
         # A ClientApp is a node's outermost loop, and its code is the user's: Flower's contract makes any exception
         # an error reply.
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             _LOG.exception("the ClientApp of node %s raised", name)
             reason = f"{type(exc).__name__}: {exc}"
             return error_reply(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, name, reason)

@@ -67,7 +67,7 @@ class RoundTransport(Protocol):
         ...
 
     def run_round(self, work: RoundWork) -> Sequence[DeviceUpdate]:
-        """Send the work, then wait until all have answered or ``work.deadline_s`` has passed; at most one answer each."""
+        """Send the work, wait until all answered or ``work.deadline_s`` passed; at most one answer a device."""
         ...
 
 

@@ -83,14 +83,19 @@ def command_group() -> LazyGroup:
     return click.version_option(__version__, prog_name="hedgerow")(group)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, group: click.Command | None = None) -> int:
     """Run the command; return its exit code.
 
     An error of the world becomes one sentence on stderr and the exit code 1; a usage error exits with 2; an interrupt
     with 130.
+
+    Args:
+        argv: The arguments; None: those of the process.
+        group: The command; None: the whole of Hedgerow.
     """
+    command = group if group is not None else command_group()
     try:
-        code = command_group().main(args=list(argv) if argv is not None else None, prog_name="hedgerow", standalone_mode=False)
+        code = command.main(list(argv) if argv is not None else None, prog_name="hedgerow", standalone_mode=False)
     except HedgerowError as exc:
         click.echo(f"hedgerow: {exc}", err=True)
         return 1

@@ -6,6 +6,7 @@ difference of neighbours), the share of values above the midpoint of the valid r
 last two axes. A model's output is watched through its winning class and that class's probability.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,30 +35,38 @@ def input_features(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> d
     features: dict[str, NDArray[np.float64]] = {}
     for spec in schema.inputs:
         values = np.asarray(inputs[spec.name], dtype=np.float64)
-        flat = values.reshape(len(values), -1)
+        flat = _flat(values)
         if flat.shape[1] <= _ELEMENTWISE:
             for index in range(flat.shape[1]):
                 suffix = f".{index}" if flat.shape[1] > 1 else ""
                 features[f"{spec.name}{suffix}"] = flat[:, index]
         else:
-            features.update({f"{spec.name}.{name}": column for name, column in _summaries(spec, values).items()})
+            # Values of 1e308 and infinities overflow to inf or NaN, which are counted as such; no warning is due.
+            with np.errstate(over="ignore", invalid="ignore"):
+                features.update({f"{spec.name}.{name}": column for name, column in _summaries(spec, values).items()})
     return features
 
 
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    # Not reshape(n, -1), which an empty batch does not allow.
+    return values.reshape(len(values), math.prod(values.shape[1:]))
+
+
 def _summaries(spec: TensorSpec, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    flat = values.reshape(len(values), -1)
+    flat = _flat(values)
     low = spec.minimum if spec.minimum is not None else 0.0
     middle = (low + spec.maximum) / 2 if spec.maximum is not None else low
     columns = {
         "mean": flat.mean(axis=1),
         "std": flat.std(axis=1),
         "high_share": np.where(np.isnan(flat).any(axis=1), np.nan, (flat > middle).mean(axis=1)),
-        "roughness": np.abs(np.diff(values, axis=-1)).reshape(len(values), -1).mean(axis=1) if values.shape[-1] > 1 else flat[:, 0] * 0,
+        "roughness": _flat(np.abs(np.diff(values, axis=-1))).mean(axis=1) if values.shape[-1] > 1 else flat[:, 0] * 0,
     }
     mass = np.abs(values - low)
     for axis, name in ((-1, "centre_last"), (-2, "centre_before_last")):
         if values.ndim + axis >= 1 and values.shape[axis] > 1:
-            profile = np.moveaxis(mass, axis, -1).reshape(len(values), -1, values.shape[axis]).sum(axis=1)
+            others = tuple(index for index in range(1, values.ndim) if index != values.ndim + axis)
+            profile = mass.sum(axis=others)
             total = profile.sum(axis=1)
             position = profile @ np.arange(values.shape[axis], dtype=np.float64)
             middle_position = (values.shape[axis] - 1) / 2
@@ -70,7 +79,7 @@ def out_of_range(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> NDA
     """Return, for each sample of a batch, whether any input value lies outside its valid range."""
     flags: NDArray[np.bool_] | None = None
     for spec in schema.inputs:
-        flat = np.asarray(inputs[spec.name]).reshape(len(inputs[spec.name]), -1)
+        flat = _flat(np.asarray(inputs[spec.name]))
         outside = np.zeros(len(flat), dtype=np.bool_)
         if spec.minimum is not None:
             outside |= (flat < spec.minimum).any(axis=1)

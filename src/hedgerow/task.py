@@ -153,12 +153,28 @@ class Task:
     subgroup: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs", tuple(self.inputs))
-        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
-        object.__setattr__(self, "metrics", {"accuracy": accuracy, **self.metrics})
-        mistakes = self._mistakes()
+        mistakes = self._type_mistakes()
+        if not mistakes:
+            object.__setattr__(self, "inputs", tuple(self.inputs))
+            object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+            object.__setattr__(self, "metrics", {"accuracy": accuracy, **self.metrics})
+            mistakes = self._mistakes()
         if mistakes:
             raise TaskError(repr(self.name), mistakes)
+
+    def _type_mistakes(self) -> list[str]:
+        wanted: dict[str, tuple[type, str]] = {
+            "inputs": (Sequence, "a sequence, such as (TensorSpec(...),)"),
+            "labels": (Sequence, "a sequence of class names"),
+            "metrics": (Mapping, "a mapping of names to functions"),
+            "local": (LocalTraining, "a LocalTraining"),
+            "partition": (Partition, 'a Partition, such as Partition("dirichlet", alpha=0.5)'),
+        }
+        return [
+            f"{name} must be {what}, found {type(getattr(self, name)).__name__}"
+            for name, (kind, what) in wanted.items()
+            if not isinstance(getattr(self, name), kind)
+        ]
 
     def _mistakes(self) -> list[str]:
         found = []
@@ -198,7 +214,9 @@ class Task:
         found: list[str] = []
         if not isinstance(data, TaskData):
             return [f"data() must return a TaskData, found {type(data).__name__}"]
-        parts = {"train": data.train, "held_out": data.held_out, "calibration": data.calibration_or_default()}
+        parts = {"train": data.train, "held_out": data.held_out}
+        if data.calibration is not None:
+            parts["calibration"] = data.calibration
         for part, dataset in parts.items():
             found.extend(f"{part}: {mistake}" for mistake in self._dataset_mistakes(dataset))
         return found
@@ -206,7 +224,16 @@ class Task:
     def _dataset_mistakes(self, dataset: Dataset) -> list[str]:
         if not isinstance(dataset, Dataset):
             return [f"expected a Dataset, found {type(dataset).__name__}"]
-        found = []
+        if not isinstance(dataset.inputs, Mapping) or not isinstance(dataset.columns, Mapping):
+            return ["inputs and columns must be mappings of names to arrays"]
+        arrays = {**dataset.inputs, **dataset.columns, "labels": dataset.labels}
+        found = [
+            f"{name} must be a numpy array, found {type(values).__name__}"
+            for name, values in arrays.items()
+            if not isinstance(values, np.ndarray)
+        ]
+        if found:
+            return found
         wanted = {spec.name: spec for spec in self.inputs}
         if set(dataset.inputs) != set(wanted):
             found.append(f"expected the inputs {sorted(wanted)}, found {sorted(dataset.inputs)}")
@@ -228,7 +255,7 @@ class Task:
                 found.append(f"{name} goes down to {values.min():g}, the task says {spec.minimum:g}")
             elif values.size and spec.maximum is not None and values.max() > spec.maximum:
                 found.append(f"{name} goes up to {values.max():g}, the task says {spec.maximum:g}")
-        labels = np.asarray(dataset.labels)
+        labels = dataset.labels
         if labels.dtype != np.int64 or labels.ndim != 1:
             found.append(f"the labels must be int64[n], found {labels.dtype}{list(labels.shape)}; use .astype('int64')")
         elif labels.size and not (labels.min() >= 0 and labels.max() < len(self.labels)):
@@ -285,6 +312,10 @@ def _import_file(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise TaskError(repr(str(path)), ["it is not a Python file"])
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        # As when Python runs the file: it may import its neighbours. Last, so that it hides no installed module.
+        sys.path.append(folder)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

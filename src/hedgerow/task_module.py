@@ -89,6 +89,8 @@ def load_weights(task: Task, weights: Mapping[str, NDArray[Any]]) -> nn.Module:
 def predict(task: Task, model: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """Return the float model's ``probabilities`` for a batch of inputs."""
     module = ServingModule(task, model).eval()
+    # torch takes neither read-only nor reversed arrays as they are; others are not copied.
+    arrays = [np.require(inputs[spec.name], requirements=["C", "W"]) for spec in task.inputs]
     with torch.no_grad():
-        output: NDArray[np.float32] = module(*(torch.from_numpy(inputs[spec.name]) for spec in task.inputs)).numpy()
+        output: NDArray[np.float32] = module(*(torch.from_numpy(array) for array in arrays)).numpy()
     return output

@@ -147,13 +147,14 @@ class Window:
             raise DecodeError(f"{fields.where}.correct", f"at most {window.labelled}", str(window.correct))
         if len(window.latency) != len(LATENCY_EDGES_MS) + 1:
             raise DecodeError(f"{fields.where}.latency", f"{len(LATENCY_EDGES_MS) + 1} counts", str(len(window.latency)))
-        paired = window.paired
-        for key, count in (
-            ("latency", sum(window.latency)),
-            ("paired", max(paired.agreed + paired.disagreed, paired.labelled)),
+        compared = window.paired.agreed + window.paired.disagreed
+        for key, count, most in (
+            ("latency", sum(window.latency), samples),
+            ("paired", compared, samples),
+            ("paired", window.paired.labelled, compared),
         ):
-            if count > samples:
-                raise DecodeError(f"{fields.where}.{key}", f"at most {samples} samples", str(count))
+            if count > most:
+                raise DecodeError(f"{fields.where}.{key}", f"at most {most} samples", str(count))
         for name, feature in window.features.items():
             if sum(feature.counts) + feature.missing != samples:
                 raise DecodeError(

@@ -1,0 +1,407 @@
+"""The agent's process: one loop that carries out what agent_state.py decides, and threads for what takes long.
+
+The loop owns the state, the link and the files; it never waits for the network or a model. Installing and training run
+in a thread each, one job at a time, and serving in another; they report back through a queue. None of them outlives
+:meth:`Agent.run` by more than a step.
+"""
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hedgerow import __version__
+from hedgerow.client import slots as rules
+from hedgerow.client.agent_state import (
+    Action,
+    Compare,
+    DesiredArrived,
+    Event,
+    FlushSpool,
+    Identity,
+    Install,
+    Installed,
+    InstallFailed,
+    LinkDown,
+    LinkUp,
+    Restored,
+    RetryDue,
+    RetryLater,
+    Save,
+    Send,
+    StepEntered,
+    Train,
+    TrainArrived,
+    Trained,
+    WindowStored,
+    advance,
+)
+from hedgerow.client.buffer import LabelledBuffer
+from hedgerow.client.errors import ClientError, RejectedError, SettingsError, StoppedError
+from hedgerow.client.fleet_http import FleetHttp
+from hedgerow.client.install import Installer
+from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
+from hedgerow.client.runtimes import available_runtimes, load_runtime
+from hedgerow.client.serving import ActiveModel
+from hedgerow.client.settings import AgentSettings
+from hedgerow.client.slot_folders import SlotFolders
+from hedgerow.client.source import Source, SourceContext
+from hedgerow.client.spool import Spool
+from hedgerow.client.state_folder import StateFile
+from hedgerow.client.stream import run_source
+from hedgerow.client.training_round import RoundTrainer
+from hedgerow.client.trust import open_trust
+from hedgerow.errors import DecodeError, LinkError
+from hedgerow.link import Connected, Disconnected, Link, Message
+from hedgerow.memory_link import Will
+from hedgerow.window import Window
+from hedgerow.wire import Channel, Desired, Presence, Telemetry, TrainTask, TrainUpdate, device_topic, parse_topic
+
+__all__ = ["Agent", "new_boot", "presence_will"]
+
+_log = logging.getLogger(__name__)
+_ROOT_LIMIT_BYTES = 512_000
+_IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
+_JOIN_S = 0.4
+_TRAIN_GRAPH_KEPT_S = 60.0
+
+
+def new_boot() -> str:
+    """Return a new random identity of a start."""
+    return secrets.token_hex(8)
+
+
+def presence_will(settings: AgentSettings, boot: str) -> Will:
+    """Return what the broker publishes when this device's link breaks."""
+    topic = device_topic(settings.fleet, settings.device, Channel.PRESENCE)
+    return Will(topic, Presence(online=False, boot=boot).encode())
+
+
+class Agent:
+    """One device.
+
+    Args:
+        settings: What it is and where its fleet is.
+        link: To the broker; the agent closes it.
+        source: Where samples come from; None: it serves nothing by itself.
+        boot: Identity of this start, as in the link's will.
+        runtimes: Finds a runtime by name.
+
+    Raises:
+        SettingsError: The trusted root cannot be read, or an address is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        link: Link,
+        source: Source | None = None,
+        *,
+        boot: str | None = None,
+        runtimes: LoadRuntime = load_runtime,
+    ) -> None:
+        self._settings, self._link, self._source, self._runtimes = settings, link, source, runtimes
+        self._stopping = threading.Event()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        folder = settings.state_folder
+        root = _read_root(settings.trusted_root)
+        self._http = FleetHttp(settings.server)
+        self._slots = SlotFolders(folder, settings.target)
+        self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples)
+        self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows)
+        self._file = StateFile(folder / "agent.json")
+        self.active = ActiveModel(settings.window_samples, self._store_window)
+        self._installer = Installer(
+            slots=self._slots,
+            http=self._http,
+            trust=lambda release: open_trust(folder / "tuf", root, self._http, release),
+            target=settings.target,
+            downloads=folder / "downloads",
+            pause=self._pause,
+            runtimes=runtimes,
+        )
+        self._trainer = RoundTrainer(
+            settings.device, self._slots, self._buffer, self._http, self._pause, runtimes=runtimes
+        )
+        identity = Identity(
+            boot=boot or new_boot(), target=settings.target, agent_version=__version__, runtimes=available_runtimes()
+        )
+        self._state = self._file.load(identity)
+        self._ready: ReadyModel | None = None
+        self._window_sequence = 0
+        self._busy = 0
+        self._retry_at: float | None = None
+        self._healthy_at: float | None = None
+        self._rest_at: float | None = None
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a slot holds a release to serve."""
+        return self._slots.state.active is not None
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to return; may be called from any thread or a signal handler."""
+        self._stopping.set()
+
+    def run(self, *, check: Callable[[], None] = lambda: None) -> None:
+        """Be the device until :meth:`stop`.
+
+        Args:
+            check: Called in each turn of the loop; may raise to end the agent.
+        """
+        serving = threading.Thread(target=self._serve, name="serve", daemon=True)
+        try:
+            self._handle(self._start())
+            if self._source is not None:
+                serving.start()
+            for channel in (Channel.DESIRED, Channel.TRAIN):
+                self._link.subscribe(self._topic(channel))
+            while not self._stopping.is_set():
+                check()
+                self._turn()
+        finally:
+            self._shut_down(serving)
+
+    # Start and stop
+
+    def _start(self) -> Restored:
+        """Load what the pointer says; give up on a release that keeps crashing."""
+        slots, crashed, is_lost = self._slots, None, False
+        if rules.must_fall_back(slots.state, self._settings.crash_limit):
+            crashed = slots.state.release
+            slots.record(rules.fallen_back(slots.state))
+            _log.error("%s crashed %d times; back to %s", crashed, self._settings.crash_limit, slots.state.release)
+        slots.record(rules.started(slots.state))
+        while slots.state.active is not None:
+            try:
+                self._ready = load_model(slots.open(slots.state.active), self._runtimes)
+                break
+            except ClientError as exc:
+                _log.error("%s cannot be served: %s", slots.state.release, exc)
+                is_lost = True
+                slots.record(rules.dropped(slots.state, slots.state.active))
+        if self._ready is not None:
+            self.active.activate(self._ready, None)
+            self._healthy_at = time.monotonic() + self._settings.healthy_after_s
+            _log.info("serving %s", self._ready.release)
+        return Restored(slots.state.release, slots.state.previous, crashed, is_lost)
+
+    def _shut_down(self, serving: threading.Thread) -> None:
+        self._stopping.set()
+        if serving.is_alive():
+            serving.join(_JOIN_S)
+        deadline = time.monotonic() + _JOIN_S
+        while self._busy and time.monotonic() < deadline:
+            self._drain()
+            time.sleep(_BUSY_WAIT_S)
+        self.active.cut()
+        if self._state.is_connected:
+            self._flush_spool()
+            self._publish(
+                Channel.PRESENCE, Presence(online=False, boot=self._state.identity.boot).encode(), retain=True
+            )
+        self._link.close()
+        self._buffer.close()
+        self._http.close()
+        # An orderly stop is no crash.
+        if self._slots.state.starts:
+            self._slots.record(rules.committed(self._slots.state))
+        _log.info("stopped")
+
+    # The loop
+
+    def _turn(self) -> None:
+        event = self._link.receive(_BUSY_WAIT_S if self._busy else _IDLE_WAIT_S)
+        match event:
+            case Message():
+                self._take(event)
+            case Connected():
+                _log.info("connected")
+                self._handle(LinkUp())
+            case Disconnected(reason):
+                _log.warning("disconnected: %s", reason)
+                self._handle(LinkDown())
+        self._drain()
+        now = time.monotonic()
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._handle(RetryDue())
+        if self._healthy_at is not None and now >= self._healthy_at:
+            self._healthy_at = None
+            self._slots.record(rules.committed(self._slots.state))
+        if self._rest_at is not None and now >= self._rest_at and self._state.training is None:
+            self._rest_at = None
+            self._trainer.rest()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(event, Installed | InstallFailed | Trained):
+                self._busy -= 1
+            self._handle(event)
+
+    def _take(self, message: Message) -> None:
+        settings = self._settings
+        place = parse_topic(message.topic)
+        try:
+            if place == (settings.fleet, settings.device, Channel.DESIRED):
+                # An empty payload is how MQTT deletes a retained message.
+                if message.payload:
+                    self._handle(DesiredArrived(Desired.decode(message.payload)))
+            elif place == (settings.fleet, settings.device, Channel.TRAIN):
+                self._handle(TrainArrived(TrainTask.decode(message.payload)))
+            else:
+                _log.warning("ignored a message for %s", message.topic[:200])
+        except DecodeError as exc:
+            _log.warning("ignored a message on %s: %s", message.topic, exc)
+        # The state is on disk by now, or the message is of no use.
+        self._link.acknowledge(message)
+
+    def _handle(self, event: Event) -> None:
+        self._state, actions = advance(self._state, event)
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Save():
+                self._file.save(self._state)
+            case Send(channel, message, retain):
+                self._publish(channel, message.encode(), retain=retain)
+            case Install(release):
+                self._retry_at = None
+                self._start_job("install", lambda: self._install(release))
+            case RetryLater(after_s):
+                self._retry_at = time.monotonic() + after_s
+            case Compare(is_wanted):
+                self._compare(is_wanted=is_wanted)
+            case Train(task):
+                self._rest_at = time.monotonic() + _TRAIN_GRAPH_KEPT_S
+                self._start_job("train", lambda: self._train(task))
+            case FlushSpool():
+                self._flush_spool()
+
+    def _topic(self, channel: Channel) -> str:
+        return device_topic(self._settings.fleet, self._settings.device, channel)
+
+    def _publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:
+        try:
+            self._link.publish(self._topic(channel), payload, retain=retain)
+        except LinkError as exc:
+            _log.warning("%s", exc)
+            return False
+        return True
+
+    def _flush_spool(self) -> None:
+        for number, message in self._spool.pending():
+            if not self._publish(Channel.TELEMETRY, message):
+                return
+            self._spool.remove(number)
+
+    def _compare(self, *, is_wanted: bool) -> None:
+        """Load the model before beside the active one, or let go of it."""
+        shadow, previous = None, self._slots.state.previous_slot
+        if is_wanted and self._ready is not None and previous is not None:
+            try:
+                slot = self._slots.open(previous)
+                if slot.manifest.model_schema == self._ready.slot.manifest.model_schema:
+                    shadow = load_model(slot, self._runtimes)
+                else:
+                    _log.warning("%s takes other inputs than the release before; not compared", self._ready.release)
+            except ClientError as exc:
+                _log.warning("the release before cannot be compared: %s", exc)
+        self.active.activate(self._ready, shadow)
+
+    # Threads
+
+    def _pause(self, seconds: float) -> bool:
+        return self._stopping.wait(seconds) if seconds else self._stopping.is_set()
+
+    def _start_job(self, name: str, job: Callable[[], Event | None]) -> None:
+        def work() -> None:
+            event = job()
+            if event is not None:
+                self._events.put(event)
+
+        self._busy += 1
+        threading.Thread(target=work, name=name, daemon=True).start()
+
+    def _install(self, release: str | None) -> Event | None:
+        slots = self._slots
+        try:
+            if release is None:
+                self._activate(None)
+                slots.record(rules.cleared(slots.state))
+            else:
+                _log.info("installing %s", release)
+                started = time.monotonic()
+                self._installer.install(
+                    release, enter=lambda step: self._events.put(StepEntered(step.value)), activate=self._activate
+                )
+                _log.info("installed %s in %.2f s", release, time.monotonic() - started)
+        except StoppedError:
+            return None
+        except Exception as exc:  # noqa: BLE001 - the thread's outermost step
+            is_known = isinstance(exc, ClientError)
+            # Whatever an artifact does to a runtime must not end the agent.
+            _log.error("installing %s failed: %s", release, exc, exc_info=not is_known)
+            reason = str(exc) if is_known else f"{type(exc).__name__}: {exc}"
+            is_final = isinstance(exc, RejectedError)
+            return InstallFailed(reason, is_final, slots.state.release, slots.state.previous)
+        return Installed(slots.state.release, slots.state.previous)
+
+    def _activate(self, ready: ReadyModel | None) -> None:
+        self._ready = ready
+        self.active.activate(ready, None)
+
+    def _train(self, task: TrainTask) -> Event | None:
+        try:
+            return Trained(self._trainer.answer(task))
+        except StoppedError:
+            return None
+        except Exception as exc:  # noqa: BLE001 - the thread's outermost step
+            # Whatever a train graph does to a runtime must not end the agent.
+            _log.exception("round %d of %s failed", task.round, task.run)
+            reason = f"{type(exc).__name__}: {exc}"[:1024]
+            return Trained(TrainUpdate(run=task.run, round=task.round, state="failed", reason=reason))
+
+    def _serve(self) -> None:
+        settings = self._settings
+        context = SourceContext(settings.device, settings.state_folder, settings.source_options)
+        try:
+            if self._source is not None:
+                for _ in run_source(self._source, context, self.active, self._buffer):
+                    if self._stopping.is_set():
+                        return
+        except Exception:  # noqa: BLE001 - the thread's outermost step
+            # The source is the user's code. The agent goes on without it.
+            _log.exception("the source failed; nothing is served until the agent starts again")
+
+    def _store_window(self, window: Window) -> None:
+        message = Telemetry(boot=self._state.identity.boot, sequence=self._window_sequence, window=window)
+        self._window_sequence += 1
+        try:
+            self._spool.put(message.encode())
+        except OSError as exc:
+            _log.error("a window could not be kept: %s", exc)
+            return
+        self._events.put(WindowStored())
+
+
+def _read_root(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            root = file.read(_ROOT_LIMIT_BYTES + 1)
+    except OSError as exc:
+        raise SettingsError(
+            f"expected the fleet's root metadata at {path}, found none ({exc.strerror}); copy it from the fleet"
+        ) from exc
+    if len(root) > _ROOT_LIMIT_BYTES or not root.lstrip().startswith(b"{"):
+        raise SettingsError(f"expected TUF root metadata at {path}, found something else; copy it from the fleet")
+    return root

@@ -1,0 +1,96 @@
+"""``hedgerow agent run``: the device agent as a command."""
+
+import dataclasses
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from hedgerow.client.agent import Agent, new_boot, presence_will
+from hedgerow.client.connecting_link import ConnectingLink
+from hedgerow.client.log_lines import log_to_stderr
+from hedgerow.client.settings import AgentSettings, parse_address, parse_options
+from hedgerow.client.source import load_source
+from hedgerow.client.state_folder import StateFolderLock
+from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
+
+__all__ = ["run"]
+
+_FIELDS = {field.name: field for field in dataclasses.fields(AgentSettings)}
+
+
+def _option(flag: str, name: str, **keywords: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return an option whose help and default are the setting's."""
+    field = _FIELDS[name]
+    if field.default is not dataclasses.MISSING and field.default is not None:
+        keywords = {"default": field.default, "show_default": True, **keywords}
+    elif field.default is dataclasses.MISSING and not keywords.get("multiple"):
+        keywords = {"required": True, **keywords}
+    return click.option(flag, name, help=field.metadata["help"], **keywords)
+
+
+@click.command()
+@_option("--device", "device")
+@_option("--fleet", "fleet")
+@_option("--target", "target")
+@click.option("--broker", required=True, metavar="HOST:PORT", help="The MQTT broker.")
+@_option("--server", "server", metavar="URL")
+@_option("--trusted-root", "trusted_root", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@_option("--state", "state_folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@_option("--source", "source", metavar="REF")
+@_option("--source-option", "source_options", multiple=True, metavar="KEY=VALUE")
+@_option("--window-samples", "window_samples", type=int)
+@_option("--buffer-samples", "buffer_samples", type=int)
+@_option("--spool-windows", "spool_windows", type=int)
+@_option("--healthy-after-s", "healthy_after_s", type=float)
+@_option("--crash-limit", "crash_limit", type=int)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is written to stderr.",
+)
+def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: Any) -> None:
+    """Run the device agent.
+
+    It serves the installed release, installs what the fleet wants, counts what it sees, and trains when it is asked to.
+    SIGTERM or SIGINT ends it in order.
+    """
+    host, port = parse_address(broker)
+    settings = AgentSettings(broker_host=host, broker_port=port, source_options=parse_options(source_options), **values)
+    log_to_stderr(settings.device, log_level)
+    source = load_source(settings.source) if settings.source else None
+    boot = new_boot()
+    with StateFolderLock(settings.state_folder):
+        link = ConnectingLink(
+            lambda: _connect(settings, boot), lambda delay_s: decorrelated_jitter(delay_s, random.uniform)
+        )
+        try:
+            agent = Agent(settings, link, source, boot=boot)
+        except BaseException:
+            link.close()
+            raise
+
+        def end(_signal: int, _frame: FrameType | None) -> None:
+            agent.stop()
+
+        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGINT, end)
+        had_model = agent.has_model
+
+        def check() -> None:
+            # With a model there is something to do without the network; without one there is not, so say it and go.
+            error = link.wait_first_attempt(0) if link.is_decided else None
+            if error is not None and not had_model:
+                raise error
+
+        agent.run(check=check)
+
+
+def _connect(settings: AgentSettings, boot: str) -> MqttLink:
+    return MqttLink(settings.device, settings.broker_host, settings.broker_port, will=presence_will(settings, boot))

@@ -1,0 +1,97 @@
+"""A link that is still being made: a device with a model serves before, and without, the network."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from hedgerow.errors import BrokerUnreachableError
+from hedgerow.link import Link, LinkEvent, Message
+
+__all__ = ["ConnectingLink"]
+
+_log = logging.getLogger(__name__)
+
+
+class ConnectingLink:
+    """A :class:`hedgerow.link.Link` that keeps trying to connect in the background; nothing arrives until it has.
+
+    Args:
+        connect: Makes the real link, or raises BrokerUnreachableError.
+        delay: From the delay before to the next, in seconds (see :func:`hedgerow.mqtt_link.decorrelated_jitter`).
+    """
+
+    def __init__(self, connect: Callable[[], Link], delay: Callable[[float], float]) -> None:
+        self._connect, self._delay = connect, delay
+        self._filters: list[str] = []
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._closed = threading.Event()
+        self._decided = threading.Event()
+        self._first_error: BrokerUnreachableError | None = None
+        threading.Thread(target=self._run, name="connect", daemon=True).start()
+
+    def wait_first_attempt(self, timeout_s: float) -> BrokerUnreachableError | None:
+        """Wait until the first attempt succeeded or failed, at most *timeout_s*; return its error, if it failed."""
+        self._decided.wait(timeout_s)
+        return self._first_error
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the first attempt has succeeded or failed."""
+        return self._decided.is_set()
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Hand a message to the real link; without one it is lost, as on a broken link."""
+        if self._link is not None:
+            self._link.publish(topic, payload, retain=retain)
+
+    def subscribe(self, topic_filter: str) -> None:
+        """Ask for the messages that match, as soon as there is a link."""
+        with self._lock:
+            self._filters.append(topic_filter)
+            link = self._link
+        if link is not None:
+            link.subscribe(topic_filter)
+
+    def receive(self, timeout_s: float) -> LinkEvent | None:
+        """Return the next event, or None when none came in time."""
+        if self._link is not None:
+            return self._link.receive(timeout_s)
+        self._closed.wait(timeout_s)
+        return None
+
+    def acknowledge(self, message: Message) -> None:
+        """Tell the broker that *message* is in safe hands."""
+        if self._link is not None:
+            self._link.acknowledge(message)
+
+    def close(self) -> None:
+        """Stop trying and disconnect in order."""
+        self._closed.set()
+        with self._lock:
+            link = self._link
+        if link is not None:
+            link.close()
+
+    def _run(self) -> None:
+        delay_s = 0.0
+        while not self._closed.is_set():
+            try:
+                link = self._connect()
+            except BrokerUnreachableError as exc:
+                if not self._decided.is_set():
+                    self._first_error = exc
+                    _log.warning("%s; trying again in the background", exc)
+                self._decided.set()
+                delay_s = self._delay(delay_s)
+                self._closed.wait(delay_s)
+                continue
+            with self._lock:
+                filters = list(self._filters)
+                self._link = link
+            for topic_filter in filters:
+                link.subscribe(topic_filter)
+            self._decided.set()
+            if self._closed.is_set():
+                link.close()
+            return

@@ -1,0 +1,80 @@
+"""Everything the agent can be told, with its defaults."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hedgerow.client.errors import SettingsError
+from hedgerow.wire import NAME
+
+__all__ = ["AgentSettings", "parse_address", "parse_options"]
+
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What one agent is and where its fleet is."""
+
+    device: str = field(metadata={"help": "Name of this device; also its MQTT client id."})
+    fleet: str = field(metadata={"help": "Name of the fleet."})
+    target: str = field(metadata={"help": "Hardware target of this device, as in `hedgerow targets list`."})
+    broker_host: str = field(metadata={"help": "Host of the MQTT broker."})
+    broker_port: int = field(metadata={"help": "Port of the MQTT broker."})
+    server: str = field(metadata={"help": "Address of the fleet service, such as http://host:port."})
+    trusted_root: Path = field(metadata={"help": "TUF root metadata that this device was provisioned with."})
+    state_folder: Path = field(metadata={"help": "Folder of everything that this device keeps."})
+    source: str | None = field(
+        default=None, metadata={"help": "Where samples come from: module:attribute or file.py:attribute."}
+    )
+    source_options: Mapping[str, str] = field(
+        default_factory=dict, metadata={"help": "An option of the source, key=value; may be repeated."}
+    )
+    window_samples: int = field(default=200, metadata={"help": "Predictions counted in one telemetry window."})
+    buffer_samples: int = field(default=2000, metadata={"help": "Labelled samples kept for training on this device."})
+    spool_windows: int = field(default=500, metadata={"help": "Windows kept while they cannot be sent."})
+    healthy_after_s: float = field(
+        default=5.0, metadata={"help": "Seconds of running after which a release counts as healthy."}
+    )
+    crash_limit: int = field(
+        default=3, metadata={"help": "Starts without becoming healthy after which the previous release takes over."}
+    )
+
+    def __post_init__(self) -> None:
+        for kind in ("device", "fleet", "target"):
+            name = getattr(self, kind)
+            if not NAME.fullmatch(name):
+                raise SettingsError(f"expected a {kind} name like {NAME.pattern}, found {name!r}; choose another name")
+        if not 1 <= self.broker_port <= 65535:
+            raise SettingsError(f"expected a broker port from 1 to 65535, found {self.broker_port}; correct --broker")
+        for number in ("window_samples", "buffer_samples", "spool_windows", "crash_limit"):
+            if getattr(self, number) < 1:
+                raise SettingsError(f"expected {number} of at least 1, found {getattr(self, number)}; raise it")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split ``host:port`` or ``[ipv6]:port``.
+
+    Raises:
+        SettingsError: It is not like that.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise SettingsError(f"expected a broker like host:1883, found {text!r}; correct --broker")
+    return match["six"] or match["host"], int(match["port"])
+
+
+def parse_options(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return ``key=value`` texts as a mapping.
+
+    Raises:
+        SettingsError: One has no ``=``, or a key repeats.
+    """
+    options: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals or key in options:
+            raise SettingsError(f"expected each --source-option once and like key=value, found {text!r}; correct it")
+        options[key] = value
+    return options

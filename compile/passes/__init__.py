@@ -1,0 +1,1 @@
+"""Compile passes: one function a file, each (source, stage, settings) -> stage."""

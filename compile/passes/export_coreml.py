@@ -1,0 +1,67 @@
+"""Export the served model to a Core ML mlprogram with coremltools. Float means float16: Core ML's own default."""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import torch
+
+from hedgerow.compile.errors import PassError
+from hedgerow.compile.mlpackage import pack
+from hedgerow.compile.passes.examples import example_inputs
+from hedgerow.compile.stage import Settings, Source, Stage
+from hedgerow.manifest import Tensor
+from hedgerow.task_module import ServingModule
+
+__all__ = ["export_coreml", "packed"]
+
+
+def export_coreml(source: Source, _stage: Stage | None, settings: Settings) -> Stage:
+    """Export the served model, batch 1, with float32 tensors at its border.
+
+    Settings:
+        minimum_version: Oldest system that must run it, such as ``iOS17``.
+
+    Raises:
+        PassError: coremltools cannot convert the model.
+    """
+    schema = source.task.schema
+    module = ServingModule(source.task, source.model).eval()
+    # Core ML has three element types at the border.
+    kinds = {"float32": np.float32, "int32": np.int32, "int64": np.int32, "uint8": np.int32, "int8": np.int32}
+    inputs = tuple(
+        Tensor(spec.name, spec.name, (1, *spec.shape), np.dtype(kinds.get(spec.dtype, np.float32)).name)
+        for spec in schema.inputs
+    )
+    outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(module, example_inputs(schema, 1)).run_decompositions({})
+            model = ct.convert(
+                program,
+                inputs=[ct.TensorType(name=t.tensor, shape=t.shape, dtype=np.dtype(t.dtype).type) for t in inputs],
+                outputs=[ct.TensorType(name=t.tensor, dtype=np.float32) for t in outputs],
+                convert_to="mlprogram",
+                minimum_deployment_target=getattr(ct.target, str(settings["minimum_version"])),
+                compute_units=ct.ComputeUnit.CPU_ONLY,
+                skip_model_load=True,
+            )
+        # coremltools raises whatever its front end raises; the message must name the step.
+        except Exception as exc:
+            said = (str(exc).strip().splitlines() or [""])[0][:300]
+            raise PassError("export-coreml", f"{type(exc).__name__}: {said}") from exc
+        return Stage(format="mlpackage", content=packed(model), inputs=inputs, outputs=outputs)
+
+
+def packed(model: Any) -> bytes:
+    """Return a coremltools model as a zip that depends on its content alone."""
+    # The day of the conversion would make the bytes differ from one day to the next.
+    model.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.mlpackage"
+        model.save(str(path))
+        return pack(path)

@@ -1,0 +1,1 @@
+"""Run a compiled file on this host, for verification."""

@@ -1,0 +1,36 @@
+"""Run an ONNX file on this host with ONNX Runtime, one thread, so that sums have one order."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from hedgerow.compile.runners.border import from_stored, to_stored
+from hedgerow.compile.stage import Stage
+
+__all__ = ["open_session", "predict_onnx"]
+
+
+def open_session(content: bytes) -> ort.InferenceSession:
+    """Return a session on the CPU with one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def predict_onnx(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Return the file's first output for a batch of inputs.
+
+    Args:
+        stage: An ONNX stage.
+        inputs: Input name -> ``(n, *shape)``.
+
+    Returns:
+        ``float32[n, ...]``.
+    """
+    values = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in stage.inputs}
+    output = stage.outputs[0]
+    return from_stored(open_session(stage.content).run([output.tensor], values)[0], output)

@@ -1,0 +1,50 @@
+"""What travels between passes: the float model they start from, and the file they make."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hedgerow.manifest import Tensor
+from hedgerow.task import Dataset, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Pass", "Settings", "Source", "Stage"]
+
+Settings = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The float model with what passes need to know about it.
+
+    Attributes:
+        task: The task.
+        model: Its model with the checkpoint's weights, in evaluation mode.
+        calibration: Samples that quantizers look at; never the held-out ones.
+    """
+
+    task: Task
+    model: "nn.Module"
+    calibration: Dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A model as a file, after some pass.
+
+    Attributes:
+        format: ``onnx``, ``tflite`` or ``mlpackage`` (a zip of the folder).
+        content: The file.
+        inputs, outputs: Where the schema's tensors are in it.
+    """
+
+    format: str
+    content: bytes
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+Pass = Callable[[Source, Stage | None, Settings], Stage]
+"""One compile step: (float model, file so far or None, settings) -> file."""

@@ -1,0 +1,1 @@
+"""Handwritten digits: a small real task, its data and a simulated sensor."""

@@ -1,0 +1,195 @@
+"""The admin API: what an operator sees and asks for, below ``/v1``; with downloads and training rounds beside it.
+
+Inside, everything is the service's; here are paths, keys and JSON.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi.responses import Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from hedgerow import __version__
+from hedgerow.fleet.admin_keys import hash_key, is_accepted
+from hedgerow.fleet.api_bodies import RolloutBody
+from hedgerow.fleet.downloads import download_router
+from hedgerow.fleet.errors import AdminKeyError
+from hedgerow.fleet.http_server import HttpServer
+from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.problems import add_problem_handlers
+from hedgerow.fleet.registry import Device
+from hedgerow.fleet.rollout import Rollout
+from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.training_api import training_router
+from hedgerow.fleet.training_exchange import TrainingExchange
+from hedgerow.wire import Desired
+
+__all__ = ["HttpServer", "create_app"]
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="admin key")
+_Record = dict[str, Any]
+
+
+def create_app(service: FleetService, folder: FleetFolder, exchange: TrainingExchange | None = None) -> FastAPI:
+    """Return the application.
+
+    Args:
+        service: The fleet service, started.
+        folder: Where the signed repository is.
+        exchange: Of training rounds; None: no training here.
+    """
+    app = FastAPI(title="Hedgerow fleet", version=__version__, docs_url=None, redoc_url=None)
+    app.router.redirect_slashes = False
+    add_problem_handlers(app)
+
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> _Record:
+        """Say that the service answers and its store can be read."""
+        return {"status": "ok", "version": __version__, "fleet": service.settings.fleet, "devices": len(service.devices())}
+
+    app.include_router(download_router(folder))
+    if exchange is not None:
+        app.include_router(training_router(exchange))
+    app.include_router(_admin_router(service))
+    return app
+
+
+def _admin_router(service: FleetService) -> APIRouter:
+    def actor(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+        """Return who asks, for the audit log."""
+        if credentials is None:
+            raise AdminKeyError("none")
+        if not is_accepted(credentials.credentials, service.admin_key_hashes()):
+            raise AdminKeyError("another")
+        return f"key {hash_key(credentials.credentials)[:8]}"
+
+    who = Annotated[str, Depends(actor)]
+    router = APIRouter(prefix="/v1", dependencies=[Depends(actor)], tags=["admin"])
+
+    @router.get("/devices")
+    def devices() -> list[_Record]:
+        """Return all devices."""
+        return [_device(device, service.desired(device.name)) for device in service.devices()]
+
+    @router.get("/devices/{name}")
+    def device(name: str) -> _Record:
+        """Return one device."""
+        return _device(service.device(name), service.desired(name))
+
+    @router.get("/releases")
+    def releases() -> list[_Record]:
+        """Return the signed releases."""
+        found = []
+        for release in service.catalogue.releases():
+            manifest = service.catalogue.manifest(release)
+            targets = sorted(artifact.target for artifact in manifest.artifacts)
+            found.append(
+                {
+                    "release": release,
+                    "task": manifest.task,
+                    "created_at": manifest.created_at,
+                    "parent": manifest.lineage.parent,
+                    "targets": targets,
+                    "metrics": dict(manifest.metrics),
+                }
+            )
+        return found
+
+    @router.get("/releases/{release}", response_class=Response)
+    def release(release: str) -> Response:
+        """Return a release's manifest, byte for byte as it was signed."""
+        return Response(service.catalogue.manifest(release).encode(), media_type="application/json")
+
+    @router.post("/rollouts", status_code=201)
+    def start_rollout(body: RolloutBody, by: who) -> _Record:
+        """Start a rollout."""
+        return _rollout(service.start_rollout(body.release, body.plan.to_domain(), actor=by))
+
+    @router.get("/rollouts")
+    def rollouts() -> list[_Record]:
+        """Return all rollouts, without their executions."""
+        return [_without(_rollout(rollout), "executions") for rollout in service.rollouts()]
+
+    @router.get("/rollouts/{rollout_id}")
+    def rollout(rollout_id: str) -> _Record:
+        """Return one rollout with its executions."""
+        return _rollout(service.rollout(rollout_id))
+
+    @router.post("/rollouts/{rollout_id}/pause")
+    def pause(rollout_id: str, by: who) -> _Record:
+        """Hold a running rollout."""
+        return _rollout(service.pause(rollout_id, actor=by))
+
+    @router.post("/rollouts/{rollout_id}/resume")
+    def resume(rollout_id: str, by: who) -> _Record:
+        """Let a paused rollout go on."""
+        return _rollout(service.resume(rollout_id, actor=by))
+
+    @router.post("/rollouts/{rollout_id}/abort")
+    def abort(rollout_id: str, by: who) -> _Record:
+        """End a rollout; exposed devices go back."""
+        return _rollout(service.abort(rollout_id, actor=by))
+
+    @router.post("/rollouts/{rollout_id}/approve")
+    def approve(rollout_id: str, by: who) -> _Record:
+        """Approve a rollout that waits for it."""
+        return _rollout(service.approve(rollout_id, actor=by))
+
+    @router.get("/alerts")
+    def alerts() -> list[_Record]:
+        """Return all drift alerts."""
+        return [alert.to_record() for alert in service.alerts()]
+
+    @router.get("/windows")
+    def windows(
+        device: str | None = None,
+        release: str | None = None,
+        since: Annotated[float, Query(ge=0)] = 0.0,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    ) -> list[_Record]:
+        """Return the latest windows, the oldest first."""
+        found = service.windows(device, since=since, release=release, limit=limit)
+        return [{"device": w.device, "received_at": w.received_at, "window": w.window.to_record()} for w in found]
+
+    @router.get("/runs")
+    def runs() -> list[_Record]:
+        """Return all retrainings."""
+        return [
+            {
+                "id": run.id,
+                "state": run.state,
+                "trigger": run.trigger,
+                "parent": run.parent,
+                "release": run.release,
+                "started_at": run.started_at,
+                "ended_at": run.ended_at,
+                "reason": run.reason,
+            }
+            for run in service.runs()
+        ]
+
+    return router
+
+
+def _device(device: Device, desired: Desired | None) -> _Record:
+    return {
+        "name": device.name,
+        "target": device.target,
+        "release": device.release,
+        "previous": device.previous,
+        "online": device.online,
+        "desired": desired.to_record() if desired else None,
+        "desired_version": device.desired_version,
+        "agent_version": device.agent_version,
+        "runtimes": list(device.runtimes),
+        "last_seen": device.last_seen,
+    }
+
+
+def _rollout(rollout: Rollout) -> _Record:
+    return rollout.to_record()
+
+
+def _without(record: Mapping[str, Any], name: str) -> _Record:
+    return {key: value for key, value in record.items() if key != name}

@@ -1,0 +1,123 @@
+"""Serves an ASGI application from a thread with its own event loop; binds before it returns, stops in order."""
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from hedgerow.errors import PortInUseError
+from hedgerow.fleet.errors import ServeError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = ["HttpServer"]
+
+_log = logging.getLogger(__name__)
+_START_TIMEOUT_S = 20.0
+_GRACE_S = 3
+
+
+class HttpServer:
+    """An HTTP server that lives as long as its ``with`` block.
+
+    Args:
+        app: An ASGI application.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+
+    Attributes:
+        host, port: Where it listens, once it was started.
+    """
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        self._app = app
+        self.host, self.port = host, port
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The address that clients use, without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> Self:
+        """Bind, then serve.
+
+        Raises:
+            PortInUseError: Another program listens there.
+            ServeError: The address is not ours, or the port is not allowed.
+        """
+        import uvicorn
+
+        bound = self._bind()
+        self.port = bound.getsockname()[1]
+        config = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_GRACE_S,
+            server_header=False,
+        )
+        server = uvicorn.Server(config)
+        self._server = server
+
+        def serve() -> None:
+            try:
+                asyncio.run(server.serve(sockets=[bound]))
+            except Exception:
+                _log.exception("the HTTP server ended")
+            finally:
+                bound.close()
+
+        self._thread = threading.Thread(target=serve, name="http-server", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                self.stop()
+                raise ServeError(self.host, self.port, "the server did not start")
+            time.sleep(0.005)
+        return self
+
+    def stop(self) -> None:
+        """Take no more requests, finish those in progress (for at most three seconds), end the thread."""
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
+        """Stop."""
+        self.stop()
+
+    def _bind(self) -> socket.socket:
+        try:
+            family, kind, protocol, _name, address = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+        except OSError as exc:
+            raise ServeError(self.host, self.port, str(exc)) from exc
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            # Listening here and not in the thread: two programs may bind one address, but only one may listen.
+            bound.listen(128)
+        except OSError as exc:
+            bound.close()
+            if exc.errno == errno.EADDRINUSE:
+                raise PortInUseError("the fleet service", self.host, self.port) from exc
+            raise ServeError(self.host, self.port, exc.strerror or str(exc)) from exc
+        return bound

@@ -1,0 +1,186 @@
+"""``hedgerow train`` and ``hedgerow task check``. Importing this module imports neither torch nor Flower."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hedgerow.decode import encode_json
+from hedgerow.progress import Progress, Report, silent
+from hedgerow.task import load_task
+
+if TYPE_CHECKING:
+    from hedgerow.server.check import TaskReport
+
+__all__ = ["check", "train"]
+
+_BAR_WIDTH = 24
+
+
+@click.command()
+@click.argument("task")
+@click.option("--strategy", default="fedavg", show_default=True, help="How updates become new weights.")
+@click.option("--rounds", default=20, show_default=True, type=click.IntRange(1), help="Rounds, with finished ones.")
+@click.option("--clients", default=8, show_default=True, type=click.IntRange(1), help="Clients in this process.")
+@click.option("--fraction", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+              help="Share of the clients in a round.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**53 - 1), help="Of everything random.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder.  [default: runs/NAME]")
+@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with the folder's run, or forget it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+def train(  # noqa: PLR0917 (click passes them by name)
+    task: str,
+    strategy: str,
+    rounds: int,
+    clients: int,
+    fraction: float,
+    seed: int,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train TASK (module:attribute or file.py:attribute) with federated learning.
+
+    Every mistake in the task is reported before the first round. A run that was stopped goes on from its last finished
+    round when the same command is called again, and ends with the same weights.
+    """
+    loaded = load_task(task)
+    # Imported after the task was found, so that a wrong name is answered at once.
+    from hedgerow.server.check import examine_task
+    from hedgerow.server.training import train_task
+
+    folder = out or Path("runs") / loaded.name
+    _report, data = examine_task(loaded, clients=clients, seed=seed)
+    with _bar(quiet=as_json) as show:
+        try:
+            result = train_task(
+                loaded,
+                folder,
+                strategy=strategy,
+                rounds=rounds,
+                clients=clients,
+                fraction=fraction,
+                seed=seed,
+                data=data,
+                fresh=not resume,
+                report=show,
+            )
+        except KeyboardInterrupt:
+            click.echo(f"stopped; finished rounds are in {folder}, the same command goes on from there", err=True)
+            raise
+    last = result.history[-1]
+    if as_json:
+        record = {
+            "checkpoint": str(result.checkpoint_folder),
+            "task": loaded.name,
+            "run": result.checkpoint.run,
+            "strategy": strategy,
+            "rounds": len(result.history),
+            "clients": clients,
+            "seed": seed,
+            "metrics": dict(result.checkpoint.metrics),
+            "seconds": round(sum(entry.seconds for entry in result.history), 3),
+            "history": [entry.to_record() for entry in result.history],
+        }
+        click.echo(encode_json(record))
+        return
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
+    click.echo(
+        f"{loaded.name}: {len(result.history)} rounds of {strategy} over {len(last.participants)} clients; {shown}"
+    )
+    click.echo(f"checkpoint: {result.checkpoint_folder}")
+
+
+@click.command()
+@click.argument("task")
+@click.option("--clients", default=8, show_default=True, type=click.IntRange(1), help="Clients to cut the data for.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def check(task: str, clients: int, as_json: bool) -> None:
+    """Report every mistake in TASK, or show its schema, data, class balance and one forward pass."""
+    loaded = load_task(task)
+    from hedgerow.server.check import check_task
+
+    report = check_task(loaded, clients=clients)
+    if as_json:
+        click.echo(encode_json(report.to_record()))
+    else:
+        _show(report)
+
+
+@contextmanager
+def _bar(*, quiet: bool) -> Iterator[Report]:
+    """Draw one progress bar on stderr."""
+    if quiet:
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    ]
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        drawn: dict[str, Any] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.work not in drawn:
+                drawn[progress.work] = bars.add_task(progress.work, total=progress.total, note="")
+            bars.update(drawn[progress.work], completed=progress.done, total=progress.total, note=progress.note)
+
+        yield show
+
+
+def _show(report: "TaskReport") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    schema = Table("tensor", "shape", "dtype", "unit", "range", title=f"{report.task}: schema", title_justify="left")
+    for kind, specs in (("in", report.schema.inputs), ("out", report.schema.outputs)):
+        for spec in specs:
+            bounds = f"{_number(spec.minimum)} .. {_number(spec.maximum)}"
+            schema.add_row(f"{kind}  {spec.name}", _shape(("n", *spec.shape)), spec.dtype, spec.unit, bounds)
+    console.print(schema)
+
+    totals = ", ".join(f"{part} {count}" for part, count in report.samples.items())
+    classes = Table("class", "train", "", "held out", "", title=f"data: {totals}", title_justify="left")
+    most = {part: max(counts) for part, counts in report.class_counts.items()}
+    for index, label in enumerate(report.schema.labels):
+        cells = [label]
+        for part, counts in report.class_counts.items():
+            cells += [str(counts[index]), _class_bar(counts[index], most[part])]
+        classes.add_row(*cells)
+    console.print(classes)
+    console.print(f"clients: {len(report.partition)}, samples of each: {', '.join(map(str, report.partition))}")
+
+    stages = Table("stage", "tensor", "shape", "dtype", "values", title="one forward pass", title_justify="left")
+    for stage in report.stages:
+        values = f"{stage.minimum:.4g} .. {stage.maximum:.4g}"
+        stages.add_row(stage.stage, stage.name, _shape(stage.shape), stage.dtype, values)
+    console.print(stages)
+    console.print(
+        f"loss {report.loss:.4f}; the gradient reaches all {report.parameters:,} parameters "
+        f"({report.parameter_bytes:,} bytes)"
+    )
+    for warning in report.warnings:
+        console.print(f"note: {warning}")
+    console.print("no mistakes found")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _shape(sizes: tuple[object, ...]) -> str:
+    return " x ".join(str(size) for size in sizes)
+
+
+def _class_bar(count: int, most: int) -> str:
+    return "█" * round(_BAR_WIDTH * count / most) if most else ""

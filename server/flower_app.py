@@ -1,0 +1,100 @@
+"""A ServerApp and a ClientApp for stock Flower: ``flwr run`` trains any Hedgerow task with them, unmodified.
+
+In the app's ``pyproject.toml``::
+
+    [tool.flwr.app.components]
+    serverapp = "hedgerow.server.flower_app:server_app"
+    clientapp = "hedgerow.server.flower_app:client_app"
+
+    [tool.flwr.app.config]
+    task = "examples/digits/task.py:task"
+    strategy = "fedavg"
+    num-server-rounds = 20
+    seed = 0
+    out = "runs/digits"          # where the ServerApp leaves the checkpoint; leave it out to keep none
+
+Runs under Flower are Flower's: they are not resumable, and SuperNodes cut the task's data by their ``partition-id``.
+Needs torch and Flower.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, MetricRecord
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from hedgerow.checkpoint import Checkpoint, save_checkpoint
+from hedgerow.server.client_app import make_client_app
+from hedgerow.server.evaluation import Evaluator
+from hedgerow.server.flower import array_record, numpy_arrays
+from hedgerow.server.grids.synchronous import narrowed
+from hedgerow.server.strategies import build_strategy
+from hedgerow.server.training import initial_weights
+from hedgerow.task import load_task
+
+__all__ = ["client_app", "server_app"]
+
+_CLIENTS: dict[tuple[str, int], Callable[[Any, Any], Any]] = {}
+_LOCK = threading.Lock()
+
+
+def _client(run_config: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
+    """Return the ClientApp of the run's task; a process makes it once."""
+    key = (str(run_config["task"]), int(run_config.get("seed", 0)))
+    with _LOCK:
+        if key not in _CLIENTS:
+            task = load_task(key[0])
+            _CLIENTS[key] = make_client_app(task, task.load_data(), seed=key[1])
+        return _CLIENTS[key]
+
+
+def _handle(message: Any, context: Any) -> Any:
+    return _client(context.run_config)(message, context)
+
+
+def _main(grid: Grid, context: Any) -> None:
+    """Train the run's task with Flower's own round loop and leave a checkpoint."""
+    config = context.run_config
+    seed, name = int(config.get("seed", 0)), str(config.get("strategy", "fedavg"))
+    task = load_task(str(config["task"]))
+    evaluator = Evaluator(task, task.load_data().held_out)
+
+    def evaluate(_round: int, arrays: Any) -> Any:
+        measured = evaluator.measure(narrowed(numpy_arrays(arrays)))
+        return MetricRecord({key: value for key, value in measured.items() if np.isfinite(value)})
+
+    rounds = int(config.get("num-server-rounds", 20))
+    strategy = build_strategy(name, clients=len(list(grid.get_node_ids())) or 1, learning_rate=task.local.learning_rate)
+    result = strategy.start(
+        grid=grid,
+        initial_arrays=array_record(initial_weights(task, seed)),
+        num_rounds=rounds,
+        train_config=ConfigRecord({"seed": seed}),
+        evaluate_fn=evaluate,
+    )
+    if "out" not in config:
+        return
+    metrics = result.evaluate_metrics_serverapp.get(rounds, {})
+    checkpoint = Checkpoint(
+        weights=narrowed(numpy_arrays(result.arrays)),
+        task=task.name,
+        run=f"flower-{context.run_id}",
+        round=rounds,
+        strategy=name,
+        grid="flower",
+        seed=seed,
+        metrics={key: float(value) for key, value in metrics.items()},
+    )
+    save_checkpoint(Path(str(config["out"])) / "checkpoint", checkpoint)
+
+
+server_app = ServerApp()
+server_app.main()(_main)
+
+client_app = ClientApp()
+client_app.train()(_handle)
+client_app.evaluate()(_handle)

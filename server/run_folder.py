@@ -1,0 +1,316 @@
+"""A training run on disk. It can be killed at any instant and goes on from its last finished round.
+
+::
+
+    RUN/
+      run.json         what the run is; written once, compared when it is resumed
+      rounds.jsonl     one line a finished round: loss, accuracy, seconds, examples, participants, failures
+      rounds/000007/   the last two finished rounds: a checkpoint with the strategy's state (strategy.safetensors)
+      checkpoint/      the result, written after the last round
+      lock             held while a process trains here
+
+A round's folder appears by one rename, so it is there whole or not at all. No generator's state is kept: every one is
+made anew from (seed, round, client).
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from hedgerow.decode import Fields, decode_json, encode_json
+from hedgerow.durable import sync_folder, write_durably
+from hedgerow.errors import DecodeError
+from hedgerow.server.errors import RunFolderError, RunMismatchError
+from hedgerow.weights import Arrays, decode_arrays, encode_arrays
+
+__all__ = ["RoundRecord", "RunFolder", "RunSettings", "SavedRound"]
+
+_LOG = logging.getLogger(__name__)
+_VERSION = 1
+_LIMIT_BYTES = 2**20
+_STATE_LIMIT_BYTES = 16 * 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """What makes a run the run it is. Two runs with equal settings give equal weights; the number of rounds is free.
+
+    Attributes:
+        run: Identity, made once; the only field that is not compared.
+        task, strategy, seed: As in the checkpoint.
+        grid: ``in-process``, ``fleet``, ...
+        clients: In-process clients; 0 on other grids.
+        fraction: Share of the clients that each round samples.
+        epochs, learning_rate, batch_size: Of the local steps.
+        data_fingerprint: Hash of the training data; empty when devices trained.
+        initial_sha256: Hash of the weights that it starts from.
+        parent: The release that it starts from, or None.
+    """
+
+    run: str
+    task: str
+    strategy: str
+    seed: int
+    grid: str
+    clients: int
+    fraction: float
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    data_fingerprint: str
+    initial_sha256: str
+    parent: str | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "RunSettings":
+        """Decode the settings.
+
+        Raises:
+            DecodeError: A field is absent or unknown.
+        """
+        return cls(
+            run=fields.text("run"),
+            task=fields.text("task"),
+            strategy=fields.text("strategy"),
+            seed=fields.integer("seed"),
+            grid=fields.text("grid"),
+            clients=fields.integer("clients"),
+            fraction=fields.number("fraction"),
+            epochs=fields.integer("epochs"),
+            learning_rate=fields.number("learning_rate"),
+            batch_size=fields.integer("batch_size"),
+            data_fingerprint=fields.text("data_fingerprint"),
+            initial_sha256=fields.text("initial_sha256"),
+            parent=fields.optional_text("parent"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRecord:
+    """What one finished round was.
+
+    Attributes:
+        round: From 1.
+        loss, accuracy: On held-out data after the round; None without such data.
+        train_loss: Mean of the participants' losses, weighted by examples; None when nobody reported one.
+        seconds: Wall-clock time of the round, with its evaluation.
+        examples: Samples that all participants trained on.
+        participants: Names of the clients or devices whose updates were averaged, sorted.
+        failures: Name -> why its update was not used.
+    """
+
+    round: int
+    loss: float | None
+    accuracy: float | None
+    train_loss: float | None
+    seconds: float
+    examples: int
+    participants: tuple[str, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "round": self.round,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "train_loss": self.train_loss,
+            "seconds": self.seconds,
+            "examples": self.examples,
+            "participants": list(self.participants),
+            "failures": {name: reason[:256] for name, reason in self.failures.items()},
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "RoundRecord":
+        """Decode a line.
+
+        Raises:
+            DecodeError: A field is absent or unknown.
+        """
+        failures = fields.nested("failures")
+        record = cls(
+            round=fields.integer("round", minimum=1),
+            loss=fields.optional_number("loss"),
+            accuracy=fields.optional_number("accuracy"),
+            train_loss=fields.optional_number("train_loss"),
+            seconds=fields.number("seconds", minimum=0),
+            examples=fields.integer("examples"),
+            participants=fields.texts("participants", maximum_items=100_000),
+            failures={name: failures.text(name) for name in failures.names()},
+        )
+        fields.finish()
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRound:
+    """Where a run stands.
+
+    Attributes:
+        checkpoint: Weights after the round.
+        state: What the strategy carries on.
+    """
+
+    checkpoint: Checkpoint
+    state: Arrays
+
+
+class RunFolder:
+    """One run's folder, held exclusively; made by :meth:`opened`."""
+
+    def __init__(self, path: Path, settings: RunSettings) -> None:
+        self.path, self.settings = path, settings
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, settings: RunSettings, *, fresh: bool = False) -> "Iterator[RunFolder]":
+        """Hold *path* for the run with *settings*; the run's identity is the folder's if it already has one.
+
+        Args:
+            path: Made if absent.
+            settings: What is asked for.
+            fresh: Forget what is there.
+
+        Raises:
+            RunMismatchError: The folder holds a run with other settings.
+            RunFolderError: It cannot be written, is damaged, or another process trains in it.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = (path / "lock").open("wb")
+        except OSError as exc:
+            raise RunFolderError(
+                path, "a folder that can be written", f"none ({exc.strerror})", "choose another"
+            ) from exc
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise RunFolderError(
+                    path, "a run folder that is free", "another process training in it", "wait or choose another"
+                ) from exc
+            if fresh:
+                _forget(path)
+            yield cls(path, _recorded(path, settings))
+
+    def last_round(self) -> SavedRound | None:
+        """Return the newest finished round that is whole, or None before the first."""
+        for folder in sorted(_round_folders(self.path), reverse=True):
+            try:
+                checkpoint = load_checkpoint(folder)
+                state = decode_arrays(
+                    (folder / "strategy.safetensors").read_bytes(), folder.name, limit_bytes=_STATE_LIMIT_BYTES
+                )
+            except (CheckpointError, DecodeError, OSError) as exc:
+                _LOG.warning("the round in %s cannot be used, an older one is taken: %s", folder, exc)
+                continue
+            return SavedRound(checkpoint, state)
+        return None
+
+    def history(self, up_to: int) -> list[RoundRecord]:
+        """Return the records of rounds 1..*up_to*, and drop later ones from the file: those rounds are run again.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        path = self.path / "rounds.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        records: dict[int, RoundRecord] = {}
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = RoundRecord.from_fields(decode_json(line, f"rounds.jsonl:{number}", limit_bytes=_LIMIT_BYTES))
+            except DecodeError as exc:
+                if number == len(lines):  # the write of the last line was cut off; its round is run again
+                    continue
+                raise RunFolderError(self.path, "whole lines in rounds.jsonl", str(exc), "start with --fresh") from exc
+            records[record.round] = record
+        kept = [records[number] for number in sorted(records) if number <= up_to]
+        write_durably(path, b"".join(encode_json(record.to_record()) + b"\n" for record in kept))
+        return kept
+
+    def save_round(self, record: RoundRecord, saved: SavedRound) -> None:
+        """Make a finished round durable.
+
+        Raises:
+            RunFolderError: The disk is full or cannot be written; the rounds before are untouched.
+        """
+        number = saved.checkpoint.round
+        rounds = self.path / "rounds"
+        folder, part = rounds / f"{number:06d}", rounds / f".{number:06d}.part"
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            with (self.path / "rounds.jsonl").open("ab") as file:
+                file.write(encode_json(record.to_record()) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            write_durably(part / "strategy.safetensors", encode_arrays(saved.state))
+            save_checkpoint(part, saved.checkpoint)
+            part.rename(folder)
+            sync_folder(rounds)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+        for old in sorted(_round_folders(self.path))[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def save_result(self, checkpoint: Checkpoint) -> Path:
+        """Write the run's checkpoint and return its folder.
+
+        Raises:
+            RunFolderError: The disk is full or cannot be written.
+        """
+        try:
+            save_checkpoint(self.path / "checkpoint", checkpoint)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+        return self.path / "checkpoint"
+
+    def _unwritable(self, exc: OSError) -> RunFolderError:
+        advice = "make room and run it again, finished rounds are kept"
+        return RunFolderError(self.path, "a folder that can be written", f"{exc.strerror}", advice)
+
+
+def _recorded(path: Path, settings: RunSettings) -> RunSettings:
+    """Return the settings on disk after comparing them, or write these."""
+    file = path / "run.json"
+    if not file.exists():
+        write_durably(file, encode_json({"version": _VERSION, **settings.to_record()}))
+        return settings
+    try:
+        fields = decode_json(file.read_bytes(), "run.json", limit_bytes=_LIMIT_BYTES)
+        fields.integer("version", minimum=_VERSION, maximum=_VERSION)
+        held = RunSettings.from_fields(fields)
+        fields.finish()
+    except DecodeError as exc:
+        raise RunFolderError(path, "a readable run.json", str(exc), "choose another folder or --fresh") from exc
+    asked, found = settings.to_record(), held.to_record()
+    differing = {name: (found[name], asked[name]) for name in asked if name != "run" and found[name] != asked[name]}
+    if len(differing) > 1:
+        differing.pop("initial_sha256", None)  # it follows from the others
+    if differing:
+        raise RunMismatchError(path, differing)
+    return held
+
+
+def _round_folders(path: Path) -> Sequence[Path]:
+    rounds = path / "rounds"
+    return [folder for folder in rounds.iterdir() if folder.name.isdecimal()] if rounds.is_dir() else []
+
+
+def _forget(path: Path) -> None:
+    for name in ("rounds", "checkpoint"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in ("rounds.jsonl", "run.json"):
+        (path / name).unlink(missing_ok=True)

@@ -1,0 +1,376 @@
+"""The agent end to end: a broker in memory, a signed repository on loopback, a linear model."""
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hedgerow.client.agent import Agent, presence_will
+from hedgerow.client.runtimes.linear import load_linear
+from hedgerow.client.settings import AgentSettings
+from hedgerow.client.source import Sample, SourceContext
+from hedgerow.link import Message
+from hedgerow.manifest import Blob
+from hedgerow.memory_link import MemoryBroker, MemoryLink
+from hedgerow.weights import decode_arrays, encode_arrays
+from hedgerow.wire import (
+    Channel,
+    Desired,
+    Execution,
+    ExecutionState,
+    Presence,
+    Reported,
+    Telemetry,
+    TrainTask,
+    TrainUpdate,
+    device_topic,
+    parse_topic,
+)
+
+KINDS = {
+    Channel.REPORTED: Reported,
+    Channel.PRESENCE: Presence,
+    Channel.EXECUTION: Execution,
+    Channel.TELEMETRY: Telemetry,
+    Channel.UPDATE: TrainUpdate,
+}
+
+
+class Bench:
+    """A fleet side that listens to everything, and agents to start and stop."""
+
+    def __init__(self, folder: Path, url: str, root: Path) -> None:
+        self.folder, self.url, self.root = folder, url, root
+        self.broker = MemoryBroker()
+        self.ear = self.broker.connect("fleet")
+        self.ear.subscribe("hedgerow/v1/f/#")
+        self.heard: list = []
+
+    def settings(self, **changes) -> AgentSettings:
+        values = {
+            "device": "d1",
+            "fleet": "f",
+            "target": "bench",
+            "broker_host": "localhost",
+            "broker_port": 1883,
+            "server": self.url,
+            "trusted_root": self.root,
+            "state_folder": self.folder / "state",
+            "window_samples": 10,
+            "healthy_after_s": 0.05,
+        }
+        return AgentSettings(**{**values, **changes})
+
+    @contextlib.contextmanager
+    def running(self, source=None, **changes) -> Iterator[tuple[Agent, MemoryLink]]:
+        settings = self.settings(**changes)
+        link = self.broker.connect("d1", will=presence_will(settings, "boot"))
+        agent = Agent(settings, link, source, runtimes=load_linear)
+        thread = threading.Thread(target=agent.run)
+        thread.start()
+        try:
+            yield agent, link
+        finally:
+            agent.stop()
+            started = time.monotonic()
+            thread.join(5)
+            assert time.monotonic() - started < 2, "stopping takes less than two seconds"
+
+    def send(self, channel: Channel, message, *, retain: bool = False) -> None:
+        self.broker.route(device_topic("f", "d1", channel), message.encode(), retain=retain)
+
+    def want(self, version: int, release: str | None, *, rollout: str | None = "r1", compare: bool = False) -> None:
+        desired = Desired(version=version, release=release, rollout=rollout, attempt=1, compare=compare)
+        self.send(Channel.DESIRED, desired, retain=True)
+
+    def listen(self, timeout_s: float = 0.0) -> None:
+        while (event := self.ear.receive(timeout_s)) is not None:
+            timeout_s = 0.0
+            place = parse_topic(event.topic) if isinstance(event, Message) else None
+            if place is not None and place[2] in KINDS:
+                self.heard.append(KINDS[place[2]].decode(event.payload))
+
+    def wait(self, condition: Callable[[object], bool], timeout_s: float = 5.0):
+        """Return the first message that fulfils *condition* and forget those before it."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.listen(0.02)
+            for index, message in enumerate(self.heard):
+                if condition(message):
+                    del self.heard[: index + 1]
+                    return message
+        pytest.fail(f"not heard; heard {self.heard}")
+
+    def wait_for(self, kind: type, **facts):
+        return self.wait(
+            lambda message: isinstance(message, kind) and all(getattr(message, k) == v for k, v in facts.items())
+        )
+
+
+@pytest.fixture
+def bench(tmp_path, repository, fleet) -> Bench:
+    return Bench(tmp_path, fleet.url, repository.trusted_root)
+
+
+def zeros(context: SourceContext) -> Iterator[Sample]:
+    """Serve zeros labelled 0, forever, a thousand a second."""
+    while True:
+        yield Sample({"x": np.zeros(4, dtype=np.float32)}, 0)
+        time.sleep(0.001)
+
+
+def learner(context: SourceContext) -> Iterator[Sample]:
+    """Forty samples to learn from."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        label = int(rng.integers(3))
+        yield Sample({"x": (np.eye(4, dtype=np.float32)[label] * 2)}, label, "learn")
+        yield Sample({"x": rng.normal(size=4).astype(np.float32)}, label, "learn")
+
+
+def test_a_desired_release_is_installed_reported_and_served(bench, repository, release):
+    repository.add(release(1))
+    with bench.running(zeros):
+        assert bench.wait_for(Presence).online
+        assert bench.wait_for(Reported).release is None
+        bench.want(1, "demo@1")
+        steps = []
+        while True:
+            message = bench.wait_for(Execution)
+            if message.state is not ExecutionState.IN_PROGRESS:
+                break
+            steps.append(message.step)
+        assert message.state is ExecutionState.SUCCEEDED
+        assert steps == ["", "verify", "download", "unpack", "load", "replay", "swap", "commit"]
+        window = bench.wait_for(Telemetry).window
+        assert (window.release, window.samples, window.labelled, window.correct) == ("demo@1", 10, 10, 10)
+
+
+def test_a_rollback_goes_back_without_the_server(bench, repository, fleet, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    with bench.running():
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        bench.want(2, "demo@2", rollout="r2")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED, rollout="r2")
+        asked = len(fleet.requests)
+        bench.want(3, "demo@1", rollout=None)
+        reported = bench.wait_for(Reported, release="demo@1")
+        assert (reported.previous, reported.desired_version) == ("demo@2", 3)
+        assert len(fleet.requests) == asked
+
+
+def test_the_model_before_is_compared_on_the_same_inputs(bench, repository, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    with bench.running(zeros):
+        bench.want(1, "demo@1")
+        bench.wait_for(Telemetry)
+        bench.want(2, "demo@2", compare=True)
+        compared = bench.wait(lambda m: isinstance(m, Telemetry) and m.window.paired.labelled > 0).window
+        assert compared.release == "demo@2"
+        assert compared.paired.only_old_right == compared.paired.disagreed == compared.paired.labelled
+
+
+def test_the_active_release_is_served_without_broker_and_server(bench, repository, release):
+    repository.add(release(1))
+    with bench.running():
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+    with bench.running(zeros, server="http://127.0.0.1:9") as (agent, link):
+        bench.broker.break_link("d1")
+        deadline = time.monotonic() + 5
+        while agent.active.release is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        bench.listen()
+        bench.heard.clear()
+        bench.broker.mend_link(link)
+        assert bench.wait_for(Presence).online
+        assert bench.wait_for(Reported).release == "demo@1"
+        assert bench.wait_for(Execution).state is ExecutionState.SUCCEEDED
+        assert bench.wait_for(Telemetry).window.release == "demo@1"
+
+
+def test_wrong_hardware_is_rejected_and_a_corrupted_artifact_fails(bench, repository, release, corrupt):
+    repository.add(release(1, target="other"))
+    corrupted = release(2)
+    repository.add(corrupted)
+    corrupt(repository, corrupted)
+    with bench.running():
+        bench.want(1, "demo@1")
+        rejected = bench.wait(lambda m: isinstance(m, Execution) and m.state.is_terminal)
+        assert rejected.state is ExecutionState.REJECTED
+        assert "bench" in rejected.reason
+        bench.want(2, "demo@2")
+        failed = bench.wait(lambda m: isinstance(m, Execution) and m.state.is_terminal)
+        assert failed.state is ExecutionState.FAILED
+        assert "SHA-256" in failed.reason
+
+
+def test_versions_that_were_seen_are_ignored_also_after_a_restart(bench, repository, fleet, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    with bench.running():
+        bench.want(5, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+    asked = len(fleet.requests)
+    with bench.running():
+        bench.want(4, "demo@2")
+        bench.want(5, "demo@1")
+        assert bench.wait_for(Reported).desired_version == 5
+        time.sleep(0.2)
+    assert len(fleet.requests) == asked
+
+
+def test_messages_that_are_not_ours_or_not_messages_change_nothing(bench, repository, release):
+    repository.add(release(1))
+    with bench.running() as (_, link):
+        bench.wait_for(Reported)
+        link.put(Message(device_topic("f", "d2", Channel.DESIRED), Desired(version=9, release="demo@9").encode()))
+        link.put(Message("something/else", b"x"))
+        link.put(Message(device_topic("f", "d1", Channel.DESIRED), b"{"))
+        link.put(Message(device_topic("f", "d1", Channel.TRAIN), b"\xff"))
+        bench.want(1, "demo@1")
+        assert bench.wait_for(Reported).release == "demo@1"
+        assert len(link.acknowledged) == 5
+
+
+def test_no_release_wanted_stops_serving_and_keeps_the_slot(bench, repository, release):
+    repository.add(release(1))
+    with bench.running(zeros) as (agent, _):
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        bench.want(2, None, rollout=None)
+        reported = bench.wait_for(Reported, release=None)
+        assert reported.previous == "demo@1"
+        assert agent.active.release is None
+
+
+def train_task(round_number: int, weights: bytes, **changes) -> TrainTask:
+    values = {
+        "run": "run-1",
+        "round": round_number,
+        "release": "demo@1",
+        "weights": Blob(hashlib.sha256(weights).hexdigest(), len(weights)),
+        "token": "t0ken",
+        "epochs": 2,
+        "learning_rate": 0.5,
+        "seed": 0,
+        "minimum_samples": 3,
+        "deadline_s": 30.0,
+    }
+    return TrainTask(**{**values, **changes})
+
+
+def test_a_round_is_trained_once_and_answered_as_often_as_asked(bench, repository, fleet, release):
+    repository.add(release(1))
+    given = {"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32), "steps": np.arange(2)}
+    weights = encode_arrays(given)
+    fleet.weights["/v1/training/run-1/1/weights"] = weights
+    with bench.running(learner):
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        bench.send(Channel.TRAIN, train_task(1, weights))
+        first = bench.wait_for(TrainUpdate)
+        bench.send(Channel.TRAIN, train_task(1, weights))
+        assert bench.wait_for(TrainUpdate) == first
+        bench.send(Channel.TRAIN, train_task(2, weights, minimum_samples=5000))
+        declined = bench.wait_for(TrainUpdate, round=2)
+        bench.send(Channel.TRAIN, train_task(3, weights, release="demo@7"))
+        unknown = bench.wait_for(TrainUpdate, round=3)
+    # Forty of the eighty samples are repeats of three.
+    assert (first.state, first.examples) == ("done", 43)
+    assert first.metrics["loss"] < np.log(3)
+    assert (declined.state, unknown.state) == ("declined", "declined")
+    assert "5000" in declined.reason
+    assert fleet.paths("PUT") == ["/v1/training/run-1/1/updates/d1"]
+    body = fleet.updates["/v1/training/run-1/1/updates/d1"]
+    assert first.weights == Blob(hashlib.sha256(body).hexdigest(), len(body))
+    update = decode_arrays(body, "update", limit_bytes=10**6)
+    assert set(update) == set(given)
+    assert (update["steps"] == given["steps"]).all()
+    assert np.abs(update["weight"]).max() > 0.1
+
+
+def test_the_wrong_weights_fail_the_round(bench, repository, fleet, release):
+    repository.add(release(1))
+    weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})
+    fleet.weights["/v1/training/run-1/1/weights"] = b"x" * len(weights)
+    with bench.running(learner):
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        bench.send(Channel.TRAIN, train_task(1, weights))
+        update = bench.wait_for(TrainUpdate)
+    assert update.state == "failed"
+    assert "SHA-256" in update.reason
+    assert fleet.paths("PUT") == []
+
+
+def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    with bench.running():
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        bench.want(2, "demo@2", rollout="r2")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED, rollout="r2")
+    for _ in range(3):
+        # A start that is never healthy and never stops in order.
+        crashing = Agent(bench.settings(), bench.broker.connect("d1"), None, runtimes=load_linear)
+        crashing._start()
+        crashing._buffer.close()
+    bench.listen()
+    bench.heard.clear()
+    with bench.running():
+        reported = bench.wait_for(Reported)
+        assert (reported.release, reported.previous) == ("demo@1", None)
+        failed = bench.wait_for(Execution)
+        assert (failed.state, failed.rollout) == (ExecutionState.FAILED, "r2")
+        assert "demo@2" in failed.reason
+
+
+def test_a_damaged_slot_is_installed_again(bench, repository, release):
+    made = release(1)
+    repository.add(made)
+    with bench.running():
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+    artifact = made.manifest.artifacts[0].blob.sha256
+    path = bench.folder / "state" / "slots" / "A" / "blobs" / artifact
+    path.write_bytes(b"rust")
+    bench.listen()
+    bench.heard.clear()
+    with bench.running(zeros):
+        assert bench.wait_for(Reported, release="demo@1").desired_version == 1
+        assert bench.wait_for(Telemetry).window.release == "demo@1"
+    assert path.read_bytes() == made.blobs[artifact]
+
+
+def test_windows_wait_for_the_link(bench, repository, release):
+    repository.add(release(1))
+    with bench.running(zeros) as (_, link):
+        bench.want(1, "demo@1")
+        first = bench.wait_for(Telemetry)
+        bench.broker.break_link("d1")
+        time.sleep(0.2)
+        bench.listen()
+        bench.heard.clear()
+        bench.broker.mend_link(link)
+        sequences = [first.sequence]
+        while len(sequences) < 5:
+            sequences.append(bench.wait_for(Telemetry).sequence)
+    # What was on the wire when the link broke may be lost; what came after was kept.
+    assert sequences[1:] == list(range(sequences[1], sequences[1] + 4))
+
+
+def test_an_orderly_stop_says_so(bench, repository, release):
+    with bench.running():
+        assert bench.wait_for(Presence).online
+    assert not bench.wait_for(Presence).online

@@ -1,0 +1,326 @@
+"""The service over a broker in memory, with virtual devices; no thread unless the test is about it."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from hedgerow.fleet.errors import (
+    NoDevicesError,
+    RolloutConflictError,
+    UnknownDeviceError,
+    UnknownReleaseError,
+    UnknownRolloutError,
+)
+from hedgerow.fleet.events import DeviceChanged, RolloutChanged, WindowArrived
+from hedgerow.fleet.rollout import RolloutState
+from hedgerow.fleet.virtual_device import Installation
+from hedgerow.wire import Channel, Desired, ExecutionState, Reported, device_topic
+from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    made = VirtualFleet(tmp_path)
+    made.settle()
+    yield made
+    made.service.stop()
+
+
+def states(fleet, rollout_id):
+    return {name: record.state for name, record in fleet.service.rollout(rollout_id).executions.items()}
+
+
+def test_devices_become_known_by_their_reports(fleet):
+    devices = fleet.service.devices()
+    assert [device.name for device in devices] == [f"device-{index}" for index in range(8)]
+    assert {device.target for device in devices} == set(TARGETS)
+    assert all(device.online and device.release is None for device in devices)
+    assert any(isinstance(event, DeviceChanged) and event.before is None for event in fleet.events)
+
+
+def test_a_rollout_without_a_gate_finishes_on_install_results(fleet):
+    rollout = fleet.roll_out("toy@1")
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+    assert set(states(fleet, rollout).values()) == {ExecutionState.SUCCEEDED}
+    assert fleet.releases() == ["toy@1"] * 8
+    assert fleet.service.device("device-0").release == "toy@1"
+    assert [event.rollout.state for event in fleet.events if isinstance(event, RolloutChanged)][-1] == "FINISHED"
+
+
+def test_the_canary_must_pass_the_gate_before_the_others_get_the_release(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    assert fleet.releases().count("toy@2") == 2
+    assert fleet.service.rollout(rollout).state is RolloutState.RUNNING
+    for _ in range(4):
+        fleet.send_windows("toy@2")
+    assert fleet.releases() == ["toy@2"] * 8
+    for _ in range(4):
+        fleet.send_windows("toy@2")
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+
+
+def test_a_bad_canary_is_stopped_and_rolled_back(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@3", CANARY)
+    for _ in range(10):
+        fleet.send_windows("toy@3", correct=40)
+    found = fleet.service.rollout(rollout)
+    assert found.state is RolloutState.ROLLED_BACK
+    assert "gate" in found.reason
+    assert fleet.releases() == ["toy@1"] * 8
+    assert sum(desired.release == "toy@3" for d in fleet.devices.values() for desired in d.installations) == 2
+
+
+def test_failing_installations_stop_a_rollout(tmp_path):
+    fleet = VirtualFleet(tmp_path, devices=0)
+    for index in range(8):
+        fleet.add_device(
+            f"device-{index}",
+            TARGETS[0],
+            install=lambda wanted: Installation(ExecutionState.FAILED, "no space") if wanted.release == "toy@2" else Installation(),
+        )
+    fleet.settle()
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    found = fleet.service.rollout(rollout)
+    assert found.state in {RolloutState.ABORTED, RolloutState.ROLLED_BACK}
+    assert fleet.releases() == ["toy@1"] * 8
+    attempts = [wanted.attempt for d in fleet.devices.values() for wanted in d.installations if wanted.release == "toy@2"]
+    assert set(attempts) == {1, 2}
+    fleet.service.stop()
+
+
+def test_devices_whose_hardware_the_release_lacks_are_left_alone(fleet):
+    fleet.catalogue.add(make_manifest("toy@4", targets=("raspberry-pi-4",)), fleet.catalogue.reference("toy@1"))
+    rollout = fleet.roll_out("toy@4")
+    assert {fleet.devices[name].target for name in states(fleet, rollout)} == {"raspberry-pi-4"}
+    assert sorted(set(fleet.releases()), key=str) == [None, "toy@4"]
+
+
+def test_a_rollout_needs_a_signed_release_and_devices_and_no_other_rollout(fleet):
+    with pytest.raises(UnknownReleaseError, match="toy@9"):
+        fleet.service.start_rollout("toy@9", ONE_STAGE)
+    fleet.catalogue.add(make_manifest("toy@5", targets=("iphone-15",)), fleet.catalogue.reference("toy@1"))
+    with pytest.raises(NoDevicesError, match="iphone-15"):
+        fleet.service.start_rollout("toy@5", ONE_STAGE)
+    first = fleet.service.start_rollout("toy@1", replace(ONE_STAGE, needs_approval=True))
+    with pytest.raises(RolloutConflictError, match="AWAITING_APPROVAL"):
+        fleet.service.start_rollout("toy@1", ONE_STAGE)
+    assert fleet.releases() == [None] * 8
+    fleet.service.approve(first.id)
+    fleet.settle()
+    assert fleet.service.rollout(first.id).state is RolloutState.FINISHED
+    with pytest.raises(UnknownRolloutError):
+        fleet.service.pause("rollout-99")
+    assert [entry.action for entry in fleet.service.audit()] == ["rollout.start", "rollout.approve"]
+
+
+def test_an_aborted_rollout_takes_its_release_back(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    fleet.service.abort(rollout)
+    fleet.settle()
+    assert fleet.service.rollout(rollout).state is RolloutState.ROLLED_BACK
+    assert fleet.releases() == ["toy@1"] * 8
+
+
+def test_a_paused_rollout_assigns_nothing_until_it_goes_on(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    fleet.service.pause(rollout)
+    for _ in range(4):
+        fleet.send_windows("toy@2")
+    assert fleet.releases().count("toy@2") == 2
+    fleet.service.resume(rollout)
+    for _ in range(8):
+        fleet.send_windows("toy@2")
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+
+
+def test_a_rollout_goes_on_after_the_service_was_killed_in_the_middle(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    fleet.crash_service()
+    for device in fleet.devices.values():
+        device.turn()
+    fleet.start_service()
+    fleet.settle()
+    for _ in range(8):
+        fleet.send_windows("toy@2")
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+    assert fleet.releases() == ["toy@2"] * 8
+
+
+def test_what_was_saved_and_not_published_before_a_crash_is_published_after_it(tmp_path):
+    lost = []
+    fleet = VirtualFleet(tmp_path, deliver=lambda to, topic, _payload: 0 if lost and topic.endswith("desired") else 1)
+    fleet.settle()
+    lost.append(True)
+    rollout = fleet.roll_out("toy@1")
+    assert fleet.releases() == [None] * 8
+    fleet.crash_service()
+    lost.clear()
+    fleet.start_service()
+    fleet.settle()
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+    fleet.service.stop()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lost_and_repeated_messages_still_converge(tmp_path, seed):
+    draw = random.Random(seed)
+    fleet = VirtualFleet(
+        tmp_path, nudge_s=1.0, nudge_longest_s=4.0, deliver=lambda *_: draw.choices((0, 1, 2), (0.3, 0.5, 0.2))[0]
+    )
+    for _ in range(20):
+        for device in fleet.devices.values():
+            device.report()
+        fleet.settle(seconds=1)
+    assert len([device for device in fleet.service.devices() if device.target]) == 8
+    rollout = fleet.roll_out("toy@1")
+    fleet.settle(seconds=120)
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+    assert fleet.releases() == ["toy@1"] * 8
+    assert set(states(fleet, rollout).values()) == {ExecutionState.SUCCEEDED}
+    fleet.service.stop()
+
+
+def test_a_window_counts_once_however_often_it_arrives(fleet):
+    fleet.roll_out("toy@1")
+    device = fleet.devices["device-0"]
+    message = device.send_window(make_window("toy@1"))
+    device.send_again(message)
+    fleet.settle()
+    device.send_again(message)
+    fleet.settle()
+    assert len(fleet.service.windows("device-0")) == 1
+    assert [event for event in fleet.events if isinstance(event, WindowArrived)] == [WindowArrived("device-0", message.window)]
+
+
+def test_a_window_with_other_bins_or_of_an_unknown_release_is_dropped(fleet):
+    fleet.roll_out("toy@1")
+    device = fleet.devices["device-0"]
+    fitting = make_window("toy@1")
+    device.send_window(replace(fitting, features={"x": fitting.features["x"]}))
+    device.send_window(make_window("toy@77"))
+    fleet.settle()
+    assert fleet.service.windows() == ()
+
+
+def test_reports_that_come_late_or_from_an_earlier_start_change_nothing(fleet):
+    topic = device_topic("fleet", "device-0", Channel.REPORTED)
+    before = fleet.service.device("device-0")
+    said = Reported(
+        boot="boot-2", sequence=5, desired_version=0, release="toy@1", previous=None, target="raspberry-pi-4", agent_version="1"
+    )
+    for message in (said, replace(said, sequence=5, release="toy@2"), replace(said, boot=before.boot, sequence=99)):
+        fleet.broker.route(topic, message.encode(), retain=False)
+    fleet.service.turn(0.0)
+    after = fleet.service.device("device-0")
+    assert (after.boot, after.sequence, after.release) == ("boot-2", 5, "toy@1")
+
+
+def test_the_will_of_an_earlier_start_does_not_take_the_present_one_offline(fleet):
+    fleet.broker.break_link("device-0")
+    fleet.settle()
+    assert not fleet.service.device("device-0").online
+    fleet.add_device("device-0", TARGETS[0], boot="boot-2")
+    fleet.settle()
+    topic = device_topic("fleet", "device-0", Channel.PRESENCE)
+    fleet.broker.route(topic, b'{"boot":"boot-1","online":false,"v":1}', retain=True)
+    fleet.settle()
+    assert fleet.service.device("device-0").online
+
+
+def test_foreign_topics_and_senseless_payloads_are_ignored(fleet):
+    before = fleet.service.devices()
+    for topic in ("hedgerow/v1/other/device-0/reported", "hedgerow/v1/fleet/device-0/desired", "x", "hedgerow/v1/fleet/a/b/c"):
+        fleet.link.put(type(fleet.link.receive(0) or None) and None) if False else None
+        fleet.broker.route(topic, b"{}", retain=False)
+    for channel in ("reported", "presence", "execution", "telemetry", "update"):
+        for payload in (b"", b"\xff", b"[]", b'{"v":1}', b'{"v":2}', b'{"v":1,"boot":"b"}' * 2):
+            fleet.broker.route(f"hedgerow/v1/fleet/device-0/{channel}", payload, retain=False)
+    fleet.settle()
+    assert fleet.service.devices() == before
+
+
+def test_a_device_that_joins_a_running_rollout_waits_for_its_stage(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    late = fleet.add_device("late", TARGETS[0])
+    fleet.settle()
+    assert late.release is None
+    for _ in range(8):
+        fleet.send_windows("toy@2")
+    assert late.release == "toy@2"
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+
+
+def test_a_device_that_joins_after_a_rollout_gets_what_the_others_have(fleet):
+    fleet.roll_out("toy@1")
+    late = fleet.add_device("late", TARGETS[0])
+    fleet.settle()
+    assert late.release == "toy@1"
+
+
+def test_one_device_can_be_given_a_release(fleet):
+    fleet.service.assign("device-3", "toy@2")
+    fleet.settle()
+    assert fleet.releases().count("toy@2") == 1
+    assert fleet.service.desired("device-3") == Desired(version=1, release="toy@2")
+    with pytest.raises(UnknownDeviceError):
+        fleet.service.assign("nobody", "toy@2")
+    with pytest.raises(UnknownReleaseError):
+        fleet.service.assign("device-3", "toy@9")
+
+
+def test_desired_versions_rise_above_what_a_device_has_seen(fleet):
+    """A service whose store was lost is not ignored by devices that remember higher versions."""
+    device = fleet.devices["device-0"]
+    device.desired_version = 41
+    device.report()
+    fleet.settle()
+    fleet.service.assign("device-0", "toy@1")
+    fleet.settle()
+    assert device.release == "toy@1"
+    assert fleet.service.desired("device-0").version == 42
+
+
+def test_a_candidate_is_the_gates_and_not_watched_for_drift(fleet):
+    fleet.roll_out("toy@1")
+    fleet.roll_out("toy@3", CANARY)
+    for _ in range(3):
+        fleet.send_windows("toy@3", correct=None, x=(100, 0))
+    assert fleet.service.alerts() == ()
+
+
+def test_the_thread_answers_commands_of_other_threads_and_stops_in_order(tmp_path):
+    fleet = VirtualFleet(tmp_path, devices=2, tick_s=0.01)
+    with fleet.service as service:
+        for _ in range(200):
+            for device in fleet.devices.values():
+                device.turn()
+            if len([d for d in service.devices() if d.target]) == 2:
+                break
+        rollout = service.start_rollout("toy@1", ONE_STAGE)
+        for _ in range(1000):
+            for device in fleet.devices.values():
+                device.turn()
+            if service.rollout(rollout.id).state is RolloutState.FINISHED:
+                break
+        assert service.rollout(rollout.id).state is RolloutState.FINISHED
+        with pytest.raises(UnknownReleaseError):
+            service.start_rollout("toy@9")
+
+
+def test_a_subscriber_that_fails_or_asks_for_changes_does_not_stop_the_service(fleet, caplog):
+    def fail(_event):
+        raise OSError("the disk of a stranger")
+
+    unsubscribe = fleet.service.subscribe(fail)
+    fleet.roll_out("toy@1")
+    unsubscribe()
+    assert fleet.releases() == ["toy@1"] * 8
+    assert "a subscriber failed" in caplog.text

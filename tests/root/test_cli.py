@@ -1,0 +1,93 @@
+"""The command is a table; errors are one sentence on stderr and an exit code."""
+
+import click
+import pytest
+
+from hedgerow import __version__
+from hedgerow.cli import COMMANDS, LazyGroup, main
+from hedgerow.errors import ExtraNotInstalledError, HedgerowError
+from hedgerow.plugins import Plugin
+
+
+def test_help_lists_every_command_without_importing_one(capsys):
+    assert main(["--help"]) == 0
+
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items() if not isinstance(entry, tuple)])
+def test_help_of_a_group_lists_its_commands(name, capsys):
+    assert main([name, "--help"]) == 0
+
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS[name])
+
+
+def test_the_version_is_the_packages(capsys):
+    assert main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["--no-such-option"], ["fleet", "no-such-command"]])
+def test_a_wrong_call_exits_with_2_and_a_usage_line(arguments, capsys):
+    assert main(arguments) == 2
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Usage: hedgerow" in captured.err
+
+
+@click.command()
+def fail() -> None:
+    """Meet the world."""
+    raise HedgerowError("expected sun, found rain; wait")
+
+
+@click.command()
+def interrupt() -> None:
+    """Be interrupted."""
+    raise KeyboardInterrupt
+
+
+@click.command()
+def seven() -> int:
+    """Return an exit code."""
+    return 7
+
+
+GROUP = LazyGroup(
+    "hedgerow",
+    {
+        "fail": (Plugin(f"{__name__}:fail"), "Meet the world."),
+        "interrupt": (Plugin(f"{__name__}:interrupt"), "Be interrupted."),
+        "seven": (Plugin(f"{__name__}:seven"), "Return an exit code."),
+        "absent": (Plugin("no_such_package:x", "compile"), "Need an extra."),
+    },
+    "Try.",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "sentence"),
+    [
+        ("fail", 1, "hedgerow: expected sun, found rain; wait\n"),
+        ("interrupt", 130, "hedgerow: interrupted\n"),
+        ("seven", 7, ""),
+        ("absent", 1, "pip install 'hedgerow[compile]'\n"),
+    ],
+)
+def test_an_error_is_one_sentence_and_an_exit_code(name, code, sentence, capsys):
+    assert main([name], GROUP) == code
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.strip("\n").count("\n") == 0
+    assert captured.err.endswith(sentence)
+
+
+def test_listing_commands_does_not_need_their_packages(capsys):
+    assert main(["--help"], GROUP) == 0
+    assert "Need an extra." in capsys.readouterr().out
+    with pytest.raises(ExtraNotInstalledError):
+        GROUP.get_command(click.Context(GROUP), "absent")

@@ -1,0 +1,95 @@
+"""Features are small exact numbers of each sample, for any batch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from hedgerow.features import CONFIDENCE, PREDICTED, input_features, out_of_range, output_features
+from hedgerow.schema import ModelSchema, TensorSpec
+
+IMAGE = ModelSchema((TensorSpec("image", (1, 5, 4), minimum=0.0, maximum=16.0),), ())
+SENSOR = ModelSchema((TensorSpec("accel", (3,), minimum=-1.0, maximum=1.0), TensorSpec("heat", ())), ())
+
+
+def image(values) -> dict[str, np.ndarray]:
+    return {"image": np.asarray(values, np.float32).reshape(-1, 1, 5, 4)}
+
+
+def test_a_small_tensor_is_watched_element_by_element():
+    features = input_features(SENSOR, {"accel": np.array([[1, 2, 3], [4, 5, 6]], np.float32), "heat": np.ones(2)})
+
+    assert {name: column.tolist() for name, column in features.items()} == {
+        "accel.0": [1, 4],
+        "accel.1": [2, 5],
+        "accel.2": [3, 6],
+        "heat": [1, 1],
+    }
+
+
+def test_an_image_is_watched_through_six_summaries():
+    picture = np.zeros((5, 4))
+    picture[4, 3] = 16.0
+
+    features = {name: column.item() for name, column in input_features(IMAGE, image(picture)).items()}
+
+    assert features == pytest.approx(
+        {
+            "image.mean": 0.8,
+            "image.std": 16 * np.sqrt(0.05 * 0.95),
+            "image.high_share": 0.05,
+            "image.roughness": 16 / 15,
+            "image.centre_last": 3.0,
+            "image.centre_before_last": 4.0,
+        }
+    )
+
+
+def test_an_empty_picture_has_its_centre_in_the_middle():
+    features = input_features(IMAGE, image(np.zeros((5, 4))))
+
+    assert features["image.centre_last"].item() == 1.5
+    assert features["image.centre_before_last"].item() == 2.0
+
+
+def test_a_sample_with_a_nan_is_missing_and_its_neighbour_is_not():
+    values = np.ones((2, 5, 4))
+    values[0, 2, 1] = np.nan
+
+    for name, column in input_features(IMAGE, image(values)).items():
+        assert np.isnan(column).tolist() == [True, False], name
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 3), st.just(1), st.just(5), st.just(4))))
+def test_any_batch_gives_one_value_a_sample_without_a_warning(values):
+    for column in input_features(IMAGE, {"image": values}).values():
+        assert column.shape == (len(values),)
+        assert column.dtype == np.float64
+    assert out_of_range(IMAGE, {"image": values}).shape == (len(values),)
+
+
+def test_features_of_a_batch_are_those_of_its_samples():
+    values = np.random.default_rng(0).uniform(0, 16, (6, 1, 5, 4)).astype(np.float32)
+    together = input_features(IMAGE, {"image": values})
+
+    for index in range(6):
+        for name, column in input_features(IMAGE, {"image": values[index : index + 1]}).items():
+            assert column.item() == pytest.approx(together[name][index], rel=1e-12)
+
+
+def test_a_sample_is_out_of_range_when_one_value_is():
+    inputs = {"accel": np.array([[0, 0, 0], [0, 2, 0], [-2, 0, 0], [1, -1, 1]], np.float32), "heat": np.full(4, 1e9)}
+
+    assert out_of_range(SENSOR, inputs).tolist() == [False, True, True, False]
+
+
+def test_the_output_is_watched_through_its_winner():
+    features = output_features(np.array([[0.2, 0.8], [0.5, 0.5]], np.float32))
+
+    assert features[PREDICTED].tolist() == [1, 0]
+    assert features[CONFIDENCE].tolist() == pytest.approx([0.8, 0.5], abs=1e-7)
+
+
+def test_a_nan_among_the_probabilities_is_no_confidence():
+    assert np.isnan(output_features(np.array([[np.nan, 0.8]]))[CONFIDENCE]).all()

@@ -1,0 +1,190 @@
+"""The real link: its rules without a broker, and its promises with mosquitto."""
+
+import random
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from hedgerow.errors import BrokerUnreachableError
+from hedgerow.link import Connected, Disconnected, LinkEvent, Message
+from hedgerow.memory_link import Will
+from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_delays_stay_within_the_floor_and_the_ceiling_and_differ():
+    uniform = random.Random(0).uniform
+    delay_s, delays = 0.0, []
+    for _ in range(200):
+        delay_s = decorrelated_jitter(delay_s, uniform)
+        delays.append(delay_s)
+
+    assert all(0.5 <= delay <= 60.0 for delay in delays)
+    assert max(delays) > 20
+    assert len(set(delays[:20])) > 10
+
+
+def test_a_delay_is_drawn_up_to_three_times_the_one_before():
+    assert decorrelated_jitter(4.0, lambda _low, high: high) == 12.0
+    assert decorrelated_jitter(4.0, lambda low, _high: low) == 0.5
+    assert decorrelated_jitter(50.0, lambda _low, high: high) == 60.0
+
+
+def test_no_broker_is_one_sentence_with_the_address():
+    port = free_port()
+
+    with pytest.raises(BrokerUnreachableError, match=f"expected an MQTT broker at 127.0.0.1:{port}, found none"):
+        MqttLink("device", "127.0.0.1", port, connect_timeout_s=1.0)
+
+
+def test_a_listener_that_is_no_broker_is_unreachable_in_bounded_time():
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        started = time.monotonic()
+
+        with pytest.raises(BrokerUnreachableError, match=r"no answer within 0.3 s"):
+            MqttLink("device", "127.0.0.1", mute.getsockname()[1], connect_timeout_s=0.3)
+        assert time.monotonic() - started < 3
+
+
+class Broker:
+    """A mosquitto of our own, which can be killed and started again on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._configuration = folder / "mosquitto.conf"
+        self._configuration.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [MOSQUITTO, "-c", str(self._configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        pytest.fail("mosquitto did not start")
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path):
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed")
+    broker = Broker(tmp_path)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(params=[3, 5], ids=["MQTT 3.1.1", "MQTT 5"])
+def version(request):
+    return request.param
+
+
+def wait_for(link: MqttLink, kind: type[LinkEvent], timeout_s: float = 10.0) -> LinkEvent | None:
+    deadline = time.monotonic() + timeout_s
+    while (left := deadline - time.monotonic()) > 0:
+        event = link.receive(left)
+        if isinstance(event, kind):
+            return event
+    return None
+
+
+@pytest.mark.broker
+def test_messages_and_retained_messages_arrive(broker, version):
+    fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
+    fleet.publish("down/1", b"desired", retain=True)
+    device = MqttLink("device", "127.0.0.1", broker.port, version=version)
+    assert fleet.receive(0) == device.receive(0) == Connected()
+    device.subscribe("down/1")
+
+    message = wait_for(device, Message)
+
+    assert (message.topic, message.payload, message.retained) == ("down/1", b"desired", True)
+    device.acknowledge(message)
+    device.close()
+    device.close()
+    fleet.close()
+
+
+@pytest.mark.broker
+def test_what_was_not_acknowledged_comes_again_to_the_next_session(broker, version):
+    fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
+    for attempt in range(3):
+        device = MqttLink("device", "127.0.0.1", broker.port, version=version)
+        device.subscribe("down/1")
+        if attempt == 0:
+            time.sleep(0.2)
+            fleet.publish("down/1", b"work")
+        message = wait_for(device, Message, 10.0 if attempt < 2 else 0.3)
+        if attempt < 2:
+            assert message.payload == b"work"
+        else:
+            assert message is None
+        if attempt == 1:
+            device.acknowledge(message)
+        device.close()
+    fleet.close()
+
+
+@pytest.mark.broker
+def test_a_cut_line_lets_the_will_speak_and_an_orderly_end_does_not(broker, version):
+    fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
+    fleet.subscribe("presence/+")
+    time.sleep(0.2)
+    orderly = MqttLink("orderly", "127.0.0.1", broker.port, will=Will("presence/orderly", b"offline"), version=version)
+    cut = MqttLink("cut", "127.0.0.1", broker.port, will=Will("presence/cut", b"offline"), version=version)
+    orderly.close()
+
+    cut._client.socket().shutdown(socket.SHUT_RDWR)
+
+    message = wait_for(fleet, Message)
+    assert (message.topic, message.payload) == ("presence/cut", b"offline")
+    assert wait_for(cut, Disconnected)
+    assert wait_for(cut, Connected)
+    cut.close()
+    fleet.close()
+
+
+@pytest.mark.broker
+def test_a_second_link_of_the_same_name_takes_over(broker, version):
+    first = MqttLink("device", "127.0.0.1", broker.port, version=version)
+    second = MqttLink("device", "127.0.0.1", broker.port, version=version)
+
+    assert wait_for(first, Disconnected)
+    first.close()
+    second.close()
+
+
+@pytest.mark.broker
+def test_a_link_comes_back_by_itself_with_its_subscriptions_and_what_waited(broker, version):
+    device = MqttLink("device", "127.0.0.1", broker.port, version=version)
+    device.subscribe("t")
+    assert wait_for(device, Connected)
+
+    broker.stop()
+    assert wait_for(device, Disconnected)
+    device.publish("t", b"while down")
+    broker.start()
+
+    assert wait_for(device, Connected)
+    assert wait_for(device, Message).payload == b"while down"
+    device.close()
