@@ -387,7 +387,7 @@ def _install_failed(state: AgentState, event: InstallFailed) -> Step:
     if done is not None and is_newest and done.rollout is None and not event.is_final:
         # No rollout counts the attempts, so the device itself keeps trying.
         state, report = _report(replace(state, installing=None, failures=state.failures + 1))
-        return state, (*_sends(state, *report), RetryLater(min(_LONGEST_RETRY_S, 2.0**state.failures)))
+        return state, (*_sends(state, *report), RetryLater(min(_LONGEST_RETRY_S, 2.0 ** (state.failures - 1))))
     return _finished(state, ExecutionState.REJECTED if event.is_final else ExecutionState.FAILED, event.reason)
 
 

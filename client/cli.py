@@ -70,11 +70,7 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
         link = ConnectingLink(
             lambda: _connect(settings, boot), lambda delay_s: decorrelated_jitter(delay_s, random.uniform)
         )
-        try:
-            agent = Agent(settings, link, source, boot=boot)
-        except BaseException:
-            link.close()
-            raise
+        agent = Agent(settings, link, source, boot=boot)
 
         def end(_signal: int, _frame: FrameType | None) -> None:
             agent.stop()
@@ -82,6 +78,7 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
         had_model = agent.has_model
+        link.open()
 
         def check() -> None:
             # With a model there is something to do without the network; without one there is not, so say it and go.

@@ -28,6 +28,9 @@ class ConnectingLink:
         self._closed = threading.Event()
         self._decided = threading.Event()
         self._first_error: BrokerUnreachableError | None = None
+
+    def open(self) -> None:
+        """Start to connect. Call it once."""
         threading.Thread(target=self._run, name="connect", daemon=True).start()
 
     def wait_first_attempt(self, timeout_s: float) -> BrokerUnreachableError | None:

@@ -1,14 +1,14 @@
 """What can go wrong while compiling::
 
-    HedgerowError
-    +-- CompileError
-        +-- BadWeightsError         the checkpoint holds nothing that can be compiled
-        +-- RecipeMismatchError     a recipe that makes another format than the target runs
-        +-- BuildFolderError        the output folder cannot be used, or a build in it is damaged
-        +-- PassError               a compile step failed inside its library
-        +-- UntranslatableError     a model uses an operator that a train graph cannot hold
-        +-- VerificationError       an artifact was made, but a check refused it
-        +-- WorkerError             a compile process ended without an answer
+HedgerowError
++-- CompileError
+    +-- BadWeightsError         the checkpoint holds nothing that can be compiled
+    +-- RecipeMismatchError     a recipe that makes another format than the target runs
+    +-- BuildFolderError        the output folder cannot be used, or a build in it is damaged
+    +-- PassError               a compile step failed inside its library
+    +-- UntranslatableError     a model uses an operator that a train graph cannot hold
+    +-- VerificationError       an artifact was made, but a check refused it
+    +-- WorkerError             a compile process ended without an answer
 """
 
 from hedgerow.errors import HedgerowError

@@ -55,7 +55,9 @@ def unpack(content: bytes, folder: Path, *, limit_bytes: int = 2 * 2**30) -> Non
             entries = archive.infolist()
             total_bytes = sum(entry.file_size for entry in entries)
             if len(entries) > _MAX_FILES or total_bytes > limit_bytes:
-                raise DecodeError("mlpackage", f"at most {limit_bytes} bytes", f"{total_bytes} bytes, {len(entries)} files")
+                raise DecodeError(
+                    "mlpackage", f"at most {limit_bytes} bytes", f"{total_bytes} bytes, {len(entries)} files"
+                )
             for entry in entries:
                 parts = Path(entry.filename).parts
                 if entry.filename.startswith("/") or ".." in parts or not parts:

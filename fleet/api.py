@@ -3,10 +3,10 @@
 Inside, everything is the service's; here are paths, keys and JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
 from fastapi.responses import Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -31,13 +31,20 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="admin key")
 _Record = dict[str, Any]
 
 
-def create_app(service: FleetService, folder: FleetFolder, exchange: TrainingExchange | None = None) -> FastAPI:
+def create_app(
+    service: FleetService,
+    folder: FleetFolder,
+    exchange: TrainingExchange | None = None,
+    *,
+    approve_retraining: Callable[[], bool] | None = None,
+) -> FastAPI:
     """Return the application.
 
     Args:
         service: The fleet service, started.
         folder: Where the signed repository is.
         exchange: Of training rounds; None: no training here.
+        approve_retraining: Starts the retraining that waits and returns whether one did; None: none ever waits.
     """
     app = FastAPI(title="Hedgerow fleet", version=__version__, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
@@ -46,16 +53,21 @@ def create_app(service: FleetService, folder: FleetFolder, exchange: TrainingExc
     @app.get("/healthz", tags=["health"])
     def healthz() -> _Record:
         """Say that the service answers and its store can be read."""
-        return {"status": "ok", "version": __version__, "fleet": service.settings.fleet, "devices": len(service.devices())}
+        return {
+            "status": "ok",
+            "version": __version__,
+            "fleet": service.settings.fleet,
+            "devices": len(service.devices()),
+        }
 
     app.include_router(download_router(folder))
     if exchange is not None:
         app.include_router(training_router(exchange))
-    app.include_router(_admin_router(service))
+    app.include_router(_admin_router(service, approve_retraining or (lambda: False)))
     return app
 
 
-def _admin_router(service: FleetService) -> APIRouter:
+def _admin_router(service: FleetService, approve_retraining: Callable[[], bool]) -> APIRouter:
     def actor(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
         """Return who asks, for the audit log."""
         if credentials is None:
@@ -168,6 +180,13 @@ def _admin_router(service: FleetService) -> APIRouter:
             }
             for run in service.runs()
         ]
+
+    @router.post("/runs/approve", status_code=202)
+    def approve_run() -> _Record:
+        """Start the retraining that waits for approval."""
+        if not approve_retraining():
+            raise HTTPException(409, "expected a retraining that waits for approval, found none")
+        return {"approved": True}
 
     return router
 

@@ -288,6 +288,8 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
+    # Transports that were closed let go of their sockets one turn later.
+    loop.run_until_complete(asyncio.sleep(0))
 
 
 def _amqtt_factory(host: str, port: int) -> Any:
@@ -306,13 +308,19 @@ def _amqtt_factory(host: str, port: int) -> Any:
         "plugins": {f"{amqtt.plugins.authentication.__name__}.AnonymousAuthPlugin": {"allow_anonymous": True}},
     }
 
-    class OneSubscriptionBroker(Broker):  # type: ignore[misc]
-        """amqtt 0.11.4 without its two ways to wedge a client that connects among others.
+    class MendedBroker(Broker):  # type: ignore[misc]
+        """amqtt 0.11.4 without its ways to wedge a client that connects among others, and without its lost sockets.
 
         For every new connection it goes through the subscriptions of *all* clients and sends the retained messages of
         each. That hands out what was not asked for, and it waits in between, so that a subscription made meanwhile
         breaks the loop ("dictionary changed size during iteration") and leaves the client connected but unheard.
         """
+
+        async def stream_connected(self, reader: Any, writer: Any, listener_name: str) -> None:
+            try:
+                await super().stream_connected(reader, writer, listener_name)
+            finally:
+                writer.close()
 
         async def _publish_retained_messages_for_subscription(self, subscription: Any, session: Any) -> None:
             topic_filter, qos = subscription
@@ -326,6 +334,6 @@ def _amqtt_factory(host: str, port: int) -> Any:
                     self._tasks_queue.append(asyncio.ensure_future(send))
 
     def make(loop: asyncio.AbstractEventLoop) -> Any:
-        return OneSubscriptionBroker(config, loop=loop)
+        return MendedBroker(config, loop=loop)
 
     return make

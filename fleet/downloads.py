@@ -22,13 +22,15 @@ def download_router(folder: FleetFolder) -> APIRouter:
     router = APIRouter(prefix="/tuf", tags=["downloads"])
 
     # A new version appears under its own name; only these two names change their content (TUF section 6.2).
-    @router.api_route("/metadata/{name}", methods=["GET", "HEAD"], response_class=FileResponse)
+    @router.head("/metadata/{name}", response_class=FileResponse, include_in_schema=False)
+    @router.get("/metadata/{name}", response_class=FileResponse)
     def metadata(name: str) -> FileResponse:
         """Return one file of signed metadata."""
         path = _inside(folder.tuf_metadata, name, _METADATA_NAME)
         return FileResponse(path, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
-    @router.api_route("/targets/{path:path}", methods=["GET", "HEAD"], response_class=FileResponse)
+    @router.head("/targets/{path:path}", response_class=FileResponse, include_in_schema=False)
+    @router.get("/targets/{path:path}", response_class=FileResponse)
     def target(path: str) -> FileResponse:
         """Return one target file, or the ranges of it that were asked for."""
         file = _inside(folder.tuf_targets, path, _TARGET_PATH)

@@ -3,7 +3,7 @@
 ::
 
     FleetError
-    +-- SettingsError, StoreError                    the service cannot start as it is told to
+    +-- SettingsError, StoreError, FleetFolderError  the service cannot start as it is told to
     +-- UnknownReleaseError, UnknownDeviceError, UnknownRolloutError
     +-- RolloutConflictError, NoDevicesError         a rollout cannot start
     +-- ServiceUnreachableError, AdminKeyError, RefusedRequestError   what `hedgerow rollout` meets
@@ -27,6 +27,7 @@ __all__ = [
     "ChildDiedError",
     "FailedChecksError",
     "FleetError",
+    "FleetFolderError",
     "InvalidTransitionError",
     "KeyFileError",
     "NoDevicesError",
@@ -78,6 +79,14 @@ class StoreError(FleetError):
 
     def __init__(self, path: str, expected: str, found: str, advice: str) -> None:
         super().__init__(f"the store {path}: expected {expected}, found {found}; {advice}")
+        self.path = path
+
+
+class FleetFolderError(FleetError):
+    """A folder is not the fleet's that it should be."""
+
+    def __init__(self, path: str, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"{path}: expected {expected}, found {found}; {advice}")
         self.path = path
 
 

@@ -25,12 +25,11 @@ from hedgerow.window import Window
 
 __all__ = ["Decision", "GatePlan", "GateVerdict", "judge"]
 
-# Both models are right together on most samples, so b and c are small: a mixture with mean 0.05 narrows the
-# sequences where they matter. Valid for every truth; see docs/statistics.md.
-_DISCORDANT_PRIOR = (0.5, 9.5)
-# A released model is mostly right, and disagreement is mostly rare.
+# Both models are right together on most samples, and they rarely disagree: a mixture near small shares narrows the
+# sequences where they matter, and is wide enough to stop broken weights within 20 samples. Any prior keeps the level.
+_RARE_PRIOR = (0.5, 5.0)
+# A released model is mostly right.
 _ACCURACY_PRIOR = (5.0, 0.5)
-_DISAGREEMENT_PRIOR = (0.5, 5.0)
 
 
 class Decision(StrEnum):
@@ -166,8 +165,8 @@ def judge(plan: GatePlan, window: Window | None, expected_accuracy: float | None
 
 def _judge_paired(plan: GatePlan, window: Window) -> GateVerdict:
     paired, count = window.paired, window.paired.labelled
-    gained = confidence_sequence(paired.only_new_right, count, plan.alpha / 2, prior=_DISCORDANT_PRIOR)
-    lost = confidence_sequence(paired.only_old_right, count, plan.alpha / 2, prior=_DISCORDANT_PRIOR)
+    gained = confidence_sequence(paired.only_new_right, count, plan.alpha / 2, prior=_RARE_PRIOR)
+    lost = confidence_sequence(paired.only_old_right, count, plan.alpha / 2, prior=_RARE_PRIOR)
     change = (paired.only_new_right - paired.only_old_right) / count
     bounds = Interval(gained.low - lost.high, gained.high - lost.low)
     return _verdict(plan, count, change, bounds, "against the model before, on the same samples")
@@ -210,7 +209,7 @@ def _judge_disagreement(plan: GatePlan, window: Window, maximum: float) -> GateV
             f"for a disagreement of at most {maximum:.1%}",
             {"samples": 0.0},
         )
-    sequence = confidence_sequence(window.paired.disagreed, samples, plan.alpha, prior=_DISAGREEMENT_PRIOR)
+    sequence = confidence_sequence(window.paired.disagreed, samples, plan.alpha, prior=_RARE_PRIOR)
     share = window.paired.disagreed / samples
     evidence = {
         "samples": float(samples),

@@ -15,11 +15,38 @@ from hedgerow.fleet.errors import ServeError
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["HttpServer"]
+__all__ = ["HttpServer", "bind"]
 
 _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 20.0
 _GRACE_S = 3
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one.
+
+    Raises:
+        PortInUseError: Another program listens there.
+        ServeError: The address is not ours, or the port is not allowed.
+    """
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as exc:
+        raise ServeError(host, port, str(exc)) from exc
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        # Listening here and not in the thread: two programs may bind one address, but only one may listen.
+        bound.listen(128)
+    except OSError as exc:
+        bound.close()
+        if exc.errno == errno.EADDRINUSE:
+            raise PortInUseError("the fleet service", host, port) from exc
+        raise ServeError(host, port, exc.strerror or str(exc)) from exc
+    return bound
 
 
 class HttpServer:
@@ -29,13 +56,14 @@ class HttpServer:
         app: An ASGI application.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
+        bound: A socket of :func:`bind`, for whoever wants the port before the application is ready.
 
     Attributes:
         host, port: Where it listens, once it was started.
     """
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
-        self._app = app
+    def __init__(self, app: Any, host: str, port: int, *, bound: socket.socket | None = None) -> None:
+        self._app, self._bound = app, bound
         self.host, self.port = host, port
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -55,13 +83,14 @@ class HttpServer:
         """
         import uvicorn
 
-        bound = self._bind()
+        bound = self._bound if self._bound is not None else bind(self.host, self.port)
         self.port = bound.getsockname()[1]
         config = uvicorn.Config(
             self._app,
             log_config=None,
             access_log=False,
             lifespan="off",
+            ws="none",
             timeout_graceful_shutdown=_GRACE_S,
             server_header=False,
         )
@@ -71,7 +100,7 @@ class HttpServer:
         def serve() -> None:
             try:
                 asyncio.run(server.serve(sockets=[bound]))
-            except Exception:
+            except Exception:  # noqa: BLE001 - see above; it is logged
                 _log.exception("the HTTP server ended")
             finally:
                 bound.close()
@@ -98,26 +127,8 @@ class HttpServer:
         """Start."""
         return self.start()
 
-    def __exit__(self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
+    def __exit__(
+        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
+    ) -> None:
         """Stop."""
         self.stop()
-
-    def _bind(self) -> socket.socket:
-        try:
-            family, kind, protocol, _name, address = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-        except OSError as exc:
-            raise ServeError(self.host, self.port, str(exc)) from exc
-        bound = socket.socket(family, kind, protocol)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
-            # Listening here and not in the thread: two programs may bind one address, but only one may listen.
-            bound.listen(128)
-        except OSError as exc:
-            bound.close()
-            if exc.errno == errno.EADDRINUSE:
-                raise PortInUseError("the fleet service", self.host, self.port) from exc
-            raise ServeError(self.host, self.port, exc.strerror or str(exc)) from exc
-        return bound

@@ -85,7 +85,7 @@ def _read_private(path: Path, role: str) -> bytes:
     wanted = f"the {role} key"
     place = "the folder of offline keys" if role in OFFLINE_ROLES else "the folder of online keys"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
         advice = f"bring {place} back, or make a new fleet with `hedgerow fleet init`"
         raise KeyFileError(path, wanted, f"none ({exc.strerror})", advice) from None

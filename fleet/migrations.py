@@ -171,8 +171,14 @@ MIGRATIONS: tuple[Migration, ...] = (
                 detail TEXT NOT NULL
             )
             """,
-            "CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
-            "CREATE TRIGGER audit_keeps_words BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
+            """
+            CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit
+            BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END
+            """,
+            """
+            CREATE TRIGGER audit_keeps_words BEFORE UPDATE ON audit
+            BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END
+            """,
         ),
     ),
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from hedgerow.wire import Desired, Presence, Reported
 
-__all__ = ["Device", "next_desired", "needs_desired", "reports_success", "take_presence", "take_report"]
+__all__ = ["Device", "needs_desired", "next_desired", "reports_success", "take_presence", "take_report"]
 
 _BOOTS_REMEMBERED = 8
 
@@ -82,7 +82,12 @@ def take_presence(device: Device, message: Presence, now: float) -> Device | Non
 
 
 def next_desired(
-    device: Device, current: Desired | None, release: str | None, *, rollout: str | None = None, attempt: int = 1,
+    device: Device,
+    current: Desired | None,
+    release: str | None,
+    *,
+    rollout: str | None = None,
+    attempt: int = 1,
     compare: bool = False,
 ) -> Desired:
     """Return the next version of what is wanted of *device*.

@@ -10,11 +10,8 @@ ones too, lest they install it when they wake.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import replace
 
-from hedgerow.decode import Fields
 from hedgerow.fleet.errors import InvalidTransitionError, PlanError
 from hedgerow.fleet.executions import ExecutionRecord, canceled, expired, removed, reported, unanswered
 from hedgerow.fleet.gates import Decision
@@ -35,9 +32,10 @@ from hedgerow.fleet.rollout_events import (
     Tick,
 )
 from hedgerow.fleet.rollout_plan import AbortRule, RolloutPlan
+from hedgerow.fleet.rollout_state import Rollout, RolloutState, exposed, tally, waiting_for_gate
+from hedgerow.fleet.rollout_table import NO_EFFECT, TRANSITIONS
 from hedgerow.fleet.stages import DeviceFacts, StagePlan, StageState, assign_stages, joining_stage
-from hedgerow.manifest import RELEASE_ID
-from hedgerow.wire import NAME, ExecutionState
+from hedgerow.wire import ExecutionState
 
 __all__ = [
     "NO_EFFECT",
@@ -72,162 +70,7 @@ __all__ = [
 ]
 
 
-class RolloutState(StrEnum):
-    """Where a rollout stands."""
-
-    DRAFT = "DRAFT"
-    AWAITING_APPROVAL = "AWAITING_APPROVAL"
-    READY = "READY"
-    RUNNING = "RUNNING"
-    PAUSED = "PAUSED"
-    FINISHED = "FINISHED"
-    ABORTED = "ABORTED"
-    ROLLED_BACK = "ROLLED_BACK"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing follows."""
-        return self in {RolloutState.FINISHED, RolloutState.ABORTED, RolloutState.ROLLED_BACK}
-
-
 _S = RolloutState
-_STOPPED = frozenset({_S.ABORTED, _S.ROLLED_BACK})
-_IN_STAGES = frozenset({_S.RUNNING, _S.PAUSED, _S.FINISHED}) | _STOPPED
-_HELD = frozenset({_S.PAUSED}) | _STOPPED
-
-TRANSITIONS: Mapping[tuple[RolloutState, type[Event]], frozenset[RolloutState]] = {
-    (_S.DRAFT, Approved): frozenset({_S.READY}),
-    (_S.DRAFT, Started): frozenset({_S.AWAITING_APPROVAL, _S.RUNNING, _S.PAUSED}),
-    (_S.DRAFT, Canceled): frozenset({_S.ABORTED}),
-    (_S.DRAFT, DeviceJoined): frozenset({_S.DRAFT}),
-    (_S.DRAFT, DeviceRemoved): frozenset({_S.DRAFT}),
-    (_S.AWAITING_APPROVAL, Approved): frozenset({_S.READY}),
-    (_S.AWAITING_APPROVAL, Canceled): frozenset({_S.ABORTED}),
-    (_S.AWAITING_APPROVAL, DeviceJoined): frozenset({_S.AWAITING_APPROVAL}),
-    (_S.AWAITING_APPROVAL, DeviceRemoved): frozenset({_S.AWAITING_APPROVAL}),
-    (_S.READY, Started): frozenset({_S.RUNNING, _S.PAUSED}),
-    (_S.READY, Canceled): frozenset({_S.ABORTED}),
-    (_S.READY, DeviceJoined): frozenset({_S.READY}),
-    (_S.READY, DeviceRemoved): frozenset({_S.READY}),
-    (_S.RUNNING, Paused): frozenset({_S.PAUSED}),
-    (_S.RUNNING, Canceled): _STOPPED,
-    (_S.RUNNING, DeviceReported): _IN_STAGES,
-    (_S.RUNNING, GateJudged): _IN_STAGES,
-    (_S.RUNNING, DeviceJoined): _IN_STAGES,
-    (_S.RUNNING, DeviceRemoved): _IN_STAGES,
-    (_S.RUNNING, Tick): _IN_STAGES,
-    (_S.PAUSED, Resumed): _IN_STAGES,
-    (_S.PAUSED, Canceled): _STOPPED,
-    (_S.PAUSED, DeviceReported): _HELD,
-    (_S.PAUSED, GateJudged): _HELD,
-    (_S.PAUSED, DeviceJoined): _HELD,
-    (_S.PAUSED, DeviceRemoved): _HELD,
-    (_S.PAUSED, Tick): _HELD,
-}
-"""(State, event) -> the states that it may lead to. The table is the specification; the tests walk every pair."""
-
-NO_EFFECT: frozenset[tuple[RolloutState, type[Event]]] = frozenset(
-    # An operator's command whose effect is there already.
-    {
-        (_S.AWAITING_APPROVAL, Started),
-        (_S.READY, Approved),
-        (_S.RUNNING, Started),
-        (_S.RUNNING, Resumed),
-        (_S.PAUSED, Paused),
-        (_S.ABORTED, Canceled),
-        (_S.ROLLED_BACK, Canceled),
-    }
-    # Time and devices do not ask; before the start and after the end they are not listened to.
-    | {
-        (state, event)
-        for state in (_S.DRAFT, _S.AWAITING_APPROVAL, _S.READY)
-        for event in (DeviceReported, GateJudged, Tick)
-    }
-    | {
-        (state, event)
-        for state in _S
-        if state.is_terminal
-        for event in (DeviceReported, GateJudged, DeviceJoined, DeviceRemoved, Tick)
-    }
-)
-"""(State, event) pairs that are accepted and change nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One rollout, whole.
-
-    Attributes:
-        id: Its identity; also the salt of the stages.
-        release: The release that it brings, ``name@number``.
-        state: Where it stands.
-        plan: What it was told to do.
-        stage: Index of the current stage.
-        stages: State of every stage.
-        executions: Device -> its part.
-        created_at, stage_started_at: Unix seconds.
-        reason: The gate's last words, or why it was held or stopped.
-        stage_deadline_at: When the current stage stops waiting for devices that do not answer.
-        gate_since: Since when the current stage waits for its gate; None: it does not.
-    """
-
-    id: str
-    release: str
-    state: RolloutState
-    plan: RolloutPlan
-    stage: int
-    stages: tuple[StageState, ...]
-    executions: Mapping[str, ExecutionRecord]
-    created_at: float
-    stage_started_at: float | None = None
-    reason: str = ""
-    stage_deadline_at: float | None = None
-    gate_since: float | None = None
-
-    def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values."""
-        return {
-            "id": self.id,
-            "release": self.release,
-            "state": self.state.value,
-            "plan": self.plan.to_record(),
-            "stage": self.stage,
-            "stages": [state.value for state in self.stages],
-            "executions": {name: record.to_record() for name, record in self.executions.items()},
-            "created_at": self.created_at,
-            "stage_started_at": self.stage_started_at,
-            "reason": self.reason,
-            "stage_deadline_at": self.stage_deadline_at,
-            "gate_since": self.gate_since,
-        }
-
-    @classmethod
-    def from_fields(cls, fields: Fields) -> "Rollout":
-        """Decode a rollout.
-
-        Raises:
-            DecodeError: A field is absent, unknown or out of bounds.
-        """
-        plan = RolloutPlan.from_fields(fields.nested("plan"))
-        names = {state.value: state for state in StageState}
-        stages = fields.texts("stages", maximum_items=500)
-        listed = Fields({str(index): name for index, name in enumerate(stages)}, f"{fields.where}.stages")
-        rollout = cls(
-            id=fields.text("id", pattern=NAME),
-            release=fields.text("release", pattern=RELEASE_ID),
-            state=fields.choice("state", {state.value: state for state in RolloutState}),
-            plan=plan,
-            stage=fields.integer("stage", maximum=max(0, len(stages) - 1)),
-            stages=tuple(listed.choice(str(index), names) for index in range(len(stages))),
-            executions=fields.mapping("executions", ExecutionRecord.from_fields, maximum_items=10_000_000),
-            created_at=fields.number("created_at"),
-            stage_started_at=fields.optional_number("stage_started_at"),
-            reason=fields.text("reason", maximum_chars=4096),
-            stage_deadline_at=fields.optional_number("stage_deadline_at"),
-            gate_since=fields.optional_number("gate_since"),
-        )
-        fields.finish()
-        return rollout
 
 
 def create_rollout(
@@ -276,31 +119,6 @@ def create_rollout(
     )
 
 
-def exposed(rollout: Rollout, stage: int | None = None) -> tuple[str, ...]:
-    """Return the devices that run or may run the release, sorted; of one stage when it is given."""
-    return tuple(
-        sorted(
-            record.device
-            for record in rollout.executions.values()
-            if record.is_exposed and (stage is None or record.stage == stage)
-        )
-    )
-
-
-def waiting_for_gate(rollout: Rollout) -> bool:
-    """Return whether the current stage needs a verdict and nothing else to go on."""
-    return rollout.state is _S.RUNNING and rollout.gate_since is not None
-
-
-def tally(rollout: Rollout, stage: int | None = None) -> dict[ExecutionState, int]:
-    """Return how many devices are in each state, all states named; of one stage when it is given."""
-    counts = dict.fromkeys(ExecutionState, 0)
-    for record in rollout.executions.values():
-        if stage is None or record.stage == stage:
-            counts[record.state] += 1
-    return counts
-
-
 def advance(rollout: Rollout, event: Event) -> tuple[Rollout, tuple[Command, ...]]:
     """Apply *event* and say what to ask of devices.
 
@@ -331,7 +149,10 @@ def advance(rollout: Rollout, event: Event) -> tuple[Rollout, tuple[Command, ...
             record = rollout.executions.get(device)
             if record is None or message.rollout != rollout.id:
                 return rollout, ()
-            return _settle(_with(rollout, [reported(record, message, rollout.plan, now)]), now)
+            answered = _with(rollout, [reported(record, message, rollout.plan, now)])
+            # Progress concludes nothing; deadlines are the ticks' business.
+            is_progress = answered.executions[device].state is ExecutionState.IN_PROGRESS
+            return (answered, ()) if answered is rollout or is_progress else _settle(answered, now)
         case GateJudged():
             return _judged(rollout, event)
         case DeviceJoined(facts, now):
@@ -405,20 +226,22 @@ def _settle(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]
     """Draw every conclusion from what is known now."""
     if rollout.state not in {_S.RUNNING, _S.PAUSED}:
         return rollout, ()
-    broken = _broken_rule(rollout)
+    counts = _counts(rollout)
+    broken = _broken_rule(rollout, counts)
     if broken is not None:
         return _stop(rollout, broken, now)
     if rollout.state is _S.PAUSED:
         return rollout, ()
     rollout, commands = _assign(rollout)
-    records = [record for record in rollout.executions.values() if record.stage == rollout.stage]
+    here = counts[rollout.stage]
+    is_empty = not any(here.values())
     in_time = rollout.stage_deadline_at is None or now < rollout.stage_deadline_at
-    if in_time and any(not record.state.is_terminal for record in records):
+    if in_time and here[ExecutionState.QUEUED] + here[ExecutionState.IN_PROGRESS] > 0:
         return replace(rollout, gate_since=None), commands
-    if records and not any(record.state is ExecutionState.SUCCEEDED for record in records):
+    if not is_empty and here[ExecutionState.SUCCEEDED] == 0:
         name = rollout.plan.stages[rollout.stage].name
         return _hold(rollout, f"no device of the stage {name} succeeded, so nothing speaks for going on"), commands
-    if records and rollout.plan.gate is not None:
+    if not is_empty and rollout.plan.gate is not None:
         return _await_gate(rollout, now), commands
     rollout, more = _settle(_finish_stage(rollout, now), now)
     return rollout, (*commands, *more)
@@ -442,12 +265,20 @@ def _has_started(rollout: Rollout, record: ExecutionRecord) -> bool:
     return rollout.stages[record.stage] is not StageState.SCHEDULED
 
 
-def _broken_rule(rollout: Rollout) -> str | None:
+def _counts(rollout: Rollout) -> list[dict[ExecutionState, int]]:
+    """Return the tally of every stage, in one pass."""
+    counts = [dict.fromkeys(ExecutionState, 0) for _ in rollout.stages]
+    for record in rollout.executions.values():
+        counts[record.stage][record.state] += 1
+    return counts
+
+
+def _broken_rule(rollout: Rollout, tallies: Sequence[Mapping[ExecutionState, int]]) -> str | None:
     """Return which abort rule is broken in which stage, as a sentence; None: none is."""
     for index, stage in enumerate(rollout.stages):
         if stage is StageState.SCHEDULED:
             continue
-        counts = tally(rollout, index)
+        counts = tallies[index]
         failed = {kind: counts[ExecutionState(kind)] for kind in ("FAILED", "REJECTED", "TIMED_OUT")}
         executed = sum(failed.values()) + counts[ExecutionState.SUCCEEDED]
         total = executed + counts[ExecutionState.QUEUED] + counts[ExecutionState.IN_PROGRESS]

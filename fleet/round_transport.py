@@ -102,26 +102,16 @@ class MqttRoundTransport:
         waiting, sent_again = set(tasks), set[str]()
         while waiting and (left_s := started + work.deadline_s - self._clock()) > 0:
             self._report(Progress(f"round {work.round}", len(tasks) - len(waiting), len(tasks)))
-            try:
-                event = inbox.get(timeout=min(left_s, 1.0))
-            except queue.Empty:
-                event = ""
-            reconnected = None
-            match event:
-                case UpdateArrived(device, update) if device in waiting:
-                    if (update.run, update.round) == (work.run, work.round):
-                        answers[device] = update
-                case DeviceChanged(device, before) if device.name in waiting and device.online:
-                    if before is not None and (not before.online or before.boot != device.boot):
-                        reconnected = device.name
-                case _:
-                    pass
-            silent_ones = set[str]()
+            # An upload needs no handling of its own: it only ends the wait.
+            event = _next(inbox, min(left_s, 1.0))
+            if isinstance(event, UpdateArrived) and (event.update.run, event.update.round) == (work.run, work.round):
+                answers[event.device] = event.update
+            unheard = {event.device.name} if isinstance(event, DeviceChanged) and _came_back(event) else set[str]()
             if self._clock() - started > _RESEND_AFTER_S:
-                silent_ones = {d for d in waiting if not self._exchange.has_fetched(work.run, work.round, d)}
-            for name in sorted((silent_ones | {reconnected} - {None}) - sent_again - set(answers)):
-                self._service.send(name, Channel.TRAIN, tasks[name])
-                sent_again.add(name)
+                unheard |= {d for d in waiting if not self._exchange.has_fetched(work.run, work.round, d)}
+            for device in sorted((unheard & waiting) - sent_again - set(answers)):
+                self._service.send(device, Channel.TRAIN, tasks[device])
+                sent_again.add(device)
             waiting -= {device for device in waiting if self._is_complete(work, device, answers.get(device))}
         self._report(Progress(f"round {work.round}", len(tasks), len(tasks)))
         return answers
@@ -153,3 +143,15 @@ class MqttRoundTransport:
         return DeviceUpdate(
             device=device, state="done", examples=answer.examples, metrics=answer.metrics, weights=weights
         )
+
+
+def _next(inbox: "queue.SimpleQueue[FleetEvent | str]", timeout_s: float) -> "FleetEvent | str | None":
+    try:
+        return inbox.get(timeout=timeout_s)
+    except queue.Empty:
+        return None
+
+
+def _came_back(event: DeviceChanged) -> bool:
+    before = event.before
+    return event.device.online and before is not None and (not before.online or before.boot != event.device.boot)

@@ -110,7 +110,9 @@ class FleetService:
         """Start."""
         return self.start()
 
-    def __exit__(self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None) -> None:
+    def __exit__(
+        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
+    ) -> None:
         """Stop."""
         self.stop()
 
@@ -293,7 +295,7 @@ class FleetService:
             # The outermost loop of the thread: a turn that fails is logged, and the next one begins from the store.
             try:
                 self.turn(self.settings.tick_s)
-            except Exception:
+            except Exception:  # noqa: BLE001 - see above; it is logged
                 _log.exception("a turn of the fleet service failed; it goes on from the store")
                 self._stopping.wait(self.settings.tick_s)
         while not self._commands.empty():
@@ -338,7 +340,7 @@ class FleetService:
             return
         try:
             self._commit(lambda then, now: self._take_all(events, then, now))
-        except Exception:
+        except Exception:  # noqa: BLE001 - see above; it is logged
             if len(events) == 1:
                 _log.exception("a message was dropped: %.200r", events[0])
             for event in events if len(events) > 1 else ():
@@ -391,5 +393,5 @@ class FleetService:
             # Somebody else's code in our thread: it must not stop the fleet.
             try:
                 callback(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - see above; it is logged
                 _log.exception("a subscriber failed on %s", type(event).__name__)

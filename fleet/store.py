@@ -4,12 +4,14 @@ The writing connection belongs to one thread, the service's own; other threads r
 connection of its own that sees the last committed state and never waits for the writer.
 """
 
+import fcntl
 import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.alerts import Alert, DriftState
@@ -33,6 +35,23 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _lock(path: Path) -> IO[bytes]:
+    """Take the right to write; the kernel takes it back when the process ends, however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f"{path.name}.lock").open("wb")
+    except OSError as exc:
+        raise StoreError(str(path), "a folder that can be written", str(exc), "correct the fleet folder") from exc
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise StoreError(
+            str(path), "that nobody else writes it", "another fleet service that does", "stop that service first"
+        ) from None
+    return file
+
+
 class Store(StoreReader):
     """Opens the store, makes it when it is absent, brings its tables up to date.
 
@@ -44,14 +63,22 @@ class Store(StoreReader):
         reader: Reads for other threads.
 
     Raises:
-        StoreError: The file is no database, is damaged, or was written by a newer version.
+        StoreError: The file is no database, is damaged, was written by a newer version, or another process writes it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._in_transaction = False
+        self._lock_file = _lock(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._open()
+        except BaseException:
+            self._lock_file.close()
+            raise
+
+    def _open(self) -> None:
+        path = self.path
+        try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = _connect(path)
         except (OSError, sqlite3.Error) as exc:
@@ -60,7 +87,7 @@ class Store(StoreReader):
             connection.execute("PRAGMA journal_mode = WAL")
             # FULL: what was committed is on disk before it is published or acknowledged.
             connection.execute("PRAGMA synchronous = FULL")
-            super().__init__(connection)
+            StoreReader.__init__(self, connection)
             apply_migrations(self._database, str(path))
         except sqlite3.Error as exc:
             connection.close()
@@ -71,9 +98,10 @@ class Store(StoreReader):
         self.reader = StoreReader(_connect(path))
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close both connections; another process may write from now on."""
         self.reader.close()
         super().close()
+        self._lock_file.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -110,7 +138,8 @@ class Store(StoreReader):
             raise StoreError(str(path), "a new file for the backup", str(exc), "choose another path") from exc
 
     def _write(self, sql: str, *parameters: object) -> sqlite3.Cursor:
-        return self._database.execute(sql, parameters)
+        cursor: sqlite3.Cursor = self._database.execute(sql, parameters)
+        return cursor
 
     def save_device(self, device: Device) -> None:
         """Insert or replace a device."""

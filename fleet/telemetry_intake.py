@@ -104,14 +104,13 @@ class TelemetryIntake:
         state = self._store.drift_state(window.release) or DriftState(release=window.release)
         # Of the window alone, so that the order in which windows arrive decides nothing random.
         rng = np.random.default_rng([self._settings.seed, zlib.crc32(device.name.encode()), window.index])
-        known = {alert.id for alert in self._store.alerts()}
         after, alerts = observe(
             state, reference, device.name, device.target, window, self._plan, rng, self._store.baselines(window.release)
         )
         self._store.save_drift_state(window.release, after)
         for alert in alerts:
             self._store.save_alert(alert, now)
-            then.events.append(AlertChanged(alert, alert.id not in known))
+            then.events.append(AlertChanged(alert, is_new=state.open is None))
 
 
 def _fits(window: Window, reference: Reference) -> bool:

@@ -45,6 +45,8 @@ def training_router(exchange: TrainingExchange) -> APIRouter:
 
 def _token(credentials: HTTPAuthorizationCredentials | None) -> str:
     if credentials is None:
-        detail = "expected the header 'Authorization: Bearer <token>', found none; take the token from the training task"
+        detail = (
+            "expected the header 'Authorization: Bearer <token>', found none; take the token from the training task"
+        )
         raise TrainingRoundError(401, detail)
     return credentials.credentials

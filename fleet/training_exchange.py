@@ -44,7 +44,8 @@ class TrainingExchange:
         """Offer *weights* to *devices* until the round is closed.
 
         Args:
-            run, number: Which round.
+            run: Identity of the training run.
+            number: Number of the round.
             weights: The encoded global weights.
             devices: Who may fetch them and send an update.
             on_upload: Called with a device's name after its update came, in the thread that brought it.
@@ -98,7 +99,9 @@ class TrainingExchange:
         with self._lock:
             work = self._authorized(run, number, device, token)
             if len(payload) > work.limit_bytes:
-                detail = f"expected at most {work.limit_bytes} bytes, found {len(payload)}; send weights like the round's"
+                detail = (
+                    f"expected at most {work.limit_bytes} bytes, found {len(payload)}; send weights like the round's"
+                )
                 raise TrainingRoundError(413, detail)
             work.uploads[device] = payload
         work.on_upload(device)

@@ -182,6 +182,10 @@ class VirtualDevice:
         self._publish(Channel.UPDATE, answer)
 
     def _publish(
-        self, channel: Channel, message: Presence | Reported | Execution | Telemetry | TrainUpdate, *, retain: bool = False
+        self,
+        channel: Channel,
+        message: Presence | Reported | Execution | Telemetry | TrainUpdate,
+        *,
+        retain: bool = False,
     ) -> None:
         self._link.publish(device_topic(self.fleet, self.name, channel), message.encode(), retain=retain)

@@ -176,7 +176,7 @@ class _Examination:
         before = len(self.mistakes)
         data = self.attempt("data()", self._task.data)
         if len(self.mistakes) == before:
-            found = self.attempt("data()", lambda: self._task.data_mistakes(data))  # type: ignore[arg-type]
+            found = self.attempt("data()", lambda: self._task.data_mistakes(data))
             self.mistakes.extend(found or [])
         return data if len(self.mistakes) == before else None
 
@@ -256,7 +256,7 @@ class _Examination:
             self.mistakes.append("the loss must return one number, the mean over the batch")
             return None
         if not bool(torch.isfinite(loss)):
-            self.mistakes.append(f"the loss of the untrained model is {float(loss)}")
+            self.mistakes.append(f"the loss of the untrained model is {float(loss.detach())}")
             return None
         named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         if not named:

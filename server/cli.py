@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hedgerow.decode import encode_json
+from hedgerow.errors import UnknownNameError
 from hedgerow.progress import Progress, Report, silent
+from hedgerow.server.strategies import STRATEGIES
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _BAR_WIDTH = 24
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder.  [default: runs/NAME]")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on with the folder's run, or forget it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-def train(  # noqa: PLR0917 (click passes them by name)
+def train(
     task: str,
     strategy: str,
     rounds: int,
@@ -46,8 +48,10 @@ def train(  # noqa: PLR0917 (click passes them by name)
     Every mistake in the task is reported before the first round. A run that was stopped goes on from its last finished
     round when the same command is called again, and ends with the same weights.
     """
+    if strategy not in STRATEGIES:
+        raise UnknownNameError("strategy", strategy, STRATEGIES)
     loaded = load_task(task)
-    # Imported after the task was found, so that a wrong name is answered at once.
+    # Imported after the names were found, so that a wrong one is answered at once.
     from hedgerow.server.check import examine_task
     from hedgerow.server.training import train_task
 
@@ -126,15 +130,20 @@ def _bar(*, quiet: bool) -> Iterator[Report]:
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
     ]
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        drawn: dict[str, Any] = {}
+    bars = Bars(*columns, console=Console(stderr=True))
+    drawn: dict[str, Any] = {}
 
-        def show(progress: Progress) -> None:
-            if progress.work not in drawn:
-                drawn[progress.work] = bars.add_task(progress.work, total=progress.total, note="")
-            bars.update(drawn[progress.work], completed=progress.done, total=progress.total, note=progress.note)
+    def show(progress: Progress) -> None:
+        if progress.work not in drawn:
+            bars.start()
+            drawn[progress.work] = bars.add_task(progress.work, total=progress.total, note="")
+        bars.update(drawn[progress.work], completed=progress.done, total=progress.total, note=progress.note)
 
+    try:
         yield show
+    finally:
+        if drawn:
+            bars.stop()
 
 
 def _show(report: "TaskReport") -> None:

@@ -53,8 +53,9 @@ def adopt_flower() -> None:
     from flwr.supercore.logger import FLOWER_LOGGER, console_handler
     from flwr.supercore.task_identity import TaskIdentity
 
-    if TaskIdentity._run_id is None:  # noqa: SLF001 (its property raises when it is not set)
-        TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, SERVER_NODE_ID
+    identity: Any = TaskIdentity  # its annotation does not admit that nothing is set at first
+    if identity._run_id is None:  # noqa: SLF001 (its property raises when it is not set)
+        identity.run_id, identity.task_id, identity.node_id = 1, 1, SERVER_NODE_ID
         FLOWER_LOGGER.removeHandler(console_handler)
         FLOWER_LOGGER.setLevel(logging.WARNING)
         FLOWER_LOGGER.propagate = True
@@ -69,7 +70,8 @@ def received_message(message: Any, content: Any) -> Any:
     """Return *message* as its receiver gets it: the same metadata around *content* of its own."""
     from flwr.app import Message
 
-    return Message(content, metadata=message.metadata)
+    make: Any = Message  # the keyword is Flower's own and in no overload
+    return make(content, metadata=message.metadata)
 
 
 def empty_run(run_id: int) -> Any:

@@ -1,7 +1,7 @@
 """How updates become new weights: a table of Flower's own strategies, with settings that suit a first try.
 
 The table says for each strategy which of its attributes carry state from round to round, so that a run can be saved
-and resumed. Importing this module imports neither Flower nor numpy-heavy parts.
+and resumed. Importing this module does not import Flower.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,13 +62,13 @@ STRATEGIES: Mapping[str, StrategySpec] = {
     "fedadam": StrategySpec(
         _flower("FedAdam"),
         "Adam on the server (Reddi et al. 2021)",
-        lambda _clients, rate: {"eta": 0.02, "eta_l": rate, "tau": 1e-2},
+        lambda _clients, rate: {"eta": 0.02, "eta_l": rate, "tau": 1e-3},
         ("m_t", "v_t"),
     ),
     "fedyogi": StrategySpec(
         _flower("FedYogi"),
         "Yogi on the server (Reddi et al. 2021)",
-        lambda _clients, rate: {"eta": 0.02, "eta_l": rate, "tau": 1e-2},
+        lambda _clients, rate: {"eta": 0.02, "eta_l": rate, "tau": 1e-3},
         ("m_t", "v_t"),
     ),
     "fedadagrad": StrategySpec(

@@ -1,16 +1,14 @@
 """One federated run of a task, from the first weights to a checkpoint; resumable after every round.
 
-The rounds are Flower's: ``configure_train`` says who gets what, the grid carries it, ``aggregate_train`` makes new
-weights. The loop is ours because ``Strategy.start`` always begins at round 1 and keeps nothing on disk.
 Needs torch and Flower.
 """
 
+import gc
 import hashlib
 import logging
-import random
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord
 
-from hedgerow.batches import client_seed
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.errors import TaskError
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.client_app import make_client_app
-from hedgerow.server.errors import NotEnoughDevicesError, RoundFailedError, RunMismatchError
+from hedgerow.server.errors import NotEnoughDevicesError, RunMismatchError
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import adopt_flower, aggregation_errors, array_record, numpy_arrays
+from hedgerow.server.flower import adopt_flower
 from hedgerow.server.grids.in_process import InProcessGrid
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
-from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings, SavedRound
-from hedgerow.server.strategies import build_strategy, restore_state, strategy_state
+from hedgerow.server.rounds import Run
+from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings
+from hedgerow.server.strategies import build_strategy
 from hedgerow.task import LocalTraining, Task, TaskData
 from hedgerow.task_module import load_weights, model_weights
 from hedgerow.weights import Arrays, encode_arrays
@@ -42,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["RoundRecord", "TrainResult", "data_fingerprint", "initial_weights", "train_task"]
 
 _LOG = logging.getLogger(__name__)
-_FAILED_ROUNDS = 3
-"""So many rounds in a row without a usable update end a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +122,7 @@ def train_task(
     local = local or task.local
     in_process = grid is None
     data = _data_for(task, data, needed=in_process)
-    weights = initial_weights(task, seed) if initial is None else _checked(task, initial.weights)
+    weights = initial_weights(task, seed) if initial is None else model_weights(load_weights(task, initial.weights))
     if data is not None and grid is None:
         stochastic = draws_random_numbers(task, data.train)
         app = make_client_app(task, data, seed=seed, local=local, reseeds=stochastic)
@@ -153,8 +148,8 @@ def train_task(
     flower_strategy = build_strategy(
         strategy, clients=max(1, int(cohort * fraction)), learning_rate=local.learning_rate, fraction=fraction
     )
-    with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1):
-        run = _Run(task, grid, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
+    with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1), _cheap_collections():
+        run = Run(task, grid, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
         run.resume(weights)
         if run.round > rounds:
             raise RunMismatchError(run_folder, {"rounds": (run.round, rounds)})
@@ -172,107 +167,6 @@ def train_task(
             report(Progress(f"train {task.name}", run.round, rounds, note))
         checkpoint = run.checkpoint()
         return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history))
-
-
-class _Run:
-    """The state of a run between two rounds."""
-
-    def __init__(self, task: Task, grid: Any, strategy: Any, folder: RunFolder, evaluator: Evaluator | None) -> None:
-        self._task, self._grid, self._strategy = task, grid, strategy
-        self._folder, self._evaluator = folder, evaluator
-        self._weights: Arrays = {}
-        self._metrics: Mapping[str, float] = {}
-        self.round = 0
-        self.history: list[RoundRecord] = []
-
-    def resume(self, weights: Arrays) -> None:
-        """Start from *weights*, or from the folder's last finished round."""
-        saved = self._folder.last_round()
-        if saved is None:
-            self._weights = weights
-        else:
-            self._weights = _checked(self._task, saved.checkpoint.weights)
-            self._metrics = saved.checkpoint.metrics
-            self.round = saved.checkpoint.round
-            restore_state(self._folder.settings.strategy, self._strategy, saved.state)
-        self.history = self._folder.history(self.round)
-
-    def checkpoint(self) -> Checkpoint:
-        """Return the weights with the run's record."""
-        settings = self._folder.settings
-        return Checkpoint(
-            weights=self._weights,
-            task=settings.task,
-            run=settings.run,
-            round=self.round,
-            strategy=settings.strategy,
-            grid=settings.grid,
-            seed=settings.seed,
-            data_fingerprint=settings.data_fingerprint,
-            parent=settings.parent,
-            metrics=self._metrics,
-        )
-
-    def take_round(self, config: Mapping[str, Any], timeout_s: float) -> RoundRecord:
-        """Run the next round and make it durable.
-
-        Raises:
-            RoundFailedError: It is one too many without a usable update.
-        """
-        started = time.perf_counter()
-        number = self.round + 1
-        seed = int(config["seed"])
-        with _seeded_sampling(client_seed(seed, number, "sampling")):
-            messages = self._strategy.configure_train(
-                number, array_record(self._weights), ConfigRecord(dict(config)), self._grid
-            )
-        replies = list(self._grid.send_and_receive(messages, timeout=timeout_s))
-        failures = {self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()}
-        usable = [reply for reply in replies if reply.has_content()]
-        examples, participants, train_loss = _totals(usable), [self._name(reply) for reply in usable], _loss(usable)
-        try:
-            arrays, _metrics = self._strategy.aggregate_train(number, replies)
-        except aggregation_errors() as exc:
-            raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})") from exc
-        if arrays is None:
-            _LOG.warning("round %d brought no usable update", number)
-            participants, examples = [], 0
-            if self._failed_rounds() + 1 >= _FAILED_ROUNDS:
-                raise RoundFailedError(number, failures)
-        else:
-            self._weights = _like(numpy_arrays(arrays), self._weights, number, failures)
-        if self._evaluator is not None:
-            self._metrics = self._evaluator.measure(self._weights)
-        self.round = number
-        record = RoundRecord(
-            round=number,
-            loss=_finite(self._metrics.get("loss")),
-            accuracy=_finite(self._metrics.get("accuracy")),
-            train_loss=_finite(train_loss),
-            seconds=round(time.perf_counter() - started, 4),
-            examples=examples,
-            participants=tuple(sorted(participants, key=_natural)),
-            failures=dict(sorted(failures.items())),
-        )
-        self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
-        state = strategy_state(self._folder.settings.strategy, self._strategy)
-        self._folder.save_round(record, SavedRound(self.checkpoint(), state))
-        self.history.append(record)
-        return record
-
-    def _name(self, reply: Any) -> str:
-        node: int = reply.metadata.src_node_id
-        name: str = self._grid.node_name(node) if hasattr(self._grid, "node_name") else str(node)
-        return name
-
-    def _failed_rounds(self) -> int:
-        """Return how many rounds before this one failed in a row."""
-        count = 0
-        for record in reversed(self.history):
-            if record.participants:
-                break
-            count += 1
-        return count
 
 
 def initial_weights(task: Task, seed: int) -> Arrays:
@@ -318,11 +212,6 @@ def _data_for(task: Task, data: TaskData | None, *, needed: bool) -> TaskData | 
         return None
 
 
-def _checked(task: Task, weights: Arrays) -> Arrays:
-    """Return *weights* in the model's order after checking that they are its own."""
-    return model_weights(load_weights(task, weights))
-
-
 def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     while (found := len(list(grid.get_node_ids()))) < minimum:
@@ -332,49 +221,17 @@ def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
 
 
 @contextmanager
-def _seeded_sampling(seed: int) -> Iterator[None]:
-    """Make Flower's choice of nodes, which it draws from Python's global generator, depend on *seed* alone."""
-    before = random.getstate()
-    random.seed(seed)
+def _cheap_collections() -> Iterator[None]:
+    """Keep what is loaded already out of garbage collections inside the block.
+
+    Flower calls ``gc.collect()`` once for each update in some strategies (``to_numpy_ndarrays(keep_input=False)``),
+    which costs 0.1 s a call in a process that has imported torch: 18 of 22 s of a QFedAvg run on digits.
+    """
+    if gc.get_freeze_count():  # somebody else froze objects and will thaw them
+        yield
+        return
+    gc.freeze()
     try:
         yield
     finally:
-        random.setstate(before)
-
-
-def _like(arrays: Arrays, like: Arrays, round_number: int, failures: Mapping[str, str]) -> Arrays:
-    """Return aggregated *arrays* with the types and order of *like*; averages of whole numbers are rounded.
-
-    Raises:
-        RoundFailedError: They hold NaN, or are not the arrays of *like*.
-    """
-    if set(arrays) != set(like) or any(arrays[name].shape != like[name].shape for name in like):
-        raise RoundFailedError(round_number, failures, "aggregated weights of another model")
-    if not all(np.isfinite(arrays[name]).all() for name in like):
-        raise RoundFailedError(round_number, failures, "NaN in the aggregated weights (is a learning rate too large?)")
-    whole = {name: np.rint(arrays[name]) if like[name].dtype.kind in "iu" else arrays[name] for name in like}
-    return {name: np.asarray(whole[name]).astype(like[name].dtype) for name in like}
-
-
-def _metrics_of(reply: Any) -> Mapping[str, Any]:
-    records = list(reply.content.metric_records.values())
-    return records[0] if records else {}
-
-
-def _totals(replies: Sequence[Any]) -> int:
-    return sum(int(_metrics_of(reply).get("num-examples", 0)) for reply in replies)
-
-
-def _loss(replies: Sequence[Any]) -> float | None:
-    pairs = [(float(m["loss"]), int(m["num-examples"])) for m in map(_metrics_of, replies) if "loss" in m]
-    total = sum(examples for _loss_value, examples in pairs)
-    return sum(loss * examples for loss, examples in pairs) / total if total else None
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
-
-
-def _natural(name: str) -> tuple[int, str]:
-    """Sort 2 before 10."""
-    return (len(name) if name.isdecimal() else 0, name)
+        gc.unfreeze()

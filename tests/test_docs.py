@@ -58,12 +58,10 @@ def test_the_wire_document_names_every_topic(channel):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_to_one(page):
-    broken = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if not re.match(r"[a-z]+:|#", target) and not (page.parent / target.split("#")[0]).exists():
-            broken.append(target)
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    files = [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
 
-    assert broken == []
+    assert [file for file in files if not (page.parent / file).exists()] == []
 
 
 def test_every_decision_is_in_the_index():

@@ -43,7 +43,7 @@ class _LinearModel:
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the probabilities of a batch of any size."""
         values = inputs[self._input]
-        return {self._output: _softmax(values.reshape(len(values), -1) @ self._weight + self._bias)}
+        return {self._output: _softmax(values.reshape(len(values), len(self._weight)) @ self._weight + self._bias)}
 
 
 class LinearRuntime:

@@ -8,6 +8,7 @@ from typing import Any
 import coremltools as ct
 import numpy as np
 import torch
+from coremltools.proto import Model_pb2
 
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.mlpackage import pack
@@ -58,10 +59,15 @@ def export_coreml(source: Source, _stage: Stage | None, settings: Settings) -> S
 
 
 def packed(model: Any) -> bytes:
-    """Return a coremltools model as a zip that depends on its content alone."""
-    # The day of the conversion would make the bytes differ from one day to the next.
+    """Return a coremltools model as a zip that depends on its content alone.
+
+    The day of the conversion and the order of protobuf's maps, which is random in every process, are taken out.
+    """
     model.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"
         model.save(str(path))
+        for file in path.rglob("*.mlmodel"):
+            specification = Model_pb2.Model.FromString(file.read_bytes())
+            file.write_bytes(specification.SerializeToString(deterministic=True))
         return pack(path)

@@ -49,7 +49,9 @@ def quantize_tflite_static(source: Source, stage: Stage | None, _settings: Setti
             for operator in (operators.SOFTMAX, operators.INPUT, operators.OUTPUT):
                 tool.update_quantization_recipe(regex=".*", operation_name=operator, algorithm_key="no_quantize")
             # One sample gives the form of the statistics; the numbers are ours.
-            first = {tensor.tensor: to_stored(source.calibration.inputs[tensor.name][:1], tensor) for tensor in stage.inputs}
+            first = {
+                tensor.tensor: to_stored(source.calibration.inputs[tensor.name][:1], tensor) for tensor in stage.inputs
+            }
             statistics = tool.calibrate({_SIGNATURE: [first]})
             for name, entry in statistics.items():
                 if name in extremes:

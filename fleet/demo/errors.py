@@ -2,7 +2,7 @@
 
 from hedgerow.fleet.errors import FleetError
 
-__all__ = ["DemoError", "DemoTimeoutError"]
+__all__ = ["DemoError", "DemoInterruptedError", "DemoTimeoutError"]
 
 
 class DemoError(FleetError):
@@ -17,3 +17,11 @@ class DemoTimeoutError(DemoError):
             f"expected {what} within {timeout_s:g} s, found {found}; the agents' logs are in the output folder"
         )
         self.what, self.timeout_s = what, timeout_s
+
+
+class DemoInterruptedError(DemoError):
+    """A signal ended the demo."""
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(f"the demo was ended by {signal_name}; every process that it started is stopped; start it again")
+        self.signal_name = signal_name

@@ -18,7 +18,7 @@ __all__ = ["SynchronousGrid", "error_reply", "mismatch", "narrowed", "own_copy",
 _LOG = logging.getLogger(__name__)
 
 
-class SynchronousGrid(Grid):  # type: ignore[misc]
+class SynchronousGrid(Grid):
     """What our grids share; a subclass says who its nodes are and how they answer.
 
     Replies come in the order of node ids, so that sums of floats do not depend on who was fastest.

@@ -14,11 +14,17 @@ from hedgerow.plugins import Plugin, load_plugin
 
 __all__ = ["COMMANDS", "LazyGroup", "main"]
 
-COMMANDS: Mapping[str, Mapping[str, tuple[Plugin, str]] | tuple[Plugin, str]] = {
+Entry = tuple[Plugin, str]
+"""Where a command is, and its line in the list."""
+
+COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
     "agent": {
         "run": (Plugin("hedgerow.client.cli:run", ""), "Run the device agent."),
     },
-    "compile": (Plugin("hedgerow.compile.cli:compile_command", "compile"), "Compile a checkpoint for hardware targets."),
+    "compile": (
+        Plugin("hedgerow.compile.cli:compile_command", "compile"),
+        "Compile a checkpoint for hardware targets.",
+    ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
     "fleet": {
         "init": (Plugin("hedgerow.fleet.cli:init", "fleet"), "Make a fleet's folder, signing keys and admin key."),
@@ -48,7 +54,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[Plugin, str]] | tuple[Plugin, str]] = 
 class LazyGroup(click.Group):
     """A command group whose members are imported when they are called, not when they are listed."""
 
-    def __init__(self, name: str, table: Mapping[str, object], help_text: str) -> None:
+    def __init__(self, name: str, table: Mapping[str, Mapping[str, Entry] | Entry], help_text: str) -> None:
         super().__init__(name, help=help_text)
         self._table = table
 
@@ -63,15 +69,14 @@ class LazyGroup(click.Group):
             return None
         if isinstance(entry, Mapping):
             return LazyGroup(cmd_name, entry, f"Commands: {', '.join(sorted(entry))}.")
-        plugin, _summary = entry  # type: ignore[misc]
-        command: click.Command = load_plugin("command", {cmd_name: plugin}, cmd_name)
+        command: click.Command = load_plugin("command", {cmd_name: entry[0]}, cmd_name)
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one line a command, from the table, without importing any."""
         rows = []
         for name, entry in sorted(self._table.items()):
-            summary = entry[1] if isinstance(entry, tuple) else ", ".join(sorted(entry))  # type: ignore[call-overload]
+            summary = entry[1] if isinstance(entry, tuple) else ", ".join(sorted(entry))
             rows.append((name, summary))
         with formatter.section("Commands"):
             formatter.write_dl(rows)

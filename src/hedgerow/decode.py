@@ -124,7 +124,9 @@ class Fields:
             raise self._refuse(key, f"a string like {pattern.pattern}", value)
         return value
 
-    def optional_text(self, key: str, *, maximum_chars: int = 1024, pattern: re.Pattern[str] | None = None) -> str | None:
+    def optional_text(
+        self, key: str, *, maximum_chars: int = 1024, pattern: re.Pattern[str] | None = None
+    ) -> str | None:
         """Return a string, or None when the field is absent or null."""
         if self._take(key, None) is None:
             return None
@@ -222,7 +224,9 @@ class Fields:
         """Refuse fields that nobody read: a newer sender means something by them that we would miss."""
         unknown = sorted(set(self._record) - self._read)
         if unknown:
-            raise DecodeError(self.where, f"only the fields {', '.join(sorted(self._read))}", f"also {', '.join(unknown)}")
+            raise DecodeError(
+                self.where, f"only the fields {', '.join(sorted(self._read))}", f"also {', '.join(unknown)}"
+            )
 
     def _nest(self, key: str, value: Any) -> Self:
         if not isinstance(value, dict):

@@ -178,7 +178,9 @@ class MqttLink:
         if result.rc == mqtt.MQTT_ERR_QUEUE_SIZE:
             with self._delivery:
                 self._handed_over -= 1
-            raise LinkError(f"expected room for a message to {topic}, found {_OUTBOX_LIMIT} waiting; send it again later")
+            raise LinkError(
+                f"expected room for a message to {topic}, found {_OUTBOX_LIMIT} waiting; send it again later"
+            )
 
     def subscribe(self, topic_filter: str) -> None:
         """Ask for the messages that match, now and after every reconnection."""

@@ -71,7 +71,9 @@ def _iid(_partition: Partition, labels: NDArray[np.int64], clients: int, rng: np
     return list(np.array_split(rng.permutation(len(labels)), clients))
 
 
-def _dirichlet(partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
+def _dirichlet(
+    partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator
+) -> list[Indices]:
     """Label skew: each class is dealt by a Dirichlet draw (Hsu et al. 2019, arXiv 1909.06335)."""
     parts: list[list[Indices]] = [[] for _ in range(clients)]
     for label in np.unique(labels):
@@ -102,4 +104,8 @@ def _topped_up(shards: list[Indices], minimum: int) -> list[Indices]:
     return shards
 
 
-PARTITIONS: Mapping[str, Callable[[Partition, NDArray[np.int64], int, np.random.Generator], list[Indices]]] = {"iid": _iid, "dirichlet": _dirichlet, "shards": _shards}
+PARTITIONS: Mapping[str, Callable[[Partition, NDArray[np.int64], int, np.random.Generator], list[Indices]]] = {
+    "iid": _iid,
+    "dirichlet": _dirichlet,
+    "shards": _shards,
+}

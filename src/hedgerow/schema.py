@@ -74,9 +74,13 @@ class TensorSpec:
             InputError: The shape or the dtype differs.
         """
         if values.shape[1:] != self.shape or values.ndim != len(self.shape) + 1:
-            raise InputError(f"{self.name}: expected the shape (batch, {', '.join(map(str, self.shape))}), found {values.shape}")
+            raise InputError(
+                f"{self.name}: expected the shape (batch, {', '.join(map(str, self.shape))}), found {values.shape}"
+            )
         if values.dtype != np.dtype(self.dtype):
-            raise InputError(f"{self.name}: expected the dtype {self.dtype}, found {values.dtype}; convert it with .astype")
+            raise InputError(
+                f"{self.name}: expected the dtype {self.dtype}, found {values.dtype}; convert it with .astype"
+            )
         return values
 
     def to_record(self) -> dict[str, Any]:

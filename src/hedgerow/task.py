@@ -209,7 +209,7 @@ class Task:
         output = TensorSpec("probabilities", (len(self.labels),), "float32", minimum=bottom, maximum=top)
         return ModelSchema(tuple(self.inputs), (output,), tuple(self.labels))
 
-    def data_mistakes(self, data: TaskData) -> list[str]:
+    def data_mistakes(self, data: object) -> list[str]:
         """Return one sentence for everything that is wrong with *data* under this task."""
         found: list[str] = []
         if not isinstance(data, TaskData):
@@ -221,15 +221,16 @@ class Task:
             found.extend(f"{part}: {mistake}" for mistake in self._dataset_mistakes(dataset))
         return found
 
-    def _dataset_mistakes(self, dataset: Dataset) -> list[str]:
+    def _dataset_mistakes(self, dataset: object) -> list[str]:
         if not isinstance(dataset, Dataset):
             return [f"expected a Dataset, found {type(dataset).__name__}"]
-        if not isinstance(dataset.inputs, Mapping) or not isinstance(dataset.columns, Mapping):
+        parts: tuple[Any, ...] = (dataset.inputs, dataset.columns, {"labels": dataset.labels})
+        if not all(isinstance(part, Mapping) for part in parts):
             return ["inputs and columns must be mappings of names to arrays"]
-        arrays = {**dataset.inputs, **dataset.columns, "labels": dataset.labels}
         found = [
             f"{name} must be a numpy array, found {type(values).__name__}"
-            for name, values in arrays.items()
+            for part in parts
+            for name, values in part.items()
             if not isinstance(values, np.ndarray)
         ]
         if found:
@@ -247,7 +248,8 @@ class Task:
                 found.append(f"{name} has {len(values)} samples, the labels {len(dataset)}")
             if values.shape[1:] != spec.shape or str(values.dtype) != spec.dtype:
                 found.append(
-                    f"{name} is {values.dtype}{list(values.shape[1:])} a sample, the task says {spec.dtype}{list(spec.shape)}"
+                    f"{name} is {values.dtype}{list(values.shape[1:])} a sample, "
+                    f"the task says {spec.dtype}{list(spec.shape)}"
                 )
             elif values.size and values.dtype.kind == "f" and not np.isfinite(values).all():
                 found.append(f"{name} holds NaN or infinity")

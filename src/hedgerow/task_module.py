@@ -12,7 +12,15 @@ from hedgerow.errors import HedgerowError, TaskError
 from hedgerow.task import Task
 from hedgerow.weights import Arrays
 
-__all__ = ["CheckpointMismatchError", "LogitsModule", "ServingModule", "load_weights", "loss_function", "model_weights", "predict"]
+__all__ = [
+    "CheckpointMismatchError",
+    "LogitsModule",
+    "ServingModule",
+    "load_weights",
+    "loss_function",
+    "model_weights",
+    "predict",
+]
 
 
 class CheckpointMismatchError(HedgerowError):
@@ -79,8 +87,8 @@ def load_weights(task: Task, weights: Mapping[str, NDArray[Any]]) -> nn.Module:
         first = differing[0]
         raise CheckpointMismatchError(
             f"expected the weights of the model of task {task.name!r}, found others: {len(differing)} of "
-            f"{len(wanted)} tensors differ, such as {first} (model {wanted.get(first)}, checkpoint {found.get(first)}); "
-            "give the checkpoint that this task was trained to"
+            f"{len(wanted)} tensors differ, such as {first} (model {wanted.get(first)}, checkpoint "
+            f"{found.get(first)}); give the checkpoint that this task was trained to"
         )
     model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
     return model.eval()

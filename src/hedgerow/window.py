@@ -146,7 +146,9 @@ class Window:
         if window.correct > window.labelled:
             raise DecodeError(f"{fields.where}.correct", f"at most {window.labelled}", str(window.correct))
         if len(window.latency) != len(LATENCY_EDGES_MS) + 1:
-            raise DecodeError(f"{fields.where}.latency", f"{len(LATENCY_EDGES_MS) + 1} counts", str(len(window.latency)))
+            raise DecodeError(
+                f"{fields.where}.latency", f"{len(LATENCY_EDGES_MS) + 1} counts", str(len(window.latency))
+            )
         compared = window.paired.agreed + window.paired.disagreed
         for key, count, most in (
             ("latency", sum(window.latency), samples),

@@ -428,4 +428,3 @@ class TrainUpdate(_Message):
         if (update.state == "done") != (update.weights is not None):
             raise DecodeError(f"{fields.where}.weights", "weights exactly when done", update.state)
         return update
-

@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -127,9 +127,7 @@ class SignedRepository:
         self.trusted_root.write_bytes(self.root.to_bytes())
         self.sign()
 
-    def add(
-        self, release: Release, *, signed_as: str | None = None, hardware: Mapping[str, str] | str = "any"
-    ) -> None:
+    def add(self, release: Release, *, signed_as: str | None = None, hardware: Mapping[str, str] | str = "any") -> None:
         """Sign a release; *hardware* for all of its files, or by hash."""
         name = release.name
         files = {manifest_path(name): release.manifest.encode()}
@@ -175,7 +173,7 @@ class SignedRepository:
 
 
 def _in_days(days: float) -> datetime:
-    return datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=days)
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
 
 
 @dataclass
@@ -200,11 +198,12 @@ class FleetOnLoopback:
 def _handler(fleet: FleetOnLoopback) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, *_args: object) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             wanted = self.headers.get("Range", "")
             fleet.requests.append(("GET", self.path, wanted))
             if self.path.startswith("/v1/"):
@@ -222,7 +221,7 @@ def _handler(fleet: FleetOnLoopback) -> type[BaseHTTPRequestHandler]:
                 return self._answer(416, b"")
             return self._answer(206, content[start:], f"bytes {start}-{len(content) - 1}/{len(content)}")
 
-        def do_PUT(self) -> None:  # noqa: N802
+        def do_PUT(self) -> None:
             fleet.requests.append(("PUT", self.path, ""))
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Authorization") != f"Bearer {fleet.token}":
@@ -259,6 +258,8 @@ def fleet(repository: SignedRepository) -> Iterator[FleetOnLoopback]:
     served = FleetOnLoopback(repository.folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(served))
     server.daemon_threads = True
+    # A connection that the test cut is no news.
+    server.handle_error = lambda *_args: None
     served.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)
     thread.start()

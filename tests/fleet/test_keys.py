@@ -46,7 +46,9 @@ def test_the_online_keys_load_while_the_offline_ones_are_away(folder):
     folder.offline_keys.rename(folder.path / "stick")
 
     assert set(load_signers(folder, ONLINE_ROLES)) == set(ONLINE_ROLES)
-    with pytest.raises(KeyFileError, match=r"the root key at .*root\.pem, found none .* bring the folder of offline keys"):
+    with pytest.raises(
+        KeyFileError, match=r"the root key at .*root\.pem, found none .* bring the folder of offline keys"
+    ):
         load_signers(folder)
 
 

@@ -12,7 +12,7 @@ from hedgerow.fleet.errors import (
     UnknownReleaseError,
     UnknownRolloutError,
 )
-from hedgerow.fleet.events import DeviceChanged, RolloutChanged, WindowArrived
+from hedgerow.fleet.events import AlertChanged, DeviceChanged, RolloutChanged, WindowArrived
 from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.virtual_device import Installation
 from hedgerow.wire import Channel, Desired, ExecutionState, Reported, device_topic
@@ -79,7 +79,9 @@ def test_failing_installations_stop_a_rollout(tmp_path):
         fleet.add_device(
             f"device-{index}",
             TARGETS[0],
-            install=lambda wanted: Installation(ExecutionState.FAILED, "no space") if wanted.release == "toy@2" else Installation(),
+            install=lambda wanted: (
+                Installation(ExecutionState.FAILED, "no space") if wanted.release == "toy@2" else Installation()
+            ),
         )
     fleet.settle()
     fleet.roll_out("toy@1")
@@ -87,7 +89,9 @@ def test_failing_installations_stop_a_rollout(tmp_path):
     found = fleet.service.rollout(rollout)
     assert found.state in {RolloutState.ABORTED, RolloutState.ROLLED_BACK}
     assert fleet.releases() == ["toy@1"] * 8
-    attempts = [wanted.attempt for d in fleet.devices.values() for wanted in d.installations if wanted.release == "toy@2"]
+    attempts = [
+        wanted.attempt for d in fleet.devices.values() for wanted in d.installations if wanted.release == "toy@2"
+    ]
     assert set(attempts) == {1, 2}
     fleet.service.stop()
 
@@ -196,7 +200,9 @@ def test_a_window_counts_once_however_often_it_arrives(fleet):
     device.send_again(message)
     fleet.settle()
     assert len(fleet.service.windows("device-0")) == 1
-    assert [event for event in fleet.events if isinstance(event, WindowArrived)] == [WindowArrived("device-0", message.window)]
+    assert [event for event in fleet.events if isinstance(event, WindowArrived)] == [
+        WindowArrived("device-0", message.window)
+    ]
 
 
 def test_a_window_with_other_bins_or_of_an_unknown_release_is_dropped(fleet):
@@ -213,7 +219,13 @@ def test_reports_that_come_late_or_from_an_earlier_start_change_nothing(fleet):
     topic = device_topic("fleet", "device-0", Channel.REPORTED)
     before = fleet.service.device("device-0")
     said = Reported(
-        boot="boot-2", sequence=5, desired_version=0, release="toy@1", previous=None, target="raspberry-pi-4", agent_version="1"
+        boot="boot-2",
+        sequence=5,
+        desired_version=0,
+        release="toy@1",
+        previous=None,
+        target="raspberry-pi-4",
+        agent_version="1",
     )
     for message in (said, replace(said, sequence=5, release="toy@2"), replace(said, boot=before.boot, sequence=99)):
         fleet.broker.route(topic, message.encode(), retain=False)
@@ -236,8 +248,12 @@ def test_the_will_of_an_earlier_start_does_not_take_the_present_one_offline(flee
 
 def test_foreign_topics_and_senseless_payloads_are_ignored(fleet):
     before = fleet.service.devices()
-    for topic in ("hedgerow/v1/other/device-0/reported", "hedgerow/v1/fleet/device-0/desired", "x", "hedgerow/v1/fleet/a/b/c"):
-        fleet.link.put(type(fleet.link.receive(0) or None) and None) if False else None
+    for topic in (
+        "hedgerow/v1/other/device-0/reported",
+        "hedgerow/v1/fleet/device-0/desired",
+        "x",
+        "hedgerow/v1/fleet/a/b/c",
+    ):
         fleet.broker.route(topic, b"{}", retain=False)
     for channel in ("reported", "presence", "execution", "telemetry", "update"):
         for payload in (b"", b"\xff", b"[]", b'{"v":1}', b'{"v":2}', b'{"v":1,"boot":"b"}' * 2):
@@ -290,10 +306,40 @@ def test_desired_versions_rise_above_what_a_device_has_seen(fleet):
 
 def test_a_candidate_is_the_gates_and_not_watched_for_drift(fleet):
     fleet.roll_out("toy@1")
-    fleet.roll_out("toy@3", CANARY)
-    for _ in range(3):
-        fleet.send_windows("toy@3", correct=None, x=(100, 0))
+    plan = replace(CANARY, gate=replace(CANARY.gate, minimum_samples=10**6))
+    rollout = fleet.roll_out("toy@2", plan)
+    for _ in range(4):
+        fleet.send_windows("toy@2", x=(100, 0))
+    assert fleet.service.rollout(rollout).state is RolloutState.RUNNING
     assert fleet.service.alerts() == ()
+
+
+def test_drift_on_some_devices_raises_one_alert_that_names_them(fleet):
+    fleet.roll_out("toy@1")
+    drifted = {"device-0", "device-1"}
+    for _ in range(3):
+        fleet.send_windows("toy@1")
+    assert fleet.service.alerts() == ()
+    for _ in range(3):
+        fleet.send_windows("toy@1", only=drifted, x=(98, 2))
+        fleet.send_windows("toy@1", only=set(fleet.devices) - drifted)
+    (alert,) = fleet.service.alerts()
+    assert set(alert.devices) == drifted
+    assert "x" in alert.features
+    assert next(event.is_new for event in fleet.events if isinstance(event, AlertChanged))
+    assert sum(event.is_new for event in fleet.events if isinstance(event, AlertChanged)) == 1
+
+
+def test_a_devices_own_baseline_takes_the_place_of_the_reference(fleet):
+    """What a retrained release was trained on differs from device to device."""
+    fleet.roll_out("toy@1")
+    fleet.service.save_baselines("toy@1", {name: {"x": (98, 2)} for name in fleet.devices})
+    for _ in range(3):
+        fleet.send_windows("toy@1", x=(97, 3))
+    assert fleet.service.alerts() == ()
+    for _ in range(3):
+        fleet.send_windows("toy@1")
+    assert fleet.service.alerts()[0].features == ("x",)
 
 
 def test_the_thread_answers_commands_of_other_threads_and_stops_in_order(tmp_path):

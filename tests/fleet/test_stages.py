@@ -49,7 +49,10 @@ def test_a_canary_with_room_holds_every_target():
 
 
 def test_rounding_of_shares_costs_no_device():
-    assert sum(s == 0 for s in assign_stages("a", fleet(*"x" * 100), (StagePlan("a", 0.07), StagePlan("b", 1))).values()) == 7
+    assert (
+        sum(s == 0 for s in assign_stages("a", fleet(*"x" * 100), (StagePlan("a", 0.07), StagePlan("b", 1))).values())
+        == 7
+    )
 
 
 @given(

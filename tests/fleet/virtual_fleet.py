@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from hedgerow.fleet.catalogue import MemoryCatalogue
-from hedgerow.fleet.events import FleetEvent
 from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.rollout import AbortRule, RolloutPlan, StagePlan
 from hedgerow.fleet.service import FleetService
@@ -66,10 +65,7 @@ def make_manifest(release: str, *, targets=TARGETS, accuracy: float = 0.95, pare
     )
 
 
-def make_window(
-    release: str, *, samples: int = 100, correct: int | None = 95, x: tuple[int, int] | None = None, now: float = 1000.0,
-    paired: PairedCounts | None = None,
-) -> Window:  # fmt: skip
+def make_window(release, *, samples=100, correct=95, x=None, now=1000.0, paired=None) -> Window:
     half = samples // 2
     counts = x if x is not None else (half, samples - half)
     return Window(
@@ -100,7 +96,7 @@ class VirtualFleet:
         self.catalogue = MemoryCatalogue()
         for number in (1, 2, 3):
             self.catalogue.add(make_manifest(f"toy@{number}"), REFERENCE)
-        self.events: list[FleetEvent] = []
+        self.events = []
         self.devices: dict[str, VirtualDevice] = {}
         self.start_service()
         for index in range(devices):

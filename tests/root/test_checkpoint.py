@@ -39,7 +39,7 @@ def test_saving_again_replaces_it(tmp_path):
 
 
 def test_no_checkpoint_names_the_command_that_makes_one(tmp_path):
-    with pytest.raises(CheckpointError, match="found none .*; make one with `hedgerow train`"):
+    with pytest.raises(CheckpointError, match=r"found none .*; make one with `hedgerow train`"):
         load_checkpoint(tmp_path / "nowhere")
 
 
@@ -54,10 +54,12 @@ def test_weights_without_their_record_are_no_checkpoint(tmp_path):
 def test_weights_of_another_run_are_refused(tmp_path):
     save_checkpoint(tmp_path, CHECKPOINT)
     other = tmp_path / "other"
-    save_checkpoint(other, Checkpoint(weights={"w": np.ones(4)}, task="t", run="r", round=1, strategy="s", grid="g", seed=0))
+    save_checkpoint(
+        other, Checkpoint(weights={"w": np.ones(4)}, task="t", run="r", round=1, strategy="s", grid="g", seed=0)
+    )
     (tmp_path / WEIGHTS_FILE).write_bytes((other / WEIGHTS_FILE).read_bytes())
 
-    with pytest.raises(CheckpointError, match="expected weights with SHA-256 .* found"):
+    with pytest.raises(CheckpointError, match=r"expected weights with SHA-256 .* found"):
         load_checkpoint(tmp_path)
 
 

@@ -70,7 +70,11 @@ def test_what_is_read_can_be_written_again(document):
 
 
 def test_equal_documents_encode_to_equal_bytes():
-    assert encode_json({"b": 1, "a": [1.5, "é"]}) == encode_json({"a": [1.5, "é"], "b": 1}) == '{"a":[1.5,"é"],"b":1}'.encode()
+    assert (
+        encode_json({"b": 1, "a": [1.5, "é"]})
+        == encode_json({"a": [1.5, "é"], "b": 1})
+        == '{"a":[1.5,"é"],"b":1}'.encode()
+    )
 
 
 def test_nan_is_not_encoded():

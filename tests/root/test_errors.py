@@ -43,7 +43,9 @@ def test_an_error_crosses_a_process_border_with_its_facts(error):
 
 
 def test_an_unknown_name_suggests_the_nearest():
-    assert "did you mean 'raspberry-pi-4'?" in str(UnknownNameError("target", "rasberry-pi-4", ["raspberry-pi-4", "mcu"]))
+    assert "did you mean 'raspberry-pi-4'?" in str(
+        UnknownNameError("target", "rasberry-pi-4", ["raspberry-pi-4", "mcu"])
+    )
 
 
 def test_an_unknown_name_that_is_near_to_none_lists_all_in_order():

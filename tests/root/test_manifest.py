@@ -62,7 +62,9 @@ def test_target_paths_are_by_name_and_number():
     assert blob_path("digits@12", "a" * 64) == "digits/12/" + "a" * 64
 
 
-@pytest.mark.parametrize("release", ["", "digits", "digits@0", "digits@01", "Digits@1", "../x@1", "digits@1\n", "a@1234567890"])
+@pytest.mark.parametrize(
+    "release", ["", "digits", "digits@0", "digits@01", "Digits@1", "../x@1", "digits@1\n", "a@1234567890"]
+)
 def test_what_is_no_release_id_is_refused(release):
     with pytest.raises(ValueError, match="expected a release like digits@1"):
         parse_release_id(release)

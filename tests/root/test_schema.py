@@ -65,7 +65,10 @@ def test_a_batch_of_any_size_fits():
     [
         ({}, "expected the inputs image, found none"),
         (batch(other=np.zeros(2)), "expected the inputs image, found image, other"),
-        ({"image": np.zeros((2, 8, 8), np.float32)}, r"image: expected the shape \(batch, 1, 8, 8\), found \(2, 8, 8\)"),
+        (
+            {"image": np.zeros((2, 8, 8), np.float32)},
+            r"image: expected the shape \(batch, 1, 8, 8\), found \(2, 8, 8\)",
+        ),
         ({"image": np.zeros((1, 8, 8), np.float32)}, r"image: expected the shape"),
         ({"image": np.zeros((2, 1, 8, 8))}, "image: expected the dtype float32, found float64"),
     ],

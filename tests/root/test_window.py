@@ -22,7 +22,9 @@ from hedgerow.window import (
 )
 from tests.root.documents import WINDOW
 
-SCHEMA = ModelSchema((TensorSpec("x", (2,), minimum=0.0, maximum=10.0),), (TensorSpec("probabilities", (2,)),), ("a", "b"))
+SCHEMA = ModelSchema(
+    (TensorSpec("x", (2,), minimum=0.0, maximum=10.0),), (TensorSpec("probabilities", (2,)),), ("a", "b")
+)
 
 
 def draw(seed: int, size: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -83,9 +85,7 @@ def test_a_batch_is_counted_exactly():
     previous = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])
     counting = counter()
 
-    counting.observe(
-        inputs, probabilities, latency_ms=0.1, now=50.0, labels=np.array([0, 1, -1]), previous=previous
-    )
+    counting.observe(inputs, probabilities, latency_ms=0.1, now=50.0, labels=np.array([0, 1, -1]), previous=previous)
     window = counting.cut(60.0)
 
     assert (window.samples, window.out_of_range, window.labelled, window.correct) == (3, 1, 2, 2)

@@ -74,7 +74,7 @@ def test_a_payload_above_256_kib_is_refused_unread():
 def test_a_device_cannot_report_what_only_the_fleet_decides():
     for state in (ExecutionState.QUEUED, ExecutionState.TIMED_OUT, ExecutionState.CANCELED, ExecutionState.REMOVED):
         message = Execution(rollout="r", attempt=1, state=state)
-        with pytest.raises(DecodeError, match="execution.state"):
+        with pytest.raises(DecodeError, match=r"execution.state"):
             Execution.decode(message.encode())
 
 
@@ -110,8 +110,26 @@ def test_a_release_that_is_no_id_is_refused():
         {"latency": [0]},
         {"latency": [11] + [0] * 14},
         {"features": {"image.mean": {"counts": [3, 4, 2], "missing": 0}}},
-        {"paired": {"agreed": 9, "disagreed": 2, "both_right": 0, "only_new_right": 0, "only_old_right": 0, "both_wrong": 0}},
-        {"paired": {"agreed": 1, "disagreed": 1, "both_right": 2, "only_new_right": 0, "only_old_right": 1, "both_wrong": 0}},
+        {
+            "paired": {
+                "agreed": 9,
+                "disagreed": 2,
+                "both_right": 0,
+                "only_new_right": 0,
+                "only_old_right": 0,
+                "both_wrong": 0,
+            }
+        },
+        {
+            "paired": {
+                "agreed": 1,
+                "disagreed": 1,
+                "both_right": 2,
+                "only_new_right": 0,
+                "only_old_right": 1,
+                "both_wrong": 0,
+            }
+        },
     ],
 )
 def test_counts_that_contradict_each_other_are_refused(counts):

@@ -127,7 +127,7 @@ def test_metrics_that_not_all_devices_send_are_left_out():
 def test_fedprox_is_refused_because_train_graphs_take_plain_steps():
     from flwr.serverapp.strategy import FedProx
 
-    with pytest.raises(LocalTermError, match="proximal-mu 0.5"):
+    with pytest.raises(LocalTermError, match=r"proximal-mu 0\.5"):
         fedavg({"a": done([1, 1, 1]), "b": done([1, 1, 1])}, strategy=FedProx(proximal_mu=0.5))
 
 

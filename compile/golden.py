@@ -1,0 +1,39 @@
+"""Golden samples: inputs and this very artifact's outputs, which a device replays before it trusts what it installed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.task import Dataset
+from hedgerow.weights import encode_arrays
+
+__all__ = ["GOLDEN_SAMPLES", "choose_samples", "encode_golden", "replay_tolerance"]
+
+GOLDEN_SAMPLES = 16
+_SMALLEST, _LARGEST = 0.01, 0.25
+
+
+def choose_samples(held_out: Dataset) -> Dataset:
+    """Return up to :data:`GOLDEN_SAMPLES` samples, spread evenly over *held_out*."""
+    count = min(GOLDEN_SAMPLES, len(held_out))
+    return held_out.take(np.arange(count) * len(held_out) // count)
+
+
+def encode_golden(inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> bytes:
+    """Encode samples as safetensors: ``input.<name>`` and ``output.<name>``."""
+    arrays = {f"input.{name}": values for name, values in inputs.items()}
+    return encode_arrays(arrays | {f"output.{name}": values for name, values in outputs.items()})
+
+
+def replay_tolerance(largest_difference: float) -> float:
+    """Return the absolute difference at which a replay on other hardware still counts as the same.
+
+    Two right executions of one integer model differ where rounding falls the other way, and each lies within
+    *largest_difference* of the float model; so they lie within twice that of each other.
+
+    Args:
+        largest_difference: Between the artifact's and the float model's outputs, over held-out data.
+    """
+    return float(np.clip(2 * largest_difference, _SMALLEST, _LARGEST))

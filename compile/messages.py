@@ -1,0 +1,126 @@
+"""What the compiling process and its workers say to each other: one JSON object a line, over private pipes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hedgerow.decode import Fields, decode_json, encode_json
+from hedgerow.errors import DecodeError
+from hedgerow.progress import Progress
+
+__all__ = ["LINE_LIMIT_BYTES", "Job", "decode_job", "decode_line", "progress_from", "progress_record"]
+
+LINE_LIMIT_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Work for one toolchain.
+
+    Attributes:
+        toolchain: ``onnx``, ``tflite`` or ``coreml``.
+        task: The task's reference; paths in it are absolute.
+        checkpoint: Folder of the checkpoint.
+        weights_sha256: Hash of its weights.
+        folder: The build's folder.
+        search_path: Where the task's modules are found.
+        max_drop: Allowed loss of accuracy, as a share.
+        artifacts: Target -> recipe.
+        train_formats: Train graphs to make.
+        reference: Whether to make the reference.
+        counts: Counts that replace those of the reference.
+    """
+
+    toolchain: str
+    task: str
+    checkpoint: str
+    weights_sha256: str
+    folder: str
+    search_path: tuple[str, ...]
+    max_drop: float
+    artifacts: Mapping[str, str]
+    train_formats: tuple[str, ...]
+    reference: bool
+    counts: Mapping[str, tuple[int, ...]]
+
+    @property
+    def work(self) -> str:
+        """What this is, for people."""
+        parts = [*self.artifacts, *(f"the {kind} train graph" for kind in self.train_formats)]
+        return ", ".join(parts) or "the reference"
+
+    def encode(self) -> bytes:
+        """Encode as one line."""
+        record: dict[str, Any] = {
+            "toolchain": self.toolchain,
+            "task": self.task,
+            "checkpoint": self.checkpoint,
+            "weights_sha256": self.weights_sha256,
+            "folder": self.folder,
+            "search_path": list(self.search_path),
+            "max_drop": self.max_drop,
+            "artifacts": dict(self.artifacts),
+            "train_formats": list(self.train_formats),
+            "reference": self.reference,
+            "counts": {name: {"counts": list(values)} for name, values in self.counts.items()},
+        }
+        return encode_json({"job": record}) + b"\n"
+
+
+def decode_job(fields: Fields) -> Job:
+    """Decode a job.
+
+    Raises:
+        DecodeError: A field is wrong.
+    """
+    artifacts = fields.nested("artifacts")
+
+    def counts(entry: Fields) -> tuple[int, ...]:
+        values = entry.integers("counts")
+        entry.finish()
+        return values
+
+    job = Job(
+        toolchain=fields.text("toolchain"),
+        task=fields.text("task", maximum_chars=65536),
+        checkpoint=fields.text("checkpoint", maximum_chars=65536),
+        weights_sha256=fields.text("weights_sha256"),
+        folder=fields.text("folder", maximum_chars=65536),
+        search_path=fields.texts("search_path", maximum_chars=65536),
+        max_drop=fields.number("max_drop"),
+        artifacts={name: artifacts.text(name) for name in artifacts.names()},
+        train_formats=fields.texts("train_formats"),
+        reference=fields.boolean("reference"),
+        counts=fields.mapping("counts", counts),
+    )
+    fields.finish()
+    return job
+
+
+def decode_line(line: bytes) -> tuple[str, Fields]:
+    """Return the one key of a message and what it holds.
+
+    Raises:
+        DecodeError: The line is no message.
+    """
+    fields = decode_json(line, "message", limit_bytes=LINE_LIMIT_BYTES)
+    names = fields.names()
+    if len(names) != 1:
+        raise DecodeError("message", "one key", ", ".join(names) or "none")
+    return names[0], fields.nested(names[0])
+
+
+def progress_record(progress: Progress) -> dict[str, Any]:
+    """Return a progress step as plain JSON values."""
+    return {"work": progress.work, "done": progress.done, "total": progress.total, "note": progress.note}
+
+
+def progress_from(fields: Fields) -> Progress:
+    """Decode a progress step.
+
+    Raises:
+        DecodeError: A field is wrong.
+    """
+    progress = Progress(fields.text("work"), fields.number("done"), fields.number("total"), fields.text("note"))
+    fields.finish()
+    return progress

@@ -1,0 +1,279 @@
+"""Gradients of convolution and pooling, written with operators that ONNX and TFLite both have.
+
+``torch`` leaves ``convolution_backward`` as one operator, which neither exporter translates. Here the gradient of the
+input is a stride-1 convolution of the zero-interleaved gradient with the flipped kernel, and the gradient of the weight
+is one matrix product over the patches: no transposed convolution (TFLite cannot legalize a grouped one) and no
+tensor of more than four axes (TFLite's PAD and BATCH_MATMUL refuse more).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._decomp import get_decompositions
+
+__all__ = ["decompositions"]
+
+_aten = torch.ops.aten
+_pad = torch.nn.functional.pad
+
+
+def _interleave(grad: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
+    """Put ``stride - 1`` zeros between neighbours along the last two axes of ``grad[n, c, h, w]``."""
+    count, channels, height, width = grad.shape
+    down, across = stride
+    if across > 1:
+        grad = _pad(grad.reshape(count * channels, height * width, 1), (0, across - 1))
+        grad = grad.reshape(count, channels, height, width * across)[..., : (width - 1) * across + 1]
+    wide = (width - 1) * across + 1
+    if down > 1:
+        grad = _pad(grad.reshape(count * channels, height, wide), (0, wide * (down - 1)))
+        grad = grad.reshape(count, channels, height * down, wide)[:, :, : (height - 1) * down + 1]
+    return grad
+
+
+def _crop_or_pad(values: torch.Tensor, left: int, right: int, top: int, bottom: int) -> torch.Tensor:
+    """Pad the last two axes with zeros; a negative amount crops."""
+    values = _pad(values, (max(left, 0), max(right, 0), max(top, 0), max(bottom, 0)))
+    height, width = values.shape[-2:]
+    rows = slice(max(-top, 0), height - max(-bottom, 0))
+    return values[..., rows, max(-left, 0) : width - max(-right, 0)]
+
+
+def _input_gradient(
+    grad: torch.Tensor,
+    weight: torch.Tensor,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> torch.Tensor:
+    out_channels, in_group, kernel_h, kernel_w = weight.shape
+    grad = _interleave(grad, stride)
+    top, left = dilation[0] * (kernel_h - 1) - padding[0], dilation[1] * (kernel_w - 1) - padding[1]
+    bottom = size[0] + dilation[0] * (kernel_h - 1) - grad.shape[2] - top
+    right = size[1] + dilation[1] * (kernel_w - 1) - grad.shape[3] - left
+    grad = _crop_or_pad(grad, left, right, top, bottom)
+    # [groups * out, in, h, w] -> [groups * in, out, h, w], group by group, in at most four axes.
+    flipped = weight.flip(2, 3).reshape(groups, out_channels // groups, in_group, kernel_h * kernel_w).transpose(1, 2)
+    kernel = flipped.reshape(groups * in_group, out_channels // groups, kernel_h, kernel_w)
+    result: torch.Tensor = _aten.convolution.default(
+        grad, kernel, None, [1, 1], [0, 0], list(dilation), False, [0, 0], groups
+    )
+    return result
+
+
+def _patches(
+    values: torch.Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    out: tuple[int, int],
+) -> list[torch.Tensor]:
+    """Return, for each kernel tap, the values it meets: ``[n, c, out_h, out_w]`` each."""
+    return [
+        values[
+            :,
+            :,
+            row * dilation[0] : row * dilation[0] + (out[0] - 1) * stride[0] + 1 : stride[0],
+            column * dilation[1] : column * dilation[1] + (out[1] - 1) * stride[1] + 1 : stride[1],
+        ]
+        for row in range(kernel[0])
+        for column in range(kernel[1])
+    ]
+
+
+def _weight_gradient(
+    grad: torch.Tensor,
+    values: torch.Tensor,
+    weight: torch.Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> torch.Tensor:
+    out_channels, in_group, kernel_h, kernel_w = weight.shape
+    count, _, out_h, out_w = grad.shape
+    places = out_h * out_w
+    padded = _pad(values, (padding[1], padding[1], padding[0], padding[0]))
+    taps = [
+        tap.reshape(count, groups, in_group, places).permute(1, 0, 3, 2).reshape(groups, count * places, in_group)
+        for tap in _patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w))
+    ]
+    per_group = grad.reshape(count, groups, out_channels // groups, places).permute(1, 2, 0, 3)
+    product = torch.bmm(per_group.reshape(groups, out_channels // groups, count * places), torch.cat(taps, -1))
+    by_tap = product.reshape(out_channels, kernel_h * kernel_w, in_group).permute(0, 2, 1)
+    return by_tap.reshape(out_channels, in_group, kernel_h, kernel_w)
+
+
+def convolution_backward(
+    grad: torch.Tensor,
+    values: torch.Tensor,
+    weight: torch.Tensor,
+    _bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _output_padding: Sequence[int],
+    groups: int,
+    wanted: Sequence[bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Return the gradients of input, weight and bias of a two-dimensional convolution, each where *wanted*."""
+    if transposed or weight.ndim != 4:
+        return NotImplemented  # type: ignore[no-any-return]
+    step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
+    size = (values.shape[2], values.shape[3])
+    return (
+        _input_gradient(grad, weight, size, step, border, holes, groups) if wanted[0] else None,
+        _weight_gradient(grad, values, weight, step, border, holes, groups) if wanted[1] else None,
+        grad.sum((0, 2, 3)) if wanted[2] else None,
+    )
+
+
+def _pair(values: Sequence[int], default: Sequence[int] = ()) -> tuple[int, int]:
+    given = list(values) or list(default)
+    return (given[0], given[-1])
+
+
+def _scatter(
+    taps: Sequence[torch.Tensor],
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> torch.Tensor:
+    """Add up each tap's gradient at the places of the input that the tap met; the inverse of :func:`_patches`."""
+    total: torch.Tensor | None = None
+    height, width = size[0] + 2 * padding[0], size[1] + 2 * padding[1]
+    for index, tap in enumerate(taps):
+        row, column = index // kernel[1] * dilation[0], index % kernel[1] * dilation[1]
+        spread = _interleave(tap, stride)
+        placed = _crop_or_pad(spread, column, width - column - spread.shape[3], row, height - row - spread.shape[2])
+        total = placed if total is None else total + placed
+    if total is None:
+        raise ValueError("a pooling window has no taps")
+    return _crop_or_pad(total, -padding[1], -padding[1], -padding[0], -padding[0])
+
+
+def avg_pool2d_backward(
+    grad: torch.Tensor,
+    values: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> torch.Tensor:
+    """Return the gradient of the input of an average pool."""
+    kernel, border = _pair(kernel_size), _pair(padding)
+    if ceil_mode or divisor_override is not None or (any(border) and not count_include_pad):
+        return NotImplemented  # type: ignore[no-any-return]
+    share = grad / (kernel[0] * kernel[1])
+    size = (values.shape[2], values.shape[3])
+    return _scatter([share] * (kernel[0] * kernel[1]), size, kernel, _pair(stride, kernel_size), border, (1, 1))
+
+
+def max_pool2d_with_indices(
+    values: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the maximum over the taps, and in place of its indices the number of the winning tap."""
+    if ceil_mode:
+        return NotImplemented  # type: ignore[no-any-return]
+    taps = _max_pool_taps(values, kernel_size, stride, padding, dilation)
+    best = taps[0]
+    for tap in taps[1:]:
+        best = torch.maximum(best, tap)
+    return best, torch.zeros_like(best, dtype=torch.int64)
+
+
+def _max_pool_taps(
+    values: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[torch.Tensor]:
+    kernel, step, border, holes = _pair(kernel_size), _pair(stride, kernel_size), _pair(padding), _pair(dilation)
+    out = tuple(
+        (values.shape[2 + axis] + 2 * border[axis] - holes[axis] * (kernel[axis] - 1) - 1) // step[axis] + 1
+        for axis in (0, 1)
+    )
+    lowest = -3.0e38
+    padded = torch.nn.functional.pad(values, (border[1], border[1], border[0], border[0]), value=lowest)
+    return _patches(padded, kernel, step, holes, (out[0], out[1]))
+
+
+def max_pool2d_with_indices_backward(
+    grad: torch.Tensor,
+    values: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    _indices: torch.Tensor,
+) -> torch.Tensor:
+    """Return the gradient of the input of a maximum pool: the first tap that holds the maximum gets it all."""
+    if ceil_mode:
+        return NotImplemented  # type: ignore[no-any-return]
+    taps = _max_pool_taps(values, kernel_size, stride, padding, dilation)
+    best = taps[0]
+    for tap in taps[1:]:
+        best = torch.maximum(best, tap)
+    free = torch.ones_like(best)
+    shares = []
+    for tap in taps:
+        wins = (tap == best).to(best.dtype) * free
+        free = free - wins
+        shares.append(grad * wins)
+    kernel, size = _pair(kernel_size), (values.shape[2], values.shape[3])
+    return _scatter(shares, size, kernel, _pair(stride, kernel_size), _pair(padding), _pair(dilation))
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier."""
+    table: dict[Any, Callable[..., Any]] = dict(
+        get_decompositions(
+            [
+                _aten.threshold_backward,
+                _aten._log_softmax,  # noqa: SLF001 - the operator's name
+                _aten._log_softmax_backward_data,  # noqa: SLF001
+                _aten._softmax_backward_data,  # noqa: SLF001
+                _aten.nll_loss_forward,
+                _aten.nll_loss_backward,
+                _aten.native_batch_norm,
+                _aten._native_batch_norm_legit_no_training,  # noqa: SLF001
+                _aten.native_batch_norm_backward,
+                _aten.native_layer_norm,
+                _aten.native_layer_norm_backward,
+                _aten.hardtanh_backward,
+                _aten.hardswish_backward,
+                _aten.sigmoid_backward,
+                _aten.tanh_backward,
+                _aten.gelu_backward,
+                _aten.silu_backward,
+                _aten.elu_backward,
+                _aten.leaky_relu_backward,
+                _aten.mse_loss,
+                _aten.mse_loss_backward,
+                _aten.smooth_l1_loss,
+                _aten.smooth_l1_loss_backward,
+                _aten.addmm,
+                _aten.t,
+            ]
+        )
+    )
+    table[_aten.convolution_backward.default] = convolution_backward
+    table[_aten.avg_pool2d_backward.default] = avg_pool2d_backward
+    table[_aten.max_pool2d_with_indices.default] = max_pool2d_with_indices
+    table[_aten.max_pool2d_with_indices_backward.default] = max_pool2d_with_indices_backward
+    return table

@@ -1,0 +1,171 @@
+"""A compile worker: a process that imports one toolchain, takes jobs from a pipe and answers on another.
+
+It ends when its parent does, however the parent ends: the kernel sends SIGKILL (``PR_SET_PDEATHSIG``), and the pipe
+that jobs come from is closed. Everything that converters print goes to the standard output, which the parent keeps in
+a file.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hedgerow.compile.errors import CompileError
+from hedgerow.compile.failures import encode_failure
+from hedgerow.compile.messages import Job, decode_job, decode_line, progress_record
+from hedgerow.decode import encode_json
+from hedgerow.errors import ExtraNotInstalledError, HedgerowError
+from hedgerow.progress import Progress
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+# Imported before the first job arrives, so that a warm worker starts at once.
+_TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("torch.onnx", "onnxscript", "onnxruntime.quantization"),
+    "tflite": ("litert_torch", "ai_edge_quantizer.quantizer"),
+    "coreml": ("coremltools", "coremltools.optimize.coreml"),
+}
+# coremltools imports every framework that it could convert from; we give it torch programs, and save 3 s.
+_UNWANTED: Mapping[str, tuple[str, ...]] = {"coreml": ("sklearn", "tensorflow", "torchao", "transformers", "xgboost")}
+_LOG = logging.getLogger(__name__)
+
+Send = Callable[[dict[str, Any]], None]
+
+
+def _die_with_parent(parent: int) -> None:
+    """End when *parent* does; it may have ended before we could ask for that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _read_lines(descriptor: int, lines: "queue.SimpleQueue[bytes]") -> None:
+    """Hand lines over, and end the process when the parent closes the pipe, even in the middle of a job."""
+    with os.fdopen(descriptor, "rb") as file:
+        for line in file:
+            lines.put(line)
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _hidden(names: Sequence[str]) -> Iterator[None]:
+    """Make modules look absent; a task may import them afterwards."""
+    before = {name: sys.modules[name] for name in names if name in sys.modules}
+    absent = dict.fromkeys(names)
+    sys.modules.update(absent)  # type: ignore[arg-type] - None is the documented mark of an absent module
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _import_toolchain(name: str) -> None:
+    import warnings
+
+    with warnings.catch_warnings(), _hidden(_UNWANTED.get(name, ())):
+        warnings.simplefilter("ignore")
+        for module in _TOOLCHAINS[name]:
+            try:
+                import_module(module)
+            except ModuleNotFoundError as exc:
+                raise ExtraNotInstalledError(f"compiling to {name}", "compile", exc.name) from exc
+    from hedgerow.compile.units import settle_threads
+
+    settle_threads()
+
+
+def _work_through(job: Job, workbench: Any, send: Send) -> None:
+    """Do every unit of a job; each answer is sent as soon as it is there."""
+    from hedgerow.compile.units import artifact_steps, compile_artifact, compile_reference, compile_train_graph
+
+    def report(progress: Progress) -> None:
+        send({"progress": progress_record(progress)})
+
+    for target, recipe in job.artifacts.items():
+        report(Progress(f"compile {target}", 0, artifact_steps(recipe), "load"))
+    for kind in job.train_formats:
+        report(Progress(f"train graph {kind}", 0, 2, "load"))
+    foundation = workbench.foundation(job.task, Path(job.checkpoint), job.weights_sha256)
+    folder = Path(job.folder)
+    if job.reference:
+        facts = compile_reference(foundation, folder, job.counts or None, report)
+        send(
+            {
+                "reference": {
+                    "task": facts.task,
+                    "model_schema": facts.model_schema.to_record(),
+                    "reference": facts.reference.to_record(),
+                    "metrics": dict(facts.metrics),
+                    "data_fingerprint": facts.data_fingerprint,
+                }
+            }
+        )
+    for target, recipe in job.artifacts.items():
+        artifact = compile_artifact(foundation, target, recipe, folder, max_drop=job.max_drop, report=report)
+        send({"artifact": artifact.to_record()})
+    for kind in job.train_formats:
+        graph, difference = compile_train_graph(foundation, kind, folder, report)
+        send({"train_graph": {"graph": graph.to_record(), "difference": difference}})
+
+
+def _answer(line: bytes, workbench: list[Any], send: Send) -> None:
+    kind, fields = decode_line(line)
+    if kind == "warm":
+        _import_toolchain(fields.text("toolchain"))
+        send({"warmed": {}})
+        return
+    job = decode_job(fields)
+    sys.path[:] = job.search_path
+    _import_toolchain(job.toolchain)
+    from hedgerow.compile.units import Workbench
+
+    if not workbench:
+        workbench.append(Workbench())
+    _work_through(job, workbench[0], send)
+    send({"finished": {}})
+
+
+def main() -> None:
+    """Serve jobs until the parent closes the pipe. Arguments: job pipe, answer pipe, parent's process id."""
+    jobs, answers, parent = (int(argument) for argument in sys.argv[1:4])
+    _die_with_parent(parent)
+    # Ctrl-C reaches the whole process group; the parent decides what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING)
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read_lines, args=(jobs, lines), daemon=True).start()
+    workbench: list[Any] = []
+
+    def send(message: dict[str, Any]) -> None:
+        payload = encode_json(message) + b"\n"
+        while payload:
+            payload = payload[os.write(answers, payload) :]
+
+    while True:
+        line = lines.get()
+        try:
+            _answer(line, workbench, send)
+        except HedgerowError as exc:
+            send({"failed": encode_failure(exc)})
+        # The outermost loop of this process: an unexpected error is logged, and told to whoever waits.
+        except Exception as exc:
+            _LOG.exception("compile worker")
+            said = (str(exc).strip().splitlines() or [""])[0][:300]
+            error = CompileError(f"compiling failed unexpectedly: {type(exc).__name__}: {said}; report this as a bug")
+            send({"failed": encode_failure(error)})
+
+
+if __name__ == "__main__":
+    main()

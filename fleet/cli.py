@@ -1,0 +1,306 @@
+"""``hedgerow fleet init``, ``hedgerow fleet serve`` and ``hedgerow fleet broker``."""
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from hedgerow.durable import write_durably
+from hedgerow.errors import HedgerowError
+from hedgerow.fleet.admin_keys import hash_key, make_key, write_key_file
+from hedgerow.fleet.errors import FleetFolderError, RetrainError, SettingsError
+from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.store import Store
+from hedgerow.wire import NAME
+
+__all__ = ["broker", "init", "serve"]
+
+_log = logging.getLogger(__name__)
+_REFRESH_S = 3600.0
+_NAME_FILE = "name"
+
+
+@contextmanager
+def _until_stopped() -> Iterator[threading.Event]:
+    """Set the event on SIGINT or SIGTERM, so that everything is stopped in order."""
+    stopped = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+def make_fleet(folder: FleetFolder, name: str, *, now: float) -> str | None:
+    """Make a fleet's folder: name, signing keys, signed repository, store, admin key. What is there already stays.
+
+    Returns:
+        The new admin key, or None when there was one.
+
+    Raises:
+        FleetFolderError: The folder belongs to a fleet of another name, or cannot be written.
+        SigningError: The repository is damaged.
+        StoreError: The store cannot be used.
+    """
+    from hedgerow.fleet.keys import create_keys, load_signers
+    from hedgerow.fleet.signing import init_repository
+
+    if not NAME.fullmatch(name):
+        raise SettingsError("--name", name, f"a name like {NAME.pattern}")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        path = folder.path / _NAME_FILE
+        found = path.read_text(encoding="utf-8").strip() if path.exists() else name
+        if found != name:
+            raise FleetFolderError(str(folder.path), f"the fleet {name!r}", f"{found!r}", "choose another folder")
+        create_keys(folder)
+        init_repository(folder, load_signers(folder), now)
+        store = Store(folder.database)
+        try:
+            if store.admin_key_hashes():
+                key = None
+            else:
+                key = make_key()
+                write_key_file(folder.admin_key, key)
+                store.add_admin_key(hash_key(key), "first", now)
+        finally:
+            store.close()
+        # Written last: a fleet that has a name is whole.
+        write_durably(path, f"{name}\n".encode())
+    except OSError as exc:
+        raise FleetFolderError(
+            str(folder.path), "a folder that can be written", exc.strerror or str(exc), "choose another folder"
+        ) from exc
+    return key
+
+
+def read_fleet_name(folder: FleetFolder) -> str:
+    """Return the name of the fleet in a folder.
+
+    Raises:
+        FleetFolderError: No fleet is there.
+    """
+    try:
+        name = (folder.path / _NAME_FILE).read_text(encoding="utf-8").strip()
+    except OSError as exc:
+        raise FleetFolderError(
+            str(folder.path), "the folder of a fleet", exc.strerror or str(exc), "make one with `hedgerow fleet init`"
+        ) from exc
+    if not NAME.fullmatch(name):
+        raise FleetFolderError(str(folder.path), f"a fleet with a name like {NAME.pattern}", repr(name), "correct it")
+    return name
+
+
+@click.command("init")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", default="fleet", show_default=True, help="Name of the fleet; the third level of its topics.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def init(directory: Path, name: str, as_json: bool) -> None:
+    """Make a fleet's folder in DIRECTORY: signing keys, an empty signed repository, a store, an admin key.
+
+    Example: hedgerow fleet init ./fleet --name garden
+    """
+    folder = FleetFolder(directory)
+    key = make_fleet(folder, name, now=time.time())
+    if as_json:
+        click.echo(json.dumps({"fleet": name, "folder": str(directory), "admin_key_file": str(folder.admin_key)}))
+        return
+    click.echo(f"fleet {name} is in {directory}")
+    if key is not None:
+        click.echo(f"its admin key is in {folder.admin_key} (only you can read it)")
+    click.echo(f"keep {folder.offline_keys} off this machine when you do not release")
+
+
+@click.command("serve")
+@click.option(
+    "--fleet-folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Made by `hedgerow fleet init`.",
+)
+@click.option("--broker", "broker_address", metavar="HOST:PORT", help="MQTT broker; default 127.0.0.1:1883.")
+@click.option("--host", help="Address that the HTTP server listens on; default 127.0.0.1.")
+@click.option("--port", type=int, help="Port that the HTTP server listens on; 0 takes a free one; default 8080.")
+@click.option(
+    "--retrain-task", metavar="TASK", help="Retrain this task (module:attribute or file.py:attribute) on drift."
+)
+@click.option(
+    "--checkpoint",
+    "checkpoint_folders",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="What `hedgerow train` wrote for a release that may be retrained; kept in the fleet's folder from then on.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when it is up.")
+def serve(
+    fleet_folder: Path,
+    broker_address: str | None,
+    host: str | None,
+    port: int | None,
+    retrain_task: str | None,
+    checkpoint_folders: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Run the fleet service: MQTT, admin API, downloads. Every setting can be given as HEDGEROW_FLEET_<NAME> too.
+
+    Example: hedgerow fleet serve --fleet-folder ./fleet --broker 127.0.0.1:1883
+    """
+    folder = FleetFolder(fleet_folder)
+    broker_host, broker_port = _address(broker_address)
+    settings = FleetSettings.from_env(
+        os.environ,
+        fleet=read_fleet_name(folder),
+        host=host,
+        port=port,
+        broker_host=broker_host,
+        broker_port=broker_port,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for source in checkpoint_folders:
+        _keep(folder, source)
+    with _until_stopped() as stopped, ExitStack() as stack:
+        url = serve_fleet(folder, settings, stack, retrain_task=retrain_task)
+        if as_json:
+            click.echo(json.dumps({"fleet": settings.fleet, "url": url}))
+        else:
+            click.echo(f"fleet {settings.fleet} serves at {url}; stop it with Ctrl-C", err=True)
+        _keep_signed(folder, stopped)
+
+
+def _keep(folder: FleetFolder, source: Path) -> None:
+    """Keep a checkpoint for every release that was compiled from it."""
+    from hedgerow.checkpoint import WEIGHTS_FILE, load_checkpoint
+    from hedgerow.durable import sha256_of
+    from hedgerow.fleet.catalogue import FolderCatalogue
+    from hedgerow.fleet.checkpoints import keep_checkpoint
+
+    load_checkpoint(source)
+    found = sha256_of(source / WEIGHTS_FILE)
+    catalogue = FolderCatalogue(folder)
+    manifests = [catalogue.manifest(release) for release in catalogue.releases()]
+    fitting = [manifest for manifest in manifests if manifest.lineage.checkpoint_sha256 == found]
+    if not fitting:
+        releases = ", ".join(manifest.release for manifest in manifests) or "none"
+        raise RetrainError(
+            f"expected the checkpoint of a signed release ({releases}) at {source}, found another; give the one that "
+            "the release was compiled from"
+        )
+    for manifest in fitting:
+        keep_checkpoint(folder, manifest, source)
+
+
+def serve_fleet(
+    folder: FleetFolder, settings: FleetSettings, stack: ExitStack, *, retrain_task: str | None = None
+) -> str:
+    """Start everything that ``hedgerow fleet serve`` runs; *stack* stops it in reverse order.
+
+    Returns:
+        The address of the HTTP server.
+
+    Raises:
+        BrokerUnreachableError: No broker answers.
+        PortInUseError, ServeError: The HTTP server cannot listen.
+        SigningError, StoreError: The folder is damaged.
+        TaskError: The task to retrain cannot be imported.
+    """
+    from hedgerow.fleet.api import create_app
+    from hedgerow.fleet.catalogue import FolderCatalogue
+    from hedgerow.fleet.http_server import HttpServer, bind
+    from hedgerow.fleet.retrain import RetrainSettings, retrain
+    from hedgerow.fleet.retrain_loop import RetrainLoop
+    from hedgerow.fleet.retrain_policy import RetrainPolicy
+    from hedgerow.fleet.service import FleetService
+    from hedgerow.fleet.training_exchange import TrainingExchange
+    from hedgerow.mqtt_link import MqttLink
+    from hedgerow.task import load_task
+
+    if retrain_task is not None:
+        load_task(retrain_task)
+    catalogue = FolderCatalogue(folder)
+    catalogue.releases()
+    # The port and the store before the broker: a second service must not take the first one's place there.
+    bound = bind(settings.host, settings.port)
+    stack.callback(bound.close)
+    store = Store(folder.database)
+    stack.callback(store.close)
+    exchange = TrainingExchange()
+    link = MqttLink(f"hedgerow-{settings.fleet}", settings.broker_host, settings.broker_port)
+    stack.callback(link.close)
+    service = FleetService(settings, link, store, catalogue)
+    loop: RetrainLoop | None = None
+    if retrain_task is not None:
+        policy = RetrainPolicy(
+            on_alert=settings.retrain_on_alert,
+            cool_down_s=settings.retrain_cool_down_s,
+            needs_approval=settings.retrain_needs_approval,
+        )
+        how = RetrainSettings(
+            rounds=settings.retrain_rounds, seed=settings.seed, round_timeout_s=settings.retrain_timeout_s
+        )
+
+        def work(*, release: str, trigger: str, run_id: str | None) -> object:
+            return retrain(
+                service, exchange, folder, retrain_task, release=release, trigger=trigger, settings=how, run_id=run_id
+            )
+
+        loop = RetrainLoop(service, policy, work)
+    app = create_app(service, folder, exchange, approve_retraining=loop.approve if loop else None)
+    server = HttpServer(app, settings.host, settings.port, bound=bound)
+    server.start()
+    stack.callback(server.stop)
+    stack.enter_context(service)
+    if loop is not None:
+        stack.enter_context(loop)
+    return server.url
+
+
+def _keep_signed(folder: FleetFolder, stopped: threading.Event) -> None:
+    """Sign timestamp and snapshot anew while they have half of their life left, until stopped."""
+    from hedgerow.fleet.keys import ONLINE_ROLES, load_signers
+    from hedgerow.fleet.signing import refresh_online
+
+    while True:
+        try:
+            refresh_online(folder, load_signers(folder, ONLINE_ROLES), time.time())
+        except (HedgerowError, OSError) as exc:
+            _log.error("could not sign the timestamp anew: %s", exc)
+        if stopped.wait(_REFRESH_S):
+            return
+
+
+def _address(text: str | None) -> tuple[str | None, int | None]:
+    if text is None:
+        return None, None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SettingsError("--broker", text, "HOST:PORT such as 127.0.0.1:1883")
+    return host.strip("[]"), int(port)
+
+
+@click.command("broker")
+@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
+@click.option("--port", type=int, default=1883, show_default=True, help="Where to listen; 0 takes a free port.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when it is up.")
+def broker(host: str, port: int, as_json: bool) -> None:
+    """Run an MQTT broker for development: no passwords, loopback only.
+
+    Example: hedgerow fleet broker --port 1883
+    """
+    from hedgerow.fleet.brokers import DevelopmentBroker
+
+    with _until_stopped() as stopped, DevelopmentBroker(host, port) as running:
+        if as_json:
+            click.echo(json.dumps({"broker": running.name, "host": running.host, "port": running.port}))
+        else:
+            click.echo(f"{running.name} listens on {running.host}:{running.port}; stop it with Ctrl-C", err=True)
+        stopped.wait()

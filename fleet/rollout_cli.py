@@ -1,0 +1,141 @@
+"""``hedgerow rollout start`` and ``hedgerow rollout status``."""
+
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hedgerow.fleet.admin_keys import read_key_file
+from hedgerow.fleet.api_client import ApiClient
+from hedgerow.fleet.errors import AdminKeyError
+
+__all__ = ["KEY_VARIABLE", "start", "status"]
+
+KEY_VARIABLE = "HEDGEROW_ADMIN_KEY"
+_OVER = {"FINISHED", "ABORTED", "ROLLED_BACK"}
+_POLL_S = 0.5
+
+_server = click.option(
+    "--server", "url", default="http://127.0.0.1:8080", show_default=True, help="Address of the fleet service."
+)
+_key_file = click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"File with the admin key, such as FLEET/admin.key; default: the variable {KEY_VARIABLE}.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def _connect(url: str, key_file: Path | None) -> ApiClient:
+    if key_file is not None:
+        return ApiClient(url, read_key_file(key_file))
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key:
+        raise AdminKeyError("none")
+    return ApiClient(url, key)
+
+
+def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[dict[str, Any]]:
+    stages = []
+    for value in values:
+        name, separator, share = value.partition("=")
+        try:
+            stages.append({"name": name, "share": float(share)})
+        except ValueError:
+            separator = ""
+        if not separator or not name:
+            raise click.BadParameter(f"expected NAME=SHARE like canary=0.25, found {value!r}")
+    return stages
+
+
+@click.command("start")
+@click.argument("release")
+@_server
+@_key_file
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    callback=_stage,
+    metavar="NAME=SHARE",
+    help="A stage and the share of the devices that have the release after it; the last share is 1. Repeat for more.",
+)
+@click.option("--no-gate", is_flag=True, help="Go on by install results alone, whatever the model's quality.")
+@click.option("--needs-approval", is_flag=True, help="Wait for a person's approval before it starts.")
+@click.option("--wait", is_flag=True, help="Return when it is over; the exit code is 1 unless it finished.")
+@_as_json
+def start(
+    release: str,
+    url: str,
+    key_file: Path | None,
+    stages: list[dict[str, Any]],
+    no_gate: bool,
+    needs_approval: bool,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Roll RELEASE (such as digits@1) out to the fleet.
+
+    Example: hedgerow rollout start digits@2 --key-file FLEET/admin.key --stage canary=0.25 --stage fleet=1 --wait
+    """
+    plan: dict[str, Any] = {"needs_approval": needs_approval}
+    if stages:
+        plan["stages"] = stages
+    if no_gate:
+        plan["gate"] = None
+    client = _connect(url, key_file)
+    try:
+        rollout = client.post("/v1/rollouts", {"release": release, "plan": plan})
+        last = ""
+        while wait and rollout["state"] not in _OVER | {"PAUSED"}:
+            line = _line(rollout)
+            if line != last and not as_json:
+                click.echo(line, err=True)
+                last = line
+            time.sleep(_POLL_S)
+            rollout = client.get(f"/v1/rollouts/{rollout['id']}")
+    finally:
+        client.close()
+    click.echo(json.dumps(rollout) if as_json else _line(rollout))
+    return 0 if not wait or rollout["state"] == "FINISHED" else 1
+
+
+@click.command("status")
+@click.argument("rollout_id", required=False, metavar="[ID]")
+@_server
+@_key_file
+@_as_json
+def status(rollout_id: str | None, url: str, key_file: Path | None, as_json: bool) -> None:
+    """Show how one rollout goes, or all of them.
+
+    Example: hedgerow rollout status rollout-1 --key-file FLEET/admin.key
+    """
+    client = _connect(url, key_file)
+    try:
+        found = client.get(f"/v1/rollouts/{rollout_id}" if rollout_id else "/v1/rollouts")
+    finally:
+        client.close()
+    if as_json:
+        click.echo(json.dumps(found if rollout_id else {"rollouts": found}))
+        return
+    for rollout in [found] if rollout_id else found:
+        click.echo(_line(rollout))
+    if rollout_id:
+        for device, execution in sorted(found["executions"].items()):
+            parts = [execution["state"], f"attempt {execution['attempt']}", execution["step"], execution["reason"]]
+            click.echo(f"  {device}: {', '.join(part for part in parts if part)}")
+    elif not found:
+        click.echo("no rollout was started yet")
+
+
+def _line(rollout: dict[str, Any]) -> str:
+    stages = [stage["name"] for stage in rollout["plan"]["stages"]]
+    line = f"{rollout['id']}: {rollout['release']} {rollout['state']}, stage {stages[rollout['stage']]}"
+    if "executions" in rollout:
+        counts = Counter(execution["state"] for execution in rollout["executions"].values())
+        line += f", {', '.join(f'{number} {state}' for state, number in sorted(counts.items()))}"
+    return f"{line} ({rollout['reason']})" if rollout["reason"] else line

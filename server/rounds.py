@@ -1,0 +1,182 @@
+"""The rounds of a run: who gets what, what comes back, what it makes of the weights, and that it is on disk.
+
+The loop is ours because Flower's ``Strategy.start`` always begins at round 1 and keeps nothing; every decision in it is
+the strategy's. Needs torch and Flower.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord
+
+from hedgerow.batches import client_seed
+from hedgerow.checkpoint import Checkpoint
+from hedgerow.server.errors import RoundFailedError
+from hedgerow.server.evaluation import Evaluator
+from hedgerow.server.flower import aggregation_errors, array_record, numpy_arrays
+from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
+from hedgerow.server.strategies import restore_state, strategy_state
+from hedgerow.task import Task
+from hedgerow.task_module import load_weights, model_weights
+from hedgerow.weights import Arrays
+
+__all__ = ["Run"]
+
+_LOG = logging.getLogger(__name__)
+_FAILED_ROUNDS = 3
+"""So many rounds in a row without a usable update end a run."""
+
+
+class Run:
+    """The state of a run between two rounds."""
+
+    def __init__(self, task: Task, grid: Any, strategy: Any, folder: RunFolder, evaluator: Evaluator | None) -> None:
+        self._task, self._grid, self._strategy = task, grid, strategy
+        self._folder, self._evaluator = folder, evaluator
+        self._weights: Arrays = {}
+        self._metrics: Mapping[str, float] = {}
+        self.round = 0
+        self.history: list[RoundRecord] = []
+
+    def resume(self, weights: Arrays) -> None:
+        """Start from *weights*, or from the folder's last finished round."""
+        saved = self._folder.last_round()
+        if saved is None:
+            self._weights = weights
+        else:
+            self._weights = model_weights(load_weights(self._task, saved.checkpoint.weights))
+            self._metrics = saved.checkpoint.metrics
+            self.round = saved.checkpoint.round
+            restore_state(self._folder.settings.strategy, self._strategy, saved.state)
+        self.history = self._folder.history(self.round)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the weights with the run's record."""
+        settings = self._folder.settings
+        return Checkpoint(
+            weights=self._weights,
+            task=settings.task,
+            run=settings.run,
+            round=self.round,
+            strategy=settings.strategy,
+            grid=settings.grid,
+            seed=settings.seed,
+            data_fingerprint=settings.data_fingerprint,
+            parent=settings.parent,
+            metrics=self._metrics,
+        )
+
+    def take_round(self, config: Mapping[str, Any], timeout_s: float) -> RoundRecord:
+        """Run the next round and make it durable.
+
+        Raises:
+            RoundFailedError: It is one too many without a usable update.
+        """
+        started = time.perf_counter()
+        number = self.round + 1
+        seed = int(config["seed"])
+        with _seeded_sampling(client_seed(seed, number, "sampling")):
+            messages = self._strategy.configure_train(
+                number, array_record(self._weights), ConfigRecord(dict(config)), self._grid
+            )
+        replies = list(self._grid.send_and_receive(messages, timeout=timeout_s))
+        failures = {self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()}
+        usable = [reply for reply in replies if reply.has_content()]
+        examples, participants, train_loss = _totals(usable), [self._name(reply) for reply in usable], _loss(usable)
+        try:
+            arrays, _metrics = self._strategy.aggregate_train(number, replies)
+        except aggregation_errors() as exc:
+            raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})") from exc
+        if arrays is None:
+            _LOG.warning("round %d brought no usable update", number)
+            participants, examples = [], 0
+            if self._failed_rounds() + 1 >= _FAILED_ROUNDS:
+                raise RoundFailedError(number, failures)
+        else:
+            self._weights = _like(numpy_arrays(arrays), self._weights, number, failures)
+        if self._evaluator is not None:
+            self._metrics = self._evaluator.measure(self._weights)
+        self.round = number
+        record = RoundRecord(
+            round=number,
+            loss=_finite(self._metrics.get("loss")),
+            accuracy=_finite(self._metrics.get("accuracy")),
+            train_loss=_finite(train_loss),
+            seconds=round(time.perf_counter() - started, 4),
+            examples=examples,
+            participants=tuple(sorted(participants, key=_natural)),
+            failures=dict(sorted(failures.items())),
+        )
+        self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
+        state = strategy_state(self._folder.settings.strategy, self._strategy)
+        self._folder.save_round(record, SavedRound(self.checkpoint(), state))
+        self.history.append(record)
+        return record
+
+    def _name(self, reply: Any) -> str:
+        node: int = reply.metadata.src_node_id
+        name: str = self._grid.node_name(node) if hasattr(self._grid, "node_name") else str(node)
+        return name
+
+    def _failed_rounds(self) -> int:
+        """Return how many rounds before this one failed in a row."""
+        count = 0
+        for record in reversed(self.history):
+            if record.participants:
+                break
+            count += 1
+        return count
+
+
+@contextmanager
+def _seeded_sampling(seed: int) -> Iterator[None]:
+    """Make Flower's choice of nodes, which it draws from Python's global generator, depend on *seed* alone."""
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
+def _like(arrays: Arrays, like: Arrays, round_number: int, failures: Mapping[str, str]) -> Arrays:
+    """Return aggregated *arrays* with the types and order of *like*; averages of whole numbers are rounded.
+
+    Raises:
+        RoundFailedError: They hold NaN, or are not the arrays of *like*.
+    """
+    if set(arrays) != set(like) or any(arrays[name].shape != like[name].shape for name in like):
+        raise RoundFailedError(round_number, failures, "aggregated weights of another model")
+    if not all(np.isfinite(arrays[name]).all() for name in like):
+        raise RoundFailedError(round_number, failures, "NaN in the aggregated weights (is a learning rate too large?)")
+    whole = {name: np.rint(arrays[name]) if like[name].dtype.kind in "iu" else arrays[name] for name in like}
+    return {name: np.asarray(whole[name]).astype(like[name].dtype) for name in like}
+
+
+def _metrics_of(reply: Any) -> Mapping[str, Any]:
+    records = list(reply.content.metric_records.values())
+    return records[0] if records else {}
+
+
+def _totals(replies: Sequence[Any]) -> int:
+    return sum(int(_metrics_of(reply).get("num-examples", 0)) for reply in replies)
+
+
+def _loss(replies: Sequence[Any]) -> float | None:
+    pairs = [(float(m["loss"]), int(m["num-examples"])) for m in map(_metrics_of, replies) if "loss" in m]
+    total = sum(examples for _loss_value, examples in pairs)
+    return sum(loss * examples for loss, examples in pairs) / total if total else None
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def _natural(name: str) -> tuple[int, str]:
+    """Sort 2 before 10."""
+    return (len(name) if name.isdecimal() else 0, name)

@@ -1,0 +1,256 @@
+"""What the agent decides: pure, so every order of events can be tried."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgerow.client.agent_state import (
+    AgentState,
+    Compare,
+    DesiredArrived,
+    FlushSpool,
+    Identity,
+    Install,
+    Installed,
+    InstallFailed,
+    LinkDown,
+    LinkUp,
+    Restored,
+    RetryDue,
+    RetryLater,
+    Save,
+    Send,
+    StepEntered,
+    Train,
+    TrainArrived,
+    Trained,
+    WindowStored,
+    advance,
+)
+from hedgerow.decode import decode_json, encode_json
+from hedgerow.manifest import Blob
+from hedgerow.wire import Channel, Desired, ExecutionState, TrainTask, TrainUpdate
+
+IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=("onnxruntime",))
+NEW = replace(AgentState(identity=IDENTITY), is_connected=True)
+
+
+def desired(version: int, release: str | None = "demo@1", **changes) -> Desired:
+    return Desired(**{"version": version, "release": release, "rollout": "r", **changes})
+
+
+def task(round_number: int, run: str = "run") -> TrainTask:
+    return TrainTask(
+        run=run,
+        round=round_number,
+        release="demo@1",
+        weights=Blob("0" * 64, 1),
+        token="secret-token",
+        epochs=1,
+        learning_rate=0.1,
+        seed=0,
+        minimum_samples=1,
+        deadline_s=1.0,
+    )
+
+
+def done(round_number: int) -> TrainUpdate:
+    return TrainUpdate(run="run", round=round_number, state="declined", reason="x")
+
+
+def play(state: AgentState, *events) -> tuple[AgentState, list]:
+    said = []
+    for event in events:
+        state, actions = advance(state, event)
+        said += actions
+    return state, said
+
+
+def sent(actions, channel: Channel) -> list:
+    return [action.message for action in actions if isinstance(action, Send) and action.channel is channel]
+
+
+def test_a_new_version_is_saved_before_anything_else():
+    state, actions = advance(NEW, DesiredArrived(desired(3)))
+    assert isinstance(actions[0], Save)
+    assert actions[-1] == Install("demo@1")
+    assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.IN_PROGRESS
+    assert state.acted_version == 0, "it is acted on when it is done"
+
+
+def test_an_installation_ends_in_a_report_and_one_terminal_state():
+    state, actions = play(NEW, DesiredArrived(desired(3)), StepEntered("load"), Installed("demo@1", None))
+    executions = sent(actions, Channel.EXECUTION)
+    assert [message.step for message in executions] == ["", "load", ""]
+    assert executions[-1].state is ExecutionState.SUCCEEDED
+    report = sent(actions, Channel.REPORTED)[-1]
+    assert (report.release, report.desired_version) == ("demo@1", 3)
+    assert state.is_settled
+
+
+def test_what_is_already_active_succeeds_at_once():
+    _, actions = advance(replace(NEW, active="demo@1"), DesiredArrived(desired(3, compare=True)))
+    assert not any(isinstance(action, Install) for action in actions)
+    assert Compare(is_wanted=True) in actions
+    assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.SUCCEEDED
+
+
+def test_a_version_that_was_seen_changes_nothing_but_is_answered_again():
+    state, _ = play(NEW, DesiredArrived(desired(3)), Installed("demo@1", None))
+    again, actions = advance(state, DesiredArrived(desired(3)))
+    assert again == state
+    assert [message.state for message in sent(actions, Channel.EXECUTION)] == [ExecutionState.SUCCEEDED]
+    assert advance(state, DesiredArrived(desired(2, "demo@9"))) == (state, ())
+
+
+def test_a_newer_version_waits_for_the_installation_in_progress():
+    state, actions = play(NEW, DesiredArrived(desired(1)), DesiredArrived(desired(2, "demo@2")))
+    assert actions.count(Install("demo@1")) == 1
+    assert Install("demo@2") not in actions
+    state, actions = advance(state, Installed("demo@1", None))
+    assert actions[-1] == Install("demo@2")
+    assert not state.is_settled
+    state, _ = advance(state, Installed("demo@2", "demo@1"))
+    assert (state.is_settled, state.acted_version) == (True, 2)
+
+
+def test_failures_say_whether_to_try_again():
+    started, _ = advance(NEW, DesiredArrived(desired(1)))
+    for is_final, wanted in ((False, ExecutionState.FAILED), (True, ExecutionState.REJECTED)):
+        state, actions = advance(started, InstallFailed("why", is_final, None, None))
+        message = sent(actions, Channel.EXECUTION)[-1]
+        assert (message.state, message.reason) == (wanted, "why")
+        assert state.is_settled, "the rollout decides about another attempt"
+
+
+def test_without_a_rollout_the_device_tries_again_ever_more_slowly():
+    state, _ = advance(NEW, DesiredArrived(desired(1, rollout=None)))
+    delays = []
+    for _ in range(12):
+        state, actions = advance(state, InstallFailed("why", False, None, None))
+        delays += [action.after_s for action in actions if isinstance(action, RetryLater)]
+        state, actions = advance(state, RetryDue())
+        assert Install("demo@1") in actions
+    assert delays[:3] == [1, 2, 4]
+    assert delays[-1] == 300
+    state, _ = advance(state, InstallFailed("why", True, None, None))
+    assert advance(state, RetryDue()) == (state, ())
+
+
+def test_an_interrupted_installation_goes_on_after_a_restart():
+    state, _ = advance(NEW, DesiredArrived(desired(4)))
+    fields = decode_json(encode_json(state.to_record()), "s", limit_bytes=10_000)
+    restarted = AgentState.from_fields(IDENTITY, fields)
+    again, actions = advance(restarted, Restored(None, None))
+    assert actions == (Install("demo@1"),), "nothing is sent while the link is down"
+    _, actions = advance(again, LinkUp())
+    assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.IN_PROGRESS
+    # The pointer had moved already: done.
+    settled, actions = advance(restarted, Restored("demo@1", None))
+    assert settled.is_settled
+    assert settled.outcome.state is ExecutionState.SUCCEEDED
+
+
+def test_a_crash_loop_is_a_failure_and_is_not_installed_again():
+    state, _ = play(NEW, DesiredArrived(desired(4, "demo@2")))
+    state, actions = advance(state, Restored("demo@1", None, crashed="demo@2"))
+    assert not any(isinstance(action, Install) for action in actions)
+    assert state.outcome.state is ExecutionState.FAILED
+
+
+def test_a_lost_release_is_installed_again():
+    state, _ = play(NEW, DesiredArrived(desired(4)), Installed("demo@1", None))
+    _, actions = advance(state, Restored(None, None, is_lost=True))
+    assert Install("demo@1") in actions
+
+
+def test_connecting_says_everything_again():
+    state, _ = play(
+        NEW, DesiredArrived(desired(4)), Installed("demo@1", None), TrainArrived(task(1)), Trained(done(1)), LinkDown()
+    )
+    assert advance(state, WindowStored()) == (state, ())
+    _, actions = advance(state, LinkUp())
+    assert sent(actions, Channel.PRESENCE)[0].online
+    assert sent(actions, Channel.REPORTED)[0].release == "demo@1"
+    assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.SUCCEEDED
+    assert sent(actions, Channel.UPDATE) == [done(1)]
+    assert actions[-1] == FlushSpool()
+
+
+def test_rounds_are_trained_one_at_a_time_and_once():
+    state, actions = play(NEW, TrainArrived(task(1)), TrainArrived(task(1)), TrainArrived(task(2)))
+    assert actions == [Train(task(1))]
+    state, actions = advance(state, Trained(done(1)))
+    assert actions == (Send(Channel.UPDATE, done(1)), Train(task(2)))
+    _, actions = advance(state, TrainArrived(task(1)))
+    assert actions == (Send(Channel.UPDATE, done(1)),)
+
+
+def test_a_round_that_is_overtaken_while_it_waits_is_declined():
+    _, actions = play(NEW, TrainArrived(task(1)), TrainArrived(task(2)), TrainArrived(task(3)))
+    declined = sent(actions, Channel.UPDATE)
+    assert [(message.round, message.state) for message in declined] == [(2, "declined")]
+
+
+def test_a_token_shows_in_no_state():
+    state, _ = advance(NEW, TrainArrived(task(1)))
+    assert "secret-token" not in repr(state)
+
+
+EVENTS = st.one_of(
+    st.builds(
+        lambda version, release, rollout: DesiredArrived(desired(version, release, rollout=rollout)),
+        st.integers(0, 6),
+        st.sampled_from([None, "demo@1", "demo@2"]),
+        st.sampled_from([None, "r"]),
+    ),
+    st.sampled_from([LinkUp(), LinkDown(), RetryDue(), WindowStored(), StepEntered("load")]),
+    st.builds(lambda number: TrainArrived(task(number)), st.integers(1, 4)),
+    st.sampled_from(["finish", "fail", "reject", "trained"]),
+)
+
+
+@given(st.lists(EVENTS, max_size=40))
+def test_any_order_of_events_keeps_the_promises(events):
+    state = AgentState(identity=IDENTITY)
+    slots: list[str | None] = [None, None]
+    installing: str | None = None
+    is_installing, training = False, None
+    versions = [0]
+    for event in events:
+        if event in {"finish", "fail", "reject"}:
+            if not is_installing:
+                continue
+            is_installing = False
+            if event == "finish":
+                slots = [installing, slots[0] if slots[0] != installing else slots[1]]
+                event = Installed(*slots)
+            else:
+                event = InstallFailed("why", event == "reject", *slots)
+        elif event == "trained":
+            if training is None:
+                continue
+            event = Trained(TrainUpdate(run="run", round=training, state="declined", reason="x"))
+            training = None
+        state, actions = advance(state, event)
+        for action in actions:
+            if isinstance(action, Install):
+                assert not is_installing, "one installation at a time"
+                is_installing, installing = True, action.release
+                assert installing != slots[0]
+            if isinstance(action, Train):
+                assert training is None, "one round at a time"
+                training = action.task.round
+            assert state.is_connected or not isinstance(action, Send | FlushSpool)
+        assert (state.active, state.previous) == tuple(slots)
+        assert is_installing == (state.installing is not None)
+        if state.is_settled and state.desired is not None:
+            assert state.acted_version == state.desired.version
+        assert state.acted_version >= versions[-1]
+        versions.append(state.acted_version)
+        record = encode_json(state.to_record())
+        assert (
+            AgentState.from_fields(IDENTITY, decode_json(record, "s", limit_bytes=10_000)).to_record()
+            == state.to_record()
+        )

@@ -1,0 +1,129 @@
+"""The labelled buffer: bounded, free of repeats, in one order, and whole after a crash."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgerow.client.buffer import LabelledBuffer
+from hedgerow.schema import ModelSchema, TensorSpec
+
+SCHEMA = ModelSchema((TensorSpec("x", (3,)),), (TensorSpec("probabilities", (5,)),), tuple("abcde"))
+
+
+def sample(number: int) -> dict[str, np.ndarray]:
+    return {"x": np.full(3, number, dtype=np.float32)}
+
+
+def everything(buffer: LabelledBuffer) -> list[tuple[float, int]]:
+    with buffer.samples(SCHEMA) as samples:
+        if len(samples) == 0:
+            return []
+        inputs, labels = samples.read(np.arange(len(samples)))
+        assert inputs["x"].shape == (len(samples), 3)
+        assert labels.dtype == np.int64
+        return list(zip(inputs["x"][:, 0].tolist(), labels.tolist(), strict=True))
+
+
+def test_equal_samples_are_kept_once_and_another_label_is_another_sample(tmp_path):
+    buffer = LabelledBuffer(tmp_path)
+    assert buffer.add(sample(1), 0)
+    assert not buffer.add(sample(1), 0)
+    assert buffer.add(sample(1), 1)
+    assert len(buffer) == 2
+    buffer.close()
+
+
+@given(st.permutations(range(8)))
+def test_the_order_of_arrival_does_not_show(tmp_path_factory, order):
+    buffer = LabelledBuffer(tmp_path_factory.mktemp("b"))
+    for number in order:
+        buffer.add(sample(number), number % 5)
+    assert [label for _, label in everything(buffer)] == [int(value) % 5 for value, _ in everything(buffer)]
+    straight = LabelledBuffer(tmp_path_factory.mktemp("b"))
+    for number in range(8):
+        straight.add(sample(number), number % 5)
+    assert everything(buffer) == everything(straight)
+    buffer.close()
+    straight.close()
+
+
+def test_the_oldest_go_first_also_after_a_restart(tmp_path):
+    buffer = LabelledBuffer(tmp_path, limit_samples=4)
+    for number in range(10):
+        buffer.add(sample(number), 0)
+    assert sorted(value for value, _ in everything(buffer)) == [6, 7, 8, 9]
+    buffer.close()
+    again = LabelledBuffer(tmp_path, limit_samples=3)
+    assert sorted(value for value, _ in everything(again)) == [7, 8, 9]
+    assert not again.add(sample(9), 0)
+    again.close()
+
+
+@given(st.integers(0, 400))
+def test_a_file_cut_anywhere_gives_the_samples_before_the_cut(tmp_path_factory, kept):
+    folder = tmp_path_factory.mktemp("b")
+    buffer = LabelledBuffer(folder)
+    for number in range(5):
+        buffer.add(sample(number), 0)
+    buffer.close()
+    path = folder / "samples.bin"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:kept])
+    again = LabelledBuffer(folder)
+    whole = min(kept, size) // (size // 5)
+    assert len(again) == whole
+    again.add(sample(9), 1)
+    again.close()
+    last = LabelledBuffer(folder)
+    assert len(last) == whole + 1
+    last.close()
+
+
+def test_a_damaged_sample_is_left_out_and_the_rest_stays(tmp_path):
+    buffer = LabelledBuffer(tmp_path)
+    for number in range(3):
+        buffer.add(sample(number), 0)
+    buffer.close()
+    path = tmp_path / "samples.bin"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    again = LabelledBuffer(tmp_path)
+    assert sorted(value for value, _ in everything(again)) == [0, 2]
+    again.close()
+
+
+def test_dropped_samples_give_their_room_back_while_a_reader_goes_on(tmp_path):
+    big = {"x": np.zeros((64, 1024), dtype=np.float32)}
+    buffer = LabelledBuffer(tmp_path, limit_samples=4)
+    buffer.add(sample(1), 0)
+    reader = buffer.samples(SCHEMA)
+    for number in range(40):
+        buffer.add({"x": big["x"] + number}, 0)
+    assert (tmp_path / "samples.bin").stat().st_size < 16 * big["x"].nbytes
+    assert len(buffer) == 4
+    assert reader.read(np.asarray([0]))[0]["x"].tolist() == [[1, 1, 1]]
+    reader.__exit__()
+    buffer.close()
+    again = LabelledBuffer(tmp_path, limit_samples=4)
+    assert len(again) == 4
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "label"),
+    [
+        ({"y": np.zeros(3, np.float32)}, 0),
+        ({"x": np.zeros(4, np.float32)}, 0),
+        ({"x": np.zeros(3, np.float64)}, 0),
+        ({"x": np.zeros(3, np.float32)}, 5),
+        ({"x": np.zeros(3, np.float32)}, -1),
+    ],
+)
+def test_samples_of_another_schema_are_kept_but_not_read(tmp_path, inputs, label):
+    buffer = LabelledBuffer(tmp_path)
+    buffer.add(inputs, label)
+    assert len(buffer) == 1
+    assert everything(buffer) == []
+    buffer.close()

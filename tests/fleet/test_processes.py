@@ -1,0 +1,250 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from hedgerow.fleet.errors import ChildDiedError
+from hedgerow.fleet.processes import ChildProcesses, last_lines
+
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+SLEEP = [*PYTHON, "import time; time.sleep(60)"]
+STUBBORN = [
+    *PYTHON,
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)",
+]
+ORDERLY = [
+    *PYTHON,
+    "import signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+    "print('ready', flush=True)\n"
+    "time.sleep(60)",
+]
+
+
+def wait_until(condition, timeout_s=5.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def is_running(pid):
+    try:
+        # A zombie is gone for our purposes; in a container nobody may reap it.
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_ready(path):
+    wait_until(lambda: path.exists() and "ready" in path.read_text())
+
+
+def test_children_run_until_the_block_is_left(tmp_path):
+    with ChildProcesses() as children:
+        pids = [children.start(SLEEP, tmp_path / f"{n}.log", f"child {n}") for n in range(3)]
+        children.check()
+        assert all(is_running(pid) for pid in pids)
+
+    assert not any(is_running(pid) for pid in pids)
+
+
+def test_children_are_asked_to_end_and_their_exit_codes_kept(tmp_path):
+    with ChildProcesses() as children:
+        children.start(ORDERLY, tmp_path / "a.log", "a")
+        wait_ready(tmp_path / "a.log")
+
+    assert children.exit_codes == {"a": 7}
+
+
+def test_a_child_that_does_not_end_is_killed_in_bounded_time(tmp_path):
+    with ChildProcesses(stop_timeout_s=0.2) as children:
+        children.start(STUBBORN, tmp_path / "a.log", "a")
+        wait_ready(tmp_path / "a.log")
+        began = time.monotonic()
+
+    assert time.monotonic() - began < 1.0
+    assert children.exit_codes == {"a": -signal.SIGKILL}
+
+
+def test_what_a_killed_child_started_is_killed_with_it(tmp_path):
+    code = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print(subprocess.Popen(['sleep', '60']).pid, 'ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    with ChildProcesses(stop_timeout_s=0.1) as children:
+        children.start([*PYTHON, code], tmp_path / "a.log", "a")
+        wait_ready(tmp_path / "a.log")
+    grandchild = int((tmp_path / "a.log").read_text().split()[0])
+
+    wait_until(lambda: not is_running(grandchild))
+
+
+def test_eight_children_start_and_stop_within_three_seconds(tmp_path):
+    began = time.monotonic()
+    with ChildProcesses() as children:
+        for n in range(8):
+            children.start(ORDERLY, tmp_path / f"{n}.log", f"child {n}")
+        for n in range(8):
+            wait_ready(tmp_path / f"{n}.log")
+
+    assert time.monotonic() - began < 3.0
+    assert set(children.exit_codes.values()) == {7}
+
+
+def test_children_are_stopped_in_reverse_order_also_when_the_block_raises(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ChildProcesses() as children:
+        pid = children.start(SLEEP, tmp_path / "a.log", "a")
+        raise KeyboardInterrupt
+
+    assert not is_running(pid)
+
+
+def test_a_child_that_dies_is_named_with_its_exit_code_and_last_words(tmp_path):
+    with ChildProcesses() as children:
+        code = "import sys\nfor n in range(9): print('line', n)\nsys.exit(3)"
+        children.start([*PYTHON, code], tmp_path / "agent.log", "agent 4")
+        with pytest.raises(ChildDiedError) as failure:
+            wait_until(lambda: children.check())
+
+    error = failure.value
+    assert (error.name, error.exit_code) == ("agent 4", 3)
+    assert error.last_lines == ("line 6", "line 7", "line 8")
+    assert "agent 4" in str(error)
+    assert "exit code 3" in str(error)
+
+
+def test_a_child_that_is_killed_is_said_to_be(tmp_path):
+    with ChildProcesses() as children:
+        os.kill(children.start(SLEEP, tmp_path / "a.log", "a"), signal.SIGKILL)
+        with pytest.raises(ChildDiedError, match="ended by signal 9"):
+            wait_until(lambda: children.check())
+
+
+def test_a_program_that_does_not_exist_is_a_death_with_a_reason(tmp_path):
+    with ChildProcesses() as children:
+        children.start(["/no/such/program"], tmp_path / "a.log", "a")
+        with pytest.raises(ChildDiedError, match=r"exit code 127.*cannot run /no/such/program: No such file"):
+            wait_until(lambda: children.check())
+
+
+def test_one_child_can_be_stopped_and_started_again(tmp_path):
+    with ChildProcesses() as children:
+        children.start(ORDERLY, tmp_path / "a.log", "a")
+        with pytest.raises(ValueError, match="started before"):
+            children.start(ORDERLY, tmp_path / "a.log", "a")
+        wait_ready(tmp_path / "a.log")
+
+        assert children.stop_one("a") == 7
+
+        children.start(SLEEP, tmp_path / "a.log", "a")
+        children.check()
+
+
+def test_stopping_twice_is_harmless(tmp_path):
+    children = ChildProcesses()
+    children.start(SLEEP, tmp_path / "a.log", "a")
+
+    assert children.stop() == children.stop()
+
+
+def test_children_get_the_environment_and_the_folder_they_are_given(tmp_path):
+    with ChildProcesses() as children:
+        code = "import os; print(os.environ['SECRET'], os.getcwd(), 'ready', flush=True)"
+        children.start([*PYTHON, code], tmp_path / "a.log", "a", env={"SECRET": "s"}, cwd=tmp_path)
+        wait_ready(tmp_path / "a.log")
+
+    assert (tmp_path / "a.log").read_text().split()[:2] == ["s", str(tmp_path)]
+
+
+def test_children_have_a_session_of_their_own_so_that_a_terminal_does_not_signal_them(tmp_path):
+    with ChildProcesses() as children:
+        pid = children.start(SLEEP, tmp_path / "a.log", "a")
+
+        assert os.getsid(pid) == pid != os.getsid(0)
+
+
+def test_the_thread_that_starts_a_child_may_end_before_it(tmp_path):
+    """The kernel's parent-death signal goes by thread; ours must not."""
+    import threading
+
+    with ChildProcesses() as children:
+        thread = threading.Thread(target=children.start, args=(ORDERLY, tmp_path / "a.log", "a"))
+        thread.start()
+        thread.join()
+        wait_ready(tmp_path / "a.log")
+        time.sleep(0.1)
+
+        children.check()
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from hedgerow.fleet.processes import ChildProcesses
+
+folder = Path(sys.argv[1])
+with ChildProcesses() as children:
+    pids = [children.start(sys.argv[2:], folder / f"{n}.log", f"child {n}") for n in range(3)]
+    (folder / "pids.part").write_text(" ".join(map(str, pids)))
+    (folder / "pids.part").rename(folder / "pids")
+    time.sleep(60)
+"""
+
+
+def start_parent(tmp_path, argv):
+    command = [sys.executable, "-c", textwrap.dedent(PARENT), str(tmp_path), *argv]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    wait_until((tmp_path / "pids").exists, 20.0)
+    return parent, [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_children_die_with_a_parent_that_has_no_chance_to_stop_them(tmp_path, number):
+    parent, pids = start_parent(tmp_path, STUBBORN)
+    for n in range(3):
+        wait_ready(tmp_path / f"{n}.log")
+
+    parent.send_signal(number)
+    parent.communicate()
+
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def test_an_interrupted_parent_stops_its_children_in_order(tmp_path):
+    note = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(0)))\n"
+    parent, pids = start_parent(tmp_path, [*PYTHON, note + "print('ready', flush=True)\ntime.sleep(60)"])
+    for n in range(3):
+        wait_ready(tmp_path / f"{n}.log")
+
+    # What a terminal does on Ctrl-C: to the whole foreground process group.
+    os.killpg(parent.pid, signal.SIGINT)
+    _, error = parent.communicate(timeout=10)
+
+    assert b"KeyboardInterrupt" in error
+    assert not any(is_running(pid) for pid in pids)
+    assert [last_lines(tmp_path / f"{n}.log") for n in range(3)] == [("ready", "asked")] * 3
+
+
+def test_a_leash_whose_parent_is_gone_does_not_start_the_program(tmp_path):
+    from hedgerow.fleet import leash
+
+    command = [sys.executable, "-I", "-S", leash.__file__, "999999999", "touch", str(tmp_path / "started")]
+
+    assert subprocess.run(command, check=False).returncode == 127
+    assert not (tmp_path / "started").exists()
+
+
+def test_the_last_lines_of_a_long_log_are_read_without_the_rest(tmp_path):
+    (tmp_path / "log").write_bytes(b"x" * 10**6 + b"\xff\n\n a \nb\n\n")
+
+    assert last_lines(tmp_path / "log", lines=2) == ("a", "b")
+    assert last_lines(tmp_path / "absent") == ()

@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgerow.fleet.registry import Device, needs_desired, next_desired, reports_success, take_presence, take_report
+from hedgerow.wire import Desired, Presence, Reported
+
+
+def report(boot="b1", sequence=0, **values):
+    return Reported(
+        **{
+            "boot": boot,
+            "sequence": sequence,
+            "desired_version": 0,
+            "release": None,
+            "previous": None,
+            "target": "pi",
+            "agent_version": "1",
+            **values,
+        }
+    )
+
+
+def test_a_report_is_taken_once():
+    device = take_report(Device(name="a"), report(sequence=3), 1.0)
+    assert (device.sequence, device.online, device.target, device.last_seen) == (3, True, "pi", 1.0)
+    assert take_report(device, report(sequence=3), 2.0) is None
+    assert take_report(device, report(sequence=2), 2.0) is None
+
+
+def test_a_new_start_begins_its_own_sequence_and_ends_the_one_before():
+    device = take_report(Device(name="a"), report("b1", 9), 1.0)
+    device = take_report(device, report("b2", 0), 2.0)
+    assert (device.boot, device.past_boots) == ("b2", ("b1",))
+    assert take_report(device, report("b1", 10), 3.0) is None
+    assert take_presence(device, Presence(online=False, boot="b1"), 3.0) is None
+    assert not take_presence(device, Presence(online=False, boot="b2"), 3.0).online
+
+
+def test_presence_that_changes_nothing_is_no_change():
+    device = take_report(Device(name="a"), report(), 1.0)
+    assert take_presence(device, Presence(online=True, boot="b1"), 2.0) is None
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_desired_versions_rise_above_both_sides(theirs, ours):
+    device = Device(name="a", desired_version=theirs)
+    wanted = next_desired(device, Desired(version=ours, release=None), "toy@1")
+    assert wanted.version > max(theirs, ours)
+    assert needs_desired(device, wanted)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["b1", "b2", "b3"]), st.integers(0, 3)), max_size=20))
+def test_repeating_every_report_changes_nothing(history):
+    once = twice = Device(name="a")
+    for boot, sequence in history:
+        once = take_report(once, report(boot, sequence), 0.0) or once
+        for _ in range(2):
+            twice = take_report(twice, report(boot, sequence), 0.0) or twice
+    assert once == twice
+
+
+def test_a_report_proves_success_only_for_the_version_and_release_of_a_rollout():
+    wanted = Desired(version=4, release="toy@1", rollout="r-1")
+    device = Device(name="a", desired_version=4, release="toy@1")
+    assert reports_success(device, wanted)
+    assert not reports_success(replace(device, desired_version=3), wanted)
+    assert not reports_success(replace(device, release=None), wanted)
+    assert not reports_success(device, replace(wanted, rollout=None))
+    assert not reports_success(device, None)

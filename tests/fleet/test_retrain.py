@@ -1,0 +1,33 @@
+import pytest
+
+from hedgerow.fleet.retrain import device_baselines, reference_counts
+from hedgerow.fleet.store_reader import StoredWindow
+from tests.fleet.virtual_fleet import make_window
+
+
+def stored(device, received_at, x):
+    return StoredWindow(device=device, received_at=received_at, window=make_window("toy@1", x=x))
+
+
+WINDOWS = [stored("a", 1, (50, 50)), stored("b", 2, (40, 60)), stored("a", 10, (90, 10)), stored("a", 11, (80, 20))]
+
+
+def test_a_devices_baseline_is_what_it_saw_since_then_or_last_before():
+    baselines = device_baselines(WINDOWS, since=5)
+    assert baselines["a"]["x"] == (170, 30)
+    assert baselines["b"]["x"] == (40, 60)
+
+
+def test_a_baseline_says_nothing_of_the_model_before():
+    names = set(device_baselines(WINDOWS, since=5)["a"])
+    assert names == {"x", "missing:x", "out_of_range"}
+
+
+def test_the_reference_of_a_retrained_release_is_what_the_whole_fleet_saw():
+    assert reference_counts(WINDOWS, since=5) == {"x": (210, 90)}
+    assert reference_counts([], since=5) == {}
+
+
+@pytest.mark.parametrize("since", [0, 5, 100])
+def test_every_device_that_sent_a_window_counts(since):
+    assert set(device_baselines(WINDOWS, since)) == {"a", "b"}

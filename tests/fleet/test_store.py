@@ -1,0 +1,205 @@
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from hedgerow.fleet.alerts import Alert, DriftState
+from hedgerow.fleet.errors import StoreError
+from hedgerow.fleet.migrations import MIGRATIONS
+from hedgerow.fleet.registry import Device
+from hedgerow.fleet.rollout import DeviceFacts, RolloutState, Started, advance, create_rollout
+from hedgerow.fleet.store import Store
+from hedgerow.fleet.store_reader import TrainingRun
+from hedgerow.wire import Desired, Telemetry
+from tests.fleet.virtual_fleet import CANARY, make_window
+
+DEVICE = Device(
+    name="a",
+    target="pi",
+    release="toy@1",
+    online=True,
+    boot="b2",
+    sequence=3,
+    past_boots=("b0", "b1"),
+    desired_version=7,
+    agent_version="1",
+    runtimes=("onnxruntime",),
+    last_seen=5.0,
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "fleet.db")
+    yield opened
+    opened.close()
+
+
+def telemetry(sequence, **window):
+    return Telemetry(boot="b", sequence=sequence, window=make_window("toy@1", **window))
+
+
+def test_what_was_saved_is_there_after_reopening(tmp_path):
+    store = Store(tmp_path / "fleet.db")
+    rollout = create_rollout("rollout-1", "toy@1", CANARY, [DeviceFacts("a", "pi", None)], 1.0)
+    desired = Desired(version=7, release="toy@1", rollout="rollout-1", attempt=2, compare=True)
+    run = TrainingRun(id="r", started_at=1.0, ended_at=None, state="running", trigger="manual", parent="toy@1")
+    alert = Alert("drift-1", "toy@1", 2.0, ("a",), ("x",), (), 2)
+    with store.transaction():
+        store.save_device(DEVICE)
+        store.save_rollout(rollout, None, number=store.next_rollout_number())
+        store.save_desired("a", desired)
+        store.add_window("a", telemetry(1), 9.0, keep=10)
+        store.save_drift_state("toy@1", DriftState("toy@1", observed=3))
+        store.save_baselines("toy@1", {"a": {"x": (1, 2)}})
+        store.save_alert(alert, 3.0)
+        store.save_run(run)
+        store.add_audit(at=1.0, actor="me", action="rollout.start", subject="rollout-1")
+        store.add_admin_key("f" * 64, "first", 1.0)
+    store.close()
+    again = Store(tmp_path / "fleet.db")
+    assert again.device("a") == DEVICE
+    assert again.devices() == (DEVICE,)
+    assert again.rollout("rollout-1") == rollout
+    assert again.desired("a") == desired
+    assert again.windows("a")[0].window == telemetry(1).window
+    assert again.drift_state("toy@1") == DriftState("toy@1", observed=3)
+    assert again.baselines("toy@1") == {"a": {"x": (1, 2)}}
+    assert again.alerts() == (alert,)
+    assert again.runs() == (run,)
+    assert again.audit()[0].subject == "rollout-1"
+    assert again.admin_key_hashes() == ("f" * 64,)
+    assert again.next_rollout_number() == 2
+    again.close()
+
+
+def test_the_file_is_private_and_in_wal_mode_with_foreign_keys(store):
+    assert store.path.stat().st_mode & 0o777 == 0o600
+    assert store._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._database.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.save_desired("nobody", Desired(version=1, release=None))
+
+
+def test_migrations_are_numbered_without_gaps_and_recorded(store):
+    assert [migration.number for migration in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+    recorded = store._rows("SELECT number FROM migrations ORDER BY number")
+    assert [row["number"] for row in recorded] == [migration.number for migration in MIGRATIONS]
+
+
+@pytest.mark.parametrize("applied", range(len(MIGRATIONS)))
+def test_a_store_of_any_earlier_version_is_brought_up_to_date(tmp_path, applied):
+    connection = sqlite3.connect(tmp_path / "fleet.db", isolation_level=None)
+    connection.execute("CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+    for migration in MIGRATIONS[:applied]:
+        for statement in migration.statements:
+            connection.execute(statement)
+        connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.number, migration.name))
+    connection.close()
+    store = Store(tmp_path / "fleet.db")
+    assert set(store) >= {"devices", "windows", "audit", "merged_windows"}
+    store.close()
+
+
+def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path):
+    """Its tables and the row that records it come and go together."""
+    connection = sqlite3.connect(tmp_path / "fleet.db", isolation_level=None)
+    connection.execute("CREATE TABLE windows (id INTEGER)")
+    connection.close()
+    with pytest.raises(StoreError, match="windows"):
+        Store(tmp_path / "fleet.db")
+    connection = sqlite3.connect(tmp_path / "fleet.db")
+    assert connection.execute("SELECT MAX(number) FROM migrations").fetchone() == (1,)
+    assert connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'gate_windows'").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_store_of_a_newer_version_and_a_file_that_is_none_are_refused(tmp_path):
+    store = Store(tmp_path / "fleet.db")
+    store._write("INSERT INTO migrations VALUES (999, 'from the future')")
+    store.close()
+    with pytest.raises(StoreError, match="version 999"):
+        Store(tmp_path / "fleet.db")
+    (tmp_path / "text.db").write_text("no database" * 1000)
+    with pytest.raises(StoreError, match="SQLite"):
+        Store(tmp_path / "text.db")
+
+
+def test_only_one_process_may_write(store):
+    with pytest.raises(StoreError, match="another fleet service"):
+        Store(store.path)
+
+
+def test_a_transaction_that_fails_leaves_no_trace(store):
+    def fail():
+        with store.transaction():
+            store.save_device(DEVICE)
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert store.devices() == ()
+    with store.transaction(), store.transaction():
+        store.save_device(DEVICE)
+    assert store.devices() == (DEVICE,)
+
+
+def test_readers_see_what_is_committed_and_nothing_else(store):
+    with store.transaction():
+        store.save_device(DEVICE)
+        assert store.reader.devices() == ()
+    assert store.reader.devices() == (DEVICE,)
+
+
+def test_a_backup_is_a_whole_store(store, tmp_path):
+    store.save_device(DEVICE)
+    store.backup(tmp_path / "copy.db")
+    copy = Store(tmp_path / "copy.db")
+    assert copy.devices() == (DEVICE,)
+    copy.close()
+    with pytest.raises(StoreError):
+        store.backup(tmp_path / "copy.db")
+
+
+def test_windows_are_kept_once_and_only_the_latest_of_each_device(store):
+    for sequence in range(10):
+        assert store.add_window("a", telemetry(sequence), float(sequence), keep=4)
+    store.add_window("b", telemetry(0), 99.0, keep=4)
+    assert [stored.received_at for stored in store.windows("a")] == [6.0, 7.0, 8.0, 9.0]
+    for sequence in range(10):
+        assert not store.add_window("a", telemetry(sequence), 50.0, keep=4), "a repeat, pruned or not"
+    assert len(store.windows()) == 5
+    assert len(store.windows(since=8.0)) == 3
+    assert len(store.windows(release="toy@2")) == 0
+    assert [stored.received_at for stored in store.windows(limit=2)] == [9.0, 99.0]
+
+
+def test_merged_windows_add_up_by_slice_release_and_period(store):
+    for period, correct in ((1, 10), (1, 20), (2, 5)):
+        store.add_to_merged("fleet", period, make_window("toy@1", correct=correct))
+    store.add_to_merged("target:pi", 1, make_window("toy@1"))
+    merged = store.merged_windows("fleet", "toy@1")
+    assert [(period, window.correct, window.samples) for period, window in merged] == [(1, 30, 200), (2, 5, 100)]
+
+
+def test_only_executions_that_changed_are_written(store):
+    devices = [DeviceFacts(f"d{index}", "pi", None) for index in range(50)]
+    before = create_rollout("rollout-1", "toy@1", CANARY, devices, 1.0)
+    store.save_rollout(before, None, number=1)
+    after, _commands = advance(before, Started(2.0))
+    written = []
+    store._database._tracer = lambda sql, _parameters: written.append(sql)
+    store.save_rollout(after, before)
+    assert sum("executions" in sql for sql in written) == 13
+    assert store.rollout("rollout-1") == after
+    assert store.rollouts(only_unfinished=True) == (after,)
+    store.save_rollout(replace(after, state=RolloutState.FINISHED), after)
+    assert store.rollouts(only_unfinished=True) == ()
+    assert store.last_finished_release() == "toy@1"
+
+
+def test_the_audit_log_cannot_be_rewritten(store):
+    store.add_audit(at=1.0, actor="me", action="x", subject="y")
+    for sql in ("DELETE FROM audit", "UPDATE audit SET actor = 'you'"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            store._write(sql)

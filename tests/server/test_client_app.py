@@ -1,0 +1,52 @@
+"""Tests of hedgerow.server.client_app."""
+
+import numpy as np
+import pytest
+
+from hedgerow.batches import client_seed
+from hedgerow.server.client_app import Partitions, make_client_app
+from hedgerow.server.flower import array_record, numpy_arrays, set_message_id
+from hedgerow.server.local_steps import LocalTrainer, LocalWork
+from hedgerow.server.training import initial_weights
+
+pytestmark = pytest.mark.heavy
+
+
+def send(app, kind, arrays, partition=1, partitions=4, **config):
+    """Send one message to a node and return its reply's content."""
+    from flwr.app import ConfigRecord, Context, Message, RecordDict
+
+    content = RecordDict({"arrays": array_record(arrays), "config": ConfigRecord(config)})
+    message = Message(content, 2, kind)
+    set_message_id(message, "1")
+    node_config = {"partition-id": partition, "num-partitions": partitions}
+    context = Context(run_id=1, node_id=2, node_config=node_config, state=RecordDict(), run_config={})
+    return app(message, context).content
+
+
+def test_shards_share_all_samples_and_are_the_same_for_the_same_seed(tiny_task):
+    data = tiny_task.load_data()
+    shards = [Partitions(tiny_task, data, 3).shard(i, 4) for i in range(4)]
+    assert sum(len(shard) for shard in shards) == len(data.train)
+    again = Partitions(tiny_task, data, 3).shard(2, 4)
+    np.testing.assert_array_equal(again.inputs["point"], shards[2].inputs["point"])
+
+
+def test_a_train_message_is_answered_with_the_steps_it_asks_for(tiny_task):
+    data, weights = tiny_task.load_data(), initial_weights(tiny_task, 0)
+    app = make_client_app(tiny_task, data, seed=3)
+    content = send(app, "train", weights, epochs=2, **{"learning-rate": 0.05, "seed": 3, "server-round": 4})
+    shard = Partitions(tiny_task, data, 3).shard(1, 4)
+    work = LocalWork(epochs=2, learning_rate=0.05, batch_size=8, seed=client_seed(3, 4, "1"))
+    wanted, loss = LocalTrainer(tiny_task).train(weights, shard, work)
+
+    for name, value in numpy_arrays(content["arrays"]).items():
+        np.testing.assert_array_equal(value, wanted[name])
+    assert dict(content["metrics"]) == {"loss": loss, "num-examples": 50}
+
+
+def test_an_evaluate_message_is_answered_with_metrics_of_the_clients_samples(tiny_task):
+    app = make_client_app(tiny_task, tiny_task.load_data())
+    metrics = send(app, "evaluate", initial_weights(tiny_task, 0))["metrics"]
+    assert set(metrics) == {"loss", "accuracy", "num-examples"}
+    assert 0 <= metrics["accuracy"] <= 1

@@ -1,0 +1,127 @@
+"""Tests of hedgerow.server.run_folder."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hedgerow.checkpoint import Checkpoint, load_checkpoint
+from hedgerow.server.errors import RunFolderError, RunMismatchError
+from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings, SavedRound
+
+SETTINGS = RunSettings(
+    run="points-1", task="points", strategy="fedavg", seed=0, grid="in-process", clients=2, fraction=1.0, epochs=1,
+    learning_rate=0.1, batch_size=8, data_fingerprint="d", initial_sha256="i",
+)  # fmt: skip
+
+
+def finished(number: int) -> tuple[RoundRecord, SavedRound]:
+    record = RoundRecord(
+        round=number, loss=1.0 / number, accuracy=0.5, train_loss=None, seconds=0.1, examples=3, participants=("0",),
+        failures={"1": "declined"},
+    )  # fmt: skip
+    checkpoint = Checkpoint(
+        weights={"w": np.full(2, number, np.float32)}, task="points", run="points-1", round=number, strategy="fedavg",
+        grid="in-process", seed=0,
+    )  # fmt: skip
+    return record, SavedRound(checkpoint, {"m_t/w": np.full(2, -number, np.float32)})
+
+
+def test_a_new_folder_has_no_round(tmp_path):
+    with RunFolder.opened(tmp_path / "run", SETTINGS) as folder:
+        assert folder.last_round() is None
+        assert folder.history(0) == []
+        assert folder.settings == SETTINGS
+
+
+def test_rounds_come_back_and_only_two_are_kept(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        for number in (1, 2, 3):
+            folder.save_round(*finished(number))
+    with RunFolder.opened(tmp_path, replace(SETTINGS, run="another identity")) as folder:
+        saved = folder.last_round()
+        history = folder.history(3)
+
+        assert folder.settings.run == "points-1"
+        assert saved.checkpoint.round == 3
+        assert saved.state["m_t/w"].tolist() == [-3, -3]
+        assert history == [finished(number)[0] for number in (1, 2, 3)]
+    assert sorted(path.name for path in (tmp_path / "rounds").iterdir()) == ["000002", "000003"]
+
+
+def test_a_damaged_round_falls_back_to_the_one_before_and_later_records_are_dropped(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        for number in (1, 2):
+            folder.save_round(*finished(number))
+        weights = tmp_path / "rounds" / "000002" / "weights.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        assert folder.last_round().checkpoint.round == 1
+        assert [record.round for record in folder.history(1)] == [1]
+        folder.save_round(*finished(2))
+        assert folder.last_round().checkpoint.round == 2
+
+
+def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.save_round(*finished(1))
+        with (tmp_path / "rounds.jsonl").open("ab") as file:
+            file.write(b'{"round":2,"lo')
+        assert [record.round for record in folder.history(1)] == [1]
+
+
+def test_a_round_that_was_being_written_when_the_power_went_is_ignored(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.save_round(*finished(1))
+        (tmp_path / "rounds" / ".000002.part").mkdir()
+        assert folder.last_round().checkpoint.round == 1
+        folder.save_round(*finished(2))
+        assert folder.last_round().checkpoint.round == 2
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS):
+        pass
+    with (
+        pytest.raises(RunMismatchError, match="seed 0 instead of 4") as caught,
+        RunFolder.opened(tmp_path, replace(SETTINGS, seed=4, initial_sha256="other")),
+    ):
+        pass
+    assert caught.value.differing == {"seed": (0, 4)}
+
+
+def test_fresh_forgets_the_run(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.save_round(*finished(1))
+        folder.save_result(finished(1)[1].checkpoint)
+    (tmp_path / "notes.txt").write_text("mine")
+    with RunFolder.opened(tmp_path, replace(SETTINGS, seed=4), fresh=True) as folder:
+        assert folder.last_round() is None
+        assert not (tmp_path / "checkpoint").exists()
+        assert (tmp_path / "notes.txt").exists()
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    with (
+        RunFolder.opened(tmp_path, SETTINGS),
+        pytest.raises(RunFolderError, match="another process"),
+        RunFolder.opened(tmp_path, SETTINGS),
+    ):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_world(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="can be written"), RunFolder.opened(tmp_path / "file", SETTINGS):
+        pass
+
+
+def test_a_damaged_run_json_is_named(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"run\.json"), RunFolder.opened(tmp_path, SETTINGS):
+        pass
+
+
+def test_the_result_is_an_ordinary_checkpoint(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        path = folder.save_result(finished(5)[1].checkpoint)
+    assert load_checkpoint(path).round == 5

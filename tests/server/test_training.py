@@ -1,0 +1,272 @@
+"""Tests of hedgerow.server.training."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from torch import nn
+
+from hedgerow.checkpoint import load_checkpoint
+from hedgerow.errors import TaskError, UnknownNameError
+from hedgerow.partition import PartitionError
+from hedgerow.server.errors import NotEnoughDevicesError, RoundFailedError, RunMismatchError
+from hedgerow.server.evaluation import Evaluator
+from hedgerow.server.flower import array_record, numpy_arrays
+from hedgerow.server.grids.fleet import FleetGrid
+from hedgerow.server.grids.in_process import InProcessGrid
+from hedgerow.server.grids.transport import DeviceUpdate, SimulatedTransport
+from hedgerow.server.training import data_fingerprint, initial_weights, train_task
+from hedgerow.task_module import CheckpointMismatchError
+
+pytestmark = pytest.mark.heavy
+
+
+def same(a, b) -> bool:
+    return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_learns_and_leaves_a_checkpoint(tiny_task, tmp_path):
+    seen = []
+    result = train_task(tiny_task, tmp_path / "run", rounds=5, clients=4, report=seen.append)
+
+    assert result.checkpoint.metrics["accuracy"] > 0.95
+    assert load_checkpoint(result.checkpoint_folder).metrics == result.checkpoint.metrics
+    assert [record.round for record in result.history] == [1, 2, 3, 4, 5]
+    assert result.history[0].participants == ("0", "1", "2", "3")
+    assert result.history[0].examples == 200
+    assert result.history[-1].train_loss < result.history[0].train_loss
+    assert [(p.work, p.done, p.total) for p in seen][-1] == ("train points", 5, 5)
+    assert seen[-1].note == f"accuracy {result.history[-1].accuracy:.3f}"
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_number_of_workers(tiny_task, tmp_path):
+    one = train_task(tiny_task, tmp_path / "one", rounds=3, workers=1)
+    three = train_task(tiny_task, tmp_path / "three", rounds=3, workers=3)
+    other = train_task(tiny_task, tmp_path / "other", rounds=3, seed=1)
+
+    assert same(one.checkpoint.weights, three.checkpoint.weights)
+    assert not same(one.checkpoint.weights, other.checkpoint.weights)
+
+
+def test_a_resumed_run_ends_with_the_same_bits_also_when_clients_are_sampled(tiny_task, tmp_path):
+    whole = train_task(tiny_task, tmp_path / "whole", rounds=6, fraction=0.5)
+    for rounds in (2, 3, 6):
+        parts = train_task(tiny_task, tmp_path / "parts", rounds=rounds, fraction=0.5)
+
+    assert same(whole.checkpoint.weights, parts.checkpoint.weights)
+    assert [r.participants for r in whole.history] == [r.participants for r in parts.history]
+    assert len({r.participants for r in whole.history}) > 1
+    assert [r.accuracy for r in whole.history] == [r.accuracy for r in parts.history]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tiny_task, tiny_reference, tmp_path):
+    program = textwrap.dedent(f"""
+        import os, signal
+        from pathlib import Path
+        from hedgerow.task import load_task
+        from hedgerow.server.training import train_task
+
+        def kill(progress):
+            if progress.done == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        train_task(load_task({tiny_reference!r}), Path({str(tmp_path / "killed")!r}), strategy="fedadam", rounds=5,
+                   report=kill)
+    """)
+    done = subprocess.run([sys.executable, "-c", program], check=False, env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL
+
+    resumed = train_task(tiny_task, tmp_path / "killed", strategy="fedadam", rounds=5)
+    whole = train_task(tiny_task, tmp_path / "whole", strategy="fedadam", rounds=5)
+    assert same(whole.checkpoint.weights, resumed.checkpoint.weights)
+
+
+def test_our_rounds_are_those_of_flowers_own_loop(tiny_task, tmp_path):
+    from flwr.app import ConfigRecord
+    from flwr.serverapp.strategy import FedAvg
+
+    from hedgerow.server.client_app import make_client_app
+
+    ours = train_task(tiny_task, tmp_path / "ours", rounds=3, clients=4)
+    app = make_client_app(tiny_task, tiny_task.load_data(), seed=0)
+    theirs = FedAvg().start(
+        InProcessGrid(app, 4),
+        array_record(initial_weights(tiny_task, 0)),
+        num_rounds=3,
+        train_config=ConfigRecord({"seed": 0}),
+    )
+    assert same(ours.checkpoint.weights, numpy_arrays(theirs.arrays))
+
+
+def test_a_finished_run_is_not_trained_again(tiny_task, tmp_path):
+    first = train_task(tiny_task, tmp_path, rounds=2)
+    seen = []
+    again = train_task(tiny_task, tmp_path, rounds=2, report=seen.append)
+    assert seen == []
+    assert same(first.checkpoint.weights, again.checkpoint.weights)
+    assert again.checkpoint == replace(first.checkpoint, weights=again.checkpoint.weights)
+
+
+def test_a_folder_of_another_run_is_refused_and_untouched(tiny_task, tmp_path):
+    first = train_task(tiny_task, tmp_path, rounds=2)
+    with pytest.raises(RunMismatchError, match="strategy 'fedavg' instead of 'fedadam'"):
+        train_task(tiny_task, tmp_path, rounds=2, strategy="fedadam")
+    with pytest.raises(RunMismatchError, match="rounds 2 instead of 1"):
+        train_task(tiny_task, tmp_path, rounds=1)
+    assert load_checkpoint(tmp_path / "checkpoint").run == first.checkpoint.run
+
+
+def test_a_run_can_start_from_a_checkpoint(tiny_task, tmp_path):
+    first = train_task(tiny_task, tmp_path / "first", rounds=5)
+    second = train_task(tiny_task, tmp_path / "second", rounds=1, initial=first.checkpoint, parent="points@1")
+    assert second.checkpoint.parent == "points@1"
+    assert second.history[0].accuracy > 0.9
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_task, make_task, tmp_path):
+    first = train_task(tiny_task, tmp_path / "first", rounds=1)
+    bigger = make_task(model=lambda: nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3)))
+    with pytest.raises(CheckpointMismatchError):
+        train_task(bigger, tmp_path / "second", initial=first.checkpoint)
+    assert not (tmp_path / "second").exists()
+
+
+def test_wrong_settings_are_refused_before_anything_is_written(tiny_task, make_task, tmp_path):
+    def broken():
+        raise RuntimeError("no such layer")
+
+    with pytest.raises(UnknownNameError):
+        train_task(tiny_task, tmp_path / "a", strategy="nope")
+    with pytest.raises(PartitionError):
+        train_task(tiny_task, tmp_path / "b", clients=201)
+    with pytest.raises(TaskError, match=r"model\(\) raised RuntimeError: no such layer"):
+        train_task(make_task(model=broken), tmp_path / "c")
+    with pytest.raises(ValueError, match="rounds"):
+        train_task(tiny_task, tmp_path / "d", rounds=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_diverges_says_so(make_task, tmp_path):
+    from hedgerow.task import LocalTraining
+
+    diverging = make_task(
+        loss=lambda logits, labels: (logits**4).mean(), local=LocalTraining(learning_rate=900, epochs=3)
+    )
+    with pytest.raises(RoundFailedError, match="NaN"):
+        train_task(diverging, tmp_path, rounds=5)
+
+
+def test_a_model_that_draws_random_numbers_is_reproducible_too(make_task, tmp_path):
+    noisy = make_task(model=lambda: nn.Sequential(nn.Dropout(0.3), nn.Linear(2, 3)))
+    one = train_task(noisy, tmp_path / "one", rounds=3)
+    two = train_task(noisy, tmp_path / "two", rounds=3, workers=4)
+    assert same(one.checkpoint.weights, two.checkpoint.weights)
+
+
+def test_buffers_keep_their_types(make_task, tmp_path):
+    normed = make_task(model=lambda: nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3)))
+    result = train_task(normed, tmp_path, rounds=2)
+    assert result.checkpoint.weights["0.num_batches_tracked"].dtype == np.int64
+
+
+def device(task, seed):
+    """Return a device that trains like a client, on samples of its own."""
+    from hedgerow.batches import client_seed
+    from hedgerow.server.local_steps import LocalTrainer, LocalWork
+
+    trainer = LocalTrainer(task)
+    samples = task.data().train.take(range(seed * 20, seed * 20 + 20))
+
+    def step(work, name):
+        local = LocalWork(
+            epochs=work.epochs,
+            learning_rate=work.learning_rate,
+            batch_size=8,
+            seed=client_seed(work.seed, work.round, name),
+        )
+        weights, loss = trainer.train(work.weights, samples, local)
+        return DeviceUpdate(device=name, state="done", examples=20, metrics={"loss": loss}, weights=weights)
+
+    return step
+
+
+def test_a_fleet_trains_resumes_and_reports_who_did_not_help(tiny_task, tmp_path):
+    steps = {f"device-{i}": device(tiny_task, i) for i in range(4)}
+    steps["sleepy"] = lambda work, name: DeviceUpdate(device=name, state="declined", reason="battery is low")
+    transport = SimulatedTransport(steps)
+    settings = {"minimum_samples": 16, "round_timeout_s": 30.0, "seed": 3}
+
+    whole = train_task(tiny_task, tmp_path / "whole", rounds=4, grid=FleetGrid(SimulatedTransport(steps)), **settings)
+    train_task(tiny_task, tmp_path / "parts", rounds=1, grid=FleetGrid(transport), **settings)
+    parts = train_task(tiny_task, tmp_path / "parts", rounds=4, grid=FleetGrid(transport), **settings)
+
+    assert same(whole.checkpoint.weights, parts.checkpoint.weights)
+    assert whole.checkpoint.grid == "fleet"
+    assert whole.checkpoint.data_fingerprint == ""
+    assert whole.checkpoint.metrics["accuracy"] > 0.9
+    assert whole.history[0].participants == ("device-0", "device-1", "device-2", "device-3")
+    assert whole.history[0].failures == {"sleepy": "declined: battery is low"}
+    work = transport.rounds[0]
+    assert (work.run, work.round, work.seed, work.minimum_samples, work.deadline_s) == (
+        parts.checkpoint.run, 1, 3, 16, 30.0,
+    )  # fmt: skip
+    assert (work.epochs, work.learning_rate) == (1, 0.3)
+
+
+def test_a_fleet_run_without_the_data_on_the_server_is_not_evaluated(make_task, tiny_task, tmp_path):
+    def absent():
+        raise FileNotFoundError("no data here")
+
+    grid = FleetGrid(SimulatedTransport({f"device-{i}": device(tiny_task, i) for i in range(2)}))
+    result = train_task(make_task(data=absent), tmp_path, rounds=2, grid=grid)
+    assert result.history[-1].accuracy is None
+    assert result.history[-1].train_loss is not None
+
+
+def test_too_few_devices_end_the_wait(tiny_task, tmp_path):
+    grid = FleetGrid(SimulatedTransport({"only": device(tiny_task, 0)}))
+    with pytest.raises(NotEnoughDevicesError, match="at least 2 devices that can train, found 1"):
+        train_task(tiny_task, tmp_path, rounds=2, grid=grid, wait_s=0.0)
+
+
+def test_three_rounds_in_a_row_without_updates_end_a_run(tiny_task, tmp_path):
+    refuse = lambda work, name: DeviceUpdate(device=name, state="failed", reason="no runtime")  # noqa: E731
+    transport = SimulatedTransport({"a": refuse, "b": refuse})
+    with pytest.raises(RoundFailedError, match=r"round 3.*a said: failed: no runtime"):
+        train_task(tiny_task, tmp_path, rounds=9, grid=FleetGrid(transport))
+    assert len(transport.rounds) == 3
+
+
+def test_one_bad_round_keeps_the_weights_and_the_run_goes_on(tiny_task, tmp_path):
+    good = device(tiny_task, 0)
+
+    def step(work, name):
+        return None if work.round == 2 else good(work, name)
+
+    grid = FleetGrid(SimulatedTransport({"a": step, "b": step}))
+    result = train_task(tiny_task, tmp_path, rounds=3, grid=grid)
+    assert result.history[1].participants == ()
+    assert result.history[1].accuracy == result.history[0].accuracy
+    assert result.history[2].participants == ("a", "b")
+
+
+def test_the_fingerprint_depends_on_every_value(tiny_task):
+    data = tiny_task.data()
+    before = data_fingerprint(data)
+    assert data_fingerprint(tiny_task.data()) == before
+    data.train.inputs["point"][7, 1] += 1
+    assert data_fingerprint(data) != before
+
+
+def test_metrics_are_shown_for_each_subgroup(make_task, tmp_path):
+    task = make_task(subgroup="half", metrics={"share": lambda probabilities, labels: float(len(labels))})
+    data = task.load_data()
+    measured = Evaluator(task, data.held_out).measure(initial_weights(task, 0))
+    halves = [measured["share[half=0]"], measured["share[half=1]"]]
+    assert sum(halves) == measured["share"] == 100
+    assert set(measured) >= {"loss", "accuracy", "accuracy[half=0]", "accuracy[half=1]"}
