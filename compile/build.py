@@ -137,7 +137,8 @@ def load_build(folder: Path) -> Build:
         payload = path.read_bytes()
     except OSError as exc:
         raise BuildFolderError(
-            f"expected a build with {RECORD_FILE} at {folder}, found none ({exc.strerror}); make one with `hedgerow compile`"
+            f"expected a build with {RECORD_FILE} at {folder}, found none ({exc.strerror}); make one with "
+            "`hedgerow compile`"
         ) from exc
     try:
         build = Build.decode(payload)

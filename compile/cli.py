@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -74,12 +74,18 @@ class _Bars:
         self._bars: dict[str, Any] = {}
         if enabled and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress as RichProgress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as RichProgress
 
-            columns = (TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+            columns = (
+                TextColumn("{task.description:<28}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
             self._progress = RichProgress(*columns, console=Console(stderr=True))
 
-    def __enter__(self) -> "_Bars":
+    def __enter__(self) -> Self:
         if self._progress is not None:
             self._progress.start()
         return self
@@ -114,7 +120,8 @@ def _print_table(build: Build, out: Path) -> None:
                 str(int(metrics["float_bytes"])),
                 f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "not run",
                 f"{metrics['float_accuracy']:.4f}",
-                f"{len(artifact.checks) - len(not_run)} passed" + (f", not run: {', '.join(not_run)}" if not_run else ""),
+                f"{len(artifact.checks) - len(not_run)} passed"
+                + (f", not run: {', '.join(not_run)}" if not_run else ""),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]

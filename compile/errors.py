@@ -1,4 +1,6 @@
-"""What can go wrong while compiling::
+"""What can go wrong while compiling.
+
+::
 
 HedgerowError
 +-- CompileError

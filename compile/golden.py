@@ -1,4 +1,4 @@
-"""Golden samples: inputs and this very artifact's outputs, which a device replays before it trusts what it installed."""
+"""Golden samples: inputs and this very artifact's outputs; a device replays them before it trusts the artifact."""
 
 from collections.abc import Mapping
 from typing import Any

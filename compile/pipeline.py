@@ -229,7 +229,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and not (out / RECORD_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BuildFolderError(
-            f"expected a new folder, an empty one or an earlier build at {out}, found something else; choose another --out"
+            f"expected a new folder, an empty one or an earlier build at {out}, found something else; choose another "
+            "place with --out"
         )
     folder = out.absolute().parent / f".{out.absolute().name}.{os.getpid()}.part"
     try:

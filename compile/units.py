@@ -92,8 +92,8 @@ class Workbench:
         checkpoint = load_checkpoint(checkpoint_folder)
         if checkpoint.task != task.name:
             raise CheckpointMismatchError(
-                f"expected a checkpoint of the task {task.name!r}, found one of {checkpoint.task!r}; give the checkpoint "
-                "that this task was trained to"
+                f"expected a checkpoint of the task {task.name!r}, found one of {checkpoint.task!r}; give the "
+                "checkpoint that this task was trained to"
             )
         model = load_weights(task, checkpoint.weights)
         if task_reference not in self._data:

@@ -60,15 +60,16 @@ def _read_lines(descriptor: int, lines: "queue.SimpleQueue[bytes]") -> None:
 @contextlib.contextmanager
 def _hidden(names: Sequence[str]) -> Iterator[None]:
     """Make modules look absent; a task may import them afterwards."""
-    before = {name: sys.modules[name] for name in names if name in sys.modules}
-    absent = dict.fromkeys(names)
-    sys.modules.update(absent)  # type: ignore[arg-type] - None is the documented mark of an absent module
+    modules: dict[str, Any] = sys.modules
+    before = {name: modules[name] for name in names if name in modules}
+    # None is the import system's mark of a module that is known to be absent.
+    modules.update(dict.fromkeys(names))
     try:
         yield
     finally:
         for name in names:
-            del sys.modules[name]
-        sys.modules.update(before)
+            del modules[name]
+        modules.update(before)
 
 
 def _import_toolchain(name: str) -> None:
@@ -160,7 +161,7 @@ def main() -> None:
         except HedgerowError as exc:
             send({"failed": encode_failure(exc)})
         # The outermost loop of this process: an unexpected error is logged, and told to whoever waits.
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - see above
             _LOG.exception("compile worker")
             said = (str(exc).strip().splitlines() or [""])[0][:300]
             error = CompileError(f"compiling failed unexpectedly: {type(exc).__name__}: {said}; report this as a bug")

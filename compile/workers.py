@@ -9,8 +9,8 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, Self
 
 from hedgerow.compile.errors import WorkerError
 from hedgerow.compile.failures import decode_failure
@@ -33,8 +33,8 @@ class _Worker:
     """One process and its pipes."""
 
     def __init__(self, toolchain: str) -> None:
-        self.toolchain, self.job, self.ready = toolchain, None, True
-        self.job: Job | None
+        self.toolchain = toolchain
+        self.job: Job | None = None
         self._buffer = b""
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         job_end, self._jobs = os.pipe()
@@ -43,7 +43,15 @@ class _Worker:
         quiet = {"TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"}
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hedgerow.compile.worker", str(job_end), str(answer_end), str(os.getpid())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "hedgerow.compile.worker",
+                    str(job_end),
+                    str(answer_end),
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,

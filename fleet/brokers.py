@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,9 @@ _SESSION_EXPIRY_S = 3600
 
 def find_mosquitto() -> Path | None:
     """Return where mosquitto is; Debian puts it where only root's PATH looks."""
-    found = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"]))
+    found = shutil.which(
+        "mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"])
+    )
     return Path(found) if found else None
 
 
@@ -76,6 +79,9 @@ def mosquitto_config(host: str, port: int, user: str) -> str:
 
 class _Broker(Protocol):
     name: str
+
+    @property
+    def is_running(self) -> bool: ...
 
     def stop(self) -> None: ...
 
@@ -135,6 +141,11 @@ class DevelopmentBroker:
             else:
                 self.port, self.name = port, self._broker.name
                 return
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs; a broker that crashed does not come back by itself."""
+        return self._broker is not None and self._broker.is_running
 
     def stop(self) -> None:
         """Stop it, within 2 s; repeats are harmless."""
@@ -211,6 +222,14 @@ class _Mosquitto:
                 raise PortInUseError("mosquitto", host, port) from exc
             raise BrokerStartError(self.name, said or f"exit code {exc.exit_code}", "choose amqtt") from exc
 
+    @property
+    def is_running(self) -> bool:
+        try:
+            self._processes.check()
+        except ChildDiedError:
+            return False
+        return True
+
     def stop(self) -> None:
         self._processes.stop()
         self._folder.cleanup()
@@ -234,39 +253,43 @@ class _Amqtt:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_note)
         self._stopping = asyncio.Event()
-        self._started = threading.Event()
-        self._failure: BaseException | None = None
+        self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="amqtt", daemon=True)
         self._thread.start()
-        self._started.wait(_START_TIMEOUT_S)
-        if self._failure is not None or not self._started.is_set():
+        try:
+            failure = self._started.exception(_START_TIMEOUT_S)
+        except TimeoutError as exc:
+            failure = exc
+        if failure is not None:
             self.stop()
-            cause = self._failure.__cause__ if self._failure is not None else None
+            cause = failure.__cause__
             if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
-                raise PortInUseError("amqtt", host, port) from self._failure
-            raise BrokerStartError(self.name, str(self._failure or "no answer"), "try again") from self._failure
+                raise PortInUseError("amqtt", host, port) from failure
+            raise BrokerStartError(self.name, str(failure) or "no answer in time", "try again") from failure
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
-        # The thread's outermost loop: whatever amqtt raises is handed to start(), or logged when it is too late.
-        except Exception as exc:
-            _log.debug("amqtt ended", exc_info=True)
-            self._failure = exc
+        except Exception as exc:  # noqa: BLE001 - the thread's outermost loop
+            if self._started.done():
+                _log.exception("amqtt ended")
+            else:
+                self._started.set_exception(exc)
         finally:
-            self._started.set()
             _cancel_all(self._loop)
             self._loop.close()
 
     async def _serve(self) -> None:
         broker = self._make(self._loop)
         await broker.start()
-        self._started.set()
+        self._started.set_result(None)
         await self._stopping.wait()
-        # It waits for acknowledgements that may never come, and is cancelled by its own tasks; neither matters now.
-        shutdown = asyncio.ensure_future(broker.shutdown())
-        await asyncio.wait({shutdown}, timeout=_STOP_TIMEOUT_S / 2)
+        await asyncio.wait({asyncio.ensure_future(broker.end())}, timeout=_STOP_TIMEOUT_S / 2)
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         if self._thread.is_alive():
@@ -321,6 +344,15 @@ def _amqtt_factory(host: str, port: int) -> Any:
                 await super().stream_connected(reader, writer, listener_name)
             finally:
                 writer.close()
+
+        async def end(self) -> None:
+            """Shut down without letting anybody in again, or waiting for acknowledgements that may never come."""
+            for server in self._servers.values():
+                server.instance.close()
+            for sending in self._tasks_queue:
+                sending.cancel()
+            self._tasks_queue.clear()
+            await self.shutdown()
 
         async def _publish_retained_messages_for_subscription(self, subscription: Any, session: Any) -> None:
             topic_filter, qos = subscription

@@ -154,6 +154,8 @@ def serve(
 
     Example: hedgerow fleet serve --fleet-folder ./fleet --broker 127.0.0.1:1883
     """
+    from hedgerow.fleet.serving import Retraining, serve_fleet
+
     folder = FleetFolder(fleet_folder)
     broker_host, broker_port = _address(broker_address)
     settings = FleetSettings.from_env(
@@ -169,7 +171,8 @@ def serve(
     for source in checkpoint_folders:
         _keep(folder, source)
     with _until_stopped() as stopped, ExitStack() as stack:
-        url = serve_fleet(folder, settings, stack, retrain_task=retrain_task)
+        retraining = Retraining(task=retrain_task) if retrain_task is not None else None
+        url = serve_fleet(folder, settings, stack, retraining=retraining).url
         if as_json:
             click.echo(json.dumps({"fleet": settings.fleet, "url": url}))
         else:
@@ -197,71 +200,6 @@ def _keep(folder: FleetFolder, source: Path) -> None:
         )
     for manifest in fitting:
         keep_checkpoint(folder, manifest, source)
-
-
-def serve_fleet(
-    folder: FleetFolder, settings: FleetSettings, stack: ExitStack, *, retrain_task: str | None = None
-) -> str:
-    """Start everything that ``hedgerow fleet serve`` runs; *stack* stops it in reverse order.
-
-    Returns:
-        The address of the HTTP server.
-
-    Raises:
-        BrokerUnreachableError: No broker answers.
-        PortInUseError, ServeError: The HTTP server cannot listen.
-        SigningError, StoreError: The folder is damaged.
-        TaskError: The task to retrain cannot be imported.
-    """
-    from hedgerow.fleet.api import create_app
-    from hedgerow.fleet.catalogue import FolderCatalogue
-    from hedgerow.fleet.http_server import HttpServer, bind
-    from hedgerow.fleet.retrain import RetrainSettings, retrain
-    from hedgerow.fleet.retrain_loop import RetrainLoop
-    from hedgerow.fleet.retrain_policy import RetrainPolicy
-    from hedgerow.fleet.service import FleetService
-    from hedgerow.fleet.training_exchange import TrainingExchange
-    from hedgerow.mqtt_link import MqttLink
-    from hedgerow.task import load_task
-
-    if retrain_task is not None:
-        load_task(retrain_task)
-    catalogue = FolderCatalogue(folder)
-    catalogue.releases()
-    # The port and the store before the broker: a second service must not take the first one's place there.
-    bound = bind(settings.host, settings.port)
-    stack.callback(bound.close)
-    store = Store(folder.database)
-    stack.callback(store.close)
-    exchange = TrainingExchange()
-    link = MqttLink(f"hedgerow-{settings.fleet}", settings.broker_host, settings.broker_port)
-    stack.callback(link.close)
-    service = FleetService(settings, link, store, catalogue)
-    loop: RetrainLoop | None = None
-    if retrain_task is not None:
-        policy = RetrainPolicy(
-            on_alert=settings.retrain_on_alert,
-            cool_down_s=settings.retrain_cool_down_s,
-            needs_approval=settings.retrain_needs_approval,
-        )
-        how = RetrainSettings(
-            rounds=settings.retrain_rounds, seed=settings.seed, round_timeout_s=settings.retrain_timeout_s
-        )
-
-        def work(*, release: str, trigger: str, run_id: str | None) -> object:
-            return retrain(
-                service, exchange, folder, retrain_task, release=release, trigger=trigger, settings=how, run_id=run_id
-            )
-
-        loop = RetrainLoop(service, policy, work)
-    app = create_app(service, folder, exchange, approve_retraining=loop.approve if loop else None)
-    server = HttpServer(app, settings.host, settings.port, bound=bound)
-    server.start()
-    stack.callback(server.stop)
-    stack.enter_context(service)
-    if loop is not None:
-        stack.enter_context(loop)
-    return server.url
 
 
 def _keep_signed(folder: FleetFolder, stopped: threading.Event) -> None:

@@ -43,9 +43,13 @@ def _path(folder: FleetFolder, role: str) -> Path:
 def create_keys(folder: FleetFolder) -> None:
     """Make and store a new key for every role that has none yet; existing keys stay.
 
+    Nothing is made for a fleet whose root was signed: a key that is absent then is on its stick, not missing.
+
     Raises:
         OSError: The folder cannot be written.
     """
+    if (folder.tuf_metadata / "1.root.json").exists():
+        return
     for keys in (folder.offline_keys, folder.online_keys):
         keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         for private in (keys.parent, keys):

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     if os.getppid() != parent:
         return _CANNOT_RUN
     try:
-        os.execvp(program[0], program)
+        os.execvp(program[0], program)  # noqa: S606 - our own argv, no shell wanted
     except OSError as exc:
         sys.stderr.write(f"leash: cannot run {program[0]}: {exc.strerror}\n")
     return _CANNOT_RUN

@@ -24,17 +24,26 @@ from hedgerow.fleet.errors import FailedChecksError, ReleaseError, UnknownReleas
 from hedgerow.fleet.exclusive import exclusive
 from hedgerow.fleet.keys import Signers, load_signers
 from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.signing import publish, revoke, signed_releases, signed_sha256
+from hedgerow.fleet.signing import publish, revoke, signed_hashes, signed_releases
 from hedgerow.manifest import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
 
 if TYPE_CHECKING:
     from hedgerow.compile.build import Build
 
-__all__ = ["ReleaseEntry", "create_release", "failed_checks", "list_releases", "load_release", "revocation", "revoke_release"]
+__all__ = [
+    "ReleaseEntry",
+    "create_release",
+    "failed_checks",
+    "list_releases",
+    "load_release",
+    "revocation",
+    "revoke_release",
+]
 
 _log = logging.getLogger(__name__)
 _UNDER_WAY, _LAST, _REVOKED = ".under-way", "last-number", "revoked.json"
 _LIMIT_BYTES = 16 * 1024
+_RESTORE = "restore the fleet folder from its copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +198,10 @@ def _clear_interrupted(folder: FleetFolder) -> None:
         return
     release = marker.read_text(encoding="utf-8")
     if RELEASE_ID.fullmatch(release) and release not in signed_releases(folder):
-        for half in (folder.release(release), folder.tuf_targets / folder.release(release).relative_to(folder.releases)):
+        for half in (
+            folder.release(release),
+            folder.tuf_targets / folder.release(release).relative_to(folder.releases),
+        ):
             shutil.rmtree(half, ignore_errors=True)
     marker.unlink()
     sync_folder(folder.releases)
@@ -203,19 +215,29 @@ def load_release(folder: FleetFolder, release: str) -> Manifest:
         ReleaseError: Its manifest is not the one that was signed.
         SigningError: The TUF repository is absent or damaged.
     """
-    try:
-        payload = (folder.release(release) / "manifest.json").read_bytes()
-    except (ValueError, FileNotFoundError):
-        raise UnknownReleaseError(release, [entry.manifest.release for entry in list_releases(folder)]) from None
-    signed = signed_sha256(folder, manifest_path(release))
+    signed = signed_hashes(folder)
+    if not RELEASE_ID.fullmatch(release) or not (folder.release(release) / "manifest.json").is_file():
+        raise UnknownReleaseError(release, _names(folder))
+    return _load(folder, release, signed)
+
+
+def _names(folder: FleetFolder) -> tuple[str, ...]:
+    """Return the releases that have a folder, by name and number."""
+    found = [path.parent for path in folder.releases.glob("*/*/manifest.json")] if folder.releases.is_dir() else []
+    releases = [f"{path.parent.name}@{path.name}" for path in found]
+    return tuple(sorted((release for release in releases if RELEASE_ID.fullmatch(release)), key=parse_release_id))
+
+
+def _load(folder: FleetFolder, release: str, signed: Mapping[str, str]) -> Manifest:
+    payload = (folder.release(release) / "manifest.json").read_bytes()
     found = sha256(payload).hexdigest()
-    if signed is not None and signed != found:
-        restore = "restore the fleet folder from its copy"
-        raise ReleaseError(release, f"the signed manifest {signed[:12]}...", f"{found[:12]}...", restore)
+    expected = signed.get(manifest_path(release), found)
+    if expected != found:
+        raise ReleaseError(release, f"the signed manifest {expected[:12]}...", f"{found[:12]}...", _RESTORE)
     try:
         return Manifest.decode(payload)
     except DecodeError as exc:
-        raise ReleaseError(release, exc.expected, f"{exc.found} in {exc.where}", "restore the fleet folder") from exc
+        raise ReleaseError(release, exc.expected, f"{exc.found} in {exc.where}", _RESTORE) from exc
 
 
 def list_releases(folder: FleetFolder) -> tuple[ReleaseEntry, ...]:
@@ -225,15 +247,13 @@ def list_releases(folder: FleetFolder) -> tuple[ReleaseEntry, ...]:
         SigningError: The TUF repository is absent or damaged.
         ReleaseError: A manifest is damaged.
     """
-    listed = signed_releases(folder)
+    signed = signed_hashes(folder)
     entries = []
-    for path in folder.releases.glob("*/*/manifest.json") if folder.releases.is_dir() else ():
-        release = f"{path.parent.parent.name}@{path.parent.name}"
-        if RELEASE_ID.fullmatch(release):
-            unlisted = "revoked" if (path.parent / _REVOKED).exists() else "unlisted"
-            state = "listed" if release in listed else unlisted
-            entries.append(ReleaseEntry(load_release(folder, release), state))
-    return tuple(sorted(entries, key=lambda entry: (entry.manifest.name, entry.manifest.number)))
+    for release in _names(folder):
+        unlisted = "revoked" if (folder.release(release) / _REVOKED).exists() else "unlisted"
+        state = "listed" if manifest_path(release) in signed else unlisted
+        entries.append(ReleaseEntry(_load(folder, release, signed), state))
+    return tuple(entries)
 
 
 def revoke_release(
@@ -272,4 +292,4 @@ def revocation(folder: FleetFolder, release: str) -> tuple[str, str] | None:
         fields = decode_json(payload, _REVOKED, limit_bytes=_LIMIT_BYTES)
         return fields.text("revoked_at"), fields.text("reason")
     except DecodeError as exc:
-        raise ReleaseError(release, exc.expected, f"{exc.found} in {exc.where}", "restore the fleet folder") from exc
+        raise ReleaseError(release, exc.expected, f"{exc.found} in {exc.where}", _RESTORE) from exc

@@ -9,29 +9,28 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hedgerow.errors import HedgerowError
+from hedgerow.fleet.baselines import device_baselines, reference_counts
 from hedgerow.fleet.checkpoints import keep_checkpoint, kept_checkpoint
-from hedgerow.fleet.drift import MISSING, OUT_OF_RANGE, counts_of
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.retrain_policy import RetrainPolicy
 from hedgerow.fleet.rollout import RolloutPlan
 from hedgerow.fleet.service import FleetService
-from hedgerow.fleet.store_reader import StoredWindow, TrainingRun
+from hedgerow.fleet.store_reader import TrainingRun
 from hedgerow.fleet.training_exchange import TrainingExchange
 from hedgerow.manifest import Manifest
 from hedgerow.progress import Report, silent
 from hedgerow.task import load_task
-from hedgerow.window import Window, is_output_feature, merge_windows
 
 if TYPE_CHECKING:
+    from hedgerow.compile import CompileWorkers
     from hedgerow.server.training import RoundRecord
 
-__all__ = ["RetrainPolicy", "RetrainResult", "RetrainSettings", "device_baselines", "reference_counts", "retrain"]
+__all__ = ["RetrainPolicy", "RetrainResult", "RetrainSettings", "retrain"]
 
 _log = logging.getLogger(__name__)
 
@@ -87,42 +86,6 @@ class RetrainResult:
     history: "tuple[RoundRecord, ...]"
 
 
-def _merged(windows: list[StoredWindow], since: float) -> dict[str, Window]:
-    """Return each device's windows since a time, added up; of a device without any, the last one before."""
-    found: dict[str, list[Window]] = {}
-    last: dict[str, Window] = {}
-    for stored in windows:
-        last[stored.device] = stored.window
-        if stored.received_at >= since:
-            found.setdefault(stored.device, []).append(stored.window)
-    return {device: reduce(merge_windows, found.get(device, [last[device]])) for device in sorted(last)}
-
-
-def device_baselines(windows: list[StoredWindow], since: float) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Return what each device saw of the world: device -> feature -> counts, without the model's outputs.
-
-    A release that was trained in a world that differs from device to device cannot be compared with one reference for
-    all; each device is compared with its own. Outputs are left out: they were the model's before.
-    """
-    baselines = {}
-    for device, window in _merged(windows, since).items():
-        baselines[device] = {
-            name: counts
-            for name, counts in counts_of(window).items()
-            if name == OUT_OF_RANGE or not is_output_feature(name.removeprefix(MISSING))
-        }
-    return baselines
-
-
-def reference_counts(windows: list[StoredWindow], since: float) -> dict[str, tuple[int, ...]]:
-    """Return what the fleet saw of the world, in the bins of the release: input feature -> counts."""
-    merged = list(_merged(windows, since).values())
-    if not merged:
-        return {}
-    whole = reduce(merge_windows, merged)
-    return {name: feature.counts for name, feature in whole.features.items() if not is_output_feature(name)}
-
-
 def retrain(
     service: FleetService,
     exchange: TrainingExchange,
@@ -133,6 +96,7 @@ def retrain(
     trigger: str = "manual",
     settings: RetrainSettings | None = None,
     run_id: str | None = None,
+    workers: "CompileWorkers | None" = None,
     report: Report = silent,
     clock: Callable[[], float] = time.time,
 ) -> RetrainResult:
@@ -147,6 +111,7 @@ def retrain(
         trigger: The alert's id, or ``manual``.
         settings: How.
         run_id: Of a run that was begun before and is resumed.
+        workers: Warm compile processes; None: new ones.
         report: Told every step.
         clock: Unix seconds.
 
@@ -168,7 +133,8 @@ def retrain(
     run = replace(run, state="running", ended_at=None, reason="")
     service.save_run(run)
     try:
-        return _Retraining(service, exchange, folder, task_reference, settings, report, clock).carry_out(run)
+        retraining = _Retraining(service, exchange, folder, task_reference, settings, workers, report, clock)
+        return retraining.carry_out(run)
     except HedgerowError as exc:
         service.save_run(replace(_latest(service, run), state="failed", ended_at=clock(), reason=str(exc)))
         raise
@@ -185,6 +151,7 @@ class _Retraining:
     folder: FleetFolder
     task_reference: str
     settings: RetrainSettings
+    workers: "CompileWorkers | None"
     report: Report
     clock: Callable[[], float]
 
@@ -255,6 +222,7 @@ class _Retraining:
             out,
             max_drop=self.settings.max_drop,
             jobs=self.settings.jobs,
+            workers=self.workers,
             reference_counts=reference_counts(windows, run.started_at) or None,
             report=self.report,
         )

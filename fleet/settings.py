@@ -57,6 +57,9 @@ class FleetSettings:
     )
     drift_minimum_samples: int = field(default=50, metadata={"help": "a slice with fewer samples is not tested"})
     drift_consecutive: int = field(default=2, metadata={"help": "looks in a row that must agree before an alert"})
+    baseline_samples: int = field(
+        default=200, metadata={"help": "samples that make a device's own baseline under a retrained release"}
+    )
     retrain_on_alert: bool = field(default=True, metadata={"help": "start retraining when a drift alert is raised"})
     retrain_needs_approval: bool = field(default=False, metadata={"help": "ask a person before retraining starts"})
     retrain_cool_down_s: float = field(
@@ -74,7 +77,7 @@ class FleetSettings:
         for name in ("tick_s", "nudge_s", "nudge_longest_s", "merge_period_s", "retrain_timeout_s"):
             if not getattr(self, name) > 0:
                 raise SettingsError(name, str(getattr(self, name)), "a time above 0")
-        for name in ("batch_events", "recent_windows", "drift_consecutive", "retrain_rounds"):
+        for name in ("batch_events", "recent_windows", "drift_consecutive", "retrain_rounds", "baseline_samples"):
             if getattr(self, name) < 1:
                 raise SettingsError(name, str(getattr(self, name)), "at least 1")
         if not 0 < self.drift_alpha < 1:

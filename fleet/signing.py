@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, TargetFile
+from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
 from hedgerow.durable import sha256_of, sync_folder, write_durably
@@ -49,8 +49,8 @@ __all__ = [
     "publish",
     "refresh_online",
     "revoke",
+    "signed_hashes",
     "signed_releases",
-    "signed_sha256",
     "trusted_root",
 ]
 
@@ -73,7 +73,7 @@ def init_repository(
         lifetimes: How long signatures count.
 
     Raises:
-        SigningError: A repository of other keys exists.
+        SigningError: A repository of other keys exists, or one that lost its timestamp.
         OSError: The folder cannot be written.
     """
     folder.tuf_metadata.mkdir(parents=True, exist_ok=True)
@@ -82,6 +82,8 @@ def init_repository(
         if (folder.tuf_metadata / "timestamp.json").exists():
             _read(folder, signers)
             return
+        if any(not path.name.startswith("1.") for path in folder.tuf_metadata.glob("*.json")):
+            raise SigningError(folder.tuf, "timestamp.json beside the other metadata", "none", _RESTORE)
         state = first_state(signers, lifetimes, now)
         write_durably(folder.tuf_metadata / "1.root.json", state.root.to_bytes())
         _write(folder, None, state)
@@ -178,7 +180,9 @@ def refresh_online(
         after = refreshed(state, online, lifetimes, now)
         for role, expires in _expiries(state).items():
             if role in OFFLINE_ROLES and expires - now < _WARN_S:
-                _log.warning("the signature of %s ends in %.0f days: bring the offline keys", role, (expires - now) / 86400)
+                _log.warning(
+                    "the signature of %s ends in %.0f days: bring the offline keys", role, (expires - now) / 86400
+                )
         _write(folder, state, after)
     return after is not state
 
@@ -192,14 +196,13 @@ def signed_releases(folder: FleetFolder) -> tuple[str, ...]:
     return listed_releases(_read(folder, {}).targets.signed.targets)
 
 
-def signed_sha256(folder: FleetFolder, target_path: str) -> str | None:
-    """Return the signed SHA-256 of a target file, or None when it is not listed.
+def signed_hashes(folder: FleetFolder) -> dict[str, str]:
+    """Return target path -> signed SHA-256 of every listed file; signatures are checked.
 
     Raises:
         SigningError: There is no repository, or it is damaged.
     """
-    file = _read(folder, {}).targets.signed.targets.get(target_path)
-    return None if file is None else file.hashes["sha256"]
+    return {path: file.hashes["sha256"] for path, file in _read(folder, {}).targets.signed.targets.items()}
 
 
 def trusted_root(folder: FleetFolder) -> bytes:
@@ -251,22 +254,25 @@ def _read(folder: FleetFolder, signers: Signers) -> RepositoryState:
     """Follow the timestamp to what is current, check it, and check that the root names the keys of *signers*."""
     metadata = folder.tuf_metadata
     try:
-        root = Metadata.from_bytes(_newest_root(folder))
-        timestamp = Metadata.from_bytes((metadata / "timestamp.json").read_bytes())
+        root = Metadata[Root].from_bytes(_newest_root(folder))
+        timestamp = Metadata[Timestamp].from_bytes((metadata / "timestamp.json").read_bytes())
         snapshot_bytes = (metadata / f"{timestamp.signed.snapshot_meta.version}.snapshot.json").read_bytes()
         timestamp.signed.snapshot_meta.verify_length_and_hashes(snapshot_bytes)
-        snapshot = Metadata.from_bytes(snapshot_bytes)
+        snapshot = Metadata[Snapshot].from_bytes(snapshot_bytes)
         meta = snapshot.signed.meta["targets.json"]
         targets_bytes = (metadata / f"{meta.version}.targets.json").read_bytes()
         meta.verify_length_and_hashes(targets_bytes)
-        state = RepositoryState(root, Metadata.from_bytes(targets_bytes), snapshot, timestamp)
+        state = RepositoryState(root, Metadata[Targets].from_bytes(targets_bytes), snapshot, timestamp)
         verify(state)
+    # A document of another role than its name says has other attributes.
     except (RepositoryError, DeserializationError, AttributeError, KeyError) as exc:
         found = f"damage ({type(exc).__name__}: {exc})"
         raise SigningError(folder.tuf, "a TUF repository that its root vouches for", found, _RESTORE) from exc
     except FileNotFoundError as exc:
         found = f"no {Path(exc.filename).name}"
-        raise SigningError(folder.tuf, "a whole TUF repository", found, f"run `hedgerow fleet init` or {_RESTORE}") from exc
+        raise SigningError(
+            folder.tuf, "a whole TUF repository", found, f"run `hedgerow fleet init` or {_RESTORE}"
+        ) from exc
     foreign = foreign_roles(root.signed, signers)
     if foreign:
         found = f"other keys of {', '.join(foreign)}"

@@ -252,8 +252,12 @@ class Store(StoreReader):
         """Replace what each device saw when *release* was trained."""
         self._write("DELETE FROM baselines WHERE release = ?", release)
         for device, counts in sorted(baselines.items()):
-            record = to_text({name: list(values) for name, values in counts.items()})
-            self._write("INSERT INTO baselines VALUES (?, ?, ?)", release, device, record)
+            self.save_baseline(release, device, counts)
+
+    def save_baseline(self, release: str, device: str, counts: Mapping[str, Sequence[int]]) -> None:
+        """Insert or replace what one device saw when *release* was trained or first ran."""
+        record = to_text({name: list(values) for name, values in counts.items()})
+        self._write("INSERT OR REPLACE INTO baselines VALUES (?, ?, ?)", release, device, record)
 
     def save_alert(self, alert: Alert, now: float) -> None:
         """Insert or update an alert."""

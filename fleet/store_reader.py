@@ -200,6 +200,10 @@ class StoreReader:
         rows = self._rows("SELECT device, record FROM baselines WHERE release = ? ORDER BY device", release)
         return {r["device"]: {name: tuple(c) for name, c in json.loads(r["record"]).items()} for r in rows}
 
+    def has_baselines(self, release: str) -> bool:
+        """Return whether a release was trained on devices, so that each device has its own baseline."""
+        return self._row("SELECT 1 FROM baselines WHERE release = ? LIMIT 1", release) is not None
+
     def alerts(self) -> tuple[Alert, ...]:
         """Return all alerts, the first raised first."""
         rows = self._rows("SELECT id, record FROM alerts ORDER BY raised_at, id")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hedgerow.fleet.alerts import DriftState, observe
+from hedgerow.fleet.baselines import grown_baseline
 from hedgerow.fleet.catalogue import Catalogue
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.drift import DriftPlan
@@ -77,6 +78,7 @@ class TelemetryIntake:
         for slice_name in ("fleet", f"target:{device.target}"):
             self._store.add_to_merged(slice_name, period, window)
         then.events.append(WindowArrived(device.name, window))
+        self._grow_baseline(device, window)
         for rollout in unfinished.values():
             if rollout.release == window.release and device.name in exposed(rollout):
                 stage = rollout.executions[device.name].stage
@@ -93,6 +95,15 @@ class TelemetryIntake:
             except UnknownReleaseError:
                 return None
         return self._references[release]
+
+    def _grow_baseline(self, device: Device, window: Window) -> None:
+        """Only of a release that was trained on devices: the others are compared with their reference."""
+        if not self._store.has_baselines(window.release):
+            return
+        own = self._store.baselines(window.release).get(device.name, {})
+        grown = grown_baseline(own, window, self._settings.baseline_samples)
+        if grown != own:
+            self._store.save_baseline(window.release, device.name, grown)
 
     def _is_settled(self, release: str) -> bool:
         """Whether the fleet has made up its mind for a release: a candidate is the gate's, a bad one is nobody's."""

@@ -17,7 +17,8 @@ def to_file(tensor: Tensor, values: Values) -> Values:
     """Return *values* as the file wants them: its dtype, quantized where it has a scale, contiguous."""
     dtype = np.dtype(tensor.dtype)
     if tensor.scale is None:
-        return np.ascontiguousarray(values, dtype=dtype)
+        # Not ascontiguousarray: it turns a scalar into a vector.
+        return np.asarray(values, dtype=dtype, order="C")
     limits = np.iinfo(dtype)
     steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(tensor.scale)) + tensor.zero_point
     # A NaN has no integer; zero is what most kernels would make of it, and the window counts it as missing.

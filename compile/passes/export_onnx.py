@@ -1,6 +1,5 @@
 """Export the served model to float ONNX, with named tensors and a dynamic batch."""
 
-import io
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -48,9 +47,20 @@ def onnx_bytes(
             raise PassError("export-onnx", _first_line(exc)) from exc
     if program is None:
         raise PassError("export-onnx", "the exporter returned nothing")
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return buffer.getvalue()
+    model = program.model_proto
+    _strip_traces(model)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _strip_traces(model: Any) -> None:
+    """Remove what the exporter notes about its work: stack traces with this machine's paths, as large as the model."""
+    for holder in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del holder.metadata_props[:]
+    for holder in (*model.graph.input, *model.graph.output):
+        del holder.metadata_props[:]
+    for node in model.graph.node:
+        node.ClearField("doc_string")
 
 
 def _first_line(exc: BaseException) -> str:

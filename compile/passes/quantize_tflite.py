@@ -28,7 +28,7 @@ _SIGNATURE = "serving_default"
 def quantize_tflite_static(source: Source, stage: Stage | None, _settings: Settings) -> Stage:
     """Quantize weights (per channel) and activations; inputs, outputs and softmax stay float.
 
-    Softmax stays float because an int8 probability has 256 steps, and the confidence that the fleet watches gets coarse.
+    Softmax stays float because an int8 probability has 256 steps: the confidence that the fleet watches gets coarse.
 
     Raises:
         PassError: The quantizer fails.

@@ -18,26 +18,34 @@ _aten = torch.ops.aten
 _pad = torch.nn.functional.pad
 
 
+def _cut(values: torch.Tensor, axis: int, start: int, stop: int, step: int = 1) -> torch.Tensor:
+    """Slice one axis; nothing where all of it is wanted, because every node costs time to export."""
+    if start == 0 and step == 1 and stop >= values.shape[axis]:
+        return values
+    result: torch.Tensor = _aten.slice.Tensor(values, axis, start, stop, step)
+    return result
+
+
 def _interleave(grad: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
     """Put ``stride - 1`` zeros between neighbours along the last two axes of ``grad[n, c, h, w]``."""
     count, channels, height, width = grad.shape
     down, across = stride
     if across > 1:
         grad = _pad(grad.reshape(count * channels, height * width, 1), (0, across - 1))
-        grad = grad.reshape(count, channels, height, width * across)[..., : (width - 1) * across + 1]
+        grad = _cut(grad.reshape(count, channels, height, width * across), 3, 0, (width - 1) * across + 1)
     wide = (width - 1) * across + 1
     if down > 1:
         grad = _pad(grad.reshape(count * channels, height, wide), (0, wide * (down - 1)))
-        grad = grad.reshape(count, channels, height * down, wide)[:, :, : (height - 1) * down + 1]
+        grad = _cut(grad.reshape(count, channels, height * down, wide), 2, 0, (height - 1) * down + 1)
     return grad
 
 
 def _crop_or_pad(values: torch.Tensor, left: int, right: int, top: int, bottom: int) -> torch.Tensor:
     """Pad the last two axes with zeros; a negative amount crops."""
-    values = _pad(values, (max(left, 0), max(right, 0), max(top, 0), max(bottom, 0)))
-    height, width = values.shape[-2:]
-    rows = slice(max(-top, 0), height - max(-bottom, 0))
-    return values[..., rows, max(-left, 0) : width - max(-right, 0)]
+    amounts = (max(left, 0), max(right, 0), max(top, 0), max(bottom, 0))
+    values = _pad(values, amounts) if any(amounts) else values
+    values = _cut(values, 2, max(-top, 0), values.shape[2] - max(-bottom, 0))
+    return _cut(values, 3, max(-left, 0), values.shape[3] - max(-right, 0))
 
 
 def _input_gradient(
@@ -72,16 +80,14 @@ def _patches(
     out: tuple[int, int],
 ) -> list[torch.Tensor]:
     """Return, for each kernel tap, the values it meets: ``[n, c, out_h, out_w]`` each."""
-    return [
-        values[
-            :,
-            :,
-            row * dilation[0] : row * dilation[0] + (out[0] - 1) * stride[0] + 1 : stride[0],
-            column * dilation[1] : column * dilation[1] + (out[1] - 1) * stride[1] + 1 : stride[1],
+    taps = []
+    for row in range(0, kernel[0] * dilation[0], dilation[0]):
+        rows = _cut(values, 2, row, row + (out[0] - 1) * stride[0] + 1, stride[0])
+        taps += [
+            _cut(rows, 3, column, column + (out[1] - 1) * stride[1] + 1, stride[1])
+            for column in range(0, kernel[1] * dilation[1], dilation[1])
         ]
-        for row in range(kernel[0])
-        for column in range(kernel[1])
-    ]
+    return taps
 
 
 def _weight_gradient(
@@ -94,17 +100,16 @@ def _weight_gradient(
     groups: int,
 ) -> torch.Tensor:
     out_channels, in_group, kernel_h, kernel_w = weight.shape
-    count, _, out_h, out_w = grad.shape
-    places = out_h * out_w
-    padded = _pad(values, (padding[1], padding[1], padding[0], padding[0]))
-    taps = [
-        tap.reshape(count, groups, in_group, places).permute(1, 0, 3, 2).reshape(groups, count * places, in_group)
-        for tap in _patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w))
-    ]
-    per_group = grad.reshape(count, groups, out_channels // groups, places).permute(1, 2, 0, 3)
-    product = torch.bmm(per_group.reshape(groups, out_channels // groups, count * places), torch.cat(taps, -1))
-    by_tap = product.reshape(out_channels, kernel_h * kernel_w, in_group).permute(0, 2, 1)
-    return by_tap.reshape(out_channels, in_group, kernel_h, kernel_w)
+    count, channels, (out_h, out_w) = grad.shape[0], values.shape[1], grad.shape[2:]
+    places, taps, out_group = out_h * out_w, kernel_h * kernel_w, out_channels // groups
+    padded = _crop_or_pad(values, padding[1], padding[1], padding[0], padding[0])
+    patches = torch.cat(_patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w)), 1)
+    # [n, taps, channels, places] -> [groups, n * places, in_group * taps], in steps of at most four axes.
+    patches = patches.reshape(count, taps, channels, places).transpose(1, 2)
+    patches = patches.reshape(count, groups, in_group * taps, places).permute(1, 0, 3, 2)
+    patches = patches.reshape(groups, count * places, in_group * taps)
+    seen = grad.reshape(count, groups, out_group, places).permute(1, 2, 0, 3).reshape(groups, out_group, count * places)
+    return torch.bmm(seen, patches).reshape(out_channels, in_group, kernel_h, kernel_w)
 
 
 def convolution_backward(

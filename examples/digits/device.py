@@ -70,7 +70,8 @@ def own_shard(options: Mapping[str, str]) -> NDArray[np.int64]:
     """Return which training images this device's user labelled, cut as the task cuts them."""
     labels = digits().labels[TRAIN.start : TRAIN.stop]
     rng = np.random.default_rng(int(options.get("seed", "0")))
-    return PARTITION.split(labels, int(options.get("clients", "8")), rng)[int(options.get("index", "0"))]
+    shards: list[NDArray[np.int64]] = PARTITION.split(labels, int(options.get("clients", "8")), rng)
+    return shards[int(options.get("index", "0"))]
 
 
 def stream(context: SourceContext) -> Iterator[Sample]:

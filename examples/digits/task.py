@@ -28,6 +28,6 @@ task = Task(
     model=model,
     data=data,
     preprocess=lambda image: image / 16,
-    local=LocalTraining(learning_rate=0.2, batch_size=16, epochs=4),
+    local=LocalTraining(learning_rate=0.2, batch_size=16, epochs=3),
     partition=PARTITION,
 )

@@ -218,17 +218,18 @@ def test_any_order_of_events_keeps_the_promises(events):
     installing: str | None = None
     is_installing, training = False, None
     versions = [0]
-    for event in events:
-        if event in {"finish", "fail", "reject"}:
+    for drawn in events:
+        event = drawn
+        if drawn in {"finish", "fail", "reject"}:
             if not is_installing:
                 continue
             is_installing = False
-            if event == "finish":
+            if drawn == "finish":
                 slots = [installing, slots[0] if slots[0] != installing else slots[1]]
                 event = Installed(*slots)
             else:
-                event = InstallFailed("why", event == "reject", *slots)
-        elif event == "trained":
+                event = InstallFailed("why", drawn == "reject", *slots)
+        elif drawn == "trained":
             if training is None:
                 continue
             event = Trained(TrainUpdate(run="run", round=training, state="declined", reason="x"))

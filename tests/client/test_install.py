@@ -319,7 +319,7 @@ def test_stopping_ends_an_installation(device, repository, release):
 
 def test_a_full_disk_leaves_the_old_release(device, repository, release):
     class FullDisk(RealDisk):
-        def move(self, source: Path, destination: Path) -> None:
+        def move(self, _source: Path, _destination: Path) -> None:
             raise OSError(28, "No space left on device")
 
     repository.add(release(1))

@@ -13,10 +13,8 @@ def test_a_record_is_one_line_with_time_level_place_and_device():
 
 
 def test_a_traceback_is_on_the_same_line():
-    try:
-        raise ValueError("why")
-    except ValueError as exc:
-        record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed", (), (ValueError, exc, exc.__traceback__))
+    error = ValueError("why")
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed", (), (ValueError, error, None))
     line = LogLines("d").format(record)
     assert "ValueError: why" in line
     assert "\n" not in line

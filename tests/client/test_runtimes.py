@@ -120,6 +120,7 @@ def test_values_without_a_scale_are_only_converted():
     tensor = Tensor("x", "x", (-1,), "int32")
     assert to_file(tensor, np.asarray([1, 2], dtype=np.int64)).dtype == np.int32
     assert from_file(tensor, np.asarray([3], dtype=np.int32)).tolist() == [3]
+    assert to_file(Tensor("rate", "rate", (), "float32"), np.asarray(0.5)).shape == ()
 
 
 def test_a_static_batch_is_filled_and_cut():

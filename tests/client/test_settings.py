@@ -42,7 +42,7 @@ def test_a_wrong_option_names_the_option(texts):
     [{"device": "a/b"}, {"fleet": "#"}, {"target": ""}, {"broker_port": 0}, {"window_samples": 0}, {"crash_limit": 0}],
 )
 def test_a_wrong_setting_is_one_sentence(change):
-    with pytest.raises(SettingsError, match="expected .*, found .*; "):
+    with pytest.raises(SettingsError, match=r"expected .*, found .*; "):
         AgentSettings(**{**GOOD, **change})
 
 

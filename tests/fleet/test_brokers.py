@@ -97,9 +97,23 @@ def test_it_stops_within_two_seconds_although_messages_wait_for_acknowledgement(
     link.close()
 
 
-def test_stopping_twice_is_harmless(broker):
+def test_it_says_whether_it_runs_and_stopping_twice_is_harmless(broker):
+    assert broker.is_running
     broker.stop()
+    assert not broker.is_running
     broker.stop()
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+def test_a_broker_that_crashed_is_known_not_to_run():
+    with DevelopmentBroker(choose="mosquitto") as broker:
+        os.kill(broker._broker._processes._children["mosquitto"].process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 3
+        while broker.is_running and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+        assert not broker.is_running
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])  # noqa: S104
@@ -210,7 +224,7 @@ def test_an_empty_retained_message_clears_it(broker):
 
 
 def test_whoever_connects_gets_no_message_that_it_did_not_ask_for(broker):
-    """amqtt by itself hands every new client the retained messages of all subscriptions of all others."""
+    """Left to itself, amqtt hands every new client the retained messages of all subscriptions of all others."""
     service = MqttLink("fleet", broker.host, broker.port)
     service.subscribe("hedgerow/v1/demo/+/presence")
     service.publish(device_topic("demo", "pi-1", Channel.PRESENCE), b"x", retain=True)
@@ -260,7 +274,7 @@ def test_a_link_that_closes_in_order_leaves_no_will(broker):
 
 
 def test_twenty_links_that_connect_at_once_all_work(broker):
-    """amqtt by itself wedges clients that subscribe while another connects."""
+    """Left to itself, amqtt wedges clients that subscribe while another connects."""
     service = MqttLink("fleet", broker.host, broker.port)
     service.subscribe(fleet_filter("demo", Channel.REPORTED))
     service.subscribe(fleet_filter("demo", Channel.PRESENCE))

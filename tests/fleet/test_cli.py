@@ -1,7 +1,6 @@
 """The commands, called as `hedgerow` calls them."""
 
 import json
-import os
 import signal
 import socket
 import subprocess

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,17 +13,9 @@ from hedgerow.fleet.processes import ChildProcesses, last_lines
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 SLEEP = [*PYTHON, "import time; time.sleep(60)"]
-STUBBORN = [
-    *PYTHON,
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)",
-]
-ORDERLY = [
-    *PYTHON,
-    "import signal, sys, time\n"
-    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-    "print('ready', flush=True)\n"
-    "time.sleep(60)",
-]
+WAIT = "print('ready', flush=True); time.sleep(60)"
+STUBBORN = [*PYTHON, f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"]
+ORDERLY = [*PYTHON, f"import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); {WAIT}"]
 
 
 def wait_until(condition, timeout_s=5.0):
@@ -35,8 +28,7 @@ def wait_until(condition, timeout_s=5.0):
 def is_running(pid):
     try:
         # A zombie is gone for our purposes; in a container nobody may reap it.
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -99,12 +91,17 @@ def test_eight_children_start_and_stop_within_three_seconds(tmp_path):
     assert set(children.exit_codes.values()) == {7}
 
 
-def test_children_are_stopped_in_reverse_order_also_when_the_block_raises(tmp_path):
-    with pytest.raises(KeyboardInterrupt), ChildProcesses() as children:
-        pid = children.start(SLEEP, tmp_path / "a.log", "a")
-        raise KeyboardInterrupt
+def test_children_are_stopped_also_when_the_block_raises(tmp_path):
+    pids = []
 
-    assert not is_running(pid)
+    def work():
+        with ChildProcesses() as children:
+            pids.append(children.start(SLEEP, tmp_path / "a.log", "a"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert not any(is_running(pid) for pid in pids)
 
 
 def test_a_child_that_dies_is_named_with_its_exit_code_and_last_words(tmp_path):
@@ -112,7 +109,7 @@ def test_a_child_that_dies_is_named_with_its_exit_code_and_last_words(tmp_path):
         code = "import sys\nfor n in range(9): print('line', n)\nsys.exit(3)"
         children.start([*PYTHON, code], tmp_path / "agent.log", "agent 4")
         with pytest.raises(ChildDiedError) as failure:
-            wait_until(lambda: children.check())
+            wait_until(children.check)
 
     error = failure.value
     assert (error.name, error.exit_code) == ("agent 4", 3)
@@ -125,14 +122,14 @@ def test_a_child_that_is_killed_is_said_to_be(tmp_path):
     with ChildProcesses() as children:
         os.kill(children.start(SLEEP, tmp_path / "a.log", "a"), signal.SIGKILL)
         with pytest.raises(ChildDiedError, match="ended by signal 9"):
-            wait_until(lambda: children.check())
+            wait_until(children.check)
 
 
 def test_a_program_that_does_not_exist_is_a_death_with_a_reason(tmp_path):
     with ChildProcesses() as children:
         children.start(["/no/such/program"], tmp_path / "a.log", "a")
         with pytest.raises(ChildDiedError, match=r"exit code 127.*cannot run /no/such/program: No such file"):
-            wait_until(lambda: children.check())
+            wait_until(children.check)
 
 
 def test_one_child_can_be_stopped_and_started_again(tmp_path):
@@ -220,8 +217,8 @@ def test_children_die_with_a_parent_that_has_no_chance_to_stop_them(tmp_path, nu
 
 
 def test_an_interrupted_parent_stops_its_children_in_order(tmp_path):
-    note = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(0)))\n"
-    parent, pids = start_parent(tmp_path, [*PYTHON, note + "print('ready', flush=True)\ntime.sleep(60)"])
+    answer = "signal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(0)))"
+    parent, pids = start_parent(tmp_path, [*PYTHON, f"import signal, sys, time; {answer}; {WAIT}"])
     for n in range(3):
         wait_ready(tmp_path / f"{n}.log")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.fleet.sample_release import REFERENCE, SCHEMA, make_artifact, put_blob
 
 from hedgerow.cli import main
 from hedgerow.compile.build import Build, save_build
@@ -23,6 +22,7 @@ from hedgerow.fleet.keys import create_keys, load_signers
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.releases import create_release, list_releases, load_release, revocation, revoke_release
 from hedgerow.fleet.signing import init_repository, signed_releases
+from tests.fleet.sample_release import REFERENCE, SCHEMA, make_artifact, put_blob
 
 NOW = 1_800_000_000.0
 

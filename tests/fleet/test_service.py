@@ -370,3 +370,18 @@ def test_a_subscriber_that_fails_or_asks_for_changes_does_not_stop_the_service(f
     unsubscribe()
     assert fleet.releases() == ["toy@1"] * 8
     assert "a subscriber failed" in caplog.text
+
+
+def test_a_retrained_model_that_is_less_sure_of_itself_on_some_devices_raises_no_alert(fleet):
+    """What it answers there was not known when it was trained; what it answers from then on is."""
+    fleet.roll_out("toy@1")
+    fleet.service.save_baselines("toy@2", {name: {"x": (50, 50)} for name in fleet.devices})
+    fleet.roll_out("toy@2")
+    unsure = {"device-0", "device-1"}
+    for _ in range(4):
+        fleet.send_windows("toy@2", only=unsure, confident=30)
+        fleet.send_windows("toy@2", only=set(fleet.devices) - unsure)
+    assert fleet.service.alerts() == ()
+    for _ in range(3):
+        fleet.send_windows("toy@2", only={"device-0"}, confident=90)
+    assert fleet.service.alerts()[0].features == ("output.confidence",)

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
-from tests.fleet.sample_release import write_release
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -32,6 +31,7 @@ from hedgerow.fleet.signing import (
     trusted_root,
 )
 from hedgerow.fleet.tuf_metadata import Lifetimes
+from tests.fleet.sample_release import write_release
 
 DAY_S = 86400.0
 
@@ -451,6 +451,22 @@ def test_a_repository_that_was_begun_is_finished(folder, signers, now, device):
     device.refresh(folder.tuf)
 
 
+def test_a_repository_that_lost_its_timestamp_is_not_begun_again(folder, signers, release, now):
+    publish(folder, *release(1), signers, now)
+    (folder.tuf_metadata / "timestamp.json").unlink()
+
+    with pytest.raises(SigningError, match="restore the fleet folder from its copy"):
+        init_repository(folder, signers, now)
+
+
+def test_no_new_keys_are_made_for_a_fleet_whose_keys_are_away(tmp_path, folder):
+    folder.offline_keys.rename(tmp_path / "stick")
+
+    create_keys(folder)
+
+    assert not folder.offline_keys.exists()
+
+
 def test_keys_of_another_fleet_are_refused(tmp_path, folder, release, now):
     other = FleetFolder(tmp_path / "other")
     create_keys(other)
@@ -480,10 +496,10 @@ def test_a_release_whose_files_are_not_its_own_is_refused_and_nothing_changes(fo
 
 
 def test_no_repository_is_one_clear_sentence(tmp_path):
-    with pytest.raises(SigningError, match="a TUF repository at .*, found none; make one with `hedgerow fleet init`"):
+    with pytest.raises(SigningError, match=r"a TUF repository at .*, found none; make one with `hedgerow fleet init`"):
         signed_releases(FleetFolder(tmp_path))
     with pytest.raises(SigningError, match="found none"):
-        refresh_online(FleetFolder(tmp_path), {role: None for role in ONLINE_ROLES}, 0.0)
+        refresh_online(FleetFolder(tmp_path), dict.fromkeys(ONLINE_ROLES), 0.0)
 
 
 def test_a_lost_document_is_named(folder):

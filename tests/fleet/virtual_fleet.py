@@ -65,7 +65,7 @@ def make_manifest(release: str, *, targets=TARGETS, accuracy: float = 0.95, pare
     )
 
 
-def make_window(release, *, samples=100, correct=95, x=None, now=1000.0, paired=None) -> Window:
+def make_window(release, *, samples=100, correct=95, x=None, now=1000.0, paired=None, confident=80) -> Window:
     half = samples // 2
     counts = x if x is not None else (half, samples - half)
     return Window(
@@ -76,7 +76,7 @@ def make_window(release, *, samples=100, correct=95, x=None, now=1000.0, paired=
         samples=samples,
         features={
             "x": FeatureCounts(counts),
-            "output.confidence": FeatureCounts((samples // 5, samples - samples // 5)),
+            "output.confidence": FeatureCounts((samples - confident * samples // 100, confident * samples // 100)),
             "output.label": FeatureCounts((half, samples - half)),
         },
         labelled=samples if correct is not None else 0,

@@ -1,6 +1,10 @@
 """Tests of hedgerow.server.cli, through the real command."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -61,3 +65,32 @@ def test_check_shows_tables(tiny_reference, capsys):
 def test_check_prints_one_json_object(tiny_reference, capsys):
     assert main(["task", "check", tiny_reference, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 9
+
+
+def test_an_interrupt_keeps_the_finished_rounds_and_says_so(tiny_reference, tmp_path):
+    command = [sys.executable, "-m", "hedgerow.cli", "train", tiny_reference, "--out", str(tmp_path), "--rounds"]
+    lines = tmp_path / "rounds.jsonl"
+    # A shell may have started the tests with interrupts ignored; the command must see them.
+    with subprocess.Popen(
+        [*command, "100000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < deadline:
+                if lines.exists() and lines.read_bytes().count(b"\n") >= 3:
+                    break
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _out, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert f"finished rounds are in {tmp_path}, the same command goes on from there" in error
+    assert "Traceback" not in error
+
+    finished = lines.read_bytes().count(b"\n")
+    assert finished >= 3
+    assert subprocess.run([*command, str(finished + 1)], check=False, capture_output=True).returncode == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from hedgerow.fleet.retrain import device_baselines, reference_counts
+from hedgerow.fleet.baselines import device_baselines, grown_baseline, reference_counts
 from hedgerow.fleet.store_reader import StoredWindow
 from tests.fleet.virtual_fleet import make_window
 
@@ -31,3 +31,18 @@ def test_the_reference_of_a_retrained_release_is_what_the_whole_fleet_saw():
 @pytest.mark.parametrize("since", [0, 5, 100])
 def test_every_device_that_sent_a_window_counts(since):
     assert set(device_baselines(WINDOWS, since)) == {"a", "b"}
+
+
+def test_the_outputs_of_a_retrained_model_are_first_counted_on_the_device():
+    own = device_baselines(WINDOWS, since=5)["a"]
+    window = make_window("toy@2", x=(1, 99))
+    grown = grown_baseline(own, window, samples=200)
+    assert grown["x"] == (170, 30), "it was complete"
+    assert grown["output.confidence"] == (20, 80)
+    again = grown_baseline(grown, window, samples=200)
+    assert again["output.confidence"] == (40, 160)
+    assert grown_baseline(again, window, samples=200) == again
+
+
+def test_a_device_that_joined_later_is_its_own_baseline():
+    assert grown_baseline({}, make_window("toy@2", x=(7, 93)), samples=200)["x"] == (7, 93)

@@ -1,0 +1,242 @@
+"""The real link against the brokers that we start, where they differ and where they break."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from hedgerow.errors import BrokerUnreachableError, LinkError
+from hedgerow.fleet.brokers import DevelopmentBroker
+from hedgerow.link import Connected, Disconnected, Message
+from hedgerow.mqtt_link import MqttLink
+from tests.fleet.test_brokers import BROKERS, messages, needs_mosquitto
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request):
+    with DevelopmentBroker(choose=request.param) as broker:
+        broker.choose = request.param
+        yield broker
+
+
+def at_once(_low, _high):
+    return 0.02
+
+
+def wait_for(link, kind, timeout_s=5.0):
+    deadline = time.monotonic() + timeout_s
+    while (left := deadline - time.monotonic()) > 0:
+        event = link.receive(left)
+        if isinstance(event, kind):
+            return event
+    pytest.fail(f"no {kind.__name__} came in time")
+
+
+def cut(link):
+    link._client.socket().shutdown(socket.SHUT_RDWR)
+
+
+def test_a_link_comes_back_after_a_cut_and_hears_what_it_asked_for(broker):
+    sender = MqttLink("fleet", broker.host, broker.port)
+    link = MqttLink("pi-1", broker.host, broker.port, uniform=at_once)
+    link.subscribe("t")
+    wait_for(link, Connected)
+
+    cut(link)
+
+    wait_for(link, Disconnected)
+    wait_for(link, Connected)
+    time.sleep(0.1)
+    sender.publish("t", b"after")
+    assert {m.payload for m in messages(link, 1)} == {b"after"}
+    link.close()
+    sender.close()
+
+
+def test_a_link_comes_back_after_the_broker_was_started_again(broker):
+    link = MqttLink("pi-1", broker.host, broker.port, uniform=at_once)
+    link.subscribe("t")
+    wait_for(link, Connected)
+    port = broker.port
+    broker.stop()
+    wait_for(link, Disconnected)
+    link.publish("t", b"while it was down")
+
+    with DevelopmentBroker(port=port, choose=broker.choose):
+        wait_for(link, Connected)
+        found = messages(link, 1)
+        assert [(m.topic, m.payload) for m in found] == [("t", b"while it was down")]
+        link.close()
+
+
+def test_reconnection_delays_grow_while_the_broker_is_away(broker):
+    asked = []
+
+    def draw(low, high):
+        asked.append((low, high))
+        return min(0.02 * len(asked), 0.1)
+
+    link = MqttLink("pi-1", broker.host, broker.port, uniform=draw)
+    broker.stop()
+    wait_for(link, Disconnected)
+    deadline = time.monotonic() + 5
+    while len(asked) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    link.close()
+    assert asked[0] == (0.5, 1.5)
+    assert len(asked) >= 4
+
+
+def test_a_closed_link_is_quiet_and_closes_soon_while_the_broker_is_away(broker):
+    link = MqttLink("pi-1", broker.host, broker.port, uniform=lambda _low, _high: 30.0)
+    broker.stop()
+    wait_for(link, Disconnected)
+    began = time.monotonic()
+
+    link.close()
+    link.close()
+
+    assert time.monotonic() - began < 2.0
+    assert link.receive(0) is None
+
+
+def test_closing_flushes_what_was_published(broker):
+    receiver = MqttLink("fleet", broker.host, broker.port)
+    receiver.subscribe("t")
+    time.sleep(0.1)
+    sender = MqttLink("pi-1", broker.host, broker.port)
+    for number in range(200):
+        sender.publish("t", str(number).encode())
+
+    sender.close()
+
+    found = [int(m.payload) for m in messages(receiver, 200)]
+    assert found == list(range(200))
+    receiver.close()
+
+
+@pytest.mark.parametrize("broker", [pytest.param("mosquitto", marks=needs_mosquitto)], indirect=True)
+def test_a_message_that_was_not_acknowledged_comes_again_after_a_cut(broker):
+    sender = MqttLink("fleet", broker.host, broker.port)
+    link = MqttLink("pi-1", broker.host, broker.port, uniform=at_once)
+    link.subscribe("t")
+    time.sleep(0.1)
+    sender.publish("t", b"work")
+    first = wait_for(link, Message)
+
+    cut(link)
+    again = wait_for(link, Message)
+
+    assert (again.topic, again.payload) == (first.topic, first.payload)
+    # An acknowledgement of the earlier connection is void, and the repeat's own counts.
+    link.acknowledge(first)
+    link.acknowledge(again)
+    time.sleep(0.1)
+    cut(link)
+    wait_for(link, Connected)
+    assert messages(link) == []
+    link.close()
+    sender.close()
+
+
+@pytest.mark.parametrize("broker", [pytest.param("mosquitto", marks=needs_mosquitto)], indirect=True)
+def test_what_was_sent_while_a_device_was_away_waits_for_it_where_the_broker_can(broker):
+    sender = MqttLink("fleet", broker.host, broker.port)
+    link = MqttLink("pi-1", broker.host, broker.port)
+    link.subscribe("t")
+    time.sleep(0.1)
+    link.close()
+    for number in range(50):
+        sender.publish("t", str(number).encode())
+
+    again = MqttLink("pi-1", broker.host, broker.port)
+
+    assert [int(m.payload) for m in messages(again, 50)] == list(range(50))
+    again.close()
+    sender.close()
+
+
+def test_retained_state_reaches_a_device_that_was_away_on_every_broker(broker):
+    sender = MqttLink("fleet", broker.host, broker.port)
+    link = MqttLink("pi-1", broker.host, broker.port, uniform=at_once)
+    link.subscribe("t/1")
+    wait_for(link, Connected)
+    cut(link)
+    sender.publish("t/1", b"desired", retain=True)
+
+    assert wait_for(link, Message).payload == b"desired"
+    link.close()
+    sender.close()
+
+
+def test_many_threads_may_publish(broker):
+    receiver = MqttLink("fleet", broker.host, broker.port)
+    receiver.subscribe("t/+")
+    time.sleep(0.1)
+    link = MqttLink("pi-1", broker.host, broker.port)
+
+    def publish(thread):
+        for number in range(50):
+            link.publish(f"t/{thread}", str(number).encode())
+
+    threads = [threading.Thread(target=publish, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    found = messages(receiver, 200)
+    for thread in threads:
+        thread.join()
+
+    for n in range(4):
+        assert [int(m.payload) for m in found if m.topic == f"t/{n}"] == list(range(50))
+    link.close()
+    receiver.close()
+
+
+def test_a_payload_of_the_wire_limit_passes(broker):
+    receiver = MqttLink("fleet", broker.host, broker.port)
+    receiver.subscribe("t")
+    time.sleep(0.1)
+    sender = MqttLink("pi-1", broker.host, broker.port)
+    payload = bytes(range(256)) * 1024
+
+    sender.publish("t", payload)
+
+    assert [m.payload == payload for m in messages(receiver, 1)] == [True]
+    sender.close()
+    receiver.close()
+
+
+def test_a_full_outgoing_queue_is_an_error_that_says_so(broker):
+    link = MqttLink("pi-1", broker.host, broker.port, uniform=lambda _low, _high: 30.0)
+    broker.stop()
+    wait_for(link, Disconnected)
+    for _ in range(10_000):
+        link.publish("t", b"x")
+
+    with pytest.raises(LinkError, match="send it again later"):
+        link.publish("t", b"x")
+    link.close()
+
+
+def test_a_refused_connection_is_one_clear_sentence():
+    """A server that answers CONNECT with "not authorised" (MQTT 3.1.1 section 3.2.2.3, return code 5)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"\x20\x02\x00\x05")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(BrokerUnreachableError, match="it refused the connection: Not authorized"):
+            MqttLink("pi-1", "127.0.0.1", server.getsockname()[1], connect_timeout_s=5)
+        thread.join()
+
+
+def test_a_name_that_does_not_resolve_is_one_clear_sentence():
+    with pytest.raises(BrokerUnreachableError, match=r"expected an MQTT broker at nowhere\.invalid:1883, found none"):
+        MqttLink("pi-1", "nowhere.invalid", 1883)
