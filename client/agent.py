@@ -11,7 +11,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from hedgerow import __version__
 from hedgerow.client import slots as rules
@@ -27,7 +26,6 @@ from hedgerow.client.agent_state import (
     InstallFailed,
     LinkDown,
     LinkUp,
-    Restored,
     RetryDue,
     RetryLater,
     Save,
@@ -40,9 +38,10 @@ from hedgerow.client.agent_state import (
     advance,
 )
 from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.client.errors import ClientError, RejectedError, SettingsError, StoppedError
+from hedgerow.client.errors import ClientError, RejectedError, StoppedError
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.install import Installer
+from hedgerow.client.jobs import Jobs
 from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
 from hedgerow.client.runtimes import available_runtimes, load_runtime
 from hedgerow.client.serving import ActiveModel
@@ -50,10 +49,11 @@ from hedgerow.client.settings import AgentSettings
 from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.source import Source, SourceContext
 from hedgerow.client.spool import Spool
+from hedgerow.client.start_up import load_active, settle
 from hedgerow.client.state_folder import StateFile
 from hedgerow.client.stream import run_source
 from hedgerow.client.training_round import RoundTrainer
-from hedgerow.client.trust import open_trust
+from hedgerow.client.trust import open_trust, read_trusted_root
 from hedgerow.errors import DecodeError, LinkError
 from hedgerow.link import Connected, Disconnected, Link, Message
 from hedgerow.memory_link import Will
@@ -63,7 +63,6 @@ from hedgerow.wire import Channel, Desired, Presence, Telemetry, TrainTask, Trai
 __all__ = ["Agent", "new_boot", "presence_will"]
 
 _log = logging.getLogger(__name__)
-_ROOT_LIMIT_BYTES = 512_000
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
 _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
@@ -89,6 +88,7 @@ class Agent:
         source: Where samples come from; None: it serves nothing by itself.
         boot: Identity of this start, as in the link's will.
         runtimes: Finds a runtime by name.
+        stopping: Ends the agent when it is set.
 
     Raises:
         SettingsError: The trusted root cannot be read, or an address is wrong.
@@ -102,12 +102,13 @@ class Agent:
         *,
         boot: str | None = None,
         runtimes: LoadRuntime = load_runtime,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._settings, self._link, self._source, self._runtimes = settings, link, source, runtimes
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         folder = settings.state_folder
-        root = _read_root(settings.trusted_root)
+        root = read_trusted_root(settings.trusted_root)
         self._http = FleetHttp(settings.server)
         self._slots = SlotFolders(folder, settings.target)
         self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples)
@@ -132,7 +133,8 @@ class Agent:
         self._state = self._file.load(identity)
         self._ready: ReadyModel | None = None
         self._window_sequence = 0
-        self._busy = 0
+        self._jobs = Jobs()
+        self._is_saved = True
         self._retry_at: float | None = None
         self._healthy_at: float | None = None
         self._rest_at: float | None = None
@@ -154,7 +156,11 @@ class Agent:
         """
         serving = threading.Thread(target=self._serve, name="serve", daemon=True)
         try:
-            self._handle(self._start())
+            self._ready, restored = load_active(self._slots, self._runtimes, self._settings.crash_limit)
+            if self._ready is not None:
+                self.active.activate(self._ready)
+                self._healthy_at = time.monotonic() + self._settings.healthy_after_s
+            self._handle(restored)
             if self._source is not None:
                 serving.start()
             for channel in (Channel.DESIRED, Channel.TRAIN):
@@ -167,36 +173,12 @@ class Agent:
 
     # Start and stop
 
-    def _start(self) -> Restored:
-        """Load what the pointer says; give up on a release that keeps crashing."""
-        slots, crashed, is_lost = self._slots, None, False
-        if rules.must_fall_back(slots.state, self._settings.crash_limit):
-            crashed = slots.state.release
-            slots.record(rules.fallen_back(slots.state))
-            _log.error("%s crashed %d times; back to %s", crashed, self._settings.crash_limit, slots.state.release)
-        slots.record(rules.started(slots.state))
-        while slots.state.active is not None:
-            try:
-                self._ready = load_model(slots.open(slots.state.active), self._runtimes)
-                break
-            except ClientError as exc:
-                _log.error("%s cannot be served: %s", slots.state.release, exc)
-                is_lost = True
-                slots.record(rules.dropped(slots.state, slots.state.active))
-        if self._ready is not None:
-            self.active.activate(self._ready, None)
-            self._healthy_at = time.monotonic() + self._settings.healthy_after_s
-            _log.info("serving %s", self._ready.release)
-        return Restored(slots.state.release, slots.state.previous, crashed, is_lost)
-
     def _shut_down(self, serving: threading.Thread) -> None:
         self._stopping.set()
         if serving.is_alive():
             serving.join(_JOIN_S)
-        deadline = time.monotonic() + _JOIN_S
-        while self._busy and time.monotonic() < deadline:
-            self._drain()
-            time.sleep(_BUSY_WAIT_S)
+        self._jobs.join(_JOIN_S)
+        self._drain()
         self.active.cut()
         if self._state.is_connected:
             self._flush_spool()
@@ -206,15 +188,13 @@ class Agent:
         self._link.close()
         self._buffer.close()
         self._http.close()
-        # An orderly stop is no crash.
-        if self._slots.state.starts:
-            self._slots.record(rules.committed(self._slots.state))
+        settle(self._slots)
         _log.info("stopped")
 
     # The loop
 
     def _turn(self) -> None:
-        event = self._link.receive(_BUSY_WAIT_S if self._busy else _IDLE_WAIT_S)
+        event = self._link.receive(_BUSY_WAIT_S if self._jobs.is_busy else _IDLE_WAIT_S)
         match event:
             case Message():
                 self._take(event)
@@ -231,7 +211,7 @@ class Agent:
             self._handle(RetryDue())
         if self._healthy_at is not None and now >= self._healthy_at:
             self._healthy_at = None
-            self._slots.record(rules.committed(self._slots.state))
+            settle(self._slots)
         if self._rest_at is not None and now >= self._rest_at and self._state.training is None:
             self._rest_at = None
             self._trainer.rest()
@@ -242,8 +222,6 @@ class Agent:
                 event = self._events.get_nowait()
             except queue.Empty:
                 return
-            if isinstance(event, Installed | InstallFailed | Trained):
-                self._busy -= 1
             self._handle(event)
 
     def _take(self, message: Message) -> None:
@@ -260,8 +238,9 @@ class Agent:
                 _log.warning("ignored a message for %s", message.topic[:200])
         except DecodeError as exc:
             _log.warning("ignored a message on %s: %s", message.topic, exc)
-        # The state is on disk by now, or the message is of no use.
-        self._link.acknowledge(message)
+        # The state is on disk by now, or the message is of no use. When the disk failed, the broker is to keep it.
+        if self._is_saved:
+            self._link.acknowledge(message)
 
     def _handle(self, event: Event) -> None:
         self._state, actions = advance(self._state, event)
@@ -271,21 +250,30 @@ class Agent:
     def _carry_out(self, action: Action) -> None:
         match action:
             case Save():
-                self._file.save(self._state)
+                self._save()
             case Send(channel, message, retain):
                 self._publish(channel, message.encode(), retain=retain)
             case Install(release):
                 self._retry_at = None
-                self._start_job("install", lambda: self._install(release))
+                self._jobs.start("install", lambda: self._report(self._install(release)))
             case RetryLater(after_s):
                 self._retry_at = time.monotonic() + after_s
             case Compare(is_wanted):
-                self._compare(is_wanted=is_wanted)
+                ready = self._ready
+                self._jobs.start("compare", lambda: self._compare(ready, is_wanted=is_wanted))
             case Train(task):
                 self._rest_at = time.monotonic() + _TRAIN_GRAPH_KEPT_S
-                self._start_job("train", lambda: self._train(task))
+                self._jobs.start("train", lambda: self._report(self._train(task)))
             case FlushSpool():
                 self._flush_spool()
+
+    def _save(self) -> None:
+        try:
+            self._file.save(self._state)
+            self._is_saved = True
+        except OSError as exc:
+            self._is_saved = False
+            _log.error("the state could not be written: %s", exc)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)
@@ -304,40 +292,37 @@ class Agent:
                 return
             self._spool.remove(number)
 
-    def _compare(self, *, is_wanted: bool) -> None:
-        """Load the model before beside the active one, or let go of it."""
-        shadow, previous = None, self._slots.state.previous_slot
-        if is_wanted and self._ready is not None and previous is not None:
-            try:
-                slot = self._slots.open(previous)
-                if slot.manifest.model_schema == self._ready.slot.manifest.model_schema:
-                    shadow = load_model(slot, self._runtimes)
-                else:
-                    _log.warning("%s takes other inputs than the release before; not compared", self._ready.release)
-            except ClientError as exc:
-                _log.warning("the release before cannot be compared: %s", exc)
-        self.active.activate(self._ready, shadow)
-
     # Threads
 
     def _pause(self, seconds: float) -> bool:
         return self._stopping.wait(seconds) if seconds else self._stopping.is_set()
 
-    def _start_job(self, name: str, job: Callable[[], Event | None]) -> None:
-        def work() -> None:
-            event = job()
-            if event is not None:
-                self._events.put(event)
+    def _report(self, event: Event | None) -> None:
+        if event is not None:
+            self._events.put(event)
 
-        self._busy += 1
-        threading.Thread(target=work, name=name, daemon=True).start()
+    def _compare(self, ready: ReadyModel | None, *, is_wanted: bool) -> None:
+        """Load the model before beside the active one, or let go of it."""
+        shadow, previous = None, self._slots.state.previous_slot
+        if ready is None:
+            return
+        if is_wanted and previous is not None:
+            try:
+                slot = self._slots.open(previous)
+                if slot.manifest.model_schema == ready.slot.manifest.model_schema:
+                    shadow = load_model(slot, self._runtimes)
+                else:
+                    _log.warning("%s has another schema than the release before; not compared", ready.release)
+            except ClientError as exc:
+                _log.warning("the release before cannot be compared: %s", exc)
+        self.active.compare(ready, shadow)
 
     def _install(self, release: str | None) -> Event | None:
         slots = self._slots
         try:
             if release is None:
                 self._activate(None)
-                slots.record(rules.cleared(slots.state))
+                slots.change(rules.cleared)
             else:
                 _log.info("installing %s", release)
                 started = time.monotonic()
@@ -358,7 +343,7 @@ class Agent:
 
     def _activate(self, ready: ReadyModel | None) -> None:
         self._ready = ready
-        self.active.activate(ready, None)
+        self.active.activate(ready)
 
     def _train(self, task: TrainTask) -> Event | None:
         try:
@@ -392,16 +377,3 @@ class Agent:
             _log.error("a window could not be kept: %s", exc)
             return
         self._events.put(WindowStored())
-
-
-def _read_root(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            root = file.read(_ROOT_LIMIT_BYTES + 1)
-    except OSError as exc:
-        raise SettingsError(
-            f"expected the fleet's root metadata at {path}, found none ({exc.strerror}); copy it from the fleet"
-        ) from exc
-    if len(root) > _ROOT_LIMIT_BYTES or not root.lstrip().startswith(b"{"):
-        raise SettingsError(f"expected TUF root metadata at {path}, found something else; copy it from the fleet")
-    return root

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -64,19 +65,22 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
     host, port = parse_address(broker)
     settings = AgentSettings(broker_host=host, broker_port=port, source_options=parse_options(source_options), **values)
     log_to_stderr(settings.device, log_level)
+    stopping = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    # Before anything of the user's is imported, so that a stop is a stop at any time.
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
     source = load_source(settings.source) if settings.source else None
     boot = new_boot()
     with StateFolderLock(settings.state_folder):
         link = ConnectingLink(
             lambda: _connect(settings, boot), lambda delay_s: decorrelated_jitter(delay_s, random.uniform)
         )
-        agent = Agent(settings, link, source, boot=boot)
+        agent = Agent(settings, link, source, boot=boot, stopping=stopping)
 
-        def end(_signal: int, _frame: FrameType | None) -> None:
-            agent.stop()
-
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGINT, end)
         had_model = agent.has_model
         link.open()
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ __all__ = ["download"]
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 4
+_GRACE_S, _SLOWEST_BYTES_PER_S = 120.0, 1024
 
 
 def download(
@@ -23,6 +25,7 @@ def download(
     *,
     pause: Callable[[float], bool],
     attempts: int = _ATTEMPTS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """Return the path of a complete, verified and synced copy of *file*.
 
@@ -35,6 +38,7 @@ def download(
         folder: Where parts and finished files are kept.
         pause: Waits the seconds it is given; returns True when the agent is stopping.
         attempts: Fruitless attempts in a row before giving up.
+        clock: Rising seconds; a server that only drips is given up (TUF's slow retrieval attack).
 
     Raises:
         InstallError: The bytes are not those that were signed; they are deleted.
@@ -46,10 +50,20 @@ def download(
     if whole.is_file() and _matches(whole, file):
         return whole
     fruitless = 0
+    deadline = clock() + _GRACE_S + file.length_bytes / _SLOWEST_BYTES_PER_S
+
+    def proceed() -> None:
+        if pause(0):
+            raise StoppedError
+        if clock() > deadline:
+            raise TransferError(f"GET {file.url_path}", f"{_SLOWEST_BYTES_PER_S} bytes a second or more", "fewer")
+
     while (before := _size(part)) < file.length_bytes or not part.exists():
         try:
-            _append(http, file, part, pause)
+            _append(http, file, part, proceed)
         except TransferError as exc:
+            if clock() > deadline:
+                raise
             if _size(part) > before:
                 fruitless = 0
                 continue
@@ -71,7 +85,7 @@ def download(
     return whole
 
 
-def _append(http: FleetHttp, file: SignedFile, part: Path, pause: Callable[[float], bool]) -> None:
+def _append(http: FleetHttp, file: SignedFile, part: Path, proceed: Callable[[], None]) -> None:
     offset = _size(part)
     try:
         stream = http.open(file.url_path, offset=offset)
@@ -90,8 +104,7 @@ def _append(http: FleetHttp, file: SignedFile, part: Path, pause: Callable[[floa
                 target.truncate(0)
                 raise InstallError(f"the file {file.path}", f"{file.length_bytes} bytes", "more")
             target.write(chunk)
-            if pause(0):
-                raise StoppedError
+            proceed()
     if size < file.length_bytes:
         raise TransferError(f"GET {file.url_path}", f"{file.length_bytes} bytes", f"an end after {size}")
 

@@ -49,7 +49,7 @@ class FleetHttp:
         self._total_s = total_s
         # No retries and no redirects in here: the callers know what may be repeated, and a redirect leaves the server.
         self._pool = urllib3.PoolManager(
-            num_pools=2, maxsize=2, retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s)
+            num_pools=2, maxsize=4, retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s)
         )
 
     def open(self, path: str, *, offset: int = 0, headers: Mapping[str, str] | None = None) -> Stream:
@@ -119,7 +119,9 @@ class FleetHttp:
 
     def _chunks(self, path: str, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         try:
-            yield from answer.stream(_CHUNK_BYTES, decode_content=False)
+            # What has come, not what was asked for: a server that drips must not hold the caller for long.
+            while chunk := answer.read1(_CHUNK_BYTES, decode_content=False):
+                yield chunk
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             raise TransferError(f"GET {path}", "the whole answer", _reason(exc)) from exc
         finally:

@@ -107,10 +107,10 @@ class Installer:
         try:
             slot, ready = self._ready(release, enter)
             enter(Step.SWAP)
-            self.slots.record(rules.swapped(self.slots.state, slot))
+            self.slots.change(lambda state: rules.swapped(state, slot))
             activate(ready)
             enter(Step.COMMIT)
-            self.slots.record(rules.committed(self.slots.state))
+            self.slots.change(rules.committed)
         except (DecodeError, SlotDamagedError, InputError) as exc:
             raise InstallError(f"installing {release}", "a whole release", str(exc)) from exc
         except OSError as exc:
@@ -124,7 +124,7 @@ class Installer:
             try:
                 return held, self._prepared(held, enter)
             except SlotDamagedError:
-                self.slots.record(rules.dropped(self.slots.state, held))
+                self.slots.change(lambda state: rules.dropped(state, held))
         slot = self._fetch(release, enter)
         return slot, self._prepared(slot, enter)
 

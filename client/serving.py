@@ -50,24 +50,26 @@ class ActiveModel:
         active = self._active
         return active.release if active else None
 
-    def activate(self, active: ReadyModel | None, shadow: ReadyModel | None) -> None:
+    def compare(self, active: ReadyModel, shadow: ReadyModel | None) -> None:
+        """Run *shadow* on the same inputs and compare, for as long as *active* is the one that serves; None: stop."""
+        with self._lock:
+            if active is self._active:
+                self._shadow = shadow
+
+    def activate(self, active: ReadyModel | None) -> None:
         """Serve with *active* from the next prediction on; the window of the model before is cut.
 
         Args:
             active: None: serve nothing.
-            shadow: The model before, to be run on the same inputs and compared; None: none.
         """
         with self._lock:
-            if active is not self._active:
-                self._cut()
-                self._active = active
-                self._counter = None
-                if active is not None:
-                    manifest = active.slot.manifest
-                    self._counter = WindowCounter(
-                        manifest.release, manifest.model_schema, active.slot.reference, first_index=self._next_index
-                    )
-            self._shadow = shadow
+            self._cut()
+            self._active, self._shadow, self._counter = active, None, None
+            if active is not None:
+                manifest = active.slot.manifest
+                self._counter = WindowCounter(
+                    manifest.release, manifest.model_schema, active.slot.reference, first_index=self._next_index
+                )
 
     def predict(
         self, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None = None

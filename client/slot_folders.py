@@ -6,6 +6,7 @@ the manifest the hash of each blob; all of them are checked whenever a slot is o
 
 import hashlib
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from hedgerow.client import slots as rules
 from hedgerow.client.disk import Disk, RealDisk
 from hedgerow.client.errors import SlotDamagedError
-from hedgerow.client.slots import Content, Slot, Slots
+from hedgerow.client.slots import Content, Slot, Slots, Transition
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.durable import sha256_of
 from hedgerow.errors import DecodeError
@@ -72,6 +73,7 @@ class SlotFolders:
     def __init__(self, folder: Path, target: str, disk: Disk | None = None) -> None:
         self._folder, self._target, self._disk = folder, target, disk or RealDisk()
         self._pointer = folder / "pointer.json"
+        self._lock = threading.Lock()
         self.state = self._read_pointer()
 
     def _read_pointer(self) -> Slots:
@@ -88,15 +90,18 @@ class SlotFolders:
             return Slots()
         return state
 
-    def record(self, state: Slots) -> None:
-        """Make *state* the state, durably.
+    def change(self, transition: Transition) -> Slots:
+        """Apply *transition* to the state, durably, and return the new state. May be called from any thread.
 
         Raises:
             OSError: It could not be written; the old state holds.
         """
-        if state != self.state:
-            self._disk.write(self._pointer, encode_json({"version": _VERSION, "slots": state.to_record()}))
-            self.state = state
+        with self._lock:
+            state = transition(self.state)
+            if state != self.state:
+                self._disk.write(self._pointer, encode_json({"version": _VERSION, "slots": state.to_record()}))
+                self.state = state
+            return state
 
     def slot_folder(self, slot: Slot) -> Path:
         """Return the folder of *slot*."""
@@ -126,7 +131,7 @@ class SlotFolders:
         folder = self.slot_folder(slot)
         # A blob that both releases share is copied from the active slot; the idle one is about to be cleared.
         active = self.slot_folder(slot.other)
-        self.record(rules.staging(self.state))
+        self.change(rules.staging)
         self._disk.clear(folder)
         for blob, path in files.items():
             if path.is_relative_to(active):
@@ -134,7 +139,8 @@ class SlotFolders:
             else:
                 self._disk.move(path, folder / "blobs" / blob.sha256)
         self._disk.write(folder / "manifest.json", manifest)
-        self.record(rules.staged(self.state, Content(release, hashlib.sha256(manifest).hexdigest())))
+        content = Content(release, hashlib.sha256(manifest).hexdigest())
+        self.change(lambda state: rules.staged(state, content))
         return slot
 
     def open(self, slot: Slot) -> OpenSlot:

@@ -5,7 +5,7 @@ the pointer, so any prefix of an installation leaves the old release or the new 
 from becoming healthy falls back by itself (Mender's install, commit and rollback; fleet reference, section 4.4).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -18,6 +18,7 @@ __all__ = [
     "Content",
     "Slot",
     "Slots",
+    "Transition",
     "cleared",
     "committed",
     "dropped",
@@ -136,6 +137,9 @@ class Slots:
                 f"{fields.where}.contents", "slots A and B with the active one filled", str(sorted(contents))
             )
         return slots
+
+
+Transition = Callable[[Slots], Slots]
 
 
 def _content(fields: Fields) -> Content:

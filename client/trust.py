@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from hedgerow.client.errors import InstallError, RejectedError, TransferError
+from hedgerow.client.errors import InstallError, RejectedError, SettingsError, TransferError
 from hedgerow.client.fleet_http import FleetHttp
 
-__all__ = ["SignedFile", "Trust", "open_trust"]
+__all__ = ["SignedFile", "Trust", "open_trust", "read_trusted_root"]
 
+_ROOT_LIMIT_BYTES = 512_000
 _METADATA_PATH, _TARGETS_PATH = "tuf/metadata/", "tuf/targets/"
 
 
@@ -46,6 +47,24 @@ class Trust(Protocol):
             RejectedError: It is not signed, or the signature is wrong.
             InstallError: The metadata could not be fetched, is expired or is older than what was seen before.
         """
+
+
+def read_trusted_root(path: Path) -> bytes:
+    """Return the root metadata that the device was provisioned with.
+
+    Raises:
+        SettingsError: There is none at *path*.
+    """
+    try:
+        with path.open("rb") as file:
+            root = file.read(_ROOT_LIMIT_BYTES + 1)
+    except OSError as exc:
+        raise SettingsError(
+            f"expected the fleet's root metadata at {path}, found none ({exc.strerror}); copy it from the fleet"
+        ) from exc
+    if len(root) > _ROOT_LIMIT_BYTES or not root.lstrip().startswith(b"{"):
+        raise SettingsError(f"expected TUF root metadata at {path}, found something else; copy it from the fleet")
+    return root
 
 
 OpenTrust = Callable[[str], Trust]

@@ -1,7 +1,6 @@
 """Carry an error of Hedgerow from a worker to the process that asked, as the same class with the same facts."""
 
 import json
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -40,7 +39,7 @@ def decode_failure(fields: Fields) -> HedgerowError:
     message, facts = fields.text("message", maximum_chars=100_000), fields.text("facts", maximum_chars=1_000_000)
     fields.finish()
     try:
-        known: Mapping[str, Any] = json.loads(facts)
+        known: dict[str, Any] = json.loads(facts)
     except json.JSONDecodeError as exc:
         raise DecodeError(f"{fields.where}.facts", "JSON", str(exc)) from exc
     error = HedgerowError(message)

@@ -15,6 +15,7 @@ from hedgerow.compile.build import RECORD_FILE, Build, save_build
 from hedgerow.compile.errors import BadWeightsError, BuildFolderError, CompileError, RecipeMismatchError
 from hedgerow.compile.messages import Job
 from hedgerow.compile.recipes import find_recipe
+from hedgerow.compile.toolchains import TOOLCHAINS, check_installed
 from hedgerow.compile.verify import PASSED
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.decode import Fields
@@ -86,6 +87,8 @@ def compile_checkpoint(
     chosen = _choose_recipes(targets, recipes or {})
     loaded = load_checkpoint(checkpoint)
     _check_weights(loaded)
+    for toolchain in sorted({find_recipe(recipe).toolchain for recipe in chosen.values()}):
+        check_installed(toolchain, ("torch", *TOOLCHAINS[toolchain]))
     weights_sha256 = sha256_of(checkpoint / WEIGHTS_FILE)
     plan = _plan(task_reference, checkpoint, weights_sha256, chosen, max_drop, reference_counts or {})
     answers = _Answers()

@@ -13,7 +13,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,15 @@ from typing import Any
 from hedgerow.compile.errors import CompileError
 from hedgerow.compile.failures import encode_failure
 from hedgerow.compile.messages import Job, decode_job, decode_line, progress_record
+from hedgerow.compile.toolchains import TOOLCHAINS, UNWANTED, check_installed
 from hedgerow.decode import encode_json
-from hedgerow.errors import ExtraNotInstalledError, HedgerowError
+from hedgerow.errors import HedgerowError
 from hedgerow.progress import Progress
+from hedgerow.task import load_task
 
 __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
-# Imported before the first job arrives, so that a warm worker starts at once.
-_TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
-    "onnx": ("torch.onnx", "onnxscript", "onnxruntime.quantization"),
-    "tflite": ("litert_torch", "ai_edge_quantizer.quantizer"),
-    "coreml": ("coremltools", "coremltools.optimize.coreml"),
-}
-# coremltools imports every framework that it could convert from; we give it torch programs, and save 3 s.
-_UNWANTED: Mapping[str, tuple[str, ...]] = {"coreml": ("sklearn", "tensorflow", "torchao", "transformers", "xgboost")}
 _LOG = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], None]
@@ -75,13 +69,11 @@ def _hidden(names: Sequence[str]) -> Iterator[None]:
 def _import_toolchain(name: str) -> None:
     import warnings
 
-    with warnings.catch_warnings(), _hidden(_UNWANTED.get(name, ())):
+    check_installed(name, ("torch", *TOOLCHAINS[name]))
+    with warnings.catch_warnings(), _hidden(UNWANTED.get(name, ())):
         warnings.simplefilter("ignore")
-        for module in _TOOLCHAINS[name]:
-            try:
-                import_module(module)
-            except ModuleNotFoundError as exc:
-                raise ExtraNotInstalledError(f"compiling to {name}", "compile", exc.name) from exc
+        for module in TOOLCHAINS[name]:
+            import_module(module)
     from hedgerow.compile.units import settle_threads
 
     settle_threads()
@@ -129,6 +121,8 @@ def _answer(line: bytes, workbench: list[Any], send: Send) -> None:
         return
     job = decode_job(fields)
     sys.path[:] = job.search_path
+    # Before the slow imports: a task that cannot be imported is told at once.
+    load_task(job.task)
     _import_toolchain(job.toolchain)
     from hedgerow.compile.units import Workbench
 

@@ -7,7 +7,7 @@
     +-- UnknownReleaseError, UnknownDeviceError, UnknownRolloutError
     +-- RolloutConflictError, NoDevicesError         a rollout cannot start
     +-- ServiceUnreachableError, AdminKeyError, RefusedRequestError   what `hedgerow rollout` meets
-    +-- ServeError, TrainingRoundError, RetrainError
+    +-- ServeError, ServiceStoppedError, TrainingRoundError, RetrainError
     +-- KeyFileError, SigningError                   the signed repository cannot be used
     +-- ReleaseError
     |   +-- FailedChecksError                        a build that must not become a release
@@ -37,6 +37,7 @@ __all__ = [
     "RetrainError",
     "RolloutConflictError",
     "ServeError",
+    "ServiceStoppedError",
     "ServiceUnreachableError",
     "SettingsError",
     "SigningError",
@@ -134,6 +135,13 @@ class ServiceUnreachableError(FleetError):
             "correct --server"
         )
         self.url, self.reason = url, reason
+
+
+class ServiceStoppedError(FleetError):
+    """The fleet service was stopped while it was asked for something."""
+
+    def __init__(self) -> None:
+        super().__init__("expected a running fleet service, found that it was stopped; start it and ask again")
 
 
 class AdminKeyError(FleetError):

@@ -40,6 +40,11 @@ class MessageIntake:
     ) -> None:
         self._store, self._driver, self._telemetry, self._settings = store, driver, telemetry, settings
 
+    def forget(self) -> None:
+        """Load from the store again on next use; call it when a transaction was rolled back."""
+        self._driver.forget()
+        self._telemetry.forget()
+
     def take(self, message: Message, then: Consequences, now: float) -> None:
         """Take a message; what is not ours, not understood or a repeat changes nothing."""
         place = parse_topic(message.topic)

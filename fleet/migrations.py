@@ -125,6 +125,16 @@ MIGRATIONS: tuple[Migration, ...] = (
             ) WITHOUT ROWID
             """,
             "CREATE TABLE drift_states (release TEXT PRIMARY KEY, record TEXT NOT NULL)",
+            # One row a device and a slice: a window changes a handful of them, whatever the size of the fleet.
+            """
+            CREATE TABLE drift_parts (
+                release TEXT NOT NULL REFERENCES drift_states (release),
+                kind TEXT NOT NULL,
+                name TEXT NOT NULL,
+                record TEXT NOT NULL,
+                PRIMARY KEY (release, kind, name)
+            ) WITHOUT ROWID
+            """,
             """
             CREATE TABLE baselines (
                 release TEXT NOT NULL,

@@ -15,6 +15,7 @@ from hedgerow.fleet.errors import (
     NoDevicesError,
     PlanError,
     RolloutConflictError,
+    ServiceStoppedError,
     TrainingRoundError,
     UnknownDeviceError,
     UnknownReleaseError,
@@ -34,6 +35,7 @@ _STATUS: tuple[tuple[type[HedgerowError], int], ...] = (
     (InvalidTransitionError, 409),
     (NoDevicesError, 409),
     (PlanError, 422),
+    (ServiceStoppedError, 503),
 )
 _TITLES = {401: "Not authorized", 404: "Not found", 409: "Conflict", 413: "Too large", 422: "Not acceptable"}
 

@@ -19,7 +19,7 @@ from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.migrations import apply_migrations
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import ExecutionRecord, Rollout
-from hedgerow.fleet.store_reader import StoreReader, TrainingRun, to_text
+from hedgerow.fleet.store_reader import DRIFT_PARTS, StoreReader, TrainingRun, to_text
 from hedgerow.window import Window, merge_windows
 from hedgerow.wire import Desired, Telemetry
 
@@ -244,9 +244,30 @@ class Store(StoreReader):
             rollout, stage, _sum_text(row["record"] if row else None, window),
         )  # fmt: skip
 
-    def save_drift_state(self, release: str, state: DriftState) -> None:
-        """Insert or replace the state of drift detection for a release."""
-        self._write("INSERT OR REPLACE INTO drift_states VALUES (?, ?)", release, to_text(state.to_record()))
+    def save_drift_state(self, state: DriftState, before: DriftState | None) -> None:
+        """Insert or update the state of drift detection for a release, writing only the parts that changed.
+
+        Args:
+            state: As it is now.
+            before: As it was saved last; None: never.
+        """
+        record = {**state.to_record(), "devices": {}, "slices": {}}
+        self._write(
+            "INSERT INTO drift_states VALUES (?, ?) ON CONFLICT (release) DO UPDATE SET record = excluded.record",
+            state.release, to_text(record),
+        )  # fmt: skip
+        for kind in DRIFT_PARTS:
+            parts, earlier = getattr(state, kind), getattr(before, kind) if before is not None else {}
+            for name, part in parts.items():
+                if earlier.get(name) is not part:
+                    self._write(
+                        "INSERT OR REPLACE INTO drift_parts VALUES (?, ?, ?, ?)",
+                        state.release, kind, name, to_text(part.to_record()),
+                    )  # fmt: skip
+            for name in earlier.keys() - parts.keys():
+                self._write(
+                    "DELETE FROM drift_parts WHERE release = ? AND kind = ? AND name = ?", state.release, kind, name
+                )
 
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Replace what each device saw when *release* was trained."""

@@ -16,7 +16,11 @@ from hedgerow.fleet.rollout import Rollout
 from hedgerow.window import Window
 from hedgerow.wire import Desired
 
-__all__ = ["AuditEntry", "StoreReader", "StoredWindow", "TrainingRun", "to_text"]
+__all__ = ["DRIFT_PARTS", "AuditEntry", "StoreReader", "StoredWindow", "TrainingRun", "to_text"]
+
+
+DRIFT_PARTS = ("devices", "slices")
+"""The mappings of a drift state that are kept in rows of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +197,12 @@ class StoreReader:
     def drift_state(self, release: str) -> DriftState | None:
         """Return the state of drift detection for a release, or None before its first window."""
         row = self._row("SELECT record FROM drift_states WHERE release = ?", release)
-        return DriftState.from_fields(_fields(row["record"], f"drift_states[{release}]")) if row else None
+        if row is None:
+            return None
+        document = json.loads(row["record"])
+        for part in self._rows("SELECT kind, name, record FROM drift_parts WHERE release = ? ORDER BY name", release):
+            document[part["kind"]][part["name"]] = json.loads(part["record"])
+        return DriftState.from_fields(Fields(document, f"drift_states[{release}]"))
 
     def baselines(self, release: str) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return device -> input feature -> counts: what each device saw when *release* was trained."""

@@ -52,12 +52,18 @@ class TelemetryIntake:
     def __init__(self, store: Store, catalogue: Catalogue, settings: FleetSettings) -> None:
         self._store, self._catalogue, self._settings = store, catalogue, settings
         self._references: dict[str, Reference] = {}
+        # Of the release that is watched now; two at a time only while devices change over.
+        self._drift: dict[str, DriftState] = {}
         self._plan = DriftPlan(
             alpha=settings.drift_alpha,
             minimum_effect_js=settings.drift_minimum_js,
             minimum_samples=settings.drift_minimum_samples,
             consecutive=settings.drift_consecutive,
         )
+
+    def forget(self) -> None:
+        """Load from the store again on next use; call it when a transaction was rolled back."""
+        self._drift = {}
 
     def take(
         self, device: Device, message: Telemetry, unfinished: Mapping[str, Rollout], now: float, then: Consequences
@@ -112,13 +118,15 @@ class TelemetryIntake:
     def _watch(self, device: Device, window: Window, reference: Reference, now: float, then: Consequences) -> None:
         if device.target is None:
             return
-        state = self._store.drift_state(window.release) or DriftState(release=window.release)
+        saved = self._drift.get(window.release) or self._store.drift_state(window.release)
+        state = saved or DriftState(release=window.release)
         # Of the window alone, so that the order in which windows arrive decides nothing random.
         rng = np.random.default_rng([self._settings.seed, zlib.crc32(device.name.encode()), window.index])
         after, alerts = observe(
             state, reference, device.name, device.target, window, self._plan, rng, self._store.baselines(window.release)
         )
-        self._store.save_drift_state(window.release, after)
+        self._store.save_drift_state(after, saved)
+        self._drift = {window.release: after}
         for alert in alerts:
             self._store.save_alert(alert, now)
             then.events.append(AlertChanged(alert, is_new=state.open is None))

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.stage import Source
@@ -131,7 +130,7 @@ def largest_difference(source: Source, file: TrainFile, data: Dataset) -> float:
     chosen = data.take(np.arange(batch) % len(data))
     rate = task.local.learning_rate
     weights = model_weights(source.model)
-    values: dict[str, NDArray[Any]] = {t.tensor: chosen.inputs[t.name].astype(t.dtype) for t in file.inputs}
+    values = {t.tensor: chosen.inputs[t.name].astype(t.dtype) for t in file.inputs}
     values[file.labels.tensor] = chosen.labels.astype(file.labels.dtype)
     values[file.learning_rate.tensor] = np.full(file.learning_rate.shape, rate, dtype=np.float32)
     values |= {t.tensor: weights[t.name].astype(t.dtype) for t in file.parameters}

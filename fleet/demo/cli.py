@@ -67,7 +67,9 @@ def _quiet_logs(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(out / "demo.log", mode="w", encoding="utf-8")
     except OSError as exc:
-        raise DemoError(f"expected a folder that can be written at {out}, found {exc.strerror}; choose another --out") from exc
+        raise DemoError(
+            f"expected a folder that can be written at {out}, found {exc.strerror}; choose another --out"
+        ) from exc
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
@@ -128,11 +130,12 @@ def _print_table(result: DemoResult) -> None:
     story = Table(title="the round trip", title_justify="left", show_header=False)
     story.add_column()
     story.add_column()
-    drift, retrain, bad = result.drift, result.retrain, result.bad_release
+    train, rollout, drift = result.train, result.rollout, result.drift
+    retrain, bad = result.retrain, result.bad_release
     rows = {
         "broker": result.broker,
-        "first training": f"{result.train.strategy}, {result.train.rounds} rounds, accuracy {result.train.accuracy:.1%}",
-        "rollout": f"{result.rollout.state}, {result.rollout.succeeded} devices succeeded, {result.rollout.failed} failed",
+        "first training": f"{train.strategy}, {train.rounds} rounds, accuracy {train.accuracy:.1%}",
+        "rollout": f"{rollout.state}, {rollout.succeeded} devices succeeded, {rollout.failed} failed",
         "drift": f"alert after {drift.windows_to_detect} windows, {drift.false_alarms} false alarms"
         if drift.detected
         else "not detected",

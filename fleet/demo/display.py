@@ -21,7 +21,8 @@ class Display:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress as Bars, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
 
         self._console = Console(stderr=True, highlight=False)
         self._bars = Bars(
@@ -48,11 +49,11 @@ class Display:
 
     def step(self, text: str) -> None:
         """Print a headline."""
-        self._console.print(f"[bold]{time.monotonic() - self._started:6.1f} s  {text}[/bold]")
+        self._console.print(f"[bold]{time.monotonic() - self._started:6.1f} s  {text}[/bold]", soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Print a line below the headline."""
-        self._console.print(f"          {text}")
+        self._console.print(f"          {text}", soft_wrap=True)
 
     def report(self, progress: Progress) -> None:
         """Move the bar of one piece of work; a finished one leaves a line."""

@@ -22,6 +22,10 @@ class DemoTimeoutError(DemoError):
 class DemoInterruptedError(DemoError):
     """A signal ended the demo."""
 
+    exit_code = 130
+
     def __init__(self, signal_name: str) -> None:
-        super().__init__(f"the demo was ended by {signal_name}; every process that it started is stopped; start it again")
+        super().__init__(
+            f"the demo was ended by {signal_name}; every process that it started is stopped; start it again"
+        )
         self.signal_name = signal_name

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hedgerow.window import Window
 
-__all__ = ["SeenWindow", "accuracy_of", "false_alarms", "full_windows", "windows_to_detect"]
+__all__ = ["SeenWindow", "accuracy_of", "false_alarms", "full_windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,6 @@ def accuracy_of(windows: Mapping[str, Sequence[Window]]) -> float | None:
     flat = [window for sent in windows.values() for window in sent]
     labelled = sum(window.labelled for window in flat)
     return sum(window.correct for window in flat) / labelled if labelled else None
-
-
-def windows_to_detect(seen: Iterable[SeenWindow], *, devices: Collection[str], detected_at: float) -> int:
-    """Return the most windows that any drifted device had closed in its new world when the alert was raised."""
-    counts = dict.fromkeys(devices, 0)
-    for entry in seen:
-        if entry.device in counts and entry.phase == "drifted" and entry.window.ended_at <= detected_at:
-            counts[entry.device] += 1
-    return max(counts.values(), default=0)
 
 
 def false_alarms(alarmed: Iterable[tuple[str, str]], *, drifted: Collection[str]) -> int:

@@ -6,8 +6,7 @@ from hedgerow.fleet.demo.errors import DemoError
 
 __all__ = ["BUILT_ONLY", "DEVICE_TARGETS", "DemoDevice", "plan_devices"]
 
-DEVICE_TARGETS = ("raspberry-pi-4", "android-arm64", "raspberry-pi-4", "android-arm64", "raspberry-pi-4", "android-arm64",
-                  "raspberry-pi-4", "x86-gateway")  # fmt: skip
+DEVICE_TARGETS = (*["raspberry-pi-4", "android-arm64"] * 3, "raspberry-pi-4", "x86-gateway")
 """Targets in the order in which devices get them: of eight, four, three and one."""
 
 BUILT_ONLY = ("iphone-15",)

@@ -75,8 +75,16 @@ def plot_drift(windows: Sequence[WindowPoint], moments: Sequence[Moment], thresh
         upper.plot([p.at_s for p in labelled], [p.accuracy for p in labelled], color=color, marker=".", linewidth=0.8)
         lower.plot([p.at_s for p in points], [p.js_bits for p in points], color=color, marker=".", linewidth=0.8)
     lower.axhline(threshold_js_bits, color=_INK, linewidth=0.8, linestyle="--")
-    lower.annotate("smallest effect that can raise an alert", (0.01, threshold_js_bits), xycoords=("axes fraction", "data"),
-                   xytext=(0, 3), textcoords="offset points", fontsize=7, color=_INK)  # fmt: skip
+    text, place = "smallest effect that can raise an alert", (0.01, threshold_js_bits)
+    lower.annotate(
+        text,
+        place,
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=7,
+        color=_INK,
+    )
     upper.set_ylabel("accuracy of the window")
     upper.set_ylim(0, 1.02)
     lower.set_ylabel("Jensen-Shannon divergence\nfrom the reference, bits")

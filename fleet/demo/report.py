@@ -26,7 +26,10 @@ def write_report(path: Path, result: DemoResult, story: Story, *, threshold_js_b
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("hedgerow.fleet", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("hedgerow.fleet", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     page = environment.get_template("demo.html").render(
         result=result,

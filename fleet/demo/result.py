@@ -3,7 +3,15 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["ArtifactResult", "BadReleaseResult", "DemoResult", "DriftResult", "RetrainResult", "RolloutResult", "TrainResult"]
+__all__ = [
+    "ArtifactResult",
+    "BadReleaseResult",
+    "DemoResult",
+    "DriftResult",
+    "RetrainResult",
+    "RolloutResult",
+    "TrainResult",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hedgerow.compile import CompileWorkers, compile_checkpoint, toolchains
+from hedgerow.compile import CompileWorkers, compile_checkpoint
+from hedgerow.compile.pipeline import toolchains
 from hedgerow.fleet.brokers import DevelopmentBroker
 from hedgerow.fleet.checkpoints import checkpoint_folder, keep_checkpoint
 from hedgerow.fleet.cli import make_fleet
@@ -119,7 +120,7 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
     started_at = time.time()
     with ExitStack() as stack:
         workers = stack.enter_context(CompileWorkers())
-        workers.warm_up(toolchains([*dict.fromkeys(device.target for device in devices), *BUILT_ONLY]))
+        workers.warm(toolchains([*dict.fromkeys(device.target for device in devices), *BUILT_ONLY]))
         broker = stack.enter_context(DevelopmentBroker())
         display.step(f"broker: {broker.name}; {len(devices)} agents, each in a process of its own")
         folder = FleetFolder(settings.work / "fleet")
@@ -246,7 +247,9 @@ def _release(scene: _Scene, checkpoint: Path, targets: list[str], build: str, *,
     compile_checkpoint(settings.task, checkpoint, targets, out, workers=scene.workers, report=scene.display.report)
     manifest = create_release(scene.folder, load_task(settings.task).name, out, now=time.time(), note=note)
     keep_checkpoint(scene.folder, manifest, checkpoint)
-    scene.display.say(f"{manifest.release} is signed: {len(manifest.artifacts)} artifacts, {len(manifest.train_graphs)} train graphs")
+    scene.display.say(
+        f"{manifest.release} is signed: {len(manifest.artifacts)} artifacts, {len(manifest.train_graphs)} train graphs"
+    )
     scene.watch.mark(f"{manifest.release} signed")
     return manifest
 
@@ -296,7 +299,12 @@ def _wait_for_rollout(scene: _Scene, rollout_id: str) -> Rollout:
 def _wait_for_windows(scene: _Scene, release: str, phase: str, names: list[str], each: int) -> None:
     def sent() -> int:
         found = full_windows(
-            scene.watch.seen(), release=release, phase=phase, devices=names, samples=scene.settings.window_samples, each=each
+            scene.watch.seen(),
+            release=release,
+            phase=phase,
+            devices=names,
+            samples=scene.settings.window_samples,
+            each=each,
         )
         return sum(len(windows) for windows in found.values())
 
@@ -314,7 +322,9 @@ def _accuracy(scene: _Scene, release: str, phase: str, names: list[str]) -> floa
     )
     accuracy = accuracy_of(windows)
     if accuracy is None:
-        raise DemoError(f"expected a labelled window of {release} from every device while {phase}, found none from some")
+        raise DemoError(
+            f"expected a labelled window of {release} from every device while {phase}, found none from some"
+        )
     return accuracy
 
 

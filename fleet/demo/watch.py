@@ -144,6 +144,4 @@ class Watch:
         accuracy = window.correct / window.labelled if window.labelled else None
         at_s = window.ended_at - self._started_at
         largest = reduce(max, effects, 0.0)
-        self.story.windows.append(
-            WindowPoint(device, known.meets_drift, window.release, at_s, accuracy, largest)
-        )
+        self.story.windows.append(WindowPoint(device, known.meets_drift, window.release, at_s, accuracy, largest))

@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None, group: click.Command | None = None) 
         code = command.main(list(argv) if argv is not None else None, prog_name="hedgerow", standalone_mode=False)
     except HedgerowError as exc:
         click.echo(f"hedgerow: {exc}", err=True)
-        return 1
+        return exc.exit_code
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code

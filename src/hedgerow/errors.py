@@ -39,7 +39,13 @@ def _restored(kind: "type[HedgerowError]", args: tuple[Any, ...], facts: dict[st
 
 
 class HedgerowError(Exception):
-    """The root of all errors that the world, not a bug, causes."""
+    """The root of all errors that the world, not a bug, causes.
+
+    Attributes:
+        exit_code: What the command exits with when this ends it.
+    """
+
+    exit_code = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with the finished message, which no constructor of ours takes: an error from a

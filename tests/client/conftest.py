@@ -189,6 +189,8 @@ class FleetOnLoopback:
     weights: dict[str, bytes] = field(default_factory=dict)
     updates: dict[str, bytes] = field(default_factory=dict)
     token: str = "t0ken"
+    is_open: threading.Event = field(default_factory=threading.Event)
+    """Answers about targets wait until it is set."""
     url: str = ""
 
     def paths(self, method: str = "GET") -> list[str]:
@@ -210,6 +212,8 @@ def _handler(fleet: FleetOnLoopback) -> type[BaseHTTPRequestHandler]:
                 if self.headers.get("Authorization") != f"Bearer {fleet.token}":
                     return self._answer(401, b"")
                 return self._answer(200, fleet.weights[self.path])
+            if "/targets/" in self.path:
+                fleet.is_open.wait(10)
             path = fleet.folder / self.path.lstrip("/")
             if not path.is_file():
                 return self._answer(404, b"")
@@ -256,6 +260,7 @@ def repository(tmp_path: Path) -> SignedRepository:
 @pytest.fixture
 def fleet(repository: SignedRepository) -> Iterator[FleetOnLoopback]:
     served = FleetOnLoopback(repository.folder)
+    served.is_open.set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(served))
     server.daemon_threads = True
     # A connection that the test cut is no news.

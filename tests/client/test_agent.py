@@ -14,6 +14,7 @@ from hedgerow.client.agent import Agent, presence_will
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.source import Sample, SourceContext
+from hedgerow.client.start_up import load_active
 from hedgerow.link import Message
 from hedgerow.manifest import Blob
 from hedgerow.memory_link import MemoryBroker, MemoryLink
@@ -242,6 +243,45 @@ def test_messages_that_are_not_ours_or_not_messages_change_nothing(bench, reposi
         assert len(link.acknowledged) == 5
 
 
+def test_serving_goes_on_while_a_release_is_fetched(bench, repository, fleet, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    with bench.running(zeros):
+        bench.want(1, "demo@1")
+        bench.wait_for(Telemetry)
+        fleet.is_open.clear()
+        bench.want(2, "demo@2", rollout="r2")
+        bench.wait_for(Execution, rollout="r2", step="verify")
+        for _ in range(3):
+            assert bench.wait_for(Telemetry).window.release == "demo@1"
+        fleet.is_open.set()
+        bench.wait_for(Execution, rollout="r2", state=ExecutionState.SUCCEEDED)
+        partial = bench.wait(lambda m: isinstance(m, Telemetry) and m.window.release == "demo@2").window
+        assert partial.samples == 10
+
+
+def test_a_download_in_progress_does_not_hold_up_stopping(bench, repository, fleet, release):
+    repository.add(release(1))
+    fleet.is_open.clear()
+    with bench.running(zeros):
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, step="verify")
+    fleet.is_open.set()
+    with bench.running():
+        assert bench.wait_for(Execution, state=ExecutionState.SUCCEEDED).rollout == "r1"
+
+
+def test_a_source_that_fails_leaves_the_agent_running(bench, repository, release):
+    def broken(context):
+        yield Sample({"x": np.zeros(5, dtype=np.float32)})
+        raise RuntimeError("the cable came off")
+
+    repository.add(release(1))
+    with bench.running(broken):
+        bench.want(1, "demo@1")
+        assert bench.wait_for(Reported, release="demo@1").desired_version == 1
+
+
 def test_no_release_wanted_stops_serving_and_keeps_the_slot(bench, repository, release):
     repository.add(release(1))
     with bench.running(zeros) as (agent, _):
@@ -324,7 +364,7 @@ def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, releas
     for _ in range(3):
         # A start that is never healthy and never stops in order.
         crashing = Agent(bench.settings(), bench.broker.connect("d1"), None, runtimes=load_linear)
-        crashing._start()
+        load_active(crashing._slots, load_linear, 3)
         crashing._buffer.close()
     bench.listen()
     bench.heard.clear()

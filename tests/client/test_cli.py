@@ -77,10 +77,13 @@ def test_help_names_every_option(capsys):
 
 @pytest.fixture
 def own_log():
-    """The command takes the root logger for itself."""
+    """The command takes the root logger and the signals of its process for itself."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
+    for number, handler in signals.items():
+        signal.signal(number, handler)
     root.handlers[:] = handlers
     root.setLevel(level)
 

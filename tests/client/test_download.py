@@ -91,6 +91,14 @@ def test_fruitless_attempts_end(file, tmp_path):
     assert len(pauses) == 3
 
 
+def test_a_server_that_only_drips_is_given_up(fleet, file, tmp_path):
+    ticks = iter(range(0, 10**9, 300))
+    fleet.cuts += [1] * 50
+    with pytest.raises(TransferError, match="bytes a second"):
+        fetch(fleet, file, tmp_path / "d", clock=lambda: float(next(ticks)))
+    assert len(fleet.requests) < 5
+
+
 def test_stopping_keeps_what_came(fleet, file, tmp_path):
     chunks = iter([False, False])
     with pytest.raises(StoppedError):

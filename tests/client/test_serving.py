@@ -56,7 +56,7 @@ def test_nothing_serves_at_first(active):
 
 
 def test_windows_are_cut_exactly_whatever_the_batches(active, ready, windows):
-    active.activate(ready(1), None)
+    active.activate(ready(1))
     for size in (3, 9, 0, 1):
         assert active.predict(batch(size))["probabilities"].shape == (size, 3)
     assert [window.samples for window in windows] == [4, 4, 4]
@@ -68,9 +68,9 @@ def test_windows_are_cut_exactly_whatever_the_batches(active, ready, windows):
 
 
 def test_a_change_of_the_model_cuts_the_window(active, ready, windows):
-    active.activate(ready(1), None)
+    active.activate(ready(1))
     active.predict(batch(3), np.zeros(3, dtype=np.int64))
-    active.activate(ready(2), None)
+    active.activate(ready(2))
     active.predict(batch(4), np.asarray([0, 1, -1, 1]))
     assert [(w.release, w.index, w.samples, w.labelled, w.correct) for w in windows] == [
         ("demo@1", 0, 3, 3, 3),
@@ -80,24 +80,27 @@ def test_a_change_of_the_model_cuts_the_window(active, ready, windows):
 
 def test_starting_to_compare_does_not_cut_the_window(active, ready, windows):
     first = ready(1)
-    active.activate(first, None)
+    active.activate(first)
     active.predict(batch(2), np.zeros(2, dtype=np.int64))
-    active.activate(first, ready(2))
+    active.compare(first, ready(2))
     active.predict(batch(2), np.zeros(2, dtype=np.int64))
     (window,) = windows
+    active.compare(ready(1), ready(3))
+    active.predict(batch(4))
+    assert windows[1].paired.disagreed == 4, "what no longer serves changes nothing"
     assert (window.samples, window.paired.disagreed, window.paired.only_new_right) == (4, 2, 2)
 
 
 def test_stopping_to_serve_cuts_the_window(active, ready, windows):
-    active.activate(ready(1), None)
+    active.activate(ready(1))
     active.predict(batch(1))
-    active.activate(None, None)
+    active.activate(None)
     assert [window.samples for window in windows] == [1]
     assert active.predict(batch(1)) is None
 
 
 def test_inputs_that_do_not_fit_are_refused_and_not_counted(active, ready, windows):
-    active.activate(ready(1), None)
+    active.activate(ready(1))
     with pytest.raises(InputError):
         active.predict({"x": np.zeros((1, 5), dtype=np.float32)})
     with pytest.raises(InputError):

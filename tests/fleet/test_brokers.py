@@ -65,6 +65,23 @@ def test_it_listens_on_loopback_alone(broker):
             pass
 
 
+def has_ipv6():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_it_listens_on_the_loopback_of_ipv6_too(choose):
+    with DevelopmentBroker("::1", choose=choose) as broker:
+        link = MqttLink("a", "::1", broker.port)
+
+        assert link.receive(1.0) == Connected()
+        link.close()
+
+
 def test_a_port_in_use_is_one_clear_sentence(broker, choose):
     with pytest.raises(PortInUseError, match=f"127.0.0.1:{broker.port}, but another program already does"):
         DevelopmentBroker(port=broker.port, choose=choose).start()

@@ -1,6 +1,7 @@
 """The service over a broker in memory, with virtual devices; no thread unless the test is about it."""
 
 import random
+import threading
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from hedgerow.fleet.errors import (
     NoDevicesError,
     RolloutConflictError,
+    ServiceStoppedError,
     UnknownDeviceError,
     UnknownReleaseError,
     UnknownRolloutError,
@@ -385,3 +387,43 @@ def test_a_retrained_model_that_is_less_sure_of_itself_on_some_devices_raises_no
     for _ in range(3):
         fleet.send_windows("toy@2", only={"device-0"}, confident=90)
     assert fleet.service.alerts()[0].features == ("output.confidence",)
+
+
+def test_a_stopped_service_refuses_at_once(tmp_path):
+    fleet = VirtualFleet(tmp_path, devices=1)
+    fleet.service.start()
+    fleet.service.stop()
+    with pytest.raises(ServiceStoppedError):
+        fleet.service.assign("device-0", None)
+
+
+def test_a_subscriber_must_not_change_the_fleet_from_its_callback(tmp_path, caplog):
+    fleet = VirtualFleet(tmp_path, devices=1, tick_s=0.01)
+    tried = threading.Event()
+
+    def assign(_event):
+        tried.set()
+        fleet.service.assign("device-0", None)
+
+    fleet.service.subscribe(assign)
+    with fleet.service:
+        fleet.devices["device-0"].turn()
+        assert tried.wait(5)
+    assert "a thread of its own" in caplog.text
+
+
+def test_a_message_that_cannot_be_taken_is_dropped_and_the_others_are_not(fleet, caplog):
+    """A release whose manifest was destroyed under the service."""
+
+    def broken(_release):
+        raise KeyError("broken")
+
+    fleet.roll_out("toy@1")
+    fleet.catalogue.reference = broken
+    fleet.devices["device-0"].send_window(make_window("toy@1"))
+    fleet.broker.break_link("device-1")
+    before = len(fleet.link.acknowledged)
+    fleet.settle()
+    assert "a message was dropped" in caplog.text
+    assert not fleet.service.device("device-1").online
+    assert len(fleet.link.acknowledged) >= before + 2

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from hedgerow.fleet.alerts import Alert, DriftState
+from hedgerow.fleet.alerts import Alert, DeviceDrift, DriftState, SliceDrift
 from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.migrations import MIGRATIONS
 from hedgerow.fleet.registry import Device
@@ -25,6 +25,12 @@ DEVICE = Device(
     agent_version="1",
     runtimes=("onnxruntime",),
     last_seen=5.0,
+)
+DRIFT = DriftState(
+    "toy@1",
+    devices={name: DeviceDrift("pi", 1, make_window("toy@1")) for name in "abc"},
+    slices={"fleet": SliceDrift(looks=2, streaks={"x": 1})},
+    observed=3,
 )
 
 
@@ -50,7 +56,7 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
         store.save_rollout(rollout, None, number=store.next_rollout_number())
         store.save_desired("a", desired)
         store.add_window("a", telemetry(1), 9.0, keep=10)
-        store.save_drift_state("toy@1", DriftState("toy@1", observed=3))
+        store.save_drift_state(DRIFT, None)
         store.save_baselines("toy@1", {"a": {"x": (1, 2)}})
         store.save_alert(alert, 3.0)
         store.save_run(run)
@@ -63,7 +69,7 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
     assert again.rollout("rollout-1") == rollout
     assert again.desired("a") == desired
     assert again.windows("a")[0].window == telemetry(1).window
-    assert again.drift_state("toy@1") == DriftState("toy@1", observed=3)
+    assert again.drift_state("toy@1") == DRIFT
     assert again.baselines("toy@1") == {"a": {"x": (1, 2)}}
     assert again.alerts() == (alert,)
     assert again.runs() == (run,)
@@ -203,3 +209,16 @@ def test_the_audit_log_cannot_be_rewritten(store):
     for sql in ("DELETE FROM audit", "UPDATE audit SET actor = 'you'"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             store._write(sql)
+
+
+def test_only_the_parts_of_a_drift_state_that_changed_are_written(store):
+    store.save_drift_state(DRIFT, None)
+    after = replace(DRIFT, observed=4, devices={**DRIFT.devices, "b": DeviceDrift("pi", 4, make_window("toy@1"))})
+    written = []
+    store._database._tracer = lambda sql, _parameters: written.append(sql)
+    store.save_drift_state(after, DRIFT)
+    assert len(written) == 2
+    assert store.drift_state("toy@1") == after
+    less = replace(after, devices={"a": DRIFT.devices["a"]})
+    store.save_drift_state(less, after)
+    assert store.drift_state("toy@1") == less

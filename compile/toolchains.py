@@ -1,0 +1,34 @@
+"""Toolchains: what a compile process imports, and whether it is installed. Nothing is imported here."""
+
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+
+from hedgerow.errors import ExtraNotInstalledError
+
+__all__ = ["TOOLCHAINS", "UNWANTED", "check_installed"]
+
+TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("torch.onnx", "onnxscript", "onnxruntime.quantization"),
+    "tflite": ("litert_torch", "ai_edge_quantizer.quantizer"),
+    "coreml": ("coremltools", "coremltools.optimize.coreml"),
+}
+"""Toolchain -> modules that a warm worker has imported before its first job."""
+
+UNWANTED: Mapping[str, tuple[str, ...]] = {"coreml": ("sklearn", "tensorflow", "torchao", "transformers", "xgboost")}
+"""Modules that look absent while a toolchain is imported: coremltools imports every framework that it could convert
+from, which takes 3 s; it is given torch programs only."""
+
+
+def check_installed(toolchain: str, modules: Iterable[str]) -> None:
+    """Refuse to start work whose packages are absent.
+
+    Args:
+        toolchain: For the message.
+        modules: What it imports.
+
+    Raises:
+        ExtraNotInstalledError: A package is absent.
+    """
+    for package in sorted({module.partition(".")[0] for module in modules}):
+        if find_spec(package) is None:
+            raise ExtraNotInstalledError(f"compiling to {toolchain}", "compile", package)

@@ -1,0 +1,219 @@
+"""The one thread that writes: takes link events, commands of other threads and time, each in a transaction.
+
+Everything is saved before it is published and acknowledged after it was saved: a crash repeats a message, never loses
+one. What is done with a message is in message_intake.py, with a rollout in rollout_driver.py; here is the order.
+"""
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from hedgerow.errors import LinkError
+from hedgerow.fleet.consequences import Consequences
+from hedgerow.fleet.errors import ServiceStoppedError
+from hedgerow.fleet.events import FleetEvent
+from hedgerow.fleet.message_intake import MessageIntake
+from hedgerow.fleet.nudges import Nudges
+from hedgerow.fleet.rollout_driver import RolloutDriver
+from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.store import Store
+from hedgerow.link import Connected, Link, LinkEvent, Message
+from hedgerow.wire import Channel, Desired, device_topic
+
+__all__ = ["Change", "Writer"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_COMMAND_TIMEOUT_S = 60.0
+_NUDGE_LOOK_S = 0.5
+
+Change = Callable[[Consequences, float], T]
+"""What is done in a transaction: ``(consequences, now) -> result``."""
+
+
+class Writer:
+    """Owns every write to the store, and the receiving half of the link.
+
+    Args:
+        settings: Of the service.
+        link: To the broker.
+        store: Where everything is.
+        driver: Of rollouts.
+        intake: Of messages.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        settings: FleetSettings,
+        link: Link,
+        store: Store,
+        driver: RolloutDriver,
+        intake: MessageIntake,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings, self._link, self._store, self._driver = settings, link, store, driver
+        self._intake, self._clock = intake, clock
+        self._nudges = Nudges(settings.nudge_s, settings.nudge_longest_s)
+        self._next_nudge_look = 0.0
+        self._commands: queue.SimpleQueue[tuple[Change[Any], Future[Any]]] = queue.SimpleQueue()
+        self._subscribers: dict[int, Callable[[FleetEvent], None]] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._is_over = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fleet-service", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the turn in progress and end the thread; commands that wait are refused."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            self._is_over = True
+        while not self._commands.empty():
+            _change, future = self._commands.get_nowait()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ServiceStoppedError())
+
+    def subscribe(self, callback: Callable[[FleetEvent], None]) -> Callable[[], None]:
+        """Call *callback* with every event from now on; return a function that ends it."""
+        with self._lock:
+            number = max(self._subscribers, default=0) + 1
+            self._subscribers = {**self._subscribers, number: callback}
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = {n: c for n, c in self._subscribers.items() if n != number}
+
+        return unsubscribe
+
+    def call(self, change: Change[T]) -> T:
+        """Run *change* in the thread, in a transaction, and return what it returns; without a thread, run it here.
+
+        Raises:
+            ServiceStoppedError: The service was stopped.
+        """
+        if self._thread is not None and threading.current_thread() is self._thread:
+            raise RuntimeError("a subscriber must not change the fleet from its callback; use a thread of its own")
+        future: Future[T] = Future()
+        with self._lock:
+            if self._is_over:
+                raise ServiceStoppedError
+            if self._thread is not None:
+                self._commands.put((change, future))
+        return future.result(_COMMAND_TIMEOUT_S) if self._thread is not None else self._commit(change)
+
+    def turn(self, timeout_s: float) -> int:
+        """Take what has arrived, obey what was asked, let time pass; the thread calls it again and again.
+
+        Args:
+            timeout_s: How long to wait for a first message.
+
+        Returns:
+            How many link events were taken.
+        """
+        events: list[LinkEvent] = []
+        event = self._link.receive(timeout_s if self._commands.empty() else 0.0)
+        while event is not None:
+            events.append(event)
+            event = self._link.receive(0.0) if len(events) < self._settings.batch_events else None
+        self._take(events)
+        while not self._commands.empty():
+            self._answer(*self._commands.get_nowait())
+        self._commit(self._pass_time)
+        return len(events)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            # The outermost loop of the thread: a turn that fails is logged, and the next one begins from the store.
+            try:
+                self.turn(self._settings.tick_s)
+            except Exception:  # noqa: BLE001 - see above; it is logged
+                _log.exception("a turn of the fleet service failed; it goes on from the store")
+                self._stopping.wait(self._settings.tick_s)
+
+    def _answer(self, change: Change[Any], future: "Future[Any]") -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._commit(change)
+        except BaseException as exc:  # noqa: BLE001 - it is raised again, in the thread that asked
+            future.set_exception(exc)
+        else:
+            future.set_result(result)
+
+    def _take(self, events: Sequence[LinkEvent]) -> None:
+        """Take a batch in one transaction; if that fails, take its events one by one and leave the bad ones out."""
+        if not events:
+            return
+        try:
+            self._commit(lambda then, now: self._take_all(events, then, now))
+        except sqlite3.OperationalError:
+            # The disk, not the messages: they stay unacknowledged, and the broker or the device sends them again.
+            raise
+        except Exception:  # noqa: BLE001 - a message that we cannot take must not stop the others; it is logged
+            if len(events) == 1:
+                _log.exception("a message was dropped: %.200r", events[0])
+            for event in events if len(events) > 1 else ():
+                self._take([event])
+        for event in events:
+            if isinstance(event, Message):
+                self._link.acknowledge(event)
+
+    def _take_all(self, events: Sequence[LinkEvent], then: Consequences, now: float) -> None:
+        for event in events:
+            if isinstance(event, Message):
+                self._intake.take(event, then, now)
+            elif isinstance(event, Connected):
+                # Messages of ours may be lost; what is retained at the broker may be older than the store.
+                then.desired.extend(self._store.pending(only_online=False).items())
+
+    def _pass_time(self, then: Consequences, now: float) -> None:
+        self._driver.tick(now, then)
+        if not 0 <= self._next_nudge_look - now <= _NUDGE_LOOK_S:
+            self._next_nudge_look = now + _NUDGE_LOOK_S
+            pending = self._store.pending(only_online=True)
+            due = self._nudges.due({device: desired.version for device, desired in pending.items()}, now)
+            then.desired.extend((device, pending[device]) for device in due)
+
+    def _commit(self, change: Change[T]) -> T:
+        """Apply a change in a transaction; after it is on disk, publish and tell."""
+        then = Consequences()
+        try:
+            with self._store.transaction():
+                result = change(then, self._clock())
+        except BaseException:
+            self._intake.forget()
+            raise
+        for device, desired in then.desired:
+            self._publish(device, desired)
+        for event in then.events:
+            self._tell(event)
+        return result
+
+    def _publish(self, device: str, desired: Desired) -> None:
+        topic = device_topic(self._settings.fleet, device, Channel.DESIRED)
+        try:
+            self._link.publish(topic, desired.encode(), retain=True)
+        except LinkError as exc:
+            # It is saved, so it is published again when the link is back or the device is nudged.
+            _log.warning("could not publish what is wanted of %s: %s", device, exc)
+
+    def _tell(self, event: FleetEvent) -> None:
+        for callback in tuple(self._subscribers.values()):
+            # Somebody else's code in our thread: it must not stop the fleet.
+            try:
+                callback(event)
+            except Exception:  # noqa: BLE001 - see above; it is logged
+                _log.exception("a subscriber failed on %s", type(event).__name__)

@@ -1,0 +1,57 @@
+"""A trained digits checkpoint, once for all tests that compile."""
+
+from pathlib import Path
+
+import pytest
+
+from hedgerow.checkpoint import Checkpoint, save_checkpoint
+
+DIGITS = f"{Path(__file__).parents[2] / 'examples' / 'digits' / 'task.py'}:task"
+TARGETS = ("raspberry-pi-4", "android-arm64", "x86-gateway", "iphone-15")
+
+
+@pytest.fixture(scope="session")
+def digits() -> str:
+    """The reference of the digits task."""
+    return DIGITS
+
+
+@pytest.fixture(scope="session")
+def digits_checkpoint(tmp_path_factory) -> Path:
+    """A folder with a checkpoint of the digits task, trained centrally for a few epochs."""
+    import torch
+
+    from hedgerow.task import accuracy, load_task
+    from hedgerow.task_module import LogitsModule, loss_function, model_weights, predict
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    task = load_task(DIGITS)
+    data = task.load_data()
+    model = task.model()
+    module, loss = LogitsModule(task, model), loss_function(task)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    inputs = torch.from_numpy(data.train.inputs["image"])
+    labels = torch.from_numpy(data.train.labels)
+    for _epoch in range(12):
+        for start in range(0, len(labels), 16):
+            optimizer.zero_grad()
+            loss(module(inputs[start : start + 16]), labels[start : start + 16]).backward()
+            optimizer.step()
+    found = accuracy(predict(task, model.eval(), data.held_out.inputs), data.held_out.labels)
+    folder = tmp_path_factory.mktemp("digits") / "checkpoint"
+    save_checkpoint(
+        folder,
+        Checkpoint(
+            weights=model_weights(model),
+            task="digits",
+            run="run-0",
+            round=12,
+            strategy="fedavg",
+            grid="in-process",
+            seed=0,
+            parent="digits@1",
+            metrics={"accuracy": found},
+        ),
+    )
+    return folder

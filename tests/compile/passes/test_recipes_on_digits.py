@@ -1,0 +1,114 @@
+"""Every recipe makes a file that holds what it promises, on a model trained on real images."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hedgerow.compile.recipes import PASSES, RECIPES, PassCall  # noqa: E402 - needs torch
+from hedgerow.compile.stage import Source  # noqa: E402
+from hedgerow.compile.units import Foundation, Workbench, compile_artifact  # noqa: E402
+from hedgerow.durable import sha256_of  # noqa: E402
+from hedgerow.hardware.target import load_target, target_names  # noqa: E402
+from hedgerow.plugins import load_plugin  # noqa: E402
+from hedgerow.progress import silent  # noqa: E402
+from hedgerow.task import Dataset  # noqa: E402
+from hedgerow.weights import decode_arrays  # noqa: E402
+
+pytestmark = [
+    pytest.mark.heavy,
+    # Converters and their dependencies call deprecated parts of each other.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    # coremltools 9 leaves temporary files to the collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def foundation(digits, digits_checkpoint) -> Foundation:
+    return Workbench().foundation(digits, digits_checkpoint, sha256_of(digits_checkpoint / "weights.safetensors"))
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_the_artifact_passes_every_check_that_this_host_can_run(recipe, foundation, tmp_path):
+    target = next(name for name in target_names() if load_target(name).format == RECIPES[recipe].format)
+    artifact = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent)
+    assert artifact.metrics["bytes"] < artifact.metrics["float_bytes"] * 0.6
+    not_run = {name for name, state in artifact.checks.items() if state != "passed"}
+    if artifact.format == "mlpackage":
+        assert not_run == {"accuracy", "parity", "golden"}
+        assert artifact.golden is None
+        assert "accuracy" not in artifact.metrics
+        return
+    assert not_run == set()
+    assert artifact.metrics["snr_db"] > 30
+    golden = decode_arrays((tmp_path / "blobs" / artifact.golden.sha256).read_bytes(), "golden", limit_bytes=10**6)
+    assert golden["input.image"].shape == (16, 1, 8, 8)
+    assert golden["output.probabilities"].shape == (16, 10)
+    np.testing.assert_allclose(golden["output.probabilities"].sum(axis=1), 1, atol=1e-5)
+    # Softmax in int8 would leave multiples of 1/256.
+    steps = golden["output.probabilities"] * 256
+    assert np.abs(steps - np.round(steps)).max() > 0.05
+
+
+@pytest.mark.parametrize("recipe", ["onnx-int8-s8s8", "tflite-int8", "coreml-int8-weights"])
+def test_the_same_model_gives_the_same_bytes(recipe, foundation):
+    def make() -> bytes:
+        stage = None
+        for call in RECIPES[recipe].passes:
+            stage = load_plugin("pass", PASSES, call.name)(foundation.source, stage, call.settings)
+        return stage.content
+
+    content = make()
+    assert make() == content
+    assert b"site-packages" not in content
+
+
+@pytest.mark.parametrize("export", ["export-onnx", "export-tflite", "export-coreml"])
+def test_an_exported_model_is_float_and_the_inspector_says_so(export, foundation):
+    from hedgerow.compile.units import _facts
+
+    call = PassCall(export, {"minimum_version": "iOS17"})
+    stage = load_plugin("pass", PASSES, call.name)(foundation.source, None, call.settings)
+    facts = _facts(stage)
+    weights = sum(values.size for values in foundation.source.model.state_dict().values())
+    assert facts.quantized_share == 0
+    assert weights <= facts.float_weights <= weights * 1.02
+
+
+def test_calibration_on_other_data_than_the_worlds_shows_in_the_parity_check(foundation, tmp_path):
+    """Gates work on what the device will compute, so a bad calibration cannot hide."""
+    from hedgerow.compile.errors import VerificationError
+
+    black = Dataset({"image": np.zeros((4, 1, 8, 8), np.float32)}, np.zeros(4, np.int64))
+    source = Source(task=foundation.source.task, model=foundation.source.model, calibration=black)
+    broken = Foundation(source, foundation.data, foundation.float_probabilities)
+    with pytest.raises(VerificationError) as caught:
+        compile_artifact(broken, "raspberry-pi-4", "onnx-int8-s8s8", tmp_path, max_drop=0.015, report=silent)
+    assert caught.value.check == "accuracy"
+    assert not (tmp_path / "blobs").exists()
+
+
+def test_a_core_ml_package_needs_ios_17_and_holds_int8_weights(foundation):
+    from hedgerow.compile.inspection.coreml import read_coreml, specification_version
+
+    stage = None
+    for call in RECIPES["coreml-int8-weights"].passes:
+        stage = load_plugin("pass", PASSES, call.name)(foundation.source, stage, call.settings)
+    facts = read_coreml(stage.content)
+    assert specification_version(stage.content) == 8
+    assert "constexpr_affine_dequantize" in facts.operators
+    assert "int8" in facts.number_types
+    assert facts.quantized_share > 0.99
+
+
+def test_folding_is_what_makes_the_neural_compressor_file_small(foundation):
+    """neural-compressor leaves float weights behind quantize nodes: the file alone would be refused."""
+    calls = RECIPES["onnx-int8-inc"].passes
+    raw = load_plugin("pass", PASSES, calls[0].name)(foundation.source, None, calls[0].settings)
+    folded = load_plugin("pass", PASSES, calls[1].name)(foundation.source, raw, calls[1].settings)
+    assert len(folded.content) < len(raw.content) / 2

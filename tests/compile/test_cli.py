@@ -1,0 +1,40 @@
+import pytest
+
+from hedgerow.cli import main
+from hedgerow.compile.cli import _parse_recipes
+from hedgerow.compile.errors import CompileError
+
+
+def test_help_names_every_option(capsys):
+    assert main(["compile", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(
+        option in out for option in ("--task", "--target", "--max-drop", "--out", "--jobs", "--recipe", "--json")
+    )
+
+
+def test_a_recipe_is_given_by_target():
+    assert _parse_recipes(("a=b", "c=d")) == {"a": "b", "c": "d"}
+    for wrong in ("a", "a=", "=b"):
+        with pytest.raises(CompileError, match="expected TARGET=NAME"):
+            _parse_recipes((wrong,))
+
+
+def test_a_missing_checkpoint_is_one_sentence_and_exit_code_1(tmp_path, capsys):
+    arguments = ["compile", str(tmp_path / "none"), "--task", "t.py:task", "--target", "x86-gateway"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("hedgerow: expected a checkpoint folder")
+    assert captured.err.count("\n") == 1
+
+
+def test_an_unknown_target_is_one_sentence_and_exit_code_1(tmp_path, capsys):
+    assert main(["compile", str(tmp_path), "--task", "t.py:task", "--target", "raspberry-pi-5"]) == 1
+    assert capsys.readouterr().err == "hedgerow: no target is called 'raspberry-pi-5'; did you mean 'raspberry-pi-4'?\n"
+
+
+def test_usage_errors_exit_with_2(capsys):
+    assert main(["compile", "x", "--task", "t.py:task"]) == 2
+    assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--max-drop", "101"]) == 2
+    assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--jobs", "0"]) == 2

@@ -1,0 +1,273 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from hedgerow.cli import main
+from hedgerow.compile import CompileWorkers, compile_checkpoint, load_build
+from hedgerow.compile.errors import (
+    BadWeightsError,
+    BuildFolderError,
+    CompileError,
+    RecipeMismatchError,
+    VerificationError,
+)
+from hedgerow.compile.pipeline import toolchains
+from hedgerow.errors import TaskError, UnknownNameError
+from hedgerow.reference import Reference
+from tests.compile.conftest import TARGETS
+
+
+def write_checkpoint(folder: Path, weights, *, task: str = "digits") -> Path:
+    save_checkpoint(
+        folder,
+        Checkpoint(weights=weights, task=task, run="r", round=1, strategy="fedavg", grid="in-process", seed=0),
+    )
+    return folder
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    return write_checkpoint(tmp_path / "checkpoint", {"w": np.ones((2, 2), np.float32)})
+
+
+def test_an_unknown_target_or_recipe_is_told_before_any_work(tmp_path, checkpoint):
+    with pytest.raises(UnknownNameError, match="no target is called 'toaster'"):
+        compile_checkpoint("t.py:task", checkpoint, ["toaster"], tmp_path / "out")
+    with pytest.raises(UnknownNameError, match="no recipe is called 'int9'"):
+        compile_checkpoint("t.py:task", checkpoint, ["x86-gateway"], tmp_path / "out", recipes={"x86-gateway": "int9"})
+    assert left_in(tmp_path) == ["checkpoint"]
+
+
+def test_a_recipe_of_another_format_is_refused(tmp_path, checkpoint):
+    with pytest.raises(
+        RecipeMismatchError, match="x86-gateway runs onnx files, but the recipe 'tflite-int8' makes tflite"
+    ):
+        compile_checkpoint(
+            "t.py:task", checkpoint, ["x86-gateway"], tmp_path / "out", recipes={"x86-gateway": "tflite-int8"}
+        )
+
+
+def test_a_recipe_for_a_target_that_is_not_compiled_is_refused(tmp_path, checkpoint):
+    with pytest.raises(CompileError, match="a recipe is given for iphone-15"):
+        compile_checkpoint(
+            "t.py:task", checkpoint, ["x86-gateway"], tmp_path / "out", recipes={"iphone-15": "coreml-int8-weights"}
+        )
+
+
+@pytest.mark.parametrize("targets", [[], ["x86-gateway", "x86-gateway"]])
+def test_no_target_or_a_repeated_one_is_a_bug_of_the_caller(tmp_path, checkpoint, targets):
+    with pytest.raises(ValueError, match="at least one target"):
+        compile_checkpoint("t.py:task", checkpoint, targets, tmp_path / "out")
+
+
+def test_a_missing_checkpoint_is_one_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match="expected a checkpoint folder"):
+        compile_checkpoint("t.py:task", tmp_path / "none", ["x86-gateway"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, bad):
+    weights = {"a": np.ones(3, np.float32), "b": np.array([1, bad], np.float32)}
+    with pytest.raises(BadWeightsError, match="expected finite weights, found NaN or infinity in b"):
+        compile_checkpoint("t.py:task", write_checkpoint(tmp_path / "c", weights), ["x86-gateway"], tmp_path / "out")
+    assert left_in(tmp_path) == ["c"]
+
+
+def test_a_checkpoint_without_weights_is_refused(tmp_path):
+    with pytest.raises(BadWeightsError, match="expected weights, found none"):
+        compile_checkpoint("t.py:task", write_checkpoint(tmp_path / "c", {}), ["x86-gateway"], tmp_path / "out")
+
+
+def test_a_task_that_cannot_be_imported_leaves_nothing_behind(tmp_path, checkpoint):
+    with pytest.raises(TaskError, match="there is no such file"):
+        compile_checkpoint(str(tmp_path / "no.py:task"), checkpoint, ["x86-gateway"], tmp_path / "deep" / "out")
+    assert left_in(tmp_path) == ["checkpoint", "deep"]
+    assert left_in(tmp_path / "deep") == []
+
+
+def test_a_folder_with_something_else_is_not_touched(tmp_path, checkpoint):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(BuildFolderError, match="an earlier build"):
+        compile_checkpoint("t.py:task", checkpoint, ["x86-gateway"], tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+def test_folders_of_killed_compiles_are_cleared_away(tmp_path, checkpoint):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".out.{ended.pid}.part").mkdir()
+    (tmp_path / ".out.1.part").mkdir()
+    with pytest.raises(TaskError):
+        compile_checkpoint(str(tmp_path / "no.py:task"), checkpoint, ["x86-gateway"], tmp_path / "out")
+    assert left_in(tmp_path) == [".out.1.part", "checkpoint"]
+
+
+def test_toolchains_of_targets():
+    assert toolchains(TARGETS) == ("coreml", "onnx", "tflite")
+    assert toolchains(["x86-gateway"], {"x86-gateway": "onnx-int8-inc"}) == ("onnx",)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with CompileWorkers() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def build_folder(digits, digits_checkpoint, workers, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("compiled") / "build"
+    compile_checkpoint(digits, digits_checkpoint, TARGETS, folder, workers=workers)
+    return folder
+
+
+@pytest.mark.heavy
+def test_digits_compile_for_four_targets(build_folder, digits_checkpoint):
+    build = load_build(build_folder)
+    checkpoint = load_checkpoint(digits_checkpoint)
+    assert [artifact.target for artifact in build.artifacts] == list(TARGETS)
+    assert [artifact.format for artifact in build.artifacts] == ["onnx", "tflite", "onnx", "mlpackage"]
+    assert build.metrics["accuracy"] == pytest.approx(checkpoint.metrics["accuracy"])
+    assert (build.task, build.run, build.parent) == ("digits", "run-0", "digits@1")
+    for artifact in build.artifacts[:3]:
+        assert set(artifact.checks.values()) == {"passed"}
+        assert artifact.checks["train graph"] == "passed"
+        assert artifact.metrics["float_accuracy"] - artifact.metrics["accuracy"] <= 0.015
+        assert artifact.metrics["bytes"] < artifact.metrics["float_bytes"] / 2
+        assert artifact.metrics["train_difference"] <= 1e-5
+        assert artifact.inputs[0].dtype == artifact.outputs[0].dtype == "float32"
+    assert [graph.format for graph in build.train_graphs] == ["onnx", "tflite"]
+    for graph in build.train_graphs:
+        assert {tensor.name for tensor in graph.parameters} == set(checkpoint.weights)
+
+
+@pytest.mark.heavy
+def test_a_warm_compile_gives_the_same_bytes_as_a_cold_one(build_folder, digits, digits_checkpoint, workers, tmp_path):
+    compile_checkpoint(digits, digits_checkpoint, TARGETS, tmp_path / "warm", workers=workers)
+    compile_checkpoint(digits, digits_checkpoint, TARGETS, tmp_path / "cold", jobs=1)
+    wanted = (build_folder / "build.json").read_bytes()
+    assert (tmp_path / "warm" / "build.json").read_bytes() == wanted
+    assert (tmp_path / "cold" / "build.json").read_bytes() == wanted
+    assert left_in(tmp_path) == ["cold", "warm"]
+
+
+@pytest.mark.heavy
+def test_another_checkpoint_in_warm_workers_replaces_the_build_and_takes_the_devices_counts(
+    build_folder, digits, digits_checkpoint, workers, tmp_path
+):
+    old = load_build(build_folder)
+    reference = Reference.decode((build_folder / "blobs" / old.reference.sha256).read_bytes())
+    counts = {f.name: tuple(reversed(f.counts)) for f in reference.features}
+    checkpoint = load_checkpoint(digits_checkpoint)
+    rng = np.random.default_rng(0)
+    weights = {n: (v + rng.normal(0, 0.01, v.shape)).astype(v.dtype) for n, v in checkpoint.weights.items()}
+    folder = write_checkpoint(tmp_path / "checkpoint", weights)
+    out = tmp_path / "out"
+    for _attempt in range(2):
+        new = compile_checkpoint(digits, folder, ["raspberry-pi-4"], out, workers=workers, reference_counts=counts)
+    assert load_build(out) == new
+    assert left_in(tmp_path) == ["checkpoint", "out"]
+    assert new.artifacts[0].blob != old.artifacts[0].blob
+    found = Reference.decode((out / "blobs" / new.reference.sha256).read_bytes())
+    for feature in reference.features:
+        same = found.feature(feature.name).counts == counts[feature.name]
+        assert same == (not feature.name.startswith("output."))
+
+
+@pytest.mark.heavy
+def test_neural_compressor_is_another_way_to_the_same_target(digits, digits_checkpoint, workers, tmp_path):
+    build = compile_checkpoint(
+        digits,
+        digits_checkpoint,
+        ["x86-gateway"],
+        tmp_path / "out",
+        workers=workers,
+        recipes={"x86-gateway": "onnx-int8-inc"},
+    )
+    assert build.artifacts[0].recipe == ("quantize-inc-static", "fold-onnx")
+    assert set(build.artifacts[0].checks.values()) == {"passed"}
+
+
+@pytest.mark.heavy
+def test_a_refused_artifact_leaves_no_build_and_the_earlier_one_alone(
+    build_folder, digits, digits_checkpoint, workers, tmp_path
+):
+    """All weights small but one per channel: int8 cannot hold both, and the accuracy check sees it."""
+    checkpoint = load_checkpoint(digits_checkpoint)
+    weights = {name: np.array(values) for name, values in checkpoint.weights.items()}
+    first = next(name for name, values in weights.items() if values.ndim == 4)
+    weights[first][:, :, 0, 0] += 3000.0
+    before = (build_folder / "build.json").read_bytes()
+    folder = write_checkpoint(tmp_path / "checkpoint", weights)
+    out = tmp_path / "out"
+    with pytest.raises(VerificationError) as caught:
+        compile_checkpoint(digits, folder, ["raspberry-pi-4"], out, workers=workers, max_drop=0.0)
+    assert caught.value.check in {"accuracy", "parity"}
+    assert left_in(tmp_path) == ["checkpoint"]
+    assert (build_folder / "build.json").read_bytes() == before
+
+
+@pytest.mark.heavy
+def test_a_checkpoint_of_another_model_or_task_is_one_sentence(digits, workers, tmp_path):
+    from hedgerow.task_module import CheckpointMismatchError
+
+    other = write_checkpoint(tmp_path / "a", {"w": np.ones((2, 2), np.float32)})
+    with pytest.raises(CheckpointMismatchError, match="expected the weights of the model of task 'digits'"):
+        compile_checkpoint(digits, other, ["x86-gateway"], tmp_path / "out", workers=workers)
+    other = write_checkpoint(tmp_path / "b", {"w": np.ones((2, 2), np.float32)}, task="speech")
+    with pytest.raises(
+        CheckpointMismatchError, match="expected a checkpoint of the task 'digits', found one of 'speech'"
+    ):
+        compile_checkpoint(digits, other, ["x86-gateway"], tmp_path / "out", workers=workers)
+    assert left_in(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.heavy
+def test_the_command_prints_one_json_object(digits, digits_checkpoint, tmp_path, capfd):
+    arguments = ["compile", str(digits_checkpoint), "--task", digits, "--target", "raspberry-pi-4"]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--json"]) == 0
+    record = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert record["artifacts"][0]["checks"]["accuracy"] == "passed"
+    assert record["out"] == str(tmp_path / "out")
+
+
+@pytest.mark.heavy
+def test_an_interrupted_command_leaves_no_process_and_no_folder(digits, digits_checkpoint, tmp_path):
+    arguments = [
+        "compile",
+        str(digits_checkpoint),
+        "--task",
+        digits,
+        "--target",
+        "raspberry-pi-4",
+        "--target",
+        "iphone-15",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hedgerow.cli", *arguments, "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not left_in(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(2)
+    _out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "hedgerow: interrupted\n"
+    assert len(children) == 2
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert left_in(tmp_path) == []

@@ -1,0 +1,155 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hedgerow.compile.errors import CompileError, VerificationError
+from hedgerow.compile.inspection.facts import FileFacts
+from hedgerow.compile.recipes import find_recipe
+from hedgerow.compile.verify import (
+    Measured,
+    agreement,
+    signal_to_noise_db,
+    verify_artifact,
+    verify_train_graph,
+)
+from hedgerow.hardware.target import load_target
+
+TARGET = load_target("raspberry-pi-4")
+RECIPE = find_recipe(TARGET.recipe)
+LABELS = np.arange(200, dtype=np.int64) % 10
+FACTS = FileFacts(
+    operators=frozenset({"Conv", "Softmax"}),
+    number_types=frozenset({"float32", "int8"}),
+    quantized_weights=990,
+    float_weights=10,
+)
+
+
+def probabilities(wrong: int = 0) -> np.ndarray:
+    """One-hot-like outputs, of which the first *wrong* name the next class."""
+    chosen = (LABELS + (np.arange(200) < wrong)) % 10
+    return np.where(np.arange(10) == chosen[:, None], 0.91, 0.01).astype(np.float32)
+
+
+GOOD = Measured(
+    size_bytes=300,
+    float_bytes=1000,
+    facts=FACTS,
+    labels=LABELS,
+    float_probabilities=probabilities(),
+    probabilities=probabilities() + np.float32(0.001),
+    replay_difference=0.0,
+    replay_tolerance=0.01,
+)
+
+
+def refused(check: str, **changes) -> VerificationError:
+    with pytest.raises(VerificationError) as caught:
+        verify_artifact(TARGET, RECIPE, replace(GOOD, **changes), max_drop=0.015)
+    error = caught.value
+    assert isinstance(error, CompileError)
+    assert (error.subject, error.check) == ("raspberry-pi-4", check)
+    assert error.expected in str(error)
+    assert error.found in str(error)
+    return error
+
+
+def test_a_good_artifact_passes_every_check():
+    verdict = verify_artifact(TARGET, RECIPE, GOOD, max_drop=0.015)
+    assert set(verdict.checks) == {
+        "size", "storage", "quantized", "operators", "number types", "accuracy", "parity", "golden"
+    }  # fmt: skip
+    assert set(verdict.checks.values()) == {"passed"}
+    assert verdict.metrics["accuracy"] == verdict.metrics["float_accuracy"] == 1.0
+    assert verdict.metrics["agreement"] == 1.0
+    assert (verdict.metrics["bytes"], verdict.metrics["float_bytes"]) == (300, 1000)
+    assert verdict.metrics["snr_db"] > 40
+
+
+@pytest.mark.parametrize("size", [1000, 1012])
+def test_an_artifact_as_large_as_float_or_larger_is_refused(size):
+    assert refused("size", size_bytes=size).found == f"{size} bytes"
+
+
+def test_an_artifact_that_the_target_cannot_store_is_refused():
+    refused("storage", size_bytes=TARGET.flash_bytes + 1, float_bytes=TARGET.flash_bytes * 4)
+
+
+@pytest.mark.parametrize(("quantized", "floating"), [(0, 1000), (899, 101), (0, 0)])
+def test_an_artifact_whose_weights_are_still_float_is_refused(quantized, floating):
+    error = refused("quantized", facts=replace(FACTS, quantized_weights=quantized, float_weights=floating))
+    assert error.expected == "at least 90.0% of the weights in at most 8 bits"
+
+
+def test_an_operator_outside_the_table_is_refused():
+    assert refused("operators", facts=replace(FACTS, operators=frozenset({"Conv", "FlexErf"}))).found == "also FlexErf"
+
+
+def test_a_number_type_outside_the_table_is_refused():
+    assert refused("number types", facts=replace(FACTS, number_types=frozenset({"float64"}))).found == "also float64"
+
+
+def test_lost_accuracy_is_refused():
+    error = refused("accuracy", probabilities=probabilities(wrong=4))
+    assert error.expected == "at most 1.5 points below the float accuracy 1.0000"
+    assert error.found == "0.9800"
+
+
+def test_a_drop_of_exactly_the_budget_is_allowed():
+    verdict = verify_artifact(TARGET, RECIPE, replace(GOOD, probabilities=probabilities(wrong=3)), max_drop=0.015)
+    assert verdict.metrics["accuracy"] == pytest.approx(0.985)
+
+
+def test_an_artifact_that_is_better_than_float_passes():
+    measured = replace(GOOD, float_probabilities=probabilities(wrong=3), probabilities=probabilities())
+    assert verify_artifact(TARGET, RECIPE, measured, max_drop=0.0).checks["accuracy"] == "passed"
+
+
+def test_outputs_that_are_no_numbers_are_refused():
+    broken = probabilities()
+    broken[0, 0] = np.nan
+    assert refused("accuracy", probabilities=broken).found == "NaN or infinity"
+
+
+def test_right_classes_with_destroyed_probabilities_are_refused():
+    flat = np.where(np.arange(10) == LABELS[:, None], 0.101, 0.0999).astype(np.float32)
+    refused("parity", probabilities=flat)
+
+
+def test_equally_accurate_artifacts_that_disagree_with_float_are_refused():
+    wrong = (np.arange(200) >= 188)[:, None]
+    measured = {"float_probabilities": probabilities(wrong=12), "probabilities": np.where(wrong, 0.1, probabilities())}
+    refused("parity", **measured)
+
+
+@pytest.mark.parametrize("difference", [0.02, float("nan")])
+def test_golden_samples_that_do_not_replay_are_refused(difference):
+    refused("golden", replay_difference=difference)
+
+
+def test_what_cannot_run_here_is_not_run_and_has_no_accuracy():
+    target = load_target("iphone-15")
+    facts = replace(FACTS, operators=frozenset({"conv"}), number_types=frozenset({"float16", "int8"}))
+    measured = replace(GOOD, facts=facts, probabilities=None, replay_difference=None)
+    verdict = verify_artifact(target, find_recipe(target.recipe), measured, max_drop=0.015)
+    assert {name for name, state in verdict.checks.items() if state == "not run"} == {"accuracy", "parity", "golden"}
+    assert set(verdict.metrics) == {"bytes", "float_bytes", "float_accuracy"}
+
+
+def test_a_train_graph_that_steps_elsewhere_is_refused():
+    verify_train_graph("onnx", 9.9e-6)
+    for difference in (1.1e-5, float("nan"), float("inf")):
+        with pytest.raises(VerificationError, match="train graph"):
+            verify_train_graph("onnx", difference)
+
+
+def test_signal_to_noise_of_known_numbers():
+    assert signal_to_noise_db(np.array([10.0]), np.array([9.0])) == pytest.approx(20.0)
+    assert signal_to_noise_db(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 200.0
+    assert signal_to_noise_db(np.array([1.0]), np.array([np.nan])) == -200.0
+    assert signal_to_noise_db(np.array([0.0]), np.array([1.0])) == -200.0
+
+
+def test_agreement_of_known_numbers():
+    assert agreement(np.eye(4), np.eye(4)[[0, 1, 3, 3]]) == 0.75

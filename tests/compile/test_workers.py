@@ -1,0 +1,121 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hedgerow.compile.errors import WorkerError
+from hedgerow.compile.messages import Job
+from hedgerow.compile.workers import CompileWorkers
+from hedgerow.errors import TaskError
+
+ENDED_WITHIN_S = 10.0
+
+
+def job(**changes) -> Job:
+    fields = {
+        "toolchain": "onnx",
+        "task": "/nowhere/task.py:task",
+        "checkpoint": "/nowhere",
+        "weights_sha256": "0" * 64,
+        "folder": "/nowhere",
+        "search_path": tuple(entry for entry in sys.path if entry),
+        "max_drop": 0.015,
+        "artifacts": {"x86-gateway": "onnx-int8-s8s8"},
+        "train_formats": (),
+        "reference": True,
+        "counts": {},
+    }
+    return Job(**(fields | changes))
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until_gone(process: int) -> None:
+    deadline = time.monotonic() + ENDED_WITHIN_S
+    while is_running(process) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(process)
+
+
+def take_nothing(kind, fields):
+    raise AssertionError(kind)
+
+
+def test_an_error_in_a_worker_is_raised_here_and_the_pool_works_on():
+    with CompileWorkers() as workers:
+        for _attempt in range(2):
+            with pytest.raises(TaskError, match="there is no such file"):
+                workers.run([job()], take_nothing)
+        assert workers.process_ids == ()
+
+
+def test_a_worker_that_dies_is_told_with_its_work(tmp_path):
+    task = tmp_path / "task.py"
+    task.write_text("import os\nprint('out of luck', flush=True)\nos._exit(9)\n")
+    with (
+        CompileWorkers() as workers,
+        pytest.raises(WorkerError, match=r"compiled x86-gateway .*exit code 9.*out of luck"),
+    ):
+        workers.run([job(task=f"{task}:task")], take_nothing)
+
+
+def test_workers_end_with_the_pool():
+    with CompileWorkers() as workers:
+        workers._worker("onnx")
+        (process,) = workers.process_ids
+    wait_until_gone(process)
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_workers_end_with_their_parent_however_it_ends(end):
+    code = (
+        "import os; from hedgerow.compile.workers import CompileWorkers; "
+        f"pool = CompileWorkers(); pool._worker('onnx'); print(*pool.process_ids, flush=True); {end}"
+    )
+    found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    wait_until_gone(int(found.stdout))
+
+
+def test_an_interrupt_stops_the_job_and_ends_its_process(tmp_path):
+    task = tmp_path / "task.py"
+    started = tmp_path / "started"
+    task.write_text(
+        f"import os, pathlib, signal, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    before = signal.getsignal(signal.SIGINT)
+    with CompileWorkers() as workers, pytest.raises(KeyboardInterrupt):
+        workers.run([job(task=f"{task}:task")], take_nothing)
+    assert signal.getsignal(signal.SIGINT) is before
+    wait_until_gone(int(started.read_text()))
+
+
+def test_an_idle_worker_that_died_is_replaced():
+    with CompileWorkers() as workers:
+        first = workers._worker("onnx").process
+        first.kill()
+        first.wait()
+        assert workers._worker("onnx").process.pid != first.pid
+
+
+def test_no_file_descriptor_is_left_open():
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _attempt in range(3):
+        with CompileWorkers() as workers:
+            workers._worker("onnx")
+            workers._worker("coreml")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_pool_without_jobs_is_a_bug_of_the_caller():
+    with pytest.raises(ValueError, match="at least one job"):
+        CompileWorkers(jobs=0)

@@ -1,0 +1,138 @@
+"""Each gradient of ours equals autograd's, in torch and after export."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hedgerow.compile.errors import UntranslatableError  # noqa: E402 - needs torch
+from hedgerow.compile.stage import Source  # noqa: E402
+from hedgerow.compile.train_graph.export import export_train_graph, largest_difference  # noqa: E402
+from hedgerow.compile.train_graph.step import reference_step, trace_step  # noqa: E402
+from hedgerow.schema import TensorSpec  # noqa: E402
+from hedgerow.task import Dataset, LocalTraining, Task, TaskData  # noqa: E402
+
+pytestmark = [
+    pytest.mark.heavy,
+    # torch, litert-torch and their dependencies call deprecated parts of each other.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+nn = torch.nn
+
+MODELS = {
+    "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(2 * 7 * 9, 5), nn.Tanh(), nn.Linear(5, 3)),
+    "stride 1": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), head(4 * 63)),
+    "no padding": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 2), head(3 * 4 * 6)),
+    "stride 2": lambda: nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 3, stride=2, padding=1), head(4 * 4 * 5)),
+    "odd stride": lambda: nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, (3, 2), stride=(3, 2)), head(4 * 2 * 4)),
+    "more padding than kernel": lambda: nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 1, padding=2), head(3 * 143)),
+    "dilation": lambda: nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 3, dilation=2, padding=2), head(4 * 63)),
+    "depthwise": lambda: nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 3, groups=4, stride=2, bias=False), head(4 * 3 * 4)
+    ),
+    "groups": lambda: nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 6, 3, groups=2), head(6 * 5 * 7)),
+    "batch norm": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), head(4 * 35)),
+    "average pool": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.AvgPool2d(2), head(4 * 2 * 3)),
+    "overlapping average pool": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.AvgPool2d(3, 2), head(4 * 2 * 3)),
+    "maximum pool": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2), head(4 * 2 * 3)),
+    "overlapping maximum pool": lambda: nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.MaxPool2d(3, 2, padding=1), head(4 * 3 * 4)
+    ),
+    "global pool": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), head(4)),
+}
+
+
+def head(features: int) -> "torch.nn.Module":
+    return nn.Sequential(nn.Flatten(), nn.Linear(features, 3))
+
+
+def make_source(model, **settings) -> Source:
+    rng = np.random.default_rng(3)
+    data = Dataset(
+        {"image": rng.normal(size=(8, 2, 7, 9)).astype(np.float32)}, rng.integers(0, 3, size=8, dtype=np.int64)
+    )
+    task = Task(
+        name="shapes",
+        inputs=[TensorSpec("image", (2, 7, 9))],
+        labels=["a", "b", "c"],
+        model=lambda: model,
+        data=lambda: TaskData(train=data, held_out=data),
+        preprocess=lambda image: image / 2,
+        local=LocalTraining(learning_rate=0.1, batch_size=4),
+        **settings,
+    )
+    return Source(task=task, model=model.eval(), calibration=data)
+
+
+def new_model(name: str) -> "torch.nn.Module":
+    torch.manual_seed(5)
+    model = MODELS[name]()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-1, 1)
+            part.running_var.uniform_(0.5, 2)
+    return model
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_traced_step_equals_autograd(name):
+    source = make_source(new_model(name))
+    traced = trace_step(source)
+    inputs, labels = (
+        torch.from_numpy(source.calibration.inputs["image"][:4]),
+        torch.from_numpy(source.calibration.labels[:4]),
+    )
+    loss, *updated = traced.graph(inputs, labels, torch.tensor(0.1), *traced.arguments[3:])
+    wanted_loss, wanted = reference_step(source.task, source.model, [inputs], labels, 0.1)
+    assert float(loss) == pytest.approx(wanted_loss, abs=1e-6)
+    assert list(traced.names) == list(wanted)
+    for tensor_name, values in zip(traced.names, updated, strict=True):
+        np.testing.assert_allclose(values.numpy(), wanted[tensor_name], atol=2e-6, err_msg=tensor_name)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", ["depthwise", "batch norm", "overlapping maximum pool", "average pool", "odd stride"])
+def test_an_exported_step_equals_autograd(name, kind):
+    source = make_source(new_model(name))
+    file = export_train_graph(source, kind)
+    assert [tensor.name for tensor in file.parameters] == list(source.model.state_dict())
+    assert [tensor.name for tensor in file.updated] == list(source.model.state_dict())
+    assert file.batch_size == 4
+    assert largest_difference(source, file, source.calibration) <= 1e-5
+
+
+def test_a_frozen_weight_comes_back_unchanged():
+    model = new_model("linear")
+    model[1].weight.requires_grad_(requires_grad=False)
+    source = make_source(model)
+    traced = trace_step(source)
+    _loss, *updated = traced.graph(*traced.arguments)
+    place = traced.names.index("1.weight")
+    assert torch.equal(updated[place], model[1].weight)
+    assert not torch.equal(updated[place + 1], model[1].bias)
+
+
+def test_a_loss_of_the_users_own_is_traced():
+    def loss(logits, labels):
+        return (logits.logsumexp(-1) - logits[:, 0] * (labels == 0)).mean()
+
+    source = make_source(new_model("linear"), loss=loss)
+    file = export_train_graph(source, "onnx")
+    assert largest_difference(source, file, source.calibration) <= 1e-5
+
+
+def test_a_gradient_without_translation_is_named():
+    source = make_source(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Upsample(scale_factor=2, mode="bicubic"), head(4 * 140)))
+    with pytest.raises(UntranslatableError, match=r"cannot hold the operators .*upsample_bicubic2d_backward"):
+        trace_step(source)
+
+
+def test_a_train_graph_holds_no_path_of_this_machine():
+    content = export_train_graph(make_source(new_model("linear")), "onnx").content
+    assert str(Path(__file__).parents[3]).encode() not in content
+    assert b"site-packages" not in content
