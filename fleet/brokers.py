@@ -1,15 +1,11 @@
 """An MQTT broker for development and the demo: mosquitto when it is installed, else amqtt in this process.
 
 Both listen on a loopback address only and let anybody in, which is right for one machine and nothing else; real fleets
-run mosquitto with TLS and an ACL. Neither keeps anything on disk. What we rely on is little (docs/wire.md): amqtt
-0.11.4 keeps no session of a client that went away, drops what is not acknowledged within 5 s, and may deliver retained
-messages twice.
+run mosquitto with TLS and an ACL. Neither keeps anything on disk.
 """
 
-import asyncio
 import errno
 import ipaddress
-import logging
 import os
 import pwd
 import re
@@ -17,22 +13,18 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
-import warnings
-from concurrent.futures import Future
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-from hedgerow.errors import ExtraNotInstalledError, PortInUseError, UnknownNameError
+from hedgerow.errors import PortInUseError, UnknownNameError
+from hedgerow.fleet.embedded_broker import EmbeddedBroker
 from hedgerow.fleet.errors import BrokerStartError, ChildDiedError
 from hedgerow.fleet.processes import ChildProcesses, last_lines
 
 __all__ = ["BROKERS", "DevelopmentBroker", "find_mosquitto", "mosquitto_config"]
 
-_log = logging.getLogger(__name__)
 BROKERS = ("amqtt", "auto", "mosquitto")
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 2.0
@@ -40,7 +32,6 @@ _ATTEMPTS = 5
 _MAX_PACKET_BYTES = 1024 * 1024
 _MAX_QUEUED_MESSAGES = 1000
 _SESSION_EXPIRY = "1h"
-_SESSION_EXPIRY_S = 3600
 
 
 def find_mosquitto() -> Path | None:
@@ -134,7 +125,7 @@ class DevelopmentBroker:
         for attempt in range(_ATTEMPTS):
             port = _free_port(self.host, self.port)
             try:
-                self._broker = _Mosquitto(mosquitto, self.host, port) if mosquitto else _Amqtt(self.host, port)
+                self._broker = _Mosquitto(mosquitto, self.host, port) if mosquitto else EmbeddedBroker(self.host, port)
             except PortInUseError:
                 # Only a port that we chose can be chosen again: somebody was quicker.
                 if self.port or attempt == _ATTEMPTS - 1:
@@ -240,133 +231,3 @@ def _mosquitto_version(program: Path) -> str:
     said = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=5, check=False).stdout
     found = re.search(r"mosquitto version (\S+)", said)
     return found.group(1) if found else "of unknown version"
-
-
-class _Amqtt:
-    """amqtt in a thread with an event loop of its own."""
-
-    def __init__(self, host: str, port: int) -> None:
-        try:
-            self.name = f"amqtt {version('amqtt')}"
-            self._make = _amqtt_factory(host, port)
-        except ModuleNotFoundError as exc:
-            raise ExtraNotInstalledError("a broker without mosquitto", "fleet", exc.name) from exc
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_note)
-        self._stopping = asyncio.Event()
-        self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name="amqtt", daemon=True)
-        self._thread.start()
-        try:
-            failure = self._started.exception(_START_TIMEOUT_S)
-        except TimeoutError as exc:
-            failure = exc
-        if failure is not None:
-            self.stop()
-            cause = failure.__cause__
-            if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
-                raise PortInUseError("amqtt", host, port) from failure
-            raise BrokerStartError(self.name, str(failure) or "no answer in time", "try again") from failure
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._serve())
-        except Exception as exc:  # noqa: BLE001 - the thread's outermost loop
-            if self._started.done():
-                _log.exception("amqtt ended")
-            else:
-                self._started.set_exception(exc)
-        finally:
-            _cancel_all(self._loop)
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        broker = self._make(self._loop)
-        await broker.start()
-        self._started.set_result(None)
-        await self._stopping.wait()
-        await asyncio.wait({asyncio.ensure_future(broker.end())}, timeout=_STOP_TIMEOUT_S / 2)
-
-    @property
-    def is_running(self) -> bool:
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            try:
-                self._loop.call_soon_threadsafe(self._stopping.set)
-            except RuntimeError:  # closed between the two lines
-                return
-            self._thread.join(_STOP_TIMEOUT_S)
-
-
-def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Keep amqtt's lost tasks (no acknowledgement within 5 s, broken connections) out of our log."""
-    _log.debug("amqtt: %s", context.get("message"), exc_info=context.get("exception"))
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
-    # Transports that were closed let go of their sockets one turn later.
-    loop.run_until_complete(asyncio.sleep(0))
-
-
-def _amqtt_factory(host: str, port: int) -> Any:
-    for chatty in ("amqtt", "transitions"):
-        # It logs every port probe and every client that leaves as an error.
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        # passlib 1.7.4, which amqtt's password plug-in imports, still imports crypt.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import amqtt.plugins.authentication
-        from amqtt.broker import Broker
-    config = {
-        # An IPv6 address without brackets: it would keep them as part of the address.
-        "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
-        "session_expiry_interval": _SESSION_EXPIRY_S,
-        "plugins": {f"{amqtt.plugins.authentication.__name__}.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    }
-
-    class MendedBroker(Broker):  # type: ignore[misc]
-        """amqtt 0.11.4 without what hurts clients that connect while others do, and without its lost sockets.
-
-        For every new connection it goes through the subscriptions of *all* clients and sends the retained messages of
-        each. That hands out what was not asked for, and it waits in between, so that a subscription made meanwhile ends
-        the handling of the connection ("dictionary changed size during iteration", seen with 20 clients).
-        """
-
-        async def stream_connected(self, reader: Any, writer: Any, listener_name: str) -> None:
-            try:
-                await super().stream_connected(reader, writer, listener_name)
-            finally:
-                writer.close()
-
-        async def end(self) -> None:
-            """Shut down without letting anybody in again, or waiting for acknowledgements that may never come."""
-            for server in self._servers.values():
-                server.instance.close()
-            for sending in self._tasks_queue:
-                sending.cancel()
-            self._tasks_queue.clear()
-            await self.shutdown()
-
-        async def _publish_retained_messages_for_subscription(self, subscription: Any, session: Any) -> None:
-            topic_filter, qos = subscription
-            if all(other.client_id != session.client_id for other, _ in self._subscriptions.get(topic_filter, ())):
-                return
-            handler = self._get_handler(session)
-            for topic, retained in list(self._retained_messages.items()):
-                if handler is not None and self._matches(topic, topic_filter):
-                    send = handler.mqtt_publish(topic, retained.data, min(qos, retained.qos or qos), retain=True)
-                    # Not awaited: it would wait for the client's acknowledgement.
-                    self._tasks_queue.append(asyncio.ensure_future(send))
-
-    def make(loop: asyncio.AbstractEventLoop) -> Any:
-        return MendedBroker(config, loop=loop)
-
-    return make

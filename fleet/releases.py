@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hedgerow import __version__
+from hedgerow.compile.build import Build, load_build
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
 from hedgerow.errors import DecodeError
@@ -26,9 +26,6 @@ from hedgerow.fleet.keys import Signers, load_signers
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.signing import publish, revoke, signed_hashes, signed_releases
 from hedgerow.manifest import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
-
-if TYPE_CHECKING:
-    from hedgerow.compile.build import Build
 
 __all__ = [
     "ReleaseEntry",
@@ -59,7 +56,7 @@ class ReleaseEntry:
     state: str
 
 
-def failed_checks(build: "Build") -> Mapping[str, Sequence[str]]:
+def failed_checks(build: Build) -> Mapping[str, Sequence[str]]:
     """Return target -> names of the checks that its artifact failed, for the targets that failed any."""
     failed = {
         artifact.target: tuple(sorted(name for name, state in artifact.checks.items() if state == "failed"))
@@ -98,8 +95,6 @@ def create_release(
         SigningError: The TUF repository is absent or damaged, or these are not its keys.
         OSError: The folder cannot be written; nothing of the release is left.
     """
-    from hedgerow.compile.build import load_build
-
     if not MODEL_NAME.fullmatch(name):
         raise ReleaseError(f"release {name!r}", f"a name like {MODEL_NAME.pattern}", repr(name), "choose another name")
     if parent is not None and not RELEASE_ID.fullmatch(parent):
@@ -130,7 +125,7 @@ def create_release(
     return manifest
 
 
-def _manifest(name: str, number: int, build: "Build", now: float, parent: str | None, note: str) -> Manifest:
+def _manifest(name: str, number: int, build: Build, now: float, parent: str | None, note: str) -> Manifest:
     manifest = Manifest(
         name=name,
         number=number,

@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -174,8 +175,8 @@ class Store(StoreReader):
             before: As it was saved last; None inserts it.
             number: Of a new rollout.
         """
-        record = rollout.to_record()
-        executions = record.pop("executions")
+        record = replace(rollout, executions={}).to_record()
+        del record["executions"]
         if before is None:
             self._write(
                 "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?)",
@@ -188,10 +189,10 @@ class Store(StoreReader):
             )  # fmt: skip
         earlier: Mapping[str, ExecutionRecord] = before.executions if before else {}
         for device, execution in rollout.executions.items():
-            if earlier.get(device) != execution:
+            if earlier.get(device) is not execution:
                 self._write(
                     "INSERT OR REPLACE INTO executions VALUES (?, ?, ?, ?)",
-                    rollout.id, device, execution.state.value, to_text(executions[device]),
+                    rollout.id, device, execution.state.value, to_text(execution.to_record()),
                 )  # fmt: skip
 
     def add_window(self, device: str, message: Telemetry, received_at: float, *, keep: int) -> bool:

@@ -75,10 +75,9 @@ def plot_drift(windows: Sequence[WindowPoint], moments: Sequence[Moment], thresh
         upper.plot([p.at_s for p in labelled], [p.accuracy for p in labelled], color=color, marker=".", linewidth=0.8)
         lower.plot([p.at_s for p in points], [p.js_bits for p in points], color=color, marker=".", linewidth=0.8)
     lower.axhline(threshold_js_bits, color=_INK, linewidth=0.8, linestyle="--")
-    text, place = "smallest effect that can raise an alert", (0.01, threshold_js_bits)
     lower.annotate(
-        text,
-        place,
+        "smallest effect that can raise an alert",
+        (0.01, threshold_js_bits),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
         textcoords="offset points",

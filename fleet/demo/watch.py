@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import reduce
+from typing import TYPE_CHECKING
 
 from hedgerow.fleet.alerts import Alert
 from hedgerow.fleet.demo.errors import DemoTimeoutError
@@ -15,8 +16,10 @@ from hedgerow.fleet.events import AlertChanged, DeviceChanged, FleetEvent, Rollo
 from hedgerow.fleet.processes import ChildProcesses
 from hedgerow.fleet.rollout import Rollout
 from hedgerow.fleet.service import FleetService
-from hedgerow.reference import Reference
 from hedgerow.window import Window, is_output_feature
+
+if TYPE_CHECKING:
+    from hedgerow.reference import Reference
 
 __all__ = ["Watch"]
 

@@ -170,7 +170,7 @@ def test_amqtt_does_not_fill_our_log(caplog):
 
 @pytest.mark.broker
 @pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
-def test_mosquitto_dies_with_a_parent_that_is_killed():
+def test_mosquitto_dies_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import time\n"
         "from hedgerow.fleet.brokers import DevelopmentBroker\n"
@@ -178,7 +178,9 @@ def test_mosquitto_dies_with_a_parent_that_is_killed():
         "    print(broker.port, flush=True)\n"
         "    time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    # Its temporary folder outlives it, so it gets ours.
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
     port = int(parent.stdout.readline())
     os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
