@@ -104,13 +104,13 @@ class WorkerError(CompileError):
 
     Attributes:
         work: What it was doing.
-        exit_code: Of the process; negative: the signal that ended it.
+        status: Exit code of the process; negative: the signal that ended it.
     """
 
-    def __init__(self, work: str, exit_code: int | None, last_output: str) -> None:
+    def __init__(self, work: str, status: int | None, last_output: str) -> None:
         said = f" (last output: {last_output})" if last_output else ""
         super().__init__(
-            f"the process that compiled {work} ended without an answer, exit code {exit_code}{said}; free memory or "
+            f"the process that compiled {work} ended without an answer, exit code {status}{said}; free memory or "
             "compile fewer targets at once with --jobs 1"
         )
-        self.work, self.exit_code = work, exit_code
+        self.work, self.status = work, status

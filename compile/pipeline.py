@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -235,11 +236,12 @@ def _new_folder(out: Path) -> Iterator[Path]:
             f"expected a new folder, an empty one or an earlier build at {out}, found something else; choose another "
             "place with --out"
         )
-    folder = out.absolute().parent / f".{out.absolute().name}.{os.getpid()}.part"
+    parent, name = out.absolute().parent, out.absolute().name
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(folder.parent, out.absolute().name)
-        folder.mkdir()
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(parent, name)
+        folder = Path(tempfile.mkdtemp(prefix=f".{name}.{os.getpid()}.", suffix=".part", dir=parent))
+        folder.chmod(0o755)
     except OSError as exc:
         raise BuildFolderError(f"cannot write a build at {out}: {exc.strerror}; choose another --out") from exc
     try:
@@ -251,9 +253,19 @@ def _new_folder(out: Path) -> Iterator[Path]:
 def _remove_left_over(parent: Path, name: str) -> None:
     """Remove folders of earlier compiles to the same place that were killed: their process is gone."""
     for path in parent.glob(f".{name}.*.part"):
-        process = path.name.removeprefix(f".{name}.").removesuffix(".part")
-        if process.isdigit() and (int(process) == os.getpid() or not Path(f"/proc/{process}").exists()):
+        process = path.name.removeprefix(f".{name}.").partition(".")[0]
+        if process.isdigit() and not _is_running(int(process)):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks only
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _put_in_place(folder: Path, out: Path) -> None:

@@ -30,7 +30,7 @@ __all__ = [
 
 PASSED, NOT_RUN = "passed", "not run"
 TRAIN_TOLERANCE = 1e-5
-"""Largest absolute difference of any weight or the loss after one step from torch's."""
+"""Largest difference of any weight or the loss after one step from torch's, relative to the tensor's largest number."""
 _SNR_LIMIT_DB = 200.0
 
 
@@ -157,7 +157,7 @@ def verify_train_graph(kind: str, difference: float) -> None:
 
     Args:
         kind: Its format, for the message.
-        difference: Largest absolute difference from one step in torch.
+        difference: Largest relative difference from one step in torch.
 
     Raises:
         VerificationError: It is above :data:`TRAIN_TOLERANCE`, or NaN.

@@ -35,9 +35,13 @@ _LOG = logging.getLogger(__name__)
 Send = Callable[[dict[str, Any]], None]
 
 
-def _die_with_parent(parent: int) -> None:
-    """End when *parent* does; it may have ended before we could ask for that."""
-    if sys.platform == "linux":
+def _die_with_parent(parent: int, *, ask_kernel: bool) -> None:
+    """End when *parent* does; it may have ended before we could ask for that.
+
+    The kernel's parent is the thread that started us, and it must not end us because a thread of the parent ended. So
+    it is asked only when that was the main thread; the closed pipe does for the others.
+    """
+    if ask_kernel and sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
@@ -133,9 +137,12 @@ def _answer(line: bytes, workbench: list[Any], send: Send) -> None:
 
 
 def main() -> None:
-    """Serve jobs until the parent closes the pipe. Arguments: job pipe, answer pipe, parent's process id."""
-    jobs, answers, parent = (int(argument) for argument in sys.argv[1:4])
-    _die_with_parent(parent)
+    """Serve jobs until the parent closes the pipe.
+
+    Arguments: job pipe, answer pipe, parent's process id, 1 when the parent's main thread started this.
+    """
+    jobs, answers, parent, main_thread = (int(argument) for argument in sys.argv[1:5])
+    _die_with_parent(parent, ask_kernel=main_thread == 1)
     # Ctrl-C reaches the whole process group; the parent decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING)

@@ -9,6 +9,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Self
 
@@ -41,17 +42,11 @@ class _Worker:
         self.answers, answer_end = os.pipe()
         single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         quiet = {"TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"}
+        main_thread = threading.current_thread() is threading.main_thread()
+        arguments = (job_end, answer_end, os.getpid(), int(main_thread))
         try:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "hedgerow.compile.worker",
-                    str(job_end),
-                    str(answer_end),
-                    str(os.getpid()),
-                ],
+                [sys.executable, "-P", "-m", "hedgerow.compile.worker", *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -184,9 +179,11 @@ class CompileWorkers:
                             busy.remove(key.data.toolchain)
                             self._release(key.data, len(jobs))
             except BaseException:
-                # A stopped job leaves its process in an unknown state; the next compile starts a new one.
+                # A stopped job leaves its process in an unknown state; the next compile starts a new one. A process
+                # that answered with an error is idle, and stays warm.
                 for toolchain in busy:
-                    self._workers.pop(toolchain).end()
+                    if self._workers[toolchain].job is not None:
+                        self._workers.pop(toolchain).end()
                 raise
 
     def _release(self, worker: _Worker, jobs: int) -> None:
@@ -206,6 +203,7 @@ class CompileWorkers:
             if kind == "progress":
                 report(progress_from(fields))
             elif kind == "failed":
+                worker.job = None
                 raise decode_failure(fields)
             elif kind == "finished":
                 return True

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hedgerow.errors import DecodeError
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.events import DeviceChanged, UpdateArrived
-from hedgerow.fleet.registry import Device, next_desired, reports_success, take_presence, take_report
+from hedgerow.fleet.registry import ASK_REPORT, Device, next_desired, reports_success, take_presence, take_report
 from hedgerow.fleet.rollout_driver import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
@@ -57,7 +57,7 @@ class MessageIntake:
                 case Channel.REPORTED:
                     self._reported(device, Reported.decode(message.payload), then, now)
                 case Channel.PRESENCE:
-                    self._presence(device, Presence.decode(message.payload), then, now)
+                    self._presence(device, Presence.decode(message.payload), then, now, is_old=message.retained)
                 case Channel.EXECUTION:
                     self._driver.device_reported(device, Execution.decode(message.payload), now, then)
                 case Channel.TELEMETRY:
@@ -69,12 +69,15 @@ class MessageIntake:
         except DecodeError as exc:
             _log.warning("a message on %s was refused: %s", message.topic, exc)
 
-    def _presence(self, name: str, message: Presence, then: Consequences, now: float) -> None:
+    def _presence(self, name: str, message: Presence, then: Consequences, now: float, *, is_old: bool) -> None:
         before = self._store.device(name)
         after = take_presence(before or Device(name=name), message, now)
         if after is not None:
             self._store.save_device(after)
             then.events.append(DeviceChanged(after, before))
+            if is_old and after.online and after.sequence < 0:
+                # It was here before us, and what it said of itself then was not kept.
+                then.desired.append((name, self._store.desired(name) or ASK_REPORT))
 
     def _reported(self, name: str, message: Reported, then: Consequences, now: float) -> None:
         before = self._store.device(name)

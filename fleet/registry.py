@@ -4,7 +4,10 @@ from dataclasses import dataclass, replace
 
 from hedgerow.wire import Desired, Presence, Reported
 
-__all__ = ["Device", "needs_desired", "next_desired", "reports_success", "take_presence", "take_report"]
+__all__ = ["ASK_REPORT", "Device", "needs_desired", "next_desired", "reports_success", "take_presence", "take_report"]
+
+ASK_REPORT = Desired(version=0, release=None)
+"""Wants nothing; a device answers any version that it has seen, and every device has seen 0, by reporting itself."""
 
 _BOOTS_REMEMBERED = 8
 

@@ -26,7 +26,6 @@ from hedgerow.fleet.service import FleetService
 __all__ = ["RetrainLoop", "Work"]
 
 _log = logging.getLogger(__name__)
-_LOOK_S = 1.0
 
 
 class Work(Protocol):
@@ -48,12 +47,20 @@ class RetrainLoop:
         policy: When.
         work: How.
         clock: Unix seconds.
+        look_s: How often the policy is told that time has passed.
     """
 
     def __init__(
-        self, service: FleetService, policy: RetrainPolicy, work: Work, *, clock: Callable[[], float] = time.time
+        self,
+        service: FleetService,
+        policy: RetrainPolicy,
+        work: Work,
+        *,
+        clock: Callable[[], float] = time.time,
+        look_s: float = 1.0,
     ) -> None:
-        self._service, self._policy, self._work, self._clock = service, policy, work, clock
+        self._service, self._policy, self._work = service, policy, work
+        self._clock, self._look_s = clock, look_s
         self._inbox: queue.SimpleQueue[RetrainEvent | None] = queue.SimpleQueue()
         self._state = RetrainState()
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -101,18 +108,14 @@ class RetrainLoop:
             self._inbox.put(DriftRaised(event.alert.id, event.alert.release, self._clock()))
 
     def _run(self) -> None:
-        # The outermost loop of the thread.
-        try:
-            self._catch_up()
-            while not self._stopping.is_set():
-                try:
-                    event = self._inbox.get(timeout=_LOOK_S)
-                except queue.Empty:
-                    event = TimePassed(self._clock())
-                if event is not None and self._is_current(event):
-                    self._take(event)
-        except Exception:  # noqa: BLE001 - see above; it is logged
-            _log.exception("the retraining thread ended")
+        self._catch_up()
+        while not self._stopping.is_set():
+            try:
+                event = self._inbox.get(timeout=self._look_s)
+            except queue.Empty:
+                event = TimePassed(self._clock())
+            if event is not None and self._is_current(event):
+                self._take(event)
 
     def _catch_up(self) -> None:
         runs = self._service.runs()
@@ -148,4 +151,7 @@ class RetrainLoop:
             succeeded = True
         except HedgerowError as exc:
             _log.error("retraining of %s failed: %s", action.release, exc)
+        # Training and compiling are large; whatever they raise must not end the thread, and may be tried again.
+        except Exception:  # noqa: BLE001 - it is logged
+            _log.exception("retraining of %s failed", action.release)
         self._take(RetrainEnded(succeeded, self._clock()))

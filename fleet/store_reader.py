@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.alerts import Alert, DriftState
-from hedgerow.fleet.registry import Device
+from hedgerow.fleet.registry import ASK_REPORT, Device
 from hedgerow.fleet.rollout import Rollout
 from hedgerow.window import Window
 from hedgerow.wire import Desired
@@ -122,16 +122,21 @@ class StoreReader:
         return _desired(row) if row else None
 
     def pending(self, *, only_online: bool) -> dict[str, Desired]:
-        """Return what is wanted of the devices that have not acted on it, or whose part in a rollout is not over."""
+        """Return what must be said again, by device.
+
+        Either the device has not acted on what is wanted of it, or its part in a rollout is not over, or it is online
+        and nothing is known of its present start; of a device of which nothing is wanted, :data:`ASK_REPORT` is.
+        """
         rows = self._rows(
-            "SELECT d.* FROM desired d JOIN devices v ON v.name = d.device"
-            " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = d.device"
+            "SELECT v.name AS device, d.version, d.release, d.rollout, d.attempt, d.compare"
+            " FROM devices v LEFT JOIN desired d ON d.device = v.name"
+            " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = v.name"
             " LEFT JOIN rollouts r ON r.id = d.rollout"
-            " WHERE (v.online OR NOT ?1) AND (v.desired_version != d.version"
-            " OR (e.state IN ('QUEUED', 'IN_PROGRESS') AND NOT r.is_over)) ORDER BY d.device",
+            " WHERE (v.online OR NOT ?1) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
+            " OR (e.state IN ('QUEUED', 'IN_PROGRESS') AND NOT r.is_over)) ORDER BY v.name",
             only_online,
         )
-        return {row["device"]: _desired(row) for row in rows}
+        return {row["device"]: _desired(row) if row["version"] is not None else ASK_REPORT for row in rows}
 
     def rollout(self, rollout: str) -> Rollout | None:
         """Return a rollout with all its executions, or None."""

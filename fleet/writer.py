@@ -18,6 +18,7 @@ from hedgerow.fleet.errors import ServiceStoppedError
 from hedgerow.fleet.events import FleetEvent
 from hedgerow.fleet.message_intake import MessageIntake
 from hedgerow.fleet.nudges import Nudges
+from hedgerow.fleet.registry import ASK_REPORT
 from hedgerow.fleet.rollout_driver import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
@@ -205,7 +206,8 @@ class Writer:
     def _publish(self, device: str, desired: Desired) -> None:
         topic = device_topic(self._settings.fleet, device, Channel.DESIRED)
         try:
-            self._link.publish(topic, desired.encode(), retain=True)
+            # A question is not kept: what is wanted of the device would be gone from the broker.
+            self._link.publish(topic, desired.encode(), retain=desired != ASK_REPORT)
         except LinkError as exc:
             # It is saved, so it is published again when the link is back or the device is nudged.
             _log.warning("could not publish what is wanted of %s: %s", device, exc)

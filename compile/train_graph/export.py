@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.stage import Source
@@ -119,7 +120,10 @@ def _train_file(
 
 
 def largest_difference(source: Source, file: TrainFile, data: Dataset) -> float:
-    """Run one step in the file's runtime and in torch, and return the largest absolute difference of any number.
+    """Run one step in the file's runtime and in torch, and return the largest difference of any number.
+
+    A tensor's differences are divided by its largest number where that is above one: float32 has 24 bits, wherever the
+    point is.
 
     Args:
         source: The model; it is not changed.
@@ -146,9 +150,14 @@ def largest_difference(source: Source, file: TrainFile, data: Dataset) -> float:
     model = load_weights(task, weights)
     inputs = [torch.from_numpy(chosen.inputs[spec.name]) for spec in task.inputs]
     loss, updated = reference_step(task, model, inputs, torch.from_numpy(chosen.labels), rate)
-    differences = [abs(float(np.asarray(found[file.loss.tensor]).reshape(-1)[0]) - loss)]
-    differences += [
-        float(np.abs(found[t.tensor] - updated[t.name].astype(t.dtype)).max(initial=0)) for t in file.updated
-    ]
+    pairs = [(np.asarray(found[file.loss.tensor], dtype=np.float64).reshape(-1), np.array([loss]))]
+    pairs += [(found[t.tensor].astype(np.float64), updated[t.name].astype(np.float64)) for t in file.updated]
+    differences = [_relative_difference(one, other) for one, other in pairs]
     # A NaN must not pass as the smallest difference.
     return max(differences) if np.isfinite(differences).all() else float("inf")
+
+
+def _relative_difference(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
+    """Return the largest difference, in units of the largest wanted number where that is above one."""
+    scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+    return float(np.abs(found - wanted).max(initial=0.0)) / scale

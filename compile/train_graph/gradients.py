@@ -244,6 +244,28 @@ def max_pool2d_with_indices_backward(
     return _scatter(shares, size, kernel, _pair(stride, kernel_size), _pair(padding), _pair(dilation))
 
 
+def select_backward(grad: torch.Tensor, sizes: Sequence[int], dim: int, index: int) -> torch.Tensor:
+    """Return the gradient of ``values.select(dim, index)``: zeros, but for the one place."""
+    axis, size = dim % len(sizes), sizes[dim]
+    return _grow(grad.unsqueeze(axis), axis, index % size, size - index % size - 1)
+
+
+def slice_backward(grad: torch.Tensor, sizes: Sequence[int], dim: int, start: int, end: int, step: int) -> torch.Tensor:
+    """Return the gradient of a slice of one axis: zeros, but for the places between *start* and *end*."""
+    if step != 1:
+        return NotImplemented  # type: ignore[no-any-return]
+    axis, size = dim % len(sizes), sizes[dim]
+    first = min(max(start + size if start < 0 else start, 0), size)
+    last = min(max(end + size if end < 0 else end, first), size)
+    return _grow(grad, axis, first, size - last)
+
+
+def _grow(values: torch.Tensor, axis: int, before: int, after: int) -> torch.Tensor:
+    amounts = [0] * (2 * (values.ndim - axis))
+    amounts[-2:] = [before, after]
+    return _pad(values, amounts)
+
+
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier."""
     table: dict[Any, Callable[..., Any]] = dict(
@@ -278,6 +300,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         )
     )
     table[_aten.convolution_backward.default] = convolution_backward
+    table[_aten.select_backward.default] = select_backward
+    table[_aten.slice_backward.default] = slice_backward
     table[_aten.avg_pool2d_backward.default] = avg_pool2d_backward
     table[_aten.max_pool2d_with_indices.default] = max_pool2d_with_indices
     table[_aten.max_pool2d_with_indices_backward.default] = max_pool2d_with_indices_backward

@@ -56,7 +56,7 @@ class Display:
         self._console.print(f"          {text}", soft_wrap=True)
 
     def report(self, progress: Progress) -> None:
-        """Move the bar of one piece of work; a finished one leaves a line."""
+        """Move the bar of one piece of work; a finished one leaves its note as a line."""
         with self._lock:
             bar = self._open.get(progress.work)
             if bar is None:
@@ -66,4 +66,5 @@ class Display:
             if progress.done >= progress.total:
                 del self._open[progress.work]
                 self._bars.remove_task(bar)
-                self.say(f"{progress.work}: {progress.note}" if progress.note else progress.work)
+                if progress.note:
+                    self.say(f"{progress.work}: {progress.note}")

@@ -250,7 +250,6 @@ def _release(scene: _Scene, checkpoint: Path, targets: list[str], build: str, *,
     scene.display.say(
         f"{manifest.release} is signed: {len(manifest.artifacts)} artifacts, {len(manifest.train_graphs)} train graphs"
     )
-    scene.watch.mark(f"{manifest.release} signed")
     return manifest
 
 
@@ -358,7 +357,6 @@ def _retrained(scene: _Scene) -> tuple[Manifest, int]:
     outcome = ended[0]
     if isinstance(outcome, Exception):
         raise outcome
-    scene.watch.mark("retrained")
     accuracies = {record.round: record.accuracy for record in outcome.history if record.accuracy is not None}
     scene.watch.add_rounds("on the agents", accuracies)
     scene.display.step(f"roll {outcome.release} out: canary, then everyone")

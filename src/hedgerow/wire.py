@@ -118,7 +118,8 @@ class Desired(_Message):
     """What the fleet wants of a device (retained).
 
     Attributes:
-        version: Rises with every change; a device ignores versions that it has seen.
+        version: Rises with every change, from 1. To a version that it has seen, a device answers with its report and
+            the end of its last installation, for they may have been lost; 0 wants nothing and only asks for that.
         release: The release to run; None: none.
         rollout: The rollout that asks for it; None for a plain assignment.
         attempt: Which try of this device in that rollout, from 1.

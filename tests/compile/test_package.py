@@ -9,7 +9,8 @@ import hedgerow.compile
 def test_importing_compile_loads_no_converter():
     code = (
         "import sys, hedgerow.compile.cli; from hedgerow.compile import Build, compile_checkpoint; "
-        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'litert_torch', 'coremltools', 'rich') if m in sys.modules])"
+        "heavy = ('torch', 'onnx', 'onnxruntime', 'litert_torch', 'coremltools', 'rich'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout == "[]\n"

@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -55,7 +56,26 @@ def test_an_error_in_a_worker_is_raised_here_and_the_pool_works_on():
         for _attempt in range(2):
             with pytest.raises(TaskError, match="there is no such file"):
                 workers.run([job()], take_nothing)
-        assert workers.process_ids == ()
+            assert len(workers.process_ids) == 1
+
+
+def test_the_other_jobs_are_stopped_when_one_fails(tmp_path):
+    task = tmp_path / "task.py"
+    task.write_text("import time\ntime.sleep(60)\n")
+    with CompileWorkers() as workers:
+        with pytest.raises(TaskError, match="there is no such file"):
+            workers.run([job(), job(toolchain="coreml", task=f"{task}:task")], take_nothing)
+        assert list(workers._workers) == ["onnx"]
+
+
+def test_a_worker_outlives_the_thread_that_started_it():
+    with CompileWorkers() as workers:
+        thread = threading.Thread(target=workers._worker, args=("onnx",))
+        thread.start()
+        thread.join()
+        with pytest.raises(TaskError):
+            workers.run([job()], take_nothing)
+        assert len(workers.process_ids) == 1
 
 
 def test_a_worker_that_dies_is_told_with_its_work(tmp_path):

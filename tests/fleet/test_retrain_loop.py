@@ -21,15 +21,15 @@ def fleet(tmp_path):
 class Work:
     """Notes what it was called for; the first calls fail as often as told."""
 
-    def __init__(self, failures=0):
-        self.calls, self.failures = [], failures
+    def __init__(self, failures=0, error=None):
+        self.calls, self.failures, self.error = [], failures, error or RetrainError("no device answered")
         self.called = threading.Semaphore(0)
 
     def __call__(self, **call):
         self.calls.append((call["release"], call["trigger"], call["run_id"]))
         self.called.release()
         if len(self.calls) <= self.failures:
-            raise RetrainError("no device answered")
+            raise self.error
 
     def wait(self):
         assert self.called.acquire(timeout=5)
@@ -51,9 +51,10 @@ def test_an_alert_starts_the_work_once(fleet):
     assert work.calls == [("toy@1", alert.id, None)]
 
 
-def test_a_failure_is_logged_and_tried_again_after_the_cool_down(fleet, caplog):
-    work = Work(failures=1)
-    with RetrainLoop(fleet.service, RetrainPolicy(cool_down_s=0), work):
+@pytest.mark.parametrize("error", [RetrainError("no device answered"), OSError("no device answered")])
+def test_a_failure_is_logged_and_tried_again_after_the_cool_down(fleet, caplog, error):
+    work = Work(failures=1, error=error)
+    with RetrainLoop(fleet.service, RetrainPolicy(cool_down_s=0), work, look_s=0.02):
         drift(fleet)
         work.wait()
         work.wait()

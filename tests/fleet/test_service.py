@@ -427,3 +427,34 @@ def test_a_message_that_cannot_be_taken_is_dropped_and_the_others_are_not(fleet,
     assert "a message was dropped" in caplog.text
     assert not fleet.service.device("device-1").online
     assert len(fleet.link.acknowledged) >= before + 2
+
+
+def test_devices_that_were_there_before_the_service_are_asked_to_report(tmp_path):
+    """Their presence is kept by the broker, their report is not."""
+    fleet = VirtualFleet(tmp_path, devices=0)
+    fleet.crash_service()
+    for index in range(3):
+        fleet.add_device(f"device-{index}", TARGETS[0]).turn()
+    fleet.start_service()
+    fleet.settle()
+    assert [device.target for device in fleet.service.devices()] == [TARGETS[0]] * 3
+    assert all(device.installations == [] for device in fleet.devices.values())
+    fleet.service.stop()
+
+
+def test_a_device_whose_report_was_lost_is_asked_for_it_again(tmp_path):
+    lost = []
+
+    def deliver(_to, topic, _payload):
+        if topic.endswith("reported") and len(lost) < 2:
+            lost.append(topic)
+            return 0
+        return 1
+
+    fleet = VirtualFleet(tmp_path, devices=1, deliver=deliver, nudge_s=1.0)
+    fleet.settle()
+    assert fleet.service.device("device-0").target is None
+    fleet.settle(seconds=10)
+    assert fleet.service.device("device-0").target == TARGETS[0]
+    assert len(lost) == 2
+    fleet.service.stop()

@@ -75,7 +75,7 @@ def test_an_exported_model_is_float_and_the_inspector_says_so(export, foundation
     call = PassCall(export, {"minimum_version": "iOS17"})
     stage = load_plugin("pass", PASSES, call.name)(foundation.source, None, call.settings)
     facts = _facts(stage)
-    weights = sum(values.size for values in foundation.source.model.state_dict().values())
+    weights = sum(values.numel() for values in foundation.source.model.state_dict().values())
     assert facts.quantized_share == 0
     assert weights <= facts.float_weights <= weights * 1.02
 

@@ -1,0 +1,151 @@
+"""The whole retraining, with virtual devices that train nothing: what is made, kept, recorded and rolled out."""
+
+import hashlib
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hedgerow.checkpoint import load_checkpoint
+from hedgerow.fleet.catalogue import FolderCatalogue
+from hedgerow.fleet.checkpoints import checkpoint_folder, keep_checkpoint
+from hedgerow.fleet.cli import make_fleet
+from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.releases import create_release
+from hedgerow.fleet.retrain import RetrainSettings, retrain
+from hedgerow.fleet.rollout import RolloutState
+from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.training_exchange import TrainingExchange
+from hedgerow.fleet.virtual_device import VirtualDevice
+from hedgerow.manifest import Blob
+from hedgerow.memory_link import MemoryBroker
+from hedgerow.weights import decode_arrays, encode_arrays
+from hedgerow.window import FeatureCounts, Window
+from hedgerow.wire import TrainUpdate
+from tests.fleet.virtual_fleet import ONE_STAGE
+
+pytestmark = pytest.mark.heavy
+TASK = f"{Path(__file__).parents[2] / 'examples' / 'digits' / 'task.py'}:task"
+TARGET = "x86-gateway"
+
+
+class Fleet:
+    """A fleet folder with one release, a service, and devices that answer training rounds with what they were sent."""
+
+    def __init__(self, folder):
+        self.folder = FleetFolder(folder / "fleet")
+        make_fleet(self.folder, "fleet", now=time.time())
+        self.manifest = self._release(folder)
+        self.broker, self.exchange = MemoryBroker(), TrainingExchange()
+        self.catalogue = FolderCatalogue(self.folder)
+        link = self.broker.connect("fleet-service")
+        self.service = FleetService(FleetSettings(tick_s=0.01), link, self.folder.database, self.catalogue)
+        self.devices = [
+            VirtualDevice(name, TARGET, self.broker.connect(name), train=lambda task, n=name: self._train(task, n))
+            for name in ("a", "b")
+        ]
+
+    def _release(self, folder):
+        from hedgerow.compile import compile_checkpoint
+        from hedgerow.server.training import train_task
+        from hedgerow.task import load_task
+
+        run = train_task(load_task(TASK), folder / "run", rounds=3, clients=2)
+        compile_checkpoint(TASK, run.checkpoint_folder, [TARGET], folder / "build", max_drop=0.1)
+        manifest = create_release(self.folder, "digits", folder / "build", now=time.time())
+        keep_checkpoint(self.folder, manifest, run.checkpoint_folder)
+        return manifest
+
+    def _train(self, task, name):
+        weights = decode_arrays(self.exchange.weights(task.run, task.round, task.token), "w", limit_bytes=10**8)
+        payload = encode_arrays({key: value * 1.001 for key, value in weights.items()})
+        self.exchange.accept(task.run, task.round, name, task.token, payload)
+        blob = Blob(hashlib.sha256(payload).hexdigest(), len(payload))
+        return TrainUpdate(run=task.run, round=task.round, state="done", examples=10, weights=blob)
+
+    def window(self, release, first_bin):
+        features = {}
+        for feature in self.catalogue.reference(release).features:
+            counts = [0] * len(feature.counts)
+            counts[0 if first_bin else -1] = 100
+            features[feature.name] = FeatureCounts(tuple(counts))
+        now = time.time()
+        return Window(release=release, index=0, started_at=now, ended_at=now, samples=100, features=features)
+
+    @contextmanager
+    def living(self):
+        stop = threading.Event()
+
+        def live():
+            while not stop.wait(0.01):
+                for device in self.devices:
+                    device.turn()
+
+        thread = threading.Thread(target=live)
+        with self.service:
+            thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                thread.join()
+
+    def wait_for(self, is_true):
+        deadline = time.monotonic() + 20
+        while not is_true():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    return Fleet(tmp_path)
+
+
+def test_a_retraining_makes_a_release_that_knows_the_world_it_was_trained_in(fleet):
+    settings = RetrainSettings(rounds=2, max_drop=0.1, plan=ONE_STAGE)
+    with fleet.living():
+        service = fleet.service
+        fleet.wait_for(lambda: len([d for d in service.devices() if d.target]) == 2)
+        first = service.start_rollout("digits@1", ONE_STAGE)
+        fleet.wait_for(lambda: service.rollout(first.id).state is RolloutState.FINISHED)
+        for device, first_bin in zip(fleet.devices, (True, False), strict=True):
+            device.send_window(fleet.window("digits@1", first_bin))
+        fleet.wait_for(lambda: len(service.windows()) == 2)
+        result = retrain(
+            service, fleet.exchange, fleet.folder, TASK, release="digits@1", trigger="drift-1", settings=settings
+        )
+        fleet.wait_for(lambda: service.rollout(result.rollout).state is RolloutState.FINISHED)
+        assert {device.release for device in fleet.devices} == {"digits@2"}
+        assert (result.release, len(result.history)) == ("digits@2", 2)
+        manifest = fleet.catalogue.manifest("digits@2")
+        assert (manifest.lineage.parent, "drift-1" in manifest.lineage.note) == ("digits@1", True)
+        image_mean = fleet.catalogue.reference("digits@2").feature("image.mean")
+        assert (image_mean.counts[0], image_mean.counts[-1], sum(image_mean.counts)) == (100, 100, 200)
+        assert image_mean.edges == fleet.catalogue.reference("digits@1").feature("image.mean").edges
+        baselines = service._store.reader.baselines("digits@2")
+        assert baselines["a"]["image.mean"][0] == baselines["b"]["image.mean"][-1] == 100
+        assert "output.label" not in baselines["a"]
+        assert load_checkpoint(checkpoint_folder(fleet.folder, "digits@2")).parent == "digits@1"
+        (run,) = service.runs()
+        assert (run.state, run.release, run.trigger) == ("done", "digits@2", "drift-1")
+        # A run that was killed after its release was signed goes on with the rollout.
+        again = retrain(
+            service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings, run_id=run.id
+        )
+        assert (again.release, again.history, len(service.runs())) == ("digits@2", (), 1)
+
+
+def test_a_retraining_that_cannot_be_is_recorded_with_its_reason(fleet):
+    from hedgerow.server.errors import NotEnoughDevicesError
+
+    settings = RetrainSettings(rounds=1, wait_s=0.2)
+    with fleet.living():
+        with pytest.raises(NotEnoughDevicesError):
+            retrain(fleet.service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings)
+        (run,) = fleet.service.runs()
+    assert (run.state, run.release) == ("failed", None)
+    assert "devices" in run.reason
