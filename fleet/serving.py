@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hedgerow.errors import HedgerowError
+from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.retrain import RetrainResult, RetrainSettings, retrain
 from hedgerow.fleet.retrain_loop import RetrainLoop
@@ -119,8 +120,11 @@ def _loop(
     )
 
     def work(*, release: str, trigger: str, run_id: str | None) -> object:
+        outcome: RetrainResult | HedgerowError = RetrainError(
+            "expected the retraining to end in order, found a crash; the log has the traceback"
+        )
         try:
-            result = retrain(
+            outcome = retrain(
                 service,
                 exchange,
                 folder,
@@ -133,9 +137,10 @@ def _loop(
                 report=retraining.report,
             )
         except HedgerowError as exc:
-            retrained.append(exc)
+            outcome = exc
             raise
-        retrained.append(result)
-        return result
+        finally:
+            retrained.append(outcome)
+        return outcome
 
     return RetrainLoop(service, policy, work)

@@ -40,7 +40,8 @@ def demo(out: Path, devices: int, seed: int, as_json: bool) -> None:
 
     Example: hedgerow demo --seed 3
     """
-    from hedgerow.fleet.demo.run import DemoSettings, run_demo
+    from hedgerow.fleet.demo.run import run_demo
+    from hedgerow.fleet.demo.scene import DemoSettings
 
     settings = DemoSettings(out=out.resolve(), example=_example(), devices=devices, seed=seed)
     with _quiet_logs(settings.out), _stop_on_signals(), Display() as display:

@@ -3,19 +3,19 @@
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from hedgerow.compile import CompileWorkers, compile_checkpoint
+from hedgerow.compile import CompileWorkers
 from hedgerow.compile.pipeline import toolchains
 from hedgerow.fleet.brokers import DevelopmentBroker
-from hedgerow.fleet.checkpoints import checkpoint_folder, keep_checkpoint
+from hedgerow.fleet.checkpoints import checkpoint_folder
 from hedgerow.fleet.cli import make_fleet
 from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
 from hedgerow.fleet.demo.display import Display
 from hedgerow.fleet.demo.errors import DemoError
-from hedgerow.fleet.demo.measure import accuracy_of, false_alarms, full_windows
-from hedgerow.fleet.demo.plan import BUILT_ONLY, DemoDevice, plan_devices
+from hedgerow.fleet.demo.measure import false_alarms
+from hedgerow.fleet.demo.plan import BUILT_ONLY, plan_devices
 from hedgerow.fleet.demo.poison import poison_checkpoint
 from hedgerow.fleet.demo.result import (
     ArtifactResult,
@@ -26,85 +26,33 @@ from hedgerow.fleet.demo.result import (
     RolloutResult,
     TrainResult,
 )
+from hedgerow.fleet.demo.scene import (
+    FLEET,
+    PLAN,
+    STAGE_TIMEOUT_S,
+    DemoSettings,
+    Scene,
+    accuracy_in,
+    make_release,
+    state_folder,
+    wait_for_rollout,
+    wait_for_windows,
+)
 from hedgerow.fleet.demo.story import Story
 from hedgerow.fleet.demo.watch import Watch
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.processes import ChildProcesses
-from hedgerow.fleet.releases import create_release
 from hedgerow.fleet.retrain import RetrainSettings
-from hedgerow.fleet.rollout import Rollout, RolloutPlan, RolloutState, StagePlan, exposed
-from hedgerow.fleet.serving import Retraining, ServingFleet, serve_fleet
+from hedgerow.fleet.rollout import Rollout, RolloutState, exposed
+from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.manifest import Manifest
 from hedgerow.task import load_task
 from hedgerow.wire import ExecutionState
 
-__all__ = ["DemoSettings", "run_demo"]
+__all__ = ["run_demo"]
 
-_FLEET = "demo"
-_PLAN = RolloutPlan(stages=(StagePlan("canary", 0.25), StagePlan("fleet", 1.0)))
-_STAGE_TIMEOUT_S = 120.0
 _RETRAIN_TIMEOUT_S = 240.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoSettings:
-    """What the demo does.
-
-    Attributes:
-        out: Folder of the report and of everything that the demo makes.
-        example: Folder with ``task.py`` and ``device.py``.
-        devices: How many agents.
-        seed: Of everything random.
-        rounds: Of the first training.
-        retrain_rounds: Of the training on the devices.
-        window_samples: Predictions in a window; the number of test images, so that a window meets each once.
-        rate_per_s: Images that each device serves a second.
-    """
-
-    out: Path
-    example: Path
-    devices: int = 8
-    seed: int = 0
-    rounds: int = 20
-    retrain_rounds: int = 24
-    window_samples: int = 247
-    rate_per_s: float = 200.0
-
-    @property
-    def task(self) -> str:
-        """Reference of the task."""
-        return f"{self.example / 'task.py'}:task"
-
-    @property
-    def work(self) -> Path:
-        """Folder of what the demo makes on its way; emptied at the start."""
-        return self.out / "work"
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """What the steps share."""
-
-    settings: DemoSettings
-    devices: tuple[DemoDevice, ...]
-    folder: FleetFolder
-    fleet: ServingFleet
-    workers: CompileWorkers
-    watch: Watch
-    display: Display
-
-    @property
-    def names(self) -> list[str]:
-        return [device.name for device in self.devices]
-
-    @property
-    def drifting(self) -> list[str]:
-        return [device.name for device in self.devices if device.meets_drift]
-
-    @property
-    def targets(self) -> list[str]:
-        return [*dict.fromkeys(device.target for device in self.devices), *BUILT_ONLY]
 
 
 def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Story]:
@@ -124,7 +72,7 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
         broker = stack.enter_context(DevelopmentBroker())
         display.step(f"broker: {broker.name}; {len(devices)} agents, each in a process of its own")
         folder = FleetFolder(settings.work / "fleet")
-        make_fleet(folder, _FLEET, now=started_at)
+        make_fleet(folder, FLEET, now=started_at)
         retraining = Retraining(
             task=settings.task,
             settings=RetrainSettings(
@@ -132,20 +80,20 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
                 seed=settings.seed,
                 epochs=2,
                 minimum_devices=len(devices),
-                plan=_PLAN,
+                plan=PLAN,
             ),
             workers=workers,
             report=display.report,
         )
         fleet_settings = FleetSettings(
-            fleet=_FLEET, port=0, broker_host=broker.host, broker_port=broker.port, seed=settings.seed
+            fleet=FLEET, port=0, broker_host=broker.host, broker_port=broker.port, seed=settings.seed
         )
         # The agents are stopped after the fleet: a device outlives its server, and nobody hears them go.
         children = stack.enter_context(ChildProcesses())
         fleet = serve_fleet(folder, fleet_settings, stack, retraining=retraining)
         watch = Watch(fleet.service, devices, children, started_at)
         stack.callback(watch.close)
-        scene = _Scene(settings, devices, folder, fleet, workers, watch, display)
+        scene = Scene(settings, devices, folder, fleet, workers, watch, display)
         _start_agents(scene, children, f"{broker.host}:{broker.port}")
         result = _tell(scene, broker.name)
         seconds = time.time() - started_at
@@ -153,7 +101,7 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
     return replace(result, seconds=seconds), watch.story
 
 
-def _start_agents(scene: _Scene, children: ChildProcesses, broker: str) -> None:
+def _start_agents(scene: Scene, children: ChildProcesses, broker: str) -> None:
     settings = scene.settings
     root = scene.settings.work / "root.json"
     shutil.copyfile(scene.folder.tuf_metadata / "1.root.json", root)
@@ -162,11 +110,11 @@ def _start_agents(scene: _Scene, children: ChildProcesses, broker: str) -> None:
         options = {"clients": len(scene.devices), "index": device.index, "seed": settings.seed}
         command = agent_command(
             device,
-            fleet=_FLEET,
+            fleet=FLEET,
             broker=broker,
             server=scene.fleet.url,
             trusted_root=root,
-            state_folder=_state_folder(settings, device),
+            state_folder=state_folder(settings, device),
             source=f"{settings.example / 'device.py'}:stream",
             source_options={**{k: str(v) for k, v in options.items()}, "rate_per_s": f"{settings.rate_per_s:g}"},
             window_samples=settings.window_samples,
@@ -175,11 +123,7 @@ def _start_agents(scene: _Scene, children: ChildProcesses, broker: str) -> None:
     start_agents(children, commands, settings.work / "logs")
 
 
-def _state_folder(settings: DemoSettings, device: DemoDevice) -> Path:
-    return settings.work / "devices" / device.name
-
-
-def _tell(scene: _Scene, broker: str) -> DemoResult:
+def _tell(scene: Scene, broker: str) -> DemoResult:
     train, checkpoint = _train(scene)
     first, artifacts = _compile_and_release(scene, checkpoint)
     rollout = _roll_out(scene, first)
@@ -204,7 +148,7 @@ def _tell(scene: _Scene, broker: str) -> DemoResult:
     )
 
 
-def _train(scene: _Scene) -> tuple[TrainResult, Path]:
+def _train(scene: Scene) -> tuple[TrainResult, Path]:
     from hedgerow.server.training import train_task
 
     settings = scene.settings
@@ -223,9 +167,9 @@ def _train(scene: _Scene) -> tuple[TrainResult, Path]:
     return TrainResult(run.checkpoint.strategy, len(run.history), accuracy), run.checkpoint_folder
 
 
-def _compile_and_release(scene: _Scene, checkpoint: Path) -> tuple[Manifest, list[ArtifactResult]]:
+def _compile_and_release(scene: Scene, checkpoint: Path) -> tuple[Manifest, list[ArtifactResult]]:
     scene.display.step(f"compile for {', '.join(scene.targets)}, and two train graphs")
-    manifest = _release(scene, checkpoint, scene.targets, "build-1", note="first training")
+    manifest = make_release(scene, checkpoint, scene.targets, "build-1", note="first training")
     return manifest, [
         ArtifactResult(
             target=artifact.target,
@@ -241,27 +185,15 @@ def _compile_and_release(scene: _Scene, checkpoint: Path) -> tuple[Manifest, lis
     ]
 
 
-def _release(scene: _Scene, checkpoint: Path, targets: list[str], build: str, *, note: str) -> Manifest:
-    settings = scene.settings
-    out = settings.work / build
-    compile_checkpoint(settings.task, checkpoint, targets, out, workers=scene.workers, report=scene.display.report)
-    manifest = create_release(scene.folder, load_task(settings.task).name, out, now=time.time(), note=note)
-    keep_checkpoint(scene.folder, manifest, checkpoint)
-    scene.display.say(
-        f"{manifest.release} is signed: {len(manifest.artifacts)} artifacts, {len(manifest.train_graphs)} train graphs"
-    )
-    return manifest
-
-
-def _roll_out(scene: _Scene, manifest: Manifest) -> RolloutResult:
+def _roll_out(scene: Scene, manifest: Manifest) -> RolloutResult:
     scene.display.step(f"roll {manifest.release} out: canary, then everyone")
     scene.watch.wait(
         f"{len(scene.devices)} agents online",
         lambda: sum(device.online for device in scene.fleet.service.devices()) >= len(scene.devices),
-        timeout_s=_STAGE_TIMEOUT_S,
+        timeout_s=STAGE_TIMEOUT_S,
         found=lambda: f"{sum(device.online for device in scene.fleet.service.devices())}",
     )
-    rollout = _wait_for_rollout(scene, scene.fleet.service.start_rollout(manifest.release, _PLAN).id)
+    rollout = wait_for_rollout(scene, scene.fleet.service.start_rollout(manifest.release, PLAN).id)
     return RolloutResult(rollout.state.value, *_tally(rollout))
 
 
@@ -271,86 +203,30 @@ def _tally(rollout: Rollout) -> tuple[int, int]:
     return succeeded, len(states) - succeeded
 
 
-def _wait_for_rollout(scene: _Scene, rollout_id: str) -> Rollout:
-    stage = -1
-
-    def is_over() -> bool:
-        nonlocal stage
-        rollout = scene.fleet.service.rollout(rollout_id)
-        if rollout.stage != stage and rollout.state is RolloutState.RUNNING:
-            stage = rollout.stage
-            names = ", ".join(sorted(n for n, e in rollout.executions.items() if e.stage == stage))
-            scene.display.say(f"stage {rollout.plan.stages[stage].name}: {names}")
-            scene.watch.mark(f"{rollout.release} {rollout.plan.stages[stage].name}")
-        return rollout.state.is_terminal or rollout.state is RolloutState.PAUSED
-
-    scene.watch.wait(
-        f"the rollout {rollout_id} to end",
-        is_over,
-        timeout_s=2 * _STAGE_TIMEOUT_S,
-        found=lambda: str(scene.fleet.service.rollout(rollout_id).state),
-    )
-    rollout = scene.fleet.service.rollout(rollout_id)
-    scene.display.say(f"rollout {rollout.state.value}" + (f": {rollout.reason}" if rollout.reason else ""))
-    return rollout
-
-
-def _wait_for_windows(scene: _Scene, release: str, phase: str, names: list[str], each: int) -> None:
-    def sent() -> int:
-        found = full_windows(
-            scene.watch.seen(),
-            release=release,
-            phase=phase,
-            devices=names,
-            samples=scene.settings.window_samples,
-            each=each,
-        )
-        return sum(len(windows) for windows in found.values())
-
-    scene.watch.wait(
-        f"{each} full windows of {release} from each of {len(names)} devices",
-        lambda: sent() >= each * len(names),
-        timeout_s=_STAGE_TIMEOUT_S,
-        found=lambda: f"{sent()} in all",
-    )
-
-
-def _accuracy(scene: _Scene, release: str, phase: str, names: list[str]) -> float:
-    windows = full_windows(
-        scene.watch.seen(), release=release, phase=phase, devices=names, samples=scene.settings.window_samples, each=1
-    )
-    accuracy = accuracy_of(windows)
-    if accuracy is None:
-        raise DemoError(
-            f"expected a labelled window of {release} from every device while {phase}, found none from some"
-        )
-    return accuracy
-
-
-def _serve_clean(scene: _Scene, release: str) -> None:
+def _serve_clean(scene: Scene, release: str) -> None:
     scene.display.step("the agents serve held-out digits and send windows")
-    _wait_for_windows(scene, release, "clean", scene.names, each=3)
-    before = _accuracy(scene, release, "clean", scene.names)
+    wait_for_windows(scene, release, "clean", scene.names, each=3)
+    before = accuracy_in(scene, release, "clean", scene.names)
     scene.display.say(f"accuracy on the devices {before:.1%}; {len(scene.watch.alerts())} alerts")
 
 
-def _move_the_world(scene: _Scene, release: str) -> None:
+def _move_the_world(scene: Scene, release: str) -> None:
     scene.display.step(f"the world moves for {', '.join(scene.drifting)}: shifted and inverted pixels")
-    move_worlds(_state_folder(scene.settings, device) for device in scene.devices if device.meets_drift)
+    move_worlds(state_folder(scene.settings, device) for device in scene.devices if device.meets_drift)
     scene.watch.moved_at = time.time()
     scene.watch.mark("the world moves")
-    scene.watch.wait("a drift alert", lambda: _raised(scene), timeout_s=_STAGE_TIMEOUT_S)
+    scene.watch.wait("a drift alert", lambda: _raised(scene), timeout_s=STAGE_TIMEOUT_S)
     scene.watch.mark("drift alert")
-    _wait_for_windows(scene, release, "drifted", scene.drifting, each=1)
-    during = _accuracy(scene, release, "drifted", scene.drifting)
+    wait_for_windows(scene, release, "drifted", scene.drifting, each=1)
+    during = accuracy_in(scene, release, "drifted", scene.drifting)
     scene.display.say(f"drift alert; accuracy on these devices {during:.1%}")
 
 
-def _raised(scene: _Scene) -> bool:
+def _raised(scene: Scene) -> bool:
     return any(phase == "drifted" for phase, _alert in scene.watch.alerts())
 
 
-def _retrained(scene: _Scene) -> tuple[Manifest, int]:
+def _retrained(scene: Scene) -> tuple[Manifest, int]:
     scene.display.step("the alert starts a training on the agents, over MQTT; no image leaves a device")
     ended = scene.fleet.retrained
     scene.watch.wait("the retraining to end", lambda: bool(ended), timeout_s=_RETRAIN_TIMEOUT_S)
@@ -360,17 +236,17 @@ def _retrained(scene: _Scene) -> tuple[Manifest, int]:
     accuracies = {record.round: record.accuracy for record in outcome.history if record.accuracy is not None}
     scene.watch.add_rounds("on the agents", accuracies)
     scene.display.step(f"roll {outcome.release} out: canary, then everyone")
-    rollout = _wait_for_rollout(scene, outcome.rollout)
+    rollout = wait_for_rollout(scene, outcome.rollout)
     if rollout.state is not RolloutState.FINISHED:
         raise DemoError(
             f"expected the rollout of {outcome.release} to finish, found {rollout.state.value} ({rollout.reason}); "
             "look at the report of the gate above"
         )
-    _wait_for_windows(scene, outcome.release, "recovered", scene.names, each=3)
+    wait_for_windows(scene, outcome.release, "recovered", scene.names, each=3)
     return scene.fleet.service.catalogue.manifest(outcome.release), len(outcome.history)
 
 
-def _alarms(scene: _Scene) -> list[tuple[str, str]]:
+def _alarms(scene: Scene) -> list[tuple[str, str]]:
     """Return (phase, device) of every alert so far; an alert about a group alone counts under the group's name."""
     alarms = []
     for phase, alert in scene.watch.alerts():
@@ -379,7 +255,7 @@ def _alarms(scene: _Scene) -> list[tuple[str, str]]:
     return alarms
 
 
-def _drift(scene: _Scene, release: str, alarms: list[tuple[str, str]]) -> DriftResult:
+def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftResult:
     raised = [alert for phase, alert in scene.watch.alerts() if phase == "drifted" and alert.release == release]
     result = DriftResult(
         injected_devices=scene.drifting,
@@ -389,8 +265,8 @@ def _drift(scene: _Scene, release: str, alarms: list[tuple[str, str]]) -> DriftR
         largest_effect_js_bits=max((finding.js_bits for alert in raised for finding in alert.findings), default=0.0),
         windows_to_detect=max((alert.windows for alert in raised), default=0),
         false_alarms=false_alarms(alarms, drifted=scene.drifting),
-        accuracy_before=_accuracy(scene, release, "clean", scene.drifting),
-        accuracy_during=_accuracy(scene, release, "drifted", scene.drifting),
+        accuracy_before=accuracy_in(scene, release, "clean", scene.drifting),
+        accuracy_during=accuracy_in(scene, release, "drifted", scene.drifting),
     )
     scene.display.say(
         f"the alert named {', '.join(result.alerted_devices)}, by {', '.join(result.features)}; "
@@ -399,14 +275,14 @@ def _drift(scene: _Scene, release: str, alarms: list[tuple[str, str]]) -> DriftR
     return result
 
 
-def _recovered(scene: _Scene, release: str, drift: DriftResult, rounds: int) -> RetrainResult:
+def _recovered(scene: Scene, release: str, drift: DriftResult, rounds: int) -> RetrainResult:
     held = [name for name in scene.names if name not in scene.drifting]
     result = RetrainResult(
         trigger="drift alert",
         grid="FleetGrid",
         rounds=rounds,
-        accuracy_after=_accuracy(scene, release, "recovered", scene.drifting),
-        accuracy_after_undrifted=_accuracy(scene, release, "recovered", held),
+        accuracy_after=accuracy_in(scene, release, "recovered", scene.drifting),
+        accuracy_after_undrifted=accuracy_in(scene, release, "recovered", held),
     )
     scene.display.say(
         f"accuracy on the drifted devices: {drift.accuracy_before:.1%} before, {drift.accuracy_during:.1%} during, "
@@ -415,19 +291,19 @@ def _recovered(scene: _Scene, release: str, drift: DriftResult, rounds: int) -> 
     return result
 
 
-def _bad_release(scene: _Scene, good: Manifest) -> BadReleaseResult:
+def _bad_release(scene: Scene, good: Manifest) -> BadReleaseResult:
     scene.display.step("a bad release: valid signature, broken weights")
     checkpoint = scene.settings.work / "poisoned"
     poison_checkpoint(checkpoint_folder(scene.folder, good.release), checkpoint, len(good.model_schema.labels))
     targets = list(dict.fromkeys(device.target for device in scene.devices))
-    bad = _release(scene, checkpoint, targets, "build-bad", note="deliberately bad")
-    rollout = _wait_for_rollout(scene, scene.fleet.service.start_rollout(bad.release, _PLAN).id)
+    bad = make_release(scene, checkpoint, targets, "build-bad", note="deliberately bad")
+    rollout = wait_for_rollout(scene, scene.fleet.service.start_rollout(bad.release, PLAN).id)
     met = exposed(rollout)
     with_it = [name for name, execution in rollout.executions.items() if execution.state is ExecutionState.SUCCEEDED]
     scene.watch.wait(
         f"{good.release} on every device again",
         lambda: all(device.release == good.release for device in scene.fleet.service.devices()),
-        timeout_s=_STAGE_TIMEOUT_S,
+        timeout_s=STAGE_TIMEOUT_S,
         found=lambda: ", ".join(f"{device.name} {device.release}" for device in scene.fleet.service.devices()),
     )
     scene.watch.mark("rolled back")
@@ -439,6 +315,6 @@ def _bad_release(scene: _Scene, good: Manifest) -> BadReleaseResult:
     )
 
 
-def _final_release(scene: _Scene) -> str:
+def _final_release(scene: Scene) -> str:
     releases = sorted({str(device.release) for device in scene.fleet.service.devices()})
     return ", ".join(releases)
