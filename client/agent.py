@@ -14,31 +14,23 @@ from collections.abc import Callable
 
 from hedgerow import __version__
 from hedgerow.client import slots as rules
-from hedgerow.client.agent_state import (
-    Action,
-    Compare,
+from hedgerow.client.actions import Action, Compare, FlushSpool, Install, RetryLater, Save, Send, Train
+from hedgerow.client.agent_state import Identity, advance
+from hedgerow.client.buffer import LabelledBuffer
+from hedgerow.client.errors import ClientError, RejectedError, StoppedError
+from hedgerow.client.events import (
     DesiredArrived,
     Event,
-    FlushSpool,
-    Identity,
-    Install,
     Installed,
     InstallFailed,
     LinkDown,
     LinkUp,
     RetryDue,
-    RetryLater,
-    Save,
-    Send,
     StepEntered,
-    Train,
     TrainArrived,
     Trained,
     WindowStored,
-    advance,
 )
-from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.client.errors import ClientError, RejectedError, StoppedError
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.install import Installer
 from hedgerow.client.jobs import Jobs

@@ -8,6 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hedgerow.client.actions import Action, Compare, FlushSpool, Install, RetryLater, Save, Send, Train
+from hedgerow.client.events import (
+    DesiredArrived,
+    Event,
+    Installed,
+    InstallFailed,
+    LinkDown,
+    LinkUp,
+    Restored,
+    RetryDue,
+    StepEntered,
+    TrainArrived,
+    Trained,
+    WindowStored,
+)
 from hedgerow.decode import Fields
 from hedgerow.wire import (
     Channel,
@@ -20,32 +35,7 @@ from hedgerow.wire import (
     TrainUpdate,
 )
 
-__all__ = [
-    "Action",
-    "AgentState",
-    "Answer",
-    "Compare",
-    "DesiredArrived",
-    "Event",
-    "FlushSpool",
-    "Identity",
-    "Install",
-    "InstallFailed",
-    "Installed",
-    "LinkDown",
-    "LinkUp",
-    "Restored",
-    "RetryDue",
-    "RetryLater",
-    "Save",
-    "Send",
-    "StepEntered",
-    "Train",
-    "TrainArrived",
-    "Trained",
-    "WindowStored",
-    "advance",
-]
+__all__ = ["AgentState", "Identity", "Step", "advance"]
 
 _ANSWERS_KEPT = 16
 _LONGEST_RETRY_S = 300.0
@@ -135,161 +125,6 @@ class AgentState:
         """Whether the model before should run on the same inputs."""
         return self.desired is not None and self.desired.compare and self.desired.release == self.active
 
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """The agent started and knows what its slots hold.
-
-    Attributes:
-        active, previous: Releases in the slots.
-        crashed: The release that was given up because the agent kept crashing with it, if any.
-        is_lost: Whether a slot was found damaged.
-    """
-
-    active: str | None
-    previous: str | None
-    crashed: str | None = None
-    is_lost: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LinkUp:
-    """The link is up, first or again."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkDown:
-    """The link is down."""
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredArrived:
-    """The fleet said what it wants. May be a repeat."""
-
-    desired: Desired
-
-
-@dataclass(frozen=True, slots=True)
-class StepEntered:
-    """The installation in progress entered a step."""
-
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """The installation in progress succeeded."""
-
-    active: str | None
-    previous: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class InstallFailed:
-    """The installation in progress failed.
-
-    Attributes:
-        reason: One sentence.
-        is_final: Whether trying again is pointless.
-        active, previous: Releases in the slots now.
-    """
-
-    reason: str
-    is_final: bool
-    active: str | None
-    previous: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RetryDue:
-    """The time of :class:`RetryLater` passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainArrived:
-    """The fleet asks for a round. May be a repeat."""
-
-    task: TrainTask
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The round in progress is answered."""
-
-    update: TrainUpdate
-
-
-@dataclass(frozen=True, slots=True)
-class WindowStored:
-    """A window is in the spool."""
-
-
-Event = (
-    Restored
-    | LinkUp
-    | LinkDown
-    | DesiredArrived
-    | StepEntered
-    | Installed
-    | InstallFailed
-    | RetryDue
-    | TrainArrived
-    | Trained
-    | WindowStored
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Write the durable part of the state before anything that follows."""
-
-
-Answer = Presence | Reported | Execution | TrainUpdate
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Publish a message on this device's channel."""
-
-    channel: Channel
-    message: Answer
-    retain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Install:
-    """Make a release the active one; None: stop serving."""
-
-    release: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RetryLater:
-    """Raise :class:`RetryDue` after some seconds."""
-
-    after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """Run the model before on the same inputs, or stop doing so."""
-
-    is_wanted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Train:
-    """Train a round and raise :class:`Trained`."""
-
-    task: TrainTask
-
-
-@dataclass(frozen=True, slots=True)
-class FlushSpool:
-    """Publish the windows that wait."""
-
-
-Action = Save | Send | Install | RetryLater | Compare | Train | FlushSpool
 
 Step = tuple[AgentState, tuple[Action, ...]]
 

@@ -4,8 +4,8 @@ import logging
 from functools import partial
 
 from hedgerow.client import slots as rules
-from hedgerow.client.agent_state import Restored
 from hedgerow.client.errors import ClientError
+from hedgerow.client.events import Restored
 from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
 from hedgerow.client.slot_folders import SlotFolders
 

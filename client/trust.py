@@ -121,6 +121,7 @@ def open_trust(folder: Path, trusted_root: bytes, http: FleetHttp, release: str)
     """
     # python-tuf costs 9 MB, and a device that installs nothing does without it.
     from tuf.api.exceptions import DownloadError, DownloadHTTPError
+    from tuf.api.metadata import Metadata, Root
     from tuf.ngclient.config import UpdaterConfig
     from tuf.ngclient.fetcher import FetcherInterface
     from tuf.ngclient.updater import Updater
@@ -149,8 +150,9 @@ def open_trust(folder: Path, trusted_root: bytes, http: FleetHttp, release: str)
         return updater
 
     updater = _translated(release, refreshed)
-    # The updater keeps this to itself but needs it for its own target URLs; there is no public way to ask.
-    is_consistent = bool(updater._trusted_set.root.consistent_snapshot)  # noqa: SLF001
+    # What the updater keeps as the newest root that it trusts; it does not tell otherwise.
+    root: Metadata[Root] = Metadata.from_file(str(folder / "root.json"))
+    is_consistent = root.signed.consistent_snapshot is True
     return _TufTrust(updater, is_consistent)
 
 

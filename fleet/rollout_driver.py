@@ -30,7 +30,7 @@ from hedgerow.fleet.rollout import (
 )
 from hedgerow.fleet.stages import DeviceFacts
 from hedgerow.fleet.store import Store
-from hedgerow.wire import Desired, Execution
+from hedgerow.wire import Desired, Execution, ExecutionState
 
 __all__ = ["RolloutDriver"]
 
@@ -109,7 +109,15 @@ class RolloutDriver:
                 self._loaded()[rollout_id] = after
         for command in commands:
             self._obey(after, command, then)
+        if after.state is RolloutState.FINISHED and before.state is not RolloutState.FINISHED:
+            self._settle(after, then)
         return after
+
+    def _settle(self, rollout: Rollout, then: Consequences) -> None:
+        """Want the release for its own sake from now on: the gate has decided, so no device needs to run two models."""
+        for record in rollout.executions.values():
+            if record.state is ExecutionState.SUCCEEDED and record.previous is not None:
+                self.assign(record.device, rollout.release, then)
 
     def _obey(self, rollout: Rollout, command: Command, then: Consequences) -> None:
         if isinstance(command, Assign):

@@ -5,28 +5,20 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.client.agent_state import (
-    AgentState,
-    Compare,
+from hedgerow.client.actions import Compare, FlushSpool, Install, RetryLater, Save, Send, Train
+from hedgerow.client.agent_state import AgentState, Identity, advance
+from hedgerow.client.events import (
     DesiredArrived,
-    FlushSpool,
-    Identity,
-    Install,
     Installed,
     InstallFailed,
     LinkDown,
     LinkUp,
     Restored,
     RetryDue,
-    RetryLater,
-    Save,
-    Send,
     StepEntered,
-    Train,
     TrainArrived,
     Trained,
     WindowStored,
-    advance,
 )
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.manifest import Blob

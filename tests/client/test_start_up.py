@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hedgerow.client.agent_state import Restored
 from hedgerow.client.disk import RealDisk
+from hedgerow.client.events import Restored
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.slots import swapped

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -346,18 +347,18 @@ def test_a_devices_own_baseline_takes_the_place_of_the_reference(fleet):
 
 def test_the_thread_answers_commands_of_other_threads_and_stops_in_order(tmp_path):
     fleet = VirtualFleet(tmp_path, devices=2, tick_s=0.01)
+
+    def turn_until(is_true):
+        deadline = time.monotonic() + 30
+        while not is_true() and time.monotonic() < deadline:
+            for device in fleet.devices.values():
+                device.turn()
+            time.sleep(0.002)
+
     with fleet.service as service:
-        for _ in range(200):
-            for device in fleet.devices.values():
-                device.turn()
-            if len([d for d in service.devices() if d.target]) == 2:
-                break
+        turn_until(lambda: len([d for d in service.devices() if d.target]) == 2)
         rollout = service.start_rollout("toy@1", ONE_STAGE)
-        for _ in range(1000):
-            for device in fleet.devices.values():
-                device.turn()
-            if service.rollout(rollout.id).state is RolloutState.FINISHED:
-                break
+        turn_until(lambda: service.rollout(rollout.id).state is RolloutState.FINISHED)
         assert service.rollout(rollout.id).state is RolloutState.FINISHED
         with pytest.raises(UnknownReleaseError):
             service.start_rollout("toy@9")
@@ -458,3 +459,18 @@ def test_a_device_whose_report_was_lost_is_asked_for_it_again(tmp_path):
     assert fleet.service.device("device-0").target == TARGETS[0]
     assert len(lost) == 2
     fleet.service.stop()
+
+
+def test_after_a_finished_rollout_no_device_runs_two_models_any_more(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canaries = [device for device in fleet.devices if fleet.service.desired(device).compare]
+    assert len(canaries) == 2
+
+    for _ in range(8):
+        fleet.send_windows("toy@2")
+
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+    wanted = [fleet.service.desired(device) for device in fleet.devices]
+    assert {(desired.release, desired.compare, desired.rollout) for desired in wanted} == {("toy@2", False, None)}
+    assert fleet.releases() == ["toy@2"] * 8

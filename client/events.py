@@ -1,0 +1,123 @@
+"""What can happen to an agent (see agent_state.py)."""
+
+from dataclasses import dataclass
+
+from hedgerow.wire import Desired, TrainTask, TrainUpdate
+
+__all__ = [
+    "DesiredArrived",
+    "Event",
+    "InstallFailed",
+    "Installed",
+    "LinkDown",
+    "LinkUp",
+    "Restored",
+    "RetryDue",
+    "StepEntered",
+    "TrainArrived",
+    "Trained",
+    "WindowStored",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The agent started and knows what its slots hold.
+
+    Attributes:
+        active, previous: Releases in the slots.
+        crashed: The release that was given up because the agent kept crashing with it, if any.
+        is_lost: Whether a slot was found damaged.
+    """
+
+    active: str | None
+    previous: str | None
+    crashed: str | None = None
+    is_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The link is up, first or again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The link is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredArrived:
+    """The fleet said what it wants. May be a repeat."""
+
+    desired: Desired
+
+
+@dataclass(frozen=True, slots=True)
+class StepEntered:
+    """The installation in progress entered a step."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The installation in progress succeeded."""
+
+    active: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFailed:
+    """The installation in progress failed.
+
+    Attributes:
+        reason: One sentence.
+        is_final: Whether trying again is pointless.
+        active, previous: Releases in the slots now.
+    """
+
+    reason: str
+    is_final: bool
+    active: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The time of :class:`RetryLater` passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainArrived:
+    """The fleet asks for a round. May be a repeat."""
+
+    task: TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The round in progress is answered."""
+
+    update: TrainUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStored:
+    """A window is in the spool."""
+
+
+Event = (
+    Restored
+    | LinkUp
+    | LinkDown
+    | DesiredArrived
+    | StepEntered
+    | Installed
+    | InstallFailed
+    | RetryDue
+    | TrainArrived
+    | Trained
+    | WindowStored
+)
