@@ -189,17 +189,24 @@ def _link_up(state: AgentState) -> Step:
 
 
 def _desired_arrived(state: AgentState, desired: Desired) -> Step:
-    if state.desired is not None and desired.version <= state.desired.version:
-        is_same = desired.version == state.desired.version and state.is_settled and state.outcome is not None
-        if is_same and state.outcome is not None and state.outcome.rollout == desired.rollout:
-            # Asked again: the answer may have been lost.
-            return state, _sends(state, Send(Channel.EXECUTION, state.outcome))
-        return state, ()
+    seen = state.desired.version if state.desired is not None else 0
+    if desired.version <= seen:
+        # Not while it has yet to be acted on: a report of the older version would be asked about again, for ever.
+        is_idle = state.desired is None or (state.is_settled and state.installing is None)
+        return _answered_again(state, desired) if is_idle else (state, ())
     state = replace(state, desired=desired, is_settled=False, failures=0)
     if state.installing is not None:
         return state, (Save(),)
     state, actions = _begin(state)
     return state, (Save(), *actions)
+
+
+def _answered_again(state: AgentState, desired: Desired) -> Step:
+    """Asked for what was seen before, or with version 0 for a report alone: an answer may have been lost."""
+    state, report = _report(state)
+    if state.outcome is not None and state.outcome.rollout == desired.rollout:
+        report = [*report, Send(Channel.EXECUTION, state.outcome)]
+    return state, _sends(state, *report)
 
 
 def _begin(state: AgentState) -> Step:

@@ -34,27 +34,32 @@ def _option(flag: str, name: str, **keywords: Any) -> Callable[[Callable[..., No
     return click.option(flag, name, help=field.metadata["help"], **keywords)
 
 
-@click.command()
-@_option("--device", "device")
-@_option("--fleet", "fleet")
-@_option("--target", "target")
-@click.option("--broker", required=True, metavar="HOST:PORT", help="The MQTT broker.")
+@click.command(
+    epilog="\b\nExample:\n  hedgerow agent run --device pi-0 --fleet garden --target raspberry-pi-4 \\\n"
+    "      --broker 192.0.2.7:1883 --server http://192.0.2.7:8080 \\\n"
+    "      --trusted-root 1.root.json --state state --source camera.py:stream"
+)
+@_option("--device", "device", metavar="NAME")
+@_option("--fleet", "fleet", metavar="NAME")
+@_option("--target", "target", metavar="NAME")
+@click.option("--broker", required=True, metavar="HOST:PORT", help="Address of the MQTT broker.")
 @_option("--server", "server", metavar="URL")
 @_option("--trusted-root", "trusted_root", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 @_option("--state", "state_folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @_option("--source", "source", metavar="REF")
 @_option("--source-option", "source_options", multiple=True, metavar="KEY=VALUE")
-@_option("--window-samples", "window_samples", type=int)
-@_option("--buffer-samples", "buffer_samples", type=int)
-@_option("--spool-windows", "spool_windows", type=int)
-@_option("--healthy-after-s", "healthy_after_s", type=float)
-@_option("--crash-limit", "crash_limit", type=int)
+@_option("--window-samples", "window_samples", type=int, metavar="N")
+@_option("--buffer-samples", "buffer_samples", type=int, metavar="N")
+@_option("--spool-windows", "spool_windows", type=int, metavar="N")
+@_option("--healthy-after-s", "healthy_after_s", type=float, metavar="SECONDS")
+@_option("--crash-limit", "crash_limit", type=int, metavar="N")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
+    metavar="LEVEL",
     default="info",
     show_default=True,
-    help="What is written to stderr.",
+    help="Least of what is written to stderr: debug, info, warning or error.",
 )
 def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: Any) -> None:
     """Run the device agent.

@@ -17,23 +17,34 @@ _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?
 class AgentSettings:
     """What one agent is and where its fleet is."""
 
-    device: str = field(metadata={"help": "Name of this device; also its MQTT client id."})
-    fleet: str = field(metadata={"help": "Name of the fleet."})
+    device: str = field(metadata={"help": "Name of this device in the fleet; also its MQTT client id."})
+    fleet: str = field(metadata={"help": "Name of the fleet, as given to `hedgerow fleet init`."})
     target: str = field(metadata={"help": "Hardware target of this device, as in `hedgerow targets list`."})
     broker_host: str = field(metadata={"help": "Host of the MQTT broker."})
     broker_port: int = field(metadata={"help": "Port of the MQTT broker."})
-    server: str = field(metadata={"help": "Address of the fleet service, such as http://host:port."})
-    trusted_root: Path = field(metadata={"help": "TUF root metadata that this device was provisioned with."})
-    state_folder: Path = field(metadata={"help": "Folder of everything that this device keeps."})
+    server: str = field(metadata={"help": "Address of the fleet service, such as http://192.0.2.7:8080."})
+    trusted_root: Path = field(
+        metadata={
+            "help": "TUF root metadata that this device was provisioned with: the fleet's tuf/metadata/1.root.json."
+        }
+    )
+    state_folder: Path = field(metadata={"help": "Folder of everything that this device keeps; for this agent alone."})
     source: str | None = field(
-        default=None, metadata={"help": "Where samples come from: module:attribute or file.py:attribute."}
+        default=None,
+        metadata={
+            "help": "Function that yields samples, module:attribute or file.py:attribute; without it nothing is served."
+        },
     )
     source_options: Mapping[str, str] = field(
-        default_factory=dict, metadata={"help": "An option of the source, key=value; may be repeated."}
+        default_factory=dict, metadata={"help": "An option for the source; repeat it for more."}
     )
-    window_samples: int = field(default=200, metadata={"help": "Predictions counted in one telemetry window."})
-    buffer_samples: int = field(default=2000, metadata={"help": "Labelled samples kept for training on this device."})
-    spool_windows: int = field(default=500, metadata={"help": "Windows kept while they cannot be sent."})
+    window_samples: int = field(default=200, metadata={"help": "Predictions counted in one window."})
+    buffer_samples: int = field(
+        default=2000, metadata={"help": "Labelled samples kept for training on this device; the oldest go first."}
+    )
+    spool_windows: int = field(
+        default=500, metadata={"help": "Windows kept on disk while they cannot be sent; the oldest go first."}
+    )
     healthy_after_s: float = field(
         default=5.0, metadata={"help": "Seconds of running after which a release counts as healthy."}
     )

@@ -10,20 +10,56 @@ import click
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import CompileError
 from hedgerow.compile.pipeline import compile_checkpoint
+from hedgerow.compile.verify import PASSED
 from hedgerow.progress import Progress, Report
 
 __all__ = ["compile_command"]
 
 
-@click.command("compile")
+@click.command(
+    "compile",
+    epilog="\b\nExample:\n  hedgerow compile out/run/checkpoint --task examples/digits/task.py:task \\\n"
+    "      --target raspberry-pi-4 --target android-arm64 --out out/build",
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--task", required=True, help="The task: module:attribute or file.py:attribute.")
-@click.option("--target", "targets", multiple=True, required=True, help="Hardware target; give it once for each.")
-@click.option("--recipe", "recipes", multiple=True, metavar="TARGET=NAME", help="Use another recipe for a target.")
-@click.option("--max-drop", type=click.FloatRange(0, 100), default=1.5, show_default=True, help="Accuracy points.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("build/model"), show_default=True, help="Folder.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Processes at once.  [default: all]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--task", required=True, metavar="TASK", help="What was trained: module:attribute or file.py:attribute.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A hardware target, as in `hedgerow targets list`; repeat it for more.",
+)
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    metavar="TARGET=NAME",
+    help="Compile for TARGET by another recipe than its own; repeat it for more.  [default: each target's own]",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    default=1.5,
+    show_default=True,
+    help="Points of accuracy that an artifact may lose against the float model; one that loses more fails.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("out/build"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the build; an earlier build there is replaced.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Processes that work at once.  [default: one for each format]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 def compile_command(
     checkpoint: Path,
     task: str,
@@ -107,26 +143,30 @@ class _Bars:
 
 
 def _print_table(build: Build, out: Path) -> None:
-    header = ("target", "format", "bytes", "float bytes", "accuracy", "float", "checks")
+    header = ("target", "format", "bytes", "float bytes", "accuracy", "float accuracy", "checks")
     rows = [header]
     for artifact in build.artifacts:
         metrics = artifact.metrics
-        not_run = [name for name, state in artifact.checks.items() if state != "passed"]
+        passed = list(artifact.checks.values()).count(PASSED)
         rows.append(
             (
                 artifact.target,
                 artifact.format,
-                str(int(metrics["bytes"])),
-                str(int(metrics["float_bytes"])),
-                f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "not run",
-                f"{metrics['float_accuracy']:.4f}",
-                f"{len(artifact.checks) - len(not_run)} passed"
-                + (f", not run: {', '.join(not_run)}" if not_run else ""),
+                f"{int(metrics['bytes']):,}",
+                f"{int(metrics['float_bytes']):,}",
+                f"{metrics['accuracy']:.1%}" if "accuracy" in metrics else "not run",
+                f"{metrics['float_accuracy']:.1%}",
+                f"{passed} of {len(artifact.checks)}",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     for row in rows:
-        click.echo("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+        names = [value.ljust(width) for value, width in zip(row[:2], widths, strict=False)]
+        numbers = [value.rjust(width) for value, width in zip(row[2:], widths[2:], strict=True)]
+        click.echo("  ".join(names + numbers))
+    for artifact in build.artifacts:
+        if absent := [name for name, state in artifact.checks.items() if state != PASSED]:
+            click.echo(f"{artifact.target}: not run on this machine: {', '.join(absent)}")
     for graph in build.train_graphs:
-        click.echo(f"train graph {graph.format}: {graph.blob.length_bytes} bytes, batch {graph.batch_size}")
+        click.echo(f"train graph {graph.format}: {graph.blob.length_bytes:,} bytes, batches of {graph.batch_size}")
     click.echo(f"build: {out}")

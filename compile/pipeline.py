@@ -243,7 +243,10 @@ def _new_folder(out: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{name}.{os.getpid()}.", suffix=".part", dir=parent))
         folder.chmod(0o755)
     except OSError as exc:
-        raise BuildFolderError(f"cannot write a build at {out}: {exc.strerror}; choose another --out") from exc
+        raise BuildFolderError(
+            f"expected a folder that can be written for a build at {out}, found none ({exc.strerror}); choose another "
+            "--out"
+        ) from exc
     try:
         yield folder
     finally:
@@ -272,6 +275,11 @@ def _put_in_place(folder: Path, out: Path) -> None:
     old = folder.with_suffix(".old")
     if out.exists():
         out.rename(old)
-    folder.rename(out)
+    try:
+        folder.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
     shutil.rmtree(old, ignore_errors=True)
     sync_folder(out.absolute().parent)

@@ -161,6 +161,13 @@ def main() -> None:
             _answer(line, workbench, send)
         except HedgerowError as exc:
             send({"failed": encode_failure(exc)})
+        except OSError as exc:
+            place = f" at {exc.filename}" if exc.filename else ""
+            error = CompileError(
+                f"expected files that can be read and written, found: {exc.strerror or exc}{place}; make room or "
+                "correct the folders of --out, of the checkpoint and of temporary files (TMPDIR)"
+            )
+            send({"failed": encode_failure(error)})
         # The outermost loop of this process: an unexpected error is logged, and told to whoever waits.
         except Exception as exc:  # noqa: BLE001 - see above
             _LOG.exception("compile worker")

@@ -38,9 +38,12 @@ class _Worker:
         self.job: Job | None = None
         self._buffer = b""
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        # Converters leave files behind when their process is ended, megabytes for each compile.
+        self._scratch = tempfile.TemporaryDirectory(prefix="hedgerow-compile-", ignore_cleanup_errors=True)
         job_end, self._jobs = os.pipe()
         self.answers, answer_end = os.pipe()
         single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        scratch = {"TMPDIR": self._scratch.name}
         quiet = {"TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"}
         main_thread = threading.current_thread() is threading.main_thread()
         arguments = (job_end, answer_end, os.getpid(), int(main_thread))
@@ -51,12 +54,13 @@ class _Worker:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(job_end, answer_end),
-                env={**os.environ, **single, **quiet},
+                env={**os.environ, **single, **quiet, **scratch},
             )
         except BaseException:
             os.close(self._jobs)
             os.close(self.answers)
             self._log.close()
+            self._scratch.cleanup()
             raise
         finally:
             os.close(job_end)
@@ -100,6 +104,7 @@ class _Worker:
         os.close(self._jobs)
         os.close(self.answers)
         self._log.close()
+        self._scratch.cleanup()
         return code
 
 

@@ -1,9 +1,11 @@
 """``hedgerow fleet init``, ``hedgerow fleet serve`` and ``hedgerow fleet broker``."""
 
+import dataclasses
 import json
 import logging
 import os
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -100,14 +102,19 @@ def read_fleet_name(folder: FleetFolder) -> str:
     return name
 
 
-@click.command("init")
+@click.command("init", epilog="\b\nExample:\n  hedgerow fleet init out/fleet --name garden")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--name", default="fleet", show_default=True, help="Name of the fleet; the third level of its topics.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--name",
+    default="fleet",
+    show_default=True,
+    help="Name of the fleet, part of its MQTT topics; agents are given the same.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 def init(directory: Path, name: str, as_json: bool) -> None:
     """Make a fleet's folder in DIRECTORY: signing keys, an empty signed repository, a store, an admin key.
 
-    Example: hedgerow fleet init ./fleet --name garden
+    What is there already stays as it is.
     """
     folder = FleetFolder(directory)
     key = make_fleet(folder, name, now=time.time())
@@ -120,27 +127,53 @@ def init(directory: Path, name: str, as_json: bool) -> None:
     click.echo(f"keep {folder.offline_keys} off this machine when you do not release")
 
 
-@click.command("serve")
+def _settings_help() -> str:
+    """Return the list of settings, for the end of a help text."""
+    rows = [
+        f"  {setting.name.upper()} = {str(setting.default).lower()}\n"
+        + textwrap.fill(setting.metadata["help"], 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        for setting in dataclasses.fields(FleetSettings)
+        if setting.name not in ("fleet", "host", "port", "broker_host", "broker_port")
+    ]
+    listed = "\n".join(rows)
+    example = "hedgerow fleet serve --fleet-folder out/fleet --broker 127.0.0.1:1883"
+    return f"\b\nExample:\n  {example}\n\n\b\nSettings, as environment variables HEDGEROW_FLEET_<NAME>:\n{listed}"
+
+
+@click.command("serve", epilog=_settings_help())
 @click.option(
     "--fleet-folder",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Made by `hedgerow fleet init`.",
+    metavar="DIR",
+    help="The fleet's folder, made by `hedgerow fleet init`.",
 )
-@click.option("--broker", "broker_address", metavar="HOST:PORT", help="MQTT broker; default 127.0.0.1:1883.")
-@click.option("--host", help="Address that the HTTP server listens on; default 127.0.0.1.")
-@click.option("--port", type=int, help="Port that the HTTP server listens on; 0 takes a free one; default 8080.")
 @click.option(
-    "--retrain-task", metavar="TASK", help="Retrain this task (module:attribute or file.py:attribute) on drift."
+    "--broker", "broker_address", metavar="HOST:PORT", help="Address of the MQTT broker.  [default: 127.0.0.1:1883]"
+)
+@click.option("--host", metavar="HOST", help="Address that the HTTP server listens on.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=int,
+    metavar="PORT",
+    help="Port that the HTTP server listens on; 0 takes a free one.  [default: 8080]",
+)
+@click.option(
+    "--retrain-task",
+    metavar="TASK",
+    help="Train this task (module:attribute or file.py:attribute) again on the devices when drift is found, and roll "
+    "the result out.  [default: alerts only]",
 )
 @click.option(
     "--checkpoint",
     "checkpoint_folders",
     multiple=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="What `hedgerow train` wrote for a release that may be retrained; kept in the fleet's folder from then on.",
+    metavar="DIR",
+    help="The checkpoint that a release was compiled from, to train on from; kept in the fleet's folder from then on. "
+    "Repeat it for more.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when it is up.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on one line of stdout when it is up.")
 def serve(
     fleet_folder: Path,
     broker_address: str | None,
@@ -150,9 +183,9 @@ def serve(
     checkpoint_folders: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Run the fleet service: MQTT, admin API, downloads. Every setting can be given as HEDGEROW_FLEET_<NAME> too.
+    """Run the fleet service: MQTT to the devices, downloads and the admin API over HTTP (described by /openapi.json).
 
-    Example: hedgerow fleet serve --fleet-folder ./fleet --broker 127.0.0.1:1883
+    It signs the repository's timestamp anew while it runs. SIGTERM or SIGINT ends it in order.
     """
     from hedgerow.fleet.serving import Retraining, serve_fleet
 
@@ -225,14 +258,21 @@ def _address(text: str | None) -> tuple[str | None, int | None]:
     return host.strip("[]"), int(port)
 
 
-@click.command("broker")
-@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
-@click.option("--port", type=int, default=1883, show_default=True, help="Where to listen; 0 takes a free port.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when it is up.")
+@click.command("broker", epilog="\b\nExample:\n  hedgerow fleet broker --port 1883")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Loopback address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=1883,
+    show_default=True,
+    metavar="PORT",
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on one line of stdout when it is up.")
 def broker(host: str, port: int, as_json: bool) -> None:
-    """Run an MQTT broker for development: no passwords, loopback only.
+    """Run an MQTT broker for development: mosquitto when it is installed, else an embedded one.
 
-    Example: hedgerow fleet broker --port 1883
+    It has no passwords, so it listens on this machine only. SIGTERM or SIGINT ends it in order.
     """
     from hedgerow.fleet.brokers import DevelopmentBroker
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -15,7 +16,7 @@ from hedgerow.fleet import releases
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.releases import ReleaseEntry
 from hedgerow.fleet.signing import signed_releases
-from hedgerow.manifest import Manifest
+from hedgerow.manifest import Artifact, Manifest
 
 __all__ = ["create", "list_releases", "show"]
 
@@ -27,10 +28,10 @@ _folder_option = click.option(
     metavar="DIR",
     help="The fleet's folder, made by `hedgerow fleet init`.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object on the last line instead.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  hedgerow release create digits --build out/build --fleet-folder out/fleet")
 @click.argument("name")
 @click.option(
     "--build",
@@ -38,12 +39,12 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Write one J
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     metavar="DIR",
-    help="What `hedgerow compile` wrote.",
+    help="The build to sign: what `hedgerow compile` wrote.",
 )
 @_folder_option
-@click.option("--parent", metavar="RELEASE", help="The release that this one was trained from.")
-@click.option("--note", default="", help="One line for people.")
-@click.option("--allow-failed-checks", is_flag=True, help="Release although checks failed; the manifest says which.")
+@click.option("--parent", metavar="RELEASE", help="The release that this one was trained from, such as digits@1.")
+@click.option("--note", default="", metavar="TEXT", help="One line for people, kept in the manifest.")
+@click.option("--allow-failed-checks", is_flag=True, help="Sign it although checks failed; the manifest says which.")
 @_json_option
 def create(
     name: str,
@@ -55,7 +56,7 @@ def create(
     allow_failed_checks: bool,
     as_json: bool,
 ) -> None:
-    """Sign a build as the next release NAME@NUMBER.
+    """Sign a build as the next release of NAME: NAME@1, NAME@2 and so on.
 
     Needs the keys of the roles targets, snapshot and timestamp in the fleet's folder.
     """
@@ -74,11 +75,11 @@ def create(
     click.echo(f"{manifest.release} is signed for {', '.join(artifact.target for artifact in manifest.artifacts)}")
 
 
-@click.command("list")
+@click.command("list", epilog="\b\nExample:\n  hedgerow release list --fleet-folder out/fleet")
 @_folder_option
 @_json_option
 def list_releases(fleet_folder: Path, *, as_json: bool) -> None:
-    """List all releases; devices install the listed ones only."""
+    """List all releases. Devices install those that are listed, and neither revoked nor unlisted ones."""
     entries = releases.list_releases(FleetFolder(fleet_folder))
     if as_json:
         click.echo(json.dumps({"releases": [_summary(entry.manifest, entry.state) for entry in entries]}))
@@ -89,7 +90,7 @@ def list_releases(fleet_folder: Path, *, as_json: bool) -> None:
     Console().print(_list_table(entries))
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  hedgerow release show digits@1 --fleet-folder out/fleet")
 @click.argument("release")
 @_folder_option
 @_json_option
@@ -103,7 +104,8 @@ def show(release: str, fleet_folder: Path, *, as_json: bool) -> None:
         click.echo(json.dumps({"state": state, **json.loads(manifest.encode())}))
         return
     Console().print(_facts_table(manifest, state, revoked))
-    Console().print(_artifact_table(manifest))
+    for artifact in manifest.artifacts:
+        Console().print(_artifact_table(artifact))
 
 
 def _summary(manifest: Manifest, state: str) -> Mapping[str, Any]:
@@ -119,24 +121,24 @@ def _summary(manifest: Manifest, state: str) -> Mapping[str, Any]:
 
 
 def _list_table(entries: tuple[ReleaseEntry, ...]) -> Table:
-    table = Table(Column("release", no_wrap=True), "state", "created", "targets", "metrics", "parent", "note")
+    has_notes = any(entry.manifest.lineage.note for entry in entries)
+    names = Column("release", no_wrap=True), Column("state", no_wrap=True), Column("created", no_wrap=True)
+    table = Table(*names, "parent", "metrics", Column("targets", no_wrap=True), *["note"] * has_notes, box=SIMPLE)
     for entry in entries:
         manifest = entry.manifest
-        _add_row(
-            table,
+        cells = [
             manifest.release,
             entry.state,
-            manifest.created_at,
-            "\n".join(artifact.target for artifact in manifest.artifacts),
-            _numbers(manifest.metrics),
+            manifest.created_at.partition("T")[0],
             manifest.lineage.parent or "-",
-            manifest.lineage.note,
-        )
+            "\n".join(_numbers(manifest.metrics)),
+            "\n".join(artifact.target for artifact in manifest.artifacts),
+        ]
+        _add_row(table, *cells, *[manifest.lineage.note] * has_notes)
     return table
 
 
 def _facts_table(manifest: Manifest, state: str, revoked: tuple[str, str] | None) -> Table:
-    table = Table("fact", "value", title=manifest.release)
     lineage = manifest.lineage
     facts = {
         "state": state if revoked is None or state == "listed" else f"{state} at {revoked[0]}: {revoked[1]}",
@@ -144,39 +146,39 @@ def _facts_table(manifest: Manifest, state: str, revoked: tuple[str, str] | None
         "created": manifest.created_at,
         "inputs": "\n".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in manifest.model_schema.inputs),
         "labels": ", ".join(manifest.model_schema.labels),
-        "metrics": _numbers(manifest.metrics),
+        "metrics": ", ".join(_numbers(manifest.metrics)),
         "trains with": ", ".join(graph.runtime for graph in manifest.train_graphs) or "-",
         "parent": lineage.parent or "-",
         "run": lineage.run,
         "checkpoint": lineage.checkpoint_sha256[:12],
         "compiled by": f"hedgerow {lineage.code_version}",
-        "note": lineage.note,
+        "note": lineage.note or "-",
     }
+    return _pairs_table(manifest.release, facts)
+
+
+def _artifact_table(artifact: Artifact) -> Table:
+    states = sorted(set(artifact.checks.values()), key=lambda state: (state != "passed", state))
+    checks = [f"{state}: {', '.join(n for n, s in artifact.checks.items() if s == state)}" for state in states]
+    facts = {
+        "format": f"{artifact.format} for {artifact.runtime}, {artifact.blob.length_bytes:,} bytes",
+        "recipe": "\n".join(artifact.recipe),
+        "metrics": ", ".join(_numbers(artifact.metrics)),
+        "checks": "\n".join(checks) or "-",
+    }
+    return _pairs_table(f"artifact for {artifact.target}", facts)
+
+
+def _pairs_table(title: str, facts: Mapping[str, str]) -> Table:
+    first = Column(no_wrap=True, min_width=11)
+    table = Table(first, Column(overflow="fold"), title=title, title_justify="left", box=SIMPLE, show_header=False)
     for fact, value in facts.items():
         _add_row(table, fact, value)
     return table
 
 
-def _artifact_table(manifest: Manifest) -> Table:
-    table = Table(
-        Column("target", no_wrap=True), "format", "runtime", "bytes", "recipe", "metrics", "checks", title="artifacts"
-    )
-    for artifact in manifest.artifacts:
-        _add_row(
-            table,
-            artifact.target,
-            artifact.format,
-            artifact.runtime,
-            f"{artifact.blob.length_bytes:,}",
-            "\n".join(artifact.recipe),
-            _numbers(artifact.metrics),
-            "\n".join(f"{name}: {state}" for name, state in artifact.checks.items()),
-        )
-    return table
-
-
-def _numbers(metrics: Mapping[str, float]) -> str:
-    return "\n".join(f"{name} {value:.4g}" for name, value in metrics.items())
+def _numbers(metrics: Mapping[str, float]) -> list[str]:
+    return [f"{name} {value:,.0f}" if value >= 10_000 else f"{name} {value:.4g}" for name, value in metrics.items()]
 
 
 def _add_row(table: Table, *cells: str) -> None:

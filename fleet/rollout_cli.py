@@ -12,22 +12,31 @@ import click
 from hedgerow.fleet.admin_keys import read_key_file
 from hedgerow.fleet.api_client import ApiClient
 from hedgerow.fleet.errors import AdminKeyError
+from hedgerow.fleet.rollout_plan import RolloutPlan
 
 __all__ = ["KEY_VARIABLE", "start", "status"]
 
 KEY_VARIABLE = "HEDGEROW_ADMIN_KEY"
 _OVER = {"FINISHED", "ABORTED", "ROLLED_BACK"}
 _POLL_S = 0.5
+_DEFAULT_STAGES = " ".join(f"{stage.name}={stage.share:g}" for stage in RolloutPlan().stages)
 
 _server = click.option(
-    "--server", "url", default="http://127.0.0.1:8080", show_default=True, help="Address of the fleet service."
+    "--server",
+    "url",
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    metavar="URL",
+    help="Address of the fleet service.",
 )
 _key_file = click.option(
     "--key-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"File with the admin key, such as FLEET/admin.key; default: the variable {KEY_VARIABLE}.",
+    metavar="FILE",
+    help="File with the admin key, admin.key in the fleet's folder.  "
+    f"[default: the key itself in the variable {KEY_VARIABLE}]",
 )
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 
 
 def _connect(url: str, key_file: Path | None) -> ApiClient:
@@ -52,7 +61,12 @@ def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str,
     return stages
 
 
-@click.command("start")
+@click.command(
+    "start",
+    epilog="\b\nExamples:\n  hedgerow rollout start digits@1 --key-file out/fleet/admin.key --wait\n"
+    "  hedgerow rollout start digits@2 --key-file out/fleet/admin.key \\\n"
+    "      --stage canary=0.05 --stage half=0.5 --stage fleet=1",
+)
 @click.argument("release")
 @_server
 @_key_file
@@ -62,11 +76,16 @@ def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str,
     multiple=True,
     callback=_stage,
     metavar="NAME=SHARE",
-    help="A stage and the share of the devices that have the release after it; the last share is 1. Repeat for more.",
+    help="A stage, and the share of the devices that have the release after it; the last is 1. Repeat it for more.  "
+    f"[default: {_DEFAULT_STAGES}]",
 )
-@click.option("--no-gate", is_flag=True, help="Go on by install results alone, whatever the model's quality.")
-@click.option("--needs-approval", is_flag=True, help="Wait for a person's approval before it starts.")
-@click.option("--wait", is_flag=True, help="Return when it is over; the exit code is 1 unless it finished.")
+@click.option("--no-gate", is_flag=True, help="Go on by install results alone, whatever the quality of the model.")
+@click.option(
+    "--needs-approval", is_flag=True, help="Wait for a person to approve it through the admin API before it starts."
+)
+@click.option(
+    "--wait", is_flag=True, help="Return when it is over or paused; the exit code is 1 unless it is FINISHED."
+)
 @_as_json
 def start(
     release: str,
@@ -78,9 +97,9 @@ def start(
     wait: bool,
     as_json: bool,
 ) -> int:
-    """Roll RELEASE (such as digits@1) out to the fleet.
+    """Roll RELEASE (such as digits@1) out to the fleet, in stages.
 
-    Example: hedgerow rollout start digits@2 --key-file FLEET/admin.key --stage canary=0.25 --stage fleet=1 --wait
+    After each stage a gate reads what the stage's devices counted, and goes on, waits, or rolls all of them back.
     """
     plan: dict[str, Any] = {"needs_approval": needs_approval}
     if stages:
@@ -104,16 +123,17 @@ def start(
     return 0 if not wait or rollout["state"] == "FINISHED" else 1
 
 
-@click.command("status")
+@click.command(
+    "status",
+    epilog="\b\nExamples:\n  hedgerow rollout status --key-file out/fleet/admin.key\n"
+    "  hedgerow rollout status rollout-1 --key-file out/fleet/admin.key",
+)
 @click.argument("rollout_id", required=False, metavar="[ID]")
 @_server
 @_key_file
 @_as_json
 def status(rollout_id: str | None, url: str, key_file: Path | None, as_json: bool) -> None:
-    """Show how one rollout goes, or all of them.
-
-    Example: hedgerow rollout status rollout-1 --key-file FLEET/admin.key
-    """
+    """Show how the rollout ID goes, device by device; without ID, one line for each rollout."""
     client = _connect(url, key_file)
     try:
         found = client.get(f"/v1/rollouts/{rollout_id}" if rollout_id else "/v1/rollouts")
@@ -138,4 +158,4 @@ def _line(rollout: dict[str, Any]) -> str:
     if "executions" in rollout:
         counts = Counter(execution["state"] for execution in rollout["executions"].values())
         line += f", {', '.join(f'{number} {state}' for state, number in sorted(counts.items()))}"
-    return f"{line} ({rollout['reason']})" if rollout["reason"] else line
+    return f"{line}\n  {rollout['reason']}" if rollout["reason"] else line

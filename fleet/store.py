@@ -27,6 +27,9 @@ from hedgerow.wire import Desired, Telemetry
 __all__ = ["Store"]
 
 _BUSY_TIMEOUT_S = 10.0
+_PRIMARY_CODE = 0xFF
+_DISK_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""The database is well, but the disk is full or cannot be written."""
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -92,6 +95,8 @@ class Store(StoreReader):
             apply_migrations(self._database, str(path))
         except sqlite3.Error as exc:
             connection.close()
+            if getattr(exc, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DISK_CODES:
+                raise StoreError(str(path), "a disk with room that can be written", str(exc), "make room") from exc
             raise StoreError(str(path), "a SQLite database", str(exc), "restore it from a backup") from exc
         except StoreError:
             connection.close()

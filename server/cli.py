@@ -18,20 +18,53 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "train"]
 
-_BAR_WIDTH = 24
+_BAR_WIDTH = 20
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  hedgerow train examples/digits/task.py:task --rounds 20 --out out/run")
 @click.argument("task")
-@click.option("--strategy", default="fedavg", show_default=True, help="How updates become new weights.")
-@click.option("--rounds", default=20, show_default=True, type=click.IntRange(1), help="Rounds, with finished ones.")
-@click.option("--clients", default=8, show_default=True, type=click.IntRange(1), help="Clients in this process.")
-@click.option("--fraction", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True),
-              help="Share of the clients in a round.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**53 - 1), help="Of everything random.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder.  [default: runs/NAME]")
-@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with the folder's run, or forget it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option(
+    "--strategy",
+    default="fedavg",
+    show_default=True,
+    metavar="NAME",
+    help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}.",
+)
+@click.option(
+    "--rounds", default=20, show_default=True, type=click.IntRange(1), help="Rounds in all, finished ones included."
+)
+@click.option(
+    "--clients",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Clients to simulate in this process, each with a part of the training data of its own.",
+)
+@click.option(
+    "--fraction",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the clients that train in each round.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**53 - 1), help="Seed of everything random."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("out/run"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the run and its checkpoint.",
+)
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    show_default=True,
+    help="Go on with the run that is in the folder, or forget it and begin anew.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 def train(
     task: str,
     strategy: str,
@@ -39,7 +72,7 @@ def train(
     clients: int,
     fraction: float,
     seed: int,
-    out: Path | None,
+    out: Path,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -55,13 +88,12 @@ def train(
     from hedgerow.server.check import examine_task
     from hedgerow.server.training import train_task
 
-    folder = out or Path("runs") / loaded.name
     _report, data = examine_task(loaded, clients=clients, seed=seed)
     with _bar(quiet=as_json) as show:
         try:
             result = train_task(
                 loaded,
-                folder,
+                out,
                 strategy=strategy,
                 rounds=rounds,
                 clients=clients,
@@ -72,7 +104,7 @@ def train(
                 report=show,
             )
         except KeyboardInterrupt:
-            click.echo(f"stopped; finished rounds are in {folder}, the same command goes on from there", err=True)
+            click.echo(f"stopped; finished rounds are in {out}, the same command goes on from there", err=True)
             raise
     last = result.history[-1]
     if as_json:
@@ -97,12 +129,22 @@ def train(
     click.echo(f"checkpoint: {result.checkpoint_folder}")
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  hedgerow task check examples/digits/task.py:task")
 @click.argument("task")
-@click.option("--clients", default=8, show_default=True, type=click.IntRange(1), help="Clients to cut the data for.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option(
+    "--clients",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Clients to cut the training data for, as `hedgerow train` does.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 def check(task: str, clients: int, as_json: bool) -> None:
-    """Report every mistake in TASK, or show its schema, data, class balance and one forward pass."""
+    """Report every mistake in TASK (module:attribute or file.py:attribute).
+
+    A task without mistakes is shown: its inputs and outputs, the class balance, how the data is cut into clients, and
+    one forward pass.
+    """
     loaded = load_task(task)
     from hedgerow.server.check import check_task
 
@@ -147,11 +189,14 @@ def _bar(*, quiet: bool) -> Iterator[Report]:
 
 
 def _show(report: "TaskReport") -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    schema = Table("tensor", "shape", "dtype", "unit", "range", title=f"{report.task}: schema", title_justify="left")
+    schema = Table(
+        "tensor", "shape", "dtype", "unit", "range", title=f"{report.task}: schema", title_justify="left", box=SIMPLE
+    )
     for kind, specs in (("in", report.schema.inputs), ("out", report.schema.outputs)):
         for spec in specs:
             bounds = f"{_number(spec.minimum)} .. {_number(spec.maximum)}"
@@ -159,7 +204,7 @@ def _show(report: "TaskReport") -> None:
     console.print(schema)
 
     totals = ", ".join(f"{part} {count}" for part, count in report.samples.items())
-    classes = Table("class", "train", "", "held out", "", title=f"data: {totals}", title_justify="left")
+    classes = Table("class", "train", "", "held out", "", title=f"data: {totals}", title_justify="left", box=SIMPLE)
     most = {part: max(counts) for part, counts in report.class_counts.items()}
     for index, label in enumerate(report.schema.labels):
         cells = [label]
@@ -169,9 +214,11 @@ def _show(report: "TaskReport") -> None:
     console.print(classes)
     console.print(f"clients: {len(report.partition)}, samples of each: {', '.join(map(str, report.partition))}")
 
-    stages = Table("stage", "tensor", "shape", "dtype", "values", title="one forward pass", title_justify="left")
+    stages = Table(
+        "stage", "tensor", "shape", "dtype", "values", title="one forward pass", title_justify="left", box=SIMPLE
+    )
     for stage in report.stages:
-        values = f"{stage.minimum:.4g} .. {stage.maximum:.4g}"
+        values = f"{stage.minimum:.3g} .. {stage.maximum:.3g}"
         stages.add_row(stage.stage, stage.name, _shape(stage.shape), stage.dtype, values)
     console.print(stages)
     console.print(

@@ -261,6 +261,7 @@ class RunFolder:
             part.rename(folder)
             sync_folder(rounds)
         except OSError as exc:
+            shutil.rmtree(part, ignore_errors=True)
             raise self._unwritable(exc) from exc
         for old in sorted(_round_folders(self.path))[:-2]:
             shutil.rmtree(old, ignore_errors=True)

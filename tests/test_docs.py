@@ -19,7 +19,7 @@ from hedgerow.wire import (
 )
 from tests.test_layout import ROOT, commands
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 WIRE = (ROOT / "docs" / "wire.md").read_text()
 MESSAGES = {kind.KIND: kind for kind in (Desired, Reported, Presence, Execution, Telemetry, TrainTask, TrainUpdate)}
@@ -56,12 +56,20 @@ def test_the_wire_document_names_every_topic(channel):
     assert device_topic("FLEET", "DEVICE", channel).replace("FLEET", "<fleet>").replace("DEVICE", "<device>") in WIRE
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_to_a_file_leads_to_one(page):
-    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    files = [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+def anchors(page: Path) -> set[str]:
+    """Return what the headings of a page are linked by."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
-    assert [file for file in files if not (page.parent / file).exists()] == []
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    links = [target.partition("#")[::2] for target in targets if not re.match(r"[a-z]+:", target)]
+
+    assert [file for file, _heading in links if not (page.parent / file).exists()] == []
+    headed = [(page.parent / file if file else page, heading) for file, heading in links if heading]
+    assert [(str(file), heading) for file, heading in headed if heading not in anchors(file)] == []
 
 
 def test_every_decision_is_in_the_index():

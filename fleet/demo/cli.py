@@ -2,56 +2,67 @@
 
 import json
 import logging
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from hedgerow.fleet.demo.display import Display
 from hedgerow.fleet.demo.errors import DemoError, DemoInterruptedError
+from hedgerow.fleet.demo.folder import LOG_FILE, claim_folder
+from hedgerow.fleet.demo.plan import plan_devices
 from hedgerow.fleet.demo.report import write_report
 from hedgerow.fleet.demo.result import DemoResult
 from hedgerow.fleet.drift import DriftPlan
+from hedgerow.interrupts import Interrupted
 
 __all__ = ["demo"]
 
 
-@click.command("demo")
+@click.command("demo", epilog="\b\nExample:\n  hedgerow demo --seed 3")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("out/demo"),
     show_default=True,
+    metavar="DIR",
     help="Folder of the report, the logs and everything that is made.",
 )
 @click.option("--devices", type=int, default=8, show_default=True, help="Agents to start, each in its own process.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of everything random."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, the last line of stdout.")
 def demo(out: Path, devices: int, seed: int, as_json: bool) -> None:
     """Watch one model make the whole round trip: train, compile, sign, roll out, drift, retrain, stop a bad release.
 
     Everything is real: agents in processes of their own, an MQTT broker, TUF signatures, SQLite, ONNX Runtime and
     LiteRT, on 1,797 real images. It takes one to two minutes.
-
-    Example: hedgerow demo --seed 3
     """
+    plan_devices(devices)
+    try:
+        result = _run(out.resolve(), devices, seed)
+    except KeyboardInterrupt as exc:
+        raise DemoInterruptedError(exc.signal_name if isinstance(exc, Interrupted) else "SIGINT") from exc
+    if as_json:
+        click.echo(json.dumps(result.to_record()))
+
+
+def _run(out: Path, devices: int, seed: int) -> DemoResult:
     from hedgerow.fleet.demo.run import run_demo
     from hedgerow.fleet.demo.scene import DemoSettings
 
-    settings = DemoSettings(out=out.resolve(), example=_example(), devices=devices, seed=seed)
-    with _quiet_logs(settings.out), _stop_on_signals(), Display() as display:
-        result, story = run_demo(settings, display)
-    report = settings.out / "report.html"
-    write_report(report, result, story, threshold_js_bits=DriftPlan().minimum_effect_js)
+    settings = DemoSettings(out=out, example=_example(), devices=devices, seed=seed)
+    with claim_folder(out, settings.work), _quiet_logs(out):
+        with Display() as display:
+            result, story = run_demo(settings, display)
+        report = out / "report.html"
+        write_report(report, result, story, threshold_js_bits=DriftPlan().minimum_effect_js)
     _print_table(result)
     click.echo(f"report with plots: {report}", err=True)
-    if as_json:
-        click.echo(json.dumps(result.to_record()))
+    return result
 
 
 def _example() -> Path:
@@ -64,13 +75,7 @@ def _example() -> Path:
 @contextmanager
 def _quiet_logs(out: Path) -> Iterator[None]:
     """Send log lines to a file: bars and log lines on one terminal make both unreadable."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(out / "demo.log", mode="w", encoding="utf-8")
-    except OSError as exc:
-        raise DemoError(
-            f"expected a folder that can be written at {out}, found {exc.strerror}; choose another --out"
-        ) from exc
+    handler = logging.FileHandler(out / LOG_FILE, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
@@ -84,41 +89,20 @@ def _quiet_logs(out: Path) -> Iterator[None]:
         handler.close()
 
 
-@contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into an error that unwinds everything; ignore those that follow.
-
-    An impatient second Ctrl-C would otherwise cut the unwinding short and leave processes behind.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("the demo runs in the main thread")
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ignored, signal.SIG_IGN)
-        raise DemoInterruptedError(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
-
-
 def _print_table(result: DemoResult) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False)
-    artifacts = Table(title="artifacts of the first release", title_justify="left")
+    artifacts = Table(title="artifacts of the first release", title_justify="left", box=SIMPLE)
     for column in ("target", "format"):
-        artifacts.add_column(column)
-    for column in ("bytes", "float bytes", "accuracy", "float accuracy", "checks passed"):
-        artifacts.add_column(column, justify="right")
+        artifacts.add_column(column, no_wrap=True)
+    for column in ("bytes", "float bytes", "accuracy", "float accuracy", "checks"):
+        # As wide as the longest word: a heading may take two lines, but its words stay whole.
+        artifacts.add_column(column, justify="right", min_width=max(map(len, column.split())))
     for artifact in result.artifacts:
-        states = list(artifact.checks.values())
-        not_run = states.count("not run")
+        passed = list(artifact.checks.values()).count("passed")
         artifacts.add_row(
             artifact.target,
             artifact.format,
@@ -126,9 +110,9 @@ def _print_table(result: DemoResult) -> None:
             f"{artifact.float_bytes:,}",
             "not run" if artifact.accuracy is None else f"{artifact.accuracy:.1%}",
             f"{artifact.float_accuracy:.1%}",
-            f"{states.count('passed')}" + (f", {not_run} not run" if not_run else ""),
+            f"{passed} of {len(artifact.checks)}",
         )
-    story = Table(title="the round trip", title_justify="left", show_header=False)
+    story = Table(title="the round trip", title_justify="left", show_header=False, box=SIMPLE)
     story.add_column()
     story.add_column()
     train, rollout, drift = result.train, result.rollout, result.drift
@@ -151,4 +135,7 @@ def _print_table(result: DemoResult) -> None:
     for name, value in rows.items():
         story.add_row(name, value)
     console.print(artifacts)
+    for artifact in result.artifacts:
+        if absent := [name for name, state in artifact.checks.items() if state != "passed"]:
+            console.print(f"{artifact.target}: not run on this machine: {', '.join(absent)}")
     console.print(story)

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +45,7 @@ from hedgerow.fleet.retrain import RetrainSettings
 from hedgerow.fleet.rollout import Rollout, RolloutState, exposed
 from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.interrupts import UndisturbedStack
 from hedgerow.manifest import Manifest
 from hedgerow.task import load_task
 from hedgerow.wire import ExecutionState
@@ -62,11 +62,8 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
         HedgerowError: A step failed; every process that was started is gone.
     """
     devices = plan_devices(settings.devices)
-    if settings.work.exists():
-        shutil.rmtree(settings.work)
-    settings.work.mkdir(parents=True)
     started_at = time.time()
-    with ExitStack() as stack:
+    with UndisturbedStack() as stack:
         workers = stack.enter_context(CompileWorkers())
         workers.warm(toolchains([*dict.fromkeys(device.target for device in devices), *BUILT_ONLY]))
         broker = stack.enter_context(DevelopmentBroker())
@@ -94,6 +91,8 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
         watch = Watch(fleet.service, devices, children, started_at)
         stack.callback(watch.close)
         scene = Scene(settings, devices, folder, fleet, workers, watch, display)
+        # The last to be entered is the first to be told: stopping takes some seconds.
+        stack.callback(display.step, "stopping the agents, the fleet service and the broker")
         _start_agents(scene, children, f"{broker.host}:{broker.port}")
         result = _tell(scene, broker.name)
         seconds = time.time() - started_at

@@ -10,9 +10,10 @@ import click
 
 from hedgerow import __version__
 from hedgerow.errors import HedgerowError
+from hedgerow.interrupts import interruptible
 from hedgerow.plugins import Plugin, load_plugin
 
-__all__ = ["COMMANDS", "LazyGroup", "main"]
+__all__ = ["COMMANDS", "GROUPS", "LazyGroup", "main"]
 
 Entry = tuple[Plugin, str]
 """Where a command is, and its line in the list."""
@@ -51,11 +52,34 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
 }
 
 
+GROUPS: Mapping[str, str] = {
+    "agent": "What runs on a device.",
+    "fleet": "What the fleet's devices talk to.",
+    "release": "Signed releases, made from builds.",
+    "rollout": "Bring a release to the fleet's devices, in stages.",
+    "targets": "Hardware that models are compiled for.",
+    "task": "What is learned.",
+}
+"""The line above a group's commands."""
+
+_EPILOG = """\b
+To see everything work:
+  hedgerow demo
+
+\b
+The order of work:
+  task check, train, compile, fleet init, release create,
+  fleet broker, fleet serve, agent run, rollout start
+"""
+
+
 class LazyGroup(click.Group):
     """A command group whose members are imported when they are called, not when they are listed."""
 
-    def __init__(self, name: str, table: Mapping[str, Mapping[str, Entry] | Entry], help_text: str) -> None:
-        super().__init__(name, help=help_text)
+    def __init__(
+        self, name: str, table: Mapping[str, Mapping[str, Entry] | Entry], help_text: str, *, epilog: str | None = None
+    ) -> None:
+        super().__init__(name, help=help_text, epilog=epilog)
         self._table = table
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -68,7 +92,7 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         if isinstance(entry, Mapping):
-            return LazyGroup(cmd_name, entry, f"Commands: {', '.join(sorted(entry))}.")
+            return LazyGroup(cmd_name, entry, GROUPS.get(cmd_name, ""))
         command: click.Command = load_plugin("command", {cmd_name: entry[0]}, cmd_name)
         return command
 
@@ -76,15 +100,18 @@ class LazyGroup(click.Group):
         """Write one line a command, from the table, without importing any."""
         rows = []
         for name, entry in sorted(self._table.items()):
-            summary = entry[1] if isinstance(entry, tuple) else ", ".join(sorted(entry))
-            rows.append((name, summary))
+            if isinstance(entry, tuple):
+                rows.append((name, entry[1]))
+            else:
+                rows += [(f"{name} {inner}", summary) for inner, (_plugin, summary) in sorted(entry.items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
 def command_group() -> LazyGroup:
     """Return the whole command."""
-    group = LazyGroup("hedgerow", COMMANDS, "Train, compile, roll out, watch and retrain models on edge devices.")
+    summary = "Train, compile, roll out, watch and retrain models on edge devices."
+    group = LazyGroup("hedgerow", COMMANDS, summary, epilog=_EPILOG)
     return click.version_option(__version__, prog_name="hedgerow")(group)
 
 
@@ -92,15 +119,22 @@ def main(argv: Sequence[str] | None = None, group: click.Command | None = None) 
     """Run the command; return its exit code.
 
     An error of the world becomes one sentence on stderr and the exit code 1; a usage error exits with 2; an interrupt
-    with 130.
+    (SIGINT, SIGTERM or SIGHUP) with 130.
 
     Args:
-        argv: The arguments; None: those of the process.
+        argv: The arguments; None: those of the process, whose signals are then ours as well.
         group: The command; None: the whole of Hedgerow.
     """
-    command = group if group is not None else command_group()
+    if argv is None:
+        with interruptible():
+            return _run(sys.argv[1:], group)
+    return _run(argv, group)
+
+
+def _run(argv: Sequence[str], group: click.Command | None) -> int:
     try:
-        code = command.main(list(argv) if argv is not None else None, prog_name="hedgerow", standalone_mode=False)
+        command = group if group is not None else command_group()
+        code = command.main(list(argv), prog_name="hedgerow", standalone_mode=False)
     except HedgerowError as exc:
         click.echo(f"hedgerow: {exc}", err=True)
         return exc.exit_code
@@ -111,6 +145,15 @@ def main(argv: Sequence[str] | None = None, group: click.Command | None = None) 
         click.echo("hedgerow: interrupted", err=True)
         return 130
     except BrokenPipeError:
+        return 1
+    except OSError as exc:
+        # Disks fill up and folders turn read-only under any write: the system's word, not a bug to trace.
+        place = f" at {exc.filename}" if exc.filename else ""
+        advice = "make room, correct the path or its permissions, and call it again"
+        click.echo(
+            f"hedgerow: expected files that can be read and written, found: {exc.strerror or exc}{place}; {advice}",
+            err=True,
+        )
         return 1
     return code if isinstance(code, int) else 0
 

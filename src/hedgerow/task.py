@@ -290,14 +290,17 @@ def load_attribute(reference: str) -> Any:
     """
     place, separator, attribute = reference.rpartition(":")
     if not separator or not place or not attribute:
-        raise TaskError(repr(reference), ["expected module:attribute or file.py:attribute"])
+        raise TaskError(
+            repr(reference), ["expected module:attribute or file.py:attribute, such as examples/digits/task.py:task"]
+        )
     try:
         module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except TaskError:
         raise
     # Importing runs the user's code, which may raise anything; the report must name it all the same.
-    except Exception as exc:
-        raise TaskError(repr(reference), [f"importing {place} raised {type(exc).__name__}: {exc}"]) from exc
+    except (Exception, SystemExit) as exc:
+        raised = " ".join(f"{type(exc).__name__}: {exc}".split())
+        raise TaskError(repr(reference), [f"importing {place} raised {raised}; correct it or the reference"]) from exc
     try:
         return getattr(module, attribute)
     except AttributeError:
@@ -307,7 +310,7 @@ def load_attribute(reference: str) -> Any:
 
 def _import_file(path: Path) -> Any:
     if not path.is_file():
-        raise TaskError(repr(str(path)), ["there is no such file"])
+        raise TaskError(repr(str(path)), ["there is no such file; correct the path"])
     name = "hedgerow_user_" + re.sub(r"\W", "_", str(path.resolve()))
     if name in sys.modules:
         return sys.modules[name]

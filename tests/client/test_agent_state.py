@@ -91,9 +91,30 @@ def test_what_is_already_active_succeeds_at_once():
 def test_a_version_that_was_seen_changes_nothing_but_is_answered_again():
     state, _ = play(NEW, DesiredArrived(desired(3)), Installed("demo@1", None))
     again, actions = advance(state, DesiredArrived(desired(3)))
-    assert again == state
+    assert again == replace(state, sequence=state.sequence + 1)
     assert [message.state for message in sent(actions, Channel.EXECUTION)] == [ExecutionState.SUCCEEDED]
-    assert advance(state, DesiredArrived(desired(2, "demo@9"))) == (state, ())
+    assert [message.desired_version for message in sent(actions, Channel.REPORTED)] == [3]
+    older, actions = advance(state, DesiredArrived(desired(2, "demo@9")))
+    assert older.desired == state.desired
+    assert not any(isinstance(action, Install) for action in actions)
+
+
+def test_version_zero_asks_for_a_report_and_takes_nothing_away():
+    """A device that lost its state file still has its model; the fleet's first question must not uninstall it."""
+    state = replace(NEW, active="demo@1")
+
+    after, actions = advance(state, DesiredArrived(desired(0, release=None, rollout=None)))
+
+    assert after.active == "demo@1"
+    assert [type(action) for action in actions] == [Send]
+    assert [message.release for message in sent(actions, Channel.REPORTED)] == ["demo@1"]
+
+
+def test_a_version_that_was_seen_is_not_answered_while_it_is_being_installed():
+    """The fleet asks again when a report shows an older version, so an answer now would go round for ever."""
+    state, _actions = advance(NEW, DesiredArrived(desired(3)))
+
+    assert advance(state, DesiredArrived(desired(3))) == (state, ())
 
 
 def test_a_newer_version_waits_for_the_installation_in_progress():

@@ -77,7 +77,7 @@ def test_a_rollout_that_does_not_finish_is_an_exit_code(living, capsys):
     for device in living.fleet.devices.values():
         device.install = lambda _wanted: Installation(ExecutionState.REJECTED, "no such runtime")
     assert main(["rollout", "start", "toy@1", "--wait", *living.reach]) == 1
-    assert "REJECTED" in last_line(capsys)
+    assert "REJECTED" in capsys.readouterr().out
 
 
 def test_a_refusal_is_one_sentence_of_the_service(living, capsys):
