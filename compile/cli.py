@@ -1,25 +1,34 @@
 """``hedgerow compile``."""
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import click
 
-from hedgerow.compile.build import Build
+from hedgerow.compile.cache import CACHE_VARIABLE, default_cache_folder
 from hedgerow.compile.errors import CompileError
-from hedgerow.compile.pipeline import compile_checkpoint
-from hedgerow.compile.verify import PASSED
+from hedgerow.compile.outcome import Outcome
+from hedgerow.compile.pipeline import compile_targets
+from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
+from hedgerow.hardware.target import target_names
 from hedgerow.progress import Progress, Report
 
 __all__ = ["compile_command"]
 
+_MAXIMUM_JOBS = 8
+_PIPE_WIDTH = 200
+
 
 @click.command(
     "compile",
-    epilog="\b\nExample:\n  hedgerow compile out/run/checkpoint --task examples/digits/task.py:task \\\n"
-    "      --target raspberry-pi-4 --target android-arm64 --out out/build",
+    epilog="\b\nExamples:\n  hedgerow compile out/run/checkpoint --task examples/digits/task.py:task \\\n"
+    "      --target raspberry-pi-4 --target android-arm64 --out out/build\n"
+    "  hedgerow compile out/run/checkpoint --task examples/digits/task.py:task \\\n"
+    "      --all-targets --prefer size --max-drop 1.0",
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--task", required=True, metavar="TASK", help="What was trained: module:attribute or file.py:attribute.")
@@ -27,23 +36,28 @@ __all__ = ["compile_command"]
     "--target",
     "targets",
     multiple=True,
-    required=True,
     metavar="NAME",
     help="A hardware target, as in `hedgerow targets list`; repeat it for more.",
 )
+@click.option("--all-targets", is_flag=True, help="Compile for every target there is.")
 @click.option(
     "--recipe",
     "recipes",
     multiple=True,
     metavar="TARGET=NAME",
-    help="Compile for TARGET by another recipe than its own; repeat it for more.  [default: each target's own]",
+    help="Compile for TARGET by this recipe alone; repeat it for more.  [default: each target's own]",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),
     default=1.5,
     show_default=True,
-    help="Points of accuracy that an artifact may lose against the float model; one that loses more fails.",
+    help="Points of accuracy that an artifact may lose against the float model; one that loses more is refused.",
+)
+@click.option(
+    "--prefer",
+    type=click.Choice(PREFERENCES),
+    help="Search each target's recipes for the artifact with the least of it.  [default: each target's first recipe]",
 )
 @click.option(
     "--out",
@@ -54,42 +68,58 @@ __all__ = ["compile_command"]
     help="Folder of the build; an earlier build there is replaced.",
 )
 @click.option(
+    "--cache/--no-cache",
+    "use_cache",
+    default=True,
+    help=f"Take what was compiled before from {CACHE_VARIABLE}, or ~/.cache/hedgerow.  [default: --cache]",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(1, 64),
     default=None,
-    help="Processes that work at once.  [default: one for each format]",
+    help=f"Processes that work at once.  [default: one for each core, at most {_MAXIMUM_JOBS}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 def compile_command(
     checkpoint: Path,
     task: str,
     targets: tuple[str, ...],
+    all_targets: bool,
     recipes: tuple[str, ...],
     max_drop: float,
+    prefer: str | None,
     out: Path,
+    use_cache: bool,
     jobs: int | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Compile the trained CHECKPOINT (a folder) for hardware targets, and verify every artifact.
 
-    The result is a build folder, from which `hedgerow release create` makes a release.
+    The result is a build folder with a report, from which `hedgerow release create` makes a release. A target that is
+    refused is named with the reason, does not stop the others, and makes the command exit with 1.
     """
-    chosen = dict.fromkeys(targets)
+    chosen = target_names() if all_targets else tuple(dict.fromkeys(targets))
+    if all_targets == bool(targets):
+        raise click.UsageError("expected --target NAME (once or more) or --all-targets, not both and not none")
     with _Bars(enabled=not as_json) as bars:
-        build = compile_checkpoint(
+        outcome = compile_targets(
             task,
             checkpoint,
-            tuple(chosen),
+            chosen,
             out,
             max_drop=max_drop / 100,
-            jobs=jobs,
+            jobs=jobs or min(_MAXIMUM_JOBS, len(os.sched_getaffinity(0))),
             recipes=_parse_recipes(recipes),
+            prefer=prefer,
+            cache=default_cache_folder() if use_cache else None,
             report=bars.report,
         )
     if as_json:
-        click.echo(json.dumps({"out": str(out), **json.loads(build.encode())}))
+        place = str(out) if outcome.build is not None else None
+        click.echo(json.dumps({"out": place, **outcome.to_record()}, allow_nan=False))
     else:
-        _print_table(build, out)
+        _print_outcome(outcome, out, searched=prefer is not None)
+    return 1 if outcome.refused else 0
 
 
 def _parse_recipes(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -142,31 +172,72 @@ class _Bars:
         self._progress.update(self._bars[step.work], completed=step.done, total=step.total, note=step.note)
 
 
-def _print_table(build: Build, out: Path) -> None:
-    header = ("target", "format", "bytes", "float bytes", "accuracy", "float accuracy", "checks")
-    rows = [header]
-    for artifact in build.artifacts:
-        metrics = artifact.metrics
-        passed = list(artifact.checks.values()).count(PASSED)
-        rows.append(
-            (
-                artifact.target,
-                artifact.format,
-                f"{int(metrics['bytes']):,}",
-                f"{int(metrics['float_bytes']):,}",
-                f"{metrics['accuracy']:.1%}" if "accuracy" in metrics else "not run",
-                f"{metrics['float_accuracy']:.1%}",
-                f"{passed} of {len(artifact.checks)}",
-            )
+def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
+    record = outcome.to_record()
+    rows = [
+        (
+            artifact["target"],
+            artifact["recipe"],
+            f"{artifact['bytes']:,}",
+            f"{artifact['float_bytes']:,}",
+            f"{artifact['accuracy']:.1%}" if artifact["accuracy"] is not None else "not run",
+            f"{artifact['float_accuracy']:.1%}",
+            f"{artifact['target_latency_ms']:.3g}",
+            f"{list(artifact['checks'].values()).count(PASSED)} of {len(artifact['checks'])}",
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+        for artifact in record["artifacts"]
+    ]
+    if rows:
+        columns = ("bytes", "float bytes", "accuracy", "float accuracy", "ms (model)", "checks")
+        _print_table(("target", "recipe"), columns, rows)
+    if searched:
+        _print_front(outcome)
+    for artifact in record["artifacts"]:
+        if absent := [name for name, state in artifact["checks"].items() if state != PASSED]:
+            click.echo(f"{artifact['target']}: not checked on this machine: {', '.join(absent)}")
+    for graph in record["train_graphs"]:
+        click.echo(f"train graph {graph['format']}: {graph['bytes']:,} bytes")
+    for refusal in record["refused"]:
+        click.echo(f"refused: {refusal['target']}: {refusal['reason']}")
+    taken = f", {len(outcome.cached)} from the cache" if outcome.cached else ""
+    click.echo(f"{len(rows)} artifacts in {outcome.seconds:.1f} s{taken}")
+    click.echo(f"build: {out}" if outcome.build is not None else "no build: nothing passed")
+
+
+def _print_front(outcome: Outcome) -> None:
+    """Print, for each target, the trials that no other beats in both bytes and accuracy."""
+    rows = []
+    for target in dict.fromkeys(trial.target for trial in outcome.trials):
+        own = [trial for trial in outcome.trials if trial.target == target]
+        for trial in pareto_front(own):
+            metrics = trial.metrics
+            rows.append(
+                (
+                    target,
+                    trial.recipe,
+                    f"{int(metrics['bytes']):,}",
+                    f"{metrics['accuracy']:.2%}" if "accuracy" in metrics else "not run",
+                    f"{metrics['target_latency_ms']:.3g}",
+                    f"{metrics['target_energy_mj']:.3g}",
+                    "chosen" if outcome.recipes.get(target) == trial.recipe else "",
+                )
+            )
+    click.echo("Pareto front of bytes and accuracy:")
+    _print_table(("target", "recipe"), ("bytes", "accuracy", "ms (model)", "mJ (model)", ""), rows)
+
+
+def _print_table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
     for row in rows:
-        names = [value.ljust(width) for value, width in zip(row[:2], widths, strict=False)]
-        numbers = [value.rjust(width) for value, width in zip(row[2:], widths[2:], strict=True)]
-        click.echo("  ".join(names + numbers))
-    for artifact in build.artifacts:
-        if absent := [name for name, state in artifact.checks.items() if state != PASSED]:
-            click.echo(f"{artifact.target}: not run on this machine: {', '.join(absent)}")
-    for graph in build.train_graphs:
-        click.echo(f"train graph {graph.format}: {graph.blob.length_bytes:,} bytes, batches of {graph.batch_size}")
-    click.echo(f"build: {out}")
+        table.add_row(*row)
+    # A pipe has no width; cutting columns there would lose facts.
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(table)

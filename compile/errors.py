@@ -7,19 +7,29 @@ HedgerowError
     +-- BadWeightsError         the checkpoint holds nothing that can be compiled
     +-- RecipeMismatchError     a recipe that makes another format than the target runs
     +-- BuildFolderError        the output folder cannot be used, or a build in it is damaged
+    +-- CArrayError             a model cannot be written as C source
+    +-- ModelFileError          a file that should hold a model cannot be read
     +-- PassError               a compile step failed inside its library
+    +-- PassSettingsError       a recipe gives a compile step settings that make no sense
     +-- UntranslatableError     a model uses an operator that a train graph cannot hold
     +-- VerificationError       an artifact was made, but a check refused it
     +-- WorkerError             a compile process ended without an answer
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from hedgerow.errors import HedgerowError
 
 __all__ = [
     "BadWeightsError",
     "BuildFolderError",
+    "CArrayError",
     "CompileError",
+    "Failure",
+    "ModelFileError",
     "PassError",
+    "PassSettingsError",
     "RecipeMismatchError",
     "UntranslatableError",
     "VerificationError",
@@ -53,6 +63,26 @@ class BuildFolderError(CompileError):
     """The output folder cannot be used, or a build in it is damaged."""
 
 
+class CArrayError(CompileError):
+    """A model cannot be written as C source."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"the model as C source: expected {expected}, found {found}; choose another name or model")
+        self.expected, self.found = expected, found
+
+
+class ModelFileError(CompileError):
+    """A file that should hold a model cannot be read.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        super().__init__(f"{path}: expected {expected}, found {found}; give a model as the converter wrote it")
+        self.path, self.expected, self.found = path, expected, found
+
+
 class PassError(CompileError):
     """A compile step failed inside its library.
 
@@ -64,6 +94,20 @@ class PassError(CompileError):
     def __init__(self, step: str, cause: str) -> None:
         super().__init__(f"{step}: expected a model that this step can convert, but it failed: {cause}")
         self.step, self.cause = step, cause
+
+
+class PassSettingsError(CompileError):
+    """A recipe gives a compile step settings that make no sense.
+
+    Attributes:
+        step: The pass.
+        setting: Name of the setting.
+        expected, found: What it compares.
+    """
+
+    def __init__(self, step: str, setting: str, expected: str, found: str) -> None:
+        super().__init__(f"{step}: expected {expected} for the setting {setting!r}, found {found}; correct the recipe")
+        self.step, self.setting, self.expected, self.found = step, setting, expected, found
 
 
 class UntranslatableError(CompileError):
@@ -82,21 +126,37 @@ class UntranslatableError(CompileError):
         self.operators = operators
 
 
+class Failure(NamedTuple):
+    """A check that failed.
+
+    Attributes:
+        check: Its name.
+        expected, found: What it compares.
+    """
+
+    check: str
+    expected: str
+    found: str
+
+
 class VerificationError(CompileError):
     """An artifact was made, but a check refused it; it is not kept.
 
     Attributes:
         subject: What was checked, such as a target or a train graph.
-        check: Name of the check, as in ``Artifact.checks``.
-        expected, found: What the check compares.
+        check: Name of the first check that failed, as in ``Artifact.checks``.
+        expected, found: What that check compares.
+        failures: Everything that failed, the first included, as (check, expected, found).
     """
 
-    def __init__(self, subject: str, check: str, expected: str, found: str) -> None:
+    def __init__(self, subject: str, check: str, expected: str, found: str, *, further: Sequence[Failure] = ()) -> None:
+        listed = "".join(f", and the check {f.check!r}: expected {f.expected}, found {f.found}" for f in further)
         super().__init__(
-            f"the artifact for {subject} failed the check {check!r}: expected {expected}, found {found}; "
+            f"the artifact for {subject} failed the check {check!r}: expected {expected}, found {found}{listed}; "
             "choose another recipe, allow more, or train further"
         )
         self.subject, self.check, self.expected, self.found = subject, check, expected, found
+        self.failures = ((check, expected, found), *((f.check, f.expected, f.found) for f in further))
 
 
 class WorkerError(CompileError):

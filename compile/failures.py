@@ -50,5 +50,9 @@ def decode_failure(fields: Fields) -> HedgerowError:
             error = found.__new__(found)
             error.args = (message,)
     for name, value in known.items():
-        setattr(error, name, tuple(value) if isinstance(value, list) else value)
+        setattr(error, name, _as_tuple(value))
     return error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value

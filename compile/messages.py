@@ -8,9 +8,29 @@ from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.progress import Progress
 
-__all__ = ["LINE_LIMIT_BYTES", "Job", "decode_job", "decode_line", "progress_from", "progress_record"]
+__all__ = ["LINE_LIMIT_BYTES", "Job", "Unit", "decode_job", "decode_line", "progress_from", "progress_record"]
 
 LINE_LIMIT_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """One thing to make, which is answered, or refused, alone.
+
+    Attributes:
+        kind: ``artifact``, ``train_graph`` or ``reference``.
+        name: The target, the train graph's format, or nothing.
+        recipe: Of an artifact.
+    """
+
+    kind: str
+    name: str = ""
+    recipe: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What this is, for people."""
+        return {"artifact": self.name, "train_graph": f"the {self.name} train graph"}.get(self.kind, "the reference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +62,15 @@ class Job:
     train_formats: tuple[str, ...]
     reference: bool
     counts: Mapping[str, tuple[int, ...]]
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What this makes, in order."""
+        return (
+            *([Unit("reference")] if self.reference else []),
+            *(Unit("artifact", target, recipe) for target, recipe in self.artifacts.items()),
+            *(Unit("train_graph", kind) for kind in self.train_formats),
+        )
 
     @property
     def work(self) -> str:

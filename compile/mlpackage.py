@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hedgerow.errors import DecodeError
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "specification", "unpack"]
 
 _MANIFEST = "Manifest.json"
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -67,3 +67,15 @@ def unpack(content: bytes, folder: Path, *, limit_bytes: int = 2 * 2**30) -> Non
                 path.write_bytes(archive.read(entry))
     except (zipfile.BadZipFile, NotImplementedError) as exc:
         raise DecodeError("mlpackage", "a zip of a Core ML package", str(exc)) from exc
+
+
+def specification(folder: Path) -> Path:
+    """Return where the model's specification is in an unpacked package; its weights are in ``weights`` beside it.
+
+    Raises:
+        DecodeError: The package has none, or several.
+    """
+    found = sorted(folder.rglob("*.mlmodel"))
+    if len(found) != 1:
+        raise DecodeError("mlpackage", "one specification (*.mlmodel)", str(len(found)))
+    return found[0]

@@ -10,7 +10,7 @@ from hedgerow.task import Dataset, Task
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Pass", "Settings", "Source", "Stage"]
+__all__ = ["ModelPass", "Pass", "Settings", "Source", "Stage"]
 
 Settings = Mapping[str, str | int | float | bool]
 
@@ -23,11 +23,15 @@ class Source:
         task: The task.
         model: Its model with the checkpoint's weights, in evaluation mode.
         calibration: Samples that quantizers look at; never the held-out ones.
+        train: Samples that model passes train on; None: this source has none, and such passes refuse it.
+        seed: Where every random choice of a pass starts.
     """
 
     task: Task
     model: "nn.Module"
     calibration: Dataset
+    train: Dataset | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +52,6 @@ class Stage:
 
 Pass = Callable[[Source, Stage | None, Settings], Stage]
 """One compile step: (float model, file so far or None, settings) -> file."""
+
+ModelPass = Callable[[Source, Settings], Source]
+"""One step before export: (float model, settings) -> another model of the same task. The one given stays as it is."""

@@ -1,5 +1,6 @@
 """One unit of compile work each: an artifact for a target, a train graph, the reference. They run inside a worker."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,15 @@ from hedgerow.checkpoint import load_checkpoint
 from hedgerow.compile.baseline import fingerprint, make_reference
 from hedgerow.compile.build import add_blob
 from hedgerow.compile.errors import VerificationError
+from hedgerow.compile.evaluation import evaluate
 from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
 from hedgerow.compile.inspection.facts import FileFacts
-from hedgerow.compile.recipes import PASSES, PassCall, find_recipe
+from hedgerow.compile.inspection.model import read_facts
+from hedgerow.compile.messages import Job, Unit
+from hedgerow.compile.profile.host import HostLatency, measure_latency
+from hedgerow.compile.profile.model import profile_model
+from hedgerow.compile.recipes import MODEL_PASSES, PASSES, PassCall, Recipe, find_recipe
+from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.compile.verify import Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import load_target
@@ -23,13 +30,23 @@ from hedgerow.manifest import Artifact, Blob, TrainGraph
 from hedgerow.plugins import load_plugin
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
-from hedgerow.task import TaskData, load_task
+from hedgerow.task import Dataset, TaskData, load_task
 from hedgerow.task_module import CheckpointMismatchError, load_weights, predict
 
 if TYPE_CHECKING:
+    from hedgerow.compile.coreml_reference import UnknownOperator
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Foundation", "ReferenceFacts", "Workbench", "compile_artifact", "compile_reference", "compile_train_graph"]
+__all__ = [
+    "Foundation",
+    "Made",
+    "ReferenceFacts",
+    "Workbench",
+    "compile_artifact",
+    "compile_reference",
+    "compile_train_graph",
+    "do_unit",
+]
 
 _BATCH = 256
 
@@ -43,6 +60,7 @@ class ReferenceFacts:
     reference: Blob
     metrics: Mapping[str, float]
     data_fingerprint: str
+    evaluation: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +71,18 @@ class Foundation:
         source: The float model.
         data: The task's data.
         float_probabilities: The float model's output on held-out data.
-        stages: Results of passes by the calls that led to them, so that one export serves two targets.
+        sources: Results of model passes by the calls that led to them; nothing leads to the float model itself.
+        stages: Results of file passes by all the calls that led to them, so that one export serves two targets.
+        made: Files of whole recipes, measured.
         train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
     """
 
     source: Source
     data: TaskData
     float_probabilities: NDArray[np.float32]
+    sources: dict[tuple[str, ...], Source] = field(default_factory=dict)
     stages: dict[tuple[str, ...], Stage] = field(default_factory=dict)
+    made: "dict[str, Made]" = field(default_factory=dict)
     train_files: "dict[str, TrainFile]" = field(default_factory=dict)
 
 
@@ -99,7 +121,7 @@ class Workbench:
         if task_reference not in self._data:
             self._data, self._train_files = {task_reference: task.load_data()}, {}
         data = self._data[task_reference]
-        source = Source(task=task, model=model, calibration=data.calibration_or_default())
+        source = Source(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
         held_out = data.held_out
         rows = [
             predict(task, model, {name: values[start : start + _BATCH] for name, values in held_out.inputs.items()})
@@ -110,16 +132,41 @@ class Workbench:
         return foundation
 
 
-def _run_passes(foundation: Foundation, calls: Sequence[PassCall], done: "Report | None", work: Progress) -> Stage:
+class _Steps:
+    """Counts an artifact's passes for its progress bar."""
+
+    def __init__(self, work: str, total: int, report: Report) -> None:
+        self._work, self._done, self._total, self._report = work, 0, total, report
+
+    def __call__(self, note: str) -> None:
+        self._done += 1
+        self._report(Progress(self._work, self._done, self._total, note))
+
+
+def _run_model_passes(foundation: Foundation, calls: Sequence[PassCall], done: _Steps) -> Source:
+    source, path = foundation.source, tuple[str, ...]()
+    for call in calls:
+        path = (*path, str(call))
+        if path not in foundation.sources:
+            foundation.sources[path] = load_plugin("pass", MODEL_PASSES, call.name)(source, call.settings)
+        source = foundation.sources[path]
+        done(call.name)
+    return source
+
+
+def _run_passes(
+    foundation: Foundation, source: Source, before: Sequence[PassCall], calls: Sequence[PassCall], done: _Steps | None
+) -> Stage:
+    """Return the file that *calls* make of *source*, which the model passes *before* made."""
     stage: Stage | None = None
-    path: tuple[str, ...] = ()
-    for index, call in enumerate(calls):
+    path = tuple(str(call) for call in before)
+    for call in calls:
         path = (*path, str(call))
         if path not in foundation.stages:
-            foundation.stages[path] = load_plugin("pass", PASSES, call.name)(foundation.source, stage, call.settings)
+            foundation.stages[path] = load_plugin("pass", PASSES, call.name)(source, stage, call.settings)
         stage = foundation.stages[path]
         if done is not None:
-            done(Progress(work.work, work.done + index + 1, work.total, call.name))
+            done(call.name)
     if stage is None:
         raise ValueError("a recipe has no passes")
     return stage
@@ -127,13 +174,69 @@ def _run_passes(foundation: Foundation, calls: Sequence[PassCall], done: "Report
 
 def artifact_steps(recipe_name: str) -> int:
     """Return how many steps of progress an artifact of a recipe reports."""
-    return len(find_recipe(recipe_name).passes) + 2
+    recipe = find_recipe(recipe_name)
+    return len(recipe.model_passes) + len(recipe.passes) + 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A recipe's file with everything that does not depend on the target, so that it is measured once for all.
+
+    Attributes:
+        stage: The file.
+        float_bytes: Of the float artifact in the same format.
+        facts: Read from the file.
+        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
+        not_run: Why there are none.
+        golden: Samples and this file's outputs, encoded.
+        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
+        latency: On this machine; None where this host cannot run it.
+    """
+
+    stage: Stage
+    float_bytes: int
+    facts: FileFacts
+    probabilities: NDArray[np.float32] | None
+    not_run: str
+    golden: bytes | None
+    replay_difference: float | None
+    replay_tolerance: float
+    latency: HostLatency | None
+
+
+def _make(foundation: Foundation, recipe: Recipe, done: _Steps) -> Made:
+    floating = _run_passes(foundation, foundation.source, (), recipe.float_passes, None)
+    source = _run_model_passes(foundation, recipe.model_passes, done)
+    stage = _run_passes(foundation, source, recipe.model_passes, recipe.passes, done)
+    held_out = foundation.data.held_out
+    predicted = _predict(stage, held_out.inputs)
+    probabilities = predicted if isinstance(predicted, np.ndarray) else None
+    golden, difference, tolerance, latency = None, None, 0.0, None
+    if probabilities is not None:
+        largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
+        tolerance = replay_tolerance(largest) if np.isfinite(largest) else 0.0
+        golden, difference = _golden(foundation, stage)
+        latency = _latency(stage, held_out) if stage.format != "mlpackage" else None
+    return Made(
+        stage=stage,
+        float_bytes=len(floating.content),
+        facts=read_facts(stage.format, stage.content),
+        probabilities=probabilities,
+        not_run="" if isinstance(predicted, np.ndarray) else predicted.reason,
+        golden=golden,
+        replay_difference=difference,
+        replay_tolerance=tolerance,
+        latency=latency,
+    )
 
 
 def compile_artifact(
     foundation: Foundation, target_name: str, recipe_name: str, folder: Path, *, max_drop: float, report: Report
-) -> Artifact:
+) -> tuple[Artifact, HostLatency | None]:
     """Make and verify one artifact; its blobs go into the build in *folder*.
+
+    Returns:
+        The artifact, and what a prediction takes on this machine.
 
     Raises:
         PassError: A pass failed.
@@ -141,23 +244,22 @@ def compile_artifact(
     """
     target, recipe = load_target(target_name), find_recipe(recipe_name)
     work, total = f"compile {target_name}", artifact_steps(recipe_name)
-    floating = _run_passes(foundation, recipe.float_passes, None, Progress(work, 0, total))
-    stage = _run_passes(foundation, recipe.passes, report, Progress(work, 0, total))
-    probabilities = _predict(stage, foundation.data.held_out.inputs)
-    golden, difference, tolerance = None, None, 0.0
-    if probabilities is not None:
-        largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
-        tolerance = replay_tolerance(largest) if np.isfinite(largest) else 0.0
-        golden, difference = _golden(foundation, stage)
+    made = foundation.made.get(recipe_name)
+    if made is None:
+        made = foundation.made[recipe_name] = _make(foundation, recipe, _Steps(work, total, report))
+    stage, profile = made.stage, profile_model(made.facts, target)
     measured = Measured(
         size_bytes=len(stage.content),
-        float_bytes=len(floating.content),
-        facts=_facts(stage),
+        float_bytes=made.float_bytes,
+        facts=made.facts,
         labels=foundation.data.held_out.labels,
         float_probabilities=foundation.float_probabilities,
-        probabilities=probabilities,
-        replay_difference=difference,
-        replay_tolerance=tolerance,
+        probabilities=made.probabilities,
+        replay_difference=made.replay_difference,
+        replay_tolerance=made.replay_tolerance,
+        by_reference=stage.format == "mlpackage",
+        activation_bytes=profile.peak_memory_bytes,
+        latency_ms=profile.target_latency_ms,
     )
     report(Progress(work, total - 1, total, "verify"))
     verdict = verify_artifact(target, recipe, measured, max_drop=max_drop)
@@ -168,18 +270,19 @@ def compile_artifact(
         blob=add_blob(folder, stage.content),
         inputs=stage.inputs,
         outputs=stage.outputs,
-        recipe=tuple(str(call) for call in recipe.passes),
-        golden=add_blob(folder, golden) if golden is not None else None,
-        golden_tolerance=tolerance,
-        metrics=verdict.metrics,
+        recipe=tuple(str(call) for call in (*recipe.model_passes, *recipe.passes)),
+        golden=add_blob(folder, made.golden) if made.golden is not None else None,
+        golden_tolerance=made.replay_tolerance,
+        metrics={**verdict.metrics, **profile.metrics()},
         checks=verdict.checks,
     )
     result = verdict.metrics.get("accuracy")
-    report(Progress(work, total, total, f"{len(stage.content)} bytes" + (f", accuracy {result:.3f}" if result else "")))
-    return artifact
+    note = f"{len(stage.content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else made.not_run)
+    report(Progress(work, total, total, note))
+    return artifact, made.latency
 
 
-def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
+def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
     if stage.format == "onnx":
         from hedgerow.compile.runners.onnx import predict_onnx
 
@@ -188,22 +291,24 @@ def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.flo
         from hedgerow.compile.runners.tflite import predict_tflite
 
         return predict_tflite(stage, inputs)
-    # Core ML predicts on Apple's systems only.
-    return None
+    # Core ML itself predicts on Apple's systems only.
+    from hedgerow.compile.coreml_reference import predict_coreml
+
+    return predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
 
 
-def _facts(stage: Stage) -> FileFacts:
+def _latency(stage: Stage, held_out: Dataset) -> HostLatency:
+    """Time single predictions of a file that this host runs."""
+    values = {t.tensor: to_stored(held_out.inputs[t.name][:1], t) for t in stage.inputs}
     if stage.format == "onnx":
-        from hedgerow.compile.inspection.onnx import read_onnx
+        from hedgerow.compile.runners.onnx import open_session
 
-        return read_onnx(stage.content)
-    if stage.format == "tflite":
-        from hedgerow.compile.inspection.tflite import read_tflite
+        session = open_session(stage.content)
+        return measure_latency(lambda: session.run(None, values), time.perf_counter)
+    from hedgerow.compile.runners.tflite import open_signature
 
-        return read_tflite(stage.content)
-    from hedgerow.compile.inspection.coreml import read_coreml
-
-    return read_coreml(stage.content)
+    run = open_signature(stage.content)
+    return measure_latency(lambda: run(values), time.perf_counter)
 
 
 def _golden(foundation: Foundation, stage: Stage) -> tuple[bytes, float]:
@@ -214,9 +319,10 @@ def _golden(foundation: Foundation, stage: Stage) -> tuple[bytes, float]:
         _predict(stage, {name: values[index : index + 1] for name, values in samples.inputs.items()})
         for index in range(len(samples))
     ]
-    if outputs is None or any(row is None for row in replayed):
-        raise ValueError("golden samples need a format that this host runs")
-    difference = float(np.abs(np.concatenate([row for row in replayed if row is not None]) - outputs).max())
+    rows = [row for row in replayed if isinstance(row, np.ndarray)]
+    if not isinstance(outputs, np.ndarray) or len(rows) != len(samples):
+        raise ValueError("golden samples need a file that this host runs or evaluates")
+    difference = float(np.abs(np.concatenate(rows) - outputs).max())
     return encode_golden(samples.inputs, {stage.outputs[0].name: outputs}), difference
 
 
@@ -270,9 +376,40 @@ def compile_reference(
         name: float(metric(foundation.float_probabilities, data.held_out.labels))
         for name, metric in task.metrics.items()
     }
-    facts = ReferenceFacts(task.name, task.schema, add_blob(folder, reference.encode()), metrics, fingerprint(data))
+    evaluation = evaluate(task.schema.labels, foundation.float_probabilities, data.held_out, task.subgroup)
+    blob = add_blob(folder, reference.encode())
+    facts = ReferenceFacts(
+        task.name, task.schema, blob, metrics, fingerprint(data), {**evaluation, "train_samples": len(data.train)}
+    )
     report(Progress("reference", 1, 1, f"{len(reference.features)} features"))
     return facts
+
+
+def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dict[str, Any]:
+    """Make one unit of a job; return its answer as plain JSON values.
+
+    Raises:
+        CompileError: It was refused.
+    """
+    folder = Path(job.folder)
+    if unit.kind == "artifact":
+        artifact, latency = compile_artifact(
+            foundation, unit.name, unit.recipe, folder, max_drop=job.max_drop, report=report
+        )
+        host = latency.to_record() if latency is not None else None
+        return {"artifact": artifact.to_record(), "recipe": unit.recipe, "latency": host}
+    if unit.kind == "train_graph":
+        graph, difference = compile_train_graph(foundation, unit.name, folder, report)
+        return {"graph": graph.to_record(), "difference": difference}
+    facts = compile_reference(foundation, folder, job.counts or None, report)
+    return {
+        "task": facts.task,
+        "model_schema": facts.model_schema.to_record(),
+        "reference": facts.reference.to_record(),
+        "metrics": dict(facts.metrics),
+        "data_fingerprint": facts.data_fingerprint,
+        "evaluation": dict(facts.evaluation),
+    }
 
 
 def settle_threads() -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.compile.errors import VerificationError
+from hedgerow.compile.errors import Failure, VerificationError
 from hedgerow.compile.inspection.facts import FileFacts
+from hedgerow.compile.inspection.model import model_facts
 from hedgerow.compile.recipes import Recipe
+from hedgerow.hardware.fit import fit
 from hedgerow.hardware.target import Target
 from hedgerow.task import accuracy
 
@@ -23,12 +25,14 @@ __all__ = [
     "Measured",
     "Verdict",
     "agreement",
+    "judge_artifact",
+    "judge_file",
     "signal_to_noise_db",
     "verify_artifact",
     "verify_train_graph",
 ]
 
-PASSED, NOT_RUN = "passed", "not run"
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 TRAIN_TOLERANCE = 1e-5
 """Largest difference of any weight or the loss after one step from torch's, relative to the tensor's largest number."""
 _SNR_LIMIT_DB = 200.0
@@ -44,10 +48,14 @@ class Measured:
         facts: Read from the file.
         labels: ``int64[n]``, of the held-out data.
         float_probabilities: The float model's output on it, ``(n, classes)``.
-        probabilities: The artifact's; None where this host cannot run the format.
+        probabilities: The artifact's; None where this host cannot run or evaluate the file.
         replay_difference: Largest difference between two runs of the golden samples, the second sample by sample in a
-            fresh session; None where this host cannot run the format.
+            fresh session; None where this host cannot run or evaluate the file.
         replay_tolerance: What the golden samples allow.
+        by_reference: Whether the outputs come from a reference evaluation of the file's operators, because the runtime
+            that will run it does not exist on this host.
+        activation_bytes: What lives at once during a prediction on the target, without weights; None: not known.
+        latency_ms: Modelled time of a prediction on the target; None: not known.
     """
 
     size_bytes: int
@@ -58,14 +66,25 @@ class Measured:
     probabilities: NDArray[Any] | None
     replay_difference: float | None
     replay_tolerance: float
+    by_reference: bool = False
+    activation_bytes: int | None = None
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Metrics and check states of an artifact that passed; see :class:`hedgerow.manifest.Artifact`."""
+    """Metrics and check states of an artifact; see :class:`hedgerow.manifest.Artifact`.
+
+    Attributes:
+        metrics: Numbers that could be measured.
+        checks: Check -> ``passed``, ``failed`` or ``not run``. A check that the target or the recipe does not ask for
+            is absent.
+        failures: What failed, in the order of the checks.
+    """
 
     metrics: Mapping[str, float]
     checks: Mapping[str, str]
+    failures: tuple[Failure, ...] = ()
 
 
 def signal_to_noise_db(signal: NDArray[Any], other: NDArray[Any]) -> float:
@@ -83,7 +102,7 @@ def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_drop: float) -> Verdict:
-    """Judge one artifact.
+    """Judge one artifact, and refuse it when any check failed.
 
     Args:
         target: What must run it.
@@ -92,64 +111,118 @@ def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_d
         max_drop: Largest allowed loss of held-out accuracy, as a share (0.015: 1.5 points).
 
     Raises:
-        VerificationError: A check failed.
+        VerificationError: A check failed; the error names all that did.
     """
-    _check_file(target, recipe, measured)
-    float_accuracy = accuracy(measured.float_probabilities, measured.labels)
+    verdict = judge_artifact(target, recipe, measured, max_drop=max_drop)
+    if verdict.failures:
+        first, *more = verdict.failures
+        raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
+    return verdict
+
+
+def judge_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_drop: float) -> Verdict:
+    """Judge one artifact by every check; see :func:`verify_artifact`."""
+    promised, promises = _judge_promises(recipe, measured)
+    fitting, misfits = judge_file(
+        target,
+        recipe.format,
+        measured.size_bytes,
+        measured.facts,
+        activation_bytes=measured.activation_bytes,
+        latency_ms=measured.latency_ms,
+    )
     metrics = {
         "bytes": float(measured.size_bytes),
         "float_bytes": float(measured.float_bytes),
-        "float_accuracy": float_accuracy,
+        "float_accuracy": accuracy(measured.float_probabilities, measured.labels),
     }
-    checks = dict.fromkeys(("size", "storage", "quantized", "operators", "number types"), PASSED)
+    outputs = _judge_outputs(recipe, measured, metrics, max_drop)
+    failures = (*promises, *misfits, *outputs)
+    checks = dict.fromkeys((*promised, *fitting), PASSED)
+    known = measured.probabilities is not None and measured.replay_difference is not None
+    checks |= dict.fromkeys(("accuracy", "parity", "golden"), PASSED if known else NOT_RUN)
+    if measured.by_reference:
+        checks["runs on device"] = NOT_RUN
+    return Verdict(metrics, checks | {failure.check: FAILED for failure in failures}, failures)
+
+
+def judge_file(
+    target: Target,
+    kind: str,
+    size_bytes: int,
+    facts: FileFacts,
+    *,
+    activation_bytes: int | None = None,
+    latency_ms: float | None = None,
+) -> tuple[tuple[str, ...], tuple[Failure, ...]]:
+    """Judge a file by itself: whether its numbers are numbers, and whether the target can hold and run it.
+
+    Args:
+        target: What must run it.
+        kind: Its format.
+        size_bytes: Its size.
+        facts: Read from it.
+        activation_bytes: See :class:`Measured`.
+        latency_ms: See :class:`Measured`.
+
+    Returns:
+        The checks that this target asks for, in order, and the failures among them.
+    """
+    asked = ["weights", "storage", "operators", "operator versions", "number types"]
+    asked += ["all integer"] if target.all_integer else []
+    asked += ["integer border"] if target.integer_io else []
+    asked += ["symmetric"] if target.symmetric else []
+    asked += ["static shapes"] if target.static_shapes else []
+    asked += ["memory"] if activation_bytes is not None else []
+    asked += ["latency"] if latency_ms is not None and target.maximum_latency_ms is not None else []
+    failures = [Failure("weights", "finite weights", "NaN or infinity")] if facts.has_nan else []
+    held = model_facts(kind, size_bytes, facts, activation_bytes=activation_bytes, latency_ms=latency_ms)
+    failures += [Failure(misfit.check, misfit.expected, misfit.found) for misfit in fit(target, held)]
+    return tuple(asked), tuple(failures)
+
+
+def _judge_promises(recipe: Recipe, measured: Measured) -> tuple[list[str], list[Failure]]:
+    """Return the checks of what the recipe promises, and the failures among them."""
+    checks, failures = [], []
+    if recipe.smaller_than_float:
+        checks.append("size")
+        if measured.size_bytes >= measured.float_bytes:
+            expected = f"fewer bytes than the float artifact's {measured.float_bytes}"
+            failures.append(Failure("size", expected, f"{measured.size_bytes} bytes"))
+    if recipe.minimum_quantized_share > 0:
+        checks.append("quantized")
+        share = measured.facts.quantized_share
+        if share < recipe.minimum_quantized_share:
+            expected = f"at least {recipe.minimum_quantized_share:.1%} of the weights in at most 8 bits"
+            failures.append(Failure("quantized", expected, f"{share:.1%}"))
+    return checks, failures
+
+
+def _judge_outputs(
+    recipe: Recipe, measured: Measured, metrics: dict[str, float], max_drop: float
+) -> tuple[Failure, ...]:
+    """Return what is wrong with the outputs; write what was measured of them into *metrics*."""
     if measured.probabilities is None or measured.replay_difference is None:
-        return Verdict(metrics, checks | dict.fromkeys(("accuracy", "parity", "golden"), NOT_RUN))
-    metrics |= {
-        "accuracy": accuracy(measured.probabilities, measured.labels),
-        "snr_db": signal_to_noise_db(measured.float_probabilities, measured.probabilities),
-        "agreement": agreement(measured.float_probabilities, measured.probabilities),
-    }
-    _check_outputs(target, recipe, measured, metrics, max_drop)
-    return Verdict(metrics, checks | dict.fromkeys(("accuracy", "parity", "golden"), PASSED))
-
-
-def _check_file(target: Target, recipe: Recipe, measured: Measured) -> None:
-    facts = measured.facts
-    if measured.size_bytes >= measured.float_bytes:
-        expected = f"fewer bytes than the float artifact's {measured.float_bytes}"
-        raise VerificationError(target.name, "size", expected, f"{measured.size_bytes} bytes")
-    if measured.size_bytes > target.flash_bytes:
-        expected = f"at most the target's {target.flash_bytes} bytes"
-        raise VerificationError(target.name, "storage", expected, f"{measured.size_bytes} bytes")
-    if facts.quantized_share < recipe.minimum_quantized_share:
-        expected = f"at least {recipe.minimum_quantized_share:.1%} of the weights in at most 8 bits"
-        raise VerificationError(target.name, "quantized", expected, f"{facts.quantized_share:.1%}")
-    if unknown := sorted(facts.operators - target.operators):
-        raise VerificationError(
-            target.name, "operators", "operators in the target's table", f"also {', '.join(unknown)}"
-        )
-    if unknown := sorted(facts.number_types - target.number_types):
-        expected = f"tensors of {', '.join(sorted(target.number_types))}"
-        raise VerificationError(target.name, "number types", expected, f"also {', '.join(unknown)}")
-
-
-def _check_outputs(
-    target: Target, recipe: Recipe, measured: Measured, metrics: Mapping[str, float], max_drop: float
-) -> None:
-    if measured.probabilities is None or not np.isfinite(measured.probabilities).all():
-        raise VerificationError(target.name, "accuracy", "finite outputs", "NaN or infinity")
-    drop = metrics["float_accuracy"] - metrics["accuracy"]
+        return ()
+    if not np.isfinite(measured.probabilities).all():
+        return (Failure("accuracy", "finite outputs", "NaN or infinity"),)
+    found = accuracy(measured.probabilities, measured.labels)
+    snr_db = signal_to_noise_db(measured.float_probabilities, measured.probabilities)
+    same = agreement(measured.float_probabilities, measured.probabilities)
+    metrics |= {"accuracy": found, "snr_db": snr_db, "agreement": same}
+    failures = []
     # A drop of exactly the budget is allowed; 1e-9 is for the subtraction.
-    if drop > max_drop + 1e-9:
+    if metrics["float_accuracy"] - found > max_drop + 1e-9:
         expected = f"at most {max_drop * 100:g} points below the float accuracy {metrics['float_accuracy']:.4f}"
-        raise VerificationError(target.name, "accuracy", expected, f"{metrics['accuracy']:.4f}")
-    if metrics["snr_db"] < recipe.minimum_snr_db or metrics["agreement"] < recipe.minimum_agreement:
+        failures.append(Failure("accuracy", expected, f"{found:.4f}"))
+    if snr_db < recipe.minimum_snr_db or same < recipe.minimum_agreement:
         expected = f"at least {recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%} equal classes"
-        found = f"{metrics['snr_db']:.1f} dB and {metrics['agreement']:.1%}"
-        raise VerificationError(target.name, "parity", expected, found)
-    if not (measured.replay_difference or 0.0) <= measured.replay_tolerance:
+        failures.append(Failure("parity", expected, f"{snr_db:.1f} dB and {same:.1%}"))
+    # Not > the tolerance: NaN fails, too.
+    if not measured.replay_difference <= measured.replay_tolerance:
         expected = f"the golden samples again, within {measured.replay_tolerance:g}"
-        raise VerificationError(target.name, "golden", expected, f"a difference of {measured.replay_difference}")
+        failures.append(Failure("golden", expected, f"a difference of {measured.replay_difference}"))
+    return tuple(failures)
 
 
 def verify_train_graph(kind: str, difference: float) -> None:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,8 @@ def _import_toolchain(name: str) -> None:
 
 
 def _work_through(job: Job, workbench: Any, send: Send) -> None:
-    """Do every unit of a job; each answer is sent as soon as it is there."""
-    from hedgerow.compile.units import artifact_steps, compile_artifact, compile_reference, compile_train_graph
+    """Do every unit of a job; each answer is sent as soon as it is there, and a refusal stops nothing but its unit."""
+    from hedgerow.compile.units import artifact_steps, do_unit
 
     def report(progress: Progress) -> None:
         send({"progress": progress_record(progress)})
@@ -95,26 +96,15 @@ def _work_through(job: Job, workbench: Any, send: Send) -> None:
     for kind in job.train_formats:
         report(Progress(f"train graph {kind}", 0, 2, "load"))
     foundation = workbench.foundation(job.task, Path(job.checkpoint), job.weights_sha256)
-    folder = Path(job.folder)
-    if job.reference:
-        facts = compile_reference(foundation, folder, job.counts or None, report)
-        send(
-            {
-                "reference": {
-                    "task": facts.task,
-                    "model_schema": facts.model_schema.to_record(),
-                    "reference": facts.reference.to_record(),
-                    "metrics": dict(facts.metrics),
-                    "data_fingerprint": facts.data_fingerprint,
-                }
-            }
-        )
-    for target, recipe in job.artifacts.items():
-        artifact = compile_artifact(foundation, target, recipe, folder, max_drop=job.max_drop, report=report)
-        send({"artifact": artifact.to_record()})
-    for kind in job.train_formats:
-        graph, difference = compile_train_graph(foundation, kind, folder, report)
-        send({"train_graph": {"graph": graph.to_record(), "difference": difference}})
+    # Until here an error concerns every job of this task and checkpoint; from here on, one unit.
+    send({"ready": {}})
+    for unit in job.units:
+        try:
+            answer = do_unit(foundation, unit, job, report)
+        except CompileError as exc:
+            send({"refused": {**asdict(unit), "failure": encode_failure(exc)}})
+        else:
+            send({unit.kind: answer})
 
 
 def _answer(line: bytes, workbench: list[Any], send: Send) -> None:

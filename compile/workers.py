@@ -1,7 +1,7 @@
 """The pool of compile processes: one for each toolchain, kept warm between compiles.
 
 Converters are slow to import (litert-torch about 4 s, coremltools about 5 s) and not made for threads, so each
-toolchain has a process of its own. A second compile in the same pool pays for its work alone.
+toolchain has processes of its own. A second compile in the same pool pays for its work alone.
 """
 
 import os
@@ -17,13 +17,16 @@ from hedgerow.compile.errors import WorkerError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.messages import LINE_LIMIT_BYTES, Job, decode_line, progress_from
 from hedgerow.decode import Fields, encode_json
-from hedgerow.errors import DecodeError
+from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.progress import Report, silent
 
-__all__ = ["Answer", "CompileWorkers"]
+__all__ = ["Answer", "CompileWorkers", "Refuse"]
 
 Answer = Callable[[str, Fields], None]
-"""Called with each result of a job: its kind (``artifact``, ``train_graph``, ``reference``) and its fields."""
+"""Called with each result: its kind (``artifact``, ``train_graph``, ``reference``, ``refused``) and its fields."""
+
+Refuse = Callable[[Job, HedgerowError], None]
+"""Called with a job that ended early, and why."""
 
 _CHUNK_BYTES = 2**16
 _TAIL_BYTES = 2000
@@ -36,6 +39,7 @@ class _Worker:
     def __init__(self, toolchain: str) -> None:
         self.toolchain = toolchain
         self.job: Job | None = None
+        self.ready = self.ended = False
         self._buffer = b""
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         # Converters leave files behind when their process is ended, megabytes for each compile.
@@ -70,6 +74,11 @@ class _Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    def take(self, job: Job) -> None:
+        """Begin a job."""
+        self.job, self.ready = job, False
+        self.send(job.encode())
+
     def send(self, payload: bytes) -> None:
         try:
             while payload:
@@ -81,6 +90,7 @@ class _Worker:
         """Return whole lines that have come, or None at the end of the process."""
         chunk = os.read(self.answers, _CHUNK_BYTES)
         if not chunk:
+            self.ended = True
             return None
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         if len(self._buffer) > LINE_LIMIT_BYTES:
@@ -112,15 +122,15 @@ class CompileWorkers:
     """Warm compile processes; a context manager. Use one pool from one thread at a time.
 
     Args:
-        jobs: How many processes work at once; None: one for each toolchain. With 1, a process ends when its job is
-            done, so that no two toolchains are in memory together.
+        jobs: How many processes there may be; a toolchain gets several when its work is left waiting, and a process
+            ends when another toolchain needs its place. None: one for each toolchain.
     """
 
     def __init__(self, *, jobs: int | None = None) -> None:
         if jobs is not None and jobs < 1:
             raise ValueError(f"expected at least one job, found {jobs}")
         self._jobs = jobs
-        self._workers: dict[str, _Worker] = {}
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -131,90 +141,147 @@ class CompileWorkers:
     def close(self) -> None:
         """End all processes."""
         while self._workers:
-            self._workers.popitem()[1].end()
+            self._workers.pop().end()
 
     @property
     def process_ids(self) -> tuple[int, ...]:
         """Ids of the processes that run now."""
-        return tuple(worker.process.pid for worker in self._workers.values() if worker.alive)
+        return tuple(worker.process.pid for worker in self._workers if worker.alive)
 
     def warm(self, toolchains: Iterable[str]) -> None:
         """Start processes and let them import their toolchains while the caller does something else."""
+        self._drop_ended()
         for toolchain in sorted(set(toolchains)):
-            if toolchain not in self._workers:
-                self._worker(toolchain).send(encode_json({"warm": {"toolchain": toolchain}}) + b"\n")
+            if not any(worker.toolchain == toolchain for worker in self._workers):
+                self._start(toolchain).send(encode_json({"warm": {"toolchain": toolchain}}) + b"\n")
 
-    def _worker(self, toolchain: str) -> _Worker:
-        worker = self._workers.get(toolchain)
-        if worker is not None and not worker.alive:
-            worker.end()
-            worker = None
-        if worker is None:
-            worker = self._workers[toolchain] = _Worker(toolchain)
+    def _start(self, toolchain: str) -> _Worker:
+        worker = _Worker(toolchain)
+        self._workers.append(worker)
         return worker
 
-    def run(self, jobs: Sequence[Job], answer: Answer, report: Report = silent) -> None:
+    def _drop_ended(self) -> None:
+        for worker in [worker for worker in self._workers if worker.job is None and not worker.alive]:
+            self._end(worker)
+
+    def _end(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.end()
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        answer: Answer,
+        report: Report = silent,
+        *,
+        refuse: Refuse | None = None,
+        more: Callable[[], Sequence[Job]] | None = None,
+    ) -> None:
         """Do all *jobs*, in parallel, and return when the last one is done.
 
         Args:
-            jobs: At most one for each toolchain.
+            jobs: What to do; of one toolchain's, the first is begun first.
             answer: Takes every result.
             report: Takes progress.
+            refuse: Called when a job ends early although its task and checkpoint are right: its process ended, or
+                a bug was met. The other jobs go on. None: that is an error like any other.
+            more: Asked for further jobs whenever one has ended.
 
         Raises:
-            HedgerowError: A job failed; the other jobs are stopped.
-            WorkerError: A process ended without an answer.
+            HedgerowError: A job's task or checkpoint is wrong, or *answer* or *refuse* raised it; the other jobs are
+                stopped.
+            WorkerError: A process ended before it had read task and checkpoint, or there is no *refuse*.
         """
-        waiting, busy = list(jobs), set[str]()
-        limit = self._jobs or len(waiting)
+        waiting = list(jobs)
         with selectors.DefaultSelector() as selector:
             try:
-                while waiting or busy:
-                    while waiting and len(busy) < limit:
-                        job = waiting.pop(0)
-                        worker = self._worker(job.toolchain)
-                        worker.job = job
-                        worker.send(job.encode())
+                while waiting or any(worker.job for worker in self._workers):
+                    while (found := self._choose(waiting)) is not None:
+                        job, worker = found
+                        waiting.remove(job)
+                        worker.take(job)
                         selector.register(worker.answers, selectors.EVENT_READ, worker)
-                        busy.add(job.toolchain)
                     for key, _events in selector.select():
-                        finished = self._take(key.data, answer, report)
+                        worker = key.data
+                        ended = worker.job
+                        try:
+                            finished = self._take(worker, answer, report)
+                        except _JobFailedError as exc:
+                            finished = True
+                            if refuse is None or ended is None or not worker.ready:
+                                raise exc.error from None
+                            refuse(ended, exc.error)
                         if finished:
-                            selector.unregister(key.data.answers)
-                            busy.remove(key.data.toolchain)
-                            self._release(key.data, len(jobs))
+                            selector.unregister(worker.answers)
+                            worker.job = None
+                            if worker.ended:
+                                self._end(worker)
+                            waiting += more() if more is not None else ()
             except BaseException:
                 # A stopped job leaves its process in an unknown state; the next compile starts a new one. A process
                 # that answered with an error is idle, and stays warm.
-                for toolchain in busy:
-                    if self._workers[toolchain].job is not None:
-                        self._workers.pop(toolchain).end()
+                for worker in [worker for worker in self._workers if worker.job is not None]:
+                    self._end(worker)
                 raise
 
-    def _release(self, worker: _Worker, jobs: int) -> None:
-        worker.job = None
-        if self._jobs is not None and self._jobs < jobs:
-            self._workers.pop(worker.toolchain).end()
+    def _choose(self, waiting: Sequence[Job]) -> tuple[Job, _Worker] | None:
+        """Return a job that can begin now and who does it, or None."""
+        self._drop_ended()
+        idle = [worker for worker in self._workers if worker.job is None]
+        for job in waiting:
+            for worker in idle:
+                if worker.toolchain == job.toolchain:
+                    return job, worker
+        toolchains = [worker.toolchain for worker in self._workers]
+        names = [job.toolchain for job in waiting]
+        # Nobody starts a second process of a toolchain for the reference alone: that takes longer than waiting.
+        able = [
+            job
+            for job in waiting
+            if job.toolchain not in toolchains or (self._jobs is not None and (job.artifacts or job.train_formats))
+        ]
+        if not able or (self._jobs is not None and len(self._workers) >= self._jobs and not idle):
+            return None
+        # The toolchain with the fewest processes first, then the one with the most waiting.
+        job = min(able, key=lambda job: (toolchains.count(job.toolchain), -names.count(job.toolchain)))
+        if self._jobs is not None and len(self._workers) >= self._jobs:
+            self._end(idle[0])
+        return job, self._start(job.toolchain)
 
     @staticmethod
     def _take(worker: _Worker, answer: Answer, report: Report) -> bool:
-        """Handle what a worker said; return whether its job is done."""
+        """Handle what a worker said; return whether its job is done.
+
+        Raises:
+            _JobFailedError: It ended early.
+        """
         lines = worker.read()
         if lines is None:
             said = worker.last_output()
-            raise WorkerError(worker.job.work if worker.job else worker.toolchain, _exit_code(worker), said)
+            work = worker.job.work if worker.job else worker.toolchain
+            raise _JobFailedError(WorkerError(work, _exit_code(worker), said))
         for line in lines:
             kind, fields = decode_line(line)
             if kind == "progress":
                 report(progress_from(fields))
+            elif kind == "ready":
+                worker.ready = True
             elif kind == "failed":
                 worker.job = None
-                raise decode_failure(fields)
+                raise _JobFailedError(decode_failure(fields))
             elif kind == "finished":
                 return True
             elif kind != "warmed":
                 answer(kind, fields)
         return False
+
+
+class _JobFailedError(Exception):
+    """Carries why a job ended early from where it is read to where it is judged."""
+
+    def __init__(self, error: HedgerowError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def _exit_code(worker: _Worker) -> int | None:

@@ -1,26 +1,8 @@
 """One hardware target, read strictly from its TOML file.
 
-The file ``targets/<name>.toml`` holds exactly these keys::
-
-    schema_version = 1
-    summary = "..."              # one line for people
-    runtime = "onnxruntime"      # the device's runtime table: onnxruntime, litert or coreml
-    format = "onnx"              # onnx, tflite or mlpackage
-    train_format = "onnx"        # train graph the runtime can execute: onnx, tflite, or "" when it cannot train
-    recipe = "onnx-int8-s8s8"    # how hedgerow.compile makes its artifact, unless it is told otherwise
-    architecture = "aarch64"     # as uname says it
-    minimum_version = ""         # oldest version of the operating system or runtime; "" when any will do
-    number_types = [...]         # element types that a tensor in the file may have
-    operators = [...]            # operators that the runtime executes on this hardware, in the format's own names
-    ram_bytes = 536870912        # what the model and its buffers may take, not what is soldered in
-    flash_bytes = 268435456      # what one artifact may take
-
-    [cost]                       # first-order model, see hedgerow.hardware.cost
-    macs_per_s = {float32 = 3.0e9, int8 = 6.0e9}
-    memory_bytes_per_s = 3.0e9
-    overhead_ms = 0.05
-    active_watts = 4.0
-    source = "..."               # where the five numbers come from
+``docs/targets.md`` documents every key of ``targets/<name>.toml`` and shows a whole file; a test compares the two.
+Targets that run the same runtime share one operator table, ``operators/<name>.toml``, so that a new device of a known
+kind is one short file.
 """
 
 import re
@@ -34,14 +16,34 @@ from typing import Any
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, UnknownNameError
 
-__all__ = ["FORMATS", "NUMBER_TYPES", "RUNTIMES", "CostModel", "Target", "decode_target", "load_target", "target_names"]
+__all__ = [
+    "ACCELERATORS",
+    "FORMATS",
+    "NUMBER_TYPES",
+    "RUNTIMES",
+    "CostModel",
+    "OperatorTable",
+    "Target",
+    "decode_operators",
+    "decode_target",
+    "load_target",
+    "target_names",
+]
 
-RUNTIMES = ("onnxruntime", "litert", "coreml")
+RUNTIMES = ("onnxruntime", "litert", "coreml", "tflite-micro")
 FORMATS = ("onnx", "tflite", "mlpackage")
-NUMBER_TYPES = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
+ACCELERATORS = ("none", "edgetpu", "neural-engine", "npu", "tensorrt")
+NUMBER_TYPES = (
+    *("float64", "float32", "float16", "bfloat16"),
+    *("int64", "int32", "int16", "int8", "int4", "int2"),
+    *("uint32", "uint16", "uint8", "uint4", "uint2", "bool"),
+)
+_FORMAT_OF = {"onnxruntime": "onnx", "litert": "tflite", "coreml": "mlpackage", "tflite-micro": "tflite"}
 _SCHEMA_VERSION = 1
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}")
+_OPERATOR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
+_MAX_OPERATOR_VERSION = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +51,11 @@ class CostModel:
     """A first-order model of time and energy: good for ranking models on a device, not for promising milliseconds.
 
     Attributes:
-        macs_per_s: Number type -> sustained multiply-accumulates a second of one thread.
+        macs_per_s: Number type -> sustained multiply-accumulates a second of one thread, or of the accelerator.
         memory_bytes_per_s: Sustained bandwidth to the memory that holds weights and activations.
         overhead_ms: Time of a call that computes nothing.
         active_watts: Power of the whole board or chip while it computes.
+        error_factor: The true latency or energy is taken to lie between the estimate divided and multiplied by this.
         source: Where the numbers come from, and which of them are assumptions.
     """
 
@@ -60,6 +63,20 @@ class CostModel:
     memory_bytes_per_s: float
     overhead_ms: float
     active_watts: float
+    error_factor: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorTable:
+    """What one runtime executes.
+
+    Attributes:
+        versions: Operator in the format's own name -> highest supported version; 0: any.
+        source: Where the table comes from.
+    """
+
+    versions: Mapping[str, int]
     source: str
 
 
@@ -71,31 +88,54 @@ class Target:
         name: The file's name, such as ``raspberry-pi-4``.
         summary: One line for people.
         runtime: Key of the device's runtime table.
+        accelerator: What executes the operators beside the CPU: one of :data:`ACCELERATORS`.
         format: Format of the artifact.
         train_format: Format of the train graph, or empty when the device cannot train.
-        recipe: Default recipe of :mod:`hedgerow.compile`.
+        recipes: Candidate recipes of :mod:`hedgerow.compile`, in order of preference.
         architecture: Machine name as ``uname`` has it.
         minimum_version: Oldest operating system or runtime, or empty.
         number_types: Element types that a tensor in the artifact may have.
-        operators: Operators that the artifact may hold, in the format's own names.
+        all_integer: No tensor may be float, not even between two operators or at the border.
+        integer_io: Inputs and outputs must be integers.
+        symmetric: Zero points of quantized tensors must be 0.
+        static_shapes: Every dimension must be known but the batch, which is then 1.
+        operators: Operator that the artifact may hold, in the format's own name -> highest supported version; 0: any.
+        operators_source: Where the operator table comes from.
         ram_bytes: What the model and its buffers may take.
         flash_bytes: What one artifact may take.
+        arena_bytes: What the activations may take, where the runtime has an arena of fixed size; None: no such limit.
+        maximum_latency_ms: Longest modelled prediction that makes sense on the device; None: no such limit.
+        emits_c_array: The artifact is also wanted as C source, to be linked into firmware.
         cost: Latency and energy.
     """
 
     name: str
     summary: str
     runtime: str
+    accelerator: str
     format: str
     train_format: str
-    recipe: str
+    recipes: tuple[str, ...]
     architecture: str
     minimum_version: str
     number_types: frozenset[str]
-    operators: frozenset[str]
+    all_integer: bool
+    integer_io: bool
+    symmetric: bool
+    static_shapes: bool
+    operators: Mapping[str, int]
+    operators_source: str
     ram_bytes: int
     flash_bytes: int
+    arena_bytes: int | None
+    maximum_latency_ms: float | None
+    emits_c_array: bool
     cost: CostModel
+
+    @property
+    def recipe(self) -> str:
+        """The default recipe: the first candidate."""
+        return self.recipes[0]
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -103,70 +143,118 @@ class Target:
             "name": self.name,
             "summary": self.summary,
             "runtime": self.runtime,
+            "accelerator": self.accelerator,
             "format": self.format,
             "train_format": self.train_format,
             "recipe": self.recipe,
+            "recipes": list(self.recipes),
             "architecture": self.architecture,
             "minimum_version": self.minimum_version,
             "number_types": sorted(self.number_types),
-            "operators": sorted(self.operators),
+            "all_integer": self.all_integer,
+            "integer_io": self.integer_io,
+            "symmetric": self.symmetric,
+            "static_shapes": self.static_shapes,
+            "operators": dict(sorted(self.operators.items())),
+            "operators_source": self.operators_source,
             "ram_bytes": self.ram_bytes,
             "flash_bytes": self.flash_bytes,
+            "arena_bytes": self.arena_bytes,
+            "maximum_latency_ms": self.maximum_latency_ms,
+            "emits_c_array": self.emits_c_array,
             "cost": {
                 "macs_per_s": dict(sorted(self.cost.macs_per_s.items())),
                 "memory_bytes_per_s": self.cost.memory_bytes_per_s,
                 "overhead_ms": self.cost.overhead_ms,
                 "active_watts": self.cost.active_watts,
+                "error_factor": self.cost.error_factor,
                 "source": self.cost.source,
             },
         }
 
 
-def decode_target(name: str, text: str) -> Target:
+def decode_target(name: str, text: str, tables: Mapping[str, OperatorTable]) -> Target:
     """Read the text of a target's file.
 
     Args:
         name: The target's name; its file is called so.
-        text: TOML, as the module's documentation says.
+        text: TOML, as ``docs/targets.md`` says.
+        tables: Operator tables by name; the file names one of them.
 
     Raises:
-        DecodeError: The text is no TOML, a key is absent, unknown or of the wrong type, or a value is out of bounds.
+        DecodeError: The text is no TOML, a key is absent, unknown or of the wrong type, a value is out of bounds, or
+            two keys contradict each other.
     """
     where = f"target {name}"
+    fields = _document(where, text)
+    if not _NAME.fullmatch(name):
+        raise DecodeError(where, f"a file name like {_NAME.pattern}", repr(name))
+    table = fields.choice("operators", tables)
+    target = Target(
+        name=name,
+        summary=fields.text("summary", maximum_chars=200),
+        runtime=fields.choice("runtime", {runtime: runtime for runtime in RUNTIMES}),
+        accelerator=fields.choice("accelerator", {kind: kind for kind in ACCELERATORS}),
+        format=fields.choice("format", {kind: kind for kind in FORMATS}),
+        train_format=fields.choice("train_format", {"": "", "onnx": "onnx", "tflite": "tflite"}),
+        recipes=_names(fields, "recipes"),
+        architecture=fields.text("architecture", pattern=_WORD),
+        minimum_version=fields.text("minimum_version", pattern=_WORD),
+        number_types=frozenset(_names(fields, "number_types", NUMBER_TYPES)),
+        all_integer=fields.boolean("all_integer"),
+        integer_io=fields.boolean("integer_io"),
+        symmetric=fields.boolean("symmetric"),
+        static_shapes=fields.boolean("static_shapes"),
+        operators=table.versions,
+        operators_source=table.source,
+        ram_bytes=fields.integer("ram_bytes", minimum=1024, maximum=2**44),
+        flash_bytes=fields.integer("flash_bytes", minimum=1024, maximum=2**44),
+        arena_bytes=fields.optional_integer("arena_bytes", minimum=1024, maximum=2**44),
+        maximum_latency_ms=fields.optional_number("maximum_latency_ms", minimum=1e-3, maximum=1e7),
+        emits_c_array=fields.boolean("emits_c_array"),
+        cost=_cost(fields.nested("cost")),
+    )
+    fields.finish()
+    _check(where, target)
+    return target
+
+
+def decode_operators(name: str, text: str) -> OperatorTable:
+    """Read the text of an operator table, ``operators/<name>.toml``.
+
+    Raises:
+        DecodeError: The text is no TOML, a key is absent, unknown or of the wrong type, or a version is out of bounds.
+    """
+    where = f"operator table {name}"
+    fields = _document(where, text)
+    source, listed = fields.text("source", maximum_chars=2000), fields.nested("versions")
+    versions = {
+        operator: listed.integer(operator, minimum=0, maximum=_MAX_OPERATOR_VERSION) for operator in listed.names()
+    }
+    fields.finish()
+    wrong = [operator for operator in versions if not _OPERATOR.fullmatch(operator)]
+    if wrong or not versions:
+        raise DecodeError(f"{where}.versions", "names of operators", ", ".join(wrong)[:80] or "none")
+    return OperatorTable(versions=versions, source=source)
+
+
+def _document(where: str, text: str) -> Fields:
     try:
         fields = Fields(tomllib.loads(text), where)
     except tomllib.TOMLDecodeError as exc:
         raise DecodeError(where, "a TOML document", str(exc)) from exc
-    if not _NAME.fullmatch(name):
-        raise DecodeError(where, f"a file name like {_NAME.pattern}", repr(name))
     fields.integer("schema_version", minimum=_SCHEMA_VERSION, maximum=_SCHEMA_VERSION)
-    target = Target(
-        name=name,
-        summary=fields.text("summary"),
-        runtime=fields.choice("runtime", {runtime: runtime for runtime in RUNTIMES}),
-        format=fields.choice("format", {kind: kind for kind in FORMATS}),
-        train_format=fields.choice("train_format", {"": "", "onnx": "onnx", "tflite": "tflite"}),
-        recipe=fields.text("recipe", pattern=_NAME),
-        architecture=fields.text("architecture", pattern=_WORD),
-        minimum_version=fields.text("minimum_version", pattern=_WORD),
-        number_types=_names(fields, "number_types", NUMBER_TYPES),
-        operators=_names(fields, "operators", None),
-        ram_bytes=fields.integer("ram_bytes", minimum=1024, maximum=2**44),
-        flash_bytes=fields.integer("flash_bytes", minimum=1024, maximum=2**44),
-        cost=_cost(fields.nested("cost")),
-    )
-    fields.finish()
-    return target
+    return fields
 
 
-def _names(fields: Fields, key: str, known: tuple[str, ...] | None) -> frozenset[str]:
-    names = fields.texts(key, maximum_chars=64)
+def _names(fields: Fields, key: str, known: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    names = fields.texts(key, maximum_items=64, maximum_chars=64)
     if not names or len(set(names)) != len(names):
         raise DecodeError(f"{fields.where}.{key}", "at least one name, each once", repr(list(names)))
     unknown = sorted(set(names) - set(known)) if known is not None else []
     if unknown:
         raise DecodeError(f"{fields.where}.{key}", f"names among {', '.join(known or ())}", ", ".join(unknown))
-    return frozenset(names)
+    return names
 
 
 def _cost(fields: Fields) -> CostModel:
@@ -176,7 +264,8 @@ def _cost(fields: Fields) -> CostModel:
         memory_bytes_per_s=fields.number("memory_bytes_per_s", minimum=1e3, maximum=1e14),
         overhead_ms=fields.number("overhead_ms", minimum=0, maximum=1e4),
         active_watts=fields.number("active_watts", minimum=1e-6, maximum=1e4),
-        source=fields.text("source"),
+        error_factor=fields.number("error_factor", minimum=1, maximum=100),
+        source=fields.text("source", maximum_chars=2000),
     )
     fields.finish()
     unknown = sorted(set(cost.macs_per_s) - set(NUMBER_TYPES))
@@ -187,10 +276,39 @@ def _cost(fields: Fields) -> CostModel:
     return cost
 
 
+def _check(where: str, target: Target) -> None:
+    """Refuse keys that contradict each other."""
+    runs = _FORMAT_OF[target.runtime]
+    if runs != target.format:
+        raise DecodeError(f"{where}.format", f"{runs}, which {target.runtime} runs", target.format)
+    if target.train_format not in {"", target.format}:
+        raise DecodeError(f"{where}.train_format", f"{target.format} or nothing", target.train_format)
+    floats = sorted(kind for kind in target.number_types if "float" in kind)
+    if target.all_integer and floats:
+        raise DecodeError(f"{where}.number_types", "integers only where all_integer is set", ", ".join(floats))
+    if target.all_integer and not target.integer_io:
+        raise DecodeError(f"{where}.integer_io", "true where all_integer is set", "false")
+    if target.arena_bytes is not None and target.arena_bytes > target.ram_bytes:
+        raise DecodeError(f"{where}.arena_bytes", f"at most the ram_bytes, {target.ram_bytes}", f"{target.arena_bytes}")
+
+
 def target_names() -> tuple[str, ...]:
     """Return the names of all targets, sorted."""
-    folder = files("hedgerow.hardware") / "targets"
-    return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
+    return _stems("targets")
+
+
+def _stems(folder: str) -> tuple[str, ...]:
+    entries = (files("hedgerow.hardware") / folder).iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in entries if file.name.endswith(".toml")))
+
+
+def _text(folder: str, name: str) -> str:
+    return (files("hedgerow.hardware") / folder / f"{name}.toml").read_text("utf-8")
+
+
+@cache
+def _tables() -> Mapping[str, OperatorTable]:
+    return {name: decode_operators(name, _text("operators", name)) for name in _stems("operators")}
 
 
 @cache
@@ -199,9 +317,9 @@ def load_target(name: str) -> Target:
 
     Raises:
         UnknownNameError: There is no such target.
-        DecodeError: Its file is wrong.
+        DecodeError: Its file, or an operator table, is wrong.
     """
     known = target_names()
     if name not in known:
         raise UnknownNameError("target", name, known)
-    return decode_target(name, (files("hedgerow.hardware") / "targets" / f"{name}.toml").read_text("utf-8"))
+    return decode_target(name, _text("targets", name), _tables())

@@ -1,44 +1,52 @@
-"""Weight-only int8 quantization of a Core ML mlprogram with coremltools.optimize. It buys size, not speed."""
+"""Weight-only quantization of a Core ML mlprogram with coremltools.optimize. It buys size, not speed."""
 
-import tempfile
-import warnings
-from pathlib import Path
+from dataclasses import dataclass
 
-import coremltools as ct
 import coremltools.optimize.coreml as cto
 
-from hedgerow.compile.errors import PassError
-from hedgerow.compile.mlpackage import unpack
-from hedgerow.compile.passes.export_coreml import packed
+from hedgerow.compile.passes.compress_coreml import compress
+from hedgerow.compile.passes.settings import between, one_of, read_settings
 from hedgerow.compile.stage import Settings, Source, Stage
 
-__all__ = ["quantize_coreml_weights"]
+__all__ = ["WeightSettings", "quantize_coreml_weights"]
+
+_STEP = "quantize-coreml-weights"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightSettings:
+    """Settings of :func:`quantize_coreml_weights`.
+
+    Attributes:
+        bits: 8, with one scale for each output channel; or 4, with one for each *block* of inputs, which needs iOS 18.
+        block: Inputs that share a scale, for 4 bits.
+        minimum_elements: Smaller weights stay float; a scale for each of them would eat what they save.
+    """
+
+    bits: int = one_of(4, 8, default=8)
+    block: int = one_of(8, 16, 32, 64, default=32)
+    minimum_elements: int = between(0, 2**31, default=64)
 
 
 def quantize_coreml_weights(_source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Store weights as int8 with one scale for each output channel.
-
-    Settings:
-        minimum_elements: Smaller weights stay float; a scale for each of them would eat what they save.
+    """Store weights as int8 or int4, symmetric around zero.
 
     Raises:
         PassError: coremltools fails.
+        PassSettingsError: The settings make no sense.
         ValueError: No Core ML stage is given.
     """
-    if stage is None or stage.format != "mlpackage":
-        raise ValueError("expected a Core ML package to quantize")
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        path = Path(folder) / "model.mlpackage"
-        unpack(stage.content, path)
+    chosen = read_settings(_STEP, WeightSettings, settings)
+    if chosen.bits == 8:
         rule = cto.OpLinearQuantizerConfig(
-            mode="linear_symmetric", dtype="int8", weight_threshold=int(settings["minimum_elements"])
+            mode="linear_symmetric", dtype="int8", weight_threshold=chosen.minimum_elements
         )
-        try:
-            model = ct.models.MLModel(str(path), skip_model_load=True)
-            quantized = cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=rule))
-        # coremltools raises whatever its passes raise; the message must name the step.
-        except Exception as exc:
-            raise PassError("quantize-coreml-weights", f"{type(exc).__name__}: {exc}") from exc
-        content = packed(quantized)
-    return Stage(format="mlpackage", content=content, inputs=stage.inputs, outputs=stage.outputs)
+    else:
+        rule = cto.OpLinearQuantizerConfig(
+            mode="linear_symmetric",
+            dtype="int4",
+            granularity="per_block",
+            block_size=chosen.block,
+            weight_threshold=chosen.minimum_elements,
+        )
+    return compress(_STEP, stage, cto.linear_quantize_weights, cto.OptimizationConfig(global_config=rule))

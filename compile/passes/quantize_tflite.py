@@ -1,87 +1,84 @@
-"""Static int8 quantization of a TFLite file with ai-edge-quantizer, from the exact extremes of every tensor.
+"""Static int8 quantization of a TFLite file with ai-edge-quantizer, from the exact extremes of every tensor."""
 
-The quantizer's own calibration keeps a moving average of each sample's extremes, which cuts real values off: on the
-digits task it reaches 28 dB, the exact extremes 42 dB (torchao's PT2E: 43 dB, in fifty times the time).
-"""
-
-import logging
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-from ai_edge_quantizer import qtyping, quantizer, recipe
+from ai_edge_quantizer import qtyping, recipe
 
-from hedgerow.compile.errors import PassError
-from hedgerow.compile.runners.border import to_stored
+from hedgerow.compile.passes.aeq import measured_statistics, open_quantizer, tool_errors
+from hedgerow.compile.passes.settings import NoSettings, read_settings
 from hedgerow.compile.runners.tflite import signature_tensors
 from hedgerow.compile.stage import Settings, Source, Stage
-from hedgerow.task import Dataset
 
-__all__ = ["quantize_tflite_static"]
+__all__ = ["FLOAT_BORDER", "StaticQuantizer", "quantize_tflite_full", "quantize_tflite_static"]
 
-_SIGNATURE = "serving_default"
+_OPERATORS = qtyping.TFLOperationName
+FLOAT_BORDER = (_OPERATORS.SOFTMAX, _OPERATORS.INPUT, _OPERATORS.OUTPUT)
+"""What stays float: softmax too, because an int8 probability has 256 steps: the confidence that the fleet watches gets
+coarse."""
 
 
-def quantize_tflite_static(source: Source, stage: Stage | None, _settings: Settings) -> Stage:
+class StaticQuantizer:
+    """Quantizes one file as often as wanted; its ranges are measured once."""
+
+    def __init__(self, step: str, source: Source, stage: Stage | None) -> None:
+        if stage is None or stage.format != "tflite":
+            raise ValueError("expected a TFLite file to quantize")
+        self._step, self._source, self._stage = step, source, stage
+        self._statistics: Any = None
+
+    def quantized(self, floats: Sequence[Any] = (), left_out: Sequence[str] = ()) -> Stage:
+        """Return the file with int8 weights, one scale for each output channel, and int8 activations.
+
+        Args:
+            floats: Kinds of operators that stay float.
+            left_out: Regular expressions of output tensors whose operators stay float.
+
+        Raises:
+            PassError: The quantizer fails.
+        """
+        with tempfile.TemporaryDirectory() as folder, tool_errors(self._step):
+            after = Path(folder) / "int8.tflite"
+            tool = open_quantizer(self._stage.content, folder)
+            tool.load_quantization_recipe(recipe.static_wi8_ai8())
+            if self._statistics is None:
+                self._statistics = measured_statistics(tool, self._stage, self._source.calibration)
+            for operator in floats:
+                tool.update_quantization_recipe(regex=".*", operation_name=operator, algorithm_key="no_quantize")
+            for pattern in left_out:
+                tool.update_quantization_recipe(
+                    regex=pattern, operation_name=_OPERATORS.ALL_SUPPORTED, algorithm_key="no_quantize"
+                )
+            tool.quantize(self._statistics).export_model(str(after))
+            content = after.read_bytes()
+        inputs, outputs = signature_tensors(content, self._source.task.schema)
+        return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)
+
+
+def quantize_tflite_static(source: Source, stage: Stage | None, settings: Settings) -> Stage:
     """Quantize weights (per channel) and activations; inputs, outputs and softmax stay float.
-
-    Softmax stays float because an int8 probability has 256 steps: the confidence that the fleet watches gets coarse.
 
     Raises:
         PassError: The quantizer fails.
+        PassSettingsError: Settings are given; it has none.
         ValueError: No TFLite stage is given.
     """
-    if stage is None or stage.format != "tflite":
-        raise ValueError("expected a TFLite file to quantize")
-    operators = qtyping.TFLOperationName
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, after = Path(folder) / "float.tflite", Path(folder) / "int8.tflite"
-        before.write_bytes(stage.content)
-        extremes = _extremes(stage, source.calibration)
-        try:
-            tool = quantizer.Quantizer(str(before))
-            tool.load_quantization_recipe(recipe.static_wi8_ai8())
-            for operator in (operators.SOFTMAX, operators.INPUT, operators.OUTPUT):
-                tool.update_quantization_recipe(regex=".*", operation_name=operator, algorithm_key="no_quantize")
-            # One sample gives the form of the statistics; the numbers are ours.
-            first = {
-                tensor.tensor: to_stored(source.calibration.inputs[tensor.name][:1], tensor) for tensor in stage.inputs
-            }
-            statistics = tool.calibrate({_SIGNATURE: [first]})
-            for name, entry in statistics.items():
-                if name in extremes:
-                    low, high = extremes[name]
-                    entry["min"], entry["max"] = np.full_like(entry["min"], low), np.full_like(entry["max"], high)
-            tool.quantize(statistics).export_model(str(after))
-        # The quantizer raises whatever its algorithms raise; the message must name the step.
-        except Exception as exc:
-            raise PassError("quantize-tflite-static", f"{type(exc).__name__}: {exc}") from exc
-        content = after.read_bytes()
-    inputs, outputs = signature_tensors(content, source.task.schema)
-    return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)
+    read_settings("quantize-tflite-static", NoSettings, settings)
+    return StaticQuantizer("quantize-tflite-static", source, stage).quantized(FLOAT_BORDER)
 
 
-def _extremes(stage: Stage, data: Dataset) -> Mapping[str, tuple[float, float]]:
-    """Return the smallest and largest value of every float tensor over *data*."""
-    interpreter = Interpreter(model_content=stage.content, num_threads=1, experimental_preserve_all_tensors=True)
-    interpreter.allocate_tensors()
-    runner = interpreter.get_signature_runner(_SIGNATURE)
-    floats = [detail for detail in interpreter.get_tensor_details() if detail["dtype"] == np.float32]
-    found: dict[str, tuple[float, float]] = {}
-    for index in range(len(data)):
-        runner(**{t.tensor: to_stored(data.inputs[t.name][index : index + 1], t) for t in stage.inputs})
-        for detail in floats:
-            try:
-                values = interpreter.get_tensor(detail["index"])
-            except ValueError:
-                continue  # a tensor inside a fused operator has no memory of its own
-            if values.size == 0:
-                continue
-            low, high = found.get(detail["name"], (np.inf, -np.inf))
-            found[detail["name"]] = (min(low, float(values.min())), max(high, float(values.max())))
-    return found
+def quantize_tflite_full(source: Source, stage: Stage | None, settings: Settings) -> Stage:
+    """Quantize everything, inputs, outputs and softmax too: what microcontrollers, NPUs and the EdgeTPU run.
+
+    An operator that has no int8 form stays float between quantize and dequantize, which the gate of a target without
+    floats refuses by name.
+
+    Raises:
+        PassError: The quantizer fails.
+        PassSettingsError: Settings are given; it has none.
+        ValueError: No TFLite stage is given.
+    """
+    read_settings("quantize-tflite-full", NoSettings, settings)
+    return StaticQuantizer("quantize-tflite-full", source, stage).quantized()

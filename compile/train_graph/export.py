@@ -1,6 +1,6 @@
 """Write the traced step as ONNX or TFLite, and check it against torch before anybody trains with it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,18 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.stage import Source
-from hedgerow.compile.train_graph.step import TracedStep, reference_step, trace_step
-from hedgerow.manifest import Tensor
+from hedgerow.compile.train_graph.options import StepOptions
+from hedgerow.compile.train_graph.reference import ReferenceTraining
+from hedgerow.compile.train_graph.step import TracedStep, trace_step
+from hedgerow.manifest import Extra, Tensor
 from hedgerow.task import Dataset
 from hedgerow.task_module import load_weights, model_weights
 
-__all__ = ["TrainFile", "export_train_graph", "largest_difference"]
+__all__ = ["TrainFile", "export_train_graph", "largest_difference", "open_step", "relative_difference", "start_values"]
+
+_PLAIN = StepOptions()
+Step = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+"""Input values by tensor -> output values by tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,50 +38,57 @@ class TrainFile:
     loss: Tensor
     parameters: tuple[Tensor, ...]
     updated: tuple[Tensor, ...]
+    extras: tuple[Extra, ...] = ()
 
 
-def export_train_graph(source: Source, kind: str) -> TrainFile:
+def export_train_graph(source: Source, kind: str, options: StepOptions = _PLAIN) -> TrainFile:
     """Trace the training step and write it as *kind*: ``onnx`` or ``tflite``.
 
     Raises:
         PassError: The exporter cannot translate the step.
+        UnknownNameError: A pattern of trainable parameters matches none.
         UntranslatableError: The model needs a gradient that has no translation.
         ValueError: There is no such kind.
     """
     if kind == "onnx":
-        return _onnx(source)
+        return _onnx(source, options)
     if kind == "tflite":
-        return _tflite(source)
+        return _tflite(source, options)
     raise ValueError(f"expected onnx or tflite, found {kind!r}")
 
 
 def _names(source: Source, traced: TracedStep) -> tuple[list[str], list[str]]:
     taken = [f"input.{spec.name}" for spec in source.task.inputs]
     taken += ["labels", "learning_rate", *(f"weight.{name}" for name in traced.names)]
-    return taken, ["loss", *(f"updated.{name}" for name in traced.names)]
+    given = ["loss", *(f"updated.{name}" for name in traced.updated)]
+    given += [f"updated.{extra.name}" for extra in traced.extras if extra.kind == "state"]
+    return taken + [extra.name for extra in traced.extras], given
 
 
-def _onnx(source: Source) -> TrainFile:
+def _onnx(source: Source, options: StepOptions) -> TrainFile:
     from hedgerow.compile.passes.export_onnx import onnx_bytes
 
-    traced = trace_step(source)
+    traced = trace_step(source, options)
     taken, given = _names(source, traced)
     content = onnx_bytes(traced.graph, traced.arguments, input_names=taken, output_names=given)
-    shapes = [tuple(value.shape) for value in traced.arguments]
-    kinds = [str(value.dtype).removeprefix("torch.") for value in traced.arguments]
-    before = [Tensor(name, name, shape, kind) for name, shape, kind in zip(taken, shapes, kinds, strict=True)]
-    weights = before[len(source.task.inputs) + 2 :]
+    values = dict(zip(taken, traced.arguments, strict=True))
+
+    def tensor(name: str, place: str) -> Tensor:
+        return Tensor(name, place, tuple(values[name].shape), str(values[name].dtype).removeprefix("torch."))
+
+    before = [tensor(name, name) for name in taken]
     after = [Tensor("loss", "loss", (), "float32")]
-    after += [Tensor(name, f"updated.{name}", w.shape, w.dtype) for name, w in zip(traced.names, weights, strict=True)]
+    after += [tensor(name.replace("updated.", "weight.", 1), name) for name in given[1 : 1 + len(traced.updated)]]
+    after += [tensor(name.removeprefix("updated."), name) for name in given[1 + len(traced.updated) :]]
     return _train_file(source, "onnx", "onnxruntime", content, traced, before, after)
 
 
-def _tflite(source: Source) -> TrainFile:
+def _tflite(source: Source, options: StepOptions) -> TrainFile:
     from ai_edge_litert.interpreter import Interpreter
 
     from hedgerow.compile.passes.export_tflite import tflite_bytes
 
-    traced = trace_step(source, label_dtype=torch.int32)
+    traced = trace_step(source, options, label_dtype=torch.int32)
     content = tflite_bytes(traced.graph, traced.arguments)
     runner = Interpreter(model_content=content, num_threads=1).get_signature_runner()
     taken, given = runner.get_input_details(), runner.get_output_details()
@@ -105,6 +118,20 @@ def _train_file(
         return Tensor(name, tensor.tensor, tensor.shape, tensor.dtype)
 
     inputs = len(source.task.inputs)
+    weights = before[inputs + 2 : inputs + 2 + len(traced.names)]
+    states = iter(after[1 + len(traced.updated) :])
+    extras = []
+    for extra, tensor in zip(traced.extras, before[inputs + 2 + len(traced.names) :], strict=True):
+        updated = next(states).tensor if extra.kind == "state" else None
+        extras.append(
+            Extra(
+                kind=extra.kind,
+                tensor=called(tensor, extra.name),
+                parameter=extra.parameter,
+                updated=updated,
+                keep=extra.keep,
+            )
+        )
     return TrainFile(
         format=kind,
         runtime=runtime,
@@ -114,12 +141,50 @@ def _train_file(
         labels=called(before[inputs], "labels"),
         learning_rate=called(before[inputs + 1], "learning_rate"),
         loss=called(after[0], "loss"),
-        parameters=tuple(called(t, name) for t, name in zip(before[inputs + 2 :], traced.names, strict=True)),
-        updated=tuple(called(t, name) for t, name in zip(after[1:], traced.names, strict=True)),
+        parameters=tuple(called(t, name) for t, name in zip(weights, traced.names, strict=True)),
+        updated=tuple(called(t, name) for t, name in zip(after[1:], traced.updated, strict=False)),
+        extras=tuple(extras),
     )
 
 
-def largest_difference(source: Source, file: TrainFile, data: Dataset) -> float:
+def open_step(file: TrainFile, threads: int = 1) -> Step:
+    """Open a train graph in its runtime and return what takes a step."""
+    wanted = [file.loss.tensor, *(t.tensor for t in file.updated), *(e.updated for e in file.extras if e.updated)]
+    if file.format == "onnx":
+        from hedgerow.compile.runners.onnx import open_session
+
+        session = open_session(file.content, threads)
+        return lambda values: dict(zip(wanted, session.run(wanted, dict(values)), strict=True))
+    from hedgerow.compile.runners.tflite import open_signature
+
+    return open_signature(file.content, threads)
+
+
+def start_values(
+    file: TrainFile,
+    weights: Mapping[str, NDArray[Any]],
+    rate: float,
+    *,
+    proximal_mu: float = 0.0,
+    control: Mapping[str, NDArray[Any]] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return what a first step takes beside the batch, by tensor: masks of ones, anchors at *weights*, zeros else."""
+    values = {file.learning_rate.tensor: np.full(file.learning_rate.shape, rate, dtype=np.float32)}
+    values |= {t.tensor: weights[t.name].reshape(t.shape).astype(t.dtype) for t in file.parameters}
+    for extra in file.extras:
+        found: Any = 0.0
+        if extra.kind == "mask":
+            found = 1.0
+        elif extra.kind == "proximal_mu":
+            found = proximal_mu
+        elif extra.parameter is not None:
+            found = (weights if extra.kind == "anchor" else control or {}).get(extra.parameter, 0.0)
+        array = np.broadcast_to(np.asarray(found, dtype=np.float32), extra.tensor.shape)
+        values[extra.tensor.tensor] = np.array(array, dtype=extra.tensor.dtype)
+    return values
+
+
+def largest_difference(source: Source, file: TrainFile, data: Dataset, options: StepOptions = _PLAIN) -> float:
     """Run one step in the file's runtime and in torch, and return the largest difference of any number.
 
     A tensor's differences are divided by its largest number where that is above one: float32 has 24 bits, wherever the
@@ -129,35 +194,29 @@ def largest_difference(source: Source, file: TrainFile, data: Dataset) -> float:
         source: The model; it is not changed.
         file: The train graph.
         data: At least one batch of samples.
+        options: What it was exported with; nothing is dropped here, and control variates are zero.
     """
     task, batch = source.task, file.batch_size
     chosen = data.take(np.arange(batch) % len(data))
     rate = task.local.learning_rate
     weights = model_weights(source.model)
-    values = {t.tensor: chosen.inputs[t.name].astype(t.dtype) for t in file.inputs}
+    values = start_values(file, weights, rate)
+    values |= {t.tensor: chosen.inputs[t.name].astype(t.dtype) for t in file.inputs}
     values[file.labels.tensor] = chosen.labels.astype(file.labels.dtype)
-    values[file.learning_rate.tensor] = np.full(file.learning_rate.shape, rate, dtype=np.float32)
-    values |= {t.tensor: weights[t.name].astype(t.dtype) for t in file.parameters}
-    if file.format == "onnx":
-        from hedgerow.compile.runners.onnx import open_session
-
-        wanted = [file.loss.tensor, *(t.tensor for t in file.updated)]
-        found = dict(zip(wanted, open_session(file.content).run(wanted, values), strict=True))
-    else:
-        from hedgerow.compile.runners.tflite import run_signature
-
-        found = run_signature(file.content, values)
-    model = load_weights(task, weights)
+    found = open_step(file)(values)
+    training = ReferenceTraining(task, load_weights(task, weights), options, rate)
     inputs = [torch.from_numpy(chosen.inputs[spec.name]) for spec in task.inputs]
-    loss, updated = reference_step(task, model, inputs, torch.from_numpy(chosen.labels), rate)
+    masks = [torch.ones(extra.tensor.shape) for extra in file.extras if extra.kind == "mask"]
+    loss = training.step(inputs, torch.from_numpy(chosen.labels), masks)
+    updated = training.weights()
     pairs = [(np.asarray(found[file.loss.tensor], dtype=np.float64).reshape(-1), np.array([loss]))]
     pairs += [(found[t.tensor].astype(np.float64), updated[t.name].astype(np.float64)) for t in file.updated]
-    differences = [_relative_difference(one, other) for one, other in pairs]
+    differences = [relative_difference(one, other) for one, other in pairs]
     # A NaN must not pass as the smallest difference.
     return max(differences) if np.isfinite(differences).all() else float("inf")
 
 
-def _relative_difference(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
+def relative_difference(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
     """Return the largest difference, in units of the largest wanted number where that is above one."""
     scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
-    return float(np.abs(found - wanted).max(initial=0.0)) / scale
+    return float(np.abs(found.reshape(wanted.shape) - wanted).max(initial=0.0)) / scale

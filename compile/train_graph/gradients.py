@@ -58,6 +58,13 @@ def _input_gradient(
     groups: int,
 ) -> torch.Tensor:
     out_channels, in_group, kernel_h, kernel_w = weight.shape
+    import os
+    if os.environ.get("CT") and stride != (1, 1):
+        extra = [
+            size[axis] - ((grad.shape[2 + axis] - 1) * stride[axis] - 2 * padding[axis] + dilation[axis] * (weight.shape[2 + axis] - 1) + 1)
+            for axis in (0, 1)
+        ]
+        return _aten.convolution.default(grad, weight, None, list(stride), list(padding), list(dilation), True, extra, groups)
     grad = _interleave(grad, stride)
     top, left = dilation[0] * (kernel_h - 1) - padding[0], dilation[1] * (kernel_w - 1) - padding[1]
     bottom = size[0] + dilation[0] * (kernel_h - 1) - grad.shape[2] - top
@@ -103,13 +110,27 @@ def _weight_gradient(
     count, channels, (out_h, out_w) = grad.shape[0], values.shape[1], grad.shape[2:]
     places, taps, out_group = out_h * out_w, kernel_h * kernel_w, out_channels // groups
     padded = _crop_or_pad(values, padding[1], padding[1], padding[0], padding[0])
-    patches = torch.cat(_patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w)), 1)
-    # [n, taps, channels, places] -> [groups, n * places, in_group * taps], in steps of at most four axes.
-    patches = patches.reshape(count, taps, channels, places).transpose(1, 2)
-    patches = patches.reshape(count, groups, in_group * taps, places).permute(1, 0, 3, 2)
-    patches = patches.reshape(groups, count * places, in_group * taps)
-    seen = grad.reshape(count, groups, out_group, places).permute(1, 2, 0, 3).reshape(groups, out_group, count * places)
-    return torch.bmm(seen, patches).reshape(out_channels, in_group, kernel_h, kernel_w)
+    if stride == (1, 1) and taps > 1:
+        # With rows as wide as the padded ones, what a tap meets is one run of memory; the gradient is zero beyond a row.
+        width = padded.shape[3]
+        places = (out_h - 1) * width + out_w
+        flat = padded.reshape(count, channels, padded.shape[2] * width)
+        met = [
+            _cut(flat, 2, start, start + places)
+            for start in (
+                dilation[0] * row * width + dilation[1] * column for row in range(kernel_h) for column in range(kernel_w)
+            )
+        ]
+        grad = _pad(grad, (0, width - out_w)) if width > out_w else grad
+        grad = _cut(grad.reshape(count, out_channels, out_h * width), 2, 0, places)
+    else:
+        met = _patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w))
+    patches = torch.cat([tap.reshape(count, channels, 1, places) for tap in met], 2) if taps > 1 else met[0]
+    # One product a sample and group: with the samples' places in one row, the patches would have to be transposed.
+    patches = patches.reshape(count * groups, in_group * taps, places)
+    seen = grad.reshape(count * groups, out_group, places)
+    products = torch.bmm(seen, patches.transpose(1, 2)).reshape(count, out_channels * in_group * taps)
+    return products.sum(0).reshape(weight.shape)
 
 
 def convolution_backward(
@@ -244,6 +265,19 @@ def max_pool2d_with_indices_backward(
     return _scatter(shares, size, kernel, _pair(stride, kernel_size), _pair(padding), _pair(dilation))
 
 
+def embedding_dense_backward(
+    grad: torch.Tensor, indices: torch.Tensor, rows: int, padding_idx: int, scale_grad_by_freq: bool
+) -> torch.Tensor:
+    """Return the gradient of an embedding's table as one matrix product, for TFLite has no scatter that adds."""
+    if scale_grad_by_freq:
+        return NotImplemented  # type: ignore[no-any-return]
+    every = torch.arange(rows, dtype=indices.dtype)
+    chosen = every[:, None] == indices.reshape(1, -1)
+    if padding_idx >= 0:
+        chosen = chosen & (every != padding_idx)[:, None]
+    return chosen.to(grad.dtype) @ grad.reshape(-1, grad.shape[-1])
+
+
 def select_backward(grad: torch.Tensor, sizes: Sequence[int], dim: int, index: int) -> torch.Tensor:
     """Return the gradient of ``values.select(dim, index)``: zeros, but for the one place."""
     axis, size = dim % len(sizes), sizes[dim]
@@ -294,12 +328,25 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
                 _aten.mse_loss_backward,
                 _aten.smooth_l1_loss,
                 _aten.smooth_l1_loss_backward,
+                _aten.native_group_norm,
+                _aten.native_group_norm_backward,
+                _aten.binary_cross_entropy,
+                _aten.binary_cross_entropy_backward,
+                _aten.binary_cross_entropy_with_logits,
+                _aten.log_sigmoid_forward,
+                _aten.log_sigmoid_backward,
+                _aten.huber_loss,
+                _aten.huber_loss_backward,
+                _aten.softplus_backward,
+                _aten.hardsigmoid_backward,
+                _aten.var_mean,
                 _aten.addmm,
                 _aten.t,
             ]
         )
     )
     table[_aten.convolution_backward.default] = convolution_backward
+    table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
     table[_aten.slice_backward.default] = slice_backward
     table[_aten.avg_pool2d_backward.default] = avg_pool2d_backward

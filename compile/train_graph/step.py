@@ -1,15 +1,15 @@
-"""One step of local training as a traced torch graph: forward, loss, backward, SGD.
+"""One step of local training as a traced torch graph: forward, loss, backward, update.
 
-The graph maps ``(*inputs, labels, learning_rate, *weights)`` to ``(loss, *weights)``. Weights travel as inputs and
-outputs, which is what a federated round needs, and the graph has no state. Batch-norm statistics and other buffers
-travel too and come back unchanged; the model is traced in evaluation mode, so dropout is off.
+The graph maps ``(*inputs, labels, learning_rate, *weights, *extras)`` to ``(loss, *weights, *state)``. Weights and
+optimizer state travel as inputs and outputs, which is what a federated round needs; the graph has no state of its own.
+By default the model is traced in evaluation mode: batch norm uses its running statistics, which travel too and come
+back unchanged, and nothing is dropped (see :class:`~hedgerow.compile.train_graph.options.StepOptions`).
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -17,11 +17,26 @@ from hedgerow.compile.errors import UntranslatableError
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.stage import Source
 from hedgerow.compile.train_graph.gradients import decompositions
+from hedgerow.compile.train_graph.layers import StepLayers
+from hedgerow.compile.train_graph.optimizers import Tensors, state_shapes, updated
+from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.task import Task
 from hedgerow.task_module import LogitsModule, loss_function
-from hedgerow.weights import Arrays
 
-__all__ = ["TracedStep", "reference_step", "trace_step"]
+__all__ = ["ExtraInput", "TracedStep", "set_modes", "trace_step"]
+
+_PLAIN = StepOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraInput:
+    """An input of the graph beside the batch and the weights, as ``hedgerow.manifest.Extra`` has it."""
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    parameter: str | None = None
+    keep: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +45,33 @@ class TracedStep:
 
     Attributes:
         graph: Takes and returns what the module says.
-        arguments: Arguments of the right shapes, with the source's weights.
+        arguments: Arguments of the right shapes, with the source's weights; extras are zeros, masks ones.
         names: Names of the weights, in the graph's order.
+        updated: Names of the weights that come back, in the graph's order.
+        extras: The inputs after the weights; those of the kind ``state`` come back in their order.
     """
 
     graph: torch.fx.GraphModule
     arguments: tuple[torch.Tensor, ...]
     names: tuple[str, ...]
+    updated: tuple[str, ...]
+    extras: tuple[ExtraInput, ...]
+
+
+def set_modes(module: torch.nn.Module, options: StepOptions) -> None:
+    """Put dropout and batch norm into the modes that *options* asks for."""
+    module.train(options.dropout)
+    for part in module.modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all batch norms
+            part.train(options.batch_norm == "train")
+
+
+def _loss(task: Task) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    if task.loss == "cross_entropy":
+        # StepLayers replaces torch's cross-entropy only while it is entered, and this stays the graph it always was.
+        return _one_hot_cross_entropy
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = loss_function(task)
+    return loss
 
 
 def _one_hot_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -46,53 +81,128 @@ def _one_hot_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
     return -(torch.log_softmax(logits, -1) * chosen).sum() / logits.shape[0]
 
 
-def trace_step(source: Source, *, label_dtype: torch.dtype = torch.int64) -> TracedStep:
-    """Trace one step of plain SGD with the task's batch size and loss.
+def _extra_inputs(
+    options: StepOptions, shapes: Mapping[str, tuple[int, ...]], layers: StepLayers
+) -> tuple[ExtraInput, ...]:
+    """Return the inputs after the weights for trained parameters of *shapes*, with the masks that *layers* wanted."""
+    found = [ExtraInput("state", name, shape) for name, shape in state_shapes(options, shapes).items()]
+    if options.proximal:
+        found.append(ExtraInput("proximal_mu", "proximal_mu", (1,)))
+        found += [ExtraInput("anchor", f"anchor:{name}", shape, name) for name, shape in shapes.items()]
+    if options.control_variates:
+        found += [ExtraInput("control", f"control:{name}", shape, name) for name, shape in shapes.items()]
+    found += [
+        ExtraInput("mask", f"mask:{index}", mask.shape, keep=mask.keep) for index, mask in enumerate(layers.wanted)
+    ]
+    return tuple(found)
+
+
+def trace_step(
+    source: Source, options: StepOptions = _PLAIN, *, label_dtype: torch.dtype = torch.int64
+) -> TracedStep:
+    """Trace one step with the task's batch size and loss.
 
     Args:
         source: The model with its weights.
-        label_dtype: Of the labels' tensor; LiteRT wants int32.
+        options: What the step holds.
+        label_dtype: Of the labels' tensor when they are classes; LiteRT wants int32.
 
     Raises:
+        UnknownNameError: A pattern of trainable parameters matches none.
         UntranslatableError: The model needs a gradient that has no translation.
     """
     task, batch = source.task, source.task.local.batch_size
-    module = LogitsModule(task, source.model).eval()
-    loss = _one_hot_cross_entropy if task.loss == "cross_entropy" else loss_function(task)
-    trained = {name: value for name, value in source.model.named_parameters() if value.requires_grad}
-    state = source.model.state_dict()
-    names = tuple(state)
-    inputs = len(task.inputs)
+    module = LogitsModule(task, source.model)
+    before = source.model.training
+    try:
+        set_modes(module, options)
+        return _traced(module, source, options, label_dtype, batch)
+    finally:
+        source.model.train(before)
+
+
+def _traced(
+    module: LogitsModule, source: Source, options: StepOptions, label_dtype: torch.dtype, batch: int
+) -> TracedStep:
+    task = source.task
+    loss = _loss(task)
+    trained = options.trained(name for name, value in source.model.named_parameters() if value.requires_grad)
+    weights = {name: value.detach().clone() for name, value in source.model.state_dict().items()}
+    data = example_inputs(task.schema, batch)
+    wanted = StepLayers(weights, None)
+    with torch.no_grad(), wanted, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logits = torch.func.functional_call(module, _inside(weights), data)
+    labels = torch.zeros(batch, dtype=label_dtype) if options.targets == "classes" else torch.zeros(logits.shape)
+    extras = _extra_inputs(options, {name: tuple(weights[name].shape) for name in trained}, wanted)
+    # Without a choice, everything comes back: a device's update is all arrays.
+    returned = tuple(weights) if options.trainable is None else tuple(dict.fromkeys((*trained, *wanted.statistics)))
+    first = len(data) + 2
+    last = first + len(weights)
 
     def step(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        data, labels, rate = arguments[:inputs], arguments[inputs], arguments[inputs + 1]
-        weights = dict(zip(names, arguments[inputs + 2 :], strict=True))
+        rate, given = arguments[first - 1], dict(zip(weights, arguments[first:last], strict=True))
+        more = {extra.name: value for extra, value in zip(extras, arguments[last:], strict=True)}
+        masks = [more[extra.name] for extra in extras if extra.kind == "mask"]
 
-        def objective(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-            everything = {f"model.{name}": value for name, value in {**weights, **parameters}.items()}
-            logits = torch.func.functional_call(module, everything, data)
-            result: torch.Tensor = loss(logits, labels)
-            return result
+        def objective(parameters: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            everything = {**given, **parameters}
+            layers = StepLayers(everything, masks)
+            with layers:
+                found = torch.func.functional_call(module, _inside(everything), arguments[: first - 2])
+                return loss(found, arguments[first - 2]), layers.statistics
 
-        gradients, value = torch.func.grad_and_value(objective)({name: weights[name] for name in trained})
+        gradients, (value, statistics) = torch.func.grad_and_value(objective, has_aux=True)(
+            {name: given[name] for name in trained}
+        )
+        gradients = {name: _corrected(gradient, given, more, name) for name, gradient in gradients.items()}
+        after, state = updated(options, rate, given, gradients, more)
+        after |= statistics
         # Adding zero gives an untrained array an output of its own; an input handed through confuses exporters.
-        updated = (weights[name] - rate * gradients[name] if name in gradients else weights[name] + 0 for name in names)
-        return (value, *updated)
+        weights_after = (after[name] if name in after else given[name] + 0 for name in returned)
+        return (value, *weights_after, *(state[extra.name] for extra in extras if extra.kind == "state"))
 
     arguments = (
-        *example_inputs(task.schema, batch),
-        torch.zeros(batch, dtype=label_dtype),
+        *data,
+        labels,
         torch.tensor(task.local.learning_rate),
-        *(value.detach().clone() for value in state.values()),
+        *weights.values(),
+        *(torch.ones(extra.shape) if extra.kind == "mask" else torch.zeros(extra.shape) for extra in extras),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = make_fx(step, decomposition_table=decompositions())(*arguments)
     graph.graph.eliminate_dead_code()
+    _refuse_backward_operators(graph)
+    kept = tuple(weights) if options.trainable is None else _drop_unused(graph, tuple(weights), first)
     graph.recompile()
     graph.eval()
-    _refuse_backward_operators(graph)
-    return TracedStep(graph, arguments, names)
+    arguments = (*arguments[:first], *(weights[name] for name in kept), *arguments[last:])
+    return TracedStep(graph, arguments, kept, returned, extras)
+
+
+def _inside(weights: Tensors) -> dict[str, torch.Tensor]:
+    return {f"model.{name}": value for name, value in weights.items()}
+
+
+def _corrected(gradient: torch.Tensor, weights: Tensors, more: Tensors, name: str) -> torch.Tensor:
+    if f"anchor:{name}" in more:
+        gradient = gradient + more["proximal_mu"] * (weights[name] - more[f"anchor:{name}"])
+    if f"control:{name}" in more:
+        gradient = gradient + more[f"control:{name}"]
+    return gradient
+
+
+def _drop_unused(graph: torch.fx.GraphModule, names: Sequence[str], first: int) -> tuple[str, ...]:
+    """Remove inputs of weights that nothing reads, such as a count of batches; return the other names."""
+    places = [node for node in graph.graph.nodes if node.op == "placeholder"][first : first + len(names)]
+    kept = []
+    for name, node in zip(names, places, strict=True):
+        if node.users:
+            kept.append(name)
+        else:
+            graph.graph.erase_node(node)
+    return tuple(kept)
 
 
 def _refuse_backward_operators(graph: torch.fx.GraphModule) -> None:
@@ -100,20 +210,3 @@ def _refuse_backward_operators(graph: torch.fx.GraphModule) -> None:
     unknown = tuple(sorted(name for name in left if "backward" in name))
     if unknown:
         raise UntranslatableError(unknown)
-
-
-def reference_step(
-    task: Task, model: torch.nn.Module, inputs: Sequence[torch.Tensor], labels: torch.Tensor, rate: float
-) -> tuple[float, Arrays]:
-    """Return loss and weights after one step of torch's own autograd and SGD, to compare a train graph with.
-
-    *model* is changed by the step.
-    """
-    module = LogitsModule(task, model).eval()
-    loss = loss_function(task)(module(*inputs), labels)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=rate)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    updated = {name: np.array(value.detach().numpy()) for name, value in model.state_dict().items()}
-    return float(loss.detach()), updated

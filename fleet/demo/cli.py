@@ -137,5 +137,5 @@ def _print_table(result: DemoResult) -> None:
     console.print(artifacts)
     for artifact in result.artifacts:
         if absent := [name for name, state in artifact.checks.items() if state != "passed"]:
-            console.print(f"{artifact.target}: not run on this machine: {', '.join(absent)}")
+            console.print(f"{artifact.target}: not checked on this machine: {', '.join(absent)}")
     console.print(story)

@@ -102,6 +102,10 @@ class Fields:
         """Return the names of all fields, for objects whose keys are data."""
         return tuple(self._record)
 
+    def plain(self) -> dict[str, Any]:
+        """Return everything as plain JSON values, for a document that is passed on as it is."""
+        return dict(self._record)
+
     def _take(self, key: str, default: Any = _ABSENT) -> Any:
         self._read.add(key)
         value = self._record.get(key, _ABSENT)

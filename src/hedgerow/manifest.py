@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hedgerow.decode import SHA256, Fields, decode_json, encode_json
+from hedgerow.errors import DecodeError
 from hedgerow.schema import ModelSchema
 
 __all__ = [
     "CHECK_STATES",
+    "EXTRA_KINDS",
     "RELEASE_ID",
     "Artifact",
     "Blob",
+    "Extra",
     "Lineage",
     "Manifest",
     "Tensor",
@@ -28,6 +31,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 CHECK_STATES = ("passed", "failed", "not run")
+EXTRA_KINDS = ("state", "anchor", "proximal_mu", "control", "mask")
 RELEASE_ID = re.compile(r"[a-z][a-z0-9-]{0,62}@[1-9][0-9]{0,8}")
 MODEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _LIMIT_BYTES = 4 * 2**20
@@ -142,7 +146,9 @@ class Artifact:
         golden_tolerance: Largest absolute difference at which a replay on the device still counts as the same.
         metrics: Measured at build time: ``accuracy``, ``float_accuracy``, ``bytes``, ``float_bytes``, ``snr_db``,
             ``agreement``; a metric that could not be measured here is absent.
-        checks: Check -> ``passed``, ``failed`` or ``not run``.
+        checks: Check -> ``passed``, ``failed`` or ``not run``. ``runs on device`` is there, and ``not run``, where the
+            runtime does not exist on the build host (Core ML): accuracy, parity and golden samples are then by a
+            reference evaluation of the file's operators.
     """
 
     target: str
@@ -197,10 +203,68 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """An input of a train graph beside the batch, the learning rate and the parameters.
+
+    Attributes:
+        kind: ``state``: of the optimizer, zero before the first step, and given back by each. ``anchor``: the
+            parameter's value when the round began. ``proximal_mu``: the weight of the proximal term that pulls there.
+            ``control``: added to the parameter's gradient. ``mask``: ones and zeros, drawn anew for each step.
+        tensor: The input; no parameter has its name.
+        parameter: What an anchor or a control variate belongs to.
+        updated: A state's output tensor in the file.
+        keep: The share of ones in a mask.
+    """
+
+    kind: str
+    tensor: Tensor
+    parameter: str | None = None
+    updated: str | None = None
+    keep: float = 1.0
+
+    @property
+    def output(self) -> Tensor | None:
+        """The output side of a state."""
+        if self.updated is None:
+            return None
+        return Tensor(self.tensor.name, self.updated, self.tensor.shape, self.tensor.dtype)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "kind": self.kind,
+            "tensor": self.tensor.to_record(),
+            "parameter": self.parameter,
+            "updated": self.updated,
+            "keep": self.keep,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Extra":
+        """Decode an extra input."""
+        extra = cls(
+            kind=fields.choice("kind", {kind: kind for kind in EXTRA_KINDS}),
+            tensor=Tensor.from_fields(fields.nested("tensor")),
+            parameter=fields.optional_text("parameter", maximum_chars=256),
+            updated=fields.optional_text("updated", maximum_chars=256),
+            keep=fields.number("keep", minimum=0, maximum=1),
+        )
+        for wanted, found, name in (
+            (extra.kind == "state", extra.updated, "updated"),
+            (extra.kind in {"anchor", "control"}, extra.parameter, "parameter"),
+        ):
+            if wanted != (found is not None):
+                expected = "a value" if wanted else "none"
+                raise DecodeError(f"{fields.where}.{name}", f"{expected} for the kind {extra.kind}", repr(found))
+        fields.finish()
+        return extra
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainGraph:
     """Forward, backward and optimizer step as one file.
 
-    The graph maps ``(inputs..., labels, learning_rate, *parameters)`` to ``(loss, *parameters)``.
+    The graph maps ``(inputs..., labels, learning_rate, *parameters, *extras)`` to ``(loss, *parameters, *state)``.
 
     Attributes:
         format: ``onnx`` or ``tflite``.
@@ -208,11 +272,13 @@ class TrainGraph:
         blob: The file.
         batch_size: The static batch it was traced with.
         inputs: The schema's inputs.
-        labels: The class index of each sample.
+        labels: The class index of each sample; or, when it is a float, the value that each logit should have.
         learning_rate: A scalar.
         loss: The mean loss of the batch, before the step.
         parameters: Input side of each parameter, named as in the checkpoint.
-        updated: Output side, in the same order and with the same names.
+        updated: Output side of the parameters that change, in the same order and with the same names.
+        extras: Further inputs. A plain graph has none, and its record does not name them, so that devices of every age
+            can read it.
     """
 
     format: str
@@ -225,10 +291,11 @@ class TrainGraph:
     loss: Tensor
     parameters: tuple[Tensor, ...]
     updated: tuple[Tensor, ...]
+    extras: tuple[Extra, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {
+        record = {
             "format": self.format,
             "runtime": self.runtime,
             "blob": self.blob.to_record(),
@@ -240,6 +307,7 @@ class TrainGraph:
             "parameters": [tensor.to_record() for tensor in self.parameters],
             "updated": [tensor.to_record() for tensor in self.updated],
         }
+        return record | ({"extras": [extra.to_record() for extra in self.extras]} if self.extras else {})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "TrainGraph":
@@ -255,7 +323,11 @@ class TrainGraph:
             loss=Tensor.from_fields(fields.nested("loss")),
             parameters=fields.sequence("parameters", Tensor.from_fields),
             updated=fields.sequence("updated", Tensor.from_fields),
+            extras=fields.sequence("extras", Extra.from_fields) if "extras" in fields.names() else (),
         )
+        names = [tensor.name for tensor in (*graph.parameters, *(extra.tensor for extra in graph.extras))]
+        if graph.extras and len(set(names)) != len(names):
+            raise DecodeError(f"{fields.where}.extras", "names of their own", "a repeated name")
         fields.finish()
         return graph
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "LocalTraining", "Task", "TaskData", "accuracy", "load_attribute", "load_task"]
 
-LOSSES = ("cross_entropy",)
+LOSSES = ("bce", "cross_entropy", "mse")
 POSTPROCESSES = ("softmax", "none")
 
 
@@ -132,11 +132,15 @@ class Task:
         preprocess: Torch function from the input tensors to the model's argument (or tuple of arguments). It is traced
             into every artifact and train graph. None: the inputs are the arguments.
         postprocess: ``softmax`` or ``none``: what turns logits into the output ``probabilities``, inside the artifact.
-        loss: ``cross_entropy``, or a torch function ``(logits, labels) -> scalar`` that can be traced.
+        loss: ``cross_entropy``; ``bce`` or ``mse``, binary cross-entropy or squared error of each logit against one for
+            its class and zero else, the mean over all; or a torch function ``(logits, labels) -> scalar`` that can be
+            traced.
         metrics: Name -> function of (probabilities, labels); ``accuracy`` is always there.
         local: What a client does in one round.
         partition: How *data().train* is cut into clients' shards.
         subgroup: Name of a column in the data; metrics are then shown for each of its values too.
+        student: Makes a smaller model with the same arguments and outputs, for recipes that distill. None: there is
+            none, and such recipes are refused.
     """
 
     name: str
@@ -151,6 +155,7 @@ class Task:
     local: LocalTraining = LocalTraining()
     partition: Partition = Partition()
     subgroup: str | None = None
+    student: "Callable[[], torch.nn.Module] | None" = None
 
     def __post_init__(self) -> None:
         mistakes = self._type_mistakes()
@@ -190,9 +195,9 @@ class Task:
             found.append(f"it needs at least two labels, found {len(self.labels)}")
         if len(set(self.labels)) != len(self.labels):
             found.append("its labels repeat")
-        for attribute in ("model", "data", "preprocess"):
+        for attribute in ("model", "data", "preprocess", "student"):
             value = getattr(self, attribute)
-            if not callable(value) and not (attribute == "preprocess" and value is None):
+            if not callable(value) and not (attribute in {"preprocess", "student"} and value is None):
                 found.append(f"{attribute} must be callable, found {type(value).__name__}")
         if not callable(self.loss) and self.loss not in LOSSES:
             found.append(f"the loss {self.loss!r} is none of {', '.join(LOSSES)} and not a function")

@@ -58,9 +58,26 @@ class ServingModule(nn.Module):
         return torch.softmax(logits, dim=-1) if self._softmax else logits
 
 
+def _targets(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return what each logit should be: floats as they are, class indices as ones among zeros."""
+    if labels.is_floating_point():
+        return labels
+    return (labels[:, None] == torch.arange(logits.shape[-1], dtype=labels.dtype)).to(logits.dtype)
+
+
+def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, _targets(logits, labels))
+
+
+def _squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.mse_loss(logits, _targets(logits, labels))
+
+
 def loss_function(task: Task) -> Any:
     """Return the task's loss, ``(logits, int64 labels) -> mean loss``."""
-    return nn.functional.cross_entropy if task.loss == "cross_entropy" else task.loss
+    if callable(task.loss):
+        return task.loss
+    return {"cross_entropy": nn.functional.cross_entropy, "bce": _binary_cross_entropy, "mse": _squared_error}[task.loss]
 
 
 def model_weights(model: nn.Module) -> Arrays:

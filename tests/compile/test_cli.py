@@ -9,8 +9,12 @@ def test_help_names_every_option(capsys):
     assert main(["compile", "--help"]) == 0
     out = capsys.readouterr().out
     assert all(
-        option in out for option in ("--task", "--target", "--max-drop", "--out", "--jobs", "--recipe", "--json")
-    )
+        option in out
+        for option in (
+            "--task", "--target", "--all-targets", "--max-drop", "--prefer", "--out", "--no-cache", "--jobs",
+            "--recipe", "--json",
+        )
+    )  # fmt: skip
 
 
 def test_a_recipe_is_given_by_target():
@@ -30,11 +34,13 @@ def test_a_missing_checkpoint_is_one_sentence_and_exit_code_1(tmp_path, capsys):
 
 
 def test_an_unknown_target_is_one_sentence_and_exit_code_1(tmp_path, capsys):
-    assert main(["compile", str(tmp_path), "--task", "t.py:task", "--target", "raspberry-pi-5"]) == 1
-    assert capsys.readouterr().err == "hedgerow: no target is called 'raspberry-pi-5'; did you mean 'raspberry-pi-4'?\n"
+    assert main(["compile", str(tmp_path), "--task", "t.py:task", "--target", "raspberry-pi-9"]) == 1
+    assert capsys.readouterr().err == "hedgerow: no target is called 'raspberry-pi-9'; did you mean 'raspberry-pi-5'?\n"
 
 
 def test_usage_errors_exit_with_2(capsys):
     assert main(["compile", "x", "--task", "t.py:task"]) == 2
+    assert main(["compile", "x", "--task", "t.py:task", "--target", "x86-gateway", "--all-targets"]) == 2
+    assert main(["compile", "x", "--task", "t.py:task", "--target", "x86-gateway", "--prefer", "beauty"]) == 2
     assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--max-drop", "101"]) == 2
     assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--jobs", "0"]) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from hedgerow.cli import main
-from hedgerow.compile import CompileWorkers, compile_checkpoint, load_build
+from hedgerow.compile import CompileWorkers, compile_checkpoint, compile_targets, load_build
 from hedgerow.compile.errors import (
     BadWeightsError,
     BuildFolderError,
@@ -236,10 +236,16 @@ def test_a_checkpoint_of_another_model_or_task_is_one_sentence(digits, workers, 
 @pytest.mark.heavy
 def test_the_command_prints_one_json_object(digits, digits_checkpoint, tmp_path, capfd):
     arguments = ["compile", str(digits_checkpoint), "--task", digits, "--target", "raspberry-pi-4"]
-    assert main([*arguments, "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--no-cache", "--json"]) == 0
     record = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert record["artifacts"][0]["checks"]["accuracy"] == "passed"
-    assert record["out"] == str(tmp_path / "out")
+    (artifact,) = record["artifacts"]
+    assert artifact["checks"]["accuracy"] == "passed"
+    assert (artifact["target"], artifact["recipe"], artifact["cached"]) == ("raspberry-pi-4", "onnx-int8-s8s8", False)
+    assert 0 < artifact["latency_ms_p50"] <= artifact["latency_ms_p99"]
+    assert artifact["peak_memory_bytes"] > 0
+    assert (record["cached"], record["refused"], record["out"]) == (0, [], str(tmp_path / "out"))
+    assert [trial["state"] for trial in record["trials"]] == ["passed"]
+    assert {"build.json", "compile.json", "report.html", "report.md"} <= set(left_in(tmp_path / "out"))
 
 
 @pytest.mark.heavy
@@ -253,6 +259,7 @@ def test_an_interrupted_command_leaves_no_process_and_no_folder(digits, digits_c
         "raspberry-pi-4",
         "--target",
         "iphone-15",
+        "--no-cache",
     ]
     process = subprocess.Popen(
         [sys.executable, "-m", "hedgerow.cli", *arguments, "--out", str(tmp_path / "out")],
@@ -269,6 +276,120 @@ def test_an_interrupted_command_leaves_no_process_and_no_folder(digits, digits_c
     _out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == "hedgerow: interrupted"
-    assert len(children) == 2
+    assert len(children) >= 2
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert left_in(tmp_path) == []
+
+
+@pytest.mark.heavy
+def test_a_second_compile_comes_from_the_cache_without_a_process(build_folder, digits, digits_checkpoint, tmp_path):
+    """The first one has two targets to make, the second one takes them and has one left; the third has none."""
+    cache, two = tmp_path / "cache", ["raspberry-pi-4", "iphone-15"]
+    first = compile_targets(digits, digits_checkpoint, two[:1], tmp_path / "one", cache=cache)
+    second = compile_targets(digits, digits_checkpoint, two, tmp_path / "two", cache=cache)
+    assert (first.cached, second.cached) == ((), ("raspberry-pi-4",))
+    begun = time.monotonic()
+    third = compile_targets(digits, digits_checkpoint, two, tmp_path / "three", cache=cache, jobs=1)
+    assert time.monotonic() - begun < 2
+    assert third.cached == tuple(two)
+    assert load_build(tmp_path / "three") == load_build(tmp_path / "two")
+    assert (tmp_path / "three" / "report.md").read_bytes() == (tmp_path / "two" / "report.md").read_bytes()
+    wanted = load_build(build_folder)
+    assert [artifact.blob for artifact in third.build.artifacts] == [wanted.artifact(name).blob for name in two]
+
+
+@pytest.mark.heavy
+def test_what_a_killed_compile_had_finished_is_taken_from_the_cache(digits, digits_checkpoint, tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from hedgerow.compile import compile_targets\n"
+        "def report(progress):\n"
+        "    if progress.work == 'compile iphone-15' and progress.done == progress.total: "
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+        "compile_targets(sys.argv[1], Path(sys.argv[2]), ['raspberry-pi-4', 'iphone-15'], Path(sys.argv[3]), jobs=1, "
+        "cache=Path(sys.argv[4]), report=report)"
+    )
+    arguments = [digits, str(digits_checkpoint), str(tmp_path / "out"), str(tmp_path / "cache")]
+    killed = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
+    assert killed.returncode == -9
+    outcome = compile_targets(
+        digits, digits_checkpoint, ["raspberry-pi-4", "iphone-15"], tmp_path / "out", cache=tmp_path / "cache"
+    )
+    assert outcome.cached == ("raspberry-pi-4",)
+    assert left_in(tmp_path) == ["cache", "out"]
+
+
+@pytest.mark.heavy
+def test_a_refused_target_leaves_the_others_and_is_refused_again_from_the_cache(
+    digits, digits_checkpoint, workers, tmp_path
+):
+    """No recipe may gain from a budget of 0 points here, but float loses nothing."""
+    targets = ["raspberry-pi-4", "x86-gateway"]
+    recipes = {"raspberry-pi-4": "onnx-float", "x86-gateway": "onnx-int8-entropy"}
+    weights = {name: np.array(values) for name, values in load_checkpoint(digits_checkpoint).weights.items()}
+    first, second = [name for name, values in weights.items() if values.ndim == 2][:2]
+    weights[first][::2] /= 1000
+    weights[first.replace("weight", "bias")][::2] /= 1000
+    weights[second][:, ::2] *= 1000
+    folder = write_checkpoint(tmp_path / "checkpoint", weights)
+    for attempt in ("once", "again"):
+        outcome = compile_targets(
+            digits, folder, targets, tmp_path / attempt, recipes=recipes, cache=tmp_path / "cache", workers=workers
+        )
+        assert [artifact.target for artifact in load_build(tmp_path / attempt).artifacts] == ["raspberry-pi-4"]
+        (refusal,) = outcome.refused
+        assert (refusal.target, refusal.recipe) == ("x86-gateway", "onnx-int8-entropy")
+        assert refusal.check in {"accuracy", "parity"}
+        assert [trial.state for trial in outcome.trials] == ["passed", "refused"]
+        assert "No artifact for x86-gateway" in (tmp_path / attempt / "report.html").read_text()
+    assert outcome.cached == ("raspberry-pi-4",)
+    outcome = compile_targets(
+        digits, folder, targets[1:], tmp_path / "none", recipes={"x86-gateway": "onnx-int8-entropy"}, workers=workers
+    )
+    assert outcome.build is None
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.heavy
+def test_a_process_that_crashes_takes_its_own_target_with_it_and_no_other(digits, digits_checkpoint, tmp_path):
+    """The first report of its export ends the process that makes the ONNX artifacts."""
+
+    def report(progress):
+        if progress.work == "compile raspberry-pi-4" and progress.note == "export-onnx":
+            for worker in [worker for worker in pool._workers if worker.toolchain == "onnx"]:
+                worker.process.kill()
+
+    targets = ["raspberry-pi-4", "iphone-15"]
+    with CompileWorkers() as pool:
+        outcomes = [
+            compile_targets(
+                digits, digits_checkpoint, targets, tmp_path / "out", workers=pool, cache=cache, report=report
+            )
+            for cache in (None, tmp_path / "cache")
+        ]
+    for outcome in outcomes:
+        assert [artifact.target for artifact in outcome.build.artifacts] == ["iphone-15"]
+        assert ("raspberry-pi-4", "process") in [(refusal.target, refusal.check) for refusal in outcome.refused]
+
+
+@pytest.mark.heavy
+def test_a_search_finds_the_smallest_that_keeps_its_accuracy_and_keeps_every_trial(
+    digits, digits_checkpoint, workers, tmp_path
+):
+    targets = ["raspberry-pi-4", "raspberry-pi-5"]
+    outcome = compile_targets(
+        digits, digits_checkpoint, targets, tmp_path / "out", prefer="size", max_drop=0.01, workers=workers
+    )
+    assert outcome.refused == ()
+    for artifact in outcome.build.artifacts:
+        own = [trial for trial in outcome.trials if trial.target == artifact.target]
+        passed = [trial.metrics["bytes"] for trial in own if trial.state == "passed"]
+        assert artifact.metrics["bytes"] == min(passed)
+        assert artifact.metrics["float_accuracy"] - artifact.metrics["accuracy"] <= 0.01
+        assert "onnx-float" not in {trial.recipe for trial in own}
+    wanted = {blob.sha256 for blob in outcome.build.blobs()}
+    assert set(left_in(tmp_path / "out" / "blobs")) == wanted
+
+
+def test_a_senseless_preference_is_a_bug_of_the_caller(tmp_path, checkpoint):
+    with pytest.raises(ValueError, match="a preference among size, latency, energy"):
+        compile_targets("t.py:task", checkpoint, ["x86-gateway"], tmp_path / "out", prefer="beauty")

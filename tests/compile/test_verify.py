@@ -9,6 +9,8 @@ from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.verify import (
     Measured,
     agreement,
+    judge_artifact,
+    judge_file,
     signal_to_noise_db,
     verify_artifact,
     verify_train_graph,
@@ -57,9 +59,10 @@ def refused(check: str, **changes) -> VerificationError:
 
 def test_a_good_artifact_passes_every_check():
     verdict = verify_artifact(TARGET, RECIPE, GOOD, max_drop=0.015)
-    assert set(verdict.checks) == {
-        "size", "storage", "quantized", "operators", "number types", "accuracy", "parity", "golden"
-    }  # fmt: skip
+    assert list(verdict.checks) == [
+        "size", "quantized", "weights", "storage", "operators", "operator versions", "number types", "accuracy",
+        "parity", "golden",
+    ]  # fmt: skip
     assert set(verdict.checks.values()) == {"passed"}
     assert verdict.metrics["accuracy"] == verdict.metrics["float_accuracy"] == 1.0
     assert verdict.metrics["agreement"] == 1.0
@@ -128,13 +131,92 @@ def test_golden_samples_that_do_not_replay_are_refused(difference):
     refused("golden", replay_difference=difference)
 
 
-def test_what_cannot_run_here_is_not_run_and_has_no_accuracy():
-    target = load_target("iphone-15")
-    facts = replace(FACTS, operators=frozenset({"conv"}), number_types=frozenset({"float16", "int8"}))
-    measured = replace(GOOD, facts=facts, probabilities=None, replay_difference=None)
-    verdict = verify_artifact(target, find_recipe(target.recipe), measured, max_drop=0.015)
-    assert {name for name, state in verdict.checks.items() if state == "not run"} == {"accuracy", "parity", "golden"}
+IPHONE = load_target("iphone-15")
+COREML = replace(
+    GOOD,
+    facts=replace(FACTS, operators=frozenset({"conv"}), number_types=frozenset({"float16", "int8"})),
+    by_reference=True,
+)
+
+
+def test_what_can_neither_run_nor_be_evaluated_here_is_not_run_and_has_no_accuracy():
+    measured = replace(COREML, probabilities=None, replay_difference=None)
+    verdict = verify_artifact(IPHONE, find_recipe(IPHONE.recipe), measured, max_drop=0.015)
+    absent = {name for name, state in verdict.checks.items() if state == "not run"}
+    assert absent == {"accuracy", "parity", "golden", "runs on device"}
     assert set(verdict.metrics) == {"bytes", "float_bytes", "float_accuracy"}
+
+
+def test_a_reference_evaluation_checks_the_outputs_and_says_that_no_device_ran_them():
+    verdict = verify_artifact(IPHONE, find_recipe(IPHONE.recipe), COREML, max_drop=0.015)
+    assert {name for name, state in verdict.checks.items() if state == "not run"} == {"runs on device"}
+    assert verdict.metrics["accuracy"] == 1.0
+    assert "runs on device" not in verify_artifact(TARGET, RECIPE, GOOD, max_drop=0.015).checks
+
+
+def test_everything_that_failed_is_in_one_error():
+    facts = replace(FACTS, operators=frozenset({"FlexErf"}), has_nan=True)
+    measured = replace(GOOD, size_bytes=1012, facts=facts, probabilities=probabilities(wrong=40))
+    with pytest.raises(VerificationError) as caught:
+        verify_artifact(TARGET, RECIPE, measured, max_drop=0.015)
+    assert [failure[0] for failure in caught.value.failures] == ["size", "weights", "operators", "accuracy", "parity"]
+    assert caught.value.check == "size"
+    for name in ("'size'", "'weights'", "FlexErf", "0.8000"):
+        assert name in str(caught.value)
+
+
+def test_a_judgement_names_what_passed_and_what_failed_without_raising():
+    verdict = judge_artifact(TARGET, RECIPE, replace(GOOD, size_bytes=1012), max_drop=0.015)
+    assert verdict.checks["size"] == "failed"
+    assert {state for name, state in verdict.checks.items() if name != "size"} == {"passed"}
+    assert [failure.check for failure in verdict.failures] == ["size"]
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    assert refused("weights", facts=replace(FACTS, has_nan=True)).found == "NaN or infinity"
+
+
+def test_a_float_recipe_promises_neither_fewer_bytes_nor_integers():
+    recipe = find_recipe("onnx-float")
+    facts = replace(FACTS, quantized_weights=0, float_weights=1000)
+    measured = replace(GOOD, size_bytes=1000, facts=facts, probabilities=probabilities())
+    verdict = verify_artifact(TARGET, recipe, measured, max_drop=0.015)
+    assert not {"size", "quantized"} & set(verdict.checks)
+    assert set(verdict.checks.values()) == {"passed"}
+
+
+MICRO = load_target("cortex-m4")
+INTEGER = FileFacts(
+    operators=frozenset({"CONV_2D"}),
+    operator_versions={"CONV_2D": 3},
+    number_types=frozenset({"int8", "int32"}),
+    border_types=frozenset({"int8"}),
+    quantized_weights=1000,
+    float_weights=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("check", "facts"),
+    [
+        ("operator versions", {"operator_versions": {"CONV_2D": 99}}),
+        ("all integer", {"number_types": frozenset({"int8", "float32"})}),
+        ("integer border", {"border_types": frozenset({"float32"})}),
+        ("static shapes", {"dynamic_shapes": True}),
+    ],
+)
+def test_what_a_microcontroller_cannot_hold_is_refused(check, facts):
+    asked, failures = judge_file(MICRO, "tflite", 1000, INTEGER)
+    assert check in asked
+    assert failures == ()
+    _asked, failures = judge_file(MICRO, "tflite", 1000, replace(INTEGER, **facts))
+    assert [failure.check for failure in failures] == [check]
+
+
+def test_memory_and_latency_are_judged_where_they_are_known():
+    asked, failures = judge_file(MICRO, "tflite", 1000, INTEGER, activation_bytes=10**6, latency_ms=10.0**6)
+    assert asked[-2:] == ("memory", "latency")
+    assert [failure.check for failure in failures] == ["memory", "latency"]
 
 
 def test_a_train_graph_that_steps_elsewhere_is_refused():

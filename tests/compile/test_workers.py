@@ -65,12 +65,12 @@ def test_the_other_jobs_are_stopped_when_one_fails(tmp_path):
     with CompileWorkers() as workers:
         with pytest.raises(TaskError, match="there is no such file"):
             workers.run([job(), job(toolchain="coreml", task=f"{task}:task")], take_nothing)
-        assert list(workers._workers) == ["onnx"]
+        assert [worker.toolchain for worker in workers._workers] == ["onnx"]
 
 
 def test_a_worker_outlives_the_thread_that_started_it():
     with CompileWorkers() as workers:
-        thread = threading.Thread(target=workers._worker, args=("onnx",))
+        thread = threading.Thread(target=workers.warm, args=(("onnx",),))
         thread.start()
         thread.join()
         with pytest.raises(TaskError):
@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_told_with_its_work(tmp_path):
 
 def test_workers_end_with_the_pool():
     with CompileWorkers() as workers:
-        workers._worker("onnx")
+        workers.warm(["onnx"])
         (process,) = workers.process_ids
     wait_until_gone(process)
 
@@ -99,7 +99,7 @@ def test_workers_end_with_the_pool():
 def test_workers_end_with_their_parent_however_it_ends(end):
     code = (
         "import os; from hedgerow.compile.workers import CompileWorkers; "
-        f"pool = CompileWorkers(); pool._worker('onnx'); print(*pool.process_ids, flush=True); {end}"
+        f"pool = CompileWorkers(); pool.warm(['onnx']); print(*pool.process_ids, flush=True); {end}"
     )
     found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     wait_until_gone(int(found.stdout))
@@ -121,19 +121,40 @@ def test_an_interrupt_stops_the_job_and_ends_its_process(tmp_path):
 
 def test_an_idle_worker_that_died_is_replaced():
     with CompileWorkers() as workers:
-        first = workers._worker("onnx").process
-        first.kill()
-        first.wait()
-        assert workers._worker("onnx").process.pid != first.pid
+        workers.warm(["onnx"])
+        (first,) = workers.process_ids
+        workers._workers[0].process.kill()
+        workers._workers[0].process.wait()
+        workers.warm(["onnx"])
+        assert workers.process_ids != (first,)
+        assert len(workers.process_ids) == 1
 
 
 def test_no_file_descriptor_is_left_open():
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _attempt in range(3):
         with CompileWorkers() as workers:
-            workers._worker("onnx")
-            workers._worker("coreml")
+            workers.warm(["onnx", "coreml"])
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_an_error_of_task_or_checkpoint_is_never_a_refusal_of_one_job():
+    refused = []
+    with CompileWorkers() as workers, pytest.raises(TaskError):
+        workers.run([job(), job(reference=False)], take_nothing, refuse=lambda *found: refused.append(found))
+    assert refused == []
+
+
+def test_a_process_makes_room_for_another_toolchain(tmp_path):
+    task = tmp_path / "task.py"
+    task.write_text("import os\nos._exit(9)\n")
+    with CompileWorkers(jobs=1) as workers:
+        workers.warm(["onnx"])
+        (first,) = workers.process_ids
+        with pytest.raises(TaskError):
+            workers.run([job(toolchain="coreml")], take_nothing)
+        assert len(workers.process_ids) == 1
+        assert workers.process_ids != (first,)
 
 
 def test_a_pool_without_jobs_is_a_bug_of_the_caller():

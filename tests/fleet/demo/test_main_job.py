@@ -53,15 +53,15 @@ def test_every_quantized_artifact_is_smaller_than_float_and_within_one_and_a_hal
     for entry in result["artifacts"]:
         assert entry["bytes"] < entry["float_bytes"]
         assert "failed" not in entry["checks"].values()
-        if entry["accuracy"] is not None:
-            assert entry["accuracy"] >= entry["float_accuracy"] - 0.015
+        assert entry["accuracy"] >= entry["float_accuracy"] - 0.015
 
 
 def test_what_cannot_run_here_is_reported_as_not_run(result):
+    """Core ML is evaluated operator by operator on Linux; nothing ran it, and the report says so."""
     [iphone] = [entry for entry in result["artifacts"] if entry["target"] == "iphone-15"]
 
-    assert iphone["accuracy"] is None
-    assert "not run" in iphone["checks"].values()
+    assert {name for name, state in iphone["checks"].items() if state == "not run"} == {"runs on device"}
+    assert iphone["checks"]["accuracy"] == iphone["checks"]["parity"] == "passed"
 
 
 def test_the_rollout_finishes_on_all_eight_devices(result):

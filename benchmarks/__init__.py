@@ -1,0 +1,1 @@
+"""Measurements against other tools, run from the checkout: ``python -m benchmarks.<name> --json``."""

@@ -1,0 +1,69 @@
+"""Read a file of any format, and say what a target is asked to hold."""
+
+from hedgerow.compile.inspection.facts import FileFacts
+from hedgerow.errors import DecodeError
+from hedgerow.hardware.fit import ModelFacts
+
+__all__ = ["format_of", "model_facts", "read_facts"]
+
+
+def format_of(content: bytes) -> str:
+    """Return the format that a file's first bytes show: ``tflite``, ``mlpackage`` (a zip) or else ``onnx``."""
+    if content[4:8] == b"TFL3":
+        return "tflite"
+    return "mlpackage" if content[:4] == b"PK\x03\x04" else "onnx"
+
+
+def read_facts(kind: str, content: bytes) -> FileFacts:
+    """Return the facts of a file.
+
+    Args:
+        kind: ``onnx``, ``tflite`` or ``mlpackage``.
+        content: The file.
+
+    Raises:
+        DecodeError: The bytes are no such file, or there is no such format.
+    """
+    if kind == "onnx":
+        from hedgerow.compile.inspection.onnx import read_onnx
+
+        return read_onnx(content)
+    if kind == "tflite":
+        from hedgerow.compile.inspection.tflite import read_tflite
+
+        return read_tflite(content)
+    if kind == "mlpackage":
+        from hedgerow.compile.inspection.coreml import read_coreml
+
+        return read_coreml(content)
+    raise DecodeError("model", "the format onnx, tflite or mlpackage", repr(kind))
+
+
+def model_facts(
+    kind: str,
+    size_bytes: int,
+    facts: FileFacts,
+    *,
+    activation_bytes: int | None = None,
+    latency_ms: float | None = None,
+) -> ModelFacts:
+    """Return what :func:`hedgerow.hardware.fit.fit` compares with a target.
+
+    Args:
+        kind: The file's format.
+        size_bytes: Of the file.
+        facts: Read from it.
+        activation_bytes: What lives at once during a prediction, without weights; None: not known.
+        latency_ms: Modelled time of a prediction on the target; None: not known.
+    """
+    return ModelFacts(
+        format=kind,
+        size_bytes=size_bytes,
+        operators={name: facts.operator_versions.get(name, 0) for name in facts.operators},
+        number_types=facts.number_types,
+        border_types=facts.border_types,
+        dynamic_shapes=facts.dynamic_shapes,
+        asymmetric_tensors=facts.asymmetric_tensors,
+        activation_bytes=activation_bytes,
+        latency_ms=latency_ms,
+    )

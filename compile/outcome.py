@@ -1,0 +1,105 @@
+"""What became of a compile: a build of what passed, what was refused and why, and what was tried."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hedgerow.compile.build import Build
+from hedgerow.compile.errors import VerificationError
+from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.search import Trial
+from hedgerow.errors import HedgerowError
+
+__all__ = ["Outcome", "Refusal", "refused_by"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A target without an artifact, or a train graph that was not made.
+
+    Attributes:
+        target: Name of the target; for a train graph ``the onnx train graph``.
+        recipe: The last recipe that was tried; empty for a train graph.
+        check: What refused it: a check's name, ``pass`` for a step that failed, ``process`` for a process that ended.
+        reason: One sentence.
+    """
+
+    target: str
+    recipe: str
+    check: str
+    reason: str
+
+    def to_record(self) -> dict[str, str]:
+        """Return this as plain JSON values."""
+        return {"target": self.target, "recipe": self.recipe, "check": self.check, "reason": self.reason}
+
+
+def refused_by(error: HedgerowError) -> str:
+    """Return the name of the check that *error* stands for."""
+    from hedgerow.compile.errors import UntranslatableError, WorkerError
+
+    if isinstance(error, VerificationError):
+        return error.check
+    if isinstance(error, WorkerError):
+        return "process"
+    return "operators" if isinstance(error, UntranslatableError) else "pass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a compile came to.
+
+    Attributes:
+        build: What passed; None when nothing did, and then nothing was written.
+        refused: What did not.
+        trials: Every recipe that was tried, in the order of targets and recipes.
+        recipes: Target -> recipe of its artifact.
+        cached: Targets whose artifact came from the cache.
+        latencies: Target -> what a prediction took on this machine. It differs from run to run, so it is no part of
+            the build.
+        seconds: Wall clock of the whole compile.
+    """
+
+    build: Build | None
+    refused: tuple[Refusal, ...]
+    trials: tuple[Trial, ...]
+    recipes: Mapping[str, str]
+    cached: tuple[str, ...]
+    latencies: Mapping[str, HostLatency]
+    seconds: float
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values: what ``hedgerow compile --json`` prints."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "cached": len(self.cached),
+            "artifacts": [self._artifact(artifact) for artifact in (self.build.artifacts if self.build else ())],
+            "train_graphs": [
+                {"format": graph.format, "bytes": graph.blob.length_bytes, "sha256": graph.blob.sha256}
+                for graph in (self.build.train_graphs if self.build else ())
+            ],
+            "refused": [refusal.to_record() for refusal in self.refused],
+            "trials": [trial.to_record() for trial in self.trials],
+        }
+
+    def _artifact(self, artifact: Any) -> dict[str, Any]:
+        metrics = {name: value for name, value in artifact.metrics.items() if name not in _WHOLE}
+        metrics |= {name: int(artifact.metrics[name]) for name in _WHOLE if name in artifact.metrics}
+        latency = self.latencies.get(artifact.target)
+        absent = dict.fromkeys(("accuracy", "snr_db", "agreement", "peak_memory_bytes"))
+        return {
+            "target": artifact.target,
+            "format": artifact.format,
+            "recipe": self.recipes[artifact.target],
+            "passes": list(artifact.recipe),
+            "sha256": artifact.blob.sha256,
+            "cached": artifact.target in self.cached,
+            "checks": dict(artifact.checks),
+            "latency_ms_p50": latency.p50_ms if latency else None,
+            "latency_ms_p99": latency.p99_ms if latency else None,
+            **absent,
+            **metrics,
+        }
+
+
+_WHOLE = ("bytes", "float_bytes", "macs", "moved_bytes", "parameters", "peak_memory_bytes")

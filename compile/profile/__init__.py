@@ -1,0 +1,1 @@
+"""What a model asks of hardware: parameters, operations, memory, time and energy."""

@@ -1,0 +1,164 @@
+"""The report of a build: a model card for people, as HTML and as Markdown, and everything as JSON.
+
+``report.html`` and ``report.md`` are functions of the outcome alone: the same outcome gives the same bytes. They hold
+no script and load nothing. ``compile.json`` is what ``hedgerow compile --json`` prints. What differs from run to run
+(the latency on this machine, the seconds) is in these three files and never in ``build.json``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hedgerow.compile.build import Build
+from hedgerow.compile.outcome import Outcome
+from hedgerow.compile.search import PASSED, Trial, pareto_front
+from hedgerow.durable import write_durably
+from hedgerow.errors import ExtraNotInstalledError
+
+__all__ = ["HTML_FILE", "JSON_FILE", "MARKDOWN_FILE", "card", "render", "write_report"]
+
+HTML_FILE, MARKDOWN_FILE, JSON_FILE = "report.html", "report.md", "compile.json"
+_MAXIMUM_CONFUSION = 20
+
+
+def write_report(folder: Path, outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) -> None:
+    """Write the report of *outcome* beside its build.
+
+    Args:
+        folder: The build's.
+        outcome: With a build.
+        evaluation: Of the float model, see :mod:`hedgerow.compile.evaluation`.
+        max_drop: The budget, as a share.
+
+    Raises:
+        ExtraNotInstalledError: jinja2 is absent.
+        OSError: The folder cannot be written.
+    """
+    facts = card(outcome, evaluation, max_drop=max_drop)
+    write_durably(folder / HTML_FILE, render("report.html.j2", facts).encode())
+    write_durably(folder / MARKDOWN_FILE, render("report.md.j2", facts).encode())
+    write_durably(folder / JSON_FILE, (json.dumps(outcome.to_record(), indent=1, sort_keys=True) + "\n").encode())
+
+
+def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) -> dict[str, Any]:
+    """Return what the templates show, as plain values in the order in which they are shown.
+
+    Raises:
+        ValueError: The outcome has no build.
+    """
+    build = outcome.build
+    if build is None:
+        raise ValueError("an outcome without a build has nothing to report")
+    record = outcome.to_record()
+    names = {trial.target for trial in outcome.trials}
+    front = {(trial.target, trial.recipe) for name in names for trial in pareto_front(_of(outcome.trials, name))}
+    return {
+        "task": build.task,
+        "use": _intended_use(build),
+        "lineage": {
+            "run": build.run,
+            "parent": build.parent or "none",
+            "checkpoint_sha256": build.checkpoint_sha256,
+            "data_fingerprint": build.data_fingerprint,
+        },
+        "inputs": [
+            {
+                "name": spec.name,
+                "shape": " x ".join(map(str, spec.shape)),
+                "dtype": spec.dtype,
+                "unit": spec.unit or "-",
+            }
+            for spec in build.model_schema.inputs
+        ],
+        "labels": build.model_schema.labels,
+        "metrics": sorted(build.metrics.items()),
+        "samples": evaluation["samples"],
+        "train_samples": evaluation["train_samples"],
+        "classes": evaluation["classes"],
+        "confusion": evaluation["confusion"] if len(evaluation["confusion"]) <= _MAXIMUM_CONFUSION else [],
+        "subgroups": evaluation["subgroups"],
+        "fairness": evaluation["fairness"],
+        "max_drop_points": max_drop * 100,
+        "artifacts": [_with_limits(artifact) for artifact in record["artifacts"]],
+        "train_graphs": record["train_graphs"],
+        "refused": record["refused"],
+        "trials": [
+            _trial(trial, chosen=outcome.recipes, front=(trial.target, trial.recipe) in front)
+            for trial in outcome.trials
+        ],
+        "not_run": sorted(
+            {(name, a.target) for a in build.artifacts for name, state in a.checks.items() if state != PASSED}
+        ),
+    }
+
+
+def _of(trials: Sequence[Trial], target: str) -> list[Trial]:
+    return [trial for trial in trials if trial.target == target]
+
+
+def _intended_use(build: Build) -> str:
+    inputs = ", ".join(spec.name for spec in build.model_schema.inputs)
+    count = len(build.model_schema.labels)
+    return (
+        f"To tell {count} classes apart from {inputs}, on the hardware below, for inputs like those of the training "
+        "data. The reference in the release is what devices compare their inputs with; an alert of drift means that "
+        "this report no longer describes what the model does."
+    )
+
+
+def _with_limits(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    factor = artifact.get("target_error_factor")
+    modelled = artifact.get("target_latency_ms")
+    between = (modelled / factor, modelled * factor) if modelled is not None and factor else None
+    return {**artifact, "latency_between_ms": between}
+
+
+def _trial(trial: Trial, *, chosen: Mapping[str, str], front: bool) -> dict[str, Any]:
+    record = trial.to_record()
+    return {**record, "chosen": chosen.get(trial.target) == trial.recipe and trial.state == PASSED, "front": front}
+
+
+def render(template: str, facts: Mapping[str, Any]) -> str:
+    """Fill in one of the templates.
+
+    Raises:
+        ExtraNotInstalledError: jinja2 is absent.
+    """
+    try:
+        from jinja2 import DictLoader, Environment, StrictUndefined
+    except ModuleNotFoundError as exc:
+        raise ExtraNotInstalledError("the report of a build", "compile", exc.name) from exc
+    text = (files("hedgerow.compile") / "templates" / template).read_text("utf-8")
+    html = template.endswith(".html.j2")
+    environment = Environment(
+        loader=DictLoader({template: text}),
+        undefined=StrictUndefined,
+        autoescape=html,  # noqa: S701 - Markdown has another escape, the filter cell
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": _percent, "bytes": _bytes, "number": _number}
+    if not html:
+        environment.filters["cell"] = _cell
+    return environment.get_template(template).render(facts)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def _bytes(size: float | None) -> str:
+    return "-" if size is None else f"{int(size):,}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _cell(text: object) -> str:
+    """Return text that stays inside one cell of a Markdown table and is no markup."""
+    plain = " ".join(str(text).split())
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>|#" else sign for sign in plain)

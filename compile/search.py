@@ -1,0 +1,220 @@
+"""Which recipe to try next for a target, and when to stop. Pure: trials in, a recipe or nothing out.
+
+The order learns from what is known already, also from other targets of the same format: one recipe makes the same
+file for all of them, so its size is known exactly, its operations are known, and a file that lost too much accuracy
+for one target has lost it for all. A recipe that cannot beat the best one any more is not tried.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hedgerow.compile.recipes import Recipe, find_recipe
+from hedgerow.hardware.cost import Workload, estimate_cost
+from hedgerow.hardware.target import Target
+
+__all__ = ["PREFERENCES", "Contest", "Trial", "best_trial", "next_recipe", "pareto_front", "refused_elsewhere"]
+
+PREFERENCES = ("size", "latency", "energy")
+PASSED, REFUSED, SKIPPED = "passed", "refused", "skipped"
+_OBJECTIVES = {"size": "bytes", "latency": "target_latency_ms", "energy": "target_energy_mj"}
+_OF_THE_FILE = frozenset({"accuracy", "golden", "parity", "pass", "quantized", "size", "weights"})
+"""Checks whose refusal does not depend on the target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One recipe tried for one target.
+
+    Attributes:
+        target, recipe: Names.
+        state: ``passed``; ``refused`` by a check or a failed pass; ``skipped``: refused without making it again.
+        check: What refused it; empty when it passed.
+        reason: The sentence of the refusal.
+        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.Artifact`.
+    """
+
+    target: str
+    recipe: str
+    state: str
+    check: str = ""
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, object]:
+        """Return this as plain JSON values."""
+        return {
+            "target": self.target,
+            "recipe": self.recipe,
+            "state": self.state,
+            "check": self.check,
+            "reason": self.reason,
+            "metrics": dict(sorted(self.metrics.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What is looked for.
+
+    Attributes:
+        target: What must run it.
+        candidates: Recipes that may be tried, in order of preference; the first one is tried first when nothing is
+            known.
+        prefer: ``size``, ``latency`` or ``energy``; None: the first candidate that passes.
+    """
+
+    target: Target
+    candidates: tuple[str, ...]
+    prefer: str | None = None
+
+
+def best_trial(contest: Contest, trials: Sequence[Trial]) -> Trial | None:
+    """Return the trial that wins so far: the smallest objective, then the highest accuracy, then the order."""
+    order = {recipe: place for place, recipe in enumerate(contest.candidates)}
+    passed = [trial for trial in _own(contest, trials) if trial.state == PASSED]
+    return min(
+        passed,
+        key=lambda t: (_objective(contest, t.metrics), -t.metrics.get("accuracy", 0.0), order[t.recipe]),
+        default=None,
+    )
+
+
+def next_recipe(contest: Contest, trials: Sequence[Trial]) -> str | None:
+    """Return the recipe to try next, or None when nothing left can win.
+
+    Which artifact wins in the end does not depend on the order: only what cannot win is left out.
+
+    Args:
+        contest: What is looked for.
+        trials: Everything known, of this target and of others.
+    """
+    best = best_trial(contest, trials)
+    tried = {trial.recipe for trial in _own(contest, trials)}
+    left = [recipe for recipe in contest.candidates if recipe not in tried]
+    if contest.prefer is None:
+        return left[0] if left and best is None else None
+    # One that can do no better than as well may still be more accurate.
+    limit = _objective(contest, best.metrics) if best is not None else math.inf
+    left = [recipe for recipe in left if _lower_bound(contest, recipe, trials) <= limit]
+    if not any(trial.state == PASSED for trial in trials):
+        return left[0] if left else None
+    # The most promising first: it is what lets the others be left out. Equal promises go by the order of preference.
+    return min(left, key=lambda recipe: _expected(contest, recipe, trials), default=None)
+
+
+def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[Trial]) -> Trial | None:
+    """Return *recipe* as a skipped trial when its file was refused for another target, whatever the target; or None."""
+    name = contest.target.name
+    for trial in trials:
+        if (
+            trial.recipe == recipe
+            and trial.target != name
+            and trial.state == REFUSED
+            and trial.check in _OF_THE_FILE
+        ):
+            reason = f"its file was refused for {trial.target}: {trial.reason}"
+            return Trial(target=name, recipe=recipe, state=SKIPPED, check=trial.check, reason=reason)
+    return None
+
+
+def pareto_front(trials: Sequence[Trial], objective: str = "bytes") -> tuple[Trial, ...]:
+    """Return the passed trials of one target that no other beats in both *objective* and accuracy, smallest first."""
+    passed = [trial for trial in trials if trial.state == PASSED and objective in trial.metrics]
+    front = [
+        trial
+        for trial in passed
+        if not any(_dominates(other.metrics, trial.metrics, objective) for other in passed if other is not trial)
+    ]
+    return tuple(sorted(front, key=lambda trial: (trial.metrics[objective], trial.recipe)))
+
+
+def _dominates(one: Mapping[str, float], other: Mapping[str, float], objective: str) -> bool:
+    here = (one[objective], -one.get("accuracy", 0.0))
+    there = (other[objective], -other.get("accuracy", 0.0))
+    return here != there and here[0] <= there[0] and here[1] <= there[1]
+
+
+def _own(contest: Contest, trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.target == contest.target.name and trial.recipe in contest.candidates]
+
+
+def _objective(contest: Contest, metrics: Mapping[str, float]) -> float:
+    return metrics.get(_OBJECTIVES[contest.prefer or "size"], math.inf)
+
+
+def _same_file(recipe: str, trials: Sequence[Trial]) -> Mapping[str, float] | None:
+    return next((trial.metrics for trial in trials if trial.recipe == recipe and trial.state == PASSED), None)
+
+
+def _weight_bits(recipe: Recipe) -> float:
+    """Return the fewest bits that a weight may take."""
+    names = {call.name for call in recipe.passes}
+    if recipe.minimum_quantized_share == 0:
+        half = recipe.format == "mlpackage" or any("fp16" in name for name in names)
+        return 16 if half else 32
+    return min((float(call.settings.get("bits", 8)) for call in recipe.passes), default=8)
+
+
+def _parameters(contest: Contest, trials: Sequence[Trial]) -> Mapping[str, float] | None:
+    """Return the metrics of a trial that kept the model as it was, for its numbers of weights and operations."""
+    return next(
+        (
+            trial.metrics
+            for trial in trials
+            if trial.state == PASSED
+            and not find_recipe(trial.recipe).model_passes
+            and find_recipe(trial.recipe).format == contest.target.format
+        ),
+        None,
+    )
+
+
+def _lower_bound(contest: Contest, recipe: str, trials: Sequence[Trial]) -> float:
+    """Return a value that this recipe's objective cannot be below; 0 when nothing is known."""
+    known = _same_file(recipe, trials)
+    if known is not None:
+        return _of_file(contest, known)
+    about = find_recipe(recipe)
+    model = _parameters(contest, trials)
+    if about.model_passes or model is None:
+        return 0.0
+    weights_bytes = model.get("parameters", 0.0) * _weight_bits(about) / 8
+    if contest.prefer in {None, "size"}:
+        return weights_bytes
+    # The fastest type of the target, and no activation moved: the real artifact is slower.
+    rates = contest.target.cost.macs_per_s
+    work = Workload(
+        macs=int(model.get("macs", 0.0)), moved_bytes=int(weights_bytes), number_type=max(rates, key=lambda k: rates[k])
+    )
+    cost = estimate_cost(contest.target, work)
+    return cost.latency_ms if contest.prefer == "latency" else cost.energy_mj
+
+
+def _of_file(contest: Contest, known: Mapping[str, float]) -> float:
+    """Return the objective of a file that another target has already."""
+    if contest.prefer in {None, "size"}:
+        return known.get("bytes", 0.0)
+    # What a file costs on this target depends on its operations and bytes; the number type is the same by recipe.
+    rates = contest.target.cost.macs_per_s
+    work = Workload(
+        macs=int(known.get("macs", 0.0)),
+        moved_bytes=int(known.get("moved_bytes", 0.0)),
+        number_type=max(rates, key=lambda k: rates[k]),
+    )
+    cost = estimate_cost(contest.target, work)
+    return cost.latency_ms if contest.prefer == "latency" else cost.energy_mj
+
+
+def _expected(contest: Contest, recipe: str, trials: Sequence[Trial]) -> tuple[float, int]:
+    """Return what to sort by: the bound; a recipe that changes the model is slow to make and waits for the others."""
+    known = _same_file(recipe, trials)
+    about = find_recipe(recipe)
+    model = _parameters(contest, trials)
+    parameters = model.get("parameters", 0.0) if model else 0.0
+    place = contest.candidates.index(recipe)
+    if known is not None:
+        return _of_file(contest, known), place
+    if about.model_passes:
+        return parameters * _weight_bits(about) / 8 if contest.prefer == "size" else math.inf, place
+    return _lower_bound(contest, recipe, trials), place

@@ -1,0 +1,269 @@
+"""Small models that together hold every layer, loss and optimizer that train graphs translate.
+
+Each is as small as shows the translation; the parity table and the tests go through them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from hedgerow.compile.stage import Source
+from hedgerow.compile.train_graph.options import StepOptions
+from hedgerow.schema import TensorSpec
+from hedgerow.task import Dataset, LocalTraining, Task, TaskData
+
+__all__ = ["CASES", "Case", "make_source"]
+
+_BATCH, _BATCHES, _CLASSES, _TOKENS = 4, 3, 3, 11
+_IMAGE = TensorSpec("x", (2, 8, 8))
+_SIGNAL = TensorSpec("x", (3, 16))
+_SERIES = TensorSpec("x", (6, 5))
+_VECTOR = TensorSpec("x", (12,))
+_WORDS = TensorSpec("x", (6,), "int64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One model and how it trains.
+
+    Attributes:
+        kind: ``layer``, ``loss``, ``optimizer``, ``choice`` (of what trains) or ``network``.
+        model: Makes it.
+        given: Its one input.
+        options, loss, rate: Of its training.
+    """
+
+    kind: str
+    model: Callable[[], nn.Module]
+    given: TensorSpec
+    options: StepOptions = StepOptions()
+    loss: str = "cross_entropy"
+    rate: float = 0.05
+
+
+class _Attention(nn.Module):
+    """Self-attention over a series, then a classifier of the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.head = nn.Linear(5, 8), nn.Linear(8, _CLASSES)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        inside = self.inside(values)
+        found: torch.Tensor = self.head(self.attention(inside, inside, inside, need_weights=False)[0].mean(1))
+        return found
+
+
+class _Transformer(nn.Module):
+    """Embedded words, one encoder layer, a classifier of the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(_TOKENS, 8), nn.Linear(8, _CLASSES)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu", dropout=0.0)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.encoder(self.words(words)).mean(1))
+        return found
+
+
+class _Recurrent(nn.Module):
+    """A recurrent layer, then a classifier of the last step."""
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(width, _CLASSES)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.layer(values)[0][:, -1])
+        return found
+
+
+class _Residual(nn.Module):
+    """A block with a shortcut."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(after),
+        )
+        self.short = nn.Conv2d(before, after, 1, stride) if stride > 1 else nn.Identity()
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.main(values) + self.short(values))
+
+
+class _Adapted(nn.Module):
+    """A linear layer with a low-rank adapter (LoRA: Hu et al. 2021, arXiv 2106.09685)."""
+
+    def __init__(self, before: int, after: int, rank: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(before, after)
+        self.lora_down, self.lora_up = nn.Linear(before, rank, bias=False), nn.Linear(rank, after, bias=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.base(values) + self.lora_up(self.lora_down(values))
+        return found
+
+
+def _head(features: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(features, _CLASSES))
+
+
+def _image_net(*layers: nn.Module, features: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), *layers, _head(features))
+
+
+def _vector_net(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 8), *layers, nn.Linear(8, _CLASSES))
+
+
+def _image(*layers: Callable[[], nn.Module], features: int, options: StepOptions | None = None) -> Case:
+    return Case(
+        kind="layer",
+        model=lambda: _image_net(*(layer() for layer in layers), features=features),
+        given=_IMAGE,
+        options=options or StepOptions(),
+    )
+
+
+def _vector(layer: Callable[[], nn.Module], options: StepOptions | None = None) -> Case:
+    return Case(kind="layer", model=lambda: _vector_net(layer()), given=_VECTOR, options=options or StepOptions())
+
+
+def _signal(*layers: Callable[[], nn.Module], features: int) -> Case:
+    return Case(
+        kind="layer", model=lambda: nn.Sequential(*(layer() for layer in layers), _head(features)), given=_SIGNAL
+    )
+
+
+def _recurrent(layer: Callable[[], nn.Module], width: int) -> Case:
+    return Case(kind="layer", model=lambda: _Recurrent(layer(), width), given=_SERIES)
+
+
+def _optimizer(options: StepOptions, rate: float) -> Case:
+    return Case(kind="optimizer", model=lambda: _vector_net(nn.Tanh()), given=_VECTOR, options=options, rate=rate)
+
+
+def _loss(name: str) -> Case:
+    return Case(kind="loss", model=lambda: _vector_net(nn.Tanh()), given=_VECTOR, loss=name)
+
+
+_TRAIN = StepOptions(batch_norm="train")
+CASES: Mapping[str, Case] = {
+    "linear": _vector(nn.Identity),
+    "conv2d stride": _image(lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.ReLU, features=96),
+    "conv2d dilation": _image(lambda: nn.Conv2d(4, 6, 3, dilation=2, padding=2), nn.ReLU, features=384),
+    "conv2d groups": _image(lambda: nn.Conv2d(4, 6, 3, groups=2), nn.ReLU, features=216),
+    "conv2d depthwise": _image(lambda: nn.Conv2d(4, 4, 3, groups=4, padding=1), nn.ReLU, features=256),
+    "conv1d stride": _signal(lambda: nn.Conv1d(3, 6, 5, stride=2, padding=2), nn.ReLU, features=48),
+    "conv1d dilation": _signal(lambda: nn.Conv1d(3, 6, 3, dilation=2), nn.ReLU, features=72),
+    "conv1d depthwise": _signal(
+        lambda: nn.Conv1d(3, 3, 3, groups=3, padding=1), lambda: nn.Conv1d(3, 6, 1), features=96
+    ),
+    "max pool 1d": _signal(lambda: nn.Conv1d(3, 4, 3, padding=1), lambda: nn.MaxPool1d(2), features=32),
+    "average pool 1d": _signal(lambda: nn.Conv1d(3, 4, 3, padding=1), lambda: nn.AvgPool1d(2), features=32),
+    "max pool 2d": _image(lambda: nn.MaxPool2d(3, 2, padding=1), features=64),
+    "average pool 2d": _image(lambda: nn.AvgPool2d(3, 2, padding=1, count_include_pad=False), features=64),
+    "adaptive average pool": _image(lambda: nn.AdaptiveAvgPool2d(2), features=16),
+    "global average pool": _image(nn.ReLU, lambda: nn.AdaptiveAvgPool2d(1), features=4),
+    "batch norm 2d, frozen": _image(lambda: nn.BatchNorm2d(4), nn.ReLU, features=256),
+    "batch norm 2d, train": _image(lambda: nn.BatchNorm2d(4), nn.ReLU, features=256, options=_TRAIN),
+    "batch norm 1d, train": _vector(lambda: nn.BatchNorm1d(8), _TRAIN),
+    "group norm": _image(lambda: nn.GroupNorm(2, 4), nn.ReLU, features=256),
+    "layer norm": _vector(lambda: nn.LayerNorm(8)),
+    "relu": _vector(nn.ReLU),
+    "gelu": _vector(nn.GELU),
+    "gelu, tanh": _vector(lambda: nn.GELU(approximate="tanh")),
+    "silu": _vector(nn.SiLU),
+    "hard-swish": _vector(nn.Hardswish),
+    "softmax": _vector(lambda: nn.Softmax(dim=-1)),
+    "embedding": Case(
+        kind="layer",
+        model=lambda: nn.Sequential(nn.Embedding(_TOKENS, 4, padding_idx=0), _head(24)),
+        given=_WORDS,
+    ),
+    "attention": Case(kind="layer", model=_Attention, given=_SERIES),
+    "dropout": _vector(lambda: nn.Dropout(0.25), StepOptions(dropout=True)),
+    "gru": _recurrent(lambda: nn.GRU(5, 4, num_layers=2, batch_first=True), 4),
+    "lstm": _recurrent(lambda: nn.LSTM(5, 4, batch_first=True, bidirectional=True), 8),
+    "rnn": _recurrent(lambda: nn.RNN(5, 4, batch_first=True), 4),
+    "cross-entropy": _loss("cross_entropy"),
+    "binary cross-entropy": _loss("bce"),
+    "squared error": _loss("mse"),
+    "squared error of values": Case(
+        kind="loss",
+        model=lambda: _vector_net(nn.Tanh()),
+        given=_VECTOR,
+        loss="mse",
+        options=StepOptions(targets="values"),
+    ),
+    "sgd": _optimizer(StepOptions(), 0.1),
+    "momentum": _optimizer(StepOptions(optimizer="momentum", momentum=0.9), 0.02),
+    "adam": _optimizer(StepOptions(optimizer="adam"), 0.01),
+    "sgd, proximal": _optimizer(StepOptions(proximal=True), 0.1),
+    "sgd, control variates": _optimizer(StepOptions(control_variates=True), 0.1),
+    "adam, proximal and control": _optimizer(
+        StepOptions(optimizer="adam", proximal=True, control_variates=True), 0.01
+    ),
+    "head only": Case(
+        kind="choice",
+        model=lambda: _image_net(nn.BatchNorm2d(4), nn.ReLU(), features=256),
+        given=_IMAGE,
+        options=StepOptions(trainable=("3.*",), optimizer="momentum"),
+    ),
+    "adapters only": Case(
+        kind="choice",
+        model=lambda: nn.Sequential(_Adapted(12, 8, 2), nn.ReLU(), nn.Linear(8, _CLASSES)),
+        given=_VECTOR,
+        options=StepOptions(trainable=("*.lora_*",), optimizer="adam"),
+        rate=0.01,
+    ),
+    "residual network": Case(
+        kind="network",
+        model=lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1), _Residual(4, 4, 1), _Residual(4, 8, 2), nn.AdaptiveAvgPool2d(1), _head(8)
+        ),
+        given=_IMAGE,
+        options=StepOptions(batch_norm="train", optimizer="momentum"),
+        rate=0.01,
+    ),
+    "transformer": Case(
+        kind="network", model=_Transformer, given=_WORDS, options=StepOptions(optimizer="adam"), rate=0.003
+    ),
+}
+
+
+def make_source(case: Case, seed: int = 0) -> Source:
+    """Return a case's model, its weights and statistics drawn at random, with three batches of random samples."""
+    rng = np.random.default_rng(seed)
+    count = _BATCH * _BATCHES
+    shape = (count, *case.given.shape)
+    integer = case.given.dtype == "int64"
+    values = rng.integers(0, _TOKENS, shape) if integer else rng.normal(size=shape).astype(np.float32)
+    data = Dataset({"x": values}, rng.integers(0, _CLASSES, count, dtype=np.int64))
+    task = Task(
+        name="parity",
+        inputs=[case.given],
+        labels=["a", "b", "c"],
+        model=case.model,
+        data=lambda: TaskData(train=data, held_out=data),
+        loss=case.loss,
+        local=LocalTraining(learning_rate=case.rate, batch_size=_BATCH),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = case.model().eval()
+        for part in model.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all batch norms
+                part.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr]
+                part.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+    return Source(task=task, model=model, calibration=data)

@@ -1,0 +1,48 @@
+"""The model zoo: one small task a file, from a dense network to a transformer. Importing this needs no torch.
+
+Data is made in the file from a fixed seed, or comes with scikit-learn; only ``resnet8_cifar`` reads files, from the
+folder that ``HEDGEROW_DATA`` names. Every ``task`` can be trained, compiled and rolled out like one of your own::
+
+    hedgerow task check hedgerow.examples.zoo.resnet8:task
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["ZOO", "ZooModel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooModel:
+    """One task of the zoo and how to train it centrally in seconds.
+
+    Attributes:
+        task: Reference of the task.
+        epochs: Passes over the training data.
+        learning_rate: Peak step size of Adam.
+        parameters: Weights and biases once BatchNorm is folded into the layer before it.
+    """
+
+    task: str
+    epochs: int
+    learning_rate: float
+    parameters: int
+
+
+def _model(name: str, epochs: int, learning_rate: float, parameters: int) -> ZooModel:
+    return ZooModel(
+        task=f"hedgerow.examples.zoo.{name}:task", epochs=epochs, learning_rate=learning_rate, parameters=parameters
+    )
+
+
+ZOO: Mapping[str, ZooModel] = {
+    "mlp": _model("mlp", 40, 0.003, 3_426),
+    "resnet8": _model("resnet8", 4, 0.003, 77_706),
+    "ds_cnn": _model("ds_cnn", 6, 0.003, 22_604),
+    "mobilenet_v1_025": _model("mobilenet_v1_025", 5, 0.01, 210_850),
+    "autoencoder": _model("autoencoder", 20, 0.003, 265_864),
+    "cnn1d": _model("cnn1d", 15, 0.003, 6_117),
+    "transformer": _model("transformer", 20, 0.003, 17_962),
+    "gru": _model("gru", 15, 0.003, 13_381),
+}
+"""Name -> model, in the order of the documentation. The four with MLPerf Tiny's shape have its parameter counts."""

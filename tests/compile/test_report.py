@@ -1,0 +1,177 @@
+import itertools
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from hedgerow.compile.build import Build
+from hedgerow.compile.errors import PassError, UntranslatableError, VerificationError, WorkerError
+from hedgerow.compile.outcome import Outcome, Refusal, refused_by
+from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.report import card, render, write_report
+from hedgerow.compile.search import Trial
+from hedgerow.manifest import Artifact, Blob
+from hedgerow.schema import ModelSchema, TensorSpec
+
+BLOB = Blob("a" * 64, 10)
+METRICS = {
+    "bytes": 100.0,
+    "float_bytes": 400.0,
+    "accuracy": 0.9,
+    "float_accuracy": 0.91,
+    "snr_db": 40.0,
+    "agreement": 0.99,
+    "parameters": 90.0,
+    "macs": 5000.0,
+    "moved_bytes": 300.0,
+    "peak_memory_bytes": 96.0,
+    "target_latency_ms": 2.0,
+    "target_energy_mj": 8.0,
+    "target_error_factor": 3.0,
+}
+EVALUATION = {
+    "samples": 4,
+    "train_samples": 10,
+    "classes": [
+        {"name": "<b>no</b>", "support": 2, "precision": 1.0, "recall": 0.5},
+        {"name": "yes|", "support": 2, "precision": None, "recall": None},
+    ],
+    "confusion": [[1, 1], [0, 2]],
+    "subgroups": [{"name": "left", "samples": 2, "accuracy": 0.5}],
+    "fairness": {
+        "classes": [{"name": "yes|", "demographic_parity_difference": 0.5, "equalized_odds_difference": None}],
+        "largest_demographic_parity_difference": 0.5,
+        "largest_equalized_odds_difference": None,
+    },
+}
+
+
+def outcome(**changes) -> Outcome:
+    artifact = Artifact(
+        target="raspberry-pi-4",
+        format="onnx",
+        runtime="onnxruntime",
+        blob=BLOB,
+        inputs=(),
+        outputs=(),
+        recipe=("export-onnx", "quantize"),
+        golden=None,
+        golden_tolerance=0.01,
+        metrics=METRICS,
+        checks={"accuracy": "passed", "runs on device": "not run"},
+    )
+    build = Build(
+        task="hands",
+        model_schema=ModelSchema((TensorSpec("x", (1, 8), "float32"),), (), ("<b>no</b>", "yes|")),
+        artifacts=(artifact,),
+        train_graphs=(),
+        reference=BLOB,
+        checkpoint_sha256="c" * 64,
+        run="run-0",
+        data_fingerprint="d" * 64,
+        metrics={"accuracy": 0.91},
+        parent=None,
+    )
+    facts = {
+        "build": build,
+        "refused": (Refusal(target="cortex-m4", recipe="tflite-int8-full", check="memory", reason="too | large"),),
+        "trials": (
+            Trial(target="raspberry-pi-4", recipe="onnx-int8-s8s8", state="passed", metrics=METRICS),
+            Trial(target="cortex-m4", recipe="tflite-int8-full", state="refused", check="memory", reason="too | large"),
+        ),
+        "recipes": {"raspberry-pi-4": "onnx-int8-s8s8"},
+        "cached": (),
+        "latencies": {"raspberry-pi-4": HostLatency(0.5, 0.9, 100)},
+        "seconds": 1.25,
+    }
+    return Outcome(**(facts | changes))
+
+
+class Page(HTMLParser):
+    """Collects tags and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data) -> None:
+        self.text += data
+
+
+def test_the_record_is_the_json_of_the_command():
+    record = outcome().to_record()
+    (artifact,) = record["artifacts"]
+    assert set(artifact) >= {
+        "target", "format", "recipe", "bytes", "float_bytes", "accuracy", "float_accuracy", "snr_db", "agreement",
+        "peak_memory_bytes", "latency_ms_p50", "checks", "sha256",
+    }  # fmt: skip
+    assert isinstance(artifact["bytes"], int)
+    assert (artifact["latency_ms_p50"], artifact["latency_ms_p99"]) == (0.5, 0.9)
+    assert record["refused"] == [
+        {"target": "cortex-m4", "recipe": "tflite-int8-full", "check": "memory", "reason": "too | large"}
+    ]
+    assert len(record["trials"]) == 2
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_what_was_not_measured_is_null_and_not_absent():
+    (artifact,) = outcome(latencies={}).to_record()["artifacts"]
+    assert artifact["latency_ms_p50"] is None
+
+
+def test_the_page_escapes_names_and_holds_no_script():
+    page = Page(render("report.html.j2", card(outcome(), EVALUATION, max_drop=0.015)))
+    assert "<b>no</b>" in page.text
+    assert not {"b", "script", "img", "link", "iframe"} & {tag for tag, _attributes in page.tags}
+    assert not any(name.startswith("on") or name in {"src", "href"} for _tag, found in page.tags for name in found)
+    for words in ("cortex-m4: too | large", "0.667 to 6", "run-0", "0.5 / 0.9", "runs on device was not run", "50.00%"):
+        assert words in page.text
+
+
+def test_the_markdown_escapes_cells_and_keeps_its_tables_straight():
+    text = render("report.md.j2", card(outcome(), EVALUATION, max_drop=0.015))
+    assert "\\<b\\>no\\</b\\>" in text
+    assert "yes\\|" in text
+    lines = text.splitlines()
+    for above, rule in itertools.pairwise(lines):
+        if rule.startswith("|--"):
+            below = lines[lines.index(rule, lines.index(above)) + 1]
+            columns = [line.replace("\\|", "").count("|") for line in (above, rule, below)]
+            assert len(set(columns)) == 1, (above, below)
+
+
+def test_the_same_outcome_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_report(tmp_path / name, outcome(), EVALUATION, max_drop=0.01)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["compile.json", "report.html", "report.md"]
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+
+
+def test_a_model_without_classes_tables_or_subgroups_has_a_report_too():
+    empty = EVALUATION | {"classes": [], "confusion": [], "subgroups": [], "fairness": {}}
+    for template in ("report.html.j2", "report.md.j2"):
+        assert "names no subgroup" in render(template, card(outcome(refused=()), empty, max_drop=0.015))
+
+
+def test_nothing_to_report_is_a_bug_of_the_caller():
+    with pytest.raises(ValueError, match="nothing to report"):
+        card(outcome(build=None), EVALUATION, max_drop=0.015)
+
+
+@pytest.mark.parametrize(
+    ("error", "check"),
+    [
+        (VerificationError("x", "memory", "a", "b"), "memory"),
+        (PassError("export-onnx", "a"), "pass"),
+        (UntranslatableError(("aten.x",)), "operators"),
+        (WorkerError("x", -9, ""), "process"),
+    ],
+)
+def test_an_error_is_refused_by_a_check(error, check):
+    assert refused_by(error) == check

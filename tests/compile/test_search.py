@@ -1,0 +1,122 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgerow.compile.search import Contest, Trial, best_trial, next_recipe, pareto_front, refused_elsewhere
+from hedgerow.hardware.target import load_target
+
+PI, PI_5 = load_target("raspberry-pi-4"), load_target("raspberry-pi-5")
+RECIPES = ("onnx-int8-s8s8", "onnx-int8-s8s8-per-channel", "onnx-int4-weights", "onnx-fp16", "onnx-float")
+SIZES = {
+    "onnx-int8-s8s8": 100_000,
+    "onnx-int8-s8s8-per-channel": 105_000,
+    "onnx-int4-weights": 70_000,
+    "onnx-fp16": 170_000,
+    "onnx-float": 330_000,
+}
+
+
+def passed(recipe: str, *, target=PI, size: int | None = None, accuracy: float = 0.9) -> Trial:
+    metrics = {
+        "bytes": float(size or SIZES[recipe]),
+        "accuracy": accuracy,
+        "parameters": 80_000.0,
+        "macs": 12e6,
+        "moved_bytes": 300_000.0,
+        "target_latency_ms": 2.2,
+        "target_energy_mj": 8.0,
+    }
+    return Trial(target=target.name, recipe=recipe, state="passed", metrics=metrics)
+
+
+def refused(recipe: str, check: str, *, target=PI) -> Trial:
+    return Trial(target=target.name, recipe=recipe, state="refused", check=check, reason="because")
+
+
+def run(contest: Contest, results: dict[str, Trial], known: tuple[Trial, ...] = ()) -> list[str]:
+    """Return the recipes that a search tries, in order."""
+    trials, tried = list(known), []
+    while (recipe := next_recipe(contest, trials)) is not None:
+        tried.append(recipe)
+        trials.append(results[recipe])
+    return tried
+
+
+def test_without_a_preference_the_first_candidate_is_the_only_one():
+    contest = Contest(PI, RECIPES[:1])
+    assert run(contest, {RECIPES[0]: refused(RECIPES[0], "accuracy")}) == [RECIPES[0]]
+
+
+def test_the_smallest_is_found_without_trying_what_cannot_be_smaller():
+    contest = Contest(PI, RECIPES, "size")
+    results = {recipe: passed(recipe) for recipe in RECIPES}
+    tried = run(contest, results)
+    assert tried[0] == RECIPES[0]
+    # 80,000 parameters are at least 80,000 bytes in int8 and 40,000 in int4.
+    assert tried == ["onnx-int8-s8s8", "onnx-int4-weights"]
+    assert best_trial(contest, list(results.values())) == results["onnx-int4-weights"]
+
+
+def test_a_refused_favourite_lets_the_next_ones_be_tried():
+    contest = Contest(PI, RECIPES, "size")
+    results = {recipe: passed(recipe) for recipe in RECIPES} | {
+        "onnx-int4-weights": refused("onnx-int4-weights", "accuracy")
+    }
+    assert run(contest, results) == ["onnx-int8-s8s8", "onnx-int4-weights", "onnx-int8-s8s8-per-channel"]
+
+
+def test_sizes_known_from_another_target_change_the_order_and_end_the_search():
+    contest = Contest(PI_5, RECIPES, "size")
+    known = tuple(passed(recipe) for recipe in RECIPES)
+    assert run(contest, {r: passed(r, target=PI_5) for r in RECIPES}, known) == ["onnx-int4-weights"]
+
+
+def test_a_file_that_lost_its_accuracy_elsewhere_is_known_to_have_lost_it_here():
+    contest = Contest(PI_5, RECIPES, "size")
+    skipped = refused_elsewhere(contest, "onnx-int4-weights", [refused("onnx-int4-weights", "accuracy")])
+    assert (skipped.state, skipped.target) == ("skipped", "raspberry-pi-5")
+    assert "raspberry-pi-4: because" in skipped.reason
+    assert refused_elsewhere(contest, "onnx-int4-weights", [refused("onnx-int4-weights", "storage")]) is None
+    assert refused_elsewhere(Contest(PI, RECIPES), "onnx-fp16", [refused("onnx-fp16", "accuracy")]) is None
+
+
+def test_equal_objectives_are_decided_by_accuracy():
+    contest = Contest(PI, RECIPES[:2], "latency")
+    trials = [passed(RECIPES[0], accuracy=0.9), passed(RECIPES[1], accuracy=0.91)]
+    assert best_trial(contest, trials) == trials[1]
+    assert run(contest, dict(zip(RECIPES[:2], trials, strict=True))) == list(RECIPES[:2])
+
+
+def test_the_front_holds_what_no_other_beats():
+    trials = [
+        passed("onnx-int8-s8s8", accuracy=0.9),
+        passed("onnx-fp16", accuracy=0.9),
+        passed("onnx-float", accuracy=0.95),
+    ]
+    trials.append(refused("onnx-int4-weights", "accuracy"))
+    assert [trial.recipe for trial in pareto_front(trials)] == ["onnx-int8-s8s8", "onnx-float"]
+
+
+@pytest.mark.parametrize("prefer", ["size", "latency", "energy"])
+@given(
+    sizes=st.lists(st.integers(40_000, 400_000), min_size=5, max_size=5),
+    states=st.lists(st.booleans(), min_size=5, max_size=5),
+)
+def test_stopping_early_never_loses_the_smallest(prefer, sizes, states):
+    """Sizes below what the weights alone take are no files, so they are raised to it."""
+    least = {
+        "onnx-int8-s8s8": 80_000,
+        "onnx-int8-s8s8-per-channel": 80_000,
+        "onnx-fp16": 160_000,
+        "onnx-float": 320_000,
+    }
+    results = {
+        recipe: passed(recipe, size=max(size, least.get(recipe, 40_000))) if good else refused(recipe, "parity")
+        for recipe, size, good in zip(RECIPES, sizes, states, strict=True)
+    }
+    contest = Contest(PI, RECIPES, prefer)
+    tried = [results[recipe] for recipe in run(contest, results)]
+    best, everything = best_trial(contest, tried), best_trial(contest, list(results.values()))
+    assert (best is None) == (everything is None)
+    if best is not None and prefer == "size":
+        assert best.metrics["bytes"] == everything.metrics["bytes"]
