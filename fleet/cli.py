@@ -178,6 +178,7 @@ def serve(
     Retraining starts from the checkpoint that `hedgerow release create --checkpoint` kept. The service signs the
     repository's timestamp anew while it runs. SIGTERM or SIGINT ends it in order.
     """
+    from hedgerow.fleet.event_log import EventLog
     from hedgerow.fleet.serving import Retraining, serve_fleet
 
     folder = FleetFolder(fleet_folder)
@@ -191,10 +192,13 @@ def serve(
         broker_port=broker_port,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for library in ("httpx", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     with _until_stopped() as stopped, ExitStack() as stack:
         retraining = Retraining(task=retrain_task) if retrain_task is not None else None
-        url = serve_fleet(folder, settings, stack, retraining=retraining).url
+        fleet = serve_fleet(folder, settings, stack, retraining=retraining)
+        fleet.service.subscribe(EventLog())
+        url = fleet.url
         if as_json:
             click.echo(json.dumps({"fleet": settings.fleet, "url": url}))
         else:

@@ -175,8 +175,8 @@ SERVE = ["fleet", "serve", "--fleet-folder", "fleet", "--port", "0"]
         ([*SERVE, "--port", "99999"], ["from 0 to 65535", "99999"]),
         ([*SERVE, "--host", "203.0.113.5"], ["203.0.113.5", "another address"]),
         ([*SERVE, "--retrain-task", "broken.py:task"], ["no_such_module_at_all"]),
-        ([*SERVE, "--checkpoint", "absent"], ["expected a checkpoint folder", "hedgerow train"]),
-        ([*SERVE, "--checkpoint", "checkpoint"], ["demo@1", "compiled from"]),
+        ([*CREATE, "--checkpoint", "absent"], ["expected a checkpoint folder", "hedgerow train"]),
+        ([*CREATE, "--checkpoint", "checkpoint"], ["checkpoint"]),
         (["fleet", "broker", "--host", "0.0.0.0"], ["0.0.0.0", "use 127.0.0.1"]),  # noqa: S104 - it is refused
         ([*CREATE, "--build", "absent"], ["build.json at absent", "hedgerow compile"]),
         ([*CREATE, "--build", "mine"], ["build.json at mine", "hedgerow compile"]),
