@@ -91,7 +91,6 @@ def test_the_root_exports_exactly_its_public_names():
     public = {name for name, value in vars(hedgerow).items() if getattr(value, "__module__", "").startswith("hedgerow")}
 
     assert {name for name in public if not name.startswith("_")} | {"__version__"} == set(hedgerow.__all__)
-    assert set(dir(hedgerow)) == set(hedgerow.__all__)
 
 
 def test_importing_the_agent_loads_nothing_heavy():

@@ -54,7 +54,3 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found
     return found
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
