@@ -91,7 +91,10 @@ def _append(http: FleetHttp, file: SignedFile, part: Path, proceed: Callable[[],
         stream = http.open(file.url_path, offset=offset)
     except TransferError as exc:
         if exc.status == 416:
+            # Our part is shorter than what was signed, and the server's file ends before it: asking again is no use.
             part.unlink(missing_ok=True)
+            found = f"an end after {offset} or fewer"
+            raise InstallError(f"the file {file.path}", f"{file.length_bytes} bytes", found) from exc
         raise
     if stream.start not in {0, offset}:
         raise TransferError(f"GET {file.url_path}", f"bytes from {offset}", f"bytes from {stream.start}")

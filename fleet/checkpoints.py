@@ -12,7 +12,7 @@ from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.manifest import Manifest, parse_release_id
 
-__all__ = ["checkpoint_folder", "keep_checkpoint", "kept_checkpoint"]
+__all__ = ["check_checkpoint", "checkpoint_folder", "keep_checkpoint", "kept_checkpoint"]
 
 
 def checkpoint_folder(folder: FleetFolder, release: str) -> Path:
@@ -38,7 +38,7 @@ def keep_checkpoint(folder: FleetFolder, manifest: Manifest, source: Path) -> Pa
         OSError: The folder cannot be written.
     """
     checkpoint = load_checkpoint(source)
-    _check(sha256_of(source / WEIGHTS_FILE), manifest, source)
+    check_checkpoint(source, manifest.lineage.checkpoint_sha256, manifest.release)
     target = checkpoint_folder(folder, manifest.release)
     if source.resolve() != target.resolve():
         shutil.rmtree(target, ignore_errors=True)
@@ -55,14 +55,26 @@ def kept_checkpoint(folder: FleetFolder, manifest: Manifest) -> Checkpoint:
     """
     source = checkpoint_folder(folder, manifest.release)
     checkpoint = load_checkpoint(source)
-    _check(sha256_of(source / WEIGHTS_FILE), manifest, source)
+    check_checkpoint(source, manifest.lineage.checkpoint_sha256, manifest.release)
     return checkpoint
 
 
-def _check(found: str, manifest: Manifest, source: Path) -> None:
-    expected = manifest.lineage.checkpoint_sha256
-    if found != expected:
+def check_checkpoint(source: Path, sha256: str, compiled: str) -> None:
+    """Refuse a checkpoint whose weights are not those that something was compiled from.
+
+    Args:
+        source: The checkpoint's folder.
+        sha256: Hash of the weights that were compiled.
+        compiled: What was compiled from them, for the message.
+
+    Raises:
+        RetrainError: They are others.
+        CheckpointError: There is no checkpoint at *source*, or it is damaged.
+    """
+    load_checkpoint(source)
+    found = sha256_of(source / WEIGHTS_FILE)
+    if found != sha256:
         raise RetrainError(
-            f"expected the checkpoint of {manifest.release} (SHA-256 {expected[:12]}...) at {source}, found another "
-            f"({found[:12]}...); give the checkpoint that the release was compiled from"
+            f"expected the checkpoint of {compiled} (SHA-256 {sha256[:12]}...) at {source}, found another "
+            f"({found[:12]}...); give the checkpoint that it was compiled from"
         )

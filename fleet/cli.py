@@ -17,7 +17,7 @@ import click
 from hedgerow.durable import write_durably
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.admin_keys import hash_key, make_key, write_key_file
-from hedgerow.fleet.errors import FleetFolderError, RetrainError, SettingsError
+from hedgerow.fleet.errors import FleetFolderError, SettingsError
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
@@ -164,15 +164,6 @@ def _settings_help() -> str:
     help="Train this task (module:attribute or file.py:attribute) again on the devices when drift is found, and roll "
     "the result out.  [default: alerts only]",
 )
-@click.option(
-    "--checkpoint",
-    "checkpoint_folders",
-    multiple=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="The checkpoint that a release was compiled from, to train on from; kept in the fleet's folder from then on. "
-    "Repeat it for more.",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on one line of stdout when it is up.")
 def serve(
     fleet_folder: Path,
@@ -180,13 +171,14 @@ def serve(
     host: str | None,
     port: int | None,
     retrain_task: str | None,
-    checkpoint_folders: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Run the fleet service: MQTT to the devices, downloads and the admin API over HTTP (described by /openapi.json).
 
-    It signs the repository's timestamp anew while it runs. SIGTERM or SIGINT ends it in order.
+    Retraining starts from the checkpoint that `hedgerow release create --checkpoint` kept. The service signs the
+    repository's timestamp anew while it runs. SIGTERM or SIGINT ends it in order.
     """
+    from hedgerow.fleet.event_log import EventLog
     from hedgerow.fleet.serving import Retraining, serve_fleet
 
     folder = FleetFolder(fleet_folder)
@@ -200,39 +192,18 @@ def serve(
         broker_port=broker_port,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    for source in checkpoint_folders:
-        _keep(folder, source)
+    for library in ("httpx", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     with _until_stopped() as stopped, ExitStack() as stack:
         retraining = Retraining(task=retrain_task) if retrain_task is not None else None
-        url = serve_fleet(folder, settings, stack, retraining=retraining).url
+        fleet = serve_fleet(folder, settings, stack, retraining=retraining)
+        fleet.service.subscribe(EventLog())
+        url = fleet.url
         if as_json:
             click.echo(json.dumps({"fleet": settings.fleet, "url": url}))
         else:
             click.echo(f"fleet {settings.fleet} serves at {url}; stop it with Ctrl-C", err=True)
         _keep_signed(folder, stopped)
-
-
-def _keep(folder: FleetFolder, source: Path) -> None:
-    """Keep a checkpoint for every release that was compiled from it."""
-    from hedgerow.checkpoint import WEIGHTS_FILE, load_checkpoint
-    from hedgerow.durable import sha256_of
-    from hedgerow.fleet.catalogue import FolderCatalogue
-    from hedgerow.fleet.checkpoints import keep_checkpoint
-
-    load_checkpoint(source)
-    found = sha256_of(source / WEIGHTS_FILE)
-    catalogue = FolderCatalogue(folder)
-    manifests = [catalogue.manifest(release) for release in catalogue.releases()]
-    fitting = [manifest for manifest in manifests if manifest.lineage.checkpoint_sha256 == found]
-    if not fitting:
-        releases = ", ".join(manifest.release for manifest in manifests) or "none"
-        raise RetrainError(
-            f"expected the checkpoint of a signed release ({releases}) at {source}, found another; give the one that "
-            "the release was compiled from"
-        )
-    for manifest in fitting:
-        keep_checkpoint(folder, manifest, source)
 
 
 def _keep_signed(folder: FleetFolder, stopped: threading.Event) -> None:

@@ -190,14 +190,15 @@ def _judge_accuracy(plan: GatePlan, window: Window, expected_accuracy: float | N
 def _verdict(plan: GatePlan, samples: int, change: float, bounds: Interval, against: str) -> GateVerdict:
     evidence = {"samples": float(samples), "change": change, "change_low": bounds.low, "change_high": bounds.high}
     margin = -plan.maximum_accuracy_drop
-    between = f"({bounds.low:+.1%} to {bounds.high:+.1%})"
-    found = f"accuracy changed by {change:+.1%} {between} {against}, {samples} labelled samples"
+    between = f"({100 * bounds.low:+.1f} to {100 * bounds.high:+.1f})"
+    limit = f"{100 * margin:+.1f} points"
+    found = f"accuracy changed by {100 * change:+.1f} points {between} {against}, {samples} labelled samples"
     if bounds.high < margin:
-        return GateVerdict(Decision.ABORT, f"{found}; at most {margin:+.1%} is accepted", evidence)
+        return GateVerdict(Decision.ABORT, f"{found}; at most {limit} is accepted", evidence)
     if bounds.low > margin and samples >= plan.minimum_samples:
-        return GateVerdict(Decision.GO, f"{found}; better than the accepted {margin:+.1%}", evidence)
+        return GateVerdict(Decision.GO, f"{found}; better than the accepted {limit}", evidence)
     need = f"at least {plan.minimum_samples} samples and " if samples < plan.minimum_samples else ""
-    return GateVerdict(Decision.WAIT, f"{found}; a decision needs {need}bounds on one side of {margin:+.1%}", evidence)
+    return GateVerdict(Decision.WAIT, f"{found}; a decision needs {need}bounds on one side of {limit}", evidence)
 
 
 def _judge_disagreement(plan: GatePlan, window: Window, maximum: float) -> GateVerdict:

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from hedgerow.compile.build import load_build
 from hedgerow.fleet import releases
+from hedgerow.fleet.checkpoints import check_checkpoint, keep_checkpoint
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.releases import ReleaseEntry
 from hedgerow.fleet.signing import signed_releases
@@ -42,6 +44,13 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
     help="The build to sign: what `hedgerow compile` wrote.",
 )
 @_folder_option
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The checkpoint that the build was compiled from; kept in the fleet's folder, so that devices can train on "
+    "from it. It is never published.",
+)
 @click.option("--parent", metavar="RELEASE", help="The release that this one was trained from, such as digits@1.")
 @click.option("--note", default="", metavar="TEXT", help="One line for people, kept in the manifest.")
 @click.option("--allow-failed-checks", is_flag=True, help="Sign it although checks failed; the manifest says which.")
@@ -50,6 +59,7 @@ def create(
     name: str,
     build_folder: Path,
     fleet_folder: Path,
+    checkpoint: Path | None,
     parent: str | None,
     note: str,
     *,
@@ -60,8 +70,11 @@ def create(
 
     Needs the keys of the roles targets, snapshot and timestamp in the fleet's folder.
     """
+    folder = FleetFolder(fleet_folder)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, load_build(build_folder).checkpoint_sha256, str(build_folder))
     manifest = releases.create_release(
-        FleetFolder(fleet_folder),
+        folder,
         name,
         build_folder,
         now=time.time(),
@@ -69,6 +82,8 @@ def create(
         note=note,
         allow_failed_checks=allow_failed_checks,
     )
+    if checkpoint is not None:
+        keep_checkpoint(folder, manifest, checkpoint)
     if as_json:
         click.echo(json.dumps(_summary(manifest, "listed")))
         return

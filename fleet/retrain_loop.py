@@ -146,6 +146,7 @@ class RetrainLoop:
 
     def _train(self, action: StartRetrain, run_id: str | None) -> None:
         succeeded = False
+        _log.info("drift alert %s: training again from %s on the devices", action.alert, action.release)
         try:
             self._work(release=action.release, trigger=action.alert, run_id=run_id)
             succeeded = True

@@ -116,7 +116,10 @@ def _loop(
         needs_approval=settings.retrain_needs_approval,
     )
     how = retraining.settings or RetrainSettings(
-        rounds=settings.retrain_rounds, seed=settings.seed, round_timeout_s=settings.retrain_timeout_s
+        rounds=settings.retrain_rounds,
+        seed=settings.seed,
+        minimum_devices=settings.retrain_minimum_devices,
+        round_timeout_s=settings.retrain_timeout_s,
     )
 
     def work(*, release: str, trigger: str, run_id: str | None) -> object:

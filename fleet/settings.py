@@ -65,6 +65,9 @@ class FleetSettings:
     retrain_cool_down_s: float = field(
         default=3600.0, metadata={"help": "shortest time between the end of one retraining and the start of the next"}
     )
+    retrain_minimum_devices: int = field(
+        default=2, metadata={"help": "fewest devices that a round of a retraining starts with"}
+    )
     retrain_rounds: int = field(default=10, metadata={"help": "federated rounds of a retraining"})
     retrain_timeout_s: float = field(default=120.0, metadata={"help": "longest wait for the devices of one round"})
 
@@ -77,7 +80,14 @@ class FleetSettings:
         for name in ("tick_s", "nudge_s", "nudge_longest_s", "merge_period_s", "retrain_timeout_s"):
             if not getattr(self, name) > 0:
                 raise SettingsError(name, str(getattr(self, name)), "a time above 0")
-        for name in ("batch_events", "recent_windows", "drift_consecutive", "retrain_rounds", "baseline_samples"):
+        for name in (
+            "batch_events",
+            "recent_windows",
+            "drift_consecutive",
+            "retrain_minimum_devices",
+            "retrain_rounds",
+            "baseline_samples",
+        ):
             if getattr(self, name) < 1:
                 raise SettingsError(name, str(getattr(self, name)), "at least 1")
         if not 0 < self.drift_alpha < 1:

@@ -244,9 +244,16 @@ class _Examination:
             )
         elif not bool(torch.isfinite(logits).all()):
             self.mistakes.append("the untrained model's logits hold NaN or infinity")
+        elif self._adds_softmax() and _are_probabilities(logits):
+            self.mistakes.append(
+                "the model must return logits, found probabilities; leave its softmax out, loss and postprocess add one"
+            )
         else:
             return True
         return False
+
+    def _adds_softmax(self) -> bool:
+        return self._task.loss == "cross_entropy" or self._task.postprocess == "softmax"
 
     def _backward(self, model: nn.Module, logits: torch.Tensor, labels: torch.Tensor) -> float | None:
         loss = self.attempt("the loss", lambda: loss_function(self._task)(logits, labels))
@@ -284,6 +291,12 @@ class _Examination:
             if value is not None:
                 found[name] = value
         return found
+
+
+def _are_probabilities(logits: torch.Tensor) -> bool:
+    """Return whether every row adds up to one without a negative value, which logits do not do by chance."""
+    values = logits.detach()
+    return bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < 1e-4).all())
 
 
 def _stage(stage: str, name: str, tensor: torch.Tensor) -> Stage:

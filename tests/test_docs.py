@@ -1,11 +1,17 @@
 """The documents say what the code does: commands, targets, messages, links."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hedgerow import Task
+from hedgerow.client import SourceContext
+from hedgerow.client.cli import run
+from hedgerow.client.source import load_source
 from hedgerow.wire import (
     Channel,
     Desired,
@@ -17,7 +23,7 @@ from hedgerow.wire import (
     TrainUpdate,
     device_topic,
 )
-from tests.test_layout import ROOT, commands
+from tests.test_layout import FOLDERS, ROOT, commands
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
@@ -70,6 +76,49 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
     assert [file for file, _heading in links if not (page.parent / file).exists()] == []
     headed = [(page.parent / file if file else page, heading) for file, heading in links if heading]
     assert [(str(file), heading) for file, heading in headed if heading not in anchors(file)] == []
+
+
+def test_the_source_in_the_document_yields_what_is_in_its_folder(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "agent.md").read_text(), re.DOTALL)
+    (tmp_path / "inbox_source.py").write_text(code)
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    np.save(inbox / "7-0001.npy", np.zeros((1, 8, 8), np.float32))
+    np.save(inbox / "8.npy", np.ones((1, 8, 8), np.float32))
+
+    samples = load_source(f"{tmp_path / 'inbox_source.py'}:stream")(
+        SourceContext("pi-0", tmp_path, {"inbox": str(inbox)})
+    )
+
+    found = [next(samples) for _ in range(3)]
+    assert [(sample.label, sample.use) for sample in found] == [(7, "learn"), (7, "serve"), (None, "serve")]
+    assert [float(sample.inputs["image"].mean()) for sample in found] == [0, 0, 1]
+    assert list(inbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("task.md", [field.name for field in dataclasses.fields(Task)]),
+        ("agent.md", [option.opts[0] for option in run.params]),
+    ],
+)
+def test_a_document_names_every_field_and_option(page, names):
+    text = (ROOT / "docs" / page).read_text()
+
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+NOW = [page for page in PAGES if page.parent.name != "adr"]
+"""Decisions also name layouts that were not chosen."""
+
+
+@pytest.mark.parametrize("page", NOW, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_is_there(page):
+    folders = "|".join(("src", *FOLDERS, "docs", "scripts", "tests", "tools"))
+    named = re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]*)(?::[a-z]+)?`", page.read_text())
+
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_decision_is_in_the_index():

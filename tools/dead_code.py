@@ -30,7 +30,7 @@ CALLED_BY_LIBRARIES = [
 ]
 
 vulture = Vulture(ignore_names=CALLED_BY_LIBRARIES, ignore_decorators=DECORATORS)
-vulture.scavenge([str(ROOT / name) for name in (*PRODUCT, *USERS)])
+vulture.scavenge([str(ROOT / name) for name in (*PRODUCT, *USERS) if (ROOT / name).exists()])
 product = [ROOT / name for name in PRODUCT]
 found = [
     item

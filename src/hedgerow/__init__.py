@@ -5,12 +5,16 @@ surface is in ``hedgerow.client``, ``hedgerow.compile``, ``hedgerow.server``, ``
 ``hedgerow.hardware``.
 """
 
-from importlib.metadata import version as _version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from hedgerow.errors import HedgerowError
-from hedgerow.partition import Partition
-from hedgerow.schema import ModelSchema, TensorSpec
-from hedgerow.task import Dataset, LocalTraining, Task, TaskData, accuracy
+if TYPE_CHECKING:
+    from hedgerow.errors import HedgerowError
+    from hedgerow.partition import Partition
+    from hedgerow.schema import ModelSchema, TensorSpec
+    from hedgerow.task import Dataset, LocalTraining, Task, TaskData, accuracy
+
+    __version__: str
 
 __all__ = [
     "Dataset",
@@ -25,4 +29,28 @@ __all__ = [
     "accuracy",
 ]
 
-__version__ = _version("hedgerow")
+_PLACES = {
+    "Dataset": "task",
+    "HedgerowError": "errors",
+    "LocalTraining": "task",
+    "ModelSchema": "schema",
+    "Partition": "partition",
+    "Task": "task",
+    "TaskData": "task",
+    "TensorSpec": "schema",
+    "accuracy": "task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: a command must be able to answer to signals before it spends its time on importing numpy.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        found: Any = version("hedgerow")
+    elif name in _PLACES:
+        found = getattr(import_module(f"hedgerow.{_PLACES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from hedgerow import __version__
 from hedgerow.errors import HedgerowError
 from hedgerow.interrupts import interruptible
 from hedgerow.plugins import Plugin, load_plugin
@@ -110,6 +109,8 @@ class LazyGroup(click.Group):
 
 def command_group() -> LazyGroup:
     """Return the whole command."""
+    from hedgerow import __version__
+
     summary = "Train, compile, roll out, watch and retrain models on edge devices."
     group = LazyGroup("hedgerow", COMMANDS, summary, epilog=_EPILOG)
     return click.version_option(__version__, prog_name="hedgerow")(group)

@@ -1,12 +1,13 @@
 """Signals that end a command become one exception, which unwinds it from wherever it is, undisturbed.
 
 The first SIGINT, SIGTERM or SIGHUP raises :class:`Interrupted` in the main thread. Those that follow are ignored: an
-impatient second Ctrl-C would cut the unwinding short and leave things behind. Finalizers and callbacks swallow
-exceptions, so a signal may be lost in one; therefore the exception comes again every 2 s until the unwinding has got
-to :func:`hold_interrupts` or to the end.
+impatient second Ctrl-C would cut the unwinding short and leave things behind. Python swallows what is raised in
+finalizers and callbacks of weak references, and so may other people's code; therefore the exception comes again, at
+once where Python tells of it, else every 2 s, until the unwinding has got to :func:`hold_interrupts` or to the end.
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,7 +16,7 @@ from types import FrameType, TracebackType
 __all__ = ["Interrupted", "UndisturbedStack", "hold_interrupts", "interruptible"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_AGAIN_S = 2.0
+_AT_ONCE_S, _AGAIN_S = 0.01, 2.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -48,6 +49,13 @@ class _Stop:
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, _AGAIN_S)
         raise Interrupted(self.first)
 
+    def notice(self, swallowed: "sys.UnraisableHookArgs") -> None:
+        """Take the place of ``sys.unraisablehook``."""
+        if isinstance(swallowed.exc_value, Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, _AT_ONCE_S, _AGAIN_S)
+        else:
+            sys.__unraisablehook__(swallowed)
+
     def rest(self) -> None:
         """Do not raise again."""
         if self.first:
@@ -70,10 +78,12 @@ def interruptible() -> Iterator[None]:
         return
     stop = _Stop()
     before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, stop.notice
     try:
         yield
     finally:
         stop.rest()
+        sys.unraisablehook = hook
         for number, action in before.items():
             signal.signal(number, signal.SIG_IGN if stop.first else action or signal.SIG_DFL)
 

@@ -258,7 +258,7 @@ class Execution(_Message):
         rollout, attempt: Which part of which rollout.
         state: IN_PROGRESS, SUCCEEDED, FAILED (may be tried again) or REJECTED (must not be: wrong hardware, missing
             runtime, refused signature).
-        step: What it is doing, such as ``download``, ``verify``, ``load``, ``replay``, ``commit``.
+        step: What it is doing, such as ``verify``, ``download``, ``load``, ``replay``, ``commit``.
         reason: Why it failed; one sentence.
     """
 

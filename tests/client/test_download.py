@@ -67,6 +67,15 @@ def test_more_bytes_than_signed_are_refused(fleet, file, tmp_path):
         fetch(fleet, file, tmp_path / "d")
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_fewer_bytes_than_signed_are_refused_without_asking_for_ever(fleet, file, tmp_path, ranges):
+    fleet.ranges = ranges
+    (fleet.folder / file.url_path).write_bytes(CONTENT[:5])
+    with pytest.raises(InstallError, match=f"{len(CONTENT)} bytes, found an end after 5"):
+        fetch(fleet, file, tmp_path / "d")
+    assert len(fleet.requests) <= 5
+
+
 def test_a_damaged_part_does_not_poison_the_next_attempt(fleet, file, tmp_path):
     folder = tmp_path / "d"
     folder.mkdir()

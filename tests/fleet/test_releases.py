@@ -4,13 +4,17 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from hedgerow.checkpoint import WEIGHTS_FILE, Checkpoint, save_checkpoint
 from hedgerow.cli import main
 from hedgerow.compile.build import Build, save_build
 from hedgerow.compile.errors import BuildFolderError
+from hedgerow.durable import sha256_of
 from hedgerow.fleet import release_cli
+from hedgerow.fleet.checkpoints import kept_checkpoint
 from hedgerow.fleet.errors import (
     FailedChecksError,
     KeyFileError,
@@ -40,7 +44,7 @@ def build_folder(tmp_path):
     return write_build(tmp_path / "build")
 
 
-def write_build(path, *, check="passed"):
+def write_build(path, *, check="passed", checkpoint_sha256="ab" * 32):
     build = Build(
         task="digits",
         model_schema=SCHEMA,
@@ -50,7 +54,7 @@ def write_build(path, *, check="passed"):
         ),
         train_graphs=(),
         reference=put_blob(path, REFERENCE),
-        checkpoint_sha256="ab" * 32,
+        checkpoint_sha256=checkpoint_sha256,
         run="run-1",
         data_fingerprint="data-1",
         metrics={"accuracy": 0.97},
@@ -302,6 +306,20 @@ def test_the_commands_write_one_json_object_on_the_last_line(folder, build_folde
     assert made["release"] == "digits@1"
     assert listed["releases"] == [made]
     assert (shown["name"], shown["number"], shown["state"]) == ("digits", 1, "listed")
+
+
+def test_a_release_keeps_its_checkpoint_and_another_one_is_refused_before_anything_is_signed(folder, tmp_path):
+    weights = {"w": np.zeros(3, np.float32)}
+    facts = {"task": "digits", "run": "r", "round": 1, "strategy": "fedavg", "grid": "in-process", "seed": 0}
+    save_checkpoint(tmp_path / "run", Checkpoint(weights=weights, **facts))
+    save_checkpoint(tmp_path / "other", Checkpoint(weights={"w": weights["w"] + 1}, **facts))
+    build = write_build(tmp_path / "build", checkpoint_sha256=sha256_of(tmp_path / "run" / WEIGHTS_FILE))
+    create = ["release", "create", "digits", "--build", str(build), "--fleet-folder", str(folder.path), "--checkpoint"]
+
+    assert main([*create, str(tmp_path / "other")]) == 1
+    assert list_releases(folder) == ()
+    assert main([*create, str(tmp_path / "run")]) == 0
+    assert kept_checkpoint(folder, load_release(folder, "digits@1")).weights["w"].tolist() == [0, 0, 0]
 
 
 def test_the_commands_are_reached_by_their_names_and_errors_are_one_sentence(folder, tmp_path, capsys):

@@ -1,5 +1,8 @@
 """The command is a table; errors are one sentence on stderr and an exit code."""
 
+import subprocess
+import sys
+
 import click
 import pytest
 
@@ -91,3 +94,9 @@ def test_listing_commands_does_not_need_their_packages(capsys):
     assert "Need an extra." in capsys.readouterr().out
     with pytest.raises(ExtraNotInstalledError):
         GROUP.get_command(click.Context(GROUP), "absent")
+
+
+def test_the_command_is_there_before_anything_slow_is_imported():
+    """Until then a signal meets Python's own answer, not ours."""
+    script = "import sys, hedgerow.cli; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -63,6 +63,10 @@ def data(labels=None, values=None):
         ({"model": lambda: nn.Linear(2, 3).double()}, "must be torch.float32"),
         ({"model": lambda: nn.Linear(5, 3)}, "the model's forward pass raised RuntimeError"),
         ({"model": lambda: nn.Linear(2, 4)}, "logits of shape (8, 3)"),
+        (
+            {"model": lambda: nn.Sequential(nn.Linear(2, 3), nn.Softmax(dim=1))},
+            "must return logits, found probabilities",
+        ),
         ({"model": Unused}, "no gradient reaches the parameter forgotten.weight"),
         ({"model": lambda: nn.Linear(2, 3).requires_grad_(requires_grad=False)}, "no parameter that can be trained"),
         ({"preprocess": raises}, "preprocess raised RuntimeError: broken"),

@@ -91,13 +91,28 @@ def test_the_bad_release_is_stopped_at_the_canary_and_rolled_back(result):
     assert result["final_release"] == "digits@2"
 
 
-@pytest.mark.parametrize(("number", "after_s"), [(signal.SIGINT, 4), (signal.SIGTERM, 25), (signal.SIGKILL, 25)])
-def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number, after_s):
-    run = subprocess.Popen(demo_command(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True)
+@pytest.mark.parametrize(
+    ("number", "after_s", "how"),
+    [
+        (signal.SIGINT, 1, "alone"),
+        (signal.SIGINT, 4, "terminal"),
+        (signal.SIGHUP, 12, "thrice"),
+        (signal.SIGTERM, 25, "alone"),
+        (signal.SIGKILL, 25, "alone"),
+    ],
+)
+def test_an_interrupted_demo_leaves_no_process_and_no_temporary_file_behind(tmp_path, number, after_s, how):
+    out, temporary = tmp_path / "out", tmp_path / "tmp"
+    temporary.mkdir()
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    run = subprocess.Popen(demo_command(out), stderr=subprocess.PIPE, text=True, start_new_session=True, env=env)
     try:
         time.sleep(after_s)
         started = [child.pid for child in psutil.Process(run.pid).children(recursive=True)]
-        os.kill(run.pid, number)
+        for _repeat in range(3 if how == "thrice" else 1):
+            # Ctrl-C in a terminal reaches the compile processes as well.
+            (os.killpg if how == "terminal" else os.kill)(run.pid, number)
+            time.sleep(0.1)
         _out, errors = run.communicate(timeout=20)
     finally:
         run.kill()
@@ -107,9 +122,16 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number, after_s)
 
     assert started, "the demo had started nothing yet"
     assert [pid for pid in started if is_alive(pid)] == []
+    assert list(temporary.iterdir()) == []
     if number != signal.SIGKILL:
         assert run.returncode == 130
-        assert "start it again" in errors
+        assert errors.splitlines()[-1].endswith("start it again")
+        assert "Traceback" not in errors
+    # Another demo may use the folder at once; as soon as it has emptied it, it is stopped.
+    again = subprocess.Popen(demo_command(out), stderr=subprocess.PIPE, text=True)
+    assert "broker: " in again.stderr.readline()
+    again.terminate()
+    assert "ended by SIGTERM" in again.communicate(timeout=20)[1]
 
 
 def is_alive(pid: int) -> bool:

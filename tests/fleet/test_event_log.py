@@ -1,0 +1,37 @@
+from dataclasses import replace
+
+from hedgerow.fleet.alerts import Alert
+from hedgerow.fleet.event_log import EventLog
+from hedgerow.fleet.events import AlertChanged, DeviceChanged, RolloutChanged
+from hedgerow.fleet.registry import Device
+from hedgerow.fleet.rollout import RolloutPlan, RolloutState, create_rollout
+from hedgerow.fleet.stages import DeviceFacts
+
+ALERT = Alert("alert-1", "digits@1", 0.0, ("pi-0",), ("image.mean",), (), 2)
+
+
+def test_devices_are_told_when_they_come_go_or_change_their_release():
+    log, device = EventLog(), Device(name="pi-0", online=True)
+
+    assert log.describe(DeviceChanged(device, None)) == "pi-0 is online"
+    assert log.describe(DeviceChanged(replace(device, sequence=4), device)) == ""
+    assert log.describe(DeviceChanged(replace(device, release="digits@1"), device)) == "pi-0 runs digits@1"
+    assert log.describe(DeviceChanged(replace(device, online=False), device)) == "pi-0 is offline"
+
+
+def test_a_rollout_is_told_when_its_state_or_stage_changes():
+    log = EventLog()
+    rollout = create_rollout("rollout-1", "digits@1", RolloutPlan(), [DeviceFacts("pi-0", "raspberry-pi-4", None)], 0.0)
+    rollout = replace(rollout, state=RolloutState.RUNNING)
+
+    assert log.describe(RolloutChanged(rollout)) == "rollout-1: digits@1 RUNNING, stage canary"
+    assert log.describe(RolloutChanged(replace(rollout, reason="waits"))) == ""
+    over = replace(rollout, state=RolloutState.ABORTED, reason="the gate stopped it")
+    assert log.describe(RolloutChanged(over)) == "rollout-1: digits@1 ABORTED, stage canary; the gate stopped it"
+
+
+def test_an_alert_is_told_once():
+    log = EventLog()
+
+    assert log.describe(AlertChanged(ALERT, is_new=True)) == "drift alert alert-1 under digits@1: pi-0; image.mean"
+    assert log.describe(AlertChanged(ALERT, is_new=False)) == ""
