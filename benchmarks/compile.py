@@ -7,6 +7,7 @@ tool, runs every file on the 1,000 test images with ONNX Runtime or LiteRT on on
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -15,63 +16,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.front import OURS, Row, ours_on_front
 from benchmarks.tools import TOOLS, NotRunError
 from hedgerow.checkpoint import load_checkpoint
-from hedgerow.compile.search import Trial, pareto_front
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.errors import HedgerowError
 from hedgerow.examples.zoo.training import save_trained, train_centrally
 from hedgerow.task import Dataset, Task, TaskData, accuracy, load_task
 from hedgerow.task_module import load_weights, predict
 
-__all__ = ["Row", "main", "ours_on_front"]
+__all__ = ["main"]
 
 TASK = "hedgerow.examples.zoo.resnet8_cifar:task"
-OURS = "hedgerow "
 EPOCHS, LEARNING_RATE, THREADS = 24, 0.006, 2
 MAX_DROP = 0.01
 TARGETS = {"onnx": "raspberry-pi-5", "tflite": "android-arm64"}
 """Whose operators and limits our artifacts are checked against."""
 _CALLS = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One file, measured.
-
-    Attributes:
-        tool: Who made it; ours start with ``hedgerow``, followed by the recipe.
-        format: ``onnx`` or ``tflite``.
-        bytes: Its size.
-        accuracy: Top-1 on the test images.
-        latency_ms: Median of single images on this host, one thread.
-    """
-
-    tool: str
-    format: str
-    bytes: int
-    accuracy: float
-    latency_ms: float
-
-
-def ours_on_front(rows: Sequence[Row]) -> dict[str, bool]:
-    """Return for each format whether a row of ours is on the Pareto front of (bytes, accuracy)."""
-    found = {}
-    for kind in ("onnx", "tflite"):
-        trials = [
-            Trial(target=kind, recipe=row.tool, state="passed", metrics={"bytes": row.bytes, "accuracy": row.accuracy})
-            for row in rows
-            if row.format == kind
-        ]
-        found[kind] = any(trial.recipe.startswith(OURS) for trial in pareto_front(trials))
-    return found
 
 
 def flip_and_shift(images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
@@ -153,8 +121,9 @@ def _single_call(stage: Stage, sample: Mapping[str, NDArray[Any]]) -> Callable[[
 def our_rows(folder: Path, checkpoint: Path) -> tuple[list[Row], dict[str, str]]:
     """Compile by every recipe for ONNX and TFLite; return rows of what passed its checks, and what did not and why."""
     from hedgerow.compile.build import BLOB_FOLDER
+    from hedgerow.compile.foundation import Workbench
     from hedgerow.compile.recipes import RECIPES
-    from hedgerow.compile.units import Workbench, compile_artifact
+    from hedgerow.compile.units import compile_artifact
     from hedgerow.progress import silent
 
     foundation = Workbench().foundation(TASK, checkpoint, "")
@@ -227,7 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object, the last line of stdout")
     chosen = parser.parse_args(arguments)
     try:
-        result = run()
+        # Converters talk on the standard output, which is for the result alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            result = run()
     except HedgerowError as exc:
         sys.stderr.write(f"benchmarks.compile: {exc}\n")
         return 1

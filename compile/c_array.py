@@ -7,10 +7,24 @@ to 16 bytes, which the flatbuffer needs (tflite-micro, ``tensorflow/lite/micro/d
 import re
 from pathlib import Path
 
+from hedgerow.compile.build import BLOB_FOLDER, Build
 from hedgerow.compile.errors import CArrayError
 from hedgerow.durable import write_durably
+from hedgerow.hardware.target import load_target
 
-__all__ = ["ALIGNMENT_BYTES", "LIMIT_BYTES", "c_header", "c_name", "c_source", "write_c_array"]
+__all__ = [
+    "ALIGNMENT_BYTES",
+    "C_FOLDER",
+    "LIMIT_BYTES",
+    "c_header",
+    "c_name",
+    "c_source",
+    "write_c_array",
+    "write_c_arrays",
+]
+
+C_FOLDER = "c"
+"""Where a build keeps its C sources: ``c/<target>/model.cc`` and ``model.h``."""
 
 ALIGNMENT_BYTES = 16
 LIMIT_BYTES = 16 * 2**20
@@ -109,3 +123,26 @@ def write_c_array(folder: Path, name: str, content: bytes, arena_bytes: int) -> 
     write_durably(header, c_header(name, len(content), arena_bytes).encode())
     write_durably(source, text.encode())
     return source, header
+
+
+def write_c_arrays(folder: Path, build: Build) -> tuple[Path, ...]:
+    """Write the sources of every artifact whose target links its model into firmware.
+
+    Args:
+        folder: The build's, with its blobs.
+        build: Names the model after its task.
+
+    Returns:
+        The sources, in the order of the artifacts.
+
+    Raises:
+        CArrayError: An artifact is too large.
+        OSError: A blob cannot be read, or the folder cannot be written.
+    """
+    sources = []
+    for artifact in build.artifacts:
+        if load_target(artifact.target).emits_c_array:
+            content = (folder / BLOB_FOLDER / artifact.blob.sha256).read_bytes()
+            arena_bytes = int(artifact.metrics["peak_memory_bytes"])
+            sources.append(write_c_array(folder / C_FOLDER / artifact.target, build.task, content, arena_bytes)[0])
+    return tuple(sources)

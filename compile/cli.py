@@ -30,8 +30,14 @@ _PIPE_WIDTH = 200
     "  hedgerow compile out/run/checkpoint --task examples/digits/task.py:task \\\n"
     "      --all-targets --prefer size --max-drop 1.0",
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--task", required=True, metavar="TASK", help="What was trained: module:attribute or file.py:attribute.")
+@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.option("--task", metavar="TASK", help="What was trained: module:attribute or file.py:attribute.")
+@click.option(
+    "--artifact",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check and pack this compiled .tflite or .onnx file, instead of compiling a checkpoint.",
+)
 @click.option(
     "--target",
     "targets",
@@ -81,8 +87,9 @@ _PIPE_WIDTH = 200
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 def compile_command(
-    checkpoint: Path,
-    task: str,
+    checkpoint: Path | None,
+    task: str | None,
+    artifact: Path | None,
     targets: tuple[str, ...],
     all_targets: bool,
     recipes: tuple[str, ...],
@@ -102,18 +109,29 @@ def compile_command(
     if all_targets == bool(targets):
         raise click.UsageError("expected --target NAME (once or more) or --all-targets, not both and not none")
     with _Bars(enabled=not as_json) as bars:
-        outcome = compile_targets(
-            task,
-            checkpoint,
-            chosen,
-            out,
-            max_drop=max_drop / 100,
-            jobs=jobs or min(_MAXIMUM_JOBS, len(os.sched_getaffinity(0))),
-            recipes=_parse_recipes(recipes),
-            prefer=prefer,
-            cache=default_cache_folder() if use_cache else None,
-            report=bars.report,
-        )
+        if artifact is not None:
+            if checkpoint is not None or task is not None or recipes or prefer is not None:
+                raise click.UsageError(
+                    "--artifact takes no CHECKPOINT, --task, --recipe or --prefer: nothing is compiled"
+                )
+            from hedgerow.compile.packing import pack_targets
+
+            outcome = pack_targets(artifact, chosen, out, report=bars.report)
+        elif checkpoint is None or task is None:
+            raise click.UsageError("expected CHECKPOINT and --task, or --artifact FILE")
+        else:
+            outcome = compile_targets(
+                task,
+                checkpoint,
+                chosen,
+                out,
+                max_drop=max_drop / 100,
+                jobs=jobs or min(_MAXIMUM_JOBS, len(os.sched_getaffinity(0))),
+                recipes=_parse_recipes(recipes),
+                prefer=prefer,
+                cache=default_cache_folder() if use_cache else None,
+                report=bars.report,
+            )
     if as_json:
         place = str(out) if outcome.build is not None else None
         click.echo(json.dumps({"out": place, **outcome.to_record()}, allow_nan=False))
@@ -179,10 +197,10 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
             artifact["target"],
             artifact["recipe"],
             f"{artifact['bytes']:,}",
-            f"{artifact['float_bytes']:,}",
-            f"{artifact['accuracy']:.1%}" if artifact["accuracy"] is not None else "not run",
-            f"{artifact['float_accuracy']:.1%}",
-            f"{artifact['target_latency_ms']:.3g}",
+            _shown(artifact["float_bytes"], ","),
+            _shown(artifact["accuracy"], ".1%"),
+            _shown(artifact["float_accuracy"], ".1%"),
+            _shown(artifact["target_latency_ms"], ".3g"),
             f"{list(artifact['checks'].values()).count(PASSED)} of {len(artifact['checks'])}",
         )
         for artifact in record["artifacts"]
@@ -202,6 +220,10 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
     taken = f", {len(outcome.cached)} from the cache" if outcome.cached else ""
     click.echo(f"{len(rows)} artifacts in {outcome.seconds:.1f} s{taken}")
     click.echo(f"build: {out}" if outcome.build is not None else "no build: nothing passed")
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "not run" if value is None else format(value, form)
 
 
 def _print_front(outcome: Outcome) -> None:

@@ -5,16 +5,31 @@ is a program of its own for x86-64 Linux, never a dependency: where it is absent
 it can to the chip and leaves the rest to the CPU without failing, which is many times slower, so its report decides.
 """
 
+import contextlib
 import logging
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CHECK", "COMPILER", "EdgeTpuReport", "OperatorLine", "compile_for_edgetpu", "parse_report"]
+from hedgerow.compile.errors import VerificationError
+from hedgerow.hardware.target import Target
+
+__all__ = [
+    "CHECK",
+    "COMPILER",
+    "EdgeTpuReport",
+    "OperatorLine",
+    "check_edgetpu",
+    "compile_for_edgetpu",
+    "find_compiler",
+    "parse_report",
+]
 
 CHECK = "edgetpu compiler"
 """Name of the check in ``Artifact.checks``."""
@@ -74,9 +89,39 @@ class EdgeTpuReport:
 def parse_report(output: str) -> tuple[OperatorLine, ...]:
     """Return the table that ``edgetpu_compiler --show_operations`` prints; empty when there is none."""
     return tuple(
-        OperatorLine(operator, int(count), status.strip())
-        for operator, count, status in _LINE.findall(output[:_LIMIT_CHARS])
+        OperatorLine(operator, int(count), status.strip()) for operator, count, status in _LINE.findall(output)
     )
+
+
+def find_compiler(search_path: str | None = None) -> str | None:
+    """Return where the compiler is, or None.
+
+    Args:
+        search_path: Folders to look in, as in ``PATH``; None: those of ``PATH``.
+    """
+    return shutil.which(COMPILER, path=search_path)
+
+
+def check_edgetpu(target: Target, content: bytes, *, search_path: str | None = None) -> Mapping[str, str]:
+    """Run the check of a target with an Edge TPU.
+
+    Args:
+        target: Any target.
+        content: Its artifact.
+        search_path: As for :func:`find_compiler`.
+
+    Returns:
+        Check -> ``passed`` or ``not run``; empty for a target without the chip.
+
+    Raises:
+        VerificationError: The compiler fails, or leaves operators to the CPU.
+    """
+    if target.accelerator != "edgetpu":
+        return {}
+    report = compile_for_edgetpu(content, search_path=search_path)
+    if report.state == "failed":
+        raise VerificationError(target.name, CHECK, "every operator on the Edge TPU", report.reason)
+    return {CHECK: report.state}
 
 
 def compile_for_edgetpu(
@@ -86,10 +131,10 @@ def compile_for_edgetpu(
 
     Args:
         content: The file.
-        search_path: Folders to look for the compiler in, as in ``PATH``; None: those of ``PATH``.
+        search_path: As for :func:`find_compiler`.
         timeout_s: The compiler is stopped after this time, and the check has failed.
     """
-    program = shutil.which(COMPILER, path=search_path)
+    program = find_compiler(search_path)
     if program is None:
         return EdgeTpuReport(state="not run", reason=f"{COMPILER} is not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -97,16 +142,40 @@ def compile_for_edgetpu(
         model.write_bytes(content)
         command = [program, "--show_operations", "--out_dir", folder, str(model)]
         try:
-            done = subprocess.run(
-                command, capture_output=True, check=False, cwd=folder, stdin=subprocess.DEVNULL, timeout=timeout_s
-            )
-        except subprocess.TimeoutExpired:
-            return EdgeTpuReport(state="failed", reason=f"{COMPILER} took more than {timeout_s:g} s")
+            code = _run(command, Path(folder) / "output.txt", timeout_s)
         except OSError as exc:
             return EdgeTpuReport(state="not run", reason=f"{COMPILER} cannot be started: {exc.strerror}")
-        output = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
+        if code is None:
+            return EdgeTpuReport(state="failed", reason=f"{COMPILER} took more than {timeout_s:g} s")
+        with (Path(folder) / "output.txt").open("rb") as file:
+            output = file.read(_LIMIT_CHARS).decode("utf-8", "replace")
         _LOGGER.debug("%s: %s", COMPILER, output)
-        return _judge(done.returncode, output, _read(Path(folder) / "model_edgetpu.tflite"))
+        return _judge(code, output, _read(Path(folder) / "model_edgetpu.tflite"))
+
+
+def _run(command: Sequence[str], output: Path, timeout_s: float) -> int | None:
+    """Run a program with its output in a file; return its exit code, or None when it was stopped.
+
+    The compiler is a script that starts another program: they get a session of their own, and are stopped together.
+    """
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=output.parent,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            # An interrupt leaves nothing behind either; where all have ended, there is no group.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _read(path: Path) -> bytes | None:

@@ -8,6 +8,7 @@ import io
 import json
 import uuid
 import zipfile
+import zlib
 from pathlib import Path
 
 from hedgerow.errors import DecodeError
@@ -65,7 +66,7 @@ def unpack(content: bytes, folder: Path, *, limit_bytes: int = 2 * 2**30) -> Non
                 path = folder / entry.filename
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(archive.read(entry))
-    except (zipfile.BadZipFile, NotImplementedError) as exc:
+    except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, EOFError) as exc:
         raise DecodeError("mlpackage", "a zip of a Core ML package", str(exc)) from exc
 
 

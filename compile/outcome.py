@@ -86,7 +86,7 @@ class Outcome:
         metrics = {name: value for name, value in artifact.metrics.items() if name not in _WHOLE}
         metrics |= {name: int(artifact.metrics[name]) for name in _WHOLE if name in artifact.metrics}
         latency = self.latencies.get(artifact.target)
-        absent = dict.fromkeys(("accuracy", "snr_db", "agreement", "peak_memory_bytes"))
+        absent = dict.fromkeys(_ALWAYS)
         return {
             "target": artifact.target,
             "format": artifact.format,
@@ -102,4 +102,14 @@ class Outcome:
         }
 
 
+_ALWAYS = (
+    "accuracy",
+    "agreement",
+    "float_accuracy",
+    "float_bytes",
+    "peak_memory_bytes",
+    "snr_db",
+    "target_latency_ms",
+)
+"""Metrics that are null where they were not measured."""
 _WHOLE = ("bytes", "float_bytes", "macs", "moved_bytes", "parameters", "peak_memory_bytes")

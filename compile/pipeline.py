@@ -11,6 +11,7 @@ import numpy as np
 from hedgerow.checkpoint import WEIGHTS_FILE, Checkpoint, load_checkpoint
 from hedgerow.compile.build import BLOB_FOLDER, Build, save_build
 from hedgerow.compile.build_folder import new_build_folder, put_in_place
+from hedgerow.compile.c_array import write_c_arrays
 from hedgerow.compile.cache import ResultCache
 from hedgerow.compile.errors import BadWeightsError, CompileError, RecipeMismatchError
 from hedgerow.compile.outcome import Outcome
@@ -194,6 +195,7 @@ def _compile(
         if outcome.build is not None:
             _remove_unused(folder, outcome.build)
             write_report(folder, outcome, session.evaluation, max_drop=max_drop)
+            write_c_arrays(folder, outcome.build)
             save_build(folder, outcome.build)
             put_in_place(folder, out)
         if results is not None:

@@ -172,7 +172,8 @@ _DISTILLED = (
         {"epochs": 20, "learning_rate": 0.003, "batch_size": 32, "temperature": 2.0, "teacher_share": 0.7},
     ),
 )
-_S8S8, _TFLITE_INT8 = _static("int8"), PassCall("quantize-tflite-static")
+_S8S8 = _static("int8")
+_TFLITE_INT8, _TFLITE_FULL = PassCall("quantize-tflite-static"), PassCall("quantize-tflite-full")
 
 RECIPES: Mapping[str, Recipe] = {
     # Baselines and fallbacks.
@@ -215,7 +216,7 @@ RECIPES: Mapping[str, Recipe] = {
     "tflite-int8": _recipe("tflite", _INT8, _TFLITE_INT8),
     "tflite-int8-pt2e": _recipe("tflite", _INT8, PassCall("quantize-pt2e-static", {"per_channel": False})),
     # Microcontrollers, NPUs and EdgeTPU: no float tensor anywhere, so softmax is int8 too and probabilities are coarse.
-    "tflite-int8-full": _recipe("tflite", _INT8, PassCall("quantize-tflite-full")),
+    "tflite-int8-full": _recipe("tflite", _INT8, _TFLITE_FULL),
     "tflite-int8-weights": _recipe("tflite", _INT8, PassCall("quantize-tflite-weights", {"bits": 8})),
     "tflite-int8-mixed": _recipe("tflite", _MIXED, PassCall("quantize-tflite-mixed", {"minimum_snr_db": 30.0})),
     # Core ML's float is float16 already: this is the baseline.
@@ -234,10 +235,13 @@ RECIPES: Mapping[str, Recipe] = {
     # Another model first.
     "onnx-pruned-int8": _recipe("onnx", _CHANGED, _S8S8, model=_PRUNED),
     "tflite-pruned-int8": _recipe("tflite", _CHANGED, _TFLITE_INT8, model=_PRUNED),
+    "tflite-pruned-int8-full": _recipe("tflite", _CHANGED, _TFLITE_FULL, model=_PRUNED),
     "onnx-qat-int8": _recipe("onnx", _CHANGED, _S8S8, model=_QAT),
     "tflite-qat-int8": _recipe("tflite", _CHANGED, _TFLITE_INT8, model=_QAT),
+    "tflite-qat-int8-full": _recipe("tflite", _CHANGED, _TFLITE_FULL, model=_QAT),
     "onnx-distilled-int8": _recipe("onnx", _CHANGED, _S8S8, model=_DISTILLED),
     "tflite-distilled-int8": _recipe("tflite", _CHANGED, _TFLITE_INT8, model=_DISTILLED),
+    "tflite-distilled-int8-full": _recipe("tflite", _CHANGED, _TFLITE_FULL, model=_DISTILLED),
 }
 
 

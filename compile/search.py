@@ -107,12 +107,7 @@ def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[Trial]) ->
     """Return *recipe* as a skipped trial when its file was refused for another target, whatever the target; or None."""
     name = contest.target.name
     for trial in trials:
-        if (
-            trial.recipe == recipe
-            and trial.target != name
-            and trial.state == REFUSED
-            and trial.check in _OF_THE_FILE
-        ):
+        if trial.recipe == recipe and trial.target != name and trial.state == REFUSED and trial.check in _OF_THE_FILE:
             reason = f"its file was refused for {trial.target}: {trial.reason}"
             return Trial(target=name, recipe=recipe, state=SKIPPED, check=trial.check, reason=reason)
     return None

@@ -12,6 +12,7 @@ from typing import Any
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.compile.build import BLOB_FOLDER, Build, add_blob
 from hedgerow.compile.cache import CachedResult, ResultCache, blobs_named, result_key
+from hedgerow.compile.edgetpu import find_compiler
 from hedgerow.compile.errors import UntranslatableError, VerificationError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.messages import Job, Unit
@@ -239,6 +240,8 @@ class Session:
                 "target": load_target(unit.name).to_record(),
                 "recipe": asdict(find_recipe(unit.recipe)),
                 "max_drop": self._request.max_drop,
+                # Its check is not run where it is absent, and must be once it is installed.
+                "edgetpu_compiler": find_compiler() if load_target(unit.name).accelerator == "edgetpu" else None,
             }
         elif unit.kind == "reference":
             facts["counts"] = {name: list(values) for name, values in self._request.counts.items()}

@@ -7,6 +7,7 @@ import ast
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -135,7 +136,11 @@ def _texts(value: ast.expr | None, module: Path) -> list[str]:
 @cache
 def tool_versions() -> dict[str, str]:
     """Return what turns a model into a file here: versions of libraries, and the hash of our own passes."""
-    versions = {"python": platform.python_version(), "machine": platform.machine()}
+    versions = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "edgetpu_compiler": shutil.which("edgetpu_compiler") or "",
+    }
     for name in _PACKAGES:
         try:
             versions[name] = version(name)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.build import Build, add_blob, save_build
 from hedgerow.compile.build_folder import new_build_folder, put_in_place
+from hedgerow.compile.c_array import write_c_arrays
+from hedgerow.compile.edgetpu import check_edgetpu
 from hedgerow.compile.errors import Failure, ModelFileError, VerificationError
 from hedgerow.compile.golden import GOLDEN_SAMPLES, encode_golden
 from hedgerow.compile.inspection.facts import FileFacts
@@ -78,8 +80,11 @@ def read_model_file(path: Path, schema: ModelSchema | None = None) -> ModelFile:
     if kind not in {"onnx", "tflite"}:
         raise ModelFileError(str(path), "a TFLite or ONNX file", "a zip archive")
     try:
-        facts = read_facts(kind, content)
+        # LiteRT checks a flatbuffer as a whole before anything is read from it. An ONNX file may name other files as
+        # its weights, so it is read before anything loads it.
+        facts = read_facts(kind, content) if kind == "onnx" else None
         inputs, outputs = _border(kind, content)
+        facts = read_facts(kind, content) if facts is None else facts
     except DecodeError as exc:
         raise ModelFileError(str(path), exc.expected, exc.found) from exc
     # The runtimes raise their own errors for a file that they cannot load, such as one with an unknown operator.
@@ -138,6 +143,7 @@ def pack_third_party(
     wanted = [load_target(name) for name in targets]
     model = read_model_file(file, schema)
     judged = [_judge(target, model) for target in wanted]
+    mapped = [check_edgetpu(target, model.content) for target in wanted]
     golden, tolerance, difference = _golden(model, seed)
     if not difference <= tolerance:
         expected = f"the golden samples again, within {tolerance:g}"
@@ -157,9 +163,9 @@ def pack_third_party(
                 golden=samples,
                 golden_tolerance=tolerance,
                 metrics={"bytes": float(len(model.content)), **metrics},
-                checks={**dict.fromkeys((*asked, "golden"), PASSED), "accuracy": NOT_RUN, "parity": NOT_RUN},
+                checks={**dict.fromkeys((*asked, "golden"), PASSED), **chip, "accuracy": NOT_RUN, "parity": NOT_RUN},
             )
-            for target, (asked, metrics) in zip(wanted, judged, strict=True)
+            for target, (asked, metrics), chip in zip(wanted, judged, mapped, strict=True)
         ]
         build = Build(
             task=_name(file.stem, "model", "-") if task is None else task,
@@ -173,6 +179,7 @@ def pack_third_party(
             metrics={},
             parent=None,
         )
+        write_c_arrays(folder, build)
         save_build(folder, build)
         put_in_place(folder, out)
     for done, artifact in enumerate(artifacts, 1):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hedgerow.checkpoint import load_checkpoint
 from hedgerow.compile.baseline import fingerprint, make_reference
 from hedgerow.compile.build import add_blob
+from hedgerow.compile.edgetpu import check_edgetpu
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.evaluation import evaluate
+from hedgerow.compile.foundation import Foundation, Made
 from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
-from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import read_facts
 from hedgerow.compile.messages import Job, Unit
 from hedgerow.compile.profile.host import HostLatency, measure_latency
@@ -30,25 +30,18 @@ from hedgerow.manifest import Artifact, Blob, TrainGraph
 from hedgerow.plugins import load_plugin
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
-from hedgerow.task import Dataset, TaskData, load_task
-from hedgerow.task_module import CheckpointMismatchError, load_weights, predict
+from hedgerow.task import Dataset
 
 if TYPE_CHECKING:
     from hedgerow.compile.coreml_reference import UnknownOperator
-    from hedgerow.compile.train_graph.export import TrainFile
 
 __all__ = [
-    "Foundation",
-    "Made",
     "ReferenceFacts",
-    "Workbench",
     "compile_artifact",
     "compile_reference",
     "compile_train_graph",
     "do_unit",
 ]
-
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,75 +54,6 @@ class ReferenceFacts:
     metrics: Mapping[str, float]
     data_fingerprint: str
     evaluation: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Foundation:
-    """A task, its data and one checkpoint, with what several units of one worker share.
-
-    Attributes:
-        source: The float model.
-        data: The task's data.
-        float_probabilities: The float model's output on held-out data.
-        sources: Results of model passes by the calls that led to them; nothing leads to the float model itself.
-        stages: Results of file passes by all the calls that led to them, so that one export serves two targets.
-        made: Files of whole recipes, measured.
-        train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
-    """
-
-    source: Source
-    data: TaskData
-    float_probabilities: NDArray[np.float32]
-    sources: dict[tuple[str, ...], Source] = field(default_factory=dict)
-    stages: dict[tuple[str, ...], Stage] = field(default_factory=dict)
-    made: "dict[str, Made]" = field(default_factory=dict)
-    train_files: "dict[str, TrainFile]" = field(default_factory=dict)
-
-
-class Workbench:
-    """Keeps the last foundation, and a task's data, from one unit to the next."""
-
-    def __init__(self) -> None:
-        self._data: dict[str, TaskData] = {}
-        self._train_files: dict[str, TrainFile] = {}
-        self._last: tuple[tuple[str, str], Foundation] | None = None
-
-    def foundation(self, task_reference: str, checkpoint_folder: Path, weights_sha256: str) -> Foundation:
-        """Return the foundation of a task and a checkpoint.
-
-        Args:
-            task_reference: Names the task.
-            checkpoint_folder: Holds the checkpoint.
-            weights_sha256: Hash of its weights, which tells two checkpoints apart.
-
-        Raises:
-            CheckpointError: The checkpoint cannot be read.
-            CheckpointMismatchError: It belongs to another task or model.
-            TaskError: The task cannot be imported, or its data is wrong.
-        """
-        key = (task_reference, weights_sha256)
-        if self._last is not None and self._last[0] == key:
-            return self._last[1]
-        task = load_task(task_reference)
-        checkpoint = load_checkpoint(checkpoint_folder)
-        if checkpoint.task != task.name:
-            raise CheckpointMismatchError(
-                f"expected a checkpoint of the task {task.name!r}, found one of {checkpoint.task!r}; give the "
-                "checkpoint that this task was trained to"
-            )
-        model = load_weights(task, checkpoint.weights)
-        if task_reference not in self._data:
-            self._data, self._train_files = {task_reference: task.load_data()}, {}
-        data = self._data[task_reference]
-        source = Source(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
-        held_out = data.held_out
-        rows = [
-            predict(task, model, {name: values[start : start + _BATCH] for name, values in held_out.inputs.items()})
-            for start in range(0, len(held_out), _BATCH)
-        ]
-        foundation = Foundation(source, data, np.concatenate(rows), train_files=self._train_files)
-        self._last = (key, foundation)
-        return foundation
 
 
 class _Steps:
@@ -176,32 +100,6 @@ def artifact_steps(recipe_name: str) -> int:
     """Return how many steps of progress an artifact of a recipe reports."""
     recipe = find_recipe(recipe_name)
     return len(recipe.model_passes) + len(recipe.passes) + 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """A recipe's file with everything that does not depend on the target, so that it is measured once for all.
-
-    Attributes:
-        stage: The file.
-        float_bytes: Of the float artifact in the same format.
-        facts: Read from the file.
-        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
-        not_run: Why there are none.
-        golden: Samples and this file's outputs, encoded.
-        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
-        latency: On this machine; None where this host cannot run it.
-    """
-
-    stage: Stage
-    float_bytes: int
-    facts: FileFacts
-    probabilities: NDArray[np.float32] | None
-    not_run: str
-    golden: bytes | None
-    replay_difference: float | None
-    replay_tolerance: float
-    latency: HostLatency | None
 
 
 def _make(foundation: Foundation, recipe: Recipe, done: _Steps) -> Made:
@@ -263,6 +161,7 @@ def compile_artifact(
     )
     report(Progress(work, total - 1, total, "verify"))
     verdict = verify_artifact(target, recipe, measured, max_drop=max_drop)
+    mapped = check_edgetpu(target, stage.content)
     artifact = Artifact(
         target=target_name,
         format=stage.format,
@@ -274,7 +173,7 @@ def compile_artifact(
         golden=add_blob(folder, made.golden) if made.golden is not None else None,
         golden_tolerance=made.replay_tolerance,
         metrics={**verdict.metrics, **profile.metrics()},
-        checks=verdict.checks,
+        checks={**verdict.checks, **mapped},
     )
     result = verdict.metrics.get("accuracy")
     note = f"{len(stage.content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else made.not_run)

@@ -118,7 +118,7 @@ def _answer(line: bytes, workbench: list[Any], send: Send) -> None:
     # Before the slow imports: a task that cannot be imported is told at once.
     load_task(job.task)
     _import_toolchain(job.toolchain)
-    from hedgerow.compile.units import Workbench
+    from hedgerow.compile.foundation import Workbench
 
     if not workbench:
         workbench.append(Workbench())

@@ -52,6 +52,12 @@ def _width() -> int:
 def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" if version else str(name) for name, version in value.items())
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
         return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{value:,.0f}"
     return str(value)

@@ -43,7 +43,7 @@ class ModelFacts:
         border_types: Element types of inputs and outputs.
         dynamic_shapes: Whether a dimension other than the batch is open.
         asymmetric_tensors: How many quantized tensors have a zero point other than 0.
-        activation_bytes: What lives at once during a prediction, without weights; for a target with an arena, the arena.
+        activation_bytes: What lives at once during a prediction, without weights; the arena where there is one.
         latency_ms: Modelled time of a prediction on the target.
     """
 

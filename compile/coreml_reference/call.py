@@ -16,12 +16,12 @@ class NoReferenceError(Exception):
     """An operator is used in a form that this package does not evaluate; the caller says so, and nobody else sees it.
 
     Attributes:
-        form: The operator and the form.
+        kind: The operator.
     """
 
-    def __init__(self, form: str) -> None:
-        super().__init__(f"the reference evaluation does not know {form}")
-        self.form = form
+    def __init__(self, kind: str, form: str) -> None:
+        super().__init__(f"the reference evaluation does not know {kind} {form}")
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Call:
         if argument not in self.arguments:
             return default
         if self.arguments[argument] not in self.constants:
-            raise NoReferenceError(f"{self.kind} whose {argument} is computed")
+            raise NoReferenceError(self.kind, f"whose {argument} is computed")
         value = self.constants[str(self.arguments[argument])]
         return value if isinstance(value, str) else value.tolist()
 

@@ -78,7 +78,7 @@ def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArra
     try:
         return _run(function, constants, inputs)
     except NoReferenceError as exc:
-        return UnknownOperator((exc.form.partition(" ")[0],), str(exc))
+        return UnknownOperator((exc.kind,), str(exc))
 
 
 def _unknown(program: Any) -> tuple[str, ...]:

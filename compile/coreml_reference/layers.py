@@ -87,7 +87,7 @@ def _pool(call: Call, values: Values, *, average: bool) -> torch.Tensor:
 
 def _counted(call: Call, padding: list[tuple[int, int]]) -> list[tuple[int, int]]:
     if not call.constant("exclude_padding_from_average", False) and any(sum(pair) for pair in padding):
-        raise NoReferenceError("avg_pool in ceil mode that counts padding")
+        raise NoReferenceError(call.kind, "in ceil mode that counts padding")
     return padding
 
 

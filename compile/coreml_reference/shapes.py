@@ -66,7 +66,7 @@ def _slice_by_size(call: Call, values: Values) -> torch.Tensor:
 def _gather(call: Call, values: Values) -> torch.Tensor:
     x, indices, axis = call.tensor(values, "x"), call.tensor(values, "indices"), int(call.constant("axis", 0))
     if int(call.constant("batch_dims", 0)):
-        raise NoReferenceError("gather with batch dimensions")
+        raise NoReferenceError(call.kind, "with batch dimensions")
     places: tuple[Any, ...] = (*(slice(None) for _ in range(axis % x.ndim)), indices.to(torch.int64))
     return x[places]
 
@@ -98,7 +98,7 @@ def _reverse(call: Call, values: Values) -> torch.Tensor:
 
 def _cumsum(call: Call, values: Values) -> torch.Tensor:
     if call.constant("exclusive", False) or call.constant("reverse", False):
-        raise NoReferenceError("cumsum, exclusive or reversed")
+        raise NoReferenceError(call.kind, "that is exclusive or reversed")
     return call.tensor(values, "x").cumsum(int(call.constant("axis", 0)))
 
 

@@ -1,5 +1,8 @@
 """Read a file of any format, and say what a target is asked to hold."""
 
+import struct
+from collections.abc import Callable
+
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import ModelFacts
@@ -24,18 +27,26 @@ def read_facts(kind: str, content: bytes) -> FileFacts:
     Raises:
         DecodeError: The bytes are no such file, or there is no such format.
     """
+    try:
+        return _reader(kind)(content)
+    # What the formats' parsers raise when they follow a damaged length, place or type.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error) as exc:
+        raise DecodeError(kind, "a file that is whole", f"{type(exc).__name__}: {exc}"[:300]) from exc
+
+
+def _reader(kind: str) -> Callable[[bytes], FileFacts]:
     if kind == "onnx":
         from hedgerow.compile.inspection.onnx import read_onnx
 
-        return read_onnx(content)
+        return read_onnx
     if kind == "tflite":
         from hedgerow.compile.inspection.tflite import read_tflite
 
-        return read_tflite(content)
+        return read_tflite
     if kind == "mlpackage":
         from hedgerow.compile.inspection.coreml import read_coreml
 
-        return read_coreml(content)
+        return read_coreml
     raise DecodeError("model", "the format onnx, tflite or mlpackage", repr(kind))
 
 

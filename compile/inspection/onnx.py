@@ -162,7 +162,10 @@ def _inferred(model: Any) -> dict[str, Any]:
                 axis.dim_value = 1
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
-    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    try:
+        graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as exc:
+        raise DecodeError("onnx", "operators whose shapes fit", str(exc)[:300]) from exc
     constants = [onnx.helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in _constants(graph)]
     return {value.name: value for value in (*graph.input, *graph.value_info, *graph.output, *constants)}
 

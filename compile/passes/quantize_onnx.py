@@ -151,8 +151,8 @@ def static_bytes(
 def _measure_entropy(model: Path, data: CalibrationDataReader, ranges: Path) -> None:
     """Write the ranges that lose least information.
 
-    The quantizer itself takes 128 bins for 128 steps, which leaves one range to choose from: the extremes. Twice as many
-    bins as int8 has steps let it cut off up to half.
+    The quantizer itself takes 128 bins for 128 steps, which leaves one range to choose from: the extremes. Twice as
+    many bins as int8 has steps let it cut off up to half.
     """
     calibrator = create_calibrator(
         model,

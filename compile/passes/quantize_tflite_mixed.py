@@ -18,7 +18,11 @@ __all__ = ["MixedSettings", "quantize_tflite_mixed"]
 
 _STEP = "quantize-tflite-mixed"
 _CODES = flatbuffer.BuiltinOperator
-_LAYERS = {_CODES.CONV_2D, _CODES.DEPTHWISE_CONV_2D, _CODES.FULLY_CONNECTED, _CODES.BATCH_MATMUL}
+# What rounds numbers of its own; PAD is what litert-torch writes before a convolution with a stride.
+_LAYERS = {
+    _CODES.ADD, _CODES.AVERAGE_POOL_2D, _CODES.BATCH_MATMUL, _CODES.CONV_2D, _CODES.DEPTHWISE_CONV_2D,
+    _CODES.FULLY_CONNECTED, _CODES.MEAN, _CODES.PAD,
+}  # fmt: skip
 _SAMPLES = 64
 
 
@@ -57,7 +61,7 @@ def quantize_tflite_mixed(source: Source, stage: Stage | None, settings: Setting
 
 
 def _operators(content: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return patterns of the output tensors of all operators, and of those with weights or matrix products."""
+    """Return patterns of the output tensors of all operators, and of those that may stay float."""
     model = flatbuffer.ModelT.InitFromPackedBuf(content, 0)
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     everything, layers = [], []

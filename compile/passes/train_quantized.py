@@ -1,9 +1,10 @@
 """Quantization-aware training: the weights learn to live with int8 rounding (Jacob et al., 2018).
 
 While it trains, inputs of convolutions, matrix products, additions and poolings are rounded to 256 steps between their
-running extremes, which begin with those of the calibration data, and weights to 255 steps for each output channel; the gradient passes as if nothing
-had been rounded. What comes out is a float model without any rounding inside, so that every static quantizer that
-follows (ONNX, TFLite, full-integer) finds weights that suit its grid, and one pass serves all formats.
+running extremes, which begin with those of the calibration data, and weights to 255 steps for each output channel; the
+gradient passes as if nothing had been rounded. What comes out is a float model without any rounding inside, so that
+every static quantizer that follows (ONNX, TFLite, full-integer) finds weights that suit its grid, and one pass serves
+all formats.
 
 A scale for each output channel makes BatchNorm harmless: folding it multiplies a channel and its scale alike. So a
 quantizer with one scale for each channel must follow. Running statistics stay as they are.

@@ -50,7 +50,7 @@ def _holds_graph(node: onnx.NodeProto) -> bool:
 def _shorten(graph: onnx.GraphProto) -> None:
     # An empty name stands for an argument that is left out, and the border's names are the callers'.
     border = {"", *(value.name for value in (*graph.input, *graph.output))}
-    short = {name: name for name in border}
+    short: dict[str, str] = {name: name for name in border}
 
     unused = (text for text in (np.base_repr(number, 36).lower() for number in count()) if text not in border)
 

@@ -32,7 +32,8 @@ class Gru(nn.Module):
             keep = torch.sigmoid(update_in + update)
             candidate = torch.tanh(new_in + torch.sigmoid(reset_in + reset) * new)
             state = candidate + keep * (state - candidate)
-        return self.head(state)
+        logits: torch.Tensor = self.head(state)
+        return logits
 
 
 def gestures(count: int, rng: np.random.Generator) -> Dataset:

@@ -43,7 +43,7 @@ def train_centrally(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps + 1)
     for _ in range(epochs):
         order = torch.randperm(len(labels), generator=draws)
-        for chosen in order[: steps * _BATCH].split(_BATCH):
+        for chosen in torch.split(order[: steps * _BATCH], _BATCH):
             batch = [values[chosen] for values in inputs]
             if augment is not None:
                 batch = [augment(batch[0], draws)]

@@ -21,7 +21,8 @@ class Attention(nn.Module):
         """Return the attention's output, ``(batch, tokens, width)`` as *x*."""
         query, key, value = (_heads(part(x)) for part in (self.query, self.key, self.value))
         weights = torch.softmax(query @ key.transpose(-2, -1) * (WIDTH // HEADS) ** -0.5, dim=-1)
-        return self.out((weights @ value).transpose(1, 2).reshape(-1, TOKENS, WIDTH))
+        out: torch.Tensor = self.out((weights @ value).transpose(1, 2).reshape(-1, TOKENS, WIDTH))
+        return out
 
 
 def _heads(x: torch.Tensor) -> torch.Tensor:
@@ -39,7 +40,8 @@ class Layer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output, of the shape of *x*."""
         x = x + self.attention(self.norm(x))
-        return x + self.dense(x)
+        out: torch.Tensor = x + self.dense(x)
+        return out
 
 
 class Encoder(nn.Module):
@@ -54,7 +56,8 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return logits ``(batch, 10)``."""
-        return self.head(self.layers(self.embed(pixels) + self.positions).mean(dim=1))
+        logits: torch.Tensor = self.head(self.layers(self.embed(pixels) + self.positions).mean(dim=1))
+        return logits
 
 
 def data() -> TaskData:

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
         "status": (Plugin("hedgerow.fleet.rollout_cli:status", "fleet"), "Show how rollouts are going."),
     },
     "targets": {
+        "check": (Plugin("hedgerow.compile.targets_cli:check", "compile"), "Say which targets can hold a model file."),
         "list": (Plugin("hedgerow.hardware.cli:list_command", ""), "List the hardware targets."),
         "show": (Plugin("hedgerow.hardware.cli:show", ""), "Show one hardware target."),
     },

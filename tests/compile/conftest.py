@@ -1,5 +1,6 @@
 """A trained digits checkpoint, once for all tests that compile."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,16 @@ from hedgerow.checkpoint import Checkpoint, save_checkpoint
 
 DIGITS = f"{Path(__file__).parents[2] / 'examples' / 'digits' / 'task.py'}:task"
 TARGETS = ("raspberry-pi-4", "android-arm64", "x86-gateway", "iphone-15")
+
+
+@pytest.fixture(scope="session")
+def mlperf_tiny() -> Path:
+    """The folder of MLPerf Tiny's reference models; tests that need it are skipped where it is not."""
+    shared = os.environ.get("HEDGEROW_DATA") or Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(shared) / "mlperf-tiny"
+    if not folder.is_dir():
+        pytest.skip(f"needs the reference models of MLPerf Tiny at {folder} (or set HEDGEROW_DATA)")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -42,5 +42,7 @@ def test_usage_errors_exit_with_2(capsys):
     assert main(["compile", "x", "--task", "t.py:task"]) == 2
     assert main(["compile", "x", "--task", "t.py:task", "--target", "x86-gateway", "--all-targets"]) == 2
     assert main(["compile", "x", "--task", "t.py:task", "--target", "x86-gateway", "--prefer", "beauty"]) == 2
+    assert main(["compile", "x", "--target", "x86-gateway"]) == 2
+    assert main(["compile", "x", "--artifact", "model.tflite", "--target", "cortex-m4"]) == 2
     assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--max-drop", "101"]) == 2
     assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--jobs", "0"]) == 2

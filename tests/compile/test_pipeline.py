@@ -194,7 +194,7 @@ def test_neural_compressor_is_another_way_to_the_same_target(digits, digits_chec
         workers=workers,
         recipes={"x86-gateway": "onnx-int8-inc"},
     )
-    assert build.artifacts[0].recipe == ("quantize-inc-static", "fold-onnx")
+    assert build.artifacts[0].recipe[:2] == ("quantize-inc-static", "fold-onnx")
     assert set(build.artifacts[0].checks.values()) == {"passed"}
 
 
@@ -282,11 +282,13 @@ def test_an_interrupted_command_leaves_no_process_and_no_folder(digits, digits_c
 
 
 @pytest.mark.heavy
-def test_a_second_compile_comes_from_the_cache_without_a_process(build_folder, digits, digits_checkpoint, tmp_path):
-    """The first one has two targets to make, the second one takes them and has one left; the third has none."""
+def test_a_second_compile_comes_from_the_cache_without_a_process(
+    build_folder, digits, digits_checkpoint, workers, tmp_path
+):
+    """The first one has one target to make, the second one takes it and has one left; the third has none."""
     cache, two = tmp_path / "cache", ["raspberry-pi-4", "iphone-15"]
-    first = compile_targets(digits, digits_checkpoint, two[:1], tmp_path / "one", cache=cache)
-    second = compile_targets(digits, digits_checkpoint, two, tmp_path / "two", cache=cache)
+    first = compile_targets(digits, digits_checkpoint, two[:1], tmp_path / "one", cache=cache, workers=workers)
+    second = compile_targets(digits, digits_checkpoint, two, tmp_path / "two", cache=cache, workers=workers)
     assert (first.cached, second.cached) == ((), ("raspberry-pi-4",))
     begun = time.monotonic()
     third = compile_targets(digits, digits_checkpoint, two, tmp_path / "three", cache=cache, jobs=1)
@@ -299,7 +301,7 @@ def test_a_second_compile_comes_from_the_cache_without_a_process(build_folder, d
 
 
 @pytest.mark.heavy
-def test_what_a_killed_compile_had_finished_is_taken_from_the_cache(digits, digits_checkpoint, tmp_path):
+def test_what_a_killed_compile_had_finished_is_taken_from_the_cache(digits, digits_checkpoint, workers, tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from hedgerow.compile import compile_targets\n"
         "def report(progress):\n"
@@ -311,9 +313,8 @@ def test_what_a_killed_compile_had_finished_is_taken_from_the_cache(digits, digi
     arguments = [digits, str(digits_checkpoint), str(tmp_path / "out"), str(tmp_path / "cache")]
     killed = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
     assert killed.returncode == -9
-    outcome = compile_targets(
-        digits, digits_checkpoint, ["raspberry-pi-4", "iphone-15"], tmp_path / "out", cache=tmp_path / "cache"
-    )
+    targets, cache = ["raspberry-pi-4", "iphone-15"], tmp_path / "cache"
+    outcome = compile_targets(digits, digits_checkpoint, targets, tmp_path / "out", cache=cache, workers=workers)
     assert outcome.cached == ("raspberry-pi-4",)
     assert left_in(tmp_path) == ["cache", "out"]
 
@@ -322,9 +323,9 @@ def test_what_a_killed_compile_had_finished_is_taken_from_the_cache(digits, digi
 def test_a_refused_target_leaves_the_others_and_is_refused_again_from_the_cache(
     digits, digits_checkpoint, workers, tmp_path
 ):
-    """No recipe may gain from a budget of 0 points here, but float loses nothing."""
+    """Weights as in the test above: float does not mind, int8 with one scale for a tensor loses half of them."""
     targets = ["raspberry-pi-4", "x86-gateway"]
-    recipes = {"raspberry-pi-4": "onnx-float", "x86-gateway": "onnx-int8-entropy"}
+    recipes = {"raspberry-pi-4": "onnx-float", "x86-gateway": "onnx-int8-s8s8"}
     weights = {name: np.array(values) for name, values in load_checkpoint(digits_checkpoint).weights.items()}
     first, second = [name for name, values in weights.items() if values.ndim == 2][:2]
     weights[first][::2] /= 1000
@@ -333,17 +334,30 @@ def test_a_refused_target_leaves_the_others_and_is_refused_again_from_the_cache(
     folder = write_checkpoint(tmp_path / "checkpoint", weights)
     for attempt in ("once", "again"):
         outcome = compile_targets(
-            digits, folder, targets, tmp_path / attempt, recipes=recipes, cache=tmp_path / "cache", workers=workers
+            digits,
+            folder,
+            targets,
+            tmp_path / attempt,
+            max_drop=0.0,
+            recipes=recipes,
+            cache=tmp_path / "cache",
+            workers=workers,
         )
         assert [artifact.target for artifact in load_build(tmp_path / attempt).artifacts] == ["raspberry-pi-4"]
         (refusal,) = outcome.refused
-        assert (refusal.target, refusal.recipe) == ("x86-gateway", "onnx-int8-entropy")
+        assert (refusal.target, refusal.recipe) == ("x86-gateway", "onnx-int8-s8s8")
         assert refusal.check in {"accuracy", "parity"}
         assert [trial.state for trial in outcome.trials] == ["passed", "refused"]
         assert "No artifact for x86-gateway" in (tmp_path / attempt / "report.html").read_text()
     assert outcome.cached == ("raspberry-pi-4",)
     outcome = compile_targets(
-        digits, folder, targets[1:], tmp_path / "none", recipes={"x86-gateway": "onnx-int8-entropy"}, workers=workers
+        digits,
+        folder,
+        targets[1:],
+        tmp_path / "none",
+        max_drop=0.0,
+        recipes={"x86-gateway": "onnx-int8-s8s8"},
+        workers=workers,
     )
     assert outcome.build is None
     assert not (tmp_path / "none").exists()
@@ -358,17 +372,12 @@ def test_a_process_that_crashes_takes_its_own_target_with_it_and_no_other(digits
             for worker in [worker for worker in pool._workers if worker.toolchain == "onnx"]:
                 worker.process.kill()
 
-    targets = ["raspberry-pi-4", "iphone-15"]
     with CompileWorkers() as pool:
-        outcomes = [
-            compile_targets(
-                digits, digits_checkpoint, targets, tmp_path / "out", workers=pool, cache=cache, report=report
-            )
-            for cache in (None, tmp_path / "cache")
-        ]
-    for outcome in outcomes:
-        assert [artifact.target for artifact in outcome.build.artifacts] == ["iphone-15"]
-        assert ("raspberry-pi-4", "process") in [(refusal.target, refusal.check) for refusal in outcome.refused]
+        outcome = compile_targets(
+            digits, digits_checkpoint, ["raspberry-pi-4", "iphone-15"], tmp_path / "out", workers=pool, report=report
+        )
+    assert [artifact.target for artifact in load_build(tmp_path / "out").artifacts] == ["iphone-15"]
+    assert ("raspberry-pi-4", "process") in [(refusal.target, refusal.check) for refusal in outcome.refused]
 
 
 @pytest.mark.heavy

@@ -1,19 +1,37 @@
+import re
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from hedgerow.errors import DecodeError, UnknownNameError
-from hedgerow.hardware.target import decode_target, load_target, target_names
+from hedgerow.hardware.fit import CHECKS
+from hedgerow.hardware.target import (
+    ACCELERATORS,
+    RUNTIMES,
+    OperatorTable,
+    decode_operators,
+    decode_target,
+    load_target,
+    target_names,
+)
 
-TARGETS = ("android-arm64", "iphone-15", "raspberry-pi-4", "x86-gateway")
+TARGETS = (
+    *("android-arm64", "android-npu", "coral-edgetpu", "cortex-m4", "cortex-m7", "esp32-s3", "iphone-12", "iphone-15"),
+    *("jetson-orin-nano", "raspberry-pi-4", "raspberry-pi-5", "x86-gateway", "x86-gateway-novnni"),
+)
+OPTIONAL = {"arena_bytes", "maximum_latency_ms"}
+INTEGER = {"tflite-micro-int8": OperatorTable(versions={"ADD": 2}, source="a test")}
+TABLES = {"onnxruntime-cpu": OperatorTable(versions={"Conv": 21, "Relu": 0}, source="a test")}
+PAGE = (Path(__file__).parents[2] / "docs" / "targets.md").read_text()
 
 
 def text_of(name: str) -> str:
     return (files("hedgerow.hardware") / "targets" / f"{name}.toml").read_text("utf-8")
 
 
-def test_the_four_targets_of_the_main_job_exist():
+def test_every_target_of_the_documents_exists():
     assert target_names() == TARGETS
 
 
@@ -21,11 +39,40 @@ def test_the_four_targets_of_the_main_job_exist():
 def test_every_target_is_read_and_makes_sense(name):
     target = load_target(name)
     assert target.name == name
-    assert "float32" in target.number_types
-    assert target.flash_bytes <= target.ram_bytes
-    assert target.cost.source
-    assert {"onnxruntime": "onnx", "litert": "tflite", "coreml": "mlpackage"}[target.runtime] == target.format
-    assert target.train_format in {"", target.format}
+    assert target.recipe == target.recipes[0]
+    assert ("float32" in target.number_types) is not target.all_integer
+    assert target.integer_io is target.all_integer
+    assert set(target.cost.macs_per_s) <= target.number_types
+    assert "assumption" in target.cost.source
+    assert 1 < target.cost.error_factor <= 10
+    assert len(target.operators) >= 40
+    assert all(version > 0 for version in target.operators.values())
+    assert target.operators_source
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7", "esp32-s3"])
+def test_a_microcontroller_takes_int8_in_an_arena_and_its_model_as_c_source(name):
+    target = load_target(name)
+    assert target.runtime == "tflite-micro"
+    assert target.emits_c_array
+    assert target.static_shapes
+    assert target.arena_bytes is not None
+    assert target.arena_bytes <= target.ram_bytes
+    assert target.train_format == ""
+
+
+def test_tensorrt_takes_symmetric_int8_only():
+    target = load_target("jetson-orin-nano")
+    assert target.symmetric
+    assert target.accelerator == "tensorrt"
+    assert "uint8" not in target.number_types
+    assert target.recipe == "onnx-int8-symmetric"
+
+
+def test_int4_weights_need_a_newer_iphone():
+    assert "coreml-int4-weights" in load_target("iphone-15").recipes
+    assert "coreml-int4-weights" not in load_target("iphone-12").recipes
+    assert "constexpr_blockwise_shift_scale" not in load_target("iphone-12").operators
 
 
 def test_an_unknown_target_is_named_with_a_near_one():
@@ -39,26 +86,36 @@ def test_a_name_is_no_path(name):
         load_target(name)
 
 
-def test_every_key_is_needed():
-    text = text_of("raspberry-pi-4")
-    for key in tomllib.loads(text):
+def test_every_key_but_the_optional_ones_is_needed():
+    text = text_of("cortex-m7")
+    decode_target("device", text, INTEGER)
+    for key in tomllib.loads(text).keys() - OPTIONAL:
         document = "\n".join(line for line in text.splitlines() if not line.startswith((f"{key} =", f"[{key}]")))
         with pytest.raises(DecodeError):
-            decode_target("device", document)
+            decode_target("device", document, INTEGER)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ('format = "onnx"', 'format = "pickle"', "format: expected one of mlpackage, onnx, tflite"),
+        ('format = "onnx"\n', 'format = "pickle"\n', "format: expected one of mlpackage, onnx, tflite"),
         ('runtime = "onnxruntime"', 'runtime = "torch"', "runtime: expected one of"),
-        ('"float32", "int8"', '"float32", "int7"', "number_types: expected names among"),
-        ('"float32", "int8"', '"int8", "int8"', "each once"),
+        ('runtime = "onnxruntime"', 'runtime = "litert"', "format: expected tflite, which litert runs, found onnx"),
+        ('train_format = "onnx"', 'train_format = "tflite"', "train_format: expected onnx or nothing"),
+        ('accelerator = "none"', 'accelerator = "abacus"', "accelerator: expected one of"),
+        ('"float32", "float16"', '"float32", "int7"', "number_types: expected names among"),
+        ('"float32", "float16"', '"int8", "int8"', "each once"),
+        ('operators = "onnxruntime-cpu"', 'operators = "tensorrt"', "operators: expected one of onnxruntime-cpu"),
+        ("all_integer = false", "all_integer = true", "integers only where all_integer is set, found float16, float32"),
+        ("symmetric = false", "symmetric = 0", "symmetric: expected true or false"),
         ("schema_version = 1", "schema_version = 2", "schema_version"),
         ("schema_version = 1", 'schema_version = 1\ncolour = "red"', "also colour"),
         ("ram_bytes = 1073741824", "ram_bytes = -1", "ram_bytes: expected a whole number"),
         ("ram_bytes = 1073741824", "ram_bytes = true", "ram_bytes: expected a whole number"),
+        ("emits_c_array", "arena_bytes = 2147483648\nemits_c_array", "arena_bytes: expected at most the ram_bytes"),
+        ("emits_c_array", "maximum_latency_ms = 0\nemits_c_array", "maximum_latency_ms: expected a finite number"),
         ("active_watts = 4.0", "active_watts = nan", "active_watts: expected a finite number"),
+        ("error_factor = 3.0", "error_factor = 0.5", "error_factor: expected a finite number from 1"),
         ("{ float32 = 3.0e9, int8 = 6.0e9 }", "{}", "macs_per_s: expected rates"),
         ("{ float32 = 3.0e9, int8 = 6.0e9 }", "{ float31 = 1e9 }", "float31"),
         ("[cost]", "[cost", "expected a TOML document"),
@@ -68,11 +125,59 @@ def test_a_wrong_file_is_refused_with_the_place(before, after, said):
     text = text_of("raspberry-pi-4")
     assert before in text
     with pytest.raises(DecodeError, match="target device") as caught:
-        decode_target("device", text.replace(before, after))
+        decode_target("device", text.replace(before, after), TABLES)
+    assert said in str(caught.value)
+
+
+def test_integers_everywhere_means_integers_at_the_border():
+    text = text_of("cortex-m7").replace("integer_io = true", "integer_io = false")
+    with pytest.raises(DecodeError, match="integer_io: expected true where all_integer is set"):
+        decode_target("device", text, INTEGER)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('schema_version = 1\nsource = "x"\n[versions]\n', "versions: expected names of operators, found none"),
+        ('schema_version = 1\nsource = "x"\n[versions]\nADD = -1\n', "versions.ADD: expected a whole number"),
+        ('schema_version = 1\nsource = "x"\n[versions]\nADD = "2"\n', "versions.ADD: expected a whole number"),
+        ('schema_version = 1\nsource = "x"\n[versions]\n"A B" = 1\n', "expected names of operators, found A B"),
+        ("schema_version = 1\n[versions]\nADD = 1\n", "source: expected a value"),
+        ('schema_version = 1\nsource = "x"\nall = 1\n[versions]\nADD = 1\n', "also all"),
+    ],
+)
+def test_a_wrong_operator_table_is_refused_with_the_place(text, said):
+    with pytest.raises(DecodeError, match="operator table mine") as caught:
+        decode_operators("mine", text)
     assert said in str(caught.value)
 
 
 def test_a_record_holds_plain_values_only():
     record = load_target("iphone-15").to_record()
-    assert record["minimum_version"] == "iOS17"
-    assert record["operators"] == sorted(record["operators"])
+    assert record["minimum_version"] == "iOS18"
+    assert list(record["operators"]) == sorted(record["operators"])
+    assert record["operators"]["conv"] == 18
+    assert record["cost"]["error_factor"] == 4.0
+
+
+def test_the_document_shows_a_whole_file():
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+
+    target = decode_target("door-camera", example, INTEGER)
+
+    assert target.operators == {"ADD": 2}
+
+
+def test_the_document_explains_every_key_and_no_other():
+    explained = set(re.findall(r"^\| `([a-z_0-9]+)` \|", PAGE, re.MULTILINE))
+    written = [tomllib.loads(text_of(name)) for name in TARGETS]
+    keys = {key for document in written for key in (*document, *document["cost"])}
+
+    assert explained == keys
+    assert all(set(document) >= keys - OPTIONAL - set(document["cost"]) for document in written)
+
+
+def test_the_document_names_every_choice_check_and_table():
+    tables = sorted(path.name.removesuffix(".toml") for path in (files("hedgerow.hardware") / "operators").iterdir())
+
+    assert [name for name in (*RUNTIMES, *ACCELERATORS, *CHECKS, *tables) if f"`{name}`" not in PAGE] == []

@@ -185,3 +185,8 @@ def test_a_long_value_is_cut_in_the_message():
         Fields({"a": "x" * 10_000}, "doc").integer("a")
 
     assert len(str(caught.value)) < 200
+
+
+def test_a_document_that_is_passed_on_is_plain_values():
+    fields = decode_json(b'{"a": {"b": [1, null]}}', "message", limit_bytes=100)
+    assert fields.plain() == {"a": {"b": [1, None]}}

@@ -69,6 +69,7 @@ def test_an_output_without_softmax_has_no_range():
         ({"model": None}, "model must be callable"),
         ({"data": 3}, "data must be callable"),
         ({"preprocess": "scale"}, "preprocess must be callable"),
+        ({"student": "small"}, "student must be callable"),
         ({"loss": "hinge"}, "the loss 'hinge'"),
         ({"postprocess": "sigmoid"}, "the postprocess 'sigmoid'"),
         ({"metrics": {"f1": 3}}, "the metric 'f1' is not callable"),

@@ -43,6 +43,18 @@ class Cramped(nn.Module):
         return image.flatten(1)[:, :9]
 
 
+class Loop(nn.Module):
+    """Uses one square layer twice, as an unrolled recurrent network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.head = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, 10)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        state = torch.tanh(self.first(image.flatten(1)))
+        return self.head(torch.tanh(self.again(torch.tanh(self.again(state)))))
+
+
 class Reader(nn.Module):
     """A transformer layer whose attention has its width written into its code, as is usual."""
 

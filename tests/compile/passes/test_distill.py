@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 from hedgerow.compile.errors import PassError, PassSettingsError  # noqa: E402 - needs torch
 from hedgerow.compile.passes.distill_features import distill_features  # noqa: E402
 from hedgerow.compile.passes.distill_logits import distill_logits  # noqa: E402
-from hedgerow.compile.passes.export_onnx import export_onnx  # noqa: E402
 from hedgerow.compile.passes.student import make_student, teacher_logits  # noqa: E402
 from hedgerow.task_module import LogitsModule  # noqa: E402
 from tests.compile.passes.networks import Cramped, Student, accuracy_of, parameters, same_weights  # noqa: E402
@@ -21,10 +20,9 @@ SETTINGS = {"epochs": 3, "learning_rate": 0.01}
 
 @pytest.mark.parametrize("distill", [distill_logits, distill_features])
 def test_the_student_is_smaller_and_learns(distill, source, held_out):
-    taught = distill(source, {**SETTINGS, "epochs": 6})
+    taught = distill(source, {**SETTINGS, "epochs": 5})
     assert isinstance(taught.model, Student)
     assert parameters(taught.model) < parameters(source.model) / 4
-    assert len(export_onnx(taught, None, {}).content) < len(export_onnx(source, None, {}).content) / 3
     assert accuracy_of(taught, held_out) > accuracy_of(source, held_out) - 0.06
 
 

@@ -49,14 +49,16 @@ def test_the_model_that_is_given_stays_as_it_is_and_no_random_state_is_touched(s
 
 
 def test_without_training_data_it_says_so(source):
-    with pytest.raises(PassError, match="fine-tune: .* it trains, and there is no training data"):
+    with pytest.raises(PassError, match=r"fine-tune: .* it trains, and there is no training data"):
         fine_tune(dataclasses.replace(source, train=None), SETTINGS)
 
 
 def test_training_that_diverges_is_refused(source):
     with pytest.raises(PassError, match="training diverged, the loss is"):
         fine_tune(
-            dataclasses.replace(source, task=dataclasses.replace(source.task, loss=lambda logits, _labels: logits.mean() / 0)),
+            dataclasses.replace(
+                source, task=dataclasses.replace(source.task, loss=lambda logits, _labels: logits.mean() / 0)
+            ),
             SETTINGS,
         )
 

@@ -1,0 +1,42 @@
+"""Rows of a comparison of tools, and who is on the Pareto front of (bytes, accuracy). Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hedgerow.compile.search import Trial, pareto_front
+
+__all__ = ["OURS", "Row", "ours_on_front"]
+
+OURS = "hedgerow "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One file, measured.
+
+    Attributes:
+        tool: Who made it; ours start with ``hedgerow``, followed by the recipe.
+        format: ``onnx`` or ``tflite``.
+        bytes: Its size.
+        accuracy: Top-1 on the test images.
+        latency_ms: Median of single images on this host, one thread.
+    """
+
+    tool: str
+    format: str
+    bytes: int
+    accuracy: float
+    latency_ms: float
+
+
+def ours_on_front(rows: Sequence[Row]) -> dict[str, bool]:
+    """Return for each format whether a row of ours is on the Pareto front of (bytes, accuracy)."""
+    found = {}
+    for kind in ("onnx", "tflite"):
+        trials = [
+            Trial(target=kind, recipe=row.tool, state="passed", metrics={"bytes": row.bytes, "accuracy": row.accuracy})
+            for row in rows
+            if row.format == kind
+        ]
+        found[kind] = any(trial.recipe.startswith(OURS) for trial in pareto_front(trials))
+    return found

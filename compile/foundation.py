@@ -1,0 +1,117 @@
+"""What the units of one worker share: a task, its data, one checkpoint, and whatever was made of them already."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.checkpoint import load_checkpoint
+from hedgerow.compile.inspection.facts import FileFacts
+from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.stage import Source, Stage
+from hedgerow.task import TaskData, load_task
+from hedgerow.task_module import CheckpointMismatchError, load_weights, predict
+
+if TYPE_CHECKING:
+    from hedgerow.compile.train_graph.export import TrainFile
+
+__all__ = ["Foundation", "Made", "Workbench"]
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A recipe's file with everything that does not depend on the target, so that it is measured once for all.
+
+    Attributes:
+        stage: The file.
+        float_bytes: Of the float artifact in the same format.
+        facts: Read from the file.
+        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
+        not_run: Why there are none.
+        golden: Samples and this file's outputs, encoded.
+        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
+        latency: On this machine; None where this host cannot run it.
+    """
+
+    stage: Stage
+    float_bytes: int
+    facts: FileFacts
+    probabilities: NDArray[np.float32] | None
+    not_run: str
+    golden: bytes | None
+    replay_difference: float | None
+    replay_tolerance: float
+    latency: HostLatency | None
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """A task, its data and one checkpoint, with what several units of one worker share.
+
+    Attributes:
+        source: The float model.
+        data: The task's data.
+        float_probabilities: The float model's output on held-out data.
+        sources: Results of model passes by the calls that led to them; nothing leads to the float model itself.
+        stages: Results of file passes by all the calls that led to them, so that one export serves two targets.
+        made: Files of whole recipes, measured.
+        train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
+    """
+
+    source: Source
+    data: TaskData
+    float_probabilities: NDArray[np.float32]
+    sources: dict[tuple[str, ...], Source] = field(default_factory=dict)
+    stages: dict[tuple[str, ...], Stage] = field(default_factory=dict)
+    made: dict[str, Made] = field(default_factory=dict)
+    train_files: "dict[str, TrainFile]" = field(default_factory=dict)
+
+
+class Workbench:
+    """Keeps the last foundation, and a task's data, from one unit to the next."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, TaskData] = {}
+        self._train_files: dict[str, TrainFile] = {}
+        self._last: tuple[tuple[str, str], Foundation] | None = None
+
+    def foundation(self, task_reference: str, checkpoint_folder: Path, weights_sha256: str) -> Foundation:
+        """Return the foundation of a task and a checkpoint.
+
+        Args:
+            task_reference: Names the task.
+            checkpoint_folder: Holds the checkpoint.
+            weights_sha256: Hash of its weights, which tells two checkpoints apart.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be read.
+            CheckpointMismatchError: It belongs to another task or model.
+            TaskError: The task cannot be imported, or its data is wrong.
+        """
+        key = (task_reference, weights_sha256)
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        task = load_task(task_reference)
+        checkpoint = load_checkpoint(checkpoint_folder)
+        if checkpoint.task != task.name:
+            raise CheckpointMismatchError(
+                f"expected a checkpoint of the task {task.name!r}, found one of {checkpoint.task!r}; give the "
+                "checkpoint that this task was trained to"
+            )
+        model = load_weights(task, checkpoint.weights)
+        if task_reference not in self._data:
+            self._data, self._train_files = {task_reference: task.load_data()}, {}
+        data = self._data[task_reference]
+        source = Source(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
+        held_out = data.held_out
+        rows = [
+            predict(task, model, {name: values[start : start + _BATCH] for name, values in held_out.inputs.items()})
+            for start in range(0, len(held_out), _BATCH)
+        ]
+        foundation = Foundation(source, data, np.concatenate(rows), train_files=self._train_files)
+        self._last = (key, foundation)
+        return foundation

@@ -1,0 +1,208 @@
+"""The reference evaluation of Core ML programs, against torch in float32.
+
+The programs compute in float16, which has 11 significant bits: one rounding is at most 1/2048 of a value. Over the
+depth of these networks probabilities stay within 2e-3 of torch's and 60 dB of signal to noise remain.
+"""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+ct = pytest.importorskip("coremltools")
+
+from coremltools.converters.mil import Builder as mb  # noqa: E402, N813 - needs coremltools, which calls it so
+from torch import nn  # noqa: E402
+
+from hedgerow.compile.coreml_reference import UnknownOperator, predict_coreml  # noqa: E402
+from hedgerow.compile.errors import VerificationError  # noqa: E402
+from hedgerow.compile.foundation import Foundation, Workbench  # noqa: E402
+from hedgerow.compile.passes.export_coreml import export_coreml, packed  # noqa: E402
+from hedgerow.compile.units import compile_artifact  # noqa: E402
+from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.durable import sha256_of  # noqa: E402
+from hedgerow.errors import DecodeError  # noqa: E402
+from hedgerow.progress import silent  # noqa: E402
+from hedgerow.task_module import predict  # noqa: E402
+from tests.compile.nets import Transformer, depthwise, make_source, resnet8  # noqa: E402
+
+pytestmark = [
+    pytest.mark.heavy,
+    # coremltools and torch call deprecated parts of each other, and leave temporary files to the collector.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+IOS17 = {"minimum_version": "iOS17"}
+
+
+@pytest.mark.parametrize("make", [resnet8, depthwise, Transformer])
+def test_a_network_gives_what_torch_gives_within_float16(make):
+    source = make_source(make)
+    stage = export_coreml(source, None, IOS17)
+    inputs = source.calibration.inputs
+    wanted = predict(source.task, source.model, inputs)
+    found = predict_coreml(stage.content, inputs)
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() < 2e-3
+    assert signal_to_noise_db(wanted, found) > 60
+    # One sample gives what it gives among others, up to one rounding.
+    one = predict_coreml(stage.content, {"x": inputs["x"][5:6]})
+    assert np.abs(one - found[5:6]).max() < 2e-3
+
+
+@pytest.fixture(scope="module")
+def foundation(digits, digits_checkpoint) -> Foundation:
+    return Workbench().foundation(digits, digits_checkpoint, sha256_of(digits_checkpoint / "weights.safetensors"))
+
+
+def test_the_float_program_of_the_digits_task_agrees_with_torch(foundation):
+    stage = export_coreml(foundation.source, None, IOS17)
+    found = predict_coreml(stage.content, foundation.data.held_out.inputs)
+    assert np.abs(found - foundation.float_probabilities).max() < 2e-3
+    assert signal_to_noise_db(foundation.float_probabilities, found) > 60
+
+
+def test_the_artifact_for_a_phone_is_checked_like_the_others(foundation, tmp_path):
+    artifact, _latency = compile_artifact(
+        foundation, "iphone-15", "coreml-int8-weights", tmp_path, max_drop=0.015, report=silent
+    )
+    assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
+    assert artifact.golden is not None
+    assert {name for name, state in artifact.checks.items() if state != "passed"} == {"runs on device"}
+    assert artifact.checks["runs on device"] == "not run"
+
+
+def test_a_phone_gets_no_artifact_that_lost_its_accuracy(foundation, tmp_path):
+    broken = Foundation(foundation.source, foundation.data, foundation.float_probabilities)
+    with torch.no_grad():
+        head = next(layer for layer in foundation.source.model.modules() if isinstance(layer, nn.Linear))
+        before = head.weight.clone()
+        head.weight.copy_(before.flip(0))
+    try:
+        with pytest.raises(VerificationError) as caught:
+            compile_artifact(broken, "iphone-15", "coreml-int8-weights", tmp_path, max_drop=0.015, report=silent)
+    finally:
+        with torch.no_grad():
+            head.weight.copy_(before)
+    assert caught.value.check == "accuracy"
+
+
+def program(build, *shapes: tuple[int, ...]) -> bytes:
+    """Return a float32 package of a function in Core ML's own language."""
+    specs = [mb.TensorSpec(shape=(1, *shape)) for shape in shapes]
+    made = mb.program(input_specs=specs, opset_version=ct.target.iOS17)(build)
+    model = ct.convert(
+        made,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    return packed(model)
+
+
+def drawn(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(5, *shape)).astype(np.float32)
+
+
+WEIGHT = np.random.default_rng(1).normal(size=(4, 1, 3, 3)).astype(np.float32)
+FORMS = {
+    "a strided, dilated, grouped convolution": (
+        lambda x: mb.conv(
+            x=x, weight=WEIGHT, strides=[2, 1], dilations=[1, 2], groups=4, pad_type="custom", pad=[1, 0, 2, 2]
+        ),
+        lambda x: nn.functional.conv2d(
+            nn.functional.pad(x, (2, 2, 1, 0)), torch.from_numpy(WEIGHT), None, (2, 1), 0, (1, 2), 4
+        ),
+    ),
+    "a convolution whose size stays": (
+        lambda x: mb.conv(x=x, weight=WEIGHT, groups=4, pad_type="same"),
+        lambda x: nn.functional.conv2d(x, torch.from_numpy(WEIGHT), padding=1, groups=4),
+    ),
+    "a maximum pool in ceil mode": (
+        lambda x: mb.max_pool(x=x, kernel_sizes=[3, 3], strides=[2, 2], pad_type="valid", ceil_mode=True),
+        lambda x: nn.functional.max_pool2d(x, 3, 2, ceil_mode=True),
+    ),
+    "an average pool that leaves its padding out": (
+        lambda x: mb.avg_pool(
+            x=x, kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1],
+            exclude_padding_from_average=True,
+        ),
+        lambda x: nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    ),
+    "an average pool that counts its padding": (
+        lambda x: mb.avg_pool(x=x, kernel_sizes=[3, 3], pad_type="custom", pad=[1, 1, 1, 1]),
+        lambda x: nn.functional.avg_pool2d(x, 3, 1, 1),
+    ),
+    "slices from either end": (
+        lambda x: mb.slice_by_index(
+            x=x, begin=[0, 1, -3, 0], end=[1, 4, -1, 0], stride=[1, 2, 1, 1],
+            begin_mask=[True, False, False, True], end_mask=[True, False, False, True],
+        ),
+        lambda x: x[:, 1:4:2, -3:-1],
+    ),
+    "a layer norm over two axes": (
+        lambda x: mb.layer_norm(x=x, axes=[2, 3], epsilon=1e-3),
+        lambda x: nn.functional.layer_norm(x, x.shape[2:], eps=1e-3),
+    ),
+    "parts, turned and joined": (
+        lambda x: mb.concat(
+            values=mb.split(x=mb.transpose(x=x, perm=[0, 2, 3, 1]), num_splits=2, axis=3)[::-1], axis=1
+        ),
+        lambda x: torch.cat(x.permute(0, 2, 3, 1).chunk(2, 3)[::-1], 1),
+    ),
+    "sums and the activations of mobile networks": (
+        lambda x: mb.add(
+            x=mb.reduce_sum(x=mb.sigmoid_hard(x=x, alpha=1 / 6, beta=0.5), axes=[2, 3], keep_dims=True),
+            y=mb.mul(x=mb.clip(x=x, alpha=-1.0, beta=1.0), y=mb.gelu(x=x, mode="TANH_APPROXIMATION")),
+        ),
+        lambda x: nn.functional.hardsigmoid(x).sum((2, 3), keepdim=True)
+        + x.clamp(-1, 1) * nn.functional.gelu(x, approximate="tanh"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_an_operator_means_what_torch_means(form):
+    build, wanted = FORMS[form]
+    x = drawn(4, 8, 7)
+    found = predict_coreml(program(build, (4, 8, 7)), {"x": x})
+    np.testing.assert_allclose(found, wanted(torch.from_numpy(x)).numpy(), atol=1e-5)
+
+
+def test_attention_written_as_products_means_what_torch_means():
+    def attend(x, y):
+        scores = mb.softmax(x=mb.matmul(x=x, y=y, transpose_y=True), axis=-1)
+        return mb.matmul(x=scores, y=y)
+
+    x, y = drawn(2, 6, 8), drawn(2, 6, 8, seed=1)
+    found = predict_coreml(program(attend, (2, 6, 8), (2, 6, 8)), {"x": x, "y": y})
+    one, other = torch.from_numpy(x), torch.from_numpy(y)
+    np.testing.assert_allclose(found, (torch.softmax(one @ other.mT, -1) @ other).numpy(), atol=1e-5)
+
+
+def test_an_operator_that_is_not_known_is_named_and_nothing_is_evaluated():
+    content = program(lambda x: mb.local_response_norm(x=x, size=3), (4, 8, 8))
+    found = predict_coreml(content, {"x": drawn(4, 8, 8)})
+    assert isinstance(found, UnknownOperator)
+    assert found.names == ("local_response_norm",)
+    assert "local_response_norm" in found.reason
+
+
+def test_a_known_operator_in_an_unknown_form_is_named_too():
+    content = program(lambda x: mb.cumsum(x=x, axis=1, reverse=True), (4, 8))
+    found = predict_coreml(content, {"x": drawn(4, 8)})
+    assert isinstance(found, UnknownOperator)
+    assert found.names == ("cumsum",)
+
+
+def test_other_inputs_and_other_bytes_are_refused():
+    content = program(lambda x: mb.relu(x=x), (4,))
+    with pytest.raises(ValueError, match="expected the inputs"):
+        predict_coreml(content, {"z": drawn(4)})
+    with pytest.raises(DecodeError):
+        predict_coreml(b"no package", {"x": drawn(4)})

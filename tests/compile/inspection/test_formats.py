@@ -1,0 +1,82 @@
+"""One network in three formats is one network: ResNet-8 has the parameters and multiplications of MLPerf Tiny's."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hedgerow.compile.inspection.coreml import specification_version  # noqa: E402 - needs torch
+from hedgerow.compile.inspection.model import format_of, read_facts  # noqa: E402
+from hedgerow.compile.mlpackage import pack  # noqa: E402
+from hedgerow.compile.passes.export_coreml import export_coreml  # noqa: E402
+from hedgerow.compile.passes.export_onnx import export_onnx  # noqa: E402
+from hedgerow.compile.passes.export_tflite import export_tflite  # noqa: E402
+from hedgerow.compile.passes.palettize_coreml import palettize_coreml  # noqa: E402
+from hedgerow.compile.passes.quantize_coreml import quantize_coreml_weights  # noqa: E402
+from hedgerow.errors import DecodeError  # noqa: E402
+from tests.compile.nets import make_source, resnet8  # noqa: E402
+
+pytestmark = [
+    pytest.mark.heavy,
+    # Converters and their dependencies call deprecated parts of each other.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    # coremltools 9 leaves temporary files to the collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+PARAMETERS, MACS = 77_706, 12_501_632
+
+
+@pytest.fixture(scope="module")
+def source():
+    return make_source(resnet8)
+
+
+@pytest.fixture(scope="module")
+def package(source):
+    return export_coreml(source, None, {"minimum_version": "iOS17"})
+
+
+@pytest.mark.parametrize("export", [export_onnx, export_tflite])
+def test_a_float_file_holds_what_the_network_has(export, source):
+    stage = export(source, None, {})
+    assert format_of(stage.content) == stage.format
+    facts = read_facts(stage.format, stage.content)
+    assert (facts.parameters, facts.macs) == (PARAMETERS, MACS)
+    assert facts.weights_bytes_by_bits == {32: 4 * PARAMETERS}
+    assert facts.quantized_share == 0
+    assert facts.border_types == {"float32"}
+
+
+def test_a_core_ml_package_holds_what_the_network_has_in_half_the_bytes(package):
+    assert format_of(package.content) == "mlpackage"
+    facts = read_facts("mlpackage", package.content)
+    assert (facts.parameters, facts.macs) == (PARAMETERS, MACS)
+    assert facts.weights_bytes_by_bits == {16: 2 * PARAMETERS}
+    assert facts.quantized_share == 0
+    assert facts.number_types >= {"float16", "float32"}
+    assert set(facts.operator_versions.values()) == {17}
+    assert specification_version(package.content) == 8
+    assert {"const", "conv"} <= facts.operators
+    assert not any(operator.name == "const" for operator in facts.graph)
+
+
+def test_compressed_core_ml_weights_are_counted_in_the_bits_they_are_stored_in(source, package):
+    int8 = read_facts("mlpackage", quantize_coreml_weights(source, package, {"minimum_elements": 64}).content)
+    assert (int8.parameters, int8.macs) == (PARAMETERS, MACS)
+    assert int8.quantized_share > 0.99
+    assert int8.weights_bytes_by_bits[8] == pytest.approx(PARAMETERS, rel=0.01)
+    palette = read_facts("mlpackage", palettize_coreml(source, package, {"bits": 4, "minimum_elements": 64}).content)
+    assert palette.quantized_share > 0.99
+    assert palette.weights_bytes_by_bits[4] == pytest.approx(PARAMETERS / 2, rel=0.01)
+
+
+def test_a_package_without_a_specification_is_refused(tmp_path):
+    (tmp_path / "Manifest.json").write_text('{"itemInfoEntries": {"a": {"path": "b"}}, "rootModelIdentifier": "a"}')
+    with pytest.raises(DecodeError, match="one specification"):
+        read_facts("mlpackage", pack(tmp_path))
+    with pytest.raises(DecodeError, match="the format onnx, tflite or mlpackage"):
+        read_facts("gguf", b"")

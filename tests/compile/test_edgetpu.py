@@ -1,0 +1,141 @@
+"""The compiler here is a shell script that prints what the real one is known to print (versions 14 to 16)."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from hedgerow.compile.edgetpu import CHECK, OperatorLine, check_edgetpu, compile_for_edgetpu, parse_report
+from hedgerow.compile.errors import VerificationError
+from hedgerow.hardware.target import load_target
+
+CORAL = load_target("coral-edgetpu")
+HEAD = """\
+Edge TPU Compiler version 16.0.384591198
+Started a compilation timeout timer of 180 seconds.
+
+Model compiled successfully in 1354 ms.
+
+Input model: model.tflite
+Input size: 96.19KiB
+Output model: model_edgetpu.tflite
+Output size: 132.30KiB
+On-chip memory used for caching model parameters: 98.00KiB
+Off-chip memory used for streaming uncached model parameters: 0.00B
+Number of Edge TPU subgraphs: 1
+Total number of operations: 13
+Operation log: model_edgetpu.log
+"""
+ALL = """\
+
+Operator                       Count      Status
+
+CONV_2D                        9          Mapped to Edge TPU
+ADD                            3          Mapped to Edge TPU
+edgetpu-custom-op              1          Mapped to Edge TPU
+Compilation child process completed within timeout period.
+Compilation succeeded!
+"""
+SOME = """\
+
+Model successfully compiled but not all operations are supported by the Edge TPU.
+Number of operations that will run on Edge TPU: 12
+Number of operations that will run on CPU: 2
+
+Operator                       Count      Status
+
+DEQUANTIZE                     1          Operation is working on an unsupported data type
+CONV_2D                        12         Mapped to Edge TPU
+SOFTMAX                        1          More than one subgraph is not supported
+"""
+FAILED = """\
+Edge TPU Compiler version 16.0.384591198
+ERROR: Restored original execution plan after delegate application failure.
+Compilation failed: Compilation failed due to large activation tensors in model.
+"""
+
+
+def install(folder: Path, body: str) -> str:
+    """Put a compiler into *folder*; return it as a search path."""
+    program = folder / "edgetpu_compiler"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    return str(folder)
+
+
+def printing(folder: Path, text: str, then: str) -> str:
+    (folder / "report.txt").write_text(text)
+    return install(folder, f"while read -r line; do echo \"$line\"; done < '{folder}/report.txt'\n{then}")
+
+
+def test_the_table_is_read_and_the_prose_is_not():
+    assert parse_report(HEAD + ALL) == (
+        OperatorLine("CONV_2D", 9, "Mapped to Edge TPU"),
+        OperatorLine("ADD", 3, "Mapped to Edge TPU"),
+        OperatorLine("edgetpu-custom-op", 1, "Mapped to Edge TPU"),
+    )
+    assert parse_report(HEAD) == ()
+
+
+def test_without_the_compiler_the_check_is_not_run(tmp_path):
+    report = compile_for_edgetpu(b"model", search_path=str(tmp_path))
+    assert (report.state, report.reason) == ("not run", "edgetpu_compiler is not installed")
+    assert check_edgetpu(CORAL, b"model", search_path=str(tmp_path)) == {CHECK: "not run"}
+
+
+def test_other_targets_have_no_such_check(tmp_path):
+    assert check_edgetpu(load_target("android-arm64"), b"model", search_path=str(tmp_path)) == {}
+
+
+def test_a_model_whose_operators_are_all_mapped_passes_and_its_file_is_returned(tmp_path):
+    # --show_operations --out_dir FOLDER MODEL
+    path = printing(
+        tmp_path, HEAD + ALL, 'while read -r line; do echo "$line chip"; done < "$4" > "$3/model_edgetpu.tflite"'
+    )
+    report = compile_for_edgetpu(b"model\n", search_path=path)
+    assert (report.state, report.mapped, report.total) == ("passed", 13, 13)
+    assert report.compiled == b"model chip\n"
+    assert check_edgetpu(CORAL, b"model\n", search_path=path) == {CHECK: "passed"}
+
+
+def test_operators_left_to_the_cpu_fail_the_check_and_are_named(tmp_path):
+    path = printing(tmp_path, HEAD + SOME, 'echo x > "$3/model_edgetpu.tflite"')
+    report = compile_for_edgetpu(b"model", search_path=path)
+    assert (report.state, report.mapped, report.total) == ("failed", 12, 14)
+    with pytest.raises(
+        VerificationError, match="DEQUANTIZE: Operation is working on an unsupported data type; SOFTMAX"
+    ):
+        check_edgetpu(CORAL, b"model", search_path=path)
+
+
+def test_a_compiler_that_gives_up_fails_the_check_with_its_last_word(tmp_path):
+    path = printing(tmp_path, FAILED, "exit 1")
+    report = compile_for_edgetpu(b"model", search_path=path)
+    assert report.state == "failed"
+    assert report.reason.endswith("Compilation failed due to large activation tensors in model.")
+
+
+def test_a_compiler_that_lists_nothing_proves_nothing(tmp_path):
+    path = printing(tmp_path, HEAD, 'echo x > "$3/model_edgetpu.tflite"')
+    assert compile_for_edgetpu(b"model", search_path=path).state == "failed"
+
+
+def test_a_compiler_that_hangs_is_stopped(tmp_path):
+    # The real one is a script that starts the program.
+    path = install(tmp_path, f"/bin/sleep 30 &\necho $! > '{tmp_path}/started'\nwait")
+    report = compile_for_edgetpu(b"model", search_path=path, timeout_s=0.5)
+    assert (report.state, report.reason) == ("failed", "edgetpu_compiler took more than 0.5 s")
+    assert not is_running(int((tmp_path / "started").read_text()))
+
+
+def is_running(process: int) -> bool:
+    """Say whether a process runs; one that ended and that nobody asked for yet does not."""
+    for _attempt in range(100):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        if state in "ZX":
+            return False
+        time.sleep(0.02)
+    return True
