@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hedgerow.batches import batch_indices
 from hedgerow.client.errors import TrainingError
 from hedgerow.client.runtimes import TrainStep
-from hedgerow.manifest import TrainGraph
+from hedgerow.manifest import Extra, TrainGraph
 from hedgerow.weights import Arrays
 
 __all__ = ["Samples", "TrainResult", "train"]
@@ -50,6 +50,8 @@ def train(
     learning_rate: float,
     rng: np.random.Generator,
     proceed: Callable[[], None] = lambda: None,
+    proximal_mu: float = 0.0,
+    control: Mapping[str, NDArray[Any]] | None = None,
 ) -> TrainResult:
     """Train for *epochs* passes.
 
@@ -62,19 +64,37 @@ def train(
         learning_rate: Step size.
         rng: Decides the order.
         proceed: Called before each step; raises to end the training.
+        proximal_mu: Weight of FedProx's term, which pulls towards *weights*; above zero the graph must hold the term.
+        control: Name of a parameter -> the server's control variate minus this device's (SCAFFOLD); absent ones are
+            zero.
+
+    The optimizer's state starts at zero and lives as long as the call. Masks are drawn from a generator that *rng*
+    spawns, so that the order of the samples is the same with and without them.
 
     Raises:
-        TrainingError: There are no samples, the weights do not fit the graph, or training diverged.
+        TrainingError: There are no samples, the weights do not fit the graph, the graph lacks a term that is asked for
+            or wants other labels than classes, or training diverged.
     """
     if len(samples) == 0:
         raise TrainingError("expected labelled samples to train on, found none; label some on this device")
+    if graph.labels.dtype.startswith("float"):
+        raise TrainingError(
+            f"expected a train graph that learns classes, found one whose labels are {graph.labels.dtype}; compile "
+            "another into the release"
+        )
     parameters = _parameters(graph, weights)
+    extras = _extras(graph, parameters, proximal_mu, control or {})
+    masks = [extra for extra in graph.extras if extra.kind == "mask"]
+    drawn = rng.spawn(1)[0] if masks else rng
     losses = []
     for _ in range(epochs):
         for chosen in batch_indices(len(samples), graph.batch_size, rng):
             proceed()
             inputs, labels = samples.read(chosen)
-            loss, parameters = step(inputs, labels, learning_rate, parameters)
+            extras |= {mask.tensor.name: _mask(mask, drawn) for mask in masks}
+            loss, found = step(inputs, labels, learning_rate, {**parameters, **extras})
+            parameters |= {name: found[name] for name in parameters if name in found}
+            extras |= {name: found[name] for name in extras if name in found}
             losses.append(loss)
     if not all(np.isfinite(value).all() for value in (np.asarray(losses), *parameters.values())):
         raise TrainingError(
@@ -85,6 +105,37 @@ def train(
         for name, value in parameters.items()
     }
     return TrainResult({**weights, **changed}, len(samples), float(np.mean(losses)))
+
+
+def _extras(
+    graph: TrainGraph, anchors: Mapping[str, NDArray[Any]], proximal_mu: float, control: Mapping[str, NDArray[Any]]
+) -> Arrays:
+    """Return the extra inputs of the first step but the masks; the anchors are the parameters that it starts from."""
+    held = {extra.kind for extra in graph.extras}
+    for kind, wanted in (("proximal_mu", proximal_mu != 0), ("control", bool(control))):
+        if wanted and kind not in held:
+            raise TrainingError(f"expected a train graph with the input {kind}, found none in it; compile one that has it")
+    found: Arrays = {}
+    for extra in graph.extras:
+        if extra.kind == "mask":
+            continue
+        value: Any = np.zeros(())
+        if extra.kind == "proximal_mu":
+            value = np.asarray(proximal_mu)
+        elif extra.parameter is not None:
+            value = (anchors if extra.kind == "anchor" else control).get(extra.parameter, value)
+        shape, dtype = extra.tensor.shape, np.dtype(extra.tensor.dtype)
+        if value.ndim and value.size != int(np.prod(shape)):
+            raise TrainingError(
+                f"expected for {extra.tensor.name} an array of shape {shape}, found {value.shape}; send this release's"
+            )
+        found[extra.tensor.name] = np.full(shape, value, dtype) if not value.ndim else value.reshape(shape).astype(dtype)
+    return found
+
+
+def _mask(extra: Extra, rng: np.random.Generator) -> NDArray[Any]:
+    kept: NDArray[Any] = rng.random(extra.tensor.shape) < extra.keep
+    return kept.astype(extra.tensor.dtype)
 
 
 def _parameters(graph: TrainGraph, weights: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hedgerow.compile.profile.model import COST_DIGITS
 from hedgerow.compile.recipes import Recipe, find_recipe
 from hedgerow.hardware.cost import Workload, estimate_cost
 from hedgerow.hardware.target import Target
@@ -20,6 +21,7 @@ PASSED, REFUSED, SKIPPED = "passed", "refused", "skipped"
 _OBJECTIVES = {"size": "bytes", "latency": "target_latency_ms", "energy": "target_energy_mj"}
 _OF_THE_FILE = frozenset({"accuracy", "golden", "parity", "pass", "quantized", "size", "weights"})
 """Checks whose refusal does not depend on the target."""
+_BITS_OF_INTEGERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +72,17 @@ class Contest:
 
 
 def best_trial(contest: Contest, trials: Sequence[Trial]) -> Trial | None:
-    """Return the trial that wins so far: the smallest objective, then the highest accuracy, then the order."""
+    """Return the trial that wins so far: least objective, then most accurate, then smallest, then first in order."""
     order = {recipe: place for place, recipe in enumerate(contest.candidates)}
     passed = [trial for trial in _own(contest, trials) if trial.state == PASSED]
     return min(
         passed,
-        key=lambda t: (_objective(contest, t.metrics), -t.metrics.get("accuracy", 0.0), order[t.recipe]),
+        key=lambda trial: (
+            _objective(contest, trial.metrics),
+            -trial.metrics.get("accuracy", 0.0),
+            trial.metrics.get("bytes", math.inf),
+            order[trial.recipe],
+        ),
         default=None,
     )
 
@@ -169,7 +176,7 @@ def _lower_bound(contest: Contest, recipe: str, trials: Sequence[Trial]) -> floa
     """Return a value that this recipe's objective cannot be below; 0 when nothing is known."""
     known = _same_file(recipe, trials)
     if known is not None:
-        return _of_file(contest, known)
+        return _of_file(contest, recipe, known)
     about = find_recipe(recipe)
     model = _parameters(contest, trials)
     if about.model_passes or model is None:
@@ -177,28 +184,26 @@ def _lower_bound(contest: Contest, recipe: str, trials: Sequence[Trial]) -> floa
     weights_bytes = model.get("parameters", 0.0) * _weight_bits(about) / 8
     if contest.prefer in {None, "size"}:
         return weights_bytes
-    # The fastest type of the target, and no activation moved: the real artifact is slower.
-    rates = contest.target.cost.macs_per_s
-    work = Workload(
-        macs=int(model.get("macs", 0.0)), moved_bytes=int(weights_bytes), number_type=max(rates, key=lambda k: rates[k])
-    )
-    cost = estimate_cost(contest.target, work)
-    return cost.latency_ms if contest.prefer == "latency" else cost.energy_mj
+    # No activation moved: the real artifact is slower.
+    return _cost(contest, about, model.get("macs", 0.0), weights_bytes)
 
 
-def _of_file(contest: Contest, known: Mapping[str, float]) -> float:
-    """Return the objective of a file that another target has already."""
+def _of_file(contest: Contest, recipe: str, known: Mapping[str, float]) -> float:
+    """Return the objective of a file that another target has already, or less."""
     if contest.prefer in {None, "size"}:
         return known.get("bytes", 0.0)
-    # What a file costs on this target depends on its operations and bytes; the number type is the same by recipe.
+    return _cost(contest, find_recipe(recipe), known.get("macs", 0.0), known.get("moved_bytes", 0.0))
+
+
+def _cost(contest: Contest, recipe: Recipe, macs: float, moved_bytes: float) -> float:
+    """Return the least latency or energy of a prediction, with the fastest numbers that the recipe's weights allow."""
     rates = contest.target.cost.macs_per_s
-    work = Workload(
-        macs=int(known.get("macs", 0.0)),
-        moved_bytes=int(known.get("moved_bytes", 0.0)),
-        number_type=max(rates, key=lambda k: rates[k]),
-    )
-    cost = estimate_cost(contest.target, work)
-    return cost.latency_ms if contest.prefer == "latency" else cost.energy_mj
+    wide = _weight_bits(recipe) > _BITS_OF_INTEGERS
+    kinds = [kind for kind in sorted(rates) if not wide or kind.startswith("float")] or sorted(rates)
+    fastest = max(kinds, key=lambda kind: rates[kind])
+    cost = estimate_cost(contest.target, Workload(macs=int(macs), moved_bytes=int(moved_bytes), number_type=fastest))
+    # Rounded as an artifact's metrics are: an equal one must not look worse.
+    return round(cost.latency_ms if contest.prefer == "latency" else cost.energy_mj, COST_DIGITS)
 
 
 def _expected(contest: Contest, recipe: str, trials: Sequence[Trial]) -> tuple[float, int]:
@@ -209,7 +214,7 @@ def _expected(contest: Contest, recipe: str, trials: Sequence[Trial]) -> tuple[f
     parameters = model.get("parameters", 0.0) if model else 0.0
     place = contest.candidates.index(recipe)
     if known is not None:
-        return _of_file(contest, known), place
+        return _of_file(contest, recipe, known), place
     if about.model_passes:
         return parameters * _weight_bits(about) / 8 if contest.prefer == "size" else math.inf, place
     return _lower_bound(contest, recipe, trials), place

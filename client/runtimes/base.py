@@ -30,7 +30,11 @@ class LoadedModel(Protocol):
 TrainStep = Callable[
     [Mapping[str, NDArray[Any]], NDArray[np.int64], float, Mapping[str, NDArray[Any]]], tuple[float, Arrays]
 ]
-"""``(inputs, labels int64[batch], learning rate, parameters) -> (loss before the step, parameters after it)``."""
+"""``(inputs, labels int64[batch], learning rate, parameters) -> (loss before the step, parameters after it)``.
+
+Where the graph has extra inputs, they are among the parameters, under their own names; optimizer state comes back like a
+parameter. What does not change may be missing from the result.
+"""
 
 
 class Runtime(Protocol):

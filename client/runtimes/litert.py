@@ -108,7 +108,9 @@ class LiteRtRuntime:
     def load_train_graph(self, path: Path, graph: TrainGraph) -> TrainStep:
         """Load a train graph."""
         around = (*graph.inputs, graph.labels, graph.learning_rate)
-        loaded = _Graph(path, [*around, *_prefixed(graph.parameters)], [graph.loss, *_prefixed(graph.updated)])
+        carried = (*graph.parameters, *(extra.tensor for extra in graph.extras))
+        given = (*graph.updated, *(extra.output for extra in graph.extras if extra.output is not None))
+        loaded = _Graph(path, [*around, *_prefixed(carried)], [graph.loss, *_prefixed(given)])
 
         def step(
             inputs: Mapping[str, NDArray[Any]],

@@ -73,9 +73,10 @@ class OrtRuntime:
 
     def load_train_graph(self, path: Path, graph: TrainGraph) -> TrainStep:
         """Load a train graph."""
-        fed = (*graph.inputs, graph.labels, graph.learning_rate, *graph.parameters)
-        session = _session(path, fed, (graph.loss, *graph.updated))
-        names = [graph.loss.tensor, *(tensor.tensor for tensor in graph.updated)]
+        carried = (*graph.parameters, *(extra.tensor for extra in graph.extras))
+        given = (*graph.updated, *(extra.output for extra in graph.extras if extra.output is not None))
+        session = _session(path, (*graph.inputs, graph.labels, graph.learning_rate, *carried), (graph.loss, *given))
+        names = [graph.loss.tensor, *(tensor.tensor for tensor in given)]
 
         def step(
             inputs: Mapping[str, NDArray[Any]],
@@ -84,14 +85,14 @@ class OrtRuntime:
             parameters: Mapping[str, NDArray[Any]],
         ) -> tuple[float, Arrays]:
             values = {tensor.tensor: to_file(tensor, inputs[tensor.name]) for tensor in graph.inputs}
-            values |= {tensor.tensor: to_file(tensor, parameters[tensor.name]) for tensor in graph.parameters}
+            values |= {tensor.tensor: to_file(tensor, parameters[tensor.name]) for tensor in carried}
             values[graph.labels.tensor] = to_file(graph.labels, labels)
             values[graph.learning_rate.tensor] = np.full(
                 graph.learning_rate.shape, learning_rate, dtype=graph.learning_rate.dtype
             )
             loss, *updated = session.run(names, values)
             return float(np.asarray(loss).reshape(-1)[0]), {
-                tensor.name: value for tensor, value in zip(graph.updated, updated, strict=True)
+                tensor.name: value for tensor, value in zip(given, updated, strict=True)
             }
 
         return step

@@ -7,7 +7,10 @@ from hedgerow.compile.profile.memory import arena_bytes, lifetimes, peak_bytes
 from hedgerow.hardware.cost import Workload, estimate_cost
 from hedgerow.hardware.target import Target
 
-__all__ = ["Profile", "profile_model", "workload"]
+__all__ = ["COST_DIGITS", "Profile", "profile_model", "workload"]
+
+COST_DIGITS = 6
+"""Decimals of modelled milliseconds and millijoules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ def profile_model(facts: FileFacts, target: Target) -> Profile:
         macs=work.macs,
         moved_bytes=work.moved_bytes,
         peak_memory_bytes=memory,
-        target_latency_ms=round(cost.latency_ms, 6),
-        target_energy_mj=round(cost.energy_mj, 6),
+        target_latency_ms=round(cost.latency_ms, COST_DIGITS),
+        target_energy_mj=round(cost.energy_mj, COST_DIGITS),
         error_factor=target.cost.error_factor,
     )

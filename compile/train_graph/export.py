@@ -88,7 +88,7 @@ def _tflite(source: Source, options: StepOptions) -> TrainFile:
 
     from hedgerow.compile.passes.export_tflite import tflite_bytes
 
-    traced = trace_step(source, options, label_dtype=torch.int32)
+    traced = trace_step(source, options, for_tflite=True)
     content = tflite_bytes(traced.graph, traced.arguments)
     runner = Interpreter(model_content=content, num_threads=1).get_signature_runner()
     taken, given = runner.get_input_details(), runner.get_output_details()

@@ -7,6 +7,7 @@ tensor of more than four axes (TFLite's PAD and BATCH_MATMUL refuse more).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,15 +57,23 @@ def _input_gradient(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
+    *,
+    transposed: bool,
 ) -> torch.Tensor:
     out_channels, in_group, kernel_h, kernel_w = weight.shape
-    import os
-    if os.environ.get("CT") and stride != (1, 1):
-        extra = [
-            size[axis] - ((grad.shape[2 + axis] - 1) * stride[axis] - 2 * padding[axis] + dilation[axis] * (weight.shape[2 + axis] - 1) + 1)
+    if transposed and stride != (1, 1):
+        spare = [
+            size[axis]
+            + 2 * padding[axis]
+            - (grad.shape[2 + axis] - 1) * stride[axis]
+            - dilation[axis] * (weight.shape[2 + axis] - 1)
+            - 1
             for axis in (0, 1)
         ]
-        return _aten.convolution.default(grad, weight, None, list(stride), list(padding), list(dilation), True, extra, groups)
+        found: torch.Tensor = _aten.convolution.default(
+            grad, weight, None, list(stride), list(padding), list(dilation), True, spare, groups
+        )
+        return found
     grad = _interleave(grad, stride)
     top, left = dilation[0] * (kernel_h - 1) - padding[0], dilation[1] * (kernel_w - 1) - padding[1]
     bottom = size[0] + dilation[0] * (kernel_h - 1) - grad.shape[2] - top
@@ -145,14 +154,21 @@ def convolution_backward(
     _output_padding: Sequence[int],
     groups: int,
     wanted: Sequence[bool],
+    *,
+    by_transposed: bool = False,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """Return the gradients of input, weight and bias of a two-dimensional convolution, each where *wanted*."""
+    """Return the gradients of input, weight and bias of a two-dimensional convolution, each where *wanted*.
+
+    ONNX Runtime transposes a strided convolution faster than it convolves zeros (*by_transposed*); TFLite cannot.
+    """
     if transposed or weight.ndim != 4:
         return NotImplemented  # type: ignore[no-any-return]
     step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
     size = (values.shape[2], values.shape[3])
     return (
-        _input_gradient(grad, weight, size, step, border, holes, groups) if wanted[0] else None,
+        _input_gradient(grad, weight, size, step, border, holes, groups, transposed=by_transposed)
+        if wanted[0]
+        else None,
         _weight_gradient(grad, values, weight, step, border, holes, groups) if wanted[1] else None,
         grad.sum((0, 2, 3)) if wanted[2] else None,
     )
@@ -184,6 +200,12 @@ def _scatter(
     return _crop_or_pad(total, -padding[1], -padding[1], -padding[0], -padding[0])
 
 
+def _window_sizes(size: int, places: int, kernel: int, stride: int, padding: int) -> torch.Tensor:
+    """Return how many values, not counting padding, each window along one axis holds."""
+    starts = [place * stride - padding for place in range(places)]
+    return torch.tensor([float(min(start + kernel, size) - max(start, 0)) for start in starts])
+
+
 def avg_pool2d_backward(
     grad: torch.Tensor,
     values: torch.Tensor,
@@ -196,9 +218,17 @@ def avg_pool2d_backward(
 ) -> torch.Tensor:
     """Return the gradient of the input of an average pool."""
     kernel, border = _pair(kernel_size), _pair(padding)
-    if ceil_mode or divisor_override is not None or (any(border) and not count_include_pad):
+    if ceil_mode:
         return NotImplemented  # type: ignore[no-any-return]
-    share = grad / (kernel[0] * kernel[1])
+    step = _pair(stride, kernel_size)
+    if divisor_override is not None or count_include_pad or not any(border):
+        share = grad / (divisor_override or kernel[0] * kernel[1])
+    else:
+        rows, columns = (
+            _window_sizes(values.shape[2 + axis], grad.shape[2 + axis], kernel[axis], step[axis], border[axis])
+            for axis in (0, 1)
+        )
+        share = grad * (1 / (rows[:, None] * columns))
     size = (values.shape[2], values.shape[3])
     return _scatter([share] * (kernel[0] * kernel[1]), size, kernel, _pair(stride, kernel_size), border, (1, 1))
 
@@ -300,8 +330,18 @@ def _grow(values: torch.Tensor, axis: int, before: int, after: int) -> torch.Ten
     return _pad(values, amounts)
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier."""
+def silu_backward(grad: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the input of SiLU; torch's own decomposition makes an empty tensor on the way."""
+    gate = torch.sigmoid(values)
+    return grad * (gate * (values * (1 - gate) + 1))
+
+
+def decompositions(*, transposed_convolution: bool = False) -> dict[Any, Callable[..., Any]]:
+    """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier.
+
+    Args:
+        transposed_convolution: Whether the format has transposed convolutions of any kind.
+    """
     table: dict[Any, Callable[..., Any]] = dict(
         get_decompositions(
             [
@@ -314,22 +354,17 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
                 _aten.native_batch_norm,
                 _aten._native_batch_norm_legit_no_training,  # noqa: SLF001
                 _aten.native_batch_norm_backward,
-                _aten.native_layer_norm,
-                _aten.native_layer_norm_backward,
                 _aten.hardtanh_backward,
                 _aten.hardswish_backward,
                 _aten.sigmoid_backward,
                 _aten.tanh_backward,
                 _aten.gelu_backward,
-                _aten.silu_backward,
                 _aten.elu_backward,
                 _aten.leaky_relu_backward,
                 _aten.mse_loss,
                 _aten.mse_loss_backward,
                 _aten.smooth_l1_loss,
                 _aten.smooth_l1_loss_backward,
-                _aten.native_group_norm,
-                _aten.native_group_norm_backward,
                 _aten.binary_cross_entropy,
                 _aten.binary_cross_entropy_backward,
                 _aten.binary_cross_entropy_with_logits,
@@ -339,13 +374,13 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
                 _aten.huber_loss_backward,
                 _aten.softplus_backward,
                 _aten.hardsigmoid_backward,
-                _aten.var_mean,
                 _aten.addmm,
                 _aten.t,
             ]
         )
     )
-    table[_aten.convolution_backward.default] = convolution_backward
+    table[_aten.convolution_backward.default] = partial(convolution_backward, by_transposed=transposed_convolution)
+    table[_aten.silu_backward.default] = silu_backward
     table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
     table[_aten.slice_backward.default] = slice_backward

@@ -60,6 +60,8 @@ class StepLayers(TorchFunctionMode):
             _functional.dropout3d: self._dropout_channels,
             _functional.multi_head_attention_forward: self._attention_layer,
             _functional.scaled_dot_product_attention: self._attention,
+            _functional.layer_norm: _layer_norm,
+            _functional.group_norm: _group_norm,
             _functional.cross_entropy: _cross_entropy,
             _functional.conv1d: _conv1d,
             _functional.adaptive_avg_pool1d: _adaptive(_functional.avg_pool1d, _functional.adaptive_avg_pool1d, 1),
@@ -263,6 +265,37 @@ class StepLayers(TorchFunctionMode):
             )
 
         return layer
+
+
+def _normalised(values: torch.Tensor, axes: Sequence[int], eps: float) -> torch.Tensor:
+    centred = values - values.mean(axes, keepdim=True)
+    return centred * torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
+
+
+def _layer_norm(
+    values: torch.Tensor,
+    normalized_shape: Sequence[int],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """Return layer norm in simple operators; torch's own decomposition has some that exporters refuse."""
+    result = _normalised(values, tuple(range(-len(normalized_shape), 0)), eps)
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
+
+
+def _group_norm(
+    values: torch.Tensor,
+    num_groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    shape = (1, -1, *(1,) * (values.ndim - 2))
+    result = _normalised(values.reshape(values.shape[0], num_groups, -1), (2,), eps).reshape(values.shape)
+    result = result if weight is None else result * weight.reshape(shape)
+    return result if bias is None else result + bias.reshape(shape)
 
 
 def _plain(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -98,14 +98,14 @@ def _extra_inputs(
 
 
 def trace_step(
-    source: Source, options: StepOptions = _PLAIN, *, label_dtype: torch.dtype = torch.int64
+    source: Source, options: StepOptions = _PLAIN, *, for_tflite: bool = False
 ) -> TracedStep:
     """Trace one step with the task's batch size and loss.
 
     Args:
         source: The model with its weights.
         options: What the step holds.
-        label_dtype: Of the labels' tensor when they are classes; LiteRT wants int32.
+        for_tflite: Labels are int32, and there are no transposed convolutions.
 
     Raises:
         UnknownNameError: A pattern of trainable parameters matches none.
@@ -116,13 +116,13 @@ def trace_step(
     before = source.model.training
     try:
         set_modes(module, options)
-        return _traced(module, source, options, label_dtype, batch)
+        return _traced(module, source, options, batch, for_tflite=for_tflite)
     finally:
         source.model.train(before)
 
 
 def _traced(
-    module: LogitsModule, source: Source, options: StepOptions, label_dtype: torch.dtype, batch: int
+    module: LogitsModule, source: Source, options: StepOptions, batch: int, *, for_tflite: bool
 ) -> TracedStep:
     task = source.task
     loss = _loss(task)
@@ -133,6 +133,7 @@ def _traced(
     with torch.no_grad(), wanted, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logits = torch.func.functional_call(module, _inside(weights), data)
+    label_dtype = torch.int32 if for_tflite else torch.int64
     labels = torch.zeros(batch, dtype=label_dtype) if options.targets == "classes" else torch.zeros(logits.shape)
     extras = _extra_inputs(options, {name: tuple(weights[name].shape) for name in trained}, wanted)
     # Without a choice, everything comes back: a device's update is all arrays.
@@ -171,7 +172,7 @@ def _traced(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = make_fx(step, decomposition_table=decompositions())(*arguments)
+        graph = make_fx(step, decomposition_table=decompositions(transposed_convolution=not for_tflite))(*arguments)
     graph.graph.eliminate_dead_code()
     _refuse_backward_operators(graph)
     kept = tuple(weights) if options.trainable is None else _drop_unused(graph, tuple(weights), first)

@@ -87,6 +87,18 @@ def test_equal_objectives_are_decided_by_accuracy():
     assert run(contest, dict(zip(RECIPES[:2], trials, strict=True))) == list(RECIPES[:2])
 
 
+def test_floats_are_not_tried_where_integers_are_faster():
+    contest = Contest(PI, RECIPES, "latency")
+    results = {recipe: passed(recipe) for recipe in RECIPES}
+    assert {"onnx-fp16", "onnx-float"}.isdisjoint(run(contest, results))
+
+
+def test_equal_objectives_and_accuracies_are_decided_by_size():
+    contest = Contest(PI, RECIPES[:3], "latency")
+    trials = [passed(recipe) for recipe in RECIPES[:3]]
+    assert best_trial(contest, trials).recipe == "onnx-int4-weights"
+
+
 def test_the_front_holds_what_no_other_beats():
     trials = [
         passed("onnx-int8-s8s8", accuracy=0.9),

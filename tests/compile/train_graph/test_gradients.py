@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 from hedgerow.compile.errors import UntranslatableError  # noqa: E402 - needs torch
 from hedgerow.compile.stage import Source  # noqa: E402
 from hedgerow.compile.train_graph.export import export_train_graph, largest_difference  # noqa: E402
-from hedgerow.compile.train_graph.step import reference_step, trace_step  # noqa: E402
+from hedgerow.compile.train_graph.reference import reference_step  # noqa: E402
+from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData  # noqa: E402
 
