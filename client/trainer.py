@@ -114,7 +114,9 @@ def _extras(
     held = {extra.kind for extra in graph.extras}
     for kind, wanted in (("proximal_mu", proximal_mu != 0), ("control", bool(control))):
         if wanted and kind not in held:
-            raise TrainingError(f"expected a train graph with the input {kind}, found none in it; compile one that has it")
+            raise TrainingError(
+                f"expected a train graph with the input {kind}, found none in it; compile one that has it"
+            )
     found: Arrays = {}
     for extra in graph.extras:
         if extra.kind == "mask":
@@ -129,7 +131,9 @@ def _extras(
             raise TrainingError(
                 f"expected for {extra.tensor.name} an array of shape {shape}, found {value.shape}; send this release's"
             )
-        found[extra.tensor.name] = np.full(shape, value, dtype) if not value.ndim else value.reshape(shape).astype(dtype)
+        found[extra.tensor.name] = (
+            np.full(shape, value, dtype) if not value.ndim else value.reshape(shape).astype(dtype)
+        )
     return found
 
 

@@ -77,7 +77,8 @@ _PIPE_WIDTH = 200
     "--cache/--no-cache",
     "use_cache",
     default=True,
-    help=f"Take what was compiled before from {CACHE_VARIABLE}, or ~/.cache/hedgerow.  [default: --cache]",
+    show_default=True,
+    help=f"Take what was compiled before from {CACHE_VARIABLE}, or ~/.cache/hedgerow.",
 )
 @click.option(
     "--jobs",

@@ -260,6 +260,7 @@ def compile_train_graph(foundation: Foundation, kind: str, folder: Path, report:
         loss=file.loss,
         parameters=file.parameters,
         updated=file.updated,
+        extras=file.extras,
     )
     report(Progress(work, 2, 2, f"{len(file.content)} bytes, differs from torch by {difference:.1e}"))
     return graph, difference

@@ -32,8 +32,8 @@ TrainStep = Callable[
 ]
 """``(inputs, labels int64[batch], learning rate, parameters) -> (loss before the step, parameters after it)``.
 
-Where the graph has extra inputs, they are among the parameters, under their own names; optimizer state comes back like a
-parameter. What does not change may be missing from the result.
+Where the graph has extra inputs, they are among the parameters, under their own names; optimizer state comes back like
+a parameter. What does not change may be missing from the result.
 """
 
 

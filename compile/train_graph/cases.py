@@ -18,6 +18,7 @@ from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 __all__ = ["CASES", "Case", "make_source"]
 
 _BATCH, _BATCHES, _CLASSES, _TOKENS = 4, 3, 3, 11
+_PLAIN = StepOptions()
 _IMAGE = TensorSpec("x", (2, 8, 8))
 _SIGNAL = TensorSpec("x", (3, 16))
 _SERIES = TensorSpec("x", (6, 5))
@@ -39,7 +40,7 @@ class Case:
     kind: str
     model: Callable[[], nn.Module]
     given: TensorSpec
-    options: StepOptions = StepOptions()
+    options: StepOptions = _PLAIN
     loss: str = "cross_entropy"
     rate: float = 0.05
 
@@ -177,7 +178,10 @@ CASES: Mapping[str, Case] = {
     "global average pool": _image(nn.ReLU, lambda: nn.AdaptiveAvgPool2d(1), features=4),
     "batch norm 2d, frozen": _image(lambda: nn.BatchNorm2d(4), nn.ReLU, features=256),
     "batch norm 2d, train": _image(lambda: nn.BatchNorm2d(4), nn.ReLU, features=256, options=_TRAIN),
-    "batch norm 1d, train": _vector(lambda: nn.BatchNorm1d(8), _TRAIN),
+    # Four samples have deviations near zero, which blow rounding up: small steps keep the two sides comparable.
+    "batch norm 1d, train": Case(
+        kind="layer", model=lambda: _vector_net(nn.BatchNorm1d(8)), given=_VECTOR, options=_TRAIN, rate=0.005
+    ),
     "group norm": _image(lambda: nn.GroupNorm(2, 4), nn.ReLU, features=256),
     "layer norm": _vector(lambda: nn.LayerNorm(8)),
     "relu": _vector(nn.ReLU),
@@ -211,9 +215,7 @@ CASES: Mapping[str, Case] = {
     "adam": _optimizer(StepOptions(optimizer="adam"), 0.01),
     "sgd, proximal": _optimizer(StepOptions(proximal=True), 0.1),
     "sgd, control variates": _optimizer(StepOptions(control_variates=True), 0.1),
-    "adam, proximal and control": _optimizer(
-        StepOptions(optimizer="adam", proximal=True, control_variates=True), 0.01
-    ),
+    "adam, proximal and control": _optimizer(StepOptions(optimizer="adam", proximal=True, control_variates=True), 0.01),
     "head only": Case(
         kind="choice",
         model=lambda: _image_net(nn.BatchNorm2d(4), nn.ReLU(), features=256),
@@ -236,8 +238,9 @@ CASES: Mapping[str, Case] = {
         options=StepOptions(batch_norm="train", optimizer="momentum"),
         rate=0.01,
     ),
+    # Not Adam: softmax gives the keys' bias a gradient of zero, and Adam makes whole steps of its rounding.
     "transformer": Case(
-        kind="network", model=_Transformer, given=_WORDS, options=StepOptions(optimizer="adam"), rate=0.003
+        kind="network", model=_Transformer, given=_WORDS, options=StepOptions(optimizer="momentum"), rate=0.01
     ),
 }
 

@@ -120,14 +120,16 @@ def _weight_gradient(
     places, taps, out_group = out_h * out_w, kernel_h * kernel_w, out_channels // groups
     padded = _crop_or_pad(values, padding[1], padding[1], padding[0], padding[0])
     if stride == (1, 1) and taps > 1:
-        # With rows as wide as the padded ones, what a tap meets is one run of memory; the gradient is zero beyond a row.
+        # With rows as wide as the padded ones, what a tap meets is one run of memory; beyond a row the gradient is 0.
         width = padded.shape[3]
         places = (out_h - 1) * width + out_w
         flat = padded.reshape(count, channels, padded.shape[2] * width)
         met = [
             _cut(flat, 2, start, start + places)
             for start in (
-                dilation[0] * row * width + dilation[1] * column for row in range(kernel_h) for column in range(kernel_w)
+                dilation[0] * row * width + dilation[1] * column
+                for row in range(kernel_h)
+                for column in range(kernel_w)
             )
         ]
         grad = _pad(grad, (0, width - out_w)) if width > out_w else grad
@@ -330,12 +332,6 @@ def _grow(values: torch.Tensor, axis: int, before: int, after: int) -> torch.Ten
     return _pad(values, amounts)
 
 
-def silu_backward(grad: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of the input of SiLU; torch's own decomposition makes an empty tensor on the way."""
-    gate = torch.sigmoid(values)
-    return grad * (gate * (values * (1 - gate) + 1))
-
-
 def decompositions(*, transposed_convolution: bool = False) -> dict[Any, Callable[..., Any]]:
     """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier.
 
@@ -380,7 +376,6 @@ def decompositions(*, transposed_convolution: bool = False) -> dict[Any, Callabl
         )
     )
     table[_aten.convolution_backward.default] = partial(convolution_backward, by_transposed=transposed_convolution)
-    table[_aten.silu_backward.default] = silu_backward
     table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
     table[_aten.slice_backward.default] = slice_backward

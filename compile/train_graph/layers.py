@@ -62,16 +62,17 @@ class StepLayers(TorchFunctionMode):
             _functional.scaled_dot_product_attention: self._attention,
             _functional.layer_norm: _layer_norm,
             _functional.group_norm: _group_norm,
+            _functional.silu: _silu,
             _functional.cross_entropy: _cross_entropy,
             _functional.conv1d: _conv1d,
             _functional.adaptive_avg_pool1d: _adaptive(_functional.avg_pool1d, _functional.adaptive_avg_pool1d, 1),
             _functional.adaptive_avg_pool2d: _adaptive(_functional.avg_pool2d, _functional.adaptive_avg_pool2d, 2),
             _functional.adaptive_max_pool1d: _adaptive(_functional.max_pool1d, _functional.adaptive_max_pool1d, 1),
             _functional.adaptive_max_pool2d: _adaptive(_functional.max_pool2d, _functional.adaptive_max_pool2d, 2),
-            torch._VF.gru: self._gru,  # type: ignore[attr-defined]  # noqa: SLF001 - what torch.nn.GRU calls
-            torch._VF.lstm: self._lstm,  # type: ignore[attr-defined]  # noqa: SLF001
-            torch._VF.rnn_tanh: self._rnn(torch.tanh),  # type: ignore[attr-defined]  # noqa: SLF001
-            torch._VF.rnn_relu: self._rnn(torch.relu),  # type: ignore[attr-defined]  # noqa: SLF001
+            torch._VF.gru: self._gru,  # noqa: SLF001 - what torch.nn.GRU calls
+            torch._VF.lstm: self._lstm,  # noqa: SLF001
+            torch._VF.rnn_tanh: self._rnn(torch.tanh),  # noqa: SLF001
+            torch._VF.rnn_relu: self._rnn(torch.relu),  # noqa: SLF001
         }
 
     def __torch_function__(
@@ -234,7 +235,9 @@ class StepLayers(TorchFunctionMode):
             padding = padding.reshape(batch, 1, 1, -1).expand(batch, num_heads, 1, padding.shape[-1])
             padding = padding.reshape(batch * num_heads, 1, -1)
             mask = padding if mask is None else mask + padding
-        found, weights = self._attend(*heads, mask, dropout_p if training else 0.0, causal=False, scale=None)
+        found, weights = self._attend(
+            heads[0], heads[1], heads[2], mask, dropout_p if training else 0.0, causal=False, scale=None
+        )
         joined = found.transpose(0, 1).reshape(length * batch, width)
         output = _functional.linear(joined, out_proj_weight, out_proj_bias).reshape(length, batch, -1)
         if not need_weights:
@@ -267,9 +270,14 @@ class StepLayers(TorchFunctionMode):
         return layer
 
 
-def _normalised(values: torch.Tensor, axes: Sequence[int], eps: float) -> torch.Tensor:
+def _normalised(values: torch.Tensor, axes: tuple[int, ...], eps: float) -> torch.Tensor:
     centred = values - values.mean(axes, keepdim=True)
     return centred * torch.rsqrt((centred * centred).mean(axes, keepdim=True) + eps)
+
+
+def _silu(values: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    del inplace
+    return values * torch.sigmoid(values)
 
 
 def _layer_norm(
@@ -317,14 +325,18 @@ def _cross_entropy(
     logits: torch.Tensor,
     labels: torch.Tensor,
     weight: torch.Tensor | None = None,
-    *rest: Any,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
     label_smoothing: float = 0.0,
-    **others: Any,
 ) -> torch.Tensor:
-    """Return the mean cross-entropy without a gather by index: the gradient of that is a scatter, which TFLite lacks."""
-    plain = weight is None and not rest and not others and logits.ndim == 2 and labels.ndim == 1
+    """Return the mean cross-entropy without a gather by index, whose gradient is a scatter, which TFLite lacks."""
+    plain = weight is None and reduction == "mean" and ignore_index < 0 and logits.ndim == 2 and labels.ndim == 1
     if not plain:
-        return _functional.cross_entropy(logits, labels, weight, *rest, label_smoothing=label_smoothing, **others)
+        return _functional.cross_entropy(
+            logits, labels, weight, size_average, ignore_index, reduce, reduction, label_smoothing
+        )
     logs = torch.log_softmax(logits, -1)
     classes = torch.arange(logits.shape[-1], dtype=labels.dtype)
     chosen = (labels[:, None] == classes).to(logits.dtype)

@@ -42,12 +42,13 @@ def _adam(
         "first correction": one * state["first correction"] + (1 - one),
         "second correction": other * state["second correction"] + (1 - other),
     }
-    size = rate / fresh["first correction"]
     root = torch.sqrt(fresh["second correction"])
+    # torch adds epsilon to sqrt(second) / root; torch's ONNX exporter takes an added 1e-8 for zero and leaves it out.
+    size, least = rate / fresh["first correction"] * root, options.epsilon * root
     after = {}
     for name, gradient in gradients.items():
         first = one * state[f"first:{name}"] + (1 - one) * gradient
         second = other * state[f"second:{name}"] + (1 - other) * gradient * gradient
-        after[name] = weights[name] - size * first / (torch.sqrt(second) / root + options.epsilon)
+        after[name] = weights[name] - size * first / (torch.sqrt(second) + least)
         fresh |= {f"first:{name}": first, f"second:{name}": second}
     return after, fresh

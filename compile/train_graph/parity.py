@@ -66,9 +66,7 @@ class Parity:
         return self.one_step <= ONE_STEP_LIMIT and self.many_steps <= MANY_STEPS_LIMIT
 
 
-def compare(
-    source: Source, file: TrainFile, options: StepOptions, steps: int = STEPS
-) -> tuple[float, float, float]:
+def compare(source: Source, file: TrainFile, options: StepOptions, steps: int = STEPS) -> tuple[float, float, float]:
     """Train with the file and with torch side by side.
 
     Args:

@@ -13,7 +13,9 @@ __all__ = ["Dropout", "unrolled_gru", "unrolled_lstm", "unrolled_rnn"]
 Dropout = Callable[[torch.Tensor, float], torch.Tensor]
 """Drops a share of a tensor."""
 
-_Cell = Callable[[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor, "torch.Tensor | None"], tuple[torch.Tensor, ...]]
+_Cell = Callable[
+    [torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor, "torch.Tensor | None"], tuple[torch.Tensor, ...]
+]
 """``(inputs' product, state, hidden weight, hidden bias) -> state``, the output first."""
 
 

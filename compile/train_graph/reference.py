@@ -67,7 +67,7 @@ class ReferenceTraining:
         named = dict(model.named_parameters())
         trained = set(options.trained(name for name, value in named.items() if value.requires_grad))
         for name, value in named.items():
-            value.requires_grad_(requires_grad=name in trained)
+            value.requires_grad = name in trained
         self._trained = {name: value for name, value in named.items() if name in trained}
         self._anchors = {name: value.detach().clone() for name, value in self._trained.items()}
         self._mu, self._control = proximal_mu, dict(control or {})
@@ -80,9 +80,7 @@ class ReferenceTraining:
             momentum = options.momentum if options.optimizer == "momentum" else 0.0
             self._optimizer = torch.optim.SGD(parameters, lr=rate, momentum=momentum)
 
-    def step(
-        self, inputs: Sequence[torch.Tensor], labels: torch.Tensor, masks: Sequence[torch.Tensor] = ()
-    ) -> float:
+    def step(self, inputs: Sequence[torch.Tensor], labels: torch.Tensor, masks: Sequence[torch.Tensor] = ()) -> float:
         """Take one step and return the loss before it."""
         with _GivenMasks(masks):
             loss = self._loss(self._module(*inputs), labels)

@@ -97,9 +97,7 @@ def _extra_inputs(
     return tuple(found)
 
 
-def trace_step(
-    source: Source, options: StepOptions = _PLAIN, *, for_tflite: bool = False
-) -> TracedStep:
+def trace_step(source: Source, options: StepOptions = _PLAIN, *, for_tflite: bool = False) -> TracedStep:
     """Trace one step with the task's batch size and loss.
 
     Args:
@@ -121,9 +119,7 @@ def trace_step(
         source.model.train(before)
 
 
-def _traced(
-    module: LogitsModule, source: Source, options: StepOptions, batch: int, *, for_tflite: bool
-) -> TracedStep:
+def _traced(module: LogitsModule, source: Source, options: StepOptions, batch: int, *, for_tflite: bool) -> TracedStep:
     task = source.task
     loss = _loss(task)
     trained = options.trained(name for name, value in source.model.named_parameters() if value.requires_grad)

@@ -77,7 +77,9 @@ def loss_function(task: Task) -> Any:
     """Return the task's loss, ``(logits, int64 labels) -> mean loss``."""
     if callable(task.loss):
         return task.loss
-    return {"cross_entropy": nn.functional.cross_entropy, "bce": _binary_cross_entropy, "mse": _squared_error}[task.loss]
+    return {"cross_entropy": nn.functional.cross_entropy, "bce": _binary_cross_entropy, "mse": _squared_error}[
+        task.loss
+    ]
 
 
 def model_weights(model: nn.Module) -> Arrays:

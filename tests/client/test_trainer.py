@@ -1,5 +1,7 @@
 """Local training, against gradient descent written down once more."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from hedgerow.batches import batch_indices
 from hedgerow.client.errors import TrainingError
 from hedgerow.client.runtimes.linear import LinearRuntime
 from hedgerow.client.trainer import train
+from hedgerow.manifest import Extra, Tensor
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(10, 4)).astype(np.float32)
@@ -106,3 +109,57 @@ def test_training_can_be_ended_between_steps(step, graph):
     with pytest.raises(TrainingError, match="enough"):
         run(step, graph, InMemory(10), start(), proceed=proceed)
     assert len(calls) == 4
+
+
+def extra(kind, name, shape=(2,), **facts) -> Extra:
+    return Extra(kind=kind, tensor=Tensor(name, name, shape, "float32"), **facts)
+
+
+def recording(step):
+    """Wrap a plain step so that it counts in the state ``steps``, and keep what each step was given."""
+    given = []
+
+    def stepped(inputs, labels, rate, parameters):
+        given.append({name: value.copy() for name, value in parameters.items()})
+        own = {name: parameters[name] for name in ("weight", "bias")}
+        loss, after = step(inputs, labels, rate, own)
+        return loss, {**after, "steps": parameters["steps"] + 1}
+
+    return stepped, given
+
+
+def test_extra_inputs_reach_each_step_and_only_parameters_leave(step, graph):
+    extras = (
+        extra("state", "steps", (1,), updated="steps_after"),
+        extra("proximal_mu", "proximal_mu", (1,)),
+        extra("anchor", "anchor:bias", (3,), parameter="bias"),
+        extra("control", "control:bias", (3,), parameter="bias"),
+        extra("mask", "mask:0", (50, 10), keep=0.75),
+    )
+    stepped, given = recording(step)
+    weights = {**start(), "bias": np.asarray([1, 2, 3], np.float32)}
+    control = {"bias": np.asarray([0.1, 0.2, 0.3], np.float32)}
+    result = run(stepped, replace(graph, extras=extras), InMemory(10), weights, proximal_mu=0.5, control=control)
+    assert [values["steps"].tolist() for values in given] == [[count] for count in range(9)]
+    for values in given:
+        assert values["proximal_mu"].tolist() == [0.5]
+        assert values["anchor:bias"].tolist() == [1, 2, 3]
+        np.testing.assert_array_equal(values["control:bias"], control["bias"])
+        assert set(np.unique(values["mask:0"])) == {0, 1}
+        assert values["mask:0"].mean() == pytest.approx(0.75, abs=0.1)
+    assert not np.array_equal(given[0]["mask:0"], given[1]["mask:0"])
+    assert set(result.weights) == set(weights)
+    plain = run(step, graph, InMemory(10), weights)
+    assert result.weights["bias"].tobytes() == plain.weights["bias"].tobytes()
+
+
+def test_terms_that_the_graph_lacks_are_refused(step, graph):
+    with pytest.raises(TrainingError, match="proximal_mu"):
+        run(step, graph, InMemory(10), start(), proximal_mu=0.1)
+    with pytest.raises(TrainingError, match="control"):
+        run(step, graph, InMemory(10), start(), control={"bias": np.zeros(3, np.float32)})
+    controlled = replace(graph, extras=(extra("control", "control:bias", (3,), parameter="bias"),))
+    with pytest.raises(TrainingError, match="shape"):
+        run(step, controlled, InMemory(10), start(), control={"bias": np.zeros(4, np.float32)})
+    with pytest.raises(TrainingError, match="classes"):
+        run(step, replace(graph, labels=Tensor("y", "y", (4, 3), "float32")), InMemory(10), start())

@@ -1,13 +1,14 @@
 """A manifest is what it was after a journey, and nothing else is taken for one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Manifest, blob_path, manifest_path, parse_release_id
+from hedgerow.manifest import Extra, Manifest, Tensor, blob_path, manifest_path, parse_release_id
 from tests.root.documents import ARTIFACT, BLOB, GRAPH, MANIFEST, damaged
 
 
@@ -54,6 +55,38 @@ def test_blobs_are_listed_once():
     assert [blob.sha256[0] for blob in MANIFEST.blobs()] == ["0", "b", "c", "d"]
     twice = Manifest.decode(MANIFEST.encode().replace(b"d" * 64, BLOB.sha256.encode()).replace(b":700", b":1234"))
     assert [blob.sha256[0] for blob in twice.blobs()] == ["0", "b", "c"]
+
+
+MOMENTUM = Extra(kind="state", tensor=Tensor("momentum:w", "m", (4,), "float32"), updated="m_after")
+ANCHOR = Extra(kind="anchor", tensor=Tensor("anchor:w", "a", (4,), "float32"), parameter="net.0.weight")
+MASK = Extra(kind="mask", tensor=Tensor("mask:0", "k", (16, 4), "float32"), keep=0.75)
+
+
+def with_extras(*extras):
+    return replace(MANIFEST, train_graphs=(replace(GRAPH, extras=extras),))
+
+
+def test_extra_inputs_of_a_train_graph_survive_the_wire_and_a_plain_graph_does_not_name_them():
+    manifest = with_extras(MOMENTUM, ANCHOR, MASK)
+    assert Manifest.decode(manifest.encode()) == manifest
+    assert MOMENTUM.output == Tensor("momentum:w", "m_after", (4,), "float32")
+    assert MASK.output is None
+    assert b"extras" not in MANIFEST.encode()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        replace(MOMENTUM, updated=None),
+        replace(MOMENTUM, kind="gradient"),
+        replace(ANCHOR, parameter=None),
+        replace(MASK, keep=1.5),
+        replace(MASK, tensor=replace(MASK.tensor, name="net.0.weight")),
+    ],
+)
+def test_extra_inputs_that_fit_nothing_are_refused(extra):
+    with pytest.raises(DecodeError, match="extras"):
+        Manifest.decode(with_extras(extra).encode())
 
 
 def test_target_paths_are_by_name_and_number():

@@ -96,8 +96,13 @@ def test_a_traced_step_equals_autograd(name):
         np.testing.assert_allclose(values.numpy(), wanted[tensor_name], atol=2e-6, err_msg=tensor_name)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "tflite"])
-@pytest.mark.parametrize("name", ["depthwise", "batch norm", "overlapping maximum pool", "average pool", "odd stride"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "onnx") for name in ("depthwise", "batch norm", "overlapping maximum pool", "odd stride")),
+        *((name, "tflite") for name in ("depthwise", "odd stride")),
+    ],
+)
 def test_an_exported_step_equals_autograd(name, kind):
     source = make_source(new_model(name))
     file = export_train_graph(source, kind)

@@ -1,0 +1,151 @@
+"""Milliseconds of a training step: train graphs against torch eager, interleaved in one run.
+
+python -m benchmarks.train_graph --json
+
+Prints ``{rows: [{network, batch, engine, threads, step_ms, torch_ms, ratio}]}``: medians, and ours over torch's.
+"""
+
+import copy
+import json
+import time
+from collections.abc import Callable
+
+import click
+import numpy as np
+import torch
+from torch import nn
+
+from hedgerow.compile.stage import Source
+from hedgerow.compile.train_graph.export import export_train_graph, open_step, start_values
+from hedgerow.compile.train_graph.options import StepOptions
+from hedgerow.compile.train_graph.reference import ReferenceTraining
+from hedgerow.schema import TensorSpec
+from hedgerow.task import Dataset, LocalTraining, Task, TaskData
+from hedgerow.task_module import model_weights
+
+BATCH, CLASSES = 16, 10
+ENGINES = (("onnx", 1), ("onnx", 4), ("tflite", 1))
+OPTIONS = StepOptions(batch_norm="train")
+
+
+class Block(nn.Module):
+    """A residual block of ResNet-8."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(after),
+        )
+        self.short = nn.Conv2d(before, after, 1, stride) if stride > 1 else nn.Identity()
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the block's output."""
+        return torch.relu(self.main(values) + self.short(values))
+
+
+def resnet8() -> nn.Module:
+    """Return MLPerf Tiny's ResNet-8."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES),
+    )  # fmt: skip
+
+
+def mlp() -> nn.Module:
+    """Return a network of two layers."""
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, CLASSES))
+
+
+def cnn1d() -> nn.Module:
+    """Return a network for signals of three axes."""
+    return nn.Sequential(
+        nn.Conv1d(3, 16, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2),
+        nn.Conv1d(16, 32, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, CLASSES),
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
+    "mlp": (mlp, (64,), 300),
+    "cnn1d": (cnn1d, (3, 128), 100),
+    "resnet8": (resnet8, (3, 32, 32), 15),
+}
+
+
+def make_source(name: str) -> Source:
+    """Return a network with random weights and one batch of noise."""
+    model, shape, _repeats = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(BATCH, *shape)).astype(np.float32)
+    data = Dataset({"x": values}, rng.integers(0, CLASSES, BATCH, dtype=np.int64))
+    task = Task(
+        name=name,
+        inputs=[TensorSpec("x", shape)],
+        labels=[str(label) for label in range(CLASSES)],
+        model=model,
+        data=lambda: TaskData(train=data, held_out=data),
+        local=LocalTraining(learning_rate=0.01, batch_size=BATCH),
+    )
+    torch.manual_seed(0)
+    return Source(task=task, model=model().eval(), calibration=data)
+
+
+def median_ms(steps: tuple[Callable[[], object], Callable[[], object]], repeats: int) -> tuple[float, float]:
+    """Return the medians of two steps that take turns."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for step, taken in zip(steps, seconds, strict=True):
+            started = time.perf_counter()
+            step()
+            taken.append(time.perf_counter() - started)
+    return float(np.median(seconds[0])) * 1000, float(np.median(seconds[1])) * 1000
+
+
+def measure(name: str) -> list[dict[str, object]]:
+    """Return a row for each engine."""
+    source, rows = make_source(name), []
+    for kind, threads in ENGINES:
+        file = export_train_graph(source, kind, OPTIONS)
+        values = start_values(file, model_weights(source.model), 0.01)
+        values[file.inputs[0].tensor] = source.calibration.inputs["x"]
+        values[file.labels.tensor] = source.calibration.labels.astype(file.labels.dtype)
+        step = open_step(file, threads)
+        torch.set_num_threads(threads)
+        training = ReferenceTraining(source.task, copy.deepcopy(source.model), OPTIONS, 0.01)
+        inputs, labels = torch.from_numpy(source.calibration.inputs["x"]), torch.from_numpy(source.calibration.labels)
+        both = (lambda step=step, values=values: step(values), lambda t=training, x=inputs, y=labels: t.step([x], y))
+        median_ms(both, 3)
+        ours, torchs = median_ms(both, NETWORKS[name][2])
+        rows.append(
+            {
+                "network": name,
+                "batch": BATCH,
+                "engine": kind,
+                "threads": threads,
+                "step_ms": round(ours, 4),
+                "torch_ms": round(torchs, 4),
+                "ratio": round(ours / torchs, 3),
+            }
+        )
+    return rows
+
+
+@click.command()
+@click.option("--network", "names", multiple=True, type=click.Choice(sorted(NETWORKS)), help="Only this.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(names: tuple[str, ...], as_json: bool) -> None:
+    """Compare train graphs with torch eager."""
+    rows = [row for name in names or NETWORKS for row in measure(name)]
+    if as_json:
+        click.echo(json.dumps({"rows": rows}))
+        return
+    for row in rows:
+        click.echo("  ".join(f"{name} {value}" for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
