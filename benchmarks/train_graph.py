@@ -1,4 +1,4 @@
-"""Milliseconds of a training step: train graphs against torch eager, interleaved in one run.
+"""Milliseconds of a training step: train graphs against torch eager, taking turns in one run.
 
 python -m benchmarks.train_graph --json
 
@@ -24,6 +24,7 @@ from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 from hedgerow.task_module import model_weights
 
 BATCH, CLASSES = 16, 10
+TURNS, PAUSE_S = 5, 0.1
 ENGINES = (("onnx", 1), ("onnx", 4), ("tflite", 1))
 OPTIONS = StepOptions(batch_norm="train")
 
@@ -95,13 +96,20 @@ def make_source(name: str) -> Source:
 
 
 def median_ms(steps: tuple[Callable[[], object], Callable[[], object]], repeats: int) -> tuple[float, float]:
-    """Return the medians of two steps that take turns."""
+    """Return the medians of two steps that take turns, some steps at a time.
+
+    The threads of either library go on spinning for some milliseconds after a step and would take the other's cores, so
+    each turn begins with a pause and with a step that does not count.
+    """
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
+    for _ in range(TURNS):
         for step, taken in zip(steps, seconds, strict=True):
-            started = time.perf_counter()
+            time.sleep(PAUSE_S)
             step()
-            taken.append(time.perf_counter() - started)
+            for _ in range(repeats // TURNS):
+                started = time.perf_counter()
+                step()
+                taken.append(time.perf_counter() - started)
     return float(np.median(seconds[0])) * 1000, float(np.median(seconds[1])) * 1000
 
 
@@ -118,7 +126,6 @@ def measure(name: str) -> list[dict[str, object]]:
         training = ReferenceTraining(source.task, copy.deepcopy(source.model), OPTIONS, 0.01)
         inputs, labels = torch.from_numpy(source.calibration.inputs["x"]), torch.from_numpy(source.calibration.labels)
         both = (lambda step=step, values=values: step(values), lambda t=training, x=inputs, y=labels: t.step([x], y))
-        median_ms(both, 3)
         ours, torchs = median_ms(both, NETWORKS[name][2])
         rows.append(
             {

@@ -63,6 +63,7 @@ class StepLayers(TorchFunctionMode):
             _functional.layer_norm: _layer_norm,
             _functional.group_norm: _group_norm,
             _functional.silu: _silu,
+            _functional.binary_cross_entropy_with_logits: _binary_cross_entropy,
             _functional.cross_entropy: _cross_entropy,
             _functional.conv1d: _conv1d,
             _functional.adaptive_avg_pool1d: _adaptive(_functional.avg_pool1d, _functional.adaptive_avg_pool1d, 1),
@@ -342,6 +343,24 @@ def _cross_entropy(
     chosen = (labels[:, None] == classes).to(logits.dtype)
     loss = -(logs * chosen).sum() / logits.shape[0]
     return loss if label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * logs.mean()
+
+
+def _binary_cross_entropy(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    pos_weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the mean over all logits as a cross-entropy of two classes; TFLite lacks parts of torch's own words."""
+    if weight is not None or pos_weight is not None or reduction != "mean":
+        return _functional.binary_cross_entropy_with_logits(
+            logits, target, weight, size_average, reduce, reduction, pos_weight
+        )
+    logs = torch.log_softmax(torch.stack([logits * 0, logits], -1), -1)
+    return -(logs * torch.stack([1 - target, target], -1)).sum() / logits.numel()
 
 
 def _conv1d(

@@ -6,6 +6,7 @@
     python -m hedgerow.compile.train_graph.parity --case gru --json
 """
 
+import contextlib
 import copy
 import json
 import sys
@@ -148,7 +149,9 @@ def measure(name: str, kind: str, steps: int = STEPS) -> Parity:
     case = CASES[name]
     source = make_source(case)
     try:
-        file = export_train_graph(source, kind, case.options)
+        # LiteRT's converter tells its progress on the standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            file = export_train_graph(source, kind, case.options)
     except (PassError, UntranslatableError) as exc:
         return Parity(case=name, kind=case.kind, format=kind, refused=" ".join(str(exc).split())[:300])
     one, many, step_ms = compare(source, file, case.options, steps)

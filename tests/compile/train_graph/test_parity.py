@@ -48,6 +48,7 @@ def test_every_case_traces_to_torchs_own_step(name):
         ("adapters only", "onnx"),
         ("head only", "tflite"),
         ("silu", "tflite"),
+        ("binary cross-entropy", "tflite"),
         ("embedding", "tflite"),
         ("adam, proximal and control", "tflite"),
         ("squared error of values", "tflite"),
