@@ -1,0 +1,1 @@
+"""Runs of virtual fleets: clock, device model, asynchronous rounds, sweeps, plots and ``hedgerow simulate``."""

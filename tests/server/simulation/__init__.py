@@ -1,0 +1,1 @@
+"""Tests of hedgerow.server.simulation."""
