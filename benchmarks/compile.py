@@ -133,10 +133,11 @@ def our_rows(folder: Path, checkpoint: Path) -> tuple[list[Row], dict[str, str]]
         if target is None:
             continue
         try:
-            artifact, _latency = compile_artifact(foundation, target, name, folder, max_drop=MAX_DROP, report=silent)
+            compiled = compile_artifact(foundation, target, name, folder, max_drop=MAX_DROP, report=silent)
         except HedgerowError as exc:
             refused[OURS + name] = str(exc)
             continue
+        artifact = compiled.artifact
         content = (folder / BLOB_FOLDER / artifact.blob.sha256).read_bytes()
         stage = Stage(format=artifact.format, content=content, inputs=artifact.inputs, outputs=artifact.outputs)
         # The plain float files are the exporters' work: they are here to compare with, and not ours to boast of.

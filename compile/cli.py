@@ -212,8 +212,8 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
     if searched:
         _print_front(outcome)
     for artifact in record["artifacts"]:
-        if absent := [name for name, state in artifact["checks"].items() if state != PASSED]:
-            click.echo(f"{artifact['target']}: not checked on this machine: {', '.join(absent)}")
+        for name, reason in artifact["not_run"].items():
+            click.echo(f"{artifact['target']}: the check {name} was not run: {reason}")
     for graph in record["train_graphs"]:
         click.echo(f"train graph {graph['format']}: {graph['bytes']:,} bytes")
     for refusal in record["refused"]:

@@ -29,6 +29,7 @@ __all__ = [
     "compile_for_edgetpu",
     "find_compiler",
     "parse_report",
+    "why_not_run",
 ]
 
 CHECK = "edgetpu compiler"
@@ -122,6 +123,11 @@ def check_edgetpu(target: Target, content: bytes, *, search_path: str | None = N
     if report.state == "failed":
         raise VerificationError(target.name, CHECK, "every operator on the Edge TPU", report.reason)
     return {CHECK: report.state}
+
+
+def why_not_run() -> str:
+    """Return why the compiler's check is not run on this machine."""
+    return f"{COMPILER} is not installed" if find_compiler() is None else f"{COMPILER} cannot be started"
 
 
 def compile_for_edgetpu(

@@ -8,15 +8,17 @@ HedgerowError
     +-- RecipeMismatchError     a recipe that makes another format than the target runs
     +-- BuildFolderError        the output folder cannot be used, or a build in it is damaged
     +-- CArrayError             a model cannot be written as C source
+    +-- DiskError               a file cannot be written or read, because the disk is full for example
     +-- ModelFileError          a file that should hold a model cannot be read
     +-- PassError               a compile step failed inside its library
     +-- PassSettingsError       a recipe gives a compile step settings that make no sense
+    +-- UnsuitableError         a recipe needs something that the task does not have
     +-- UntranslatableError     a model uses an operator that a train graph cannot hold
     +-- VerificationError       an artifact was made, but a check refused it
     +-- WorkerError             a compile process ended without an answer
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hedgerow.errors import HedgerowError
@@ -26,11 +28,13 @@ __all__ = [
     "BuildFolderError",
     "CArrayError",
     "CompileError",
+    "DiskError",
     "Failure",
     "ModelFileError",
     "PassError",
     "PassSettingsError",
     "RecipeMismatchError",
+    "UnsuitableError",
     "UntranslatableError",
     "VerificationError",
     "WorkerError",
@@ -69,6 +73,21 @@ class CArrayError(CompileError):
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"the model as C source: expected {expected}, found {found}; choose another name or model")
         self.expected, self.found = expected, found
+
+
+class DiskError(CompileError):
+    """A file cannot be written or read.
+
+    Attributes:
+        found: What the system said.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"expected files that can be read and written, found: {found}; make room or correct the folders of --out, "
+            "of the checkpoint and of temporary files (TMPDIR)"
+        )
+        self.found = found
 
 
 class ModelFileError(CompileError):
@@ -110,6 +129,19 @@ class PassSettingsError(CompileError):
         self.step, self.setting, self.expected, self.found = step, setting, expected, found
 
 
+class UnsuitableError(CompileError):
+    """A recipe needs something that the task does not have; it will be missing the next time, too.
+
+    Attributes:
+        step: The pass.
+        expected, found: What it compares.
+    """
+
+    def __init__(self, step: str, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"{step}: expected {expected}, found {found}; {advice}")
+        self.step, self.expected, self.found = step, expected, found
+
+
 class UntranslatableError(CompileError):
     """A model uses operators that a train graph cannot hold.
 
@@ -139,6 +171,39 @@ class Failure(NamedTuple):
     found: str
 
 
+_MORE_BITS = "choose a recipe that keeps more bits"
+_OTHER_LAYERS = "replace these layers in the model or leave this target out"
+_ADVICE: Mapping[str, str] = {
+    "accuracy": f"{_MORE_BITS}, train further, or allow a larger --max-drop",
+    "all integer": "use layers that have an int8 form, choose an all-integer recipe, or leave this target out",
+    "edgetpu compiler": _OTHER_LAYERS,
+    "format": "give a file in the target's format or leave this target out",
+    "golden": "remove from the model whatever is random or remembers earlier calls",
+    "inline constants": "write the file with its constants inside, as `hedgerow compile` does",
+    "integer border": "choose a recipe with integer inputs and outputs, such as tflite-int8-full",
+    "latency": "make the model smaller or choose a faster target",
+    "memory": "make the model's activations smaller or choose a target with more memory",
+    "number types": "give the task's inputs and the recipe a number type that the target has, or leave this target out",
+    "operator versions": _OTHER_LAYERS,
+    "operators": _OTHER_LAYERS,
+    "parity": f"{_MORE_BITS}, or calibrate with data that is more like the held-out data",
+    "quantized": "choose a recipe that quantizes the layers of this model",
+    "size": "choose a float recipe where the target runs floats, or a larger model: it gains from fewer bits",
+    "static shapes": "fix every size in the model but the batch's",
+    "storage": "make the model smaller or choose a recipe with fewer bits",
+    "symmetric": "choose a recipe without zero points, such as onnx-int8-symmetric",
+    "train graph": "use the layers of docs/train-graph.md or a target that does not train",
+    "weights": "train again with a smaller learning rate",
+}
+"""What to do about a check that failed."""
+
+
+def _advice(checks: Sequence[str]) -> str:
+    """Return what to do about *checks*, each piece of advice once."""
+    found = dict.fromkeys(_ADVICE.get(check, "choose another recipe or leave this target out") for check in checks)
+    return "; ".join(found)
+
+
 class VerificationError(CompileError):
     """An artifact was made, but a check refused it; it is not kept.
 
@@ -153,7 +218,7 @@ class VerificationError(CompileError):
         listed = "".join(f", and the check {f.check!r}: expected {f.expected}, found {f.found}" for f in further)
         super().__init__(
             f"the artifact for {subject} failed the check {check!r}: expected {expected}, found {found}{listed}; "
-            "choose another recipe, allow more, or train further"
+            f"{_advice([check, *(f.check for f in further)])}"
         )
         self.subject, self.check, self.expected, self.found = subject, check, expected, found
         self.failures = ((check, expected, found), *((f.check, f.expected, f.found) for f in further))

@@ -1,8 +1,9 @@
 """What the units of one worker share: a task, its data, one checkpoint, and whatever was made of them already."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ class Made:
         golden: Samples and this file's outputs, encoded.
         replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
         latency: On this machine; None where this host cannot run it.
+        evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
     """
 
     stage: Stage
@@ -46,6 +48,7 @@ class Made:
     replay_difference: float | None
     replay_tolerance: float
     latency: HostLatency | None
+    evaluation: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What became of a compile: a build of what passed, what was refused and why, and what was tried."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hedgerow.compile.build import Build
@@ -20,7 +20,8 @@ class Refusal:
     Attributes:
         target: Name of the target; for a train graph ``the onnx train graph``.
         recipe: The last recipe that was tried; empty for a train graph.
-        check: What refused it: a check's name, ``pass`` for a step that failed, ``process`` for a process that ended.
+        check: What refused it: a check's name, ``pass`` for a step that failed, ``process`` for a process that ended,
+            ``disk`` for a file that could not be written, ``task`` for a recipe that needs what the task lacks.
         reason: One sentence.
     """
 
@@ -36,13 +37,12 @@ class Refusal:
 
 def refused_by(error: HedgerowError) -> str:
     """Return the name of the check that *error* stands for."""
-    from hedgerow.compile.errors import UntranslatableError, WorkerError
+    from hedgerow.compile.errors import DiskError, UnsuitableError, UntranslatableError, WorkerError
 
     if isinstance(error, VerificationError):
         return error.check
-    if isinstance(error, WorkerError):
-        return "process"
-    return "operators" if isinstance(error, UntranslatableError) else "pass"
+    kinds = {WorkerError: "process", DiskError: "disk", UnsuitableError: "task", UntranslatableError: "operators"}
+    return next((check for kind, check in kinds.items() if isinstance(error, kind)), "pass")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,9 @@ class Outcome:
         trials: Every recipe that was tried, in the order of targets and recipes.
         recipes: Target -> recipe of its artifact.
         cached: Targets whose artifact came from the cache.
+        not_run: Target -> check that was not run -> why.
+        evaluations: Target -> its artifact per class and subgroup, see
+            :func:`hedgerow.compile.evaluation.evaluate_parts`; absent where this host cannot run or evaluate it.
         latencies: Target -> what a prediction took on this machine. It differs from run to run, so it is no part of
             the build.
         seconds: Wall clock of the whole compile.
@@ -67,6 +70,8 @@ class Outcome:
     cached: tuple[str, ...]
     latencies: Mapping[str, HostLatency]
     seconds: float
+    not_run: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values: what ``hedgerow compile --json`` prints."""
@@ -86,6 +91,7 @@ class Outcome:
         metrics = {name: value for name, value in artifact.metrics.items() if name not in _WHOLE}
         metrics |= {name: int(artifact.metrics[name]) for name in _WHOLE if name in artifact.metrics}
         latency = self.latencies.get(artifact.target)
+        evaluation = self.evaluations.get(artifact.target, {})
         absent = dict.fromkeys(_ALWAYS)
         return {
             "target": artifact.target,
@@ -95,6 +101,9 @@ class Outcome:
             "sha256": artifact.blob.sha256,
             "cached": artifact.target in self.cached,
             "checks": dict(artifact.checks),
+            "not_run": dict(self.not_run.get(artifact.target, {})),
+            "classes": list(evaluation.get("classes", [])),
+            "subgroups": list(evaluation.get("subgroups", [])),
             "latency_ms_p50": latency.p50_ms if latency else None,
             "latency_ms_p99": latency.p99_ms if latency else None,
             **absent,

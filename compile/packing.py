@@ -4,9 +4,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from hedgerow.compile.edgetpu import CHECK, why_not_run
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.outcome import Outcome, Refusal
 from hedgerow.compile.third_party import pack_third_party
+from hedgerow.compile.verify import NOT_RUN
+from hedgerow.manifest import Artifact
 from hedgerow.progress import Report, silent
 
 __all__ = ["THIRD_PARTY", "pack_targets"]
@@ -46,4 +49,13 @@ def pack_targets(file: Path, targets: Sequence[str], out: Path, *, report: Repor
         cached=(),
         latencies={},
         seconds=time.monotonic() - begun,
+        not_run={artifact.target: _not_run(artifact) for artifact in (build.artifacts if build else ())},
     )
+
+
+def _not_run(artifact: Artifact) -> dict[str, str]:
+    """Return why checks were not run."""
+    nothing = "a compiled file comes without a float model to compare with and without data to measure on"
+    return {
+        name: why_not_run() if name == CHECK else nothing for name, state in artifact.checks.items() if state == NOT_RUN
+    }

@@ -22,7 +22,7 @@ from hedgerow.compile.session import Request, Session
 from hedgerow.compile.toolchains import TOOLCHAINS, check_installed
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.durable import sha256_of
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.target import Target, load_target
 from hedgerow.progress import Report, silent
 
 __all__ = ["compile_checkpoint", "compile_targets", "toolchains"]
@@ -114,7 +114,7 @@ def compile_targets(
             replace the counts of the task's training data.
         recipes: Target -> recipe, where neither the target's own nor a search is wanted.
         prefer: ``size``, ``latency`` or ``energy``: search the target's recipes for the best one by it; None: take
-            each target's first recipe.
+            each target's first recipe, or its float recipe for a model that the first one makes no smaller.
         cache: Folder of results from earlier compiles, see :class:`hedgerow.compile.cache.ResultCache`; None: none.
         workers: Warm processes to use; None: processes for this call alone.
         report: Takes progress.
@@ -217,13 +217,19 @@ def _contests(targets: Sequence[str], recipes: Mapping[str, str], prefer: str | 
     found = []
     for name in targets:
         target = load_target(name)
-        candidates = (recipes[name],) if name in recipes else target.recipes if prefer else target.recipes[:1]
+        candidates = (recipes[name],) if name in recipes else target.recipes if prefer else _default(target)
         for recipe in candidates:
             made = find_recipe(recipe).format
             if made != target.format:
                 raise RecipeMismatchError(name, target.format, recipe, made)
         found.append(Contest(target, candidates, prefer if len(candidates) > 1 else None))
     return tuple(found)
+
+
+def _default(target: Target) -> tuple[str, ...]:
+    """Return a target's first recipe, and its float ones: small models can be larger in int8 than in float."""
+    first, *others = target.recipes
+    return (first, *(name for name in others if not find_recipe(name).smaller_than_float))
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:

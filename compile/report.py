@@ -82,6 +82,9 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
         "fairness": evaluation["fairness"],
         "max_drop_points": max_drop * 100,
         "artifacts": [_with_limits(artifact) for artifact in record["artifacts"]],
+        "files": (files := _files(record["artifacts"])),
+        "class_rows": _compared("recall", "classes", evaluation, files),
+        "subgroup_rows": _compared("accuracy", "subgroups", evaluation, files),
         "train_graphs": record["train_graphs"],
         "refused": record["refused"],
         "trials": [
@@ -89,7 +92,10 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
             for trial in outcome.trials
         ],
         "not_run": sorted(
-            {(name, a.target) for a in build.artifacts for name, state in a.checks.items() if state != PASSED}
+            (name, artifact.target, outcome.not_run.get(artifact.target, {}).get(name, "the reason is not known"))
+            for artifact in build.artifacts
+            for name, state in artifact.checks.items()
+            if state != PASSED
         ),
     }
 
@@ -106,6 +112,23 @@ def _intended_use(build: Build) -> str:
         "data. The reference in the release is what devices compare their inputs with; an alert of drift means that "
         "this report no longer describes what the model does."
     )
+
+
+def _files(artifacts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return one artifact for each file that was evaluated: targets of one recipe share it."""
+    found = {artifact["sha256"]: artifact for artifact in reversed(artifacts) if artifact["classes"]}
+    return [artifact for artifact in artifacts if found.get(artifact["sha256"]) is artifact]
+
+
+def _compared(
+    metric: str, kind: str, evaluation: Mapping[str, Any], artifacts: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return one row for each class or subgroup: the float model's metric, and that of each artifact."""
+    return [
+        {"name": row["name"], "values": [row[metric], *(artifact[kind][place][metric] for artifact in artifacts)]}
+        for place, row in enumerate(evaluation[kind])
+        if artifacts
+    ]
 
 
 def _with_limits(artifact: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,10 @@ __all__ = ["PREFERENCES", "Contest", "Trial", "best_trial", "next_recipe", "pare
 PREFERENCES = ("size", "latency", "energy")
 PASSED, REFUSED, SKIPPED = "passed", "refused", "skipped"
 _OBJECTIVES = {"size": "bytes", "latency": "target_latency_ms", "energy": "target_energy_mj"}
-_OF_THE_FILE = frozenset({"accuracy", "golden", "parity", "pass", "quantized", "size", "weights"})
+_OF_THE_FILE = frozenset({"accuracy", "golden", "parity", "pass", "quantized", "size", "task", "weights"})
 """Checks whose refusal does not depend on the target."""
+_OF_SMALL_MODELS = frozenset({"size", "task"})
+"""What refuses a default recipe when a model is too small for it: nothing to quantize, or no byte saved."""
 _BITS_OF_INTEGERS = 8
 
 
@@ -63,7 +65,8 @@ class Contest:
         target: What must run it.
         candidates: Recipes that may be tried, in order of preference; the first one is tried first when nothing is
             known.
-        prefer: ``size``, ``latency`` or ``energy``; None: the first candidate that passes.
+        prefer: ``size``, ``latency`` or ``energy``; None: the first candidate, and the next one only where the model
+            is too small for it.
     """
 
     target: Target
@@ -100,7 +103,8 @@ def next_recipe(contest: Contest, trials: Sequence[Trial]) -> str | None:
     tried = {trial.recipe for trial in _own(contest, trials)}
     left = [recipe for recipe in contest.candidates if recipe not in tried]
     if contest.prefer is None:
-        return left[0] if left and best is None else None
+        too_small = all(trial.check in _OF_SMALL_MODELS for trial in _own(contest, trials))
+        return left[0] if left and best is None and too_small else None
     # One that can do no better than as well may still be more accurate.
     limit = _objective(contest, best.metrics) if best is not None else math.inf
     left = [recipe for recipe in left if _lower_bound(contest, recipe, trials) <= limit]

@@ -13,7 +13,7 @@ from hedgerow.checkpoint import Checkpoint
 from hedgerow.compile.build import BLOB_FOLDER, Build, add_blob
 from hedgerow.compile.cache import CachedResult, ResultCache, blobs_named, result_key
 from hedgerow.compile.edgetpu import find_compiler
-from hedgerow.compile.errors import UntranslatableError, VerificationError
+from hedgerow.compile.errors import UnsuitableError, UntranslatableError, VerificationError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.messages import Job, Unit
 from hedgerow.compile.outcome import Outcome, Refusal, refused_by
@@ -154,8 +154,8 @@ class Session:
         if kind == "refused":
             unit = Unit(fields.text("kind"), fields.text("name"), fields.text("recipe"))
             error = decode_failure(fields.nested("failure"))
-            # What a check found will be found again; a step may have failed for want of memory.
-            if isinstance(error, VerificationError | UntranslatableError):
+            # What a check found, or the task lacks, is so again; a step may have failed for want of memory.
+            if isinstance(error, VerificationError | UnsuitableError | UntranslatableError):
                 self._store(unit, kind, answer)
             self._refuse(unit, error)
             return
@@ -183,17 +183,18 @@ class Session:
         self._answers[unit] = answer
 
     def _refuse(self, unit: Unit, error: HedgerowError) -> None:
-        # In a search one refused recipe is a trial like any other; the target is refused when none is left.
-        contest = next((c for c in self._contests if c.target.name == unit.name), None)
-        searching = unit.kind == "artifact" and contest is not None and contest.prefer is not None
-        if unit.kind == "reference" or (self._strict and not searching):
-            raise error
         self._under_way.discard(unit)
         self._refused[unit] = error
+        going_on = False
         if unit.kind == "artifact":
             self._trials.append(
                 Trial(target=unit.name, recipe=unit.recipe, state=REFUSED, check=refused_by(error), reason=str(error))
             )
+            # One refused recipe is a trial like any other; the target is refused when none is left.
+            contest = next(contest for contest in self._contests if contest.target.name == unit.name)
+            going_on = contest.prefer is not None or next_recipe(contest, self._trials) is not None
+        if unit.kind == "reference" or (self._strict and not going_on):
+            raise error
 
     def _load(self, unit: Unit) -> bool:
         """Take a unit's answer from the cache; return whether it was there."""
@@ -260,6 +261,7 @@ class Session:
             HedgerowError: A target was refused, and this session is strict.
         """
         artifacts, recipes, latencies, cached, refused = [], {}, {}, [], []
+        not_run, evaluations = {}, {}
         for contest in self._contests:
             name = contest.target.name
             best = best_trial(contest, self._trials)
@@ -269,7 +271,9 @@ class Session:
             unit = Unit("artifact", name, best.recipe)
             answer = self._answers[unit]
             artifacts.append(self._with_training(Artifact.from_fields(Fields(answer["artifact"], "artifact"))))
-            recipes[name] = best.recipe
+            recipes[name], not_run[name] = best.recipe, answer["not_run"]
+            if answer["evaluation"] is not None:
+                evaluations[name] = answer["evaluation"]
             if answer["latency"] is not None:
                 latencies[name] = HostLatency.from_fields(Fields(answer["latency"], "latency"))
             if unit in self._from_cache:
@@ -288,6 +292,8 @@ class Session:
             cached=tuple(cached),
             latencies=latencies,
             seconds=elapsed_s(),
+            not_run=not_run,
+            evaluations=evaluations,
         )
 
     def _refusal(self, contest: Contest) -> Refusal:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.baseline import fingerprint, make_reference
 from hedgerow.compile.build import add_blob
-from hedgerow.compile.edgetpu import check_edgetpu
+from hedgerow.compile.edgetpu import check_edgetpu, why_not_run
 from hedgerow.compile.errors import VerificationError
-from hedgerow.compile.evaluation import evaluate
+from hedgerow.compile.evaluation import evaluate, evaluate_parts
 from hedgerow.compile.foundation import Foundation, Made
 from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
 from hedgerow.compile.inspection.model import read_facts
@@ -24,7 +24,7 @@ from hedgerow.compile.profile.model import profile_model
 from hedgerow.compile.recipes import MODEL_PASSES, PASSES, PassCall, Recipe, find_recipe
 from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Source, Stage
-from hedgerow.compile.verify import Measured, verify_artifact, verify_train_graph
+from hedgerow.compile.verify import NOT_RUN, Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import load_target
 from hedgerow.manifest import Artifact, Blob, TrainGraph
 from hedgerow.plugins import load_plugin
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hedgerow.compile.coreml_reference import UnknownOperator
 
 __all__ = [
+    "CompiledArtifact",
     "ReferenceFacts",
     "compile_artifact",
     "compile_reference",
@@ -54,6 +55,32 @@ class ReferenceFacts:
     metrics: Mapping[str, float]
     data_fingerprint: str
     evaluation: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledArtifact:
+    """An artifact that passed, with what its manifest does not hold.
+
+    Attributes:
+        artifact: It.
+        latency: A prediction on this machine; None where this host cannot run it.
+        not_run: Check that was not run -> why.
+        evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
+    """
+
+    artifact: Artifact
+    latency: HostLatency | None
+    not_run: Mapping[str, str]
+    evaluation: Mapping[str, Any] | None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "artifact": self.artifact.to_record(),
+            "latency": self.latency.to_record() if self.latency is not None else None,
+            "not_run": dict(self.not_run),
+            "evaluation": self.evaluation,
+        }
 
 
 class _Steps:
@@ -109,12 +136,14 @@ def _make(foundation: Foundation, recipe: Recipe, done: _Steps) -> Made:
     held_out = foundation.data.held_out
     predicted = _predict(stage, held_out.inputs)
     probabilities = predicted if isinstance(predicted, np.ndarray) else None
-    golden, difference, tolerance, latency = None, None, 0.0, None
+    golden, difference, tolerance, latency, evaluation = None, None, 0.0, None, None
     if probabilities is not None:
         largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
         tolerance = replay_tolerance(largest) if np.isfinite(largest) else 0.0
         golden, difference = _golden(foundation, stage)
         latency = _latency(stage, held_out) if stage.format != "mlpackage" else None
+        task = foundation.source.task
+        evaluation = evaluate_parts(task.schema.labels, probabilities, held_out, task.subgroup)
     return Made(
         stage=stage,
         float_bytes=len(floating.content),
@@ -125,16 +154,14 @@ def _make(foundation: Foundation, recipe: Recipe, done: _Steps) -> Made:
         replay_difference=difference,
         replay_tolerance=tolerance,
         latency=latency,
+        evaluation=evaluation,
     )
 
 
 def compile_artifact(
     foundation: Foundation, target_name: str, recipe_name: str, folder: Path, *, max_drop: float, report: Report
-) -> tuple[Artifact, HostLatency | None]:
+) -> CompiledArtifact:
     """Make and verify one artifact; its blobs go into the build in *folder*.
-
-    Returns:
-        The artifact, and what a prediction takes on this machine.
 
     Raises:
         PassError: A pass failed.
@@ -155,6 +182,7 @@ def compile_artifact(
         probabilities=made.probabilities,
         replay_difference=made.replay_difference,
         replay_tolerance=made.replay_tolerance,
+        not_run=made.not_run,
         by_reference=stage.format == "mlpackage",
         activation_bytes=profile.peak_memory_bytes,
         latency_ms=profile.target_latency_ms,
@@ -178,7 +206,8 @@ def compile_artifact(
     result = verdict.metrics.get("accuracy")
     note = f"{len(stage.content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else made.not_run)
     report(Progress(work, total, total, note))
-    return artifact, made.latency
+    not_run = {**verdict.not_run, **{name: why_not_run() for name, state in mapped.items() if state == NOT_RUN}}
+    return CompiledArtifact(artifact, made.latency, not_run, made.evaluation)
 
 
 def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
@@ -293,11 +322,8 @@ def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dic
     """
     folder = Path(job.folder)
     if unit.kind == "artifact":
-        artifact, latency = compile_artifact(
-            foundation, unit.name, unit.recipe, folder, max_drop=job.max_drop, report=report
-        )
-        host = latency.to_record() if latency is not None else None
-        return {"artifact": artifact.to_record(), "recipe": unit.recipe, "latency": host}
+        compiled = compile_artifact(foundation, unit.name, unit.recipe, folder, max_drop=job.max_drop, report=report)
+        return {"recipe": unit.recipe, **compiled.to_record()}
     if unit.kind == "train_graph":
         graph, difference = compile_train_graph(foundation, unit.name, folder, report)
         return {"graph": graph.to_record(), "difference": difference}

@@ -6,7 +6,7 @@ model. Nothing here converts or runs a model; a check that could not be run is r
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from hedgerow.hardware.target import Target
 from hedgerow.task import accuracy
 
 __all__ = [
+    "NOT_RUN",
+    "PASSED",
     "TRAIN_TOLERANCE",
     "Measured",
     "Verdict",
@@ -36,6 +38,7 @@ PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 TRAIN_TOLERANCE = 1e-5
 """Largest difference of any weight or the loss after one step from torch's, relative to the tensor's largest number."""
 _SNR_LIMIT_DB = 200.0
+_OF_OUTPUTS = ("accuracy", "parity", "golden")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class Measured:
         replay_difference: Largest difference between two runs of the golden samples, the second sample by sample in a
             fresh session; None where this host cannot run or evaluate the file.
         replay_tolerance: What the golden samples allow.
+        not_run: Why there are no *probabilities*; empty when there are.
         by_reference: Whether the outputs come from a reference evaluation of the file's operators, because the runtime
             that will run it does not exist on this host.
         activation_bytes: What lives at once during a prediction on the target, without weights; None: not known.
@@ -66,6 +70,7 @@ class Measured:
     probabilities: NDArray[Any] | None
     replay_difference: float | None
     replay_tolerance: float
+    not_run: str = ""
     by_reference: bool = False
     activation_bytes: int | None = None
     latency_ms: float | None = None
@@ -80,11 +85,13 @@ class Verdict:
         checks: Check -> ``passed``, ``failed`` or ``not run``. A check that the target or the recipe does not ask for
             is absent.
         failures: What failed, in the order of the checks.
+        not_run: Check that is ``not run`` -> why.
     """
 
     metrics: Mapping[str, float]
     checks: Mapping[str, str]
     failures: tuple[Failure, ...] = ()
+    not_run: Mapping[str, str] = field(default_factory=dict)
 
 
 def signal_to_noise_db(signal: NDArray[Any], other: NDArray[Any]) -> float:
@@ -140,10 +147,12 @@ def judge_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_dr
     failures = (*promises, *misfits, *outputs)
     checks = dict.fromkeys((*promised, *fitting), PASSED)
     known = measured.probabilities is not None and measured.replay_difference is not None
-    checks |= dict.fromkeys(("accuracy", "parity", "golden"), PASSED if known else NOT_RUN)
+    not_run = {} if known else dict.fromkeys(_OF_OUTPUTS, measured.not_run or "this machine cannot run the file")
     if measured.by_reference:
-        checks["runs on device"] = NOT_RUN
-    return Verdict(metrics, checks | {failure.check: FAILED for failure in failures}, failures)
+        instead = "; its operators were evaluated one by one instead" if known else ""
+        not_run["runs on device"] = f"the runtime {target.runtime} does not exist for this machine{instead}"
+    checks |= dict.fromkeys(_OF_OUTPUTS, PASSED) | dict.fromkeys(not_run, NOT_RUN)
+    return Verdict(metrics, checks | {failure.check: FAILED for failure in failures}, failures, not_run)
 
 
 def judge_file(
@@ -173,6 +182,7 @@ def judge_file(
     asked += ["integer border"] if target.integer_io else []
     asked += ["symmetric"] if target.symmetric else []
     asked += ["static shapes"] if target.static_shapes else []
+    asked += ["inline constants"] if target.runtime == "tflite-micro" else []
     asked += ["memory"] if activation_bytes is not None else []
     asked += ["latency"] if latency_ms is not None and target.maximum_latency_ms is not None else []
     failures = [Failure("weights", "finite weights", "NaN or infinity")] if facts.has_nan else []

@@ -7,6 +7,7 @@ a file.
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import queue
@@ -19,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hedgerow.compile.errors import CompileError
+from hedgerow.compile.errors import CompileError, DiskError
 from hedgerow.compile.failures import encode_failure
 from hedgerow.compile.messages import Job, decode_job, decode_line, progress_record
 from hedgerow.compile.toolchains import TOOLCHAINS, UNWANTED, check_installed
@@ -31,6 +32,8 @@ from hedgerow.task import load_task
 __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_COREML_WRITER = "[MIL FileWriter]"
 _LOG = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], None]
@@ -101,10 +104,28 @@ def _work_through(job: Job, workbench: Any, send: Send) -> None:
     for unit in job.units:
         try:
             answer = do_unit(foundation, unit, job, report)
-        except CompileError as exc:
-            send({"refused": {**asdict(unit), "failure": encode_failure(exc)}})
+        except (CompileError, OSError) as exc:
+            send({"refused": {**asdict(unit), "failure": encode_failure(_explained(exc))}})
         else:
             send({unit.kind: answer})
+
+
+def _explained(error: CompileError | OSError) -> CompileError:
+    """Return *error*, or that the disk is full where that is what a library stumbled over."""
+    if isinstance(error, OSError):
+        return _disk_error(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            return _disk_error(cause)
+        cause = cause.__cause__ or cause.__context__
+    # Native code has no errno to give; it prints what the system says, or who failed to write.
+    writers = (*map(os.strerror, _NO_ROOM), _COREML_WRITER)
+    return DiskError(str(error)) if any(text in str(error) for text in writers) else error
+
+
+def _disk_error(error: OSError) -> DiskError:
+    return DiskError(f"{error.strerror or error}" + (f" at {error.filename}" if error.filename else ""))
 
 
 def _answer(line: bytes, workbench: list[Any], send: Send) -> None:
@@ -152,12 +173,7 @@ def main() -> None:
         except HedgerowError as exc:
             send({"failed": encode_failure(exc)})
         except OSError as exc:
-            place = f" at {exc.filename}" if exc.filename else ""
-            error = CompileError(
-                f"expected files that can be read and written, found: {exc.strerror or exc}{place}; make room or "
-                "correct the folders of --out, of the checkpoint and of temporary files (TMPDIR)"
-            )
-            send({"failed": encode_failure(error)})
+            send({"failed": encode_failure(_disk_error(exc))})
         # The outermost loop of this process: an unexpected error is logged, and told to whoever waits.
         except Exception as exc:  # noqa: BLE001 - see above
             _LOG.exception("compile worker")

@@ -21,6 +21,7 @@ CHECKS = (
     "integer border",
     "symmetric",
     "static shapes",
+    "inline constants",
     "storage",
     "memory",
     "latency",
@@ -43,6 +44,7 @@ class ModelFacts:
         border_types: Element types of inputs and outputs.
         dynamic_shapes: Whether a dimension other than the batch is open.
         asymmetric_tensors: How many quantized tensors have a zero point other than 0.
+        outside_constants: How many constants stand behind the file's graph instead of in it.
         activation_bytes: What lives at once during a prediction, without weights; the arena where there is one.
         latency_ms: Modelled time of a prediction on the target.
     """
@@ -54,6 +56,7 @@ class ModelFacts:
     border_types: frozenset[str] = field(default_factory=frozenset)
     dynamic_shapes: bool | None = None
     asymmetric_tensors: int | None = None
+    outside_constants: int | None = None
     activation_bytes: int | None = None
     latency_ms: float | None = None
 
@@ -126,9 +129,15 @@ def _numbers(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
 
 
 def _shapes(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
+    misfits = []
     if target.static_shapes and facts.dynamic_shapes:
-        return (Misfit("static shapes", "fixed shapes", "a dimension that is open"),)
-    return ()
+        misfits.append(Misfit("static shapes", "fixed shapes", "a dimension that is open"))
+    # TensorFlow Lite Micro takes a constant outside the flatbuffer for a tensor that is still to be computed
+    # (tflite-micro, micro_allocator.cc, GetFlatbufferTensorBuffer).
+    if target.runtime == "tflite-micro" and facts.outside_constants:
+        found = f"{facts.outside_constants} behind it"
+        misfits.append(Misfit("inline constants", "every constant inside the flatbuffer", found))
+    return tuple(misfits)
 
 
 def _limits(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:

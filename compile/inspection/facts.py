@@ -59,6 +59,7 @@ class FileFacts:
         inputs, outputs: Tensors at the border of *graph*, which live before and after it.
         border_types: Element types of these.
         asymmetric_tensors: How many zero points of quantized tensors are not 0.
+        outside_constants: How many constants stand behind the file's graph instead of in it.
     """
 
     operators: frozenset[str]
@@ -78,6 +79,7 @@ class FileFacts:
     outputs: tuple[str, ...] = ()
     border_types: frozenset[str] = frozenset()
     asymmetric_tensors: int = 0
+    outside_constants: int = 0
 
     @property
     def quantized_share(self) -> float:

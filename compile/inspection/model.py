@@ -75,6 +75,7 @@ def model_facts(
         border_types=facts.border_types,
         dynamic_shapes=facts.dynamic_shapes,
         asymmetric_tensors=facts.asymmetric_tensors,
+        outside_constants=facts.outside_constants,
         activation_bytes=activation_bytes,
         latency_ms=latency_ms,
     )

@@ -75,10 +75,20 @@ class _File:
         buffer = self._buffers[tensor.buffer]
         if buffer.data is not None and len(buffer.data):
             return bytes(memoryview(buffer.data))
-        # A file above 2 GB keeps its constants behind the flatbuffer.
-        if buffer.offset > 1 and buffer.size > 0:
+        if _stands_outside(buffer):
             return self._content[buffer.offset : buffer.offset + buffer.size]
         return b""
+
+    @property
+    def outside_constants(self) -> int:
+        """How many constants stand behind the flatbuffer."""
+        return sum(_stands_outside(buffer) for buffer in self._buffers)
+
+
+def _stands_outside(buffer: Any) -> bool:
+    """Whether a buffer is behind the flatbuffer: ai-edge-quantizer writes so from 256 KiB on, others from 2 GB on."""
+    # 1 stands for a place that is not known yet.
+    return bool(buffer.offset > 1 and buffer.size > 0)
 
 
 def _facts(file: _File) -> FileFacts:
@@ -136,6 +146,7 @@ def _facts(file: _File) -> FileFacts:
         asymmetric_tensors=sum(
             tensor.quantization is not None and any(_list(tensor.quantization.zeroPoint)) for tensor in main.tensors
         ),
+        outside_constants=file.outside_constants,
     )
 
 

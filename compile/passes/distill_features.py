@@ -71,7 +71,8 @@ def distill_features(source: Source, settings: Settings) -> Source:
     is trained along and thrown away.
 
     Raises:
-        PassError: The task names no student, a layer is absent, there is no training data, or training diverges.
+        UnsuitableError: The task names no student.
+        PassError: A layer is absent, there is no training data, or training diverges.
         PassSettingsError: The settings make no sense.
     """
     chosen = read_settings(_STEP, DistillFeaturesSettings, settings)

@@ -33,7 +33,8 @@ def distill_logits(source: Source, settings: Settings) -> Source:
     temperature, or the mean squared difference where the task's outputs are no probabilities.
 
     Raises:
-        PassError: The task names no student, there is no training data, or training diverges.
+        UnsuitableError: The task names no student.
+        PassError: There is no training data, or training diverges.
         PassSettingsError: The settings make no sense.
     """
     chosen = read_settings("distill-logits", DistillLogitsSettings, settings)

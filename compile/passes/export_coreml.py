@@ -20,6 +20,15 @@ from hedgerow.task_module import ServingModule
 __all__ = ["export_coreml", "packed"]
 
 
+_BORDER = {
+    "float32": "float32", "int32": "int32", "int64": "int32", "uint8": "int32", "int8": "int32", "bool": "float32",
+}  # fmt: skip
+"""Core ML has three element types at the border."""
+_TRACED = {"uint8": "int32", "int8": "int32"}
+"""coremltools 9 reads no program with 8-bit inputs. The wider integers hold the same values; where a task's
+pre-processing relies on 8 bits that run over, the outputs differ, and the parity check says so."""
+
+
 def export_coreml(source: Source, _stage: Stage | None, settings: Settings) -> Stage:
     """Export the served model, batch 1, with float32 tensors at its border.
 
@@ -31,17 +40,12 @@ def export_coreml(source: Source, _stage: Stage | None, settings: Settings) -> S
     """
     schema = source.task.schema
     module = ServingModule(source.task, source.model).eval()
-    # Core ML has three element types at the border.
-    kinds = {"float32": np.float32, "int32": np.int32, "int64": np.int32, "uint8": np.int32, "int8": np.int32}
-    inputs = tuple(
-        Tensor(spec.name, spec.name, (1, *spec.shape), np.dtype(kinds.get(spec.dtype, np.float32)).name)
-        for spec in schema.inputs
-    )
+    inputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), _BORDER[spec.dtype]) for spec in schema.inputs)
     outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(module, example_inputs(schema, 1)).run_decompositions({})
+            program = torch.export.export(module, example_inputs(schema, 1, _TRACED)).run_decompositions({})
             model = ct.convert(
                 program,
                 inputs=[ct.TensorType(name=t.tensor, shape=t.shape, dtype=np.dtype(t.dtype).type) for t in inputs],

@@ -14,7 +14,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from hedgerow.compile.errors import PassError
+from hedgerow.compile.errors import PassError, UnsuitableError
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.macs import count_macs
 from hedgerow.compile.passes.settings import between, one_of, read_settings
@@ -46,7 +46,8 @@ def prune_channels(source: Source, settings: Settings) -> Source:
     """Return the source with a narrower model; its inputs and outputs keep their shapes.
 
     Raises:
-        PassError: torch-pruning does not understand the model, or no channel can go.
+        PassError: torch-pruning does not understand the model.
+        UnsuitableError: No channel can go.
         PassSettingsError: The settings make no sense.
     """
     chosen = read_settings(_STEP, PruneChannelsSettings, settings)
@@ -59,7 +60,8 @@ def prune_channels(source: Source, settings: Settings) -> Source:
         model = _pruned(source, inputs, chosen, _fixed_layers(source, inputs))
     after = count_macs(source, model)
     if after >= before:
-        raise PassError(_STEP, f"no channel could go: {before} multiplications before, {after} after")
+        found = f"{before} multiplications before and {after} after"
+        raise UnsuitableError(_STEP, "a model that channels can be taken from", found, "choose another recipe")
     return replace(source, model=model)
 
 
@@ -146,5 +148,5 @@ def _last_layer(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Modul
         for hook in hooks:
             hook.remove()
     if not ran:
-        raise PassError(_STEP, "it has no convolution and no linear layer")
+        raise UnsuitableError(_STEP, "a convolution or a linear layer", "none", "choose another recipe")
     return ran[-1]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import coremltools.optimize.coreml as cto
 
+from hedgerow.compile.errors import UnsuitableError
 from hedgerow.compile.passes.compress_coreml import compress
 from hedgerow.compile.passes.settings import between, one_of, read_settings
 from hedgerow.compile.stage import Settings, Source, Stage
@@ -28,15 +29,22 @@ class WeightSettings:
     minimum_elements: int = between(0, 2**31, default=64)
 
 
-def quantize_coreml_weights(_source: Source, stage: Stage | None, settings: Settings) -> Stage:
+def quantize_coreml_weights(source: Source, stage: Stage | None, settings: Settings) -> Stage:
     """Store weights as int8 or int4, symmetric around zero.
 
     Raises:
+        UnsuitableError: Every weight of the model is too small for it.
         PassError: coremltools fails.
         PassSettingsError: The settings make no sense.
         ValueError: No Core ML stage is given.
     """
     chosen = read_settings(_STEP, WeightSettings, settings)
+    largest = max((parameter.numel() for parameter in source.model.parameters()), default=0)
+    if largest < chosen.minimum_elements:
+        expected = f"a weight of at least {chosen.minimum_elements} numbers"
+        raise UnsuitableError(
+            _STEP, expected, f"{largest} in the largest", "choose a float recipe for so small a model"
+        )
     if chosen.bits == 8:
         rule = cto.OpLinearQuantizerConfig(
             mode="linear_symmetric", dtype="int8", weight_threshold=chosen.minimum_elements

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hedgerow.compile.errors import PassError
+from hedgerow.compile.errors import PassError, UnsuitableError
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.training import input_tensors, training_data
 from hedgerow.compile.stage import Source
@@ -18,11 +18,14 @@ def make_student(step: str, source: Source) -> nn.Module:
     """Return a new student with weights drawn from the source's seed.
 
     Raises:
-        PassError: The task names none, it cannot be made, or its outputs have another shape than the model's.
+        UnsuitableError: The task names none.
+        PassError: It cannot be made, or its outputs have another shape than the model's.
     """
     make = source.task.student
     if make is None:
-        raise PassError(step, f"the task {source.task.name!r} names no student; give it student=...")
+        raise UnsuitableError(
+            step, "a task with a student", f"{source.task.name!r}, which names none", "give it student="
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         # The user's code may raise anything; the message must name the step.

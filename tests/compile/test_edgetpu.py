@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from hedgerow.compile.edgetpu import CHECK, OperatorLine, check_edgetpu, compile_for_edgetpu, parse_report
+from hedgerow.compile.edgetpu import (
+    CHECK,
+    OperatorLine,
+    check_edgetpu,
+    compile_for_edgetpu,
+    find_compiler,
+    parse_report,
+    why_not_run,
+)
 from hedgerow.compile.errors import VerificationError
 from hedgerow.hardware.target import load_target
 
@@ -81,6 +89,8 @@ def test_without_the_compiler_the_check_is_not_run(tmp_path):
     report = compile_for_edgetpu(b"model", search_path=str(tmp_path))
     assert (report.state, report.reason) == ("not run", "edgetpu_compiler is not installed")
     assert check_edgetpu(CORAL, b"model", search_path=str(tmp_path)) == {CHECK: "not run"}
+    if find_compiler() is None:
+        assert why_not_run() == "edgetpu_compiler is not installed"
 
 
 def test_other_targets_have_no_such_check(tmp_path):

@@ -18,7 +18,10 @@ def test_targets_that_cannot_hold_a_file_are_named_and_the_others_are_packed(mlp
     assert outcome.recipes == {"android-arm64": "third-party"}
     assert [refusal.target for refusal in outcome.refused] == ["cortex-m4", "x86-gateway"]
     assert outcome.refused[1].check == "format"
-    assert outcome.to_record()["artifacts"][0]["accuracy"] is None
+    (artifact,) = outcome.to_record()["artifacts"]
+    assert artifact["accuracy"] is None
+    assert set(artifact["not_run"]) == {"accuracy", "parity"}
+    assert "without a float model to compare with" in artifact["not_run"]["accuracy"]
 
 
 def test_a_file_that_nobody_can_hold_leaves_no_build_and_exit_code_1(mlperf_tiny, tmp_path, capsys):

@@ -5,7 +5,14 @@ from html.parser import HTMLParser
 import pytest
 
 from hedgerow.compile.build import Build
-from hedgerow.compile.errors import PassError, UntranslatableError, VerificationError, WorkerError
+from hedgerow.compile.errors import (
+    DiskError,
+    PassError,
+    UnsuitableError,
+    UntranslatableError,
+    VerificationError,
+    WorkerError,
+)
 from hedgerow.compile.outcome import Outcome, Refusal, refused_by
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.report import card, render, write_report
@@ -82,6 +89,16 @@ def outcome(**changes) -> Outcome:
         "recipes": {"raspberry-pi-4": "onnx-int8-s8s8"},
         "cached": (),
         "latencies": {"raspberry-pi-4": HostLatency(0.5, 0.9, 100)},
+        "not_run": {"raspberry-pi-4": {"runs on device": "there is no such runtime"}},
+        "evaluations": {
+            "raspberry-pi-4": {
+                "classes": [
+                    {"name": "<b>no</b>", "support": 2, "precision": 1.0, "recall": 0.25},
+                    {"name": "yes|", "support": 2, "precision": None, "recall": None},
+                ],
+                "subgroups": [{"name": "left", "samples": 2, "accuracy": 0.75}],
+            }
+        },
         "seconds": 1.25,
     }
     return Outcome(**(facts | changes))
@@ -128,8 +145,10 @@ def test_the_page_escapes_names_and_holds_no_script():
     assert "<b>no</b>" in page.text
     assert not {"b", "script", "img", "link", "iframe"} & {tag for tag, _attributes in page.tags}
     assert not any(name.startswith("on") or name in {"src", "href"} for _tag, found in page.tags for name in found)
-    for words in ("cortex-m4: too | large", "0.667 to 6", "run-0", "0.5 / 0.9", "runs on device was not run", "50.00%"):
+    for words in ("cortex-m4: too | large", "0.667 to 6", "run-0", "0.5 / 0.9", "50.00%"):
         assert words in page.text
+    assert "runs on device was not run: there is no such runtime" in page.text
+    assert "25.00%" in page.text
 
 
 def test_the_markdown_escapes_cells_and_keeps_its_tables_straight():
@@ -142,6 +161,24 @@ def test_the_markdown_escapes_cells_and_keeps_its_tables_straight():
             below = lines[lines.index(rule, lines.index(above)) + 1]
             columns = [line.replace("\\|", "").count("|") for line in (above, rule, below)]
             assert len(set(columns)) == 1, (above, below)
+
+
+def test_an_artifact_is_shown_beside_the_float_model_for_each_class_and_subgroup():
+    facts = card(outcome(), EVALUATION, max_drop=0.015)
+    assert [row["values"] for row in facts["class_rows"]] == [[0.5, 0.25], [None, None]]
+    assert facts["subgroup_rows"] == [{"name": "left", "values": [0.5, 0.75]}]
+    text = render("report.md.j2", facts)
+    assert "| recall of each class | float | onnx-int8-s8s8 |" in text
+    assert "| left | 50.00% | 75.00% |" in text
+    assert card(outcome(evaluations={}), EVALUATION, max_drop=0.015)["class_rows"] == []
+
+
+def test_the_record_says_why_a_check_was_not_run_and_how_each_class_fares():
+    (artifact,) = outcome().to_record()["artifacts"]
+    assert artifact["not_run"] == {"runs on device": "there is no such runtime"}
+    assert [row["recall"] for row in artifact["classes"]] == [0.25, None]
+    (artifact,) = outcome(evaluations={}, not_run={}).to_record()["artifacts"]
+    assert (artifact["not_run"], artifact["classes"], artifact["subgroups"]) == ({}, [], [])
 
 
 def test_the_same_outcome_gives_the_same_bytes(tmp_path):
@@ -171,6 +208,8 @@ def test_nothing_to_report_is_a_bug_of_the_caller():
         (PassError("export-onnx", "a"), "pass"),
         (UntranslatableError(("aten.x",)), "operators"),
         (WorkerError("x", -9, ""), "process"),
+        (DiskError("No space left on device"), "disk"),
+        (UnsuitableError("distill-logits", "a", "b", "c"), "task"),
     ],
 )
 def test_an_error_is_refused_by_a_check(error, check):

@@ -47,6 +47,17 @@ def test_without_a_preference_the_first_candidate_is_the_only_one():
     assert run(contest, {RECIPES[0]: refused(RECIPES[0], "accuracy")}) == [RECIPES[0]]
 
 
+def test_a_model_too_small_for_the_first_candidate_gets_the_next_one_and_no_other_refusal_does():
+    contest = Contest(PI, ("onnx-int8-s8s8", "onnx-float"))
+    for check in ("size", "task"):
+        results = {"onnx-int8-s8s8": refused("onnx-int8-s8s8", check), "onnx-float": passed("onnx-float")}
+        assert run(contest, results) == ["onnx-int8-s8s8", "onnx-float"]
+        assert best_trial(contest, list(results.values())) == results["onnx-float"]
+    for check in ("accuracy", "parity", "quantized", "pass", "process", "disk", "memory"):
+        assert run(contest, {"onnx-int8-s8s8": refused("onnx-int8-s8s8", check)}) == ["onnx-int8-s8s8"]
+    assert run(contest, {recipe: passed(recipe) for recipe in contest.candidates}) == ["onnx-int8-s8s8"]
+
+
 def test_the_smallest_is_found_without_trying_what_cannot_be_smaller():
     contest = Contest(PI, RECIPES, "size")
     results = {recipe: passed(recipe) for recipe in RECIPES}

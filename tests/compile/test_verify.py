@@ -140,16 +140,20 @@ COREML = replace(
 
 
 def test_what_can_neither_run_nor_be_evaluated_here_is_not_run_and_has_no_accuracy():
-    measured = replace(COREML, probabilities=None, replay_difference=None)
+    why = "there is no evaluation of the operator sort"
+    measured = replace(COREML, probabilities=None, replay_difference=None, not_run=why)
     verdict = verify_artifact(IPHONE, find_recipe(IPHONE.recipe), measured, max_drop=0.015)
     absent = {name for name, state in verdict.checks.items() if state == "not run"}
     assert absent == {"accuracy", "parity", "golden", "runs on device"}
+    assert set(verdict.not_run) == absent
+    assert verdict.not_run["accuracy"] == why
     assert set(verdict.metrics) == {"bytes", "float_bytes", "float_accuracy"}
 
 
 def test_a_reference_evaluation_checks_the_outputs_and_says_that_no_device_ran_them():
     verdict = verify_artifact(IPHONE, find_recipe(IPHONE.recipe), COREML, max_drop=0.015)
     assert {name for name, state in verdict.checks.items() if state == "not run"} == {"runs on device"}
+    assert "evaluated one by one instead" in verdict.not_run["runs on device"]
     assert verdict.metrics["accuracy"] == 1.0
     assert "runs on device" not in verify_artifact(TARGET, RECIPE, GOOD, max_drop=0.015).checks
 

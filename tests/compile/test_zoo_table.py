@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from click.testing import CliRunner
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.outcome import Outcome, Refusal
+from hedgerow.compile.search import Trial
 from hedgerow.compile.zoo_table import cells_of, document, zoo_table_command
 from hedgerow.errors import UnknownNameError
 from hedgerow.manifest import Artifact, Blob
@@ -78,6 +80,14 @@ def test_where_the_default_is_refused_the_search_decides_and_the_reason_stays():
     (cell,) = cells_of("mlp", TARGETS[:1], default, search)
     assert (cell.recipe, cell.bytes) == ("onnx-fp16", 900)
     assert "TANH" in cell.default_refused
+
+
+def test_a_float_artifact_in_place_of_the_default_names_why():
+    reason = "the artifact for raspberry-pi-5 failed the check 'size': expected a, found b; choose a float recipe"
+    trial = Trial(target="raspberry-pi-5", recipe="onnx-int8-s8s8", state="refused", check="size", reason=reason)
+    default = replace(outcome([PASSED], [], {"raspberry-pi-5": "onnx-float"}), trials=(trial,))
+    (cell,) = cells_of("mlp", TARGETS[:1], default, None)
+    assert (cell.recipe, cell.default_refused) == ("onnx-float", "size: expected a, found b")
 
 
 def test_the_page_says_how_it_was_made_and_names_checks_that_were_not_run():

@@ -1,6 +1,7 @@
 """The model zoo: every task is a right one, and the MLPerf Tiny models have MLPerf Tiny's size."""
 
 import gzip
+import json
 import subprocess
 import sys
 
@@ -91,3 +92,23 @@ def test_records_of_photographs_are_read_and_damaged_files_refused(monkeypatch, 
     broken.write_bytes(b"no gzip")
     with pytest.raises(TaskError, match="expected a gzip file"):
         resnet8_cifar.read_records(broken)
+
+
+@pytest.mark.heavy
+def test_a_task_with_a_student_is_distilled_by_the_command(tmp_path, capfd):
+    from hedgerow.cli import main
+    from hedgerow.examples.zoo.training import save_trained, train_centrally
+
+    model = ZOO["mlp"]
+    task = load_task(model.task)
+    data = task.load_data()
+    trained = train_centrally(task, data, epochs=model.epochs, learning_rate=model.learning_rate)
+    save_trained(tmp_path / "run", task, trained, data, epochs=model.epochs)
+    arguments = ["compile", str(tmp_path / "run"), "--task", model.task, "--target", "raspberry-pi-5", "--no-cache"]
+    arguments += ["--recipe", "raspberry-pi-5=onnx-distilled-int8", "--out", str(tmp_path / "out"), "--json"]
+    assert main(arguments) == 0
+    (artifact,) = json.loads(capfd.readouterr().out.splitlines()[-1])["artifacts"]
+    assert artifact["passes"][0].startswith("distill-logits(")
+    assert artifact["parameters"] < 0.6 * model.parameters
+    assert artifact["bytes"] < 0.3 * artifact["float_bytes"]
+    assert artifact["float_accuracy"] - artifact["accuracy"] <= 0.015

@@ -103,6 +103,12 @@ def test_a_microcontroller_needs_fixed_shapes_and_a_gateway_does_not():
     assert fit(GATEWAY, replace(QDQ, dynamic_shapes=True)) == ()
 
 
+def test_a_microcontroller_finds_constants_in_the_flatbuffer_only():
+    misfit = only(MCU, replace(SMALL, outside_constants=2))
+    assert str(misfit) == "inline constants: expected every constant inside the flatbuffer, found 2 behind it"
+    assert fit(load_target("android-arm64"), replace(SMALL, outside_constants=2)) == ()
+
+
 def test_storage_is_full_at_one_byte_more():
     assert fit(MCU, replace(SMALL, size_bytes=MCU.flash_bytes)) == ()
     misfit = only(MCU, replace(SMALL, size_bytes=MCU.flash_bytes + 1))

@@ -67,13 +67,14 @@ def test_the_float_program_of_the_digits_task_agrees_with_torch(foundation):
 
 
 def test_the_artifact_for_a_phone_is_checked_like_the_others(foundation, tmp_path):
-    artifact, _latency = compile_artifact(
-        foundation, "iphone-15", "coreml-int8-weights", tmp_path, max_drop=0.015, report=silent
-    )
+    compiled = compile_artifact(foundation, "iphone-15", "coreml-int8-weights", tmp_path, max_drop=0.015, report=silent)
+    artifact = compiled.artifact
     assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
     assert artifact.golden is not None
     assert {name for name, state in artifact.checks.items() if state != "passed"} == {"runs on device"}
     assert artifact.checks["runs on device"] == "not run"
+    assert list(compiled.not_run) == ["runs on device"]
+    assert len(compiled.evaluation["classes"]) == 10
 
 
 def test_a_phone_gets_no_artifact_that_lost_its_accuracy(foundation, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hedgerow.compile.errors import PassError, PassSettingsError  # noqa: E402 - needs torch
+from hedgerow.compile.errors import PassError, PassSettingsError, UnsuitableError  # noqa: E402 - needs torch
 from hedgerow.compile.passes.distill_features import distill_features  # noqa: E402
 from hedgerow.compile.passes.distill_logits import distill_logits  # noqa: E402
 from hedgerow.compile.passes.student import make_student, teacher_logits  # noqa: E402
@@ -76,7 +76,7 @@ def test_a_layer_that_is_absent_is_named(source):
 @pytest.mark.parametrize("distill", [distill_logits, distill_features])
 def test_a_task_without_a_student_is_refused(distill, source):
     task = dataclasses.replace(source.task, student=None)
-    with pytest.raises(PassError, match="the task 'digits' names no student; give it student="):
+    with pytest.raises(UnsuitableError, match="a task with a student, found 'digits', which names none; give it stud"):
         distill(dataclasses.replace(source, task=task), SETTINGS)
 
 

@@ -42,7 +42,8 @@ def foundation(digits, digits_checkpoint) -> Foundation:
 )  # fmt: skip
 def test_the_artifact_passes_every_check_that_this_host_can_run(recipe, foundation, tmp_path):
     target = {"onnx": "x86-gateway", "tflite": "android-arm64", "coreml": "iphone-15"}[RECIPES[recipe].toolchain]
-    artifact, latency = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent)
+    compiled = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent)
+    artifact, latency = compiled.artifact, compiled.latency
     assert (latency is None) == (artifact.format == "mlpackage")
     assert artifact.metrics["bytes"] < artifact.metrics["float_bytes"] * 0.6
     not_run = {name for name, state in artifact.checks.items() if state != "passed"}
@@ -65,16 +66,16 @@ def test_the_artifact_passes_every_check_that_this_host_can_run(recipe, foundati
 def test_recipes_that_change_the_model_or_its_border_pass_the_gate(recipe, share, foundation, tmp_path):
     """Pruned and retrained models are compared with the untouched one: accuracy and bytes decide."""
     target = "raspberry-pi-4" if recipe.startswith("onnx") else "android-npu"
-    artifact, _latency = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent)
+    artifact = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent).artifact
     assert artifact.metrics["bytes"] < share * artifact.metrics["float_bytes"]
     assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
     assert set(artifact.checks.values()) == {"passed"}
 
 
 def test_a_recipe_with_a_student_is_refused_for_a_task_without_one(foundation, tmp_path):
-    from hedgerow.compile.errors import PassError
+    from hedgerow.compile.errors import UnsuitableError
 
-    with pytest.raises(PassError, match="the task 'digits' names no student"):
+    with pytest.raises(UnsuitableError, match="a task with a student, found 'digits'"):
         compile_artifact(foundation, "raspberry-pi-4", "onnx-distilled-int8", tmp_path, max_drop=0.015, report=silent)
 
 

@@ -126,12 +126,15 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     import torch
     from ai_edge_litert import schema_py_generated as schema
 
+    from hedgerow.compile.inspection.model import read_facts
     from hedgerow.compile.passes.export_tflite import export_tflite
     from hedgerow.compile.passes.quantize_tflite import quantize_tflite_static
     from hedgerow.compile.passes.trim_tflite import trim_tflite
     from hedgerow.compile.runners.tflite import predict_tflite
     from hedgerow.compile.stage import Source
+    from hedgerow.compile.verify import judge_file
     from hedgerow.examples.zoo import ZOO
+    from hedgerow.hardware.target import load_target
     from hedgerow.task import load_task
 
     def outside(stage: Stage) -> int:
@@ -148,6 +151,17 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     assert outside(trimmed) == 0
     inputs = source.calibration.inputs
     np.testing.assert_array_equal(predict_tflite(trimmed, inputs), predict_tflite(stage, inputs))
+    # The same weights are read from both places; a microcontroller finds them in one.
+    before, after = read_facts("tflite", stage.content), read_facts("tflite", trimmed.content)
+    assert before.outside_constants == outside(stage)
+    assert after.outside_constants == 0
+    assert before.parameters == after.parameters > 260_000
+    assert (before.macs, before.quantized_weights) == (after.macs, after.quantized_weights)
+    assert before.weights_bytes_by_bits == after.weights_bytes_by_bits
+    for facts, refused in ((before, True), (after, False)):
+        asked, failures = judge_file(load_target("cortex-m7"), "tflite", len(stage.content), facts)
+        assert "inline constants" in asked
+        assert ("inline constants" in [failure.check for failure in failures]) is refused
 
 
 @pytest.mark.parametrize("wanted", ["onnx", "tflite"])
