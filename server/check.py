@@ -182,8 +182,10 @@ class _Examination:
 
     def partition(self, data: TaskData, clients: int, seed: int) -> tuple[int, ...]:
         """Return the sizes of the clients' shards."""
-        rng = np.random.default_rng(seed)
-        shards = self.attempt("partition", lambda: self._task.partition.split(data.train.labels, clients, rng))
+        rng, train = np.random.default_rng(seed), data.train
+        shards = self.attempt(
+            "partition", lambda: self._task.partition.split(train.labels, clients, rng, train.columns)
+        )
         return tuple(len(shard) for shard in shards or ())
 
     def forward_and_back(

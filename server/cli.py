@@ -1,16 +1,13 @@
 """``hedgerow train`` and ``hedgerow task check``. Importing this module imports neither torch nor Flower."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from hedgerow.decode import encode_json
-from hedgerow.errors import UnknownNameError
-from hedgerow.progress import Progress, Report, silent
-from hedgerow.server.strategies import STRATEGIES
+from hedgerow.server.progress_bar import progress_bar
+from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
@@ -81,15 +78,14 @@ def train(
     Every mistake in the task is reported before the first round. A run that was stopped goes on from its last finished
     round when the same command is called again, and ends with the same weights.
     """
-    if strategy not in STRATEGIES:
-        raise UnknownNameError("strategy", strategy, STRATEGIES)
+    check_strategy(strategy)
     loaded = load_task(task)
     # Imported after the names were found, so that a wrong one is answered at once.
     from hedgerow.server.check import examine_task
     from hedgerow.server.training import train_task
 
     _report, data = examine_task(loaded, clients=clients, seed=seed)
-    with _bar(quiet=as_json) as show:
+    with progress_bar(quiet=as_json) as show:
         try:
             result = train_task(
                 loaded,
@@ -123,9 +119,8 @@ def train(
         click.echo(encode_json(record))
         return
     shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
-    click.echo(
-        f"{loaded.name}: {len(result.history)} rounds of {strategy} over {len(last.participants)} clients; {shown}"
-    )
+    trained = last.clients or len(last.participants)
+    click.echo(f"{loaded.name}: {len(result.history)} rounds of {strategy} over {trained} clients; {shown}")
     click.echo(f"checkpoint: {result.checkpoint_folder}")
 
 
@@ -153,39 +148,6 @@ def check(task: str, clients: int, as_json: bool) -> None:
         click.echo(encode_json(report.to_record()))
     else:
         _show(report)
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Report]:
-    """Draw one progress bar on stderr."""
-    if quiet:
-        yield silent
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-    ]
-    bars = Bars(*columns, console=Console(stderr=True))
-    drawn: dict[str, Any] = {}
-
-    def show(progress: Progress) -> None:
-        if progress.work not in drawn:
-            bars.start()
-            drawn[progress.work] = bars.add_task(progress.work, total=progress.total, note="")
-        bars.update(drawn[progress.work], completed=progress.done, total=progress.total, note=progress.note)
-
-    try:
-        yield show
-    finally:
-        if drawn:
-            bars.stop()
 
 
 def _show(report: "TaskReport") -> None:

@@ -1,21 +1,28 @@
 """Our Flower ClientApp for a task: local steps in torch on one partition of the task's data. Needs torch and Flower."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from hedgerow.batches import client_seed
+from hedgerow.server.cohort.orders import local_work
+from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import adopt_flower, array_record, numpy_arrays
+from hedgerow.server.flower import adopt_flower, array_record, clipping_keys, numpy_arrays
 from hedgerow.server.grids.synchronous import narrowed
-from hedgerow.server.local_steps import LocalTrainer, LocalWork, torch_threads
+from hedgerow.server.local_steps import LocalTrainer, torch_threads
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 
-__all__ = ["Partitions", "make_client_app"]
+__all__ = ["CORRECTION", "STEPS", "Partitions", "make_client_app", "round_work", "steps_of"]
+
+CORRECTION = "correction"
+"""Name of an ``ArrayRecord`` in a train message whose arrays are added to every gradient (SCAFFOLD)."""
+STEPS = "steps"
+"""Metric that answers it: how many local steps were taken."""
 
 
 class Partitions:
@@ -43,7 +50,7 @@ class Partitions:
         if partitions not in self._shards:
             train = self._data.train
             rng = np.random.default_rng(self._seed)
-            cuts = self._task.partition.split(train.labels, partitions, rng)
+            cuts = self._task.partition.split(train.labels, partitions, rng, train.columns)
             self._shards[partitions] = [train.take(indices) for indices in cuts]
         return self._shards[partitions]
 
@@ -61,20 +68,23 @@ class _TaskClient:
     def train(self, message: Any, context: Any) -> Any:
         """Take local steps from the weights in *message*."""
         partition, shard = self._shard(context)
-        settings = _settings(message)
-        seed = client_seed(int(settings.get("seed", self._seed)), int(settings.get("server-round", 1)), str(partition))
-        work = LocalWork(
-            epochs=int(settings.get("epochs", self._local.epochs)),
-            learning_rate=float(settings.get("learning-rate", self._local.learning_rate)),
-            batch_size=self._local.batch_size,
-            seed=seed,
-            proximal_mu=float(settings.get("proximal-mu", 0.0)),
-        )
+        work = round_work(message, self._local, self._seed)
         if not hasattr(self._own, "trainer"):
             self._own.trainer = LocalTrainer(self._task, reseeds=self._reseeds)
+        trainer: LocalTrainer = self._own.trainer
+        sent = {name: torch.from_numpy(np.array(array)) for name, array in _weights(message).items()}
+        inputs = [torch.from_numpy(np.ascontiguousarray(shard.inputs[spec.name])) for spec in self._task.inputs]
+        labels = torch.from_numpy(np.ascontiguousarray(shard.labels))
         with torch_threads(self._threads):
-            weights, loss = self._own.trainer.train(_weights(message), shard, work)
-        metrics = MetricRecord({"loss": loss, "num-examples": len(shard)})
+            taken = trainer.take_steps(
+                sent, inputs, labels, local_work(work, partition), corrections=_corrections(message)
+            )
+        metrics = MetricRecord({"loss": taken.loss, "num-examples": len(shard)})
+        if work.clip_norm is not None:
+            metrics[clipping_keys()[1]] = int(taken.norm > work.clip_norm)
+        if CORRECTION in message.content:
+            metrics[STEPS] = steps_of(work, len(shard))
+        weights = {name: tensor.numpy().copy() for name, tensor in trainer.tensors.items()}
         return Message(RecordDict({"arrays": array_record(weights), "metrics": metrics}), reply_to=message)
 
     def evaluate(self, message: Any, context: Any) -> Any:
@@ -126,11 +136,45 @@ def make_client_app(
     return made
 
 
-def _settings(message: Any) -> Mapping[str, Any]:
-    merged: dict[str, Any] = {}
+def round_work(message: Any, local: LocalTraining, seed: int) -> CohortWork:
+    """Return what a train message asks of every client that receives it.
+
+    Its configuration's keys are ``server-round``, ``seed``, ``epochs``, ``learning-rate``, ``batch-size``,
+    ``optimizer``, ``momentum``, ``weight-decay``, FedProx's ``proximal-mu`` and Flower's ``clipping_norm``.
+
+    Args:
+        message: From any strategy.
+        local: What a key says that is absent.
+        seed: Likewise.
+    """
+    settings: dict[str, Any] = {}
     for record in message.content.config_records.values():
-        merged.update(record)
-    return merged
+        settings.update(record)
+    clip_norm = settings.get(clipping_keys()[0])
+    return CohortWork(
+        round=int(settings.get("server-round", 1)),
+        seed=int(settings.get("seed", seed)),
+        epochs=int(settings.get("epochs", local.epochs)),
+        learning_rate=float(settings.get("learning-rate", local.learning_rate)),
+        batch_size=int(settings.get("batch-size", local.batch_size)),
+        optimizer=str(settings.get("optimizer", "sgd")),
+        momentum=float(settings.get("momentum", 0.0)),
+        weight_decay=float(settings.get("weight-decay", 0.0)),
+        proximal_mu=float(settings.get("proximal-mu", 0.0)),
+        clip_norm=None if clip_norm is None else float(clip_norm),
+    )
+
+
+def steps_of(work: CohortWork, samples: int) -> int:
+    """Return how many steps a client with so many samples takes."""
+    return work.epochs * -(-samples // work.batch_size)
+
+
+def _corrections(message: Any) -> dict[str, torch.Tensor] | None:
+    record = message.content.get(CORRECTION)
+    if record is None:
+        return None
+    return {name: torch.from_numpy(np.array(array)) for name, array in narrowed(numpy_arrays(record)).items()}
 
 
 def _weights(message: Any) -> dict[str, Any]:

@@ -8,6 +8,8 @@ HedgerowError
     +-- NotEnoughDevicesError   too few devices can train
     +-- RoundFailedError        rounds that brought no usable update
     +-- LocalTermError          a strategy that devices cannot follow
+    +-- StrategyOptionError     a strategy's option that it does not have or cannot be
+    +-- WorkerStartError        a ClientApp that a worker process cannot make
     +-- RunFolderError          a run folder that cannot be used
         +-- RunMismatchError    a run folder of another run
 """
@@ -25,6 +27,8 @@ __all__ = [
     "RunFolderError",
     "RunMismatchError",
     "ServerError",
+    "StrategyOptionError",
+    "WorkerStartError",
 ]
 
 
@@ -81,6 +85,28 @@ class LocalTermError(ServerError):
             "train on devices with fedavg, fedadam or another strategy of the server side"
         )
         self.setting, self.value = setting, value
+
+
+class StrategyOptionError(ServerError):
+    """The part of a strategy's name that sets options cannot be followed."""
+
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(
+            f"expected a strategy such as fedavg+client-fixed:clip=1,noise=0.5, found {name!r} with {found}; "
+            "correct the options"
+        )
+        self.name = name
+
+
+class WorkerStartError(ServerError):
+    """A worker process cannot make the ClientApp that it is to call."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"expected a ClientApp in the worker process, found {reason}; correct the reference or the function that "
+            "makes it"
+        )
+        self.reason = reason
 
 
 class RunFolderError(ServerError):

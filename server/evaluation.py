@@ -18,14 +18,15 @@ _BATCH = 512
 class Evaluator:
     """Measures any number of weights of one task on one data set, with one resident model."""
 
-    def __init__(self, task: Task, dataset: Dataset) -> None:
+    def __init__(self, task: Task, dataset: Dataset, *, device: str = "cpu") -> None:
         self._task, self._dataset = task, dataset
-        self._model = task.model().eval()
+        self._model = task.model().eval().to(device)
         self._logits = LogitsModule(task, self._model).eval()
         self._loss = loss_function(task)
         inputs = [torch.from_numpy(np.ascontiguousarray(dataset.inputs[spec.name])) for spec in task.inputs]
         labels = torch.from_numpy(np.ascontiguousarray(dataset.labels))
-        self._batches = list(zip(*(torch.split(tensor, _BATCH) for tensor in [*inputs, labels]), strict=True))
+        tensors = [tensor.to(device) for tensor in [*inputs, labels]]
+        self._batches = list(zip(*(torch.split(tensor, _BATCH) for tensor in tensors), strict=True))
 
     def outputs(self, weights: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], float]:
         """Return ``probabilities`` ``(n, classes)`` and the mean loss.
@@ -42,7 +43,7 @@ class Evaluator:
                 out = self._logits(*inputs)
                 losses.append(float(self._loss(out, labels)) * len(labels))
                 logits.append(torch.softmax(out, dim=-1) if self._task.postprocess == "softmax" else out)
-        probabilities: NDArray[np.float32] = torch.cat(logits).numpy()
+        probabilities: NDArray[np.float32] = torch.cat(logits).cpu().numpy()
         return probabilities, sum(losses) / max(1, len(self._dataset))
 
     def measure(self, weights: Mapping[str, NDArray[Any]]) -> dict[str, float]:

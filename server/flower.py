@@ -6,6 +6,7 @@ which ``Message(...)`` reads, and must give each message the id that SuperLink w
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -15,13 +16,16 @@ __all__ = [
     "TESTED_VERSIONS",
     "adopt_flower",
     "aggregation_errors",
+    "answering_clients",
     "array_record",
     "check_flower_version",
+    "clipping_keys",
     "empty_run",
     "error_codes",
     "is_array_record",
     "numpy_arrays",
     "received_message",
+    "set_answering_clients",
     "set_message_id",
 ]
 
@@ -95,11 +99,101 @@ def error_codes() -> Any:
     return ErrorCode
 
 
-def array_record(arrays: Mapping[str, Any]) -> Any:
-    """Return *arrays* as an ``ArrayRecord`` in the order of names: some strategies pair arrays by position."""
-    from flwr.app import Array, ArrayRecord
+def clipping_keys() -> tuple[str, str]:
+    """Return the names of Flower's clipping norm in a configuration and of its norm bit in metrics."""
+    from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM, KEY_NORM_BIT
 
-    return ArrayRecord({name: Array(arrays[name]) for name in sorted(arrays)})
+    return KEY_CLIPPING_NORM, KEY_NORM_BIT
+
+
+def set_answering_clients(reply: Any, clients: Sequence[int]) -> None:
+    """Note on *reply*, which stands for several clients, whose updates it holds."""
+    reply.metadata.__dict__["_answering_clients"] = clients
+
+
+def answering_clients(reply: Any) -> Sequence[int] | None:
+    """Return what :func:`set_answering_clients` noted, or None for a reply of one node."""
+    noted: Sequence[int] | None = reply.metadata.__dict__.get("_answering_clients")
+    return noted
+
+
+@cache
+def _held_array() -> Any:
+    """Return the class of arrays that are not serialized; made on use, so that importing this does not import Flower.
+
+    Flower's ``Array`` writes an ``.npy`` document when it is made and parses it in each ``numpy()``.
+    """
+    from flwr.app import Array
+
+    class HeldArray(Array):
+        """An ``Array`` that holds a numpy array and is serialized only if somebody asks for its bytes."""
+
+        def __init__(self, array: Any, *, shared: bool) -> None:
+            # Not through Array's attributes: each assignment there costs as much as all of this.
+            self.__dict__.update(
+                dtype=str(array.dtype), shape=tuple(array.shape), stype="numpy.ndarray", _held=array, _shared=shared
+            )
+
+        @property
+        def data(self) -> bytes:
+            held = self.__dict__["_held"]
+            return self.__dict__["_bytes"] if held is None else Array.from_numpy_ndarray(held).data
+
+        @data.setter
+        def data(self, value: bytes) -> None:
+            self.__dict__.update(_held=None, _bytes=value)
+
+        def numpy(self) -> Any:
+            """Return the array itself if it is shared, else a copy that the caller may change."""
+            held = self.__dict__["_held"]
+            if held is None:
+                return super().numpy()
+            return held if self.__dict__["_shared"] else held.copy()
+
+        def deflate(self) -> bytes:
+            """Return the bytes that go over a network: those of a plain ``Array``, which the other side knows."""
+            return Array(self.dtype, self.shape, self.stype, self.data).deflate()
+
+        def __reduce__(self) -> Any:
+            # Between processes of one installation the array travels as it is.
+            held = self.__dict__["_held"]
+            if held is None:
+                return Array, (self.dtype, self.shape, self.stype, self.data)
+            return _restored, (held,)
+
+        def __eq__(self, other: object) -> bool:
+            if not isinstance(other, Array):
+                return NotImplemented
+            mine = (self.dtype, self.shape, self.stype, self.data)
+            return mine == (other.dtype, other.shape, other.stype, other.data)
+
+        __hash__ = None  # type: ignore[assignment]  # as Array
+
+    return HeldArray
+
+
+def _restored(array: Any) -> Any:
+    return _held_array()(array, shared=False)
+
+
+def array_record(arrays: Mapping[str, Any], *, shared: bool = False) -> Any:
+    """Return *arrays* as an ``ArrayRecord`` in the order of names: some strategies pair arrays by position.
+
+    The record holds the arrays themselves and serializes them only when it goes over a network: they must not be
+    changed as long as it lives.
+
+    Args:
+        arrays: numpy arrays by name.
+        shared: ``numpy()`` of an entry returns the array itself instead of a copy. Some strategies change what it
+            returns, so this is for arrays that belong to the record's reader alone.
+    """
+    from flwr.app import ArrayRecord
+
+    held = _held_array()
+    record = ArrayRecord()
+    for name in sorted(arrays):
+        record[name] = held(arrays[name], shared=shared)
+    return record
 
 
 def is_array_record(value: object) -> bool:
@@ -110,5 +204,8 @@ def is_array_record(value: object) -> bool:
 
 
 def numpy_arrays(record: Any) -> dict[str, Any]:
-    """Return an ``ArrayRecord`` as numpy arrays by name."""
-    return {name: array.numpy() for name, array in record.items()}
+    """Return an ``ArrayRecord`` as numpy arrays by name, for reading only: they may be the record's own."""
+    return {
+        name: held if (held := array.__dict__.get("_held")) is not None else array.numpy()
+        for name, array in record.items()
+    }

@@ -1,9 +1,9 @@
-"""Local training of one client in torch: the same plain SGD steps that a device's train graph takes.
+"""Local training of one client in torch: the plain SGD steps of a device's train graph, and what simulation adds.
 
 One model stays resident and is filled anew for each client and round; only the steps cost time. Needs torch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,21 @@ from hedgerow.task import Dataset, Task
 from hedgerow.task_module import LogitsModule, loss_function
 from hedgerow.weights import Arrays
 
-__all__ = ["LocalTrainer", "LocalWork", "draws_random_numbers", "torch_threads"]
+__all__ = [
+    "ADAM_BETAS",
+    "ADAM_EPSILON",
+    "OPTIMIZERS",
+    "GradientTerms",
+    "LocalTrainer",
+    "LocalWork",
+    "StepsTaken",
+    "draws_random_numbers",
+    "torch_threads",
+    "unshared",
+]
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPSILON = 1e-8
 
 
 @contextmanager
@@ -41,10 +55,15 @@ class LocalWork:
 
     Attributes:
         epochs: Passes over its samples.
-        learning_rate: Step size of plain SGD.
+        learning_rate: Step size.
         batch_size: Samples of a step.
         seed: Of the order of samples, as ``hedgerow.batches.client_seed`` makes it.
         proximal_mu: Weight of FedProx's term mu/2 |w - w_global|^2 (Li et al. 2020, arXiv 1812.06127); 0: none.
+        optimizer: ``sgd`` or ``adam`` (Kingma and Ba 2015, arXiv 1412.6980, with torch's defaults).
+        momentum: Of SGD, as in ``torch.optim.SGD``.
+        weight_decay: L2 term added to the gradient.
+        clip_norm: The update of all floats together is scaled down to this L2 norm (McMahan et al. 2018, arXiv
+            1710.06963); None: not clipped.
     """
 
     epochs: int
@@ -52,6 +71,23 @@ class LocalWork:
     batch_size: int
     seed: int
     proximal_mu: float = 0.0
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepsTaken:
+    """What a client's steps came to.
+
+    Attributes:
+        loss: The mean over all steps.
+        norm: L2 norm of the update of all floats together, before clipping.
+    """
+
+    loss: float
+    norm: float
 
 
 def draws_random_numbers(task: Task, dataset: Dataset) -> bool:
@@ -69,16 +105,23 @@ class LocalTrainer:
 
     A model that draws random numbers while it trains (dropout) draws them from torch's global generator, which is
     seeded for each client and round when *reseeds* is true; such models must not be trained by several threads.
+
+    Attributes:
+        model: In training mode.
+        tensors: The model's parameters and buffers by name; after :meth:`take_steps` they hold the new weights.
+        parameters: Names of those that are trained.
     """
 
-    def __init__(self, task: Task, *, reseeds: bool = True) -> None:
+    def __init__(self, task: Task, *, reseeds: bool = True, device: str = "cpu") -> None:
         self._task = task
         self._reseeds = reseeds
-        self._model = task.model().train()
-        self._logits = LogitsModule(task, self._model).train()
+        self.model = task.model().train().to(device)
+        self._logits = LogitsModule(task, self.model).train()
         self._loss = loss_function(task)
-        self._tensors = dict(self._model.state_dict())
-        self._parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        self.tensors: Mapping[str, torch.Tensor] = dict(self.model.state_dict())
+        trained = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        self.parameters = tuple(trained)
+        self._parameters = list(trained.values())
 
     def train(self, weights: Mapping[str, NDArray[Any]], dataset: Dataset, work: LocalWork) -> tuple[Arrays, float]:
         """Train from *weights* on *dataset*.
@@ -94,46 +137,174 @@ class LocalTrainer:
         Raises:
             ValueError: The names or shapes are another model's, or the data set is empty.
         """
-        if not self._reseeds:
-            return self._train(weights, dataset, work)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(work.seed)
-            return self._train(weights, dataset, work)
-
-    def _train(self, weights: Mapping[str, NDArray[Any]], dataset: Dataset, work: LocalWork) -> tuple[Arrays, float]:
-        self._fill(weights)
-        anchors = [parameter.detach().clone() for parameter in self._parameters] if work.proximal_mu else []
+        sent = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         inputs = [torch.from_numpy(np.ascontiguousarray(dataset.inputs[spec.name])) for spec in self._task.inputs]
         labels = torch.from_numpy(np.ascontiguousarray(dataset.labels))
+        taken = self.take_steps(sent, inputs, labels, work)
+        return {name: self.tensors[name].numpy().copy() for name in weights}, taken.loss
+
+    def take_steps(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        inputs: Sequence[torch.Tensor],
+        labels: torch.Tensor,
+        work: LocalWork,
+        *,
+        corrections: Mapping[str, torch.Tensor] | None = None,
+        positions: torch.Tensor | None = None,
+    ) -> StepsTaken:
+        """Train from *weights* and leave the new ones in :attr:`tensors`.
+
+        Args:
+            weights: All parameters and buffers by name; not changed.
+            inputs: The task's inputs, samples first, on the trainer's device.
+            labels: ``int64[n]``.
+            work: What to do.
+            corrections: Added to every gradient of the parameter of that name.
+            positions: Where the client's samples lie in *inputs* and *labels*, ``int64[n]``; None: all are its own.
+
+        Raises:
+            ValueError: The names or shapes are another model's, there is no sample, or the optimizer is unknown.
+        """
+        if not self._reseeds:
+            return self._take_steps(weights, inputs, labels, work, corrections or {}, positions)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.seed)
+            return self._take_steps(weights, inputs, labels, work, corrections or {}, positions)
+
+    def _take_steps(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        inputs: Sequence[torch.Tensor],
+        labels: torch.Tensor,
+        work: LocalWork,
+        corrections: Mapping[str, torch.Tensor],
+        positions: torch.Tensor | None,
+    ) -> StepsTaken:
+        self._fill(weights)
+        terms = GradientTerms(self._parameters, self.parameters, corrections, work)
+        optimizer = OPTIMIZERS[work.optimizer](self._parameters, work)
+        samples = len(labels) if positions is None else len(positions)
         rng = np.random.default_rng(work.seed)
         losses = []
         for _ in range(work.epochs):
-            indices = batch_indices(len(dataset), work.batch_size, rng)
-            order = torch.from_numpy(indices.reshape(-1))
+            order = torch.from_numpy(batch_indices(samples, work.batch_size, rng).reshape(-1)).to(labels.device)
+            chosen = order if positions is None else positions[order]
             # Gathered once an epoch: slicing views is much cheaper than gathering at each of many small steps.
-            batches = [torch.split(tensor[order], work.batch_size) for tensor in [*inputs, labels]]
+            batches = [torch.split(tensor[chosen], work.batch_size) for tensor in [*inputs, labels]]
             for *batch_inputs, batch_labels in zip(*batches, strict=True):
                 loss = self._loss(self._logits(*batch_inputs), batch_labels)
-                gradients = torch.autograd.grad(loss, self._parameters)
-                self._step(gradients, anchors, work)
+                shared = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+                with torch.no_grad():
+                    gradients = unshared(shared)
+                    terms.add_to(gradients)
+                    optimizer.step(gradients)
                 losses.append(loss.detach())
-        return {name: self._tensors[name].numpy().copy() for name in weights}, float(torch.stack(losses).mean())
+        return StepsTaken(float(torch.stack(losses).mean()), self._clip(weights, work.clip_norm))
 
-    def _fill(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        if set(weights) != set(self._tensors):
-            differing = sorted(set(weights) ^ set(self._tensors))
+    def _fill(self, weights: Mapping[str, torch.Tensor]) -> None:
+        if set(weights) != set(self.tensors):
+            differing = sorted(set(weights) ^ set(self.tensors))
             raise ValueError(f"the weights are another model's: {', '.join(differing[:5])}")
         with torch.no_grad():
-            for name, tensor in self._tensors.items():
-                array = weights[name]
-                if array.shape != tuple(tensor.shape):
-                    raise ValueError(f"{name} has the shape {array.shape}, the model {tuple(tensor.shape)}")
-                tensor.copy_(torch.from_numpy(np.array(array)))
+            for name, tensor in self.tensors.items():
+                if weights[name].shape != tensor.shape:
+                    raise ValueError(
+                        f"{name} has the shape {tuple(weights[name].shape)}, the model {tuple(tensor.shape)}"
+                    )
+                tensor.copy_(weights[name])
 
-    def _step(self, gradients: tuple[torch.Tensor, ...], anchors: list[torch.Tensor], work: LocalWork) -> None:
+    def _clip(self, weights: Mapping[str, torch.Tensor], clip_norm: float | None) -> float:
         with torch.no_grad():
-            if anchors:
-                for parameter, gradient, anchor in zip(self._parameters, gradients, anchors, strict=True):
-                    gradient.add_(parameter - anchor, alpha=work.proximal_mu)
+            # A tensor that the state names twice is one.
+            names = {tensor.data_ptr(): name for name, tensor in self.tensors.items() if tensor.is_floating_point()}
+            sent = {name: weights[name] for name in names.values()}
+            norms = torch.stack([torch.linalg.vector_norm(self.tensors[name] - old) for name, old in sent.items()])
+            norm = float(torch.linalg.vector_norm(norms))
+            if clip_norm is not None and norm > clip_norm:
+                for name, old in sent.items():
+                    self.tensors[name].sub_(old).mul_(clip_norm / norm).add_(old)
+        return norm
+
+
+def unshared(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return gradients that can be changed in place one by one.
+
+    Autograd gives the same tensor to parameters that the model adds, and one number for all of a sum's.
+    """
+    seen: set[int] = set()
+    own = []
+    for gradient in gradients:
+        taken = gradient.data_ptr() in seen or 0 in gradient.stride()
+        own.append(gradient.clone() if taken else gradient)
+        seen.add(own[-1].data_ptr())
+    return own
+
+
+class GradientTerms:
+    """What is added to the gradient of the loss: FedProx's pull to the sent weights, and corrections."""
+
+    def __init__(
+        self,
+        parameters: Sequence[torch.Tensor],
+        names: Sequence[str],
+        corrections: Mapping[str, torch.Tensor],
+        work: LocalWork,
+    ) -> None:
+        self._parameters, self._mu = parameters, work.proximal_mu
+        # Copies: weights may be of another width.
+        self._anchors = [parameter.detach().clone() for parameter in parameters] if work.proximal_mu else []
+        self._corrections = [(row, corrections[name]) for row, name in enumerate(names) if name in corrections]
+
+    def add_to(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Change *gradients* in place."""
+        if self._anchors:
+            for parameter, gradient, anchor in zip(self._parameters, gradients, self._anchors, strict=True):
+                gradient.add_(parameter - anchor, alpha=self._mu)
+        for row, correction in self._corrections:
+            gradients[row].add_(correction)
+
+
+class _Sgd:
+    """``torch.optim.SGD`` written out, without its cost for each call."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor], work: LocalWork) -> None:
+        self._parameters, self._work = parameters, work
+        self._velocities = [torch.zeros_like(parameter) for parameter in parameters] if work.momentum else []
+
+    def step(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Change the parameters in place."""
+        work = self._work
+        if work.weight_decay:
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
-                parameter.add_(gradient, alpha=-work.learning_rate)
+                gradient.add_(parameter, alpha=work.weight_decay)
+        for velocity, gradient in zip(self._velocities, gradients, strict=bool(self._velocities)):
+            velocity.mul_(work.momentum).add_(gradient)
+        for parameter, change in zip(self._parameters, self._velocities or gradients, strict=True):
+            parameter.add_(change, alpha=-work.learning_rate)
+
+
+class _Adam:
+    """``torch.optim.Adam`` with its defaults, written out."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor], work: LocalWork) -> None:
+        self._parameters, self._work, self._steps = parameters, work, 0
+        self._means = [torch.zeros_like(parameter) for parameter in parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in parameters]
+
+    def step(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Change the parameters in place."""
+        self._steps += 1
+        first, second = ADAM_BETAS
+        rate = -self._work.learning_rate / (1 - first**self._steps)
+        spread = (1 - second**self._steps) ** 0.5
+        states = zip(self._parameters, gradients, self._means, self._squares, strict=True)
+        for parameter, gradient, mean, square in states:
+            if self._work.weight_decay:
+                gradient.add_(parameter, alpha=self._work.weight_decay)
+            mean.lerp_(gradient, 1 - first)
+            square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+            parameter.addcdiv_(mean, square.sqrt().div_(spread).add_(ADAM_EPSILON), value=rate)
+
+
+OPTIMIZERS: Mapping[str, type[_Sgd] | type[_Adam]] = {"sgd": _Sgd, "adam": _Adam}

@@ -16,9 +16,10 @@ from flwr.app import ConfigRecord
 
 from hedgerow.batches import client_seed
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.decode import Fields
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import aggregation_errors, array_record, numpy_arrays
+from hedgerow.server.flower import aggregation_errors, answering_clients, array_record, numpy_arrays
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
 from hedgerow.server.strategies import restore_state, strategy_state
 from hedgerow.task import Task
@@ -30,6 +31,8 @@ __all__ = ["Run"]
 _LOG = logging.getLogger(__name__)
 _FAILED_ROUNDS = 3
 """So many rounds in a row without a usable update end a run."""
+_NAMED = 100
+"""So many participants are named in a round's record; of more there is only the number."""
 
 
 class Run:
@@ -53,26 +56,24 @@ class Run:
             self._metrics = saved.checkpoint.metrics
             self.round = saved.checkpoint.round
             restore_state(self._folder.settings.strategy, self._strategy, saved.state)
+            if saved.grid is not None:
+                self._grid.restore(Fields(saved.grid, "grid.json"))
         self.history = self._folder.history(self.round)
 
     def checkpoint(self) -> Checkpoint:
         """Return the weights with the run's record."""
-        settings = self._folder.settings
-        return Checkpoint(
-            weights=self._weights,
-            task=settings.task,
-            run=settings.run,
-            round=self.round,
-            strategy=settings.strategy,
-            grid=settings.grid,
-            seed=settings.seed,
-            data_fingerprint=settings.data_fingerprint,
-            parent=settings.parent,
-            metrics=self._metrics,
-        )
+        return self._folder.settings.checkpoint(self._weights, self.round, self._metrics)
 
-    def take_round(self, config: Mapping[str, Any], timeout_s: float) -> RoundRecord:
+    def take_round(
+        self, config: Mapping[str, Any], timeout_s: float, *, evaluate: bool = True, save: bool = True
+    ) -> RoundRecord:
         """Run the next round and make it durable.
+
+        Args:
+            config: What clients are told besides the weights; ``seed`` must be in it.
+            timeout_s: The longest that clients may take.
+            evaluate: Measure the new weights.
+            save: Make the round durable; else only its line is written, and :meth:`save` does the rest.
 
         Raises:
             RoundFailedError: It is one too many without a usable update.
@@ -87,9 +88,11 @@ class Run:
         replies = list(self._grid.send_and_receive(messages, timeout=timeout_s))
         failures = {self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()}
         usable = [reply for reply in replies if reply.has_content()]
-        examples, participants, train_loss = _totals(usable), [self._name(reply) for reply in usable], _loss(usable)
+        participants = [name for reply in usable for name in self._names(reply)]
+        examples, train_loss = _totals(usable), _loss(usable)
         try:
-            arrays, _metrics = self._strategy.aggregate_train(number, replies)
+            with _seeded_noise(client_seed(seed, number, "noise")):
+                arrays, _metrics = self._strategy.aggregate_train(number, replies)
         except aggregation_errors() as exc:
             raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})") from exc
         if arrays is None:
@@ -99,7 +102,8 @@ class Run:
                 raise RoundFailedError(number, failures)
         else:
             self._weights = _like(numpy_arrays(arrays), self._weights, number, failures)
-        if self._evaluator is not None:
+        self._metrics = {}
+        if evaluate and self._evaluator is not None:
             self._metrics = self._evaluator.measure(self._weights)
         self.round = number
         record = RoundRecord(
@@ -109,25 +113,49 @@ class Run:
             train_loss=_finite(train_loss),
             seconds=round(time.perf_counter() - started, 4),
             examples=examples,
-            participants=tuple(sorted(participants, key=_natural)),
-            failures=dict(sorted(failures.items())),
+            participants=tuple(sorted(participants, key=_natural)) if len(participants) <= _NAMED else (),
+            failures=_few(failures),
+            virtual_s=self._grid.clock.now_s if hasattr(self._grid, "clock") else None,
+            clients=len(participants) if len(participants) > _NAMED else None,
         )
         self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
-        state = strategy_state(self._folder.settings.strategy, self._strategy)
-        self._folder.save_round(record, SavedRound(self.checkpoint(), state))
+        self._folder.add_record(record)
         self.history.append(record)
+        if save:
+            self.save()
         return record
+
+    def save(self) -> None:
+        """Make the last finished round durable.
+
+        Raises:
+            RunFolderError: The disk is full or cannot be written; the round that was saved before is untouched.
+        """
+        state = strategy_state(self._folder.settings.strategy, self._strategy)
+        grid = self._grid.state() if hasattr(self._grid, "clock") else None
+        self._folder.save_state(SavedRound(self.checkpoint(), state, grid))
+
+    def measure(self) -> None:
+        """Evaluate the weights of the last round, if that was not done when it ended."""
+        if self._evaluator is not None and not self._metrics:
+            measured = self._evaluator.measure(self._weights)
+            self._metrics = {name: value for name, value in measured.items() if _finite(value) is not None}
 
     def _name(self, reply: Any) -> str:
         node: int = reply.metadata.src_node_id
         name: str = self._grid.node_name(node) if hasattr(self._grid, "node_name") else str(node)
         return name
 
+    def _names(self, reply: Any) -> Sequence[str]:
+        """Return whose updates *reply* holds: a cohort's reply may stand for many clients."""
+        clients = answering_clients(reply)
+        return [self._name(reply)] if clients is None else [str(client) for client in clients]
+
     def _failed_rounds(self) -> int:
         """Return how many rounds before this one failed in a row."""
         count = 0
         for record in reversed(self.history):
-            if record.participants:
+            if record.participants or record.clients:
                 break
             count += 1
         return count
@@ -144,6 +172,24 @@ def _seeded_sampling(seed: int) -> Iterator[None]:
         random.setstate(before)
 
 
+@contextmanager
+def _seeded_noise(seed: int) -> Iterator[None]:
+    """Make the noise of Flower's privacy wrappers, drawn from numpy's global generator, depend on *seed* alone."""
+    before = np.random.get_state()  # noqa: NPY002 (Flower's generator, not ours)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+def _few(failures: Mapping[str, str]) -> dict[str, str]:
+    """Return *failures* by name, and of very many only the first and the number of the others."""
+    names = sorted(failures)
+    kept = {name: failures[name] for name in names[:_NAMED]}
+    return kept if len(names) <= _NAMED else {**kept, "and": f"{len(names) - _NAMED} others"}
+
+
 def _like(arrays: Arrays, like: Arrays, round_number: int, failures: Mapping[str, str]) -> Arrays:
     """Return aggregated *arrays* with the types and order of *like*; averages of whole numbers are rounded.
 
@@ -155,7 +201,8 @@ def _like(arrays: Arrays, like: Arrays, round_number: int, failures: Mapping[str
     if not all(np.isfinite(arrays[name]).all() for name in like):
         raise RoundFailedError(round_number, failures, "NaN in the aggregated weights (is a learning rate too large?)")
     whole = {name: np.rint(arrays[name]) if like[name].dtype.kind in "iu" else arrays[name] for name in like}
-    return {name: np.asarray(whole[name]).astype(like[name].dtype) for name in like}
+    # Copied only if they are a view, which would keep all of a cohort's updates alive, or of another type.
+    return {name: np.array(whole[name], like[name].dtype, copy=whole[name].base is not None or None) for name in like}
 
 
 def _metrics_of(reply: Any) -> Mapping[str, Any]:

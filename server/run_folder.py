@@ -5,12 +5,13 @@
     RUN/
       run.json         what the run is; written once, compared when it is resumed
       rounds.jsonl     one line a finished round: loss, accuracy, seconds, examples, participants, failures
-      rounds/000007/   the last two finished rounds: a checkpoint with the strategy's state (strategy.safetensors)
+      rounds/000007/   the last two saved rounds: a checkpoint with the strategy's state (strategy.safetensors) and,
+                       where the grid carries something on, the grid's (grid.json)
       checkpoint/      the result, written after the last round
       lock             held while a process trains here
 
 A round's folder appears by one rename, so it is there whole or not at all. No generator's state is kept: every one is
-made anew from (seed, round, client).
+made anew from (seed, round, client). Simulations save not every round; what came after the last saved one is run again.
 """
 
 import fcntl
@@ -30,12 +31,13 @@ from hedgerow.errors import DecodeError
 from hedgerow.server.errors import RunFolderError, RunMismatchError
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
-__all__ = ["RoundRecord", "RunFolder", "RunSettings", "SavedRound"]
+__all__ = ["RoundRecord", "RunFolder", "RunSettings", "SavedRound", "recorded_settings"]
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1
 _LIMIT_BYTES = 2**20
 _STATE_LIMIT_BYTES = 16 * 2**30
+_GRID_LIMIT_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class RunSettings:
         data_fingerprint: Hash of the training data; empty when devices trained.
         initial_sha256: Hash of the weights that it starts from.
         parent: The release that it starts from, or None.
+        more: Further settings of simulations, such as ``cohort``; plain values.
     """
 
     run: str
@@ -67,10 +70,27 @@ class RunSettings:
     data_fingerprint: str
     initial_sha256: str
     parent: str | None = None
+    more: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        record = {name: getattr(self, name) for name in self.__slots__ if name != "more"}
+        return {**record, "more": dict(self.more)} if self.more else record
+
+    def checkpoint(self, weights: Arrays, round_number: int, metrics: Mapping[str, float]) -> Checkpoint:
+        """Return *weights* with the run's record."""
+        return Checkpoint(
+            weights=weights,
+            task=self.task,
+            run=self.run,
+            round=round_number,
+            strategy=self.strategy,
+            grid=self.grid,
+            seed=self.seed,
+            data_fingerprint=self.data_fingerprint,
+            parent=self.parent,
+            metrics=metrics,
+        )
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "RunSettings":
@@ -93,6 +113,7 @@ class RunSettings:
             data_fingerprint=fields.text("data_fingerprint"),
             initial_sha256=fields.text("initial_sha256"),
             parent=fields.optional_text("parent"),
+            more=fields.scalars("more") if "more" in fields.names() else {},
         )
 
 
@@ -102,12 +123,17 @@ class RoundRecord:
 
     Attributes:
         round: From 1.
-        loss, accuracy: On held-out data after the round; None without such data.
+        loss, accuracy: On held-out data after the round; None without such data, and after rounds that were not
+            evaluated.
         train_loss: Mean of the participants' losses, weighted by examples; None when nobody reported one.
         seconds: Wall-clock time of the round, with its evaluation.
         examples: Samples that all participants trained on.
-        participants: Names of the clients or devices whose updates were averaged, sorted.
+        participants: Names of the clients or devices whose updates were averaged, sorted; empty where *clients* is
+            set.
         failures: Name -> why its update was not used.
+        clients: How many clients' updates were averaged where they are too many to be named: the seed and the round say
+            which. None: *participants* names them.
+        virtual_s: Time at the end of the round on the virtual clock of a device model; None without one.
     """
 
     round: int
@@ -118,9 +144,12 @@ class RoundRecord:
     examples: int
     participants: tuple[str, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
+    virtual_s: float | None = None
+    clients: int | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
+        optional = {"virtual_s": self.virtual_s, "clients": self.clients}
         return {
             "round": self.round,
             "loss": self.loss,
@@ -130,6 +159,7 @@ class RoundRecord:
             "examples": self.examples,
             "participants": list(self.participants),
             "failures": {name: reason[:256] for name, reason in self.failures.items()},
+            **{name: value for name, value in optional.items() if value is not None},
         }
 
     @classmethod
@@ -149,6 +179,8 @@ class RoundRecord:
             examples=fields.integer("examples"),
             participants=fields.texts("participants", maximum_items=100_000),
             failures={name: failures.text(name) for name in failures.names()},
+            virtual_s=fields.optional_number("virtual_s", minimum=0),
+            clients=fields.optional_integer("clients"),
         )
         fields.finish()
         return record
@@ -161,10 +193,12 @@ class SavedRound:
     Attributes:
         checkpoint: Weights after the round.
         state: What the strategy carries on.
+        grid: What the grid carries on, as plain JSON values; None: nothing.
     """
 
     checkpoint: Checkpoint
     state: Arrays
+    grid: Mapping[str, Any] | None = None
 
 
 class RunFolder:
@@ -213,10 +247,15 @@ class RunFolder:
                 state = decode_arrays(
                     (folder / "strategy.safetensors").read_bytes(), folder.name, limit_bytes=_STATE_LIMIT_BYTES
                 )
+                grid = None
+                if (folder / "grid.json").exists():
+                    grid = decode_json(
+                        (folder / "grid.json").read_bytes(), "grid.json", limit_bytes=_GRID_LIMIT_BYTES
+                    ).plain()
             except (CheckpointError, DecodeError, OSError) as exc:
                 _LOG.warning("the round in %s cannot be used, an older one is taken: %s", folder, exc)
                 continue
-            return SavedRound(checkpoint, state)
+            return SavedRound(checkpoint, state, grid)
         return None
 
     def history(self, up_to: int) -> list[RoundRecord]:
@@ -228,20 +267,43 @@ class RunFolder:
         path = self.path / "rounds.jsonl"
         lines = path.read_bytes().splitlines() if path.exists() else []
         records: dict[int, RoundRecord] = {}
+        damaged: DecodeError | None = None
         for number, line in enumerate(lines, start=1):
             try:
                 record = RoundRecord.from_fields(decode_json(line, f"rounds.jsonl:{number}", limit_bytes=_LIMIT_BYTES))
             except DecodeError as exc:
-                if number == len(lines):  # the write of the last line was cut off; its round is run again
-                    continue
-                raise RunFolderError(self.path, "whole lines in rounds.jsonl", str(exc), "start with --fresh") from exc
+                damaged = damaged or exc
+                continue
             records[record.round] = record
         kept = [records[number] for number in sorted(records) if number <= up_to]
+        if damaged is not None and len(kept) < up_to:  # else a power cut took lines of rounds that are run again
+            raise RunFolderError(self.path, "whole lines in rounds.jsonl", str(damaged), "start with --fresh")
         write_durably(path, b"".join(encode_json(record.to_record()) + b"\n" for record in kept))
         return kept
 
+    def add_record(self, record: RoundRecord) -> None:
+        """Write a finished round's line, which outlives a kill of the process, but not always a power cut.
+
+        Raises:
+            RunFolderError: The disk is full or cannot be written.
+        """
+        try:
+            with (self.path / "rounds.jsonl").open("ab") as file:
+                file.write(encode_json(record.to_record()) + b"\n")
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
     def save_round(self, record: RoundRecord, saved: SavedRound) -> None:
         """Make a finished round durable.
+
+        Raises:
+            RunFolderError: The disk is full or cannot be written; the rounds before are untouched.
+        """
+        self.add_record(record)
+        self.save_state(saved)
+
+    def save_state(self, saved: SavedRound) -> None:
+        """Make a finished round durable whose line, like those before it, was added already.
 
         Raises:
             RunFolderError: The disk is full or cannot be written; the rounds before are untouched.
@@ -253,10 +315,10 @@ class RunFolder:
             shutil.rmtree(part, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
             with (self.path / "rounds.jsonl").open("ab") as file:
-                file.write(encode_json(record.to_record()) + b"\n")
-                file.flush()
                 os.fsync(file.fileno())
             write_durably(part / "strategy.safetensors", encode_arrays(saved.state))
+            if saved.grid is not None:
+                write_durably(part / "grid.json", encode_json(saved.grid))
             save_checkpoint(part, saved.checkpoint)
             part.rename(folder)
             sync_folder(rounds)
@@ -283,12 +345,15 @@ class RunFolder:
         return RunFolderError(self.path, "a folder that can be written", f"{exc.strerror}", advice)
 
 
-def _recorded(path: Path, settings: RunSettings) -> RunSettings:
-    """Return the settings on disk after comparing them, or write these."""
+def recorded_settings(path: Path) -> RunSettings | None:
+    """Return the settings of the run that is in the folder *path*, or None if there is none.
+
+    Raises:
+        RunFolderError: They cannot be read.
+    """
     file = path / "run.json"
     if not file.exists():
-        write_durably(file, encode_json({"version": _VERSION, **settings.to_record()}))
-        return settings
+        return None
     try:
         fields = decode_json(file.read_bytes(), "run.json", limit_bytes=_LIMIT_BYTES)
         fields.integer("version", minimum=_VERSION, maximum=_VERSION)
@@ -296,8 +361,21 @@ def _recorded(path: Path, settings: RunSettings) -> RunSettings:
         fields.finish()
     except DecodeError as exc:
         raise RunFolderError(path, "a readable run.json", str(exc), "choose another folder or --fresh") from exc
-    asked, found = settings.to_record(), held.to_record()
-    differing = {name: (found[name], asked[name]) for name in asked if name != "run" and found[name] != asked[name]}
+    return held
+
+
+def _recorded(path: Path, settings: RunSettings) -> RunSettings:
+    """Return the settings on disk after comparing them, or write these."""
+    held = recorded_settings(path)
+    if held is None:
+        write_durably(path / "run.json", encode_json({"version": _VERSION, **settings.to_record()}))
+        return settings
+    asked, found = ({**each.to_record(), "more": None, **each.more} for each in (settings, held))
+    differing = {
+        name: (found.get(name), asked.get(name))
+        for name in {**found, **asked}
+        if name != "run" and found.get(name) != asked.get(name)
+    }
     if len(differing) > 1:
         differing.pop("initial_sha256", None)  # it follows from the others
     if differing:

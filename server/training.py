@@ -36,7 +36,7 @@ from hedgerow.weights import Arrays, encode_arrays
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-__all__ = ["RoundRecord", "TrainResult", "data_fingerprint", "initial_weights", "train_task"]
+__all__ = ["RoundRecord", "TrainResult", "cheap_collections", "data_fingerprint", "initial_weights", "train_task"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -126,7 +126,8 @@ def train_task(
     if data is not None and grid is None:
         stochastic = draws_random_numbers(task, data.train)
         app = make_client_app(task, data, seed=seed, local=local, reseeds=stochastic)
-        task.partition.split(data.train.labels, clients, np.random.default_rng(seed))  # refuses before any work
+        # Refuses before any work.
+        task.partition.split(data.train.labels, clients, np.random.default_rng(seed), data.train.columns)
         grid = InProcessGrid(app, clients, workers=1 if stochastic else workers)
         minimum_devices = clients
     settings = RunSettings(
@@ -148,7 +149,7 @@ def train_task(
     flower_strategy = build_strategy(
         strategy, clients=max(1, int(cohort * fraction)), learning_rate=local.learning_rate, fraction=fraction
     )
-    with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1), _cheap_collections():
+    with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1), cheap_collections():
         run = Run(task, grid, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
         run.resume(weights)
         if run.round > rounds:
@@ -221,7 +222,7 @@ def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
 
 
 @contextmanager
-def _cheap_collections() -> Iterator[None]:
+def cheap_collections() -> Iterator[None]:
     """Keep what is loaded already out of garbage collections inside the block.
 
     Flower calls ``gc.collect()`` once for each update in some strategies (``to_numpy_ndarrays(keep_input=False)``),

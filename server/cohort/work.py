@@ -50,6 +50,12 @@ class CohortWork:
     clip_norm: float | None = None
     epochs_of: Mapping[int, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.optimizer not in {"sgd", "adam"}:
+            raise ValueError(f"expected the optimizer sgd or adam, found {self.optimizer!r}")
+        if min((self.epochs, *self.epochs_of.values())) < 1:
+            raise ValueError("expected at least one epoch for each client")
+
 
 @dataclass(frozen=True, slots=True)
 class CohortUpdate:

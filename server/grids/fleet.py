@@ -9,7 +9,7 @@ from typing import Any
 from flwr.app import Message, MetricRecord, RecordDict
 
 from hedgerow.server.errors import LocalTermError
-from hedgerow.server.flower import array_record, error_codes
+from hedgerow.server.flower import array_record, clipping_keys, error_codes
 from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, mismatch, sent_arrays
 from hedgerow.server.grids.transport import DeviceUpdate, RoundTransport, RoundWork
 from hedgerow.weights import Arrays
@@ -135,9 +135,10 @@ class FleetGrid(SynchronousGrid):
         settings: dict[str, Any] = {"server-round": 1, **self._defaults}
         for record in message.content.config_records.values():
             settings.update(record)
-        proximal = float(settings.get("proximal-mu", 0.0))
-        if proximal != 0.0:
-            raise LocalTermError("proximal-mu", proximal)
+        for setting in ("proximal-mu", clipping_keys()[0]):
+            value = float(settings.get(setting, 0.0))
+            if value != 0.0:
+                raise LocalTermError(setting, value)
         return RoundWork(
             run=str(settings["run"]),
             round=int(settings["server-round"]),

@@ -7,8 +7,8 @@ from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 
-from hedgerow.server.flower import error_codes, numpy_arrays, received_message
-from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, mismatch, own_copy, sent_arrays
+from hedgerow.server.flower import error_codes, received_message
+from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, own_copy, sent_arrays, unusable
 from hedgerow.weights import Arrays
 
 __all__ = ["InProcessGrid"]
@@ -117,9 +117,5 @@ class InProcessGrid(SynchronousGrid):
         if not isinstance(reply, Message):
             reason = f"the ClientApp returned {type(reply).__name__} instead of a Message"
             return error_reply(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, name, reason)
-        if sent is not None and reply.has_content():
-            for record in reply.content.array_records.values():
-                wrong = mismatch(numpy_arrays(record), sent, f"node {name}")
-                if wrong is not None:
-                    return error_reply(message, error_codes().MOD_FAILED_PRECONDITION, name, wrong)
-        return reply
+        wrong = unusable(reply, sent, name)
+        return reply if wrong is None else error_reply(message, error_codes().MOD_FAILED_PRECONDITION, name, wrong)

@@ -13,7 +13,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.server.flower import adopt_flower, empty_run, numpy_arrays, set_message_id
 from hedgerow.weights import Arrays, check_same_arrays
 
-__all__ = ["SynchronousGrid", "error_reply", "mismatch", "narrowed", "own_copy", "sent_arrays"]
+__all__ = ["SynchronousGrid", "error_reply", "mismatch", "narrowed", "own_copy", "sent_arrays", "unusable"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,6 +102,18 @@ def mismatch(arrays: Mapping[str, Any], like: Arrays, where: str) -> str | None:
         check_same_arrays(arrays, like, where)
     except DecodeError as exc:
         return str(exc)
+    return None
+
+
+def unusable(reply: Any, sent: Arrays | None, node: str) -> str | None:
+    """Return why the arrays in *reply* cannot be averaged with what was *sent*, or None if they can or hold none."""
+    if sent is None or not reply.has_content():
+        return None
+    for record in reply.content.array_records.values():
+        # Apps that were sent float64, as strategies with server-side optimizers do, may answer with it.
+        wrong = mismatch(narrowed(numpy_arrays(record)), sent, f"node {node}")
+        if wrong is not None:
+            return wrong
     return None
 
 

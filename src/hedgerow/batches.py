@@ -33,7 +33,8 @@ def batch_indices(samples: int, batch_size: int, rng: np.random.Generator) -> ND
         raise ValueError(f"samples and batch_size must be at least 1, not {samples} and {batch_size}")
     steps = -(-samples // batch_size)
     order = rng.permutation(samples).astype(np.int64, copy=False)
-    return np.resize(order, (steps, batch_size))
+    # numpy's resize always copies.
+    return np.resize(order, (steps, batch_size)) if samples % batch_size else order.reshape(steps, batch_size)
 
 
 def client_seed(seed: int, round_number: int, client: str) -> int:

@@ -1,16 +1,22 @@
 """Cut one labelled data set into clients' shards. Pure: the random generator is passed in."""
 
+import heapq
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.errors import HedgerowError, UnknownNameError
 
-__all__ = ["PARTITIONS", "Partition", "PartitionError"]
+__all__ = ["PARTITIONS", "Partition", "PartitionError", "parse_partition"]
 
 Indices = NDArray[np.int64]
+Columns = Mapping[str, NDArray[Any]]
+Cut = tuple[Indices, Indices]
+"""Positions of samples, client after client, and how many each client has."""
 
 
 class PartitionError(HedgerowError):
@@ -23,89 +29,242 @@ class Partition:
 
     Attributes:
         name: A key of :data:`PARTITIONS`.
-        alpha: Dirichlet concentration; smaller is more uneven. Ignored by the others.
-        shards_per_client: Label-sorted shards for each client. Ignored by the others.
-        minimum_samples: Every client gets at least this many.
+        alpha: Dirichlet concentration; smaller is more uneven. Of ``dirichlet`` and ``quantity``.
+        shards_per_client: Label-sorted shards for each client. Of ``shards``.
+        minimum_samples: Every client gets at least this many; ``column`` moves no sample to another client for it.
+        column: The data set's column whose values are the clients, such as ``user``. Of ``column``.
     """
 
     name: str = "iid"
     alpha: float = 0.5
     shards_per_client: int = 2
     minimum_samples: int = 1
+    column: str = ""
+
+    def __str__(self) -> str:
+        """Return what :func:`parse_partition` reads."""
+        argument = {
+            "dirichlet": f":{self.alpha:g}",
+            "quantity": f":{self.alpha:g}",
+            "shards": f":{self.shards_per_client}",
+            "column": f":{self.column}",
+        }
+        return self.name + argument.get(self.name, "")
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong."""
         found = []
         if self.name not in PARTITIONS:
             found.append(str(UnknownNameError("partition", self.name, PARTITIONS)))
-        if not self.alpha > 0:
+        if not 0 < self.alpha < math.inf:
             found.append(f"partition: alpha must be above 0, not {self.alpha}")
         if self.shards_per_client < 1 or self.minimum_samples < 0:
             found.append("partition: shards_per_client must be at least 1 and minimum_samples at least 0")
+        if self.name == "column" and not self.column:
+            found.append("partition: expected the name of the column whose values are the clients, found none")
         return found
 
-    def split(self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
+    def split(
+        self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns | None = None
+    ) -> list[Indices]:
         """Return each client's indices, sorted.
 
         Args:
             labels: Class of each sample, ``int64[n]``.
             clients: How many shards.
             rng: Decides everything random.
+            columns: The data set's columns, for ``column``.
 
         Raises:
             UnknownNameError: No partition has this name.
-            PartitionError: There are too few samples.
+            PartitionError: There are too few samples, or the column is absent or has too few values.
+        """
+        order, starts = self.cut(labels, clients, rng, columns)
+        return np.split(order, starts[1:-1])
+
+    def cut(
+        self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns | None = None
+    ) -> tuple[Indices, Indices]:
+        """Return what :meth:`split` does as one array and its cuts, which is cheap for very many clients.
+
+        Returns:
+            Positions of samples ``int64[n]``, client after client and sorted within each, and where each client's
+            begin, with the end of the last: ``int64[clients + 1]``.
+
+        Raises:
+            UnknownNameError: No partition has this name.
+            PartitionError: There are too few samples, or the column is absent or has too few values.
         """
         if self.name not in PARTITIONS:
             raise UnknownNameError("partition", self.name, PARTITIONS)
-        need = clients * max(1, self.minimum_samples)
+        minimum = max(1, self.minimum_samples)
+        need = clients * (1 if self.name == "column" else minimum)
         if len(labels) < need:
             raise PartitionError(
                 f"expected at least {need} samples for {clients} clients, found {len(labels)}; use fewer clients"
             )
-        shards = PARTITIONS[self.name](self, labels, clients, rng)
-        return [np.sort(shard) for shard in _topped_up(shards, max(1, self.minimum_samples))]
+        order, sizes = PARTITIONS[self.name](self, labels, clients, rng, columns or {})
+        if self.name != "column":
+            order, sizes = _topped_up(order, sizes, minimum)
+        starts = np.zeros(clients + 1, dtype=np.int64)
+        np.cumsum(sizes, out=starts[1:])
+        owner = np.repeat(np.arange(clients), sizes)
+        return order[np.lexsort((order, owner))], starts
+
+    def natural_clients(self, columns: Columns) -> int | None:
+        """Return how many clients the data itself says there are, or None where any number will do.
+
+        Raises:
+            PartitionError: The column is absent.
+        """
+        return len(np.unique(self._values(columns))) if self.name == "column" else None
+
+    def _values(self, columns: Columns) -> NDArray[Any]:
+        if self.column not in columns:
+            there = ", ".join(sorted(columns)) or "none"
+            raise PartitionError(
+                f"expected a column {self.column!r} in the data, found {there}; name one of them, or add it to the "
+                "data set's columns"
+            )
+        return columns[self.column]
 
 
-def _iid(_partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
-    return list(np.array_split(rng.permutation(len(labels)), clients))
+def parse_partition(text: str) -> Partition:
+    """Read a partition from one word.
+
+    Args:
+        text: ``iid``, ``dirichlet:ALPHA``, ``shards:SHARDS_PER_CLIENT``, ``quantity:ALPHA`` or ``column:NAME``; a
+            number may be left out.
+
+    Raises:
+        UnknownNameError: No partition has this name.
+        PartitionError: What follows the name is not what it needs.
+    """
+    name, separator, argument = text.strip().partition(":")
+    if name not in PARTITIONS:
+        raise UnknownNameError("partition", name, PARTITIONS)
+    expected = _FORMS[name]
+    try:
+        if name == "column":
+            partition = Partition(name, column=argument)
+        elif name == "iid" or not separator:
+            partition = Partition(name)
+        elif name == "shards":
+            partition = Partition(name, shards_per_client=int(argument))
+        else:
+            partition = Partition(name, alpha=float(argument))
+    except ValueError:
+        raise _wrong_form(text, expected) from None
+    if partition.mistakes() or (name == "iid" and separator):
+        raise _wrong_form(text, expected)
+    return partition
+
+
+_FORMS: Mapping[str, str] = {
+    "iid": "iid alone",
+    "dirichlet": "dirichlet:ALPHA with a number above 0, such as dirichlet:0.1",
+    "shards": "shards:N with a whole number of shards for each client, such as shards:2",
+    "quantity": "quantity:ALPHA with a number above 0, such as quantity:0.5",
+    "column": "column:NAME with the name of a column of the data, such as column:user",
+}
+
+
+def _wrong_form(text: str, expected: str) -> PartitionError:
+    return PartitionError(f"expected the partition as {expected}, found {text!r}; correct it")
+
+
+def _iid(
+    _partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, _columns: Columns
+) -> Cut:
+    return rng.permutation(len(labels)), _even_sizes(len(labels), clients)
 
 
 def _dirichlet(
-    partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator
-) -> list[Indices]:
+    partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, _columns: Columns
+) -> Cut:
     """Label skew: each class is dealt by a Dirichlet draw (Hsu et al. 2019, arXiv 1909.06335)."""
-    parts: list[list[Indices]] = [[] for _ in range(clients)]
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        shares = rng.dirichlet(np.full(clients, partition.alpha))
-        cuts = (np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
-        for client, part in enumerate(np.split(members, cuts)):
-            parts[client].append(part)
-    return [np.concatenate(part) for part in parts]
+    by_label = np.argsort(labels, kind="stable")
+    bounds = np.flatnonzero(np.diff(labels[by_label])) + 1
+    owners, orders = [], []
+    for group in np.split(by_label, bounds):
+        members = rng.permutation(group)
+        owners.append(np.repeat(np.arange(clients), _drawn_sizes(len(members), clients, partition.alpha, rng)))
+        orders.append(members)
+    owner = np.concatenate(owners)
+    return np.concatenate(orders)[np.argsort(owner, kind="stable")], np.bincount(owner, minlength=clients)
 
 
-def _shards(partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator) -> list[Indices]:
+def _shards(
+    partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, _columns: Columns
+) -> Cut:
     """Sort by label, cut, deal (McMahan et al. 2017, section 3)."""
-    pieces = np.array_split(np.argsort(labels, kind="stable"), clients * partition.shards_per_client)
-    order = rng.permutation(len(pieces))
-    k = partition.shards_per_client
-    return [np.concatenate([pieces[i] for i in order[c * k : (c + 1) * k]]) for c in range(clients)]
+    by_label = np.argsort(labels, kind="stable")
+    pieces = clients * partition.shards_per_client
+    sizes = _even_sizes(len(labels), pieces)
+    starts = np.cumsum(sizes) - sizes
+    dealt = rng.permutation(pieces)
+    lengths = sizes[dealt]
+    # Each dealt piece as a run of positions: its start, and how far the position is from the piece's own beginning.
+    within = np.arange(len(labels)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    order = by_label[np.repeat(starts[dealt], lengths) + within]
+    return order, lengths.reshape(clients, partition.shards_per_client).sum(axis=1)
 
 
-def _topped_up(shards: list[Indices], minimum: int) -> list[Indices]:
-    """Move samples from the largest shards to those below the minimum."""
-    shards = list(shards)
-    for index in range(len(shards)):
-        while len(shards[index]) < minimum:
-            giver = max(range(len(shards)), key=lambda i: len(shards[i]))
-            shards[index] = np.append(shards[index], shards[giver][-1])
-            shards[giver] = shards[giver][:-1]
-    return shards
+def _quantity(
+    partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, _columns: Columns
+) -> Cut:
+    """Quantity skew: equal mixtures of unequal sizes, by one Dirichlet draw (Li et al. 2022, arXiv 2102.02079)."""
+    order = rng.permutation(len(labels))
+    return order, _drawn_sizes(len(labels), clients, partition.alpha, rng)
 
 
-PARTITIONS: Mapping[str, Callable[[Partition, NDArray[np.int64], int, np.random.Generator], list[Indices]]] = {
+def _column(
+    partition: Partition, _labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns
+) -> Cut:
+    """Each value of a column is a client; where fewer clients are wanted, whole values are dealt to them at random."""
+    values, owner = np.unique(partition._values(columns), return_inverse=True)  # noqa: SLF001
+    if clients > len(values):
+        raise PartitionError(
+            f"expected at most {len(values)} clients, one for each value of the column {partition.column!r}, found "
+            f"{clients}; use fewer clients"
+        )
+    if clients < len(values):
+        owner = (rng.permutation(len(values)) % clients)[owner]
+    return np.argsort(owner, kind="stable"), np.bincount(owner, minlength=clients)
+
+
+def _even_sizes(samples: int, parts: int) -> Indices:
+    """Return the sizes that ``np.array_split`` makes."""
+    return np.full(parts, samples // parts) + (np.arange(parts) < samples % parts)
+
+
+def _drawn_sizes(samples: int, clients: int, alpha: float, rng: np.random.Generator) -> Indices:
+    shares = rng.dirichlet(np.full(clients, alpha))
+    cuts = np.minimum((np.cumsum(shares)[:-1] * samples).astype(np.int64), samples)
+    return np.diff(cuts, prepend=0, append=samples)
+
+
+def _topped_up(order: Indices, sizes: Indices, minimum: int) -> Cut:
+    """Move samples to clients below the minimum: each the last one of whoever has most then."""
+    poor = np.flatnonzero(sizes < minimum)
+    if not len(poor):
+        return order, sizes
+    starts = np.cumsum(sizes) - sizes
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    # Nobody who receives ever has to give, because somebody then still has more than the minimum.
+    rich = [(-int(sizes[client]), int(client)) for client in np.flatnonzero(sizes > minimum)]
+    heapq.heapify(rich)
+    for taker in np.repeat(poor, minimum - sizes[poor]):
+        left, giver = rich[0]
+        owner[starts[giver] - left - 1] = taker
+        heapq.heapreplace(rich, (left + 1, giver))
+    return order[np.argsort(owner, kind="stable")], np.bincount(owner, minlength=len(sizes))
+
+
+PARTITIONS: Mapping[str, Callable[[Partition, NDArray[np.int64], int, np.random.Generator, Columns], Cut]] = {
     "iid": _iid,
     "dirichlet": _dirichlet,
     "shards": _shards,
+    "quantity": _quantity,
+    "column": _column,
 }

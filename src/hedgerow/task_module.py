@@ -62,7 +62,8 @@ def _targets(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return what each logit should be: floats as they are, class indices as ones among zeros."""
     if labels.is_floating_point():
         return labels
-    return (labels[:, None] == torch.arange(logits.shape[-1], dtype=labels.dtype)).to(logits.dtype)
+    classes = torch.arange(logits.shape[-1], dtype=labels.dtype, device=labels.device)
+    return (labels[:, None] == classes).to(logits.dtype)
 
 
 def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

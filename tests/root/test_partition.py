@@ -1,18 +1,23 @@
 """However data is cut, every sample goes to exactly one client and every client gets enough."""
 
+import hashlib
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.errors import UnknownNameError
-from hedgerow.partition import PARTITIONS, Partition, PartitionError
+from hedgerow.partition import PARTITIONS, Partition, PartitionError, parse_partition
 
 LABELS = np.repeat(np.arange(5), 40)
+USERS = {"user": np.array([f"user {number % 12}" for number in range(200)])}
+BY_LABEL = sorted(set(PARTITIONS) - {"column"})
 
 
 @given(
-    name=st.sampled_from(sorted(PARTITIONS)),
+    name=st.sampled_from(BY_LABEL),
     labels=st.lists(st.integers(0, 4), min_size=24, max_size=120),
     clients=st.integers(1, 8),
     minimum=st.integers(0, 3),
@@ -32,7 +37,8 @@ def test_every_sample_goes_to_one_client_and_every_client_gets_the_minimum(name,
 
 @pytest.mark.parametrize("name", sorted(PARTITIONS))
 def test_the_same_seed_cuts_the_same(name):
-    first, second = (Partition(name).split(LABELS, 4, np.random.default_rng(3)) for _ in range(2))
+    partition = Partition(name, column="user")
+    first, second = (partition.split(LABELS, 4, np.random.default_rng(3), USERS) for _ in range(2))
 
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
@@ -75,3 +81,100 @@ def test_an_unknown_name_is_a_mistake_and_an_error():
         Partition("dirichet").split(LABELS, 2, np.random.default_rng(0))
     assert len(Partition("dirichet", alpha=0, shards_per_client=0).mistakes()) == 3
     assert Partition().mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("partition", "expected"),
+    [
+        (Partition(), "a01ee6b05dfe7624"),
+        (Partition("dirichlet", alpha=0.1, minimum_samples=3), "1880b0e115f65706"),
+        (Partition("shards", shards_per_client=3), "75ce63610df02da2"),
+    ],
+    ids=str,
+)
+def test_what_was_cut_before_is_cut_the_same(partition, expected):
+    """Runs and releases name data that was cut by these seeds."""
+    labels = np.random.default_rng(5).integers(0, 7, 500)
+
+    shards = partition.split(labels, 40, np.random.default_rng(11))
+
+    digest = hashlib.sha256(b"".join(shard.astype("<i8").tobytes() + b"/" for shard in shards)).hexdigest()
+    assert digest[:16] == expected
+
+
+@pytest.mark.parametrize("name", BY_LABEL)
+def test_a_hundred_thousand_clients_are_cut_in_a_second_or_two(name):
+    labels = np.random.default_rng(0).integers(0, 10, 300_000)
+    started = time.process_time()
+
+    order, starts = Partition(name, alpha=0.1).cut(labels, 100_000, np.random.default_rng(0))
+
+    assert time.process_time() - started < 3
+    assert len(starts) == 100_001
+    assert np.diff(starts).min() >= 1
+    assert np.array_equal(np.sort(order), np.arange(300_000))
+
+
+def test_quantity_skew_makes_sizes_unequal_and_leaves_labels_mixed():
+    labels = np.random.default_rng(0).integers(0, 5, 5000)
+    even, skewed = (
+        Partition("quantity", alpha=alpha).split(labels, 10, np.random.default_rng(0)) for alpha in (1000, 0.3)
+    )
+
+    assert max(map(len, even)) < 2 * min(map(len, even))
+    assert max(map(len, skewed)) > 10 * min(map(len, skewed))
+    largest = max(skewed, key=len)
+    assert np.bincount(labels[largest]).min() / len(largest) > 0.15
+
+
+def test_each_value_of_a_column_is_a_client():
+    partition = parse_partition("column:user")
+
+    assert partition.natural_clients(USERS) == 12
+    shards = partition.split(LABELS, 12, np.random.default_rng(0), USERS)
+
+    assert [set(USERS["user"][shard]) for shard in shards] == [{user} for user in np.unique(USERS["user"])]
+
+
+def test_fewer_clients_than_values_share_whole_values():
+    shards = parse_partition("column:user").split(LABELS, 5, np.random.default_rng(0), USERS)
+
+    held = [set(USERS["user"][shard]) for shard in shards]
+    assert sorted(user for users in held for user in users) == sorted(set(USERS["user"]))
+    assert sorted(len(users) for users in held) == [2, 2, 2, 3, 3]
+    assert sum(map(len, shards)) == len(LABELS)
+
+
+def test_more_clients_than_values_and_an_absent_column_are_refused():
+    partition = parse_partition("column:user")
+
+    with pytest.raises(PartitionError, match="expected at most 12 clients, one for each value of the column 'user'"):
+        partition.split(LABELS, 13, np.random.default_rng(0), USERS)
+    with pytest.raises(PartitionError, match="expected a column 'user' in the data, found site, year; name one"):
+        partition.natural_clients({"year": LABELS, "site": LABELS})
+    with pytest.raises(PartitionError, match="expected a column 'user' in the data, found none"):
+        partition.split(LABELS, 2, np.random.default_rng(0))
+    assert Partition("dirichlet").natural_clients({}) is None
+
+
+@pytest.mark.parametrize("text", ["iid", "dirichlet:0.1", "shards:3", "quantity:0.5", "column:user"])
+def test_a_partition_is_read_from_what_it_shows(text):
+    assert str(parse_partition(text)) == text
+
+
+def test_numbers_may_be_left_out():
+    assert parse_partition(" dirichlet ") == Partition("dirichlet")
+    assert parse_partition("shards") == Partition("shards")
+
+
+@pytest.mark.parametrize(
+    "text", ["iid:2", "dirichlet:", "dirichlet:0", "dirichlet:nan", "quantity:inf", "shards:0", "shards:1.5", "column"]
+)
+def test_a_malformed_partition_is_answered_with_its_form(text):
+    with pytest.raises(PartitionError, match=f"expected the partition as {text.split(':')[0]}.*, found '{text}'"):
+        parse_partition(text)
+
+
+def test_an_unknown_partition_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'dirichlet'"):
+        parse_partition("dirchlet:0.1")

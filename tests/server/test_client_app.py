@@ -50,3 +50,31 @@ def test_an_evaluate_message_is_answered_with_metrics_of_the_clients_samples(tin
     metrics = send(app, "evaluate", initial_weights(tiny_task, 0))["metrics"]
     assert set(metrics) == {"loss", "accuracy", "num-examples"}
     assert 0 <= metrics["accuracy"] <= 1
+
+
+def test_a_clipping_norm_is_kept_and_answered(tiny_task):
+    data, weights = tiny_task.load_data(), initial_weights(tiny_task, 0)
+    app = make_client_app(tiny_task, data)
+    free = numpy_arrays(send(app, "train", weights)["arrays"])
+    norm = np.sqrt(sum(((free[name] - weights[name]) ** 2).sum() for name in weights))
+    for share, bit in ((0.5, 1), (2.0, 0)):
+        content = send(app, "train", weights, clipping_norm=float(norm * share))
+        assert content["metrics"]["norm_bit"] == bit
+        clipped = numpy_arrays(content["arrays"])
+        for name, value in clipped.items():
+            wanted = weights[name] + (free[name] - weights[name]) * min(1.0, share)
+            np.testing.assert_allclose(value, wanted, atol=1e-6)
+
+
+def test_settings_of_simulations_reach_the_steps(tiny_task):
+    data, weights = tiny_task.load_data(), initial_weights(tiny_task, 0)
+    app = make_client_app(tiny_task, data)
+    config = {"optimizer": "adam", "batch-size": 4, "weight-decay": 0.1, "seed": 0, "server-round": 1}
+    content = send(app, "train", weights, **config)
+    shard = Partitions(tiny_task, data, 0).shard(1, 4)
+    work = LocalWork(
+        epochs=1, learning_rate=0.3, batch_size=4, seed=client_seed(0, 1, "1"), optimizer="adam", weight_decay=0.1
+    )
+    wanted, _loss = LocalTrainer(tiny_task).train(weights, shard, work)
+    for name, value in numpy_arrays(content["arrays"]).items():
+        np.testing.assert_array_equal(value, wanted[name])

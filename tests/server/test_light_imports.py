@@ -3,10 +3,15 @@
 import subprocess
 import sys
 
-MODULES = ("hedgerow.server.cli", "hedgerow.server.grids.transport", "hedgerow.server.run_folder")
+MODULES = (
+    "hedgerow.server.cli",
+    "hedgerow.server.grids.transport",
+    "hedgerow.server.run_folder",
+    "hedgerow.server.simulation.cli",
+)
 
 
 def test_early_modules_are_light():
-    program = f"import sys, {', '.join(MODULES)}; print(sorted({{'torch', 'flwr', 'rich'}} & set(sys.modules)))"
+    program = f"import sys, {', '.join(MODULES)}; print(sorted({{'torch', 'flwr', 'rich', 'optuna', 'matplotlib'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

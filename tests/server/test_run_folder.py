@@ -125,3 +125,52 @@ def test_the_result_is_an_ordinary_checkpoint(tmp_path):
     with RunFolder.opened(tmp_path, SETTINGS) as folder:
         path = folder.save_result(finished(5)[1].checkpoint)
     assert load_checkpoint(path).round == 5
+
+
+def test_lines_after_the_last_saved_round_may_be_damaged_and_are_dropped(tmp_path):
+    """A simulation saves not every round; a power cut may take lines that were not made durable."""
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.save_round(*finished(1))
+        folder.add_record(finished(2)[0])
+        with (tmp_path / "rounds.jsonl").open("ab") as file:
+            file.write(b"\0\0\0\n\0\0\n")
+
+        assert folder.last_round().checkpoint.round == 1
+        assert [record.round for record in folder.history(1)] == [1]
+        assert (tmp_path / "rounds.jsonl").read_bytes().count(b"\n") == 1
+
+
+def test_damaged_lines_of_saved_rounds_are_an_error(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.save_round(*finished(1))
+        folder.save_round(*finished(2))
+        lines = (tmp_path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "rounds.jsonl").write_bytes(b"{" + b"".join(lines))
+
+        with pytest.raises(RunFolderError, match=r"rounds\.jsonl.*start with --fresh"):
+            folder.history(2)
+
+
+def test_what_a_grid_carries_on_and_virtual_time_come_back(tmp_path):
+    record, saved = finished(1)
+    record, saved = replace(record, virtual_s=12.5), replace(saved, grid={"now_s": 12.5})
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.save_round(record, saved)
+
+        assert folder.last_round().grid == {"now_s": 12.5}
+        assert folder.history(1) == [record]
+
+
+def test_further_settings_are_compared_by_name(tmp_path):
+    settings = replace(SETTINGS, more={"cohort": 5, "partition": "iid"})
+    with RunFolder.opened(tmp_path, settings) as folder:
+        assert folder.settings == settings
+    with RunFolder.opened(tmp_path, replace(settings, run="again")) as folder:
+        assert folder.settings == settings
+    for more, differing in (
+        ({"cohort": 6, "partition": "iid"}, {"cohort": (5, 6)}),
+        ({"cohort": 5}, {"partition": ("iid", None)}),
+    ):
+        with pytest.raises(RunMismatchError) as caught, RunFolder.opened(tmp_path, replace(settings, more=more)):
+            pass
+        assert caught.value.differing == differing

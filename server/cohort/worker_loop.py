@@ -1,0 +1,178 @@
+"""What a worker process does: take tickets from a pipe that all workers read, train clients, sum columns. Needs torch.
+
+A ticket is 16 bytes. A pipe hands each of them to exactly one reader, so the workers share the work by who is free
+without a lock or a thread.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import struct
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import torch
+
+from hedgerow.server.cohort.client_steps import ClientSteps
+from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.orders import local_work
+from hedgerow.server.cohort.shared_round import SharedRound
+from hedgerow.server.cohort.work import CohortWork
+
+__all__ = ["Job", "WorkerLoop", "child_of", "die_with_parent", "encode_tickets", "read_ticket"]
+
+_TICKET = struct.Struct("<IIII")
+_PR_SET_PDEATHSIG = 1
+
+
+class Job(IntEnum):
+    """What a ticket asks for (TRAIN or SUM), and what an answer tells."""
+
+    READY = 0
+    TRAIN = 1
+    SUM = 2
+    FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A range of work.
+
+    Attributes:
+        job: What is to be done; in an answer, what was.
+        stamp: Number of the slice; in an answer, of the worker.
+        start: First of the places in the order of rows, or of the blocks of columns.
+        stop: The one after the last.
+    """
+
+    job: Job
+    stamp: int
+    start: int
+    stop: int
+
+
+def encode_tickets(job: Job, stamp: int, ranges: Sequence[tuple[int, int]]) -> bytes:
+    """Return tickets to write to the pipe at once."""
+    return b"".join(_TICKET.pack(job, stamp, start, stop) for start, stop in ranges)
+
+
+def read_ticket(descriptor: int) -> Ticket | None:
+    """Wait for a ticket; None: nobody can write one any more."""
+    payload = os.read(descriptor, _TICKET.size)
+    if len(payload) != _TICKET.size:
+        return None
+    job, stamp, start, stop = _TICKET.unpack(payload)
+    return Ticket(Job(job), stamp, start, stop)
+
+
+def die_with_parent(parent: int, *, ask_kernel: bool) -> None:
+    """End when *parent* does; it may have ended before this could be asked for.
+
+    Linux's parent is the thread that forked, so it is asked only where that is the main thread. Otherwise, and
+    elsewhere, the closed pipe tells.
+    """
+    if ask_kernel and sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def child_of(serve: Callable[[], Any]) -> None:
+    """Run *serve* as all that this forked process does; does not return.
+
+    Nothing that the parent has registered for its own end may run here.
+    """
+    code = 1
+    try:
+        # Ctrl-C goes to the whole group; the parent decides what happens then.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        serve()
+        code = 0
+    finally:
+        if code:
+            with contextlib.suppress(OSError):
+                os.write(2, traceback.format_exc().encode())
+        os._exit(code)
+
+
+class WorkerLoop:
+    """One worker.
+
+    Args:
+        number: Its own, from 0.
+        steps: Trains a client.
+        shared: Where work and results lie.
+        clients: Who owns which samples.
+        tickets: Descriptor to read tickets from.
+        answers: Descriptor to write answers to.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        steps: ClientSteps,
+        shared: SharedRound,
+        clients: ClientIndex,
+        *,
+        tickets: int,
+        answers: int,
+    ) -> None:
+        self._number, self._steps, self._shared, self._clients = number, steps, shared, clients
+        self._tickets, self._answers = tickets, answers
+        self._stamp = -1
+        self._work: tuple[CohortWork, list[str]] | None = None
+
+    def serve(self) -> None:
+        """Work until the pipe is closed or the parent is gone."""
+        # Before anything else: threads of OpenMP do not survive a fork, and one thread never starts any.
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+        parent = os.getppid()
+        # A lock that was held while this process was forked shows here and not in the middle of a round.
+        torch.ones(8, 8) @ torch.ones(8, 8)
+        os.write(self._answers, _TICKET.pack(Job.READY, self._number, 0, 0))
+        failed = False
+        while (ticket := read_ticket(self._tickets)) is not None and os.getppid() == parent:
+            if failed:
+                continue  # the parent is about to end this process; what it failed at must stay readable
+            job = ticket.job
+            try:
+                self._do(ticket)
+            # The outermost loop of this process: the parent raises it as the failure of this client.
+            except Exception as exc:  # noqa: BLE001 - see above
+                said = " ".join(str(exc).split())
+                self._shared.write_text(self._number, f"it raised {type(exc).__name__}: {said}")
+                job, failed = Job.FAILED, True
+            os.write(self._answers, _TICKET.pack(job, self._number, ticket.start, ticket.stop))
+
+    def _do(self, ticket: Ticket) -> None:
+        if ticket.job == Job.TRAIN:
+            if ticket.stamp != self._stamp or self._work is None:
+                self._work, self._stamp = self._shared.read_work(), ticket.stamp
+            for row in self._shared.order[ticket.start : ticket.stop].tolist():
+                self._train(row, *self._work)
+        else:
+            for number in range(ticket.start, ticket.stop):
+                self._shared.add_block(number)
+
+    def _train(self, row: int, work: CohortWork, corrected: Sequence[str]) -> None:
+        shared = self._shared
+        shared.in_hand[self._number] = row
+        client, epochs = shared.client(row)
+        taken = self._steps.train(
+            shared.sent,
+            shared.target(row),
+            torch.from_numpy(np.array(self._clients.indices(client), dtype=np.int64)),
+            replace(local_work(work, client), epochs=epochs),
+            shared.corrections(row, corrected) if corrected else None,
+        )
+        shared.losses[row], shared.norms[row] = taken.loss, taken.norm
+        shared.in_hand[self._number] = -1

@@ -1,0 +1,285 @@
+"""A grid whose nodes are virtual clients that an engine trains all at once: no message is answered by itself."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
+
+from hedgerow.server.client_app import CORRECTION, STEPS, round_work, steps_of
+from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.evaluation import CohortEvaluator
+from hedgerow.server.cohort.work import CohortEngine, CohortUpdate, CohortWork, Weights
+from hedgerow.server.flower import (
+    answering_clients,
+    array_record,
+    clipping_keys,
+    error_codes,
+    numpy_arrays,
+    set_answering_clients,
+)
+from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, narrowed
+from hedgerow.task import Dataset, LocalTraining, Task, TaskData
+from hedgerow.weights import Arrays
+
+__all__ = ["CohortGrid"]
+
+_Waiting = dict[int, list[Any]]
+"""Messages that wait for a reply, by the client's number."""
+
+
+class CohortGrid(SynchronousGrid):
+    """Trains and evaluates virtual clients in cohorts; any Flower strategy runs on it unchanged.
+
+    Node i (from 1) is client i - 1. All messages with the same weights and configuration are one cohort and one call
+    of the engine. The configuration's keys are those of our ClientApp (``hedgerow.server.client_app.round_work``);
+    Flower's ``clipping_norm`` is answered with ``norm_bit`` in each client's reply, as ``adaptiveclipping_mod`` does.
+
+    Replies hold the engine's arrays themselves, until the next messages are sent; nothing is serialized. With
+    *partial_sums* a reply stands for all clients that the engine trained together: their mean weighted by examples,
+    ``num-examples`` their sum, ``loss`` the mean weighted likewise. That is exact for strategies that average by
+    ``num-examples`` (``StrategySpec.mean``), and wrong for all others. A client whose update is not finite becomes an
+    error reply and is left out of the mean.
+
+    What crosses between the engine and the strategy, a round: on a CPU nothing is copied but what Flower's own
+    arithmetic makes anew, and Flower writes its result as ``.npy`` bytes once; from a GPU the mean (or each update,
+    where the strategy needs it) comes down once, and the new weights go up once.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        data: TaskData | Dataset,
+        clients: ClientIndex,
+        engine: CohortEngine,
+        *,
+        partial_sums: bool = False,
+        local: LocalTraining | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        """Make a grid.
+
+        Args:
+            task: What to learn.
+            data: Its data; only training samples are used.
+            clients: Who owns which of them.
+            engine: Made for the same task, samples and clients. It remains the caller's to close.
+            partial_sums: One reply for each slice that the engine trains instead of one for each client.
+            local: Epochs, learning rate and batch size where a message names none; None: the task's.
+            seed: Of the order of samples where a message names none.
+            device: Of torch, where evaluate messages are answered; the engine knows its own.
+
+        Raises:
+            FlowerVersionError: The installed Flower was not tested.
+            ValueError: There are no clients.
+        """
+        if len(clients) < 1:
+            raise ValueError("there must be at least one client")
+        super().__init__()
+        dataset = data.train if isinstance(data, TaskData) else data
+        self._task, self._dataset, self._clients, self._engine = task, dataset, clients, engine
+        self._partial_sums = partial_sums
+        self._local, self._seed = local or task.local, seed
+        self._device = device
+        self._like = {name: tuple(tensor.shape) for name, tensor in task.model().state_dict().items()}
+        # Flower copies the whole list for each round; of a list that is there, which takes 4 ms for a million.
+        self._nodes = list(range(1, len(clients) + 1))
+        self._evaluator: CohortEvaluator | None = None
+
+    @property
+    def kind(self) -> str:
+        """``cohort``."""
+        return "cohort"
+
+    @property
+    def engine(self) -> CohortEngine:
+        """What trains the cohorts."""
+        return self._engine
+
+    def get_node_ids(self) -> Sequence[int]:
+        """Return 1..clients: always the same list, which must not be changed."""
+        return self._nodes
+
+    def node_name(self, node_id: int) -> str:
+        """Return the client's number, which also seeds its order of samples."""
+        return str(node_id - 1)
+
+    def reply_names(self, reply: Any) -> tuple[str, ...]:
+        """Return the names of the clients that *reply* stands for."""
+        clients = answering_clients(reply)
+        return (self.node_name(reply.metadata.src_node_id),) if clients is None else tuple(map(str, clients))
+
+    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+        """Train or evaluate each cohort; *timeout_s* does not apply, because nothing here waits."""
+        del timeout_s
+        replies: list[Any] = []
+        cohorts = _cohorts(messages)
+        for number, cohort in enumerate(cohorts, start=1):
+            kind = cohort[0].metadata.message_type.split(".")[0]
+            if kind == MessageType.QUERY:
+                reason = "virtual clients train and evaluate; they run no code that could answer a query"
+                replies.extend(self._refuse(message, reason) for message in cohort)
+                continue
+            weights, reason = self._weights(cohort[0])
+            if reason:
+                replies.extend(self._refuse(message, reason) for message in cohort)
+                continue
+            waiting: _Waiting = {}
+            for message in cohort:
+                client = message.metadata.dst_node_id - 1
+                if not 0 <= client < len(self._clients):
+                    replies.append(self._refuse(message, "there is no such client", error_codes().NODE_UNAVAILABLE))
+                elif not self._clients.size(client):
+                    replies.append(self._refuse(message, "it has no samples", error_codes().NODE_UNAVAILABLE))
+                else:
+                    waiting.setdefault(client, []).append(message)
+            if waiting and kind == MessageType.TRAIN:
+                # An engine may write over what it brought when it is called again.
+                replies.extend(self._train(waiting, weights, own_copies=number < len(cohorts)))
+            elif waiting:
+                replies.extend(self._evaluate(waiting, weights))
+        return replies
+
+    def _refuse(self, message: Any, reason: str, code: int | None = None) -> Any:
+        name = self.node_name(message.metadata.dst_node_id)
+        return error_reply(message, error_codes().MOD_FAILED_PRECONDITION if code is None else code, name, reason)
+
+    def _weights(self, message: Any) -> tuple[Weights, str]:
+        """Return the weights that *message* carries, or why they cannot be used; engines take them to their device."""
+        records = [record for name, record in message.content.array_records.items() if name != CORRECTION]
+        if len(records) != 1:
+            return {}, f"expected one ArrayRecord in the message, found {len(records)}"
+        arrays = narrowed(numpy_arrays(records[0]))
+        found = {name: array.shape for name, array in arrays.items()}
+        if found != self._like:
+            differing = sorted(n for n in {*found, *self._like} if found.get(n) != self._like.get(n))
+            first = differing[0]
+            return {}, (
+                f"expected the weights of the model of task {self._task.name!r}, found others: {first} is "
+                f"{found.get(first)} instead of {self._like.get(first)}"
+            )
+        # In the model's order, and not from read-only arrays, which torch warns of.
+        ordered = {name: arrays[name] if arrays[name].flags.writeable else arrays[name].copy() for name in self._like}
+        return {name: torch.from_numpy(array) for name, array in ordered.items()}, ""
+
+    def _train(self, waiting: _Waiting, weights: Weights, *, own_copies: bool) -> Iterator[Any]:
+        work = round_work(next(iter(waiting.values()))[0], self._local, self._seed)
+        again: list[int] = []
+        each = not self._partial_sums
+        clients, corrections = _asked(waiting), self._corrections(waiting)
+        for update in self._engine.train(weights, clients, work, each=each, corrections=corrections):
+            finite = np.isfinite(update.norms)
+            if not finite.all():
+                yield from self._diverged(update, finite, waiting)
+                if not each:  # the mean holds them; the others are few and are trained again without them
+                    again.extend(client for client, fine in zip(update.clients, finite, strict=True) if fine)
+                    continue
+            if each:
+                yield from self._each(update, finite, work, waiting, own_copies=own_copies)
+            else:
+                yield from self._mean(update, waiting)
+        if again:
+            rows = [clients.index(client) for client in again]
+            corrections = {name: stack[rows] for name, stack in corrections.items()} if corrections else None
+            for update in self._engine.train(weights, again, work, each=False, corrections=corrections):
+                yield from self._mean(update, waiting)
+
+    def _corrections(self, waiting: _Waiting) -> dict[str, torch.Tensor] | None:
+        """Return what is added to the gradients, a row for each client that is asked; None: nothing."""
+        records = [message.content.get(CORRECTION) for client in sorted(waiting) for message in waiting[client]]
+        if all(record is None for record in records):
+            return None
+        rows = [narrowed(numpy_arrays(record)) if record is not None else {} for record in records]
+        names = {name for row in rows for name in row if name in self._like}
+        zeros = {name: np.zeros(self._like[name], np.float32) for name in sorted(names)}
+        return {name: torch.from_numpy(np.stack([row.get(name, zero) for row in rows])) for name, zero in zeros.items()}
+
+    def _diverged(self, update: CohortUpdate, finite: Any, waiting: _Waiting) -> Iterator[Any]:
+        for client, fine in zip(update.clients, finite, strict=True):
+            if not fine:
+                yield self._refuse(
+                    waiting[client].pop(), "NaN or infinity in its update (is a learning rate too large?)"
+                )
+
+    def _mean(self, update: CohortUpdate, waiting: _Waiting) -> Iterator[Any]:
+        if update.mean is None:
+            raise ValueError(f"the engine {self._engine.name} was asked for a mean and brought none")
+        messages = [waiting[client].pop() for client in update.clients]
+        examples = int(update.examples.sum())
+        loss = float(np.dot(update.losses, update.examples) / examples)
+        # The first node's reply: replies are sorted by node, and slices keep their order.
+        reply = _reply(messages[0], _numpy(update.mean), {"loss": loss, "num-examples": examples})
+        set_answering_clients(reply, update.clients)
+        yield reply
+
+    def _each(
+        self, update: CohortUpdate, finite: Any, work: CohortWork, waiting: _Waiting, *, own_copies: bool
+    ) -> Iterator[Any]:
+        if update.each is None:
+            raise ValueError(f"the engine {self._engine.name} was asked for each update and brought none")
+        stacked = _numpy(update.each)
+        if own_copies:
+            stacked = {name: array.copy() for name, array in stacked.items()}
+        norm_bit = clipping_keys()[1]
+        for row in np.flatnonzero(finite).tolist():
+            metrics: dict[str, Any] = {"loss": float(update.losses[row]), "num-examples": int(update.examples[row])}
+            if work.clip_norm is not None:
+                metrics[norm_bit] = int(update.norms[row] > work.clip_norm)
+            if CORRECTION in waiting[update.clients[row]][-1].content:
+                metrics[STEPS] = steps_of(work, metrics["num-examples"])
+            # Not array[row], which makes a scalar of a row without dimensions.
+            arrays = {name: array[row, ...] for name, array in stacked.items()}
+            yield _reply(waiting[update.clients[row]].pop(), arrays, metrics)
+
+    def _evaluate(self, waiting: _Waiting, weights: Weights) -> Iterator[Any]:
+        if self._evaluator is None:
+            self._evaluator = CohortEvaluator(self._task, self._dataset, self._clients, device=self._device)
+        clients = _asked(waiting)
+        measured = self._evaluator.measure(weights, clients)
+        totals: dict[str, float] = {}
+        examples = 0
+        for client, metrics in zip(clients, measured, strict=True):
+            size = self._clients.size(client)
+            if not self._partial_sums:
+                yield _reply(waiting[client].pop(), None, {**metrics, "num-examples": size})
+                continue
+            examples += size
+            for name, value in metrics.items():
+                totals[name] = totals.get(name, 0.0) + value * size
+        if self._partial_sums:
+            means = {name: total / examples for name, total in totals.items()}
+            reply = _reply(waiting[clients[0]][0], None, {**means, "num-examples": examples})
+            set_answering_clients(reply, tuple(clients))
+            yield reply
+
+
+def _cohorts(messages: Sequence[Any]) -> list[list[Any]]:
+    """Return *messages* in groups with the same weights and configuration; strategies make one content for all."""
+    keys: dict[int, object] = {}
+    cohorts: dict[object, list[Any]] = {}
+    for message in messages:
+        content = message.content
+        key = keys.get(id(content))
+        if key is None:
+            arrays = tuple(id(record) for name, record in content.array_records.items() if name != CORRECTION)
+            configs = repr([sorted(record.items()) for record in content.config_records.values()])
+            key = keys[id(content)] = (message.metadata.message_type, arrays, configs)
+        cohorts.setdefault(key, []).append(message)
+    return list(cohorts.values())
+
+
+def _asked(waiting: Mapping[int, Sequence[Any]]) -> list[int]:
+    """Return the clients in the order of their numbers, so that sums do not depend on the order of messages."""
+    return [client for client in sorted(waiting) for _message in waiting[client]]
+
+
+def _numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:
+    """Return *tensors* as arrays, without a copy on a CPU and with one of each from a GPU."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _reply(message: Any, arrays: Arrays | None, metrics: dict[str, Any]) -> Any:
+    records = {} if arrays is None else {"arrays": array_record(arrays, shared=True)}
+    return Message(RecordDict({**records, "metrics": MetricRecord(metrics)}), reply_to=message)

@@ -1,0 +1,99 @@
+"""What a worker process of ``ProcessGrid`` does: it makes one ClientApp and calls it for each message it is sent.
+
+Imports next to nothing at the top, so that the number of threads is set before a library that reads it is loaded.
+"""
+
+import gc
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+__all__ = ["NodeCall", "NodeResult", "serve"]
+
+NodeCall = tuple[bytes | None, Any, int, dict[str, Any], dict[str, Any], bytes | None]
+"""Pickled content (None: as in the call before), metadata, run, node configuration, run configuration, state."""
+
+NodeResult = tuple[Any, str, bytes | None]
+"""The reply (None: there is none), why there is none, the node's new state (None: empty)."""
+
+
+def serve(connection: Connection, factory: bytes, threads: int) -> None:
+    """Answer calls until the other side closes; the target of a process.
+
+    Args:
+        connection: Brings a :data:`NodeCall` each time, and takes its :data:`NodeResult`. The first thing sent is an
+            empty text when the app is there, or why it could not be made.
+        factory: A pickled callable that returns the ClientApp, or a pickled reference to one.
+        threads: Of numerical libraries.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    try:
+        app = _made_app(factory)
+    # The factory is the user's code, and this is the process's outermost frame: the parent reports it.
+    except Exception as exc:  # noqa: BLE001
+        connection.send(f"{type(exc).__name__}: {exc}")
+        return
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    # Apps collect garbage with each message that they empty, which takes 0.1 s in a process that has imported torch.
+    gc.collect()
+    gc.freeze()
+    connection.send("")
+    content: Any = None
+    while True:
+        try:
+            call: NodeCall = connection.recv()
+        except EOFError:
+            return
+        if call[0] is not None:
+            content = pickle.loads(call[0])  # noqa: S301 (from our own parent)
+        connection.send_bytes(_pickled(_answer(app, content, call), call))
+
+
+def _pickled(result: NodeResult, call: NodeCall) -> bytes:
+    try:
+        return pickle.dumps(result, protocol=5)
+    # Whatever the app put into its reply may refuse, each thing in its own way.
+    except Exception as exc:  # noqa: BLE001
+        return pickle.dumps((None, f"its reply cannot be sent: {type(exc).__name__}: {exc}", call[-1]), protocol=5)
+
+
+def _made_app(factory: bytes) -> Callable[[Any, Any], Any]:
+    from hedgerow.server.flower import adopt_flower
+    from hedgerow.task import load_attribute
+
+    adopt_flower()
+    source = pickle.loads(factory)  # noqa: S301 (from our own parent)
+    app: Callable[[Any, Any], Any] = load_attribute(source) if isinstance(source, str) else source()
+    return app
+
+
+def _answer(app: Callable[[Any, Any], Any], content: Any, call: NodeCall) -> NodeResult:
+    from flwr.app import Context, Message, RecordDict
+
+    from hedgerow.server.grids.synchronous import own_copy
+
+    _content, metadata, run_id, node_config, run_config, state = call
+    make: Any = Message  # the keyword is Flower's own and in no overload
+    context = Context(
+        run_id=run_id,
+        node_id=metadata.dst_node_id,
+        node_config=node_config,
+        state=pickle.loads(state) if state is not None else RecordDict(),  # noqa: S301 (from our own parent)
+        run_config=run_config,
+    )
+    try:
+        reply = app(make(own_copy(content), metadata=metadata), context)
+    # A ClientApp is a node's outermost loop, and its code is the user's: Flower's contract makes any exception an
+    # error reply.
+    except Exception as exc:  # noqa: BLE001
+        return None, f"{type(exc).__name__}: {exc}", state
+    if not isinstance(reply, Message):
+        return None, f"the ClientApp returned {type(reply).__name__} instead of a Message", state
+    return reply, "", pickle.dumps(context.state, protocol=5) if len(context.state) else None

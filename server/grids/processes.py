@@ -1,0 +1,294 @@
+"""A grid whose nodes are arbitrary Flower ClientApps in worker processes: no Ray, no sockets."""
+
+import atexit
+import logging
+import pickle
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Self
+
+from hedgerow.server.errors import WorkerStartError
+from hedgerow.server.flower import error_codes
+from hedgerow.server.grids.process_worker import NodeResult, serve
+from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, sent_arrays, unusable
+from hedgerow.weights import Arrays
+
+__all__ = ["ProcessGrid"]
+
+_LOG = logging.getLogger(__name__)
+_END_S = 5.0
+
+
+class ProcessGrid(SynchronousGrid):
+    """Runs an unmodified ClientApp for each of *nodes* virtual clients, in *workers* processes.
+
+    As on ``InProcessGrid``, node i (from 1) finds ``partition-id`` i - 1 and ``num-partitions`` in its configuration,
+    and a state of its own in its ``Context``. The states are kept here, of those nodes that have some, and travel with
+    each message; what an app put there in a call that raised is forgotten. The weights of a round are pickled once and
+    sent to each worker once, however many clients it plays. An app that draws from global generators must seed them by
+    node and round, for which worker plays a node depends on who is free.
+
+    An exception of the app, and the death of a worker, are error replies to the message concerned; a dead worker is
+    replaced. A worker that runs beyond a round's timeout is ended, and what it had not answered is late.
+
+    Workers are spawned, so a script that makes this grid guards its main part with ``if __name__ == "__main__"``.
+
+    The same app runs on Flower's own Ray backend, on one machine or a cluster, with
+    ``flwr.simulation.run_simulation(server_app, client_app, num_supernodes=nodes)`` or ``flwr run``, and on real
+    SuperNodes; strategies do not see the difference. What differs is the time: Ray takes a third of a second a round
+    for its own work (``benchmarks/simulation.py``).
+    """
+
+    def __init__(
+        self,
+        client_app: str | Callable[[], Callable[[Any, Any], Any]],
+        nodes: int,
+        *,
+        workers: int = 2,
+        threads: int = 1,
+        run_config: Mapping[str, Any] | None = None,
+        check_updates: bool = True,
+        state_limit_bytes: int = 2**30,
+    ) -> None:
+        """Make the nodes; workers start with the first message.
+
+        Args:
+            client_app: ``module:attribute`` or ``file.py:attribute`` of a ``flwr.clientapp.ClientApp``, or a callable
+                that makes one and can be pickled, such as a function of a module.
+            nodes: How many virtual clients.
+            workers: How many processes.
+            threads: Of numerical libraries in each.
+            run_config: What ClientApps find in ``context.run_config``.
+            check_updates: As of ``InProcessGrid``.
+            state_limit_bytes: So much all nodes' states may take together; a reply whose state does not fit becomes an
+                error reply, and the node's state remains what it was.
+
+        Raises:
+            ValueError: A number is below 1.
+            FlowerVersionError: The installed Flower was not tested.
+        """
+        if min(nodes, workers, threads) < 1:
+            raise ValueError(f"nodes, workers and threads must be at least 1, not {nodes}, {workers} and {threads}")
+        super().__init__()
+        self._factory = pickle.dumps(client_app)
+        self._threads, self._count = threads, workers
+        self._run_config = dict(run_config or {})
+        self._check_updates = check_updates
+        self._nodes = list(range(1, nodes + 1))
+        self._states: dict[int, bytes] = {}
+        self._state_room_bytes = state_limit_bytes
+        self._workers: list[_Worker] = []
+        self._ended = _ended_at_exit(self)
+
+    @property
+    def kind(self) -> str:
+        """``processes``."""
+        return "processes"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers; the grid may be used again, and starts new ones then."""
+        atexit.unregister(self._ended)
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.connection.close()
+        for worker in workers:
+            worker.end(_END_S)
+
+    def get_node_ids(self) -> Sequence[int]:
+        """Return 1..nodes: always the same list, which must not be changed."""
+        return self._nodes
+
+    def node_name(self, node_id: int) -> str:
+        """Return the number of the node's partition."""
+        return str(node_id - 1)
+
+    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+        """Have the workers call the ClientApp once a message.
+
+        Raises:
+            WorkerStartError: The ClientApp cannot be made.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        contents = {id(message.content): message for message in messages}
+        sent = {key: sent_arrays(message) if self._check_updates else None for key, message in contents.items()}
+        pickled = {key: pickle.dumps(message.content, protocol=5) for key, message in contents.items()}
+        queue: deque[Any] = deque()
+        replies: list[Any] = []
+        for message in sorted(messages, key=lambda each: id(each.content)):  # so that workers are told contents once
+            if 1 <= message.metadata.dst_node_id <= len(self._nodes):
+                queue.append(message)
+            else:
+                replies.append(self._error(message, error_codes().NODE_UNAVAILABLE, "there is no such node"))
+        try:
+            replies.extend(self._work_off(queue, pickled, sent, deadline))
+        except BaseException:
+            self.close()  # what is on its way belongs to no later call
+            raise
+        for worker in self._workers:
+            worker.known = None
+        return replies
+
+    def _work_off(
+        self,
+        queue: deque[Any],
+        pickled: Mapping[int, bytes],
+        sent: Mapping[int, Arrays | None],
+        deadline: float | None,
+    ) -> list[Any]:
+        replies: list[Any] = []
+        while True:
+            at_work = sum(worker.message is not None for worker in self._workers)
+            self._start(min(self._count, at_work + len(queue)))
+            busy = {message.metadata.dst_node_id for worker in self._workers if (message := worker.message) is not None}
+            for worker in self._workers:
+                message = _next_message(queue, busy) if worker.message is None else None
+                if message is not None:
+                    busy.add(message.metadata.dst_node_id)
+                    self._hand(worker, message, pickled)
+            working = {worker.connection: worker for worker in self._workers if worker.message is not None}
+            if not working:
+                return replies
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = wait(list(working), left_s)
+            if not ready:
+                late = [*(worker.message for worker in working.values()), *queue]
+                for worker in working.values():
+                    self._discard(worker, 0.0)
+                return replies + [
+                    self._error(m, error_codes().REPLY_MESSAGE_UNAVAILABLE, "no answer in time") for m in late
+                ]
+            replies.extend(self._collect(working[connection], sent) for connection in ready)  # type: ignore[index]
+
+    def _hand(self, worker: "_Worker", message: Any, pickled: Mapping[int, bytes]) -> None:
+        key, node = id(message.content), message.metadata.dst_node_id
+        node_config = {"partition-id": node - 1, "num-partitions": len(self._nodes)}
+        content = None if worker.known == key else pickled[key]
+        worker.message, worker.known = message, key
+        try:
+            worker.connection.send(
+                (content, message.metadata, self.run.run_id, node_config, self._run_config, self._states.get(node))
+            )
+        except OSError:
+            _LOG.debug("a worker died before its call", exc_info=True)  # which :meth:`_collect` finds, too
+
+    def _collect(self, worker: "_Worker", sent: Mapping[int, Arrays | None]) -> Any:
+        message, worker.message = worker.message, None
+        node = message.metadata.dst_node_id
+        try:
+            result: NodeResult = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 (from our own worker)
+        except (EOFError, OSError):
+            reason = f"the worker process that played it ended with {self._discard(worker, _END_S)}"
+            return self._error(message, error_codes().CLIENT_APP_CRASHED, reason)
+        reply, reason, state = result
+        if reply is None:
+            return self._error(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, reason)
+        wrong = unusable(reply, sent[id(message.content)], self.node_name(node)) or self._keep(node, state)
+        return reply if wrong is None else self._error(message, error_codes().MOD_FAILED_PRECONDITION, wrong)
+
+    def _keep(self, node: int, state: bytes | None) -> str | None:
+        """Keep a node's new state, or return why it cannot be kept."""
+        more = len(state or b"") - len(self._states.get(node, b""))
+        if more > self._state_room_bytes:
+            return f"its state of {len(state or b'')} bytes does not fit beside those of the other nodes"
+        self._state_room_bytes -= more
+        self._states.pop(node, None)
+        if state is not None:
+            self._states[node] = state
+        return None
+
+    def _error(self, message: Any, code: int, reason: str) -> Any:
+        return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason)
+
+    def _start(self, needed: int) -> None:
+        if needed > len(self._workers):
+            atexit.register(self._ended)
+        new = [_Worker.started(self._factory, self._threads) for _ in range(needed - len(self._workers))]
+        self._workers += new
+        for worker in new:
+            try:
+                reason = worker.connection.recv()
+            except EOFError:
+                reason = f"it ended with {worker.end(_END_S)}"
+            if reason:
+                self.close()
+                raise WorkerStartError(reason)
+
+    def _discard(self, worker: "_Worker", wait_s: float) -> int | None:
+        """End *worker* and return its exit code; another takes its place when one is needed."""
+        self._workers.remove(worker)
+        worker.connection.close()
+        return worker.end(wait_s)
+
+
+def _ended_at_exit(grid: ProcessGrid) -> Callable[[], None]:
+    """Return what ends the workers of a grid that nobody closed: Python waits for processes that are no daemons.
+
+    They are none because daemons may have no children, such as those of torch's data loaders.
+    """
+    held = weakref.ref(grid)
+
+    def end() -> None:
+        left = held()
+        if left is not None:
+            left.close()
+
+    return end
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, and what it works on.
+
+    Attributes:
+        process: The process.
+        connection: To it.
+        message: What it has not answered yet.
+        known: Identity of the content that it was sent last.
+    """
+
+    process: Any
+    connection: Connection
+    message: Any = None
+    known: int | None = None
+
+    @classmethod
+    def started(cls, factory: bytes, threads: int) -> "_Worker":
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, factory, threads), name="client-app")
+        process.start()
+        theirs.close()  # so that its death ends the stream
+        return cls(process, ours)
+
+    def end(self, wait_s: float) -> int | None:
+        """Wait for the process, then kill it, and return its exit code."""
+        self.process.join(wait_s)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        code: int | None = self.process.exitcode
+        self.process.close()
+        return code
+
+
+def _next_message(queue: deque[Any], busy: set[int]) -> Any:
+    """Take the first message from *queue* whose node no worker plays now: a node is never called twice at once."""
+    for position, message in enumerate(queue):
+        if message.metadata.dst_node_id not in busy:
+            del queue[position]
+            return message
+    return None
