@@ -1,7 +1,7 @@
 """Export the served model to float ONNX, with named tensors and a dynamic batch."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +23,11 @@ def onnx_bytes(
     input_names: Sequence[str],
     output_names: Sequence[str],
     dynamic_shapes: Any = None,
+    translations: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> bytes:
     """Return *module* as the bytes of an ONNX file; the same module gives the same bytes.
+
+    *translations* say how operators that torch does not know are written.
 
     Raises:
         PassError: The exporter cannot translate the model.
@@ -40,6 +43,7 @@ def onnx_bytes(
                 input_names=list(input_names),
                 output_names=list(output_names),
                 dynamic_shapes=dynamic_shapes,
+                custom_translation_table=dict(translations or {}),
                 verbose=False,
             )
         # The exporter lets errors of every library under it through; the message must name the step all the same.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.stage import Source
+from hedgerow.compile.train_graph.operators import onnx_translations
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.reference import ReferenceTraining
 from hedgerow.compile.train_graph.step import TracedStep, trace_step
@@ -70,7 +71,9 @@ def _onnx(source: Source, options: StepOptions) -> TrainFile:
 
     traced = trace_step(source, options)
     taken, given = _names(source, traced)
-    content = onnx_bytes(traced.graph, traced.arguments, input_names=taken, output_names=given)
+    content = onnx_bytes(
+        traced.graph, traced.arguments, input_names=taken, output_names=given, translations=onnx_translations()
+    )
     values = dict(zip(taken, traced.arguments, strict=True))
 
     def tensor(name: str, place: str) -> Tensor:

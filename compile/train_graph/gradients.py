@@ -1,9 +1,7 @@
-"""Gradients of convolution and pooling, written with operators that ONNX and TFLite both have.
+"""Gradients of pooling, embedding and slices, and the table of all that ``make_fx`` takes apart.
 
-``torch`` leaves ``convolution_backward`` as one operator, which neither exporter translates. Here the gradient of the
-input is a stride-1 convolution of the zero-interleaved gradient with the flipped kernel, and the gradient of the weight
-is one matrix product over the patches: no transposed convolution (TFLite cannot legalize a grouped one) and no
-tensor of more than four axes (TFLite's PAD and BATCH_MATMUL refuse more).
+They are written with operators that ONNX and TFLite both have, on tensors of at most four axes (TFLite's PAD and
+BATCH_MATMUL refuse more).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,167 +11,14 @@ from typing import Any
 import torch
 from torch._decomp import get_decompositions
 
+from hedgerow.compile.train_graph.convolution import convolution_backward
+from hedgerow.compile.train_graph.operators import apart, positive
+from hedgerow.compile.train_graph.windows import crop_or_pad, interleave, patches
+
 __all__ = ["decompositions"]
 
 _aten = torch.ops.aten
 _pad = torch.nn.functional.pad
-
-
-def _cut(values: torch.Tensor, axis: int, start: int, stop: int, step: int = 1) -> torch.Tensor:
-    """Slice one axis; nothing where all of it is wanted, because every node costs time to export."""
-    if start == 0 and step == 1 and stop >= values.shape[axis]:
-        return values
-    result: torch.Tensor = _aten.slice.Tensor(values, axis, start, stop, step)
-    return result
-
-
-def _interleave(grad: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
-    """Put ``stride - 1`` zeros between neighbours along the last two axes of ``grad[n, c, h, w]``."""
-    count, channels, height, width = grad.shape
-    down, across = stride
-    if across > 1:
-        grad = _pad(grad.reshape(count * channels, height * width, 1), (0, across - 1))
-        grad = _cut(grad.reshape(count, channels, height, width * across), 3, 0, (width - 1) * across + 1)
-    wide = (width - 1) * across + 1
-    if down > 1:
-        grad = _pad(grad.reshape(count * channels, height, wide), (0, wide * (down - 1)))
-        grad = _cut(grad.reshape(count, channels, height * down, wide), 2, 0, (height - 1) * down + 1)
-    return grad
-
-
-def _crop_or_pad(values: torch.Tensor, left: int, right: int, top: int, bottom: int) -> torch.Tensor:
-    """Pad the last two axes with zeros; a negative amount crops."""
-    amounts = (max(left, 0), max(right, 0), max(top, 0), max(bottom, 0))
-    values = _pad(values, amounts) if any(amounts) else values
-    values = _cut(values, 2, max(-top, 0), values.shape[2] - max(-bottom, 0))
-    return _cut(values, 3, max(-left, 0), values.shape[3] - max(-right, 0))
-
-
-def _input_gradient(
-    grad: torch.Tensor,
-    weight: torch.Tensor,
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    *,
-    transposed: bool,
-) -> torch.Tensor:
-    out_channels, in_group, kernel_h, kernel_w = weight.shape
-    if transposed and stride != (1, 1):
-        spare = [
-            size[axis]
-            + 2 * padding[axis]
-            - (grad.shape[2 + axis] - 1) * stride[axis]
-            - dilation[axis] * (weight.shape[2 + axis] - 1)
-            - 1
-            for axis in (0, 1)
-        ]
-        found: torch.Tensor = _aten.convolution.default(
-            grad, weight, None, list(stride), list(padding), list(dilation), True, spare, groups
-        )
-        return found
-    grad = _interleave(grad, stride)
-    top, left = dilation[0] * (kernel_h - 1) - padding[0], dilation[1] * (kernel_w - 1) - padding[1]
-    bottom = size[0] + dilation[0] * (kernel_h - 1) - grad.shape[2] - top
-    right = size[1] + dilation[1] * (kernel_w - 1) - grad.shape[3] - left
-    grad = _crop_or_pad(grad, left, right, top, bottom)
-    # [groups * out, in, h, w] -> [groups * in, out, h, w], group by group, in at most four axes.
-    flipped = weight.flip(2, 3).reshape(groups, out_channels // groups, in_group, kernel_h * kernel_w).transpose(1, 2)
-    kernel = flipped.reshape(groups * in_group, out_channels // groups, kernel_h, kernel_w)
-    result: torch.Tensor = _aten.convolution.default(
-        grad, kernel, None, [1, 1], [0, 0], list(dilation), False, [0, 0], groups
-    )
-    return result
-
-
-def _patches(
-    values: torch.Tensor,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    out: tuple[int, int],
-) -> list[torch.Tensor]:
-    """Return, for each kernel tap, the values it meets: ``[n, c, out_h, out_w]`` each."""
-    taps = []
-    for row in range(0, kernel[0] * dilation[0], dilation[0]):
-        rows = _cut(values, 2, row, row + (out[0] - 1) * stride[0] + 1, stride[0])
-        taps += [
-            _cut(rows, 3, column, column + (out[1] - 1) * stride[1] + 1, stride[1])
-            for column in range(0, kernel[1] * dilation[1], dilation[1])
-        ]
-    return taps
-
-
-def _weight_gradient(
-    grad: torch.Tensor,
-    values: torch.Tensor,
-    weight: torch.Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> torch.Tensor:
-    out_channels, in_group, kernel_h, kernel_w = weight.shape
-    count, channels, (out_h, out_w) = grad.shape[0], values.shape[1], grad.shape[2:]
-    places, taps, out_group = out_h * out_w, kernel_h * kernel_w, out_channels // groups
-    padded = _crop_or_pad(values, padding[1], padding[1], padding[0], padding[0])
-    if stride == (1, 1) and taps > 1:
-        # With rows as wide as the padded ones, what a tap meets is one run of memory; beyond a row the gradient is 0.
-        width = padded.shape[3]
-        places = (out_h - 1) * width + out_w
-        flat = padded.reshape(count, channels, padded.shape[2] * width)
-        met = [
-            _cut(flat, 2, start, start + places)
-            for start in (
-                dilation[0] * row * width + dilation[1] * column
-                for row in range(kernel_h)
-                for column in range(kernel_w)
-            )
-        ]
-        grad = _pad(grad, (0, width - out_w)) if width > out_w else grad
-        grad = _cut(grad.reshape(count, out_channels, out_h * width), 2, 0, places)
-    else:
-        met = _patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w))
-    patches = torch.cat([tap.reshape(count, channels, 1, places) for tap in met], 2) if taps > 1 else met[0]
-    # One product a sample and group: with the samples' places in one row, the patches would have to be transposed.
-    patches = patches.reshape(count * groups, in_group * taps, places)
-    seen = grad.reshape(count * groups, out_group, places)
-    products = torch.bmm(seen, patches.transpose(1, 2)).reshape(count, out_channels * in_group * taps)
-    return products.sum(0).reshape(weight.shape)
-
-
-def convolution_backward(
-    grad: torch.Tensor,
-    values: torch.Tensor,
-    weight: torch.Tensor,
-    _bias_sizes: Sequence[int] | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    _output_padding: Sequence[int],
-    groups: int,
-    wanted: Sequence[bool],
-    *,
-    by_transposed: bool = False,
-) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """Return the gradients of input, weight and bias of a two-dimensional convolution, each where *wanted*.
-
-    ONNX Runtime transposes a strided convolution faster than it convolves zeros (*by_transposed*); TFLite cannot.
-    """
-    if transposed or weight.ndim != 4:
-        return NotImplemented  # type: ignore[no-any-return]
-    step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
-    size = (values.shape[2], values.shape[3])
-    return (
-        _input_gradient(grad, weight, size, step, border, holes, groups, transposed=by_transposed)
-        if wanted[0]
-        else None,
-        _weight_gradient(grad, values, weight, step, border, holes, groups) if wanted[1] else None,
-        grad.sum((0, 2, 3)) if wanted[2] else None,
-    )
 
 
 def _pair(values: Sequence[int], default: Sequence[int] = ()) -> tuple[int, int]:
@@ -189,17 +34,17 @@ def _scatter(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> torch.Tensor:
-    """Add up each tap's gradient at the places of the input that the tap met; the inverse of :func:`_patches`."""
+    """Add up each tap's gradient at the places of the input that the tap met; the inverse of :func:`patches`."""
     total: torch.Tensor | None = None
     height, width = size[0] + 2 * padding[0], size[1] + 2 * padding[1]
     for index, tap in enumerate(taps):
         row, column = index // kernel[1] * dilation[0], index % kernel[1] * dilation[1]
-        spread = _interleave(tap, stride)
-        placed = _crop_or_pad(spread, column, width - column - spread.shape[3], row, height - row - spread.shape[2])
+        spread = interleave(tap, stride)
+        placed = crop_or_pad(spread, column, width - column - spread.shape[3], row, height - row - spread.shape[2])
         total = placed if total is None else total + placed
     if total is None:
         raise ValueError("a pooling window has no taps")
-    return _crop_or_pad(total, -padding[1], -padding[1], -padding[0], -padding[0])
+    return crop_or_pad(total, -padding[1], -padding[1], -padding[0], -padding[0])
 
 
 def _window_sizes(size: int, places: int, kernel: int, stride: int, padding: int) -> torch.Tensor:
@@ -267,7 +112,7 @@ def _max_pool_taps(
     )
     lowest = -3.0e38
     padded = torch.nn.functional.pad(values, (border[1], border[1], border[0], border[0]), value=lowest)
-    return _patches(padded, kernel, step, holes, (out[0], out[1]))
+    return patches(padded, kernel, step, holes, (out[0], out[1]))
 
 
 def max_pool2d_with_indices_backward(
@@ -332,11 +177,18 @@ def _grow(values: torch.Tensor, axis: int, before: int, after: int) -> torch.Ten
     return _pad(values, amounts)
 
 
-def decompositions(*, transposed_convolution: bool = False) -> dict[Any, Callable[..., Any]]:
+def threshold_backward(grad: torch.Tensor, values: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return the gradient of ReLU and its like."""
+    if threshold == 0:
+        return grad * positive(values)
+    return torch.where(values <= threshold, 0, grad)
+
+
+def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]:
     """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier.
 
     Args:
-        transposed_convolution: Whether the format has transposed convolutions of any kind.
+        for_tflite: Nothing but what TFLite has; ONNX keeps some operators of ours whole.
     """
     table: dict[Any, Callable[..., Any]] = dict(
         get_decompositions(
@@ -375,11 +227,14 @@ def decompositions(*, transposed_convolution: bool = False) -> dict[Any, Callabl
             ]
         )
     )
-    table[_aten.convolution_backward.default] = partial(convolution_backward, by_transposed=transposed_convolution)
+    table[_aten.convolution_backward.default] = partial(convolution_backward, for_tflite=for_tflite)
     table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
     table[_aten.slice_backward.default] = slice_backward
     table[_aten.avg_pool2d_backward.default] = avg_pool2d_backward
     table[_aten.max_pool2d_with_indices.default] = max_pool2d_with_indices
     table[_aten.max_pool2d_with_indices_backward.default] = max_pool2d_with_indices_backward
+    if for_tflite:
+        return table | apart()
+    table[_aten.threshold_backward.default] = threshold_backward
     return table

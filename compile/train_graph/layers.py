@@ -13,6 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from hedgerow.compile.errors import UntranslatableError
+from hedgerow.compile.train_graph.norms import frozen_batch_norm, train_batch_norm
 from hedgerow.compile.train_graph.recurrent import unrolled_gru, unrolled_lstm, unrolled_rnn
 
 __all__ = ["MaskSpec", "StepLayers"]
@@ -101,22 +102,16 @@ class StepLayers(TorchFunctionMode):
         momentum: float | None = 0.1,
         eps: float = 1e-5,
     ) -> torch.Tensor:
-        if not training:
-            return _functional.batch_norm(values, running_mean, running_var, weight, bias, training, momentum or 0, eps)
-        axes = [axis for axis in range(values.ndim) if axis != 1]
-        shape = [1, -1] + [1] * (values.ndim - 2)
-        mean = values.mean(axes, keepdim=True)
-        centred = values - mean
-        variance = (centred * centred).mean(axes, keepdim=True)
-        result = centred * torch.rsqrt(variance + eps)
-        if weight is not None:
-            result = result * weight.reshape(shape)
-        if bias is not None:
-            result = result + bias.reshape(shape)
-        if running_mean is not None and running_var is not None:
-            if momentum is None:
-                raise UntranslatableError(("batch_norm with momentum=None",))
-            count = values.numel() // values.shape[1]
+        if training and running_mean is not None and momentum is None:
+            raise UntranslatableError(("batch_norm with momentum=None",))
+        channels = values.shape[1]
+        weight = torch.ones(channels) if weight is None else weight
+        bias = torch.zeros(channels) if bias is None else bias
+        if not training and running_mean is not None and running_var is not None:
+            return frozen_batch_norm(values, weight, bias, running_mean, running_var, eps)
+        result, mean, variance = train_batch_norm(values, weight, bias, eps)
+        if training and running_mean is not None and running_var is not None and momentum is not None:
+            count = values.numel() // channels
             self._move(running_mean, mean, momentum)
             # The running variance is the unbiased one.
             self._move(running_var, variance * (count / max(count - 1, 1)), momentum)

@@ -103,7 +103,7 @@ def trace_step(source: Source, options: StepOptions = _PLAIN, *, for_tflite: boo
     Args:
         source: The model with its weights.
         options: What the step holds.
-        for_tflite: Labels are int32, and there are no transposed convolutions.
+        for_tflite: Labels are int32, and there is no operator that TFLite lacks.
 
     Raises:
         UnknownNameError: A pattern of trainable parameters matches none.
@@ -168,7 +168,7 @@ def _traced(module: LogitsModule, source: Source, options: StepOptions, batch: i
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = make_fx(step, decomposition_table=decompositions(transposed_convolution=not for_tflite))(*arguments)
+        graph = make_fx(step, decomposition_table=decompositions(for_tflite=for_tflite))(*arguments)
     graph.graph.eliminate_dead_code()
     _refuse_backward_operators(graph)
     kept = tuple(weights) if options.trainable is None else _drop_unused(graph, tuple(weights), first)
