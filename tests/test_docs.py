@@ -12,6 +12,7 @@ from hedgerow import Task
 from hedgerow.client import SourceContext
 from hedgerow.client.cli import run
 from hedgerow.client.source import load_source
+from hedgerow.server.simulation.cli import simulate
 from hedgerow.wire import (
     Channel,
     Desired,
@@ -101,6 +102,7 @@ def test_the_source_in_the_document_yields_what_is_in_its_folder(tmp_path):
     [
         ("task.md", [field.name for field in dataclasses.fields(Task)]),
         ("agent.md", [option.opts[0] for option in run.params]),
+        ("simulation.md", [option.opts[0] for option in simulate.params]),
     ],
 )
 def test_a_document_names_every_field_and_option(page, names):

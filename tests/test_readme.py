@@ -54,9 +54,9 @@ class Command:
         return next((ready for start, ready in UNTIL_STOPPED.items() if self.text.startswith(start)), None)
 
 
-def worked_example() -> list[Command]:
+def worked_example(name: str = "commands") -> list[Command]:
     commands: list[Command] = []
-    for console in re.findall(r"```console\n(.*?)```", block("commands"), re.DOTALL):
+    for console in re.findall(r"```console\n(.*?)```", block(name), re.DOTALL):
         for line in console.replace("\\\n", " ").splitlines():
             if line.startswith("$ "):
                 commands.append(Command(" ".join(line[2:].split()), []))
@@ -174,3 +174,15 @@ def test_the_worked_example_works_as_written(tmp_path):
     _gone, alive = psutil.wait_procs([child for child in children if child.pid not in before], timeout=5)
     assert alive == []
     assert time.monotonic() - started < LIMIT_S
+
+
+@pytest.mark.heavy
+@pytest.mark.e2e
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_the_simulation_works_as_written(tmp_path):
+    (command,) = worked_example("simulate")
+
+    output = Shell(tmp_path).run(command)
+
+    assert absent(command.shown, output) == [], output
+    assert (tmp_path / "out" / "simulation" / "curves.png").stat().st_size > 10_000

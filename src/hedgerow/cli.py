@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
         "start": (Plugin("hedgerow.fleet.rollout_cli:start", "fleet"), "Roll a release out to the fleet."),
         "status": (Plugin("hedgerow.fleet.rollout_cli:status", "fleet"), "Show how rollouts are going."),
     },
+    "simulate": (
+        Plugin("hedgerow.server.simulation.cli:simulate", "simulate"),
+        "Simulate federated training over very many virtual clients.",
+    ),
     "targets": {
         "check": (Plugin("hedgerow.compile.targets_cli:check", "compile"), "Say which targets can hold a model file."),
         "list": (Plugin("hedgerow.hardware.cli:list_command", ""), "List the hardware targets."),

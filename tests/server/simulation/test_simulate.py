@@ -13,6 +13,7 @@ from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.errors import NoGpuError, SimulationError
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.simulate import Simulator, resolve_device, simulate_task
+from hedgerow.server.strategies import PRIVACY, STRATEGIES
 from hedgerow.server.training import train_task
 
 pytestmark = pytest.mark.heavy
@@ -92,6 +93,23 @@ def test_a_stopped_simulation_goes_on_and_ends_with_the_same_bits(settings, simu
     assert [r.accuracy for r in whole.history] == [r.accuracy for r in parts.history]
     assert [r.virtual_s for r in whole.history] == [r.virtual_s for r in parts.history]
     assert sorted(path.name for path in (tmp_path / "parts" / "rounds").iterdir()) == ["000012", "000015"]
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, *(f"fedavg+{kind}:clip=1,noise=0.01" for kind in PRIVACY)])
+def test_every_strategy_runs_and_goes_on_with_the_same_bits(strategy, simulator, tmp_path):
+    plan = SimulationPlan(clients=20, cohort=7, rounds=4, checkpoint_every=2, strategy=strategy)
+
+    def stop(record):
+        if record.round == 3:
+            raise StopError
+
+    whole = simulator.run(plan, tmp_path / "whole", plots=False)
+    with pytest.raises(StopError):
+        simulator.run(plan, tmp_path / "parts", watch=stop, plots=False)
+    parts = simulator.run(plan, tmp_path / "parts", plots=False)
+
+    assert [len(record.participants) for record in whole.history] == [7] * 4
+    assert same(whole.checkpoint.weights, parts.checkpoint.weights)
 
 
 def test_more_rounds_can_be_asked_of_a_finished_run(simulator, tmp_path):

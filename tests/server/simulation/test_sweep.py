@@ -64,6 +64,8 @@ def test_a_stopped_sweep_goes_on_and_values_can_be_added(simulator, tmp_path):
     assert first == ["epochs=1", "epochs=2"]
     assert sorted(trial.choices["epochs"] for trial in result.trials) == [1, 2, 3, 4]
     assert sum(progress.work == "simulate" for progress in seen) == 12
+    run_sweep(simulator, PLAN, parse_variations(["epochs=5"]), tmp_path, fresh=True)
+    assert [path.name for path in (tmp_path / "trials").iterdir()] == ["epochs=5"]
 
 
 def test_a_run_that_diverges_is_a_result(make_task, tmp_path):

@@ -1,0 +1,68 @@
+"""What a run is put together from, and what it comes to. Needs torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hedgerow.checkpoint import Checkpoint
+from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.work import CohortEngine
+from hedgerow.server.evaluation import Evaluator
+from hedgerow.server.run_folder import RoundRecord, RunFolder
+from hedgerow.server.simulation.plan import SimulationPlan
+from hedgerow.server.simulation.population import Population
+from hedgerow.task import LocalTraining, Task, TaskData
+from hedgerow.weights import Arrays
+
+__all__ = ["RunEnd", "RunParts", "Tell"]
+
+Tell = Callable[[Sequence[RoundRecord]], None]
+"""Called with all records after each round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunParts:
+    """What a run is put together from.
+
+    Attributes:
+        task, data: What is learned.
+        plan: With nothing left open.
+        local: The plan's local steps.
+        index: Who owns which samples.
+        engine: Trains.
+        device: Of torch.
+        population: The plan's devices; None without a device model.
+        evaluator: Measures weights on held-out data.
+        weights: To start from.
+        folder: Of the run, held.
+        tell: Told after each round.
+    """
+
+    task: Task
+    data: TaskData
+    plan: SimulationPlan
+    local: LocalTraining
+    index: ClientIndex
+    engine: CohortEngine
+    device: str
+    population: Population | None
+    evaluator: Evaluator
+    weights: Arrays
+    folder: RunFolder
+    tell: Tell
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """What a run has when it has come to its end.
+
+    Attributes:
+        checkpoint: The last weights, measured.
+        history: One record a round.
+        outcomes: What became of devices -> how many; empty without a device model.
+        notes: What may surprise, one sentence each.
+    """
+
+    checkpoint: Checkpoint
+    history: Sequence[RoundRecord]
+    outcomes: Mapping[str, int]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,101 @@
+"""A synchronous run: one of Flower's strategies decides, round by round, over a cohort grid. Needs torch and Flower."""
+
+import math
+from collections import Counter
+from typing import Any
+
+from hedgerow.server.errors import RunMismatchError
+from hedgerow.server.grids.cohort import CohortGrid
+from hedgerow.server.rounds import Run
+from hedgerow.server.simulation.cadence import CheckpointCadence
+from hedgerow.server.simulation.parts import RunEnd, RunParts
+from hedgerow.server.simulation.timed_grid import TimedGrid, sizes_of
+from hedgerow.server.simulation.workload import work_of_task
+from hedgerow.server.strategies import build_strategy, mean_suffices
+
+__all__ = ["run_rounds"]
+
+_LISTED = 8
+"""Of very many available devices, so many for each place in the cohort are listed to the strategy."""
+_MANY_DEVICES = 20_000
+_NO_SHARE = 1e-12
+"""Strategies sample a share of the nodes, or a minimum number if that is more: with so small a share, always that."""
+
+
+def run_rounds(parts: RunParts) -> RunEnd:
+    """Run the plan's rounds from where the folder stands.
+
+    Raises:
+        RunMismatchError: The folder holds more rounds.
+        RoundFailedError: Three rounds in a row brought no usable update.
+        NotEnoughDevicesError: The population has too few devices that are ever available.
+        RunFolderError: The folder cannot be written.
+    """
+    plan, local, grid = parts.plan, parts.local, _grid(parts)
+    run = Run(parts.task, grid, _strategy(parts), parts.folder, parts.evaluator)
+    run.resume(parts.weights)
+    if run.round > plan.rounds:
+        raise RunMismatchError(parts.folder.path, {"rounds": (run.round, plan.rounds)})
+    config = {
+        "run": parts.folder.settings.run,
+        "seed": plan.seed,
+        "epochs": local.epochs,
+        "learning-rate": local.learning_rate,
+        "batch-size": local.batch_size,
+        "optimizer": plan.optimizer,
+        "momentum": plan.momentum,
+        "weight-decay": plan.weight_decay,
+    }
+    cadence = CheckpointCadence(plan.checkpoint_every)
+    while run.round < plan.rounds:
+        number = run.round + 1
+        run.take_round(config, timeout_s=math.inf, evaluate=plan.evaluates(number), save=False)
+        if number == plan.rounds or cadence.is_due(number):
+            with cadence.saving():
+                run.save()
+        parts.tell(run.history)
+    run.measure()
+    return RunEnd(run.checkpoint(), run.history, _outcomes(grid))
+
+
+def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
+    plan, index = parts.plan, parts.index
+    grid = CohortGrid(
+        parts.task,
+        parts.data,
+        index,
+        parts.engine,
+        partial_sums=mean_suffices(plan.strategy),
+        local=parts.local,
+        seed=plan.seed,
+        device=parts.device,
+    )
+    if plan.devices is None or parts.population is None:
+        return grid
+    many = len(index) > _MANY_DEVICES
+    return TimedGrid(
+        grid,
+        parts.population,
+        work=work_of_task(parts.task, parts.data.train, epochs=parts.local.epochs),
+        samples=sizes_of(index),
+        policy=plan.devices.policy(),
+        minimum_nodes=plan.cohort,
+        listed=min(len(index), _LISTED * plan.cohort) if many else None,
+    )
+
+
+def _strategy(parts: RunParts) -> Any:
+    cohort = parts.plan.cohort
+    strategy = build_strategy(
+        parts.plan.strategy, clients=cohort, learning_rate=parts.local.learning_rate, fraction=_NO_SHARE
+    )
+    sampling = getattr(strategy, "strategy", strategy)  # what a privacy wrapper wraps
+    sampling.min_train_nodes = cohort
+    return strategy
+
+
+def _outcomes(grid: CohortGrid | TimedGrid) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for timed in grid.rounds if isinstance(grid, TimedGrid) else ():
+        total.update(timed.counts)
+    return dict(total)
