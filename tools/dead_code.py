@@ -26,6 +26,7 @@ CALLED_BY_LIBRARIES = [
     "get_next",  # ONNX Runtime's calibration reader
     "list_commands",  # click
     "set_run",  # Flower's grid
+    "setup_context",  # torch
     "_publish_retained_messages_for_subscription",  # amqtt
 ]
 
