@@ -58,6 +58,9 @@ _GRID = "hedgerow_grid"
 SYSTEMS: Mapping[str, System] = {
     OURS: System(script=_GRID, options=("--system", "auto"), works=_ALL),
     "flower-ray": System(script="ray_flower", works=(*_CLIENT_APPS, "thousand"), needs="ray"),
+    "flower-ray, model kept": System(
+        script="ray_flower", options=("--keep-model",), works=("lr-mnist", "cifar10", "thousand"), needs="ray"
+    ),
     "pfl, 1 process": System(script="pfl_research", works=(*_CLIENT_APPS, *_ALL[-2:]), shared="threads", needs="pfl"),
     "pfl": System(script="pfl_research", works=_ALL, needs="pfl"),
     "hedgerow, every update": System(script=_GRID, options=("--system", "each"), works=(*_CLIENT_APPS, "thousand")),

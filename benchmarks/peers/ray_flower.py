@@ -15,7 +15,7 @@ from benchmarks.peers.report import Clock, parser_of, work_of, write_report
 from benchmarks.peers.works import Work, accuracy, load_samples, make_network
 
 
-def run(work: Work, actors: int, device: str) -> dict[str, Any]:
+def run(work: Work, actors: int, device: str, *, keeps_model: bool) -> dict[str, Any]:
     """Train with *actors* actors; they share one GPU when *device* is one."""
     _train, held_out = load_samples(work)
     network = make_network(work.network)
@@ -32,7 +32,7 @@ def run(work: Work, actors: int, device: str) -> dict[str, Any]:
     share = 0.9 / actors if device == "cuda" else 0.0
     run_simulation(
         server,
-        make_client_app(work.name, device),
+        make_client_app(work.name, device, keeps_model=keeps_model),
         work.clients,
         backend_config={
             "init_args": {"num_cpus": actors, "include_dashboard": False},
@@ -45,11 +45,14 @@ def run(work: Work, actors: int, device: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure."""
-    chosen = parser_of("ray_flower", "Flower's Ray simulation").parse_args()
+    parser = parser_of("ray_flower", "Flower's Ray simulation")
+    parser.add_argument("--keep-model", action="store_true", help="one model an actor, not one a message")
+    chosen = parser.parse_args()
     # Ray pickles what is imported by name; its actors must find this checkout.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     torch.set_num_threads(chosen.threads)
-    write_report(run(work_of(chosen), chosen.processes, chosen.device), ("flwr", "ray"))
+    found = run(work_of(chosen), chosen.processes, chosen.device, keeps_model=chosen.keep_model)
+    write_report(found, ("flwr", "ray"))
 
 
 if __name__ == "__main__":
