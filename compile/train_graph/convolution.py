@@ -91,8 +91,9 @@ def _weight_gradient_by_product(
                 for column in range(kernel_w)
             )
         ]
-        grad = _pad(grad, (0, width - out_w)) if width > out_w else grad
-        grad = cut(grad.reshape(count, out_channels, out_h * width), 2, 0, places)
+        if out_h > 1:
+            grad = _pad(grad, (0, width - out_w)) if width > out_w else grad
+            grad = cut(grad.reshape(count, out_channels, out_h * width), 2, 0, places)
     else:
         met = patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w))
     rows = torch.cat([tap.reshape(count, channels, 1, places) for tap in met], 2) if taps > 1 else met[0]
@@ -170,9 +171,11 @@ def convolution_backward(
     step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
     size = (values.shape[2], values.shape[3])
     # Taps that are not next to each other would make runs of single pixels; a kernel of one tap has no patches; and in
-    # a depthwise convolution a pixel is one number, of which runs are short either way.
+    # a depthwise convolution a pixel is one number, of which runs are short either way. In TFLite the product is faster
+    # for one row, too (1-D CNN: 1.28 against 1.35 ms a step).
     depthwise = groups > 1 and weight.shape[1] == 1 and step == (1, 1)
-    by_product = depthwise or dilation[1] > 1 or weight.shape[2:].numel() == 1 or (for_tflite and groups > 1)
+    by_product = depthwise or dilation[1] > 1 or weight.shape[2:].numel() == 1
+    by_product = by_product or (for_tflite and (groups > 1 or weight.shape[2] == 1))
     weight_gradient = (
         _weight_gradient_by_product if by_product else partial(_weight_gradient_by_convolution, at_once=for_tflite)
     )

@@ -35,6 +35,9 @@ def _scatter(
     dilation: tuple[int, int],
 ) -> torch.Tensor:
     """Add up each tap's gradient at the places of the input that the tap met; the inverse of :func:`patches`."""
+    places = taps[0].shape[2:]
+    if stride == kernel and (places[0] * kernel[0], places[1] * kernel[1]) == size:
+        return _tile(taps, kernel)
     total: torch.Tensor | None = None
     height, width = size[0] + 2 * padding[0], size[1] + 2 * padding[1]
     for index, tap in enumerate(taps):
@@ -45,6 +48,18 @@ def _scatter(
     if total is None:
         raise ValueError("a pooling window has no taps")
     return crop_or_pad(total, -padding[1], -padding[1], -padding[0], -padding[0])
+
+
+def _tile(taps: Sequence[torch.Tensor], kernel: tuple[int, int]) -> torch.Tensor:
+    """Lay the taps of windows that do not overlap side by side; no addition, and few nodes."""
+    count, channels, height, width = taps[0].shape
+    rows = [
+        torch.cat([tap.reshape(-1, 1) for tap in taps[first : first + kernel[1]]], 1)
+        for first in range(0, len(taps), kernel[1])
+    ]
+    wide = width * kernel[1]
+    tiled = torch.cat([row.reshape(-1, wide) for row in rows], 1) if len(rows) > 1 else rows[0]
+    return tiled.reshape(count, channels, height * kernel[0], wide)
 
 
 def _window_sizes(size: int, places: int, kernel: int, stride: int, padding: int) -> torch.Tensor:
@@ -134,10 +149,12 @@ def max_pool2d_with_indices_backward(
         best = torch.maximum(best, tap)
     free = torch.ones_like(best)
     shares = []
-    for tap in taps:
+    for tap in taps[:-1]:
         wins = (tap == best).to(best.dtype) * free
         free = free - wins
         shares.append(grad * wins)
+    # Where no other tap holds the maximum, the last one does.
+    shares.append(grad * free)
     kernel, size = _pair(kernel_size), (values.shape[2], values.shape[3])
     return _scatter(shares, size, kernel, _pair(stride, kernel_size), _pair(padding), _pair(dilation))
 
