@@ -24,7 +24,7 @@ from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 from hedgerow.task_module import model_weights
 
 BATCH, CLASSES = 16, 10
-TURNS, PAUSE_S = 5, 0.1
+TURNS, PAUSE_S = 20, 0.1
 ENGINES = (("onnx", 1), ("onnx", 4), ("tflite", 1))
 OPTIONS = StepOptions(batch_norm="train")
 
@@ -71,9 +71,9 @@ def cnn1d() -> nn.Module:
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
-    "mlp": (mlp, (64,), 300),
-    "cnn1d": (cnn1d, (3, 128), 100),
-    "resnet8": (resnet8, (3, 32, 32), 15),
+    "mlp": (mlp, (64,), 1000),
+    "cnn1d": (cnn1d, (3, 128), 400),
+    "resnet8": (resnet8, (3, 32, 32), 160),
 }
 
 

@@ -24,6 +24,18 @@ _pad = torch.nn.functional.pad
 # Samples that one kernel spans where a sample has fewer places than the taps have channels: a sum over all samples'
 # products would then be much of the work, and one kernel of all samples would leave little for other threads.
 _SAMPLES_AT_ONCE = 4
+_MOST_ROWS_BY_PRODUCT = 32
+"""ONNX Runtime transposes on one thread, which waits for the other cores' caches at every line (0.6 ms for 1 MiB that
+four threads wrote, 0.1 ms for what one thread wrote). A product with the identity is exact and runs on all threads; more
+rows than these cost more arithmetic than is gained."""
+
+
+def _exchange(values: torch.Tensor, *, by_product: bool) -> torch.Tensor:
+    """Exchange the last two axes of ``values[n, rows, columns]``."""
+    if not by_product or values.shape[1] > _MOST_ROWS_BY_PRODUCT:
+        return values.transpose(1, 2)
+    unit = torch.eye(values.shape[1], dtype=values.dtype, device=values.device)
+    return torch.bmm(values.transpose(1, 2), unit.expand(values.shape[0], *unit.shape))
 
 
 def _input_gradient(
@@ -73,6 +85,8 @@ def _weight_gradient_by_product(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
+    *,
+    for_tflite: bool,
 ) -> torch.Tensor:
     out_channels, in_group, kernel_h, kernel_w = weight.shape
     count, channels, (out_h, out_w) = grad.shape[0], values.shape[1], grad.shape[2:]
@@ -94,6 +108,8 @@ def _weight_gradient_by_product(
         if out_h > 1:
             grad = _pad(grad, (0, width - out_w)) if width > out_w else grad
             grad = cut(grad.reshape(count, out_channels, out_h * width), 2, 0, places)
+    elif taps == 1 and not for_tflite:
+        met = [_aten.avg_pool2d.default(padded, [1, 1], list(stride))]
     else:
         met = patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w))
     rows = torch.cat([tap.reshape(count, channels, 1, places) for tap in met], 2) if taps > 1 else met[0]
@@ -113,15 +129,15 @@ def _weight_gradient_by_convolution(
     dilation: tuple[int, int],
     groups: int,
     *,
-    at_once: bool,
+    for_tflite: bool,
 ) -> torch.Tensor:
     out_channels, in_group, kernel_h, kernel_w = weight.shape
     count, (out_h, out_w) = grad.shape[0], grad.shape[2:]
     height, width = values.shape[2:]
-    together = count if at_once else 1
+    together = count if for_tflite else 1
     if groups == 1 and out_h * out_w < in_group * kernel_h * kernel_w and count % _SAMPLES_AT_ONCE == 0:
         together = max(together, _SAMPLES_AT_ONCE)
-    image = values.reshape(count * groups, in_group, height * width).transpose(1, 2)
+    image = _exchange(values.reshape(count * groups, in_group, height * width), by_product=not for_tflite)
     image = image.reshape(1, count * groups, height, width * in_group)
     # Only what the windows meet, so that the result has the kernel's size.
     bottom = (out_h - 1) * stride[0] + dilation[0] * (kernel_h - 1) + 1 - height - padding[0]
@@ -144,7 +160,8 @@ def _weight_gradient_by_convolution(
     )
     products = products.reshape(pieces, out_channels * kernel_h * kernel_w * in_group)
     total = products.sum(0) if pieces > 1 else products
-    return total.reshape(out_channels, kernel_h * kernel_w, in_group).transpose(1, 2).reshape(weight.shape)
+    total = total.reshape(out_channels, kernel_h * kernel_w, in_group)
+    return _exchange(total, by_product=not for_tflite).reshape(weight.shape)
 
 
 def convolution_backward(
@@ -176,8 +193,8 @@ def convolution_backward(
     depthwise = groups > 1 and weight.shape[1] == 1 and step == (1, 1)
     by_product = depthwise or dilation[1] > 1 or weight.shape[2:].numel() == 1
     by_product = by_product or (for_tflite and (groups > 1 or weight.shape[2] == 1))
-    weight_gradient = (
-        _weight_gradient_by_product if by_product else partial(_weight_gradient_by_convolution, at_once=for_tflite)
+    weight_gradient = partial(
+        _weight_gradient_by_product if by_product else _weight_gradient_by_convolution, for_tflite=for_tflite
     )
     return (
         _input_gradient(grad, weight, size, step, border, holes, groups, transposed=not for_tflite)
