@@ -1,7 +1,7 @@
 """What a round's parent and its workers share: weights, work, results, and the sums of clients' weights. Needs torch.
 
-Every client has a row of its own, and the mean is summed column by column over the rows in their order. So it depends
-neither on how many workers there are nor on who was faster.
+Every client has a row of its own, and the mean is summed column by column over the rows in the order in which they are
+handed out. So it depends neither on how many workers there are nor on who was faster.
 """
 
 import pickle
@@ -61,7 +61,8 @@ class SharedRound:
         self._clients, self.order, self.examples, self._epochs = _shared_array("int64", 4, rows)
         self.losses, self.norms, self._shares = _shared_array("float64", 3, rows)
         self.in_hand = _shared_array("int64", workers)
-        self._counts = _shared_array("int64", 4)
+        self._counts = _shared_array("int64", 2)
+        self._summed = _shared_array("int64", 3)
         self._work = shared_bytes(_WORK_BYTES).numpy()
         self._texts = shared_bytes(workers * _TEXT_BYTES).numpy().reshape(workers, _TEXT_BYTES)
 
@@ -136,19 +137,21 @@ class SharedRound:
         """Return the new weights of every row of the slice, as views."""
         return self.layout.views(self._rows[: self._counts[0]])
 
-    def begin_sums(self) -> None:
-        """Forget the sums of former slices."""
-        for sums in self._sums:
-            sums.zero_()
+    def begin_sums(self, start: int, stop: int, *, anew: bool) -> None:
+        """Set which places in the order of rows :meth:`add_block` adds, and whether it forgets former slices first."""
+        self._summed[:] = start, stop, anew
 
     def add_block(self, number: int) -> None:
-        """Add one block of columns of the slice's rows, times their shares, to its sums."""
+        """Add one block of columns of the chosen rows, times their shares, to its sums."""
         segment, columns = self.blocks[number]
+        start, stop, anew = self._summed.tolist()
         sums = self._sums[segment][columns]
-        values = self.layout.segments[segment].view(self._rows[: self._counts[0]])[:, columns]
+        if anew:
+            sums.zero_()
+        values = self.layout.segments[segment].view(self._rows)[:, columns]
         wide = torch.empty_like(sums)
-        for row, share in enumerate(self._shares[: self._counts[0]].tolist()):
-            sums.add_(wide.copy_(values[row]), alpha=share)
+        for row in self.order[start:stop].tolist():
+            sums.add_(wide.copy_(values[row]), alpha=float(self._shares[row]))
 
     def mean(self) -> dict[str, torch.Tensor]:
         """Return the sums as tensors of their own; means of whole numbers are float32."""

@@ -25,7 +25,7 @@ from hedgerow.server.cohort.orders import local_work
 from hedgerow.server.cohort.shared_round import SharedRound
 from hedgerow.server.cohort.work import CohortWork
 
-__all__ = ["Job", "WorkerLoop", "child_of", "die_with_parent", "encode_tickets", "read_ticket"]
+__all__ = ["Job", "Ticket", "WorkerLoop", "child_of", "die_with_parent", "encode_tickets", "read_ticket"]
 
 _TICKET = struct.Struct("<IIII")
 _PR_SET_PDEATHSIG = 1

@@ -10,12 +10,13 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hedgerow.interrupts import hold_interrupts
 from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.shared_round import SharedRound
-from hedgerow.server.cohort.worker_loop import Job, WorkerLoop, child_of, die_with_parent, read_ticket
+from hedgerow.server.cohort.worker_loop import Job, Ticket, WorkerLoop, child_of, die_with_parent, read_ticket
 
 __all__ = ["WorkerPool"]
 
@@ -71,15 +72,17 @@ class WorkerPool:
         """What workers read tickets from, and write answers to."""
         return self._ticket_end, self._answer_end
 
-    def run(self, tickets: bytes, count: int, shared: SharedRound, *, timeout_s: float | None = None) -> None:
-        """Hand out *tickets* and return when *count* of them are answered.
+    def hand_out(self, tickets: bytes) -> None:
+        """Let workers take *tickets*."""
+        os.write(self._tickets, tickets)
+
+    def answers(self, count: int, shared: SharedRound, *, timeout_s: float | None = None) -> Iterator[Ticket]:
+        """Yield *count* answers as they come.
 
         Raises:
             ClientTrainingError: One failed, or a worker ended or did not answer in time.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        if tickets:
-            os.write(self._tickets, tickets)
         while count:
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             events = self._selector.select(left_s)
@@ -92,6 +95,7 @@ class WorkerPool:
                 if answer is None or answer.job == Job.FAILED:
                     raise self._failure(0 if answer is None else answer.stamp, shared)
                 count -= 1
+                yield answer
 
     def has_lost_workers(self) -> bool:
         """Tell whether a process has ended that should not have."""

@@ -29,7 +29,7 @@ from hedgerow.server.cohort.memory import fitting_clients, free_bytes
 from hedgerow.server.cohort.sequential import ResidentData
 from hedgerow.server.cohort.shared_round import SharedRound
 from hedgerow.server.cohort.work import CohortUpdate, CohortWork, StackedWeights, Weights
-from hedgerow.server.cohort.worker_loop import Job, WorkerLoop, encode_tickets
+from hedgerow.server.cohort.worker_loop import Job, Ticket, WorkerLoop, encode_tickets
 from hedgerow.server.cohort.worker_pool import WorkerPool
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.task import Dataset, Task
@@ -154,7 +154,7 @@ class WorkersEngine:
             chosen = tuple(clients[part])
             own = {name: stack[part] for name, stack in corrections.items()} if corrections else None
             self._shared.begin_slice(work, chosen, examples[part], shares[part], own)
-            self._run(Job.TRAIN, len(chosen))
+            summed = self._train_rows(len(chosen), sums=not each, anew=number == 0)
             losses[part], norms[part] = self._shared.losses[: len(chosen)], self._shared.norms[: len(chosen)]
             if each:
                 stacked = self._shared.stacked()
@@ -162,7 +162,7 @@ class WorkersEngine:
                 kept = stacked if len(slices) == 1 else {name: stack.clone() for name, stack in stacked.items()}
                 yield CohortUpdate(chosen, examples[part], losses[part], norms[part], each=kept)
             else:
-                self._sum(len(chosen), first=number == 0)
+                self._sum(summed, len(chosen), anew=number == 0 and not summed)
         if not each and slices:
             yield CohortUpdate(tuple(clients), examples, losses, norms, mean=self._shared.mean())
 
@@ -181,37 +181,66 @@ class WorkersEngine:
                     number, self._steps, self._shared, self._clients, tickets=ticket_end, answers=answer_end
                 )
                 pool.start(loop)
-            pool.run(b"", self._count, self._shared, timeout_s=_START_S)
+            for _ready in pool.answers(self._count, self._shared, timeout_s=_START_S):
+                pass
         except BaseException:
             self.close()
             raise
 
-    def _run(self, job: Job, count: int) -> None:
-        """Let the workers do *count* pieces of a job.
-
-        Raises:
-            ClientTrainingError: One failed.
-        """
+    def _hand_out(self, job: Job, count: int) -> list[tuple[int, int]]:
+        """Let the workers begin *count* pieces of a job, and return the ranges that they will answer."""
         if self._pool is None:
             raise RuntimeError("the engine was closed while it trained")
-        self._stamp = (self._stamp + 1) % 2**32
         width = max(1, count // (_TICKETS_A_WORKER * self._count))
         ranges = [(start, min(start + width, count)) for start in range(0, count, width)]
+        self._pool.hand_out(encode_tickets(job, self._stamp, ranges))
+        return ranges
+
+    def _answers(self, count: int) -> Iterator[Ticket]:
+        if self._pool is None:
+            raise RuntimeError("the engine was closed while it trained")
         try:
-            self._pool.run(encode_tickets(job, self._stamp, ranges), len(ranges), self._shared)
+            yield from self._pool.answers(count, self._shared)
         except BaseException:
             # Tickets are left in the pipe and rows half done; the next round starts new workers.
             self.close()
             raise
 
-    def _sum(self, rows: int, *, first: bool) -> None:
-        if first:
-            self._shared.begin_sums()
-        if rows * self._shared.layout.row_bytes <= 4 * _SUMMED_HERE:
-            for number in range(len(self._shared.blocks)):
-                self._shared.add_block(number)
+    def _train_rows(self, count: int, *, sums: bool, anew: bool) -> int:
+        """Train the slice's rows, and return how many of them, in their order, were summed as well.
+
+        Who finds no client left to train sums what is there, while the last clients are still trained.
+
+        Raises:
+            ClientTrainingError: A client failed.
+        """
+        self._stamp = (self._stamp + 1) % 2**32
+        ranges = self._hand_out(Job.TRAIN, count)
+        last = min(self._count - 1, len(ranges))
+        ended = {answer.start: answer.stop for answer in self._answers(len(ranges) - last)}
+        place = 0
+        while place in ended:
+            place = ended[place]
+        summing = 0
+        if sums and self._is_worth_sharing(place):
+            self._shared.begin_sums(0, place, anew=anew)
+            summing = len(self._hand_out(Job.SUM, len(self._shared.blocks)))
+        for _answer in self._answers(last + summing):
+            pass
+        return place if summing else 0
+
+    def _sum(self, start: int, stop: int, *, anew: bool) -> None:
+        self._shared.begin_sums(start, stop, anew=anew)
+        blocks = len(self._shared.blocks)
+        if self._is_worth_sharing(stop - start):
+            for _answer in self._answers(len(self._hand_out(Job.SUM, blocks))):
+                pass
         else:
-            self._run(Job.SUM, len(self._shared.blocks))
+            for number in range(blocks):
+                self._shared.add_block(number)
+
+    def _is_worth_sharing(self, rows: int) -> bool:
+        return rows * self._shared.layout.row_bytes > 4 * _SUMMED_HERE
 
 
 def _cores() -> int:
