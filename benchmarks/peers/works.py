@@ -152,7 +152,7 @@ _CIFAR = Work(
     cohort=50,
     samples=50,
     learning_rate=0.1,
-    rounds=5,
+    rounds=10,
     light=False,
 )
 
