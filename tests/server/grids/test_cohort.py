@@ -10,6 +10,7 @@ import pytest
 from hedgerow.server.cohort.clients import ClientSlices, RepeatedClients
 from hedgerow.server.cohort.null import NullEngine
 from hedgerow.server.cohort.sequential import SequentialEngine
+from hedgerow.server.cohort.vectorized import VectorizedEngine
 from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.grids.in_process import InProcessGrid
@@ -80,10 +81,12 @@ def train(grid, strategy, weights, rounds=3, evaluate=True, **config):
 @pytest.mark.parametrize("name", [*STRATEGIES, *PRIVATE])
 def test_every_strategy_gives_what_it_gives_client_after_client(name, tiny_task, data, clients):
     start = initial_weights(tiny_task, 0)
-    engine = SequentialEngine(tiny_task, data.train, clients)
-    grids = [in_process(tiny_task, data, clients), CohortGrid(tiny_task, data, clients, engine)]
-    if mean_suffices(name):
-        grids.append(CohortGrid(tiny_task, data, clients, engine, partial_sums=True))
+    grids = [in_process(tiny_task, data, clients)]
+    for engine in (SequentialEngine, VectorizedEngine):
+        made = engine(tiny_task, data.train, clients)
+        grids.append(CohortGrid(tiny_task, data, clients, made))
+        if mean_suffices(name):
+            grids.append(CohortGrid(tiny_task, data, clients, made, partial_sums=True))
     wanted, *found = (
         train(grid, build_strategy(name, clients=11, learning_rate=0.3, fraction=0.85), start, epochs=2)
         for grid in grids
