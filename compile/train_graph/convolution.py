@@ -25,8 +25,8 @@ _pad = torch.nn.functional.pad
 # products would then be much of the work, and one kernel of all samples would leave little for other threads.
 _SAMPLES_AT_ONCE = 4
 _MOST_ROWS_BY_PRODUCT = 32
-"""ONNX Runtime transposes on one thread, which waits for the other cores' caches at every line (0.6 ms for 1 MiB that
-four threads wrote, 0.1 ms for what one thread wrote). A product with the identity is exact and runs on all threads; more
+"""ONNX Runtime transposes on one thread, which waits for the other cores' caches at every line: 0.6 ms for 1 MiB that
+four threads wrote, 0.1 ms for what one thread wrote. A product with the identity is exact and runs on all threads; more
 rows than these cost more arithmetic than is gained."""
 
 
