@@ -1,13 +1,14 @@
 """An asynchronous run with a folder: FedBuff's versions of the weights take the place of rounds. Needs torch.
 
-Devices at work are no part of what is saved: a run that was stopped begins anew, and ends with the same weights.
+What devices at work will bring is saved with the weights, so a stopped run goes on, and ends with the same weights.
 """
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.errors import RoundFailedError, RunMismatchError
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
 from hedgerow.server.simulation.arrivals import BufferedPlan
-from hedgerow.server.simulation.buffered import BufferedRound, run_buffered
+from hedgerow.server.simulation.buffered import BufferedRound, Standing, WaitingUpdate, run_buffered
+from hedgerow.server.simulation.cadence import CheckpointCadence
 from hedgerow.server.simulation.parts import RunEnd, RunParts
 from hedgerow.server.simulation.population import Population
 from hedgerow.server.simulation.timed_grid import sizes_of
@@ -40,8 +42,8 @@ def run_versions(parts: RunParts) -> RunEnd:
     if parts.population is None:
         raise ValueError("an asynchronous run needs a population")
     versions = _Versions(parts.folder, parts.weights)
-    if not versions.resume(parts.plan.rounds):
-        versions.take(parts, parts.population)
+    versions.resume(parts.plan.rounds)
+    versions.take(parts, parts.population)
     outcomes = {"done": len(versions.staleness), "lost": versions.lost}
     mean, most = sum(versions.staleness) / len(versions.staleness), max(versions.staleness)
     note = f"updates were {mean:.1f} versions old on average, the oldest {most}"
@@ -59,6 +61,7 @@ class _Versions:
         history: One record a version.
         staleness: Of each update that was used.
         lost: Devices that were given up.
+        waiting: Updates of devices that were at work at the newest version, by the number of their start.
     """
 
     folder: RunFolder
@@ -67,9 +70,10 @@ class _Versions:
     history: list[RoundRecord] = field(default_factory=list)
     staleness: list[int] = field(default_factory=list)
     lost: int = 0
+    waiting: Mapping[int, WaitingUpdate] = field(default_factory=dict)
 
-    def resume(self, versions: int) -> bool:
-        """Take up the run if it is finished, else begin anew; tell whether it is finished.
+    def resume(self, versions: int) -> None:
+        """Take up the run where the folder's newest version stands.
 
         Raises:
             RunMismatchError: The folder holds more versions.
@@ -77,13 +81,12 @@ class _Versions:
         saved = self.folder.last_round()
         if saved is not None and saved.checkpoint.round > versions:
             raise RunMismatchError(self.folder.path, {"rounds": (saved.checkpoint.round, versions)})
-        finished = saved is not None and saved.checkpoint.round == versions
-        self.history = self.folder.history(versions if finished else 0)
-        if saved is not None and finished:
+        self.history = self.folder.history(0 if saved is None else saved.checkpoint.round)
+        if saved is not None:
             self.weights, self.metrics = dict(saved.checkpoint.weights), dict(saved.checkpoint.metrics)
             kept = saved.grid or {}
             self.staleness, self.lost = list(kept.get("staleness", ())), int(kept.get("lost", 0))
-        return finished
+            self.waiting = _taken_up(kept.get("waiting", ()), saved.state)
 
     def take(self, parts: RunParts, population: Population) -> None:
         """Train until there are as many versions as the plan's rounds.
@@ -93,8 +96,10 @@ class _Versions:
             NotEnoughDevicesError: Nobody is at work, and nobody will ever be available again.
         """
         plan, local = parts.plan, parts.local
-        first = {name: torch.from_numpy(array.copy()).to(parts.device) for name, array in self.weights.items()}
         began = time.perf_counter()
+        first = _on(parts.device, self.weights)
+        taken = len(self.history)
+        stands = Standing(taken, first, {start: _moved(update, parts.device) for start, update in self.waiting.items()})
         rounds = run_buffered(
             parts.engine,
             first,
@@ -112,8 +117,10 @@ class _Versions:
             ),
             plan=BufferedPlan(concurrency=plan.cohort, buffer=plan.buffered()),
             samples=sizes_of(parts.index),
+            after=stands if taken else None,
         )
-        for new in islice(rounds, plan.rounds):
+        cadence = CheckpointCadence(plan.checkpoint_every)
+        for new in islice(rounds, plan.rounds - taken):
             self.weights = {name: tensor.cpu().numpy() for name, tensor in new.weights.items()}
             if not all(np.isfinite(array).all() for array in self.weights.values()):
                 raise RoundFailedError(new.version, {}, "NaN in the weights (is a learning rate too large?)")
@@ -124,10 +131,20 @@ class _Versions:
             self.history.append(_record(new, self.metrics, time.perf_counter() - began))
             began = time.perf_counter()
             self.folder.add_record(self.history[-1])
-            if new.version == plan.rounds:
-                kept = {"staleness": self.staleness, "lost": self.lost}
-                self.folder.save_state(SavedRound(self.checkpoint(), {}, kept))
+            self.waiting = new.waiting
+            if new.version == plan.rounds or cadence.is_due(new.version):
+                with cadence.saving():
+                    self.save()
             parts.tell(self.history)
+
+    def save(self) -> None:
+        """Make the newest version durable."""
+        waiting = [
+            [start, update.examples, update.loss if math.isfinite(update.loss) else None, update.finite]
+            for start, update in self.waiting.items()
+        ]
+        kept = {"staleness": self.staleness, "lost": self.lost, "waiting": waiting}
+        self.folder.save_state(SavedRound(self.checkpoint(), _stacked(self.waiting.values()), kept))
 
     def checkpoint(self) -> Checkpoint:
         """Return the newest version with the run's record."""
@@ -145,3 +162,30 @@ def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float) ->
         participants=tuple(str(device) for device in sorted(new.devices)),
         virtual_s=new.at_s,
     )
+
+
+def _stacked(updates: Iterable[WaitingUpdate]) -> Arrays:
+    """Return what *updates* bring, a row for each."""
+    deltas = [update.delta for update in updates]
+    return {name: torch.stack([d[name] for d in deltas]).cpu().numpy() for name in (deltas[0] if deltas else ())}
+
+
+def _taken_up(rows: Sequence[Any], stacked: Arrays) -> dict[int, WaitingUpdate]:
+    """Return what :meth:`_Versions.save` wrote."""
+    return {
+        start: WaitingUpdate(
+            delta={name: torch.from_numpy(stack[row].copy()) for name, stack in stacked.items()},
+            examples=examples,
+            loss=math.nan if loss is None else loss,
+            finite=finite,
+        )
+        for row, (start, examples, loss, finite) in enumerate(rows)
+    }
+
+
+def _on(device: str, arrays: Arrays) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array.copy()).to(device) for name, array in arrays.items()}
+
+
+def _moved(update: WaitingUpdate, device: str) -> WaitingUpdate:
+    return replace(update, delta={name: tensor.to(device) for name, tensor in update.delta.items()})

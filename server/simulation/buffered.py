@@ -20,7 +20,7 @@ from hedgerow.server.simulation.population import Population
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BufferedRound", "WaitingUpdate", "run_buffered"]
+__all__ = ["BufferedRound", "Standing", "WaitingUpdate", "run_buffered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,21 @@ class WaitingUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """All that a run needs to go on.
+
+    Attributes:
+        version: From 1.
+        weights: All parameters and buffers, on the engine's device.
+        waiting: Updates that are computed and have not arrived, by the number of their start; on the same device.
+    """
+
+    version: int
+    weights: Weights
+    waiting: Mapping[int, WaitingUpdate]
+
+
+@dataclass(frozen=True, slots=True)
 class BufferedRound:
     """New weights, and what they were made of.
 
@@ -54,8 +69,7 @@ class BufferedRound:
         staleness: How many versions old each update was.
         lost: Devices that were given up since the version before.
         diverged: Those of the *devices* whose updates were not finite.
-        waiting: Updates that are computed and have not arrived, by the number of their start; with *version* and
-            *weights* all that a run needs to go on.
+        waiting: Updates that are computed and have not arrived, by the number of their start.
     """
 
     version: int
@@ -80,7 +94,7 @@ def run_buffered(
     plan: BufferedPlan | None = None,
     samples: Callable[[Numbers], Numbers],
     now_s: float = 0.0,
-    after: BufferedRound | None = None,
+    after: BufferedRound | Standing | None = None,
 ) -> Iterator[BufferedRound]:
     """Train asynchronously, without end: one item for each new version of the weights.
 

@@ -212,20 +212,23 @@ def test_the_function_is_one_run_of_a_simulator(tiny_task, tmp_path):
         np.testing.assert_allclose(auto.checkpoint.weights[name], array, atol=1e-5)
 
 
-def test_an_asynchronous_run_learns_in_less_virtual_time_and_begins_anew_when_it_was_stopped(simulator, tmp_path):
+def test_an_asynchronous_run_learns_in_less_virtual_time_and_goes_on_when_it_was_stopped(simulator, tmp_path):
     def stop(record):
         if record.round == 10:
             raise StopError
 
+    trained = []
     plan = SimulationPlan(
         clients=60, cohort=8, rounds=30, buffer=4, strategy="fedbuff", devices=DeviceModel(drop_out=0.1), seed=2
     )
+    plan = replace(plan, checkpoint_every=4)
     whole = simulator.run(plan, tmp_path / "whole")
     with pytest.raises(StopError):
         simulator.run(plan, tmp_path / "parts", watch=stop)
-    parts = simulator.run(plan, tmp_path / "parts", plots=False)
-    again = simulator.run(plan, tmp_path / "parts", plots=False)
+    parts = simulator.run(plan, tmp_path / "parts", plots=False, watch=lambda record: trained.append(record.round))
+    again = simulator.run(plan, tmp_path / "parts", plots=False, watch=lambda record: trained.append(record.round))
 
+    assert trained == list(range(9, 31))
     assert whole.checkpoint.metrics["accuracy"] > 0.9
     assert same(whole.checkpoint.weights, parts.checkpoint.weights)
     assert same(whole.checkpoint.weights, again.checkpoint.weights)
