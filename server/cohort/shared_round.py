@@ -1,7 +1,7 @@
 """What a round's parent and its workers share: weights, work, results, and the sums of clients' weights. Needs torch.
 
-Every client has a row of its own, and the mean is summed column by column over the rows in the order in which they are
-handed out. So it depends neither on how many workers there are nor on who was faster.
+Every client has a row of its own, and the mean is summed column by column over the rows in their order. So it depends
+neither on how many workers there are nor on who was faster.
 """
 
 import pickle
@@ -138,7 +138,7 @@ class SharedRound:
         return self.layout.views(self._rows[: self._counts[0]])
 
     def begin_sums(self, start: int, stop: int, *, anew: bool) -> None:
-        """Set which places in the order of rows :meth:`add_block` adds, and whether it forgets former slices first."""
+        """Set which rows :meth:`add_block` adds, and whether it forgets former slices first."""
         self._summed[:] = start, stop, anew
 
     def add_block(self, number: int) -> None:
@@ -148,10 +148,10 @@ class SharedRound:
         sums = self._sums[segment][columns]
         if anew:
             sums.zero_()
-        values = self.layout.segments[segment].view(self._rows)[:, columns]
+        values = self.layout.segments[segment].view(self._rows[start:stop])[:, columns]
         wide = torch.empty_like(sums)
-        for row in self.order[start:stop].tolist():
-            sums.add_(wide.copy_(values[row]), alpha=float(self._shares[row]))
+        for row, share in enumerate(self._shares[start:stop].tolist()):
+            sums.add_(wide.copy_(values[row]), alpha=share)
 
     def mean(self) -> dict[str, torch.Tensor]:
         """Return the sums as tensors of their own; means of whole numbers are float32."""

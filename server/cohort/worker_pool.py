@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hedgerow.interrupts import hold_interrupts
@@ -76,14 +75,15 @@ class WorkerPool:
         """Let workers take *tickets*."""
         os.write(self._tickets, tickets)
 
-    def answers(self, count: int, shared: SharedRound, *, timeout_s: float | None = None) -> Iterator[Ticket]:
-        """Yield *count* answers as they come.
+    def answers(self, count: int, shared: SharedRound, *, timeout_s: float | None = None) -> list[Ticket]:
+        """Wait for *count* answers and return them in the order in which they came.
 
         Raises:
             ClientTrainingError: One failed, or a worker ended or did not answer in time.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while count:
+        found: list[Ticket] = []
+        while len(found) < count:
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             events = self._selector.select(left_s)
             if not events:
@@ -94,8 +94,8 @@ class WorkerPool:
                 answer = read_ticket(self._answers)
                 if answer is None or answer.job == Job.FAILED:
                     raise self._failure(0 if answer is None else answer.stamp, shared)
-                count -= 1
-                yield answer
+                found.append(answer)
+        return found
 
     def has_lost_workers(self) -> bool:
         """Tell whether a process has ended that should not have."""

@@ -16,6 +16,7 @@ import logging
 import os
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -181,33 +182,37 @@ class WorkersEngine:
                     number, self._steps, self._shared, self._clients, tickets=ticket_end, answers=answer_end
                 )
                 pool.start(loop)
-            for _ready in pool.answers(self._count, self._shared, timeout_s=_START_S):
-                pass
+            pool.answers(self._count, self._shared, timeout_s=_START_S)
         except BaseException:
             self.close()
             raise
 
-    def _hand_out(self, job: Job, count: int) -> list[tuple[int, int]]:
-        """Let the workers begin *count* pieces of a job, and return the ranges that they will answer."""
-        if self._pool is None:
-            raise RuntimeError("the engine was closed while it trained")
+    def _hand_out(self, job: Job, count: int) -> int:
+        """Let the workers begin *count* pieces of a job, and return how many answers they will give."""
         width = max(1, count // (_TICKETS_A_WORKER * self._count))
         ranges = [(start, min(start + width, count)) for start in range(0, count, width)]
-        self._pool.hand_out(encode_tickets(job, self._stamp, ranges))
-        return ranges
+        self._open_pool().hand_out(encode_tickets(job, self._stamp, ranges))
+        return len(ranges)
 
-    def _answers(self, count: int) -> Iterator[Ticket]:
+    def _answers(self, count: int) -> list[Ticket]:
+        return self._open_pool().answers(count, self._shared)
+
+    def _open_pool(self) -> WorkerPool:
         if self._pool is None:
             raise RuntimeError("the engine was closed while it trained")
+        return self._pool
+
+    @contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        """Let the next round start new workers if this one leaves tickets in the pipe and rows half done."""
         try:
-            yield from self._pool.answers(count, self._shared)
+            yield
         except BaseException:
-            # Tickets are left in the pipe and rows half done; the next round starts new workers.
             self.close()
             raise
 
     def _train_rows(self, count: int, *, sums: bool, anew: bool) -> int:
-        """Train the slice's rows, and return how many of them, in their order, were summed as well.
+        """Train the slice's rows, and return how many of the first ones were summed as well.
 
         Who finds no client left to train sums what is there, while the last clients are still trained.
 
@@ -215,26 +220,26 @@ class WorkersEngine:
             ClientTrainingError: A client failed.
         """
         self._stamp = (self._stamp + 1) % 2**32
-        ranges = self._hand_out(Job.TRAIN, count)
-        last = min(self._count - 1, len(ranges))
-        ended = {answer.start: answer.stop for answer in self._answers(len(ranges) - last)}
-        place = 0
-        while place in ended:
-            place = ended[place]
-        summing = 0
-        if sums and self._is_worth_sharing(place):
-            self._shared.begin_sums(0, place, anew=anew)
-            summing = len(self._hand_out(Job.SUM, len(self._shared.blocks)))
-        for _answer in self._answers(last + summing):
-            pass
-        return place if summing else 0
+        with self._closing_on_failure():
+            tickets = self._hand_out(Job.TRAIN, count)
+            last = min(self._count - 1, tickets)
+            trained = np.zeros(count + 1, dtype=bool)
+            for answer in self._answers(tickets - last):
+                trained[self._shared.order[answer.start : answer.stop]] = True
+            first = int(np.argmin(trained))
+            summing = 0
+            if sums and self._is_worth_sharing(first):
+                self._shared.begin_sums(0, first, anew=anew)
+                summing = self._hand_out(Job.SUM, len(self._shared.blocks))
+            self._answers(last + summing)
+        return first if summing else 0
 
     def _sum(self, start: int, stop: int, *, anew: bool) -> None:
         self._shared.begin_sums(start, stop, anew=anew)
         blocks = len(self._shared.blocks)
         if self._is_worth_sharing(stop - start):
-            for _answer in self._answers(len(self._hand_out(Job.SUM, blocks))):
-                pass
+            with self._closing_on_failure():
+                self._answers(self._hand_out(Job.SUM, blocks))
         else:
             for number in range(blocks):
                 self._shared.add_block(number)
