@@ -6,7 +6,7 @@ What devices at work will bring is saved with the weights, so a stopped run goes
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -42,7 +42,7 @@ def run_versions(parts: RunParts) -> RunEnd:
     if parts.population is None:
         raise ValueError("an asynchronous run needs a population")
     versions = _Versions(parts.folder, parts.weights)
-    versions.resume(parts.plan.rounds)
+    versions.resume(parts.plan.rounds, parts.device)
     versions.take(parts, parts.population)
     outcomes = {"done": len(versions.staleness), "lost": versions.lost}
     mean, most = sum(versions.staleness) / len(versions.staleness), max(versions.staleness)
@@ -72,8 +72,8 @@ class _Versions:
     lost: int = 0
     waiting: Mapping[int, WaitingUpdate] = field(default_factory=dict)
 
-    def resume(self, versions: int) -> None:
-        """Take up the run where the folder's newest version stands.
+    def resume(self, versions: int, device: str) -> None:
+        """Take up the run where the folder's newest version stands, its updates on *device*.
 
         Raises:
             RunMismatchError: The folder holds more versions.
@@ -86,7 +86,7 @@ class _Versions:
             self.weights, self.metrics = dict(saved.checkpoint.weights), dict(saved.checkpoint.metrics)
             kept = saved.grid or {}
             self.staleness, self.lost = list(kept.get("staleness", ())), int(kept.get("lost", 0))
-            self.waiting = _taken_up(kept.get("waiting", ()), saved.state)
+            self.waiting = _taken_up(kept.get("waiting", ()), saved.state, device)
 
     def take(self, parts: RunParts, population: Population) -> None:
         """Train until there are as many versions as the plan's rounds.
@@ -97,9 +97,8 @@ class _Versions:
         """
         plan, local = parts.plan, parts.local
         began = time.perf_counter()
-        first = _on(parts.device, self.weights)
+        first = {name: torch.from_numpy(array.copy()).to(parts.device) for name, array in self.weights.items()}
         taken = len(self.history)
-        stands = Standing(taken, first, {start: _moved(update, parts.device) for start, update in self.waiting.items()})
         rounds = run_buffered(
             parts.engine,
             first,
@@ -117,7 +116,7 @@ class _Versions:
             ),
             plan=BufferedPlan(concurrency=plan.cohort, buffer=plan.buffered()),
             samples=sizes_of(parts.index),
-            after=stands if taken else None,
+            after=Standing(taken, first, self.waiting) if taken else None,
         )
         cadence = CheckpointCadence(plan.checkpoint_every)
         for new in islice(rounds, plan.rounds - taken):
@@ -170,22 +169,14 @@ def _stacked(updates: Iterable[WaitingUpdate]) -> Arrays:
     return {name: torch.stack([d[name] for d in deltas]).cpu().numpy() for name in (deltas[0] if deltas else ())}
 
 
-def _taken_up(rows: Sequence[Any], stacked: Arrays) -> dict[int, WaitingUpdate]:
+def _taken_up(rows: Sequence[Any], stacked: Arrays, device: str) -> dict[int, WaitingUpdate]:
     """Return what :meth:`_Versions.save` wrote."""
     return {
         start: WaitingUpdate(
-            delta={name: torch.from_numpy(stack[row].copy()) for name, stack in stacked.items()},
+            delta={name: torch.from_numpy(stack[row].copy()).to(device) for name, stack in stacked.items()},
             examples=examples,
             loss=math.nan if loss is None else loss,
             finite=finite,
         )
         for row, (start, examples, loss, finite) in enumerate(rows)
     }
-
-
-def _on(device: str, arrays: Arrays) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array.copy()).to(device) for name, array in arrays.items()}
-
-
-def _moved(update: WaitingUpdate, device: str) -> WaitingUpdate:
-    return replace(update, delta={name: tensor.to(device) for name, tensor in update.delta.items()})

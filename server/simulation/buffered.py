@@ -56,32 +56,26 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class BufferedRound:
+class BufferedRound(Standing):
     """New weights, and what they were made of.
 
     Attributes:
-        version: From 1.
         at_s: Virtual time.
-        weights: All parameters and buffers.
         loss: Mean training loss over the buffer's finite updates, by examples; NaN if there are none.
         examples: Samples that their devices have, in all.
         devices: Whose updates arrived, in the order of arrival.
         staleness: How many versions old each update was.
         lost: Devices that were given up since the version before.
         diverged: Those of the *devices* whose updates were not finite.
-        waiting: Updates that are computed and have not arrived, by the number of their start.
     """
 
-    version: int
     at_s: float
-    weights: Weights
     loss: float
     examples: int
     devices: tuple[int, ...]
     staleness: tuple[int, ...]
     lost: int
     diverged: tuple[int, ...]
-    waiting: Mapping[int, WaitingUpdate]
 
 
 def run_buffered(
@@ -94,7 +88,7 @@ def run_buffered(
     plan: BufferedPlan | None = None,
     samples: Callable[[Numbers], Numbers],
     now_s: float = 0.0,
-    after: BufferedRound | Standing | None = None,
+    after: Standing | None = None,
 ) -> Iterator[BufferedRound]:
     """Train asynchronously, without end: one item for each new version of the weights.
 

@@ -233,6 +233,9 @@ def test_an_asynchronous_run_learns_in_less_virtual_time_and_goes_on_when_it_was
     assert same(whole.checkpoint.weights, parts.checkpoint.weights)
     assert same(whole.checkpoint.weights, again.checkpoint.weights)
     assert parts.outcomes == again.outcomes == whole.outcomes
+    simulator.run(replace(plan, rounds=20), tmp_path / "longer", plots=False)
+    longer = simulator.run(plan, tmp_path / "longer", plots=False)
+    assert same(whole.checkpoint.weights, longer.checkpoint.weights)
     assert whole.outcomes["done"] == 120
     assert whole.notes[0].startswith("updates were")
     assert [len(record.participants) for record in whole.history] == [4] * 30
