@@ -26,8 +26,8 @@ _pad = torch.nn.functional.pad
 _SAMPLES_AT_ONCE = 4
 _MOST_ROWS_BY_PRODUCT = 32
 """ONNX Runtime transposes on one thread, which waits for the other cores' caches at every line: 0.6 ms for 1 MiB that
-four threads wrote, 0.1 ms for what one thread wrote. A product with the identity is exact and runs on all threads; more
-rows than these cost more arithmetic than is gained."""
+four threads wrote, 0.1 ms for what one thread wrote. A product with the identity runs on all threads and is exact for
+finite numbers; more rows than these cost more arithmetic than is gained."""
 
 
 def _exchange(values: torch.Tensor, *, by_product: bool) -> torch.Tensor:
@@ -109,6 +109,7 @@ def _weight_gradient_by_product(
             grad = _pad(grad, (0, width - out_w)) if width > out_w else grad
             grad = cut(grad.reshape(count, out_channels, out_h * width), 2, 0, places)
     elif taps == 1 and not for_tflite:
+        # A cut with a stride, which ONNX Runtime's Slice would take on one thread.
         met = [_aten.avg_pool2d.default(padded, [1, 1], list(stride))]
     else:
         met = patches(padded, (kernel_h, kernel_w), stride, dilation, (out_h, out_w))
