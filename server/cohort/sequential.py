@@ -1,12 +1,11 @@
 """The plain loop over a cohort: what every other engine's results must equal to 1e-5. Needs torch."""
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
 
+from hedgerow.closing import Closing
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.memory import weights_bytes
 from hedgerow.server.cohort.orders import local_work
@@ -39,7 +38,7 @@ def _tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> torch.T
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-class SequentialEngine:
+class SequentialEngine(Closing):
     """Trains clients one after the other with one resident model.
 
     Args:
@@ -55,14 +54,6 @@ class SequentialEngine:
         self._device, self._clients = device, clients
         self._data = ResidentData(task, dataset, device)
         self._trainer = LocalTrainer(task, reseeds=draws_random_numbers(task, dataset), device=device)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Nothing is to be ended."""

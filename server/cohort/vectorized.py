@@ -3,13 +3,13 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import fx
 
+from hedgerow.closing import Closing
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.convolution import ConvolutionChoice
 from hedgerow.server.cohort.errors import UntraceableError
@@ -38,7 +38,7 @@ _PARALLEL_BYTES = 32 * 2**20
 took 0.5 s for a round of ten small networks that one takes in 2 ms."""
 
 
-class VectorizedEngine:
+class VectorizedEngine(Closing):
     """Trains all clients of a slice in the same steps.
 
     Args:
@@ -85,14 +85,6 @@ class VectorizedEngine:
         self._state: StackedState | None = None
         probe = self._trace(_PROBE_ROWS, min(task.local.batch_size, len(dataset)))
         self._step_bytes = peak_bytes(probe) // _PROBE_ROWS
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of graphs and state."""

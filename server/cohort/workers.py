@@ -17,12 +17,11 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
 
+from hedgerow.closing import Closing
 from hedgerow.server.cohort.client_steps import ClientSteps
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.errors import CohortMemoryError
@@ -45,7 +44,7 @@ _SUMMED_HERE = 2**20
 _START_S = 60.0
 
 
-class WorkersEngine:
+class WorkersEngine(Closing):
     """Trains clients in worker processes. The result is the same to the bit for any number of workers.
 
     Processes are forked when the engine is made: do that before other threads of the program train. They end with
@@ -97,14 +96,6 @@ class WorkersEngine:
         self._stamp = 0
         self._pool: WorkerPool | None = None
         self._start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the workers. Their memory is free when the last result that views it is dropped."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from hedgerow.closing import Closing
 from hedgerow.server.errors import WorkerStartError
 from hedgerow.server.flower import error_codes
 from hedgerow.server.grids.process_worker import NodeResult, serve
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _END_S = 5.0
 
 
-class ProcessGrid(SynchronousGrid):
+class ProcessGrid(SynchronousGrid, Closing):
     """Runs an unmodified ClientApp for each of *nodes* virtual clients, in *workers* processes.
 
     As on ``InProcessGrid``, node i (from 1) finds ``partition-id`` i - 1 and ``num-partitions`` in its configuration,
@@ -90,14 +90,6 @@ class ProcessGrid(SynchronousGrid):
     def kind(self) -> str:
         """``processes``."""
         return "processes"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End all workers; the grid may be used again, and starts new ones then."""

@@ -6,11 +6,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 
+from hedgerow.closing import Closing
 from hedgerow.decode import encode_json
 from hedgerow.durable import write_durably
 from hedgerow.partition import Partition
@@ -61,7 +60,7 @@ def resolve_device(asked: str) -> str:
     return "cpu"
 
 
-class Simulator:
+class Simulator(Closing):
     """Runs plans of one task, one after the other; data, worker processes and traced models are kept between them.
 
     Args:
@@ -93,14 +92,6 @@ class Simulator:
         self._evaluator = Evaluator(task, self._data.held_out, device=self._device)
         self._registered: tuple[object, RegisteredClients] | None = None
         self._engine: tuple[CohortEngine, EngineChoice, ExchangedClients] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the engine's processes and free its memory."""
