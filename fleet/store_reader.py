@@ -132,7 +132,7 @@ class StoreReader:
             " FROM devices v LEFT JOIN desired d ON d.device = v.name"
             " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = v.name"
             " LEFT JOIN rollouts r ON r.id = d.rollout"
-            " WHERE (v.online OR NOT ?1) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
+            " WHERE (v.online OR NOT ?) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
             " OR (e.state IN ('QUEUED', 'IN_PROGRESS') AND NOT r.is_over)) ORDER BY v.name",
             only_online,
         )
@@ -177,9 +177,9 @@ class StoreReader:
             limit: At most so many; the latest ones.
         """
         rows = self._rows(
-            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?1"
-            " AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR release = ?3) ORDER BY id DESC LIMIT ?4) ORDER BY id",
-            since, device, release, limit,
+            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?"
+            " AND (? IS NULL OR device = ?) AND (? IS NULL OR release = ?) ORDER BY id DESC LIMIT ?) ORDER BY id",
+            since, device, device, release, release, limit,
         )  # fmt: skip
         return tuple(
             StoredWindow(device=row["device"], received_at=row["received_at"], window=_window(row["record"]))
