@@ -11,7 +11,7 @@
     +-- KeyFileError, SigningError                   the signed repository cannot be used
     +-- ReleaseError
     |   +-- FailedChecksError                        a build that must not become a release
-    +-- BrokerStartError, ChildDiedError             a process of ours does not run
+    +-- BrokerStartError, BrokerEndedError, ChildDiedError    a process of ours does not run
     +-- PlanError                                    a rollout, gate or drift plan contradicts itself
     +-- InvalidTransitionError                       an event that the rollout's state does not allow
 """
@@ -23,6 +23,7 @@ from hedgerow.errors import HedgerowError
 
 __all__ = [
     "AdminKeyError",
+    "BrokerEndedError",
     "BrokerStartError",
     "ChildDiedError",
     "FailedChecksError",
@@ -272,6 +273,16 @@ class BrokerStartError(FleetError):
     def __init__(self, broker: str, found: str, advice: str) -> None:
         super().__init__(f"expected the broker {broker} to start, found: {found}; {advice}")
         self.broker = broker
+
+
+class BrokerEndedError(FleetError):
+    """A development broker ended although nobody asked it to."""
+
+    def __init__(self, broker: str, host: str, port: int) -> None:
+        super().__init__(
+            f"expected the broker {broker} to run on at {host}:{port}, found that it ended; start it again"
+        )
+        self.broker, self.host, self.port = broker, host, port
 
 
 class ChildDiedError(FleetError):

@@ -88,8 +88,7 @@ class Inbox:
 class MqttLink:
     """A :class:`hedgerow.link.Link` over TCP.
 
-    Acknowledge promptly: brokers let only so many messages wait for it (mosquitto 20), and amqtt holds up everything
-    else for a subscriber for up to 5 s.
+    Acknowledge promptly: brokers let only so many messages wait for it (mosquitto 20).
 
     Args:
         client_id: Fixed: the device's name, or the fleet service's. A second connection with it ends the first.

@@ -3,7 +3,9 @@
 import copy
 import logging
 import pickle
-from importlib.metadata import version
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
 
 import numpy as np
 import pytest
@@ -155,3 +157,17 @@ def test_a_reply_says_for_whom_it_stands():
     assert answering_clients(reply) is None
     set_answering_clients(reply, (1, 2))
     assert answering_clients(reply) == (1, 2)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("command", ["flwr", "flower-superlink", "flower-supernode"])
+def test_flowers_own_commands_start_in_this_environment(command):
+    (entry,) = entry_points(group="console_scripts", name=command)
+    start = (
+        f"import sys; sys.argv[:] = [{command!r}, '--help']; from {entry.module} import {entry.attr}; {entry.attr}()"
+    )
+
+    done = subprocess.run([sys.executable, "-P", "-c", start], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
