@@ -8,6 +8,7 @@
     +-- RolloutConflictError, NoDevicesError         a rollout cannot start
     +-- ServiceUnreachableError, AdminKeyError, RefusedRequestError   what `hedgerow rollout` meets
     +-- ServeError, ServiceStoppedError, TrainingRoundError, RetrainError
+    +-- CommandNotBegunError, CommandUnderWayError, CommandConflictError, UnknownCommandError
     +-- KeyFileError, SigningError                   the signed repository cannot be used
     +-- ReleaseError
     |   +-- FailedChecksError                        a build that must not become a release
@@ -26,6 +27,9 @@ __all__ = [
     "BrokerEndedError",
     "BrokerStartError",
     "ChildDiedError",
+    "CommandConflictError",
+    "CommandNotBegunError",
+    "CommandUnderWayError",
     "FailedChecksError",
     "FleetError",
     "FleetFolderError",
@@ -44,6 +48,7 @@ __all__ = [
     "SigningError",
     "StoreError",
     "TrainingRoundError",
+    "UnknownCommandError",
     "UnknownDeviceError",
     "UnknownReleaseError",
     "UnknownRolloutError",
@@ -128,14 +133,18 @@ class NoDevicesError(FleetError):
 
 
 class ServiceUnreachableError(FleetError):
-    """No fleet service answered."""
+    """No fleet service answered.
 
-    def __init__(self, url: str, reason: str) -> None:
+    Attributes:
+        was_sent: Whether the request went out whole, so that what it asked for may have been done.
+    """
+
+    def __init__(self, url: str, reason: str, *, was_sent: bool = False) -> None:
         super().__init__(
             f"expected a fleet service at {url}, found none ({reason}); start one with `hedgerow fleet serve` or "
             "correct --server"
         )
-        self.url, self.reason = url, reason
+        self.url, self.reason, self.was_sent = url, reason, was_sent
 
 
 class ServiceStoppedError(FleetError):
@@ -143,6 +152,60 @@ class ServiceStoppedError(FleetError):
 
     def __init__(self) -> None:
         super().__init__("expected a running fleet service, found that it was stopped; start it and ask again")
+
+
+class CommandNotBegunError(FleetError):
+    """The service was too busy to begin a command in time. It was taken back and is never carried out.
+
+    Attributes:
+        command: Its id.
+        retry_after_s: When it makes sense to ask again.
+    """
+
+    retry_after_s = 5
+
+    def __init__(self, command: str, timeout_s: float) -> None:
+        super().__init__(
+            f"expected the fleet service to begin within {timeout_s:g} s, found it busy with other work; nothing was "
+            "done and nothing will be: ask again"
+        )
+        self.command = command
+
+
+class CommandUnderWayError(FleetError):
+    """A command was begun and is not over; it is carried out whether anybody waits or not.
+
+    Attributes:
+        command: Its id, under which the answer can be had.
+    """
+
+    def __init__(self, command: str, timeout_s: float) -> None:
+        super().__init__(
+            f"expected an answer within {timeout_s:g} s, found the command {command} still being carried out; do not "
+            f"ask for it again, ask how it ended: GET /v1/commands/{command}"
+        )
+        self.command = command
+
+
+class CommandConflictError(FleetError):
+    """The id of a command was used for another one."""
+
+    def __init__(self, command: str, known: str, found: str) -> None:
+        super().__init__(
+            f"expected {known!r} under the id {command}, found {found!r}; an idempotency key belongs to one request"
+        )
+        self.command = command
+
+
+class UnknownCommandError(FleetError):
+    """No command of that id is known."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"expected the id of a command since the service was started, found {command!r}; it was never begun, or is "
+            "long over: look at what it should have changed"
+        )
+        self.command = command
 
 
 class AdminKeyError(FleetError):

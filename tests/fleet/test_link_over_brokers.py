@@ -1,15 +1,17 @@
 """The real link against the brokers that we start, where they differ and where they break."""
 
+import queue
 import random
 import socket
 import threading
 import time
 
+import paho.mqtt.client as mqtt
 import pytest
 
 from hedgerow.errors import BrokerUnreachableError, LinkError
 from hedgerow.fleet.brokers import DevelopmentBroker
-from hedgerow.link import Connected, Disconnected, Message
+from hedgerow.link import PAYLOAD_LIMIT_BYTES, Connected, Disconnected, Message
 from hedgerow.mqtt_link import MqttLink
 from tests.fleet.test_brokers import BROKERS, messages
 
@@ -193,17 +195,44 @@ def test_many_threads_may_publish(broker):
     receiver.close()
 
 
-@pytest.mark.parametrize("size", [256 * 1024, 1_000_000])
-def test_a_large_payload_passes(broker, size):
+def test_the_largest_message_of_the_wire_passes(broker):
     receiver = MqttLink("fleet", broker.host, broker.port)
     receiver.subscribe("t")
     time.sleep(0.1)
     sender = MqttLink("pi-1", broker.host, broker.port)
-    payload = random.Random(0).randbytes(size)
+    payload = random.Random(0).randbytes(PAYLOAD_LIMIT_BYTES)
 
     sender.publish("t", payload)
 
     assert [m.payload == payload for m in messages(receiver, 1)] == [True]
+    sender.close()
+    receiver.close()
+
+
+def test_a_broker_passes_a_megabyte_and_a_link_drops_it_and_goes_on(broker):
+    """What the wire does not allow reaches other clients of the broker, and no link."""
+    found: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    subscribed = threading.Event()
+    other = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="other", protocol=mqtt.MQTTv311)
+    other.on_message = lambda _client, _userdata, message: found.put(message.payload)
+    other.on_subscribe = lambda *_: subscribed.set()
+    other.connect(broker.host, broker.port)
+    other.loop_start()
+    other.subscribe("t", qos=1)
+    receiver = MqttLink("fleet", broker.host, broker.port)
+    receiver.subscribe("t")
+    sender = MqttLink("pi-1", broker.host, broker.port)
+    assert subscribed.wait(5)
+    time.sleep(0.1)
+    payload = random.Random(0).randbytes(1_000_000)
+
+    sender.publish("t", payload)
+    sender.publish("t", b"after")
+
+    assert [found.get(timeout=5), found.get(timeout=5)] == [payload, b"after"]
+    assert [m.payload for m in messages(receiver, 1)] == [b"after"]
+    other.disconnect()
+    other.loop_stop()
     sender.close()
     receiver.close()
 
