@@ -116,6 +116,11 @@ class StoreReader:
         """Return all devices, sorted by name."""
         return tuple(_device(row) for row in self._rows("SELECT * FROM devices ORDER BY name"))
 
+    def count_devices(self) -> int:
+        """Return how many devices there are."""
+        row = self._row("SELECT COUNT(*) AS devices FROM devices")
+        return int(row["devices"]) if row else 0
+
     def desired(self, device: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing ever was."""
         row = self._row("SELECT * FROM desired WHERE device = ?", device)
