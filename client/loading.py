@@ -112,7 +112,7 @@ def replay_golden(ready: ReadyModel) -> float | None:
 
 
 def try_model(slot: OpenSlot, runtimes: LoadRuntime, enter: Callable[[str], None]) -> ReadyModel:
-    """Load a slot's artifact, replay its golden samples, and return it.
+    """Load a slot's artifact, run it on its golden samples (on zeros where it has none), and return it.
 
     Args:
         slot: Verified.
@@ -126,6 +126,9 @@ def try_model(slot: OpenSlot, runtimes: LoadRuntime, enter: Callable[[str], None
     enter("load")
     ready = load_model(slot, runtimes)
     enter("replay")
+    if slot.artifact.golden is None:
+        ready.model.predict(_ZeroSamples(slot.manifest.model_schema, 1).read(np.zeros(1, np.int64))[0])
+        return ready
     try:
         replay_golden(ready)
     except InputError as exc:
