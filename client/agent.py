@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 from hedgerow import __version__
 from hedgerow.client import slots as rules
-from hedgerow.client.actions import Action, Compare, FlushSpool, Install, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.agent_state import Identity, advance
 from hedgerow.client.buffer import LabelledBuffer
+from hedgerow.client.disk import DiskTrouble
 from hedgerow.client.errors import ClientError, RejectedError, StoppedError
 from hedgerow.client.events import (
     DesiredArrived,
@@ -25,6 +26,7 @@ from hedgerow.client.events import (
     InstallFailed,
     LinkDown,
     LinkUp,
+    Proved,
     RetryDue,
     StepEntered,
     TrainArrived,
@@ -32,7 +34,7 @@ from hedgerow.client.events import (
     WindowStored,
 )
 from hedgerow.client.fleet_http import FleetHttp
-from hedgerow.client.install import Installer
+from hedgerow.client.install import Installer, Step
 from hedgerow.client.jobs import Jobs
 from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
 from hedgerow.client.runtimes import available_runtimes, load_runtime
@@ -41,10 +43,11 @@ from hedgerow.client.settings import AgentSettings
 from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.source import Source, SourceContext
 from hedgerow.client.spool import Spool
-from hedgerow.client.start_up import load_active, settle
+from hedgerow.client.start_up import load_active, rest, settle
 from hedgerow.client.state_folder import StateFile
 from hedgerow.client.stream import run_source
 from hedgerow.client.training_round import RoundTrainer
+from hedgerow.client.trial import ChildTrials, Trials
 from hedgerow.client.trust import open_trust, read_trusted_root
 from hedgerow.errors import DecodeError, LinkError
 from hedgerow.link import Connected, Disconnected, Link, Message
@@ -58,6 +61,7 @@ _log = logging.getLogger(__name__)
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
 _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
+_SIGN_OF_LIFE_S = 30.0
 
 
 def new_boot() -> str:
@@ -80,6 +84,7 @@ class Agent:
         source: Where samples come from; None: it serves nothing by itself.
         boot: Identity of this start, as in the link's will.
         runtimes: Finds a runtime by name.
+        trials: Tries a release before it is loaded into this process; None: in a child process.
         stopping: Ends the agent when it is set.
 
     Raises:
@@ -94,6 +99,7 @@ class Agent:
         *,
         boot: str | None = None,
         runtimes: LoadRuntime = load_runtime,
+        trials: Trials | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self._settings, self._link, self._source, self._runtimes = settings, link, source, runtimes
@@ -102,9 +108,11 @@ class Agent:
         folder = settings.state_folder
         root = read_trusted_root(settings.trusted_root)
         self._http = FleetHttp(settings.server)
-        self._slots = SlotFolders(folder, settings.target)
+        self._trouble = DiskTrouble()
+        self._slots = SlotFolders(folder, settings.target, trouble=self._trouble)
         self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples)
-        self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows)
+        self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows, trouble=self._trouble)
+        self._trials = trials or ChildTrials(runtimes, pause=self._pause, timeout_s=settings.trial_timeout_s)
         self._file = StateFile(folder / "agent.json")
         self.active = ActiveModel(settings.window_samples, self._store_window)
         self._installer = Installer(
@@ -115,9 +123,10 @@ class Agent:
             downloads=folder / "downloads",
             pause=self._pause,
             runtimes=runtimes,
+            trials=self._trials,
         )
         self._trainer = RoundTrainer(
-            settings.device, self._slots, self._buffer, self._http, self._pause, runtimes=runtimes
+            settings.device, self._slots, self._buffer, self._http, self._pause, self._trials, runtimes=runtimes
         )
         identity = Identity(
             boot=boot or new_boot(), target=settings.target, agent_version=__version__, runtimes=available_runtimes()
@@ -128,13 +137,15 @@ class Agent:
         self._jobs = Jobs()
         self._is_saved = True
         self._retry_at: float | None = None
-        self._healthy_at: float | None = None
+        # When the release of this name has been healthy for long enough, and when to say that it still is.
+        self._healthy_at: tuple[float, str | None] | None = None
+        self._alive_at = 0.0
         self._rest_at: float | None = None
 
     @property
     def has_model(self) -> bool:
         """Whether a slot holds a release to serve."""
-        return self._slots.state.active is not None
+        return self._slots.state.active is not None or (self._slots.was_rebuilt and bool(self._slots.state.contents))
 
     def stop(self) -> None:
         """Ask :meth:`run` to return; may be called from any thread or a signal handler."""
@@ -148,11 +159,7 @@ class Agent:
         """
         serving = threading.Thread(target=self._serve, name="serve", daemon=True)
         try:
-            self._ready, restored = load_active(self._slots, self._runtimes, self._settings.crash_limit)
-            if self._ready is not None:
-                self.active.activate(self._ready)
-                self._healthy_at = time.monotonic() + self._settings.healthy_after_s
-            self._handle(restored)
+            self._start()
             if self._source is not None:
                 serving.start()
             for channel in (Channel.DESIRED, Channel.TRAIN):
@@ -164,6 +171,21 @@ class Agent:
             self._shut_down(serving)
 
     # Start and stop
+
+    def _start(self) -> None:
+        wanted = self._state.desired.release if self._state.desired is not None else None
+        try:
+            self._ready, restored = load_active(
+                self._slots, self._runtimes, self._settings.crash_limit, self._trials, wanted=wanted
+            )
+        except StoppedError:
+            return
+        if self._ready is not None:
+            self.active.activate(self._ready)
+        self._handle(restored)
+        if self._state.installing is None:
+            # What was being tried when the last start ended is not wanted any more.
+            self._slots.assume(rules.tried)
 
     def _shut_down(self, serving: threading.Thread) -> None:
         self._stopping.set()
@@ -180,7 +202,7 @@ class Agent:
         self._link.close()
         self._buffer.close()
         self._http.close()
-        settle(self._slots)
+        rest(self._slots)
         _log.info("stopped")
 
     # The loop
@@ -201,12 +223,24 @@ class Agent:
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._handle(RetryDue())
-        if self._healthy_at is not None and now >= self._healthy_at:
-            self._healthy_at = None
-            settle(self._slots)
+        if self._healthy_at is not None:
+            self._prove(now, *self._healthy_at)
         if self._rest_at is not None and now >= self._rest_at and self._state.training is None:
             self._rest_at = None
             self._trainer.rest()
+
+    def _prove(self, now: float, healthy_at: float, release: str | None) -> None:
+        """End the health period when its time has come; it counts for the release with which it began, and no other."""
+        if release != self.active.release:
+            self._healthy_at = None
+        elif now >= healthy_at:
+            self._healthy_at = None
+            settle(self._slots, release)
+            self._handle(Proved())
+        elif now >= self._alive_at:
+            # A long health period must not look like silence.
+            self._alive_at = now + _SIGN_OF_LIFE_S
+            self._handle(StepEntered(Step.SWAP.value))
 
     def _drain(self) -> None:
         while True:
@@ -219,6 +253,7 @@ class Agent:
     def _take(self, message: Message) -> None:
         settings = self._settings
         place = parse_topic(message.topic)
+        self._is_saved = True
         try:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
@@ -248,6 +283,10 @@ class Agent:
             case Install(release):
                 self._retry_at = None
                 self._jobs.start("install", lambda: self._report(self._install(release)))
+            case Prove():
+                now = time.monotonic()
+                self._healthy_at = (now + self._settings.healthy_after_s, self.active.release)
+                self._alive_at = now + _SIGN_OF_LIFE_S
             case RetryLater(after_s):
                 self._retry_at = time.monotonic() + after_s
             case Compare(is_wanted):
@@ -263,9 +302,10 @@ class Agent:
         try:
             self._file.save(self._state)
             self._is_saved = True
+            self._trouble.passed()
         except OSError as exc:
             self._is_saved = False
-            _log.error("the state could not be written: %s", exc)
+            self._trouble.failed(exc)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)
@@ -314,7 +354,7 @@ class Agent:
         try:
             if release is None:
                 self._activate(None)
-                slots.change(rules.cleared)
+                slots.assume(rules.cleared)
             else:
                 _log.info("installing %s", release)
                 started = time.monotonic()
@@ -330,8 +370,9 @@ class Agent:
             _log.error("installing %s failed: %s", release, exc, exc_info=not is_known)
             reason = str(exc) if is_known else f"{type(exc).__name__}: {exc}"
             is_final = isinstance(exc, RejectedError)
-            return InstallFailed(reason, is_final, slots.state.release, slots.state.previous)
-        return Installed(slots.state.release, slots.state.previous)
+            state = slots.state
+            return InstallFailed(reason, is_final, self.active.release, state.previous, is_proved=state.is_proved)
+        return Installed(self.active.release, slots.state.previous)
 
     def _activate(self, ready: ReadyModel | None) -> None:
         self._ready = ready

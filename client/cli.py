@@ -52,6 +52,7 @@ def _option(flag: str, name: str, **keywords: Any) -> Callable[[Callable[..., No
 @_option("--buffer-samples", "buffer_samples", type=int, metavar="N")
 @_option("--spool-windows", "spool_windows", type=int, metavar="N")
 @_option("--healthy-after-s", "healthy_after_s", type=float, metavar="SECONDS")
+@_option("--trial-timeout-s", "trial_timeout_s", type=float, metavar="SECONDS")
 @_option("--crash-limit", "crash_limit", type=int, metavar="N")
 @click.option(
     "--log-level",
@@ -80,13 +81,15 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
     signal.signal(signal.SIGINT, end)
     source = load_source(settings.source) if settings.source else None
     boot = new_boot()
-    with StateFolderLock(settings.state_folder):
+    with StateFolderLock(settings.state_folder) as lock:
         link = ConnectingLink(
             lambda: _connect(settings, boot), lambda delay_s: decorrelated_jitter(delay_s, random.uniform)
         )
         agent = Agent(settings, link, source, boot=boot, stopping=stopping)
 
         had_model = agent.has_model
+        if not had_model:
+            lock.check_writable()
         link.open()
 
         def check() -> None:

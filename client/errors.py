@@ -4,8 +4,10 @@
 
 ClientError
 +-- RejectedError     this device must not run that release: answer REJECTED, never try again
+|   +-- TrialRejectedError  its trial says so: it ended the process that tried it
 +-- InstallError      installing failed: answer FAILED, the fleet may try again
 |   +-- TransferError the server did not give what was asked for
+|   +-- TrialFailedError    its trial says so: too slow, too large, other outputs
 +-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
 +-- DeclinedError     a training round that this device will not join: answer ``declined``
 +-- TrainingError     a training round went wrong: answer ``failed``
@@ -25,6 +27,8 @@ __all__ = [
     "StoppedError",
     "TrainingError",
     "TransferError",
+    "TrialFailedError",
+    "TrialRejectedError",
 ]
 
 
@@ -62,6 +66,30 @@ class TransferError(InstallError):
     def __init__(self, what: str, expected: str, found: str, *, status: int | None = None) -> None:
         super().__init__(what, expected, found, "check the server's address and that it runs")
         self.status = status
+
+
+class TrialRejectedError(RejectedError):
+    """A release was tried in a process of its own and must not be run on this device.
+
+    Attributes:
+        reason: What happened, as a sentence's end.
+    """
+
+    def __init__(self, release: str, reason: str) -> None:
+        HedgerowError.__init__(self, f"{release} is refused: {reason}")
+        self.release, self.reason = release, reason
+
+
+class TrialFailedError(InstallError):
+    """A release was tried in a process of its own, and that did not work in a way that may pass.
+
+    Attributes:
+        reason: What happened, as a sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        HedgerowError.__init__(self, reason)
+        self.reason = reason
 
 
 class SlotDamagedError(ClientError):

@@ -11,6 +11,7 @@ __all__ = [
     "Installed",
     "LinkDown",
     "LinkUp",
+    "Proved",
     "Restored",
     "RetryDue",
     "StepEntered",
@@ -25,15 +26,20 @@ class Restored:
     """The agent started and knows what its slots hold.
 
     Attributes:
-        active, previous: Releases in the slots.
+        active: The release that serves.
+        previous: The release that can be fallen back to.
         crashed: The release that was given up because the agent kept crashing with it, if any.
-        is_lost: Whether a slot was found damaged.
+        reason: How that was; one sentence.
+        is_lost: Whether what the pointer says could not be served as it was.
+        is_proved: Whether *active* has ever been healthy here.
     """
 
     active: str | None
     previous: str | None
     crashed: str | None = None
+    reason: str = ""
     is_lost: bool = False
+    is_proved: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,15 @@ class StepEntered:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """The installation in progress succeeded."""
+    """The installation in progress has put its release to work, which is now to show that it stays healthy."""
 
     active: str | None
     previous: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The active release was healthy for a whole health period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +86,16 @@ class InstallFailed:
     Attributes:
         reason: One sentence.
         is_final: Whether trying again is pointless.
-        active, previous: Releases in the slots now.
+        active: The release that serves now.
+        previous: The release that can be fallen back to now.
+        is_proved: Whether *active* has ever been healthy here.
     """
 
     reason: str
     is_final: bool
     active: str | None
     previous: str | None
+    is_proved: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,7 @@ Event = (
     | DesiredArrived
     | StepEntered
     | Installed
+    | Proved
     | InstallFailed
     | RetryDue
     | TrainArrived

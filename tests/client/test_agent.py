@@ -15,6 +15,7 @@ from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.start_up import load_active
+from hedgerow.client.trial import DirectTrials
 from hedgerow.link import Message
 from hedgerow.manifest import Blob
 from hedgerow.memory_link import MemoryBroker, MemoryLink
@@ -71,7 +72,7 @@ class Bench:
     def running(self, source=None, **changes) -> Iterator[tuple[Agent, MemoryLink]]:
         settings = self.settings(**changes)
         link = self.broker.connect("d1", will=presence_will(settings, "boot"))
-        agent = Agent(settings, link, source, runtimes=load_linear)
+        agent = Agent(settings, link, source, runtimes=load_linear, trials=DirectTrials(load_linear))
         thread = threading.Thread(target=agent.run)
         thread.start()
         try:
@@ -162,8 +163,8 @@ def test_a_rollback_goes_back_without_the_server(bench, repository, fleet, relea
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED, rollout="r2")
         asked = len(fleet.requests)
         bench.want(3, "demo@1", rollout=None)
-        reported = bench.wait_for(Reported, release="demo@1")
-        assert (reported.previous, reported.desired_version) == ("demo@2", 3)
+        reported = bench.wait_for(Reported, release="demo@1", desired_version=3)
+        assert reported.previous == "demo@2"
         assert len(fleet.requests) == asked
 
 
@@ -279,7 +280,7 @@ def test_a_source_that_fails_leaves_the_agent_running(bench, repository, release
     repository.add(release(1))
     with bench.running(broken):
         bench.want(1, "demo@1")
-        assert bench.wait_for(Reported, release="demo@1").desired_version == 1
+        assert bench.wait_for(Reported, release="demo@1", desired_version=1)
 
 
 def test_no_release_wanted_stops_serving_and_keeps_the_slot(bench, repository, release):
@@ -364,7 +365,7 @@ def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, releas
     for _ in range(3):
         # A start that is never healthy and never stops in order.
         crashing = Agent(bench.settings(), bench.broker.connect("d1"), None, runtimes=load_linear)
-        load_active(crashing._slots, load_linear, 3)
+        load_active(crashing._slots, load_linear, 3, DirectTrials(load_linear))
         crashing._buffer.close()
     bench.listen()
     bench.heard.clear()
@@ -388,7 +389,7 @@ def test_a_damaged_slot_is_installed_again(bench, repository, release):
     bench.listen()
     bench.heard.clear()
     with bench.running(zeros):
-        assert bench.wait_for(Reported, release="demo@1").desired_version == 1
+        assert bench.wait_for(Reported, release="demo@1", desired_version=1)
         assert bench.wait_for(Telemetry).window.release == "demo@1"
     assert path.read_bytes() == made.blobs[artifact]
 
