@@ -1,5 +1,7 @@
 """Windows that wait to be published: one file each, oldest first, bounded."""
 
+import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 from hedgerow.durable import write_durably
 
 __all__ = ["Spool"]
+
+_log = logging.getLogger(__name__)
 
 
 class Spool:
@@ -40,7 +44,7 @@ class Spool:
             self._next += 1
             self._waiting.append(number)
             while len(self._waiting) > self._limit:
-                self._path(self._waiting.pop(0)).unlink(missing_ok=True)
+                self._forget(self._waiting[0])
                 self.dropped += 1
 
     def pending(self) -> Iterator[tuple[int, bytes]]:
@@ -52,14 +56,24 @@ class Spool:
                 message = self._path(number).read_bytes()
             except FileNotFoundError:
                 continue
+            except OSError as exc:
+                _log.error("a window that waits cannot be read and is left out: %s", exc)
+                with self._lock:
+                    self._waiting.remove(number)
+                continue
             yield number, message
 
     def remove(self, number: int) -> None:
         """Forget a message that was published."""
         with self._lock:
             if number in self._waiting:
-                self._waiting.remove(number)
-                self._path(number).unlink(missing_ok=True)
+                self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        self._waiting.remove(number)
+        # A file that cannot be removed is sent again after the next start, which is harmless.
+        with contextlib.suppress(OSError):
+            self._path(number).unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:012d}.json"

@@ -40,3 +40,29 @@ def test_a_file_that_vanished_is_passed_over(tmp_path):
     spool.put(b"1")
     next(tmp_path.glob("*0.json")).unlink()
     assert waiting(spool) == [b"1"]
+
+
+def test_a_file_that_cannot_be_read_is_said_once_and_passed_over(tmp_path, caplog):
+    spool = Spool(tmp_path)
+    spool.put(b"0")
+    spool.put(b"1")
+    first = next(tmp_path.glob("*0.json"))
+    first.unlink()
+    first.mkdir()
+    assert waiting(spool) == [b"1"]
+    assert waiting(spool) == [b"1"]
+    assert sum("cannot be read" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_file_that_cannot_be_removed_is_not_sent_twice_and_costs_no_new_window(tmp_path):
+    spool = Spool(tmp_path, limit_messages=2)
+    spool.put(b"0")
+    spool.put(b"1")
+    for path in tmp_path.glob("*.json"):
+        path.unlink()
+        path.mkdir()
+        (path / "stuck").touch()
+    spool.remove(0)
+    spool.put(b"2")
+    spool.put(b"3")
+    assert waiting(spool) == [b"2", b"3"]
