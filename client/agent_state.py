@@ -12,6 +12,7 @@ from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove,
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
+    HealthChanged,
     Installed,
     InstallFailed,
     LinkDown,
@@ -80,6 +81,7 @@ class AgentState:
         training: The round that is being trained now.
         waiting: The round that comes next.
         answers: Rounds that were answered, newest last.
+        problems: What does not work now.
     """
 
     identity: Identity
@@ -98,6 +100,7 @@ class AgentState:
     training: TrainTask | None = None
     waiting: TrainTask | None = None
     answers: tuple[TrainUpdate, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return the durable part as plain JSON values."""
@@ -166,6 +169,9 @@ def advance(state: AgentState, event: Event) -> Step:
             return _trained(state, update)
         case WindowStored():
             return state, ((FlushSpool(),) if state.is_connected else ())
+        case HealthChanged(problems):
+            state, report = _report(replace(state, problems=problems))
+            return state, _sends(state, *report)
 
 
 def _restored(state: AgentState, event: Restored) -> Step:
@@ -382,6 +388,7 @@ def _report(state: AgentState) -> tuple[AgentState, list[Send]]:
         target=identity.target,
         agent_version=identity.agent_version,
         runtimes=identity.runtimes,
+        problems=state.problems,
     )
     return replace(state, sequence=state.sequence + 1), [Send(Channel.REPORTED, message)]
 

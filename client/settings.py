@@ -39,6 +39,15 @@ class AgentSettings:
     source_options: Mapping[str, str] = field(
         default_factory=dict, metadata={"help": "An option for the source; repeat it for more."}
     )
+    sink: str | None = field(
+        default=None,
+        metadata={
+            "help": "Function that is called with the answer to each sample, module:attribute or file.py:attribute."
+        },
+    )
+    is_printing: bool = field(
+        default=False, metadata={"help": "Write the answer to each sample to standard output, one line of JSON each."}
+    )
     window_samples: int = field(default=200, metadata={"help": "Predictions counted in one window."})
     buffer_samples: int = field(
         default=2000, metadata={"help": "Labelled samples kept for training on this device; the oldest go first."}

@@ -259,6 +259,7 @@ def _device(row: Mapping[str, Any]) -> Device:
     values["online"] = bool(row["online"])
     values["past_boots"] = tuple(json.loads(row["past_boots"]))
     values["runtimes"] = tuple(json.loads(row["runtimes"]))
+    values["problems"] = tuple(json.loads(row["problems"]))
     return Device(**values)
 
 

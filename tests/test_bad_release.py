@@ -1,7 +1,7 @@
 """A signed release whose file ends the process that runs it, against a fleet and agents that are all real.
 
-The file is ``keyword_scrambled_8bit.tflite`` of tflite-micro (Apache-2.0, unchanged): TensorFlow Lite Micro runs it, and
-LiteRT corrupts its memory with it. Each agent is a process of its own and is asked 50 questions a second meanwhile.
+The file is ``keyword_scrambled_8bit.tflite`` of tflite-micro (Apache-2.0, unchanged): TensorFlow Lite Micro runs it,
+and LiteRT corrupts its memory with it. Each agent is a process of its own and is asked 50 questions a second meanwhile.
 """
 
 import json

@@ -9,6 +9,7 @@ from hedgerow.client.actions import Compare, FlushSpool, Install, Prove, RetryLa
 from hedgerow.client.agent_state import AgentState, Identity, advance
 from hedgerow.client.events import (
     DesiredArrived,
+    HealthChanged,
     Installed,
     InstallFailed,
     LinkDown,
@@ -70,6 +71,17 @@ def test_a_new_version_is_saved_before_anything_else():
     assert actions[-1] == Install("demo@1")
     assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.IN_PROGRESS
     assert state.acted_version == 0, "it is acted on when it is done"
+
+
+def test_what_does_not_work_is_reported_at_once_and_in_every_report_until_it_is_over():
+    state, actions = advance(NEW, HealthChanged(("model: RuntimeError: x",)))
+    assert [message.problems for message in sent(actions, Channel.REPORTED)] == [("model: RuntimeError: x",)]
+    state, actions = play(state, LinkDown(), HealthChanged(("model: RuntimeError: x", "windows: OSError: y")), LinkUp())
+    assert [message.problems for message in sent(actions, Channel.REPORTED)] == [
+        ("model: RuntimeError: x", "windows: OSError: y")
+    ]
+    state, actions = advance(state, HealthChanged(()))
+    assert [message.problems for message in sent(actions, Channel.REPORTED)] == [()]
 
 
 def test_an_installation_ends_in_a_report_and_one_terminal_state():
