@@ -3,32 +3,39 @@
 Inside, everything is the service's; here are paths, keys and JSON.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from hedgerow import __version__
+from hedgerow.errors import HedgerowError
 from hedgerow.fleet.admin_keys import hash_key, is_accepted
 from hedgerow.fleet.api_bodies import RolloutBody
+from hedgerow.fleet.commands import Command
 from hedgerow.fleet.downloads import download_router
 from hedgerow.fleet.errors import AdminKeyError
+from hedgerow.fleet.http_bodies import BoundedBodies
 from hedgerow.fleet.http_server import HttpServer
 from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.problems import add_problem_handlers
+from hedgerow.fleet.problems import add_problem_handlers, problem_of
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import Rollout
 from hedgerow.fleet.service import FleetService
 from hedgerow.fleet.training_api import training_router
 from hedgerow.fleet.training_exchange import TrainingExchange
-from hedgerow.wire import Desired
+from hedgerow.wire import NAME, Desired
 
 __all__ = ["HttpServer", "create_app"]
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="admin key")
 _Record = dict[str, Any]
+_Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=64, pattern=f"^{NAME.pattern}$")]
+"""Under which a client asks for something; asking again under it does nothing new and gives the same answer."""
 
 
 def create_app(
@@ -48,6 +55,7 @@ def create_app(
     """
     app = FastAPI(title="Hedgerow fleet", version=__version__, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
+    app.add_middleware(BoundedBodies)
     add_problem_handlers(app)
 
     @app.get("/healthz", tags=["health"])
@@ -57,7 +65,7 @@ def create_app(
             "status": "ok",
             "version": __version__,
             "fleet": service.settings.fleet,
-            "devices": len(service.devices()),
+            "devices": service.count_devices(),
         }
 
     app.include_router(download_router(folder))
@@ -68,7 +76,7 @@ def create_app(
 
 
 def _admin_router(service: FleetService, approve_retraining: Callable[[], bool]) -> APIRouter:
-    def actor(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+    def check_key(credentials: HTTPAuthorizationCredentials | None) -> str:
         """Return who asks, for the audit log."""
         if credentials is None:
             raise AdminKeyError("none")
@@ -76,8 +84,25 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
             raise AdminKeyError("another")
         return f"key {hash_key(credentials.credentials)[:8]}"
 
+    class KeyedRoute(APIRoute):
+        """Checks the key before anything of the body is read; a dependency would be asked after it was parsed."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_with_key(request: Request) -> Response:
+                request.state.actor = await run_in_threadpool(check_key, await _bearer(request))
+                return await handle(request)
+
+            return handle_with_key
+
+    def actor(request: Request) -> str:
+        name: str = request.state.actor
+        return name
+
     who = Annotated[str, Depends(actor)]
-    router = APIRouter(prefix="/v1", dependencies=[Depends(actor)], tags=["admin"])
+    # The dependency is for the description alone; the route has checked.
+    router = APIRouter(prefix="/v1", dependencies=[Depends(_bearer)], tags=["admin"], route_class=KeyedRoute)
 
     @router.get("/devices")
     def devices() -> list[_Record]:
@@ -114,9 +139,9 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
         return Response(service.catalogue.manifest(release).encode(), media_type="application/json")
 
     @router.post("/rollouts", status_code=201)
-    def start_rollout(body: RolloutBody, by: who) -> _Record:
+    def start_rollout(body: RolloutBody, by: who, key: _Key = None) -> _Record:
         """Start a rollout."""
-        return _rollout(service.start_rollout(body.release, body.plan.to_domain(), actor=by))
+        return _rollout(service.start_rollout(body.release, body.plan.to_domain(), actor=by, command_id=key))
 
     @router.get("/rollouts")
     def rollouts() -> list[_Record]:
@@ -129,24 +154,32 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
         return _rollout(service.rollout(rollout_id))
 
     @router.post("/rollouts/{rollout_id}/pause")
-    def pause(rollout_id: str, by: who) -> _Record:
+    def pause(rollout_id: str, by: who, key: _Key = None) -> _Record:
         """Hold a running rollout."""
-        return _rollout(service.pause(rollout_id, actor=by))
+        return _rollout(service.pause(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/resume")
-    def resume(rollout_id: str, by: who) -> _Record:
+    def resume(rollout_id: str, by: who, key: _Key = None) -> _Record:
         """Let a paused rollout go on."""
-        return _rollout(service.resume(rollout_id, actor=by))
+        return _rollout(service.resume(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/abort")
-    def abort(rollout_id: str, by: who) -> _Record:
+    def abort(rollout_id: str, by: who, key: _Key = None) -> _Record:
         """End a rollout; exposed devices go back."""
-        return _rollout(service.abort(rollout_id, actor=by))
+        return _rollout(service.abort(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/approve")
-    def approve(rollout_id: str, by: who) -> _Record:
+    def approve(rollout_id: str, by: who, key: _Key = None) -> _Record:
         """Approve a rollout that waits for it."""
-        return _rollout(service.approve(rollout_id, actor=by))
+        return _rollout(service.approve(rollout_id, actor=by, command_id=key))
+
+    @router.get("/commands/{command_id}")
+    def command(command_id: str) -> _Record:
+        """Return how a command stands that was asked for since the service was started, with its answer if it is over.
+
+        Its id is what an answer 202 named, or the Idempotency-Key that it was asked under.
+        """
+        return _command(service.command(command_id))
 
     @router.get("/alerts")
     def alerts() -> list[_Record]:
@@ -208,6 +241,17 @@ def _device(device: Device, desired: Desired | None) -> _Record:
 
 def _rollout(rollout: Rollout) -> _Record:
     return rollout.to_record()
+
+
+def _command(command: Command[Any]) -> _Record:
+    record: _Record = {"id": command.id, "what": command.what, "state": command.state, "answer": None, "problem": None}
+    if record["state"] == "done":
+        result = command.future.result()
+        record["answer"] = result.to_record() if isinstance(result, Rollout | Desired) else None
+    elif record["state"] == "failed":
+        error = command.future.exception() if not command.future.cancelled() else None
+        record["problem"] = problem_of(error) if isinstance(error, HedgerowError) else problem_of(None)
+    return record
 
 
 def _without(record: Mapping[str, Any], name: str) -> _Record:

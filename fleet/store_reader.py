@@ -116,6 +116,11 @@ class StoreReader:
         """Return all devices, sorted by name."""
         return tuple(_device(row) for row in self._rows("SELECT * FROM devices ORDER BY name"))
 
+    def count_devices(self) -> int:
+        """Return how many devices there are."""
+        row = self._row("SELECT COUNT(*) AS devices FROM devices")
+        return int(row["devices"]) if row else 0
+
     def desired(self, device: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing ever was."""
         row = self._row("SELECT * FROM desired WHERE device = ?", device)
@@ -132,7 +137,7 @@ class StoreReader:
             " FROM devices v LEFT JOIN desired d ON d.device = v.name"
             " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = v.name"
             " LEFT JOIN rollouts r ON r.id = d.rollout"
-            " WHERE (v.online OR NOT ?1) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
+            " WHERE (v.online OR NOT ?) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
             " OR (e.state IN ('QUEUED', 'IN_PROGRESS') AND NOT r.is_over)) ORDER BY v.name",
             only_online,
         )
@@ -177,9 +182,9 @@ class StoreReader:
             limit: At most so many; the latest ones.
         """
         rows = self._rows(
-            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?1"
-            " AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR release = ?3) ORDER BY id DESC LIMIT ?4) ORDER BY id",
-            since, device, release, limit,
+            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?"
+            " AND (? IS NULL OR device = ?) AND (? IS NULL OR release = ?) ORDER BY id DESC LIMIT ?) ORDER BY id",
+            since, device, device, release, release, limit,
         )  # fmt: skip
         return tuple(
             StoredWindow(device=row["device"], received_at=row["received_at"], window=_window(row["record"]))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
+from hedgerow.link import PAYLOAD_LIMIT_BYTES
 from hedgerow.manifest import RELEASE_ID, Blob
 from hedgerow.window import Window
 
@@ -36,7 +37,6 @@ __all__ = [
 PROTOCOL = "hedgerow/v1"
 VERSION = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LIMIT_BYTES = 256 * 1024
 
 
 class Channel(StrEnum):
@@ -106,7 +106,7 @@ class _Message(ABC):
         Raises:
             DecodeError: The payload is not one, is too long, or is of another protocol version.
         """
-        fields = decode_json(payload, cls.KIND, limit_bytes=_LIMIT_BYTES)
+        fields = decode_json(payload, cls.KIND, limit_bytes=PAYLOAD_LIMIT_BYTES)
         fields.integer("v", minimum=VERSION, maximum=VERSION)
         message = cls.from_fields(fields)
         fields.finish()

@@ -1,5 +1,7 @@
+import re
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -177,7 +179,17 @@ def test_windows_are_kept_once_and_only_the_latest_of_each_device(store):
     assert len(store.windows()) == 5
     assert len(store.windows(since=8.0)) == 3
     assert len(store.windows(release="toy@2")) == 0
+    assert len(store.windows("a", release="toy@1")) == 4
+    assert len(store.windows("b", since=99.5)) == 0
     assert [stored.received_at for stored in store.windows(limit=2)] == [9.0, 99.0]
+
+
+@pytest.mark.parametrize("module", ["migrations", "store", "store_reader"])
+def test_no_statement_numbers_its_placeholders(module):
+    """Python 3.12 warns of numbers that are given a sequence, and 3.14 refuses them."""
+    source = (Path(__file__).parents[2] / "fleet" / f"{module}.py").read_text()
+
+    assert re.findall(r"\?\d", source) == []
 
 
 def test_merged_windows_add_up_by_slice_release_and_period(store):
