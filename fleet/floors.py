@@ -38,6 +38,8 @@ def floor_of(
 ) -> Floor | None:
     """Return the floor of a release on devices of these hardware targets; None: nothing is known to hold it against.
 
+    A model that was measured to be no better than chance has none: a floor that whatever runs would reach is no floor.
+
     Args:
         manifest: Of the release.
         targets: Of the devices that are judged together; the lowest of their floors is that of all.
@@ -53,7 +55,9 @@ def floor_of(
         if artifact is not None and "accuracy" in artifact.metrics:
             samples = int(artifact.metrics.get(HELD_OUT_SAMPLES, 0))
             found.append(measured_floor(artifact.metrics["accuracy"], samples, margin, alpha))
-    return min(found, key=lambda floor: floor.score, default=None)
+    lowest = min(found, key=lambda floor: floor.score, default=None)
+    chance = 1 / max(1, len(manifest.model_schema.labels))
+    return lowest if lowest is not None and lowest.score > chance else None
 
 
 def measured_floor(accuracy: float, samples: int, margin: float, alpha: float) -> Floor:

@@ -217,7 +217,8 @@ def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVer
     if floor is None:
         words = f"{words}; " if words else f"{window.labelled} labelled samples came; "
         missing = (
-            "no accuracy was measured before release, so there is no floor; start the rollout with one, or ungated"
+            "no accuracy above chance was measured before release, so there is no floor; start the rollout with one, "
+            "or ungated"
         )
         return GateVerdict(Decision.WAIT, words + missing, evidence)
     open_ones = [comparison for comparison in found if comparison.log_for < math.log(1 / plan.alpha)]

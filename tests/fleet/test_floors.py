@@ -49,3 +49,10 @@ def test_without_a_measurement_there_is_no_floor():
     assert floor_of(manifest, ["raspberry-pi-4"], None, 0.02, 0.025) is None
     assert floor_of(make_manifest("toy@1"), ["iphone-15"], None, 0.02, 0.025) is None
     assert floor_of(make_manifest("toy@1"), [], None, 0.02, 0.025) is None
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.5, 0.52])
+def test_a_release_that_was_measured_at_chance_has_no_floor(accuracy):
+    """Two classes: a coin is right on half of the samples."""
+    assert floor_of(make_manifest("toy@1", accuracy=accuracy), ["raspberry-pi-4"], None, 0.02, 0.025) is None
+    assert floor_of(make_manifest("toy@1", accuracy=accuracy), ["raspberry-pi-4"], 0.4, 0.02, 0.025).score == 0.4

@@ -122,7 +122,7 @@ def test_without_a_floor_nothing_goes_on_and_the_reason_says_so():
     for evidence in (window(5000, labelled=5000, correct=5000), paired(5000, 0, 0)):
         verdict = judge(PLAN, evidence, None)
         assert verdict.decision is Decision.WAIT
-        assert "no accuracy was measured before release, so there is no floor" in verdict.reason
+        assert "no accuracy above chance was measured before release, so there is no floor" in verdict.reason
     assert judge(PLAN, paired(900, 2, 98), None).stopped_by is Judge.PREDECESSOR
 
 
