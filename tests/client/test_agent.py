@@ -405,6 +405,24 @@ def test_a_round_is_trained_once_and_answered_as_often_as_asked(bench, repositor
     assert np.abs(update["weight"]).max() > 0.1
 
 
+def test_labels_from_before_the_change_are_not_trained_on(bench, repository, fleet, release):
+    repository.add(release(1))
+    weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})
+    for number in (1, 2):
+        fleet.weights[f"/v1/training/run-1/{number}/weights"] = weights
+    with bench.running(learner):
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        time.sleep(0.5)
+        bench.send(Channel.TRAIN, train_task(1, weights, maximum_age_s=0.0))
+        declined = bench.wait_for(TrainUpdate)
+        bench.send(Channel.TRAIN, train_task(2, weights, maximum_age_s=3600.0))
+        done = bench.wait_for(TrainUpdate, round=2)
+    assert declined.state == "declined"
+    assert "3 or more labelled samples of the last 0 s, after the world changed here, found 0" in declined.reason
+    assert (done.state, done.examples) == ("done", 43)
+
+
 def test_the_wrong_weights_fail_the_round(bench, repository, fleet, release):
     repository.add(release(1))
     weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})

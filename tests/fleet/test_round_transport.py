@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,3 +175,17 @@ def test_silence_ends_with_the_deadline(tmp_path, silent):
     with TrainingFleet(tmp_path, {"a": trains}, deliver=deliver) as fleet:
         (update,) = fleet.transport().run_round(make_work(["a"], deadline_s=0.3))
     assert update.state == ("timed out" if silent else "done")
+
+
+def test_devices_whose_world_changed_are_told_how_old_a_label_may_be_in_every_round(tmp_path):
+    changes = [{"a": 940.0}, {"a": 940.0, "b": 1100.0}]
+    with TrainingFleet(tmp_path, {"a": trains, "b": trains}) as fleet:
+        transport = MqttRoundTransport(
+            fleet.fleet.service, fleet.exchange, "toy@1", changes=lambda: changes.pop(0), wall_clock=lambda: 1000.0
+        )
+        transport.run_round(make_work(["a", "b"]))
+        first = {name: task.maximum_age_s for name, task in fleet.tasks}
+        fleet.tasks.clear()
+        transport.run_round(replace(make_work(["a", "b"]), round=2))
+    assert first == {"a": 60.0, "b": None}
+    assert {name: task.maximum_age_s for name, task in fleet.tasks} == {"a": 60.0, "b": 0.0}

@@ -109,7 +109,7 @@ def test_an_update_has_weights_exactly_when_it_is_done(state, weights):
 
 
 def test_a_training_token_is_not_shown():
-    (task,) = (message for message in MESSAGES if isinstance(message, TrainTask))
+    task = next(message for message in MESSAGES if isinstance(message, TrainTask))
 
     assert "secret" not in repr(task)
 
@@ -204,3 +204,19 @@ def test_a_fleet_listens_to_a_channel_of_all_devices():
 
 def test_two_states_are_not_the_end():
     assert [state.value for state in ExecutionState if not state.is_terminal] == ["QUEUED", "IN_PROGRESS"]
+
+
+def test_a_task_for_a_device_whose_world_held_reads_as_it_always_did():
+    """Agents refuse fields that they do not know."""
+    whole = next(m for m in MESSAGES if isinstance(m, TrainTask) and m.maximum_age_s is None)
+
+    assert b"maximum_age_s" not in whole.encode()
+
+
+@pytest.mark.parametrize("age_s", [-1, "60", True, float("1e999"), 10**12])
+def test_an_age_that_is_none_refuses_the_task(age_s):
+    task = next(m for m in MESSAGES if isinstance(m, TrainTask))
+    document = json.loads(task.encode()) | {"maximum_age_s": age_s}
+
+    with pytest.raises(DecodeError, match=r"maximum_age_s|finite"):
+        TrainTask.decode(json.dumps(document).encode())
