@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hedgerow.decode import encode_json
+from hedgerow.installation import require
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.progress_bar import progress_bar
 from hedgerow.server.strategies import STRATEGIES, check_strategy
@@ -80,6 +81,7 @@ def train(
     round when the same command is called again, and ends with the same weights.
     """
     check_strategy(strategy)
+    require("training", "train", ("flwr", "rich", "torch"))
     loaded = load_task(task)
     # Imported after the names were found, so that a wrong one is answered at once.
     from hedgerow.server.check import examine_task
@@ -149,6 +151,7 @@ def check(task: str, clients: int, as_json: bool) -> None:
     A task without mistakes is shown: its inputs and outputs, the class balance, how the data is cut into clients, and
     one forward pass.
     """
+    require("checking a task", "train", ("rich", "torch"))
     loaded = load_task(task)
     from hedgerow.server.check import check_task
 

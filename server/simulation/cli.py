@@ -7,6 +7,7 @@ import click
 
 from hedgerow.decode import encode_json
 from hedgerow.errors import UnknownNameError
+from hedgerow.installation import require
 from hedgerow.partition import PARTITIONS, parse_partition
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.server.cohort.engines import AUTO, ENGINES
@@ -172,6 +173,7 @@ def simulate(
     if trials is not None and not variations:
         raise SimulationError("settings to vary in the trials", "none", "add --vary, or leave --trials out")
     _check_values(plan, variations)
+    require("simulating", "simulate", ("matplotlib", "rich", "torch"))
     task = load_task(reference)
     # Imported after the names were found, so that a wrong one is answered at once; and all of it, so that nothing is
     # found to be absent after the last round.
