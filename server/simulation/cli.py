@@ -12,6 +12,7 @@ from hedgerow.partition import PARTITIONS, parse_partition
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.cohort.engines import AUTO, ENGINES
+from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.simulation.device_model import PHONES, DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
 from hedgerow.server.simulation.plan import ASYNCHRONOUS, OPTIMIZERS, SimulationPlan
@@ -202,6 +203,10 @@ def simulate(
                 result = simulator.run(plan, out, fresh=not resume, report=display.report)
         except KeyboardInterrupt:
             click.echo(f"stopped; {out} holds the last checkpoint, the same command goes on from there", err=True)
+            raise
+        except RoundFailedError as exc:
+            if as_json:
+                click.echo(encode_json(exc.to_record()))
             raise
     if as_json:
         click.echo(encode_json(sweep.to_record() if variations else result.to_record()))
