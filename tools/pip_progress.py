@@ -28,7 +28,6 @@ from hedgerow.progress_display import ProgressDisplay
 __all__ = ["PipReading", "main"]
 
 _LOOK_S = 0.5
-_EVERY_S = 5.0
 _MB = 1e6
 _UNITS = {"bytes": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _FETCH = re.compile(r"^\s*(Downloading|Using cached|Processing) (\S+)(?: \(([\d.]+) (bytes|kB|MB|GB)\))?")
@@ -104,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         signal.signal(signal.SIGTERM, lambda *_: pip.terminate())
         try:
-            with ProgressDisplay(every_s=_EVERY_S) as display:
+            with ProgressDisplay(bars=False) as display:
                 _follow(pip, reading, Path(folder), display)
         except KeyboardInterrupt:
             # The terminal told pip as well.

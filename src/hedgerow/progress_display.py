@@ -30,6 +30,7 @@ class ProgressDisplay:
         stream: Where to; None: the standard error, so that the standard output stays a command's result.
         every_s: Seconds from one line to the next where there is no terminal.
         indent: Put before the lines of finished work.
+        bars: Whether a terminal gets bars; they need rich, which what is shown may be about to replace.
         clock: Seconds that only go forward.
     """
 
@@ -39,6 +40,7 @@ class ProgressDisplay:
         stream: TextIO | None = None,
         every_s: float = _EVERY_S,
         indent: str = "",
+        bars: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream if stream is not None else sys.stderr
@@ -48,7 +50,7 @@ class ProgressDisplay:
         self._left = threading.Event()
         self._ticking: threading.Thread | None = None
         self._bars: _Bars | None = None
-        if self._stream.isatty() and is_installed("rich"):
+        if bars and self._stream.isatty() and is_installed("rich"):
             self._bars = _Bars(self._stream, self._clock)
 
     def __enter__(self) -> Self:

@@ -123,3 +123,15 @@ def test_on_a_terminal_no_empty_bar_is_drawn(steps):
     shown = on_a_terminal(f"with ProgressDisplay() as display:\n    {steps}\n")
 
     assert shown.split() in ([], ["quick:", "1", "of", "1", "(0", "s)"])
+
+
+@pytest.mark.heavy
+def test_a_terminal_gets_lines_where_bars_are_not_wanted():
+    shown = on_a_terminal(
+        "with ProgressDisplay(bars=False) as display:\n"
+        "    display.report(Progress('install', 1, 1))\n"
+        "import sys\n"
+        "assert 'rich' not in sys.modules\n"
+    )
+
+    assert shown == "install: 1 of 1 (0 s)\r\n"
