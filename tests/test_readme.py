@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.test_layout import ROOT
+from tests.test_layout import PROJECT, ROOT
 
 README = (ROOT / "README.md").read_text()
 TASK = (ROOT / "examples" / "digits" / "task.py").read_text()
@@ -40,6 +40,31 @@ def test_the_task_shown_is_the_file():
 
 def test_a_task_takes_at_most_40_lines():
     assert len(TASK.splitlines()) <= 40
+
+
+def versions(text: str) -> list[str]:
+    return re.findall(r"3\.\d+", text)
+
+
+def test_the_pythons_that_it_claims_are_those_of_the_package():
+    (claimed,) = re.findall(r"On Linux \(x86-64\) with Python (.*):", README)
+    (tested,) = re.findall(r"Tested on Linux for x86-64: everything on Python (.*), which need no torch", README)
+    classifiers = [line for line in PROJECT["project"]["classifiers"] if ":: Python :: 3." in line]
+
+    assert versions(claimed) == versions(tested) == [line.rpartition(" ")[2] for line in classifiers]
+    assert PROJECT["project"]["requires-python"] == f">={versions(claimed)[0]}"
+
+
+def test_the_pins_without_wheels_that_it_names_are_those_that_the_installer_refuses():
+    (newer,) = re.findall(r"On Python 3\.14 there are no wheels of (.*) as pinned, and on", README)
+    (arm,) = re.findall(r"on Linux for 64-bit ARM none of\s+(.*)\. The agent", README)
+    refused: dict[str, set[str]] = {"3.14": set(), "aarch64": set()}
+    for entry in PROJECT["tool"]["hedgerow"]["without-wheels"]:
+        for place in (entry.get("python"), *entry.get("machines", ())):
+            if place is not None:
+                refused[place].add(entry["pin"].partition("==")[0])
+
+    assert {"3.14": set(newer.split(" and ")), "aarch64": set(arm.split(" and "))} == refused
 
 
 @dataclass

@@ -216,7 +216,7 @@ def test_a_broker_dies_with_a_parent_that_is_killed_and_leaves_no_file(choose, t
 def test_messages_reach_those_who_asked_for_them(broker):
     service, device = MqttLink("fleet", broker.host, broker.port), MqttLink("pi-1", broker.host, broker.port)
     service.subscribe(fleet_filter("demo", Channel.REPORTED))
-    time.sleep(0.1)
+    until_ready(service)
     device.publish(device_topic("demo", "pi-1", Channel.REPORTED), b"1")
     device.publish(device_topic("demo", "pi-1", Channel.EXECUTION), b"not asked for")
     device.publish(device_topic("demo", "pi-1", Channel.REPORTED), b"2")

@@ -108,7 +108,7 @@ def test_a_closed_link_is_quiet_and_closes_soon_while_the_broker_is_away(broker)
 def test_closing_flushes_what_was_published(broker):
     receiver = MqttLink("fleet", broker.host, broker.port)
     receiver.subscribe("t")
-    time.sleep(0.1)
+    until_ready(receiver)
     sender = MqttLink("pi-1", broker.host, broker.port)
     for number in range(200):
         sender.publish("t", str(number).encode())
@@ -124,7 +124,7 @@ def test_a_message_that_was_not_acknowledged_comes_again_after_a_cut(broker):
     sender = MqttLink("fleet", broker.host, broker.port)
     link = MqttLink("pi-1", broker.host, broker.port, uniform=at_once)
     link.subscribe("t")
-    time.sleep(0.1)
+    until_ready(link)
     sender.publish("t", b"work")
     first = wait_for(link, Message)
 
@@ -147,7 +147,7 @@ def test_what_was_sent_while_a_device_was_away_waits_for_it(broker):
     sender = MqttLink("fleet", broker.host, broker.port)
     link = MqttLink("pi-1", broker.host, broker.port)
     link.subscribe("t")
-    time.sleep(0.1)
+    until_ready(link)
     link.close()
     for number in range(50):
         sender.publish("t", str(number).encode())
@@ -175,7 +175,7 @@ def test_retained_state_reaches_a_device_that_was_away_on_every_broker(broker):
 def test_many_threads_may_publish(broker):
     receiver = MqttLink("fleet", broker.host, broker.port)
     receiver.subscribe("t/+")
-    time.sleep(0.1)
+    until_ready(receiver)
     link = MqttLink("pi-1", broker.host, broker.port)
 
     def publish(thread):
@@ -198,7 +198,7 @@ def test_many_threads_may_publish(broker):
 def test_the_largest_message_of_the_wire_passes(broker):
     receiver = MqttLink("fleet", broker.host, broker.port)
     receiver.subscribe("t")
-    time.sleep(0.1)
+    until_ready(receiver)
     sender = MqttLink("pi-1", broker.host, broker.port)
     payload = random.Random(0).randbytes(PAYLOAD_LIMIT_BYTES)
 
@@ -240,7 +240,7 @@ def test_a_broker_passes_a_megabyte_and_a_link_drops_it_and_goes_on(broker):
 def test_a_packet_above_a_mebibyte_is_not_passed_on(broker):
     receiver = MqttLink("fleet", broker.host, broker.port)
     receiver.subscribe("t")
-    time.sleep(0.1)
+    until_ready(receiver)
     sender = MqttLink("pi-1", broker.host, broker.port, uniform=lambda _low, _high: 30.0)
 
     sender.publish("t", bytes(1024 * 1024))
@@ -261,7 +261,7 @@ def test_a_second_connection_with_the_same_name_ends_the_first_and_takes_its_pla
 
     wait_for(first, Disconnected)
     second.subscribe("t")
-    time.sleep(0.1)
+    until_ready(second)
     sender.publish("t", b"for the second")
     assert {m.payload for m in messages(second, 1)} == {b"for the second"}
     for link in (first, second, sender):
