@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from hedgerow.decode import Fields
 from hedgerow.fleet.alerts import Alert, DriftState
 from hedgerow.fleet.registry import ASK_REPORT, Device
-from hedgerow.fleet.rollout import Rollout
+from hedgerow.fleet.rollout import ExecutionRecord, Rollout
 from hedgerow.window import Window
 from hedgerow.wire import Desired
 
@@ -154,6 +154,11 @@ class StoreReader:
         rows = self._rows(f"SELECT id, record FROM rollouts {where} ORDER BY number")  # noqa: S608 - a constant
         return tuple(self._rollout(row["id"], row["record"]) for row in rows)
 
+    def execution(self, rollout: str, device: str) -> ExecutionRecord | None:
+        """Return one device's part in a rollout, or None."""
+        row = self._row("SELECT record FROM executions WHERE rollout = ? AND device = ?", rollout, device)
+        return ExecutionRecord.from_fields(_fields(row["record"], f"executions[{rollout}]")) if row else None
+
     def last_rollout_state(self, release: str) -> str | None:
         """Return the state of the latest rollout of a release, or None when there was none."""
         row = self._row("SELECT state FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
@@ -254,6 +259,7 @@ def _device(row: Mapping[str, Any]) -> Device:
     values["online"] = bool(row["online"])
     values["past_boots"] = tuple(json.loads(row["past_boots"]))
     values["runtimes"] = tuple(json.loads(row["runtimes"]))
+    values["problems"] = tuple(json.loads(row["problems"]))
     return Device(**values)
 
 

