@@ -183,6 +183,8 @@ class Agent:
         if self._ready is not None:
             self.active.activate(self._ready)
         self._handle(restored)
+        # A copy that was found damaged is put right.
+        self._save()
         if self._state.installing is None:
             # What was being tried when the last start ended is not wanted any more.
             self._slots.assume(rules.tried)
@@ -300,9 +302,9 @@ class Agent:
 
     def _save(self) -> None:
         try:
-            self._file.save(self._state)
+            if self._file.save(self._state):
+                self._trouble.passed()
             self._is_saved = True
-            self._trouble.passed()
         except OSError as exc:
             self._is_saved = False
             self._trouble.failed(exc)
