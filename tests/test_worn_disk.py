@@ -24,7 +24,7 @@ FULL = (
 
 
 def in_own_namespace(script: str, folder: Path) -> list[str]:
-    """Return a command that changes mounts for the command after it, and for nobody else; skip where that is not allowed."""
+    """Return a command that changes mounts for what comes after it, and nobody else; skip where that is not allowed."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("mounting needs the rights of root")
