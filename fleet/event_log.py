@@ -2,7 +2,7 @@
 
 import logging
 
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, FleetEvent, RolloutChanged
+from hedgerow.fleet.events import AlertChanged, DeviceChanged, FleetEvent, ReportRefused, RolloutChanged
 from hedgerow.fleet.rollout import Rollout
 
 __all__ = ["EventLog"]
@@ -30,6 +30,9 @@ class EventLog:
                     return f"{device.name} is {'online' if device.online else 'offline'}"
                 if before.release != device.release:
                     return f"{device.name} runs {device.release or 'nothing'}"
+            case ReportRefused(device, reason):
+                advice = f"if that is right, run `hedgerow device reset {device}`"
+                return f"nothing of a report of {device} is believed: {reason}; {advice}"
             case RolloutChanged(rollout):
                 return self._rollout(rollout)
             case AlertChanged(alert, True):
