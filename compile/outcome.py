@@ -121,4 +121,4 @@ _ALWAYS = (
     "target_latency_ms",
 )
 """Metrics that are null where they were not measured."""
-_WHOLE = ("bytes", "float_bytes", "macs", "moved_bytes", "parameters", "peak_memory_bytes")
+_WHOLE = ("bytes", "float_bytes", "held_out_samples", "macs", "moved_bytes", "parameters", "peak_memory_bytes")

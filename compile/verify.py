@@ -219,7 +219,7 @@ def _judge_outputs(
     found = accuracy(measured.probabilities, measured.labels)
     snr_db = signal_to_noise_db(measured.float_probabilities, measured.probabilities)
     same = agreement(measured.float_probabilities, measured.probabilities)
-    metrics |= {"accuracy": found, "snr_db": snr_db, "agreement": same}
+    metrics |= {"accuracy": found, "held_out_samples": float(len(measured.labels)), "snr_db": snr_db, "agreement": same}
     failures = []
     # A drop of exactly the budget is allowed; 1e-9 is for the subtraction.
     if metrics["float_accuracy"] - found > max_drop + 1e-9:

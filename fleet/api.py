@@ -215,6 +215,7 @@ def _device(device: Device, desired: Desired | None, refusal: Refusal | None = N
         "runtimes": list(device.runtimes),
         "last_seen": device.last_seen,
         "refused": {"reason": refusal.reason, "at": refusal.at} if refusal is not None else None,
+        "problems": list(device.problems),
     }
 
 

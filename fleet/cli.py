@@ -27,6 +27,7 @@ __all__ = ["broker", "init", "serve"]
 
 _log = logging.getLogger(__name__)
 _REFRESH_S = 3600.0
+_CHECK_S = 1.0
 _NAME_FILE = "name"
 
 
@@ -252,4 +253,5 @@ def broker(host: str, port: int, as_json: bool) -> None:
             click.echo(json.dumps({"broker": running.name, "host": running.host, "port": running.port}))
         else:
             click.echo(f"{running.name} listens on {running.host}:{running.port}; stop it with Ctrl-C", err=True)
-        stopped.wait()
+        while not stopped.wait(_CHECK_S):
+            running.check()

@@ -12,7 +12,7 @@
     +-- KeyFileError, SigningError                   the signed repository cannot be used
     +-- ReleaseError
     |   +-- FailedChecksError                        a build that must not become a release
-    +-- BrokerStartError, ChildDiedError             a process of ours does not run
+    +-- BrokerStartError, BrokerEndedError, ChildDiedError    a process of ours does not run
     +-- PlanError                                    a rollout, gate or drift plan contradicts itself
     +-- InvalidTransitionError                       an event that the rollout's state does not allow
 """
@@ -24,6 +24,7 @@ from hedgerow.errors import HedgerowError
 
 __all__ = [
     "AdminKeyError",
+    "BrokerEndedError",
     "BrokerStartError",
     "ChildDiedError",
     "CommandConflictError",
@@ -139,10 +140,11 @@ class ServiceUnreachableError(FleetError):
     """
 
     def __init__(self, url: str, reason: str, *, was_sent: bool = False) -> None:
-        super().__init__(
-            f"expected a fleet service at {url}, found none ({reason}); start one with `hedgerow fleet serve` or "
-            "correct --server"
-        )
+        advice = "start one with `hedgerow fleet serve` or correct --server"
+        if was_sent:
+            advice = "it may do what it was asked all the same, so look before you ask again"
+        found = "no answer" if was_sent else "none"
+        super().__init__(f"expected a fleet service at {url}, found {found} ({reason}); {advice}")
         self.url, self.reason, self.was_sent = url, reason, was_sent
 
 
@@ -335,6 +337,16 @@ class BrokerStartError(FleetError):
     def __init__(self, broker: str, found: str, advice: str) -> None:
         super().__init__(f"expected the broker {broker} to start, found: {found}; {advice}")
         self.broker = broker
+
+
+class BrokerEndedError(FleetError):
+    """A development broker ended although nobody asked it to."""
+
+    def __init__(self, broker: str, host: str, port: int) -> None:
+        super().__init__(
+            f"expected the broker {broker} to run on at {host}:{port}, found that it ended; start it again"
+        )
+        self.broker, self.host, self.port = broker, host, port
 
 
 class ChildDiedError(FleetError):

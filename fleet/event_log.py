@@ -30,6 +30,12 @@ class EventLog:
                     return f"{device.name} is {'online' if device.online else 'offline'}"
                 if before.release != device.release:
                     return f"{device.name} runs {device.release or 'nothing'}"
+                if before.problems != device.problems:
+                    return (
+                        f"{device.name} has trouble: {'; '.join(device.problems)}"
+                        if device.problems
+                        else (f"{device.name} is well again")
+                    )
             case ReportRefused(device, reason):
                 advice = f"if that is right, run `hedgerow device reset {device}`"
                 return f"nothing of a report of {device} is believed: {reason}; {advice}"

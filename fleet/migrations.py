@@ -191,6 +191,11 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(
+        4,
+        "what does not work on a device",
+        ("ALTER TABLE devices ADD COLUMN problems TEXT NOT NULL DEFAULT '[]'",),
+    ),
 )
 
 

@@ -51,6 +51,7 @@ class Device:
         desired_version: The last desired version that it acted on.
         agent_version: Version of Hedgerow on it.
         runtimes: The runtimes it can load.
+        problems: What does not work on it, as ``part: reason``, by its last report.
         last_seen: Unix time of its last message, by the fleet's clock.
     """
 
@@ -66,6 +67,7 @@ class Device:
     agent_version: str = ""
     runtimes: tuple[str, ...] = ()
     last_seen: float = 0.0
+    problems: tuple[str, ...] = ()
 
 
 def _on_boot(device: Device, boot: str) -> Device:
@@ -93,6 +95,7 @@ def take_report(device: Device, message: Reported, now: float) -> Device | None:
         agent_version=message.agent_version,
         runtimes=message.runtimes,
         last_seen=now,
+        problems=message.problems,
     )
 
 

@@ -9,7 +9,8 @@ from hedgerow.fleet.catalogue import Catalogue
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.errors import NoDevicesError, RolloutConflictError, UnknownRolloutError
 from hedgerow.fleet.events import RolloutChanged
-from hedgerow.fleet.gates import judge
+from hedgerow.fleet.floors import Floor, floor_of
+from hedgerow.fleet.gates import GatePlan, judge, measurement_alpha
 from hedgerow.fleet.registry import Device, next_desired
 from hedgerow.fleet.rollout import (
     Assign,
@@ -151,9 +152,34 @@ class RolloutDriver:
         return desired
 
     def device_reported(self, device: str, message: Execution, now: float, then: Consequences) -> None:
-        """Apply a device's report on its part in a rollout; one on a rollout that is over changes nothing."""
-        if message.rollout in self._loaded():
+        """Apply a device's report on its part in a rollout.
+
+        One on a rollout that is over changes nothing, unless it takes a success back.
+        """
+        takes_back = message.state is ExecutionState.FAILED and self._has_succeeded(message.rollout, device)
+        if takes_back or message.rollout in self._loaded():
             self.apply(message.rollout, DeviceReported(device=device, message=message, now=now), then)
+
+    def runs_another(self, device: Device, desired: Desired, now: float, then: Consequences) -> None:
+        """Take note of a device that acted on what is wanted of it and runs another release.
+
+        Its own message says why, as a rule, and first; this is for the one that was lost.
+        """
+        if desired.rollout is None or not self._has_succeeded(desired.rollout, device.name):
+            return
+        reason = f"it says that it runs {device.release or 'no release'}, not {desired.release or 'none'}"
+        failure = Execution(
+            rollout=desired.rollout,
+            attempt=desired.attempt,
+            state=ExecutionState.FAILED,
+            step="reported",
+            reason=reason,
+        )
+        self.device_reported(device.name, failure, now, then)
+
+    def _has_succeeded(self, rollout_id: str, device: str) -> bool:
+        record = self._store.execution(rollout_id, device)
+        return record is not None and record.state is ExecutionState.SUCCEEDED
 
     def go_on(self, rollout: Rollout, now: float, then: Consequences) -> Rollout:
         """Start a rollout that has just become ready."""
@@ -206,16 +232,14 @@ class RolloutDriver:
         if self._looks.get(rollout_id) == look:
             return
         self._looks[rollout_id] = look
-        verdict = judge(rollout.plan.gate, window, self._expected_accuracy(rollout))
+        verdict = judge(rollout.plan.gate, window, self._floor(rollout, rollout.plan.gate))
         self.apply(rollout_id, GateJudged(verdict=verdict, now=now), then)
 
-    def _expected_accuracy(self, rollout: Rollout) -> float | None:
-        """Return the mean accuracy at build time of the artifacts that the exposed devices run."""
-        manifest = self._catalogue.manifest(rollout.release)
-        measured = {a.target: a.metrics["accuracy"] for a in manifest.artifacts if "accuracy" in a.metrics}
+    def _floor(self, rollout: Rollout, gate: GatePlan) -> Floor | None:
+        """Return what the devices that the gate judges must reach."""
         targets = [rollout.executions[device].target for device in exposed(rollout, rollout.stage)]
-        found = [measured[target] for target in targets if target in measured]
-        return sum(found) / len(found) if found else None
+        manifest = self._catalogue.manifest(rollout.release)
+        return floor_of(manifest, targets, gate.floor, gate.maximum_accuracy_drop, measurement_alpha(gate))
 
 
 def _facts(device: Device) -> DeviceFacts:

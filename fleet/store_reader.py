@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from hedgerow.decode import Fields
 from hedgerow.fleet.alerts import Alert, DriftState
 from hedgerow.fleet.registry import ASK_REPORT, Device
-from hedgerow.fleet.rollout import Rollout
+from hedgerow.fleet.rollout import ExecutionRecord, Rollout
 from hedgerow.window import Window
 from hedgerow.wire import Desired
 
@@ -137,7 +137,7 @@ class StoreReader:
             " FROM devices v LEFT JOIN desired d ON d.device = v.name"
             " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = v.name"
             " LEFT JOIN rollouts r ON r.id = d.rollout"
-            " WHERE (v.online OR NOT ?1) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
+            " WHERE (v.online OR NOT ?) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
             " OR (e.state IN ('QUEUED', 'IN_PROGRESS') AND NOT r.is_over)) ORDER BY v.name",
             only_online,
         )
@@ -153,6 +153,11 @@ class StoreReader:
         where = "WHERE NOT is_over" if only_unfinished else ""
         rows = self._rows(f"SELECT id, record FROM rollouts {where} ORDER BY number")  # noqa: S608 - a constant
         return tuple(self._rollout(row["id"], row["record"]) for row in rows)
+
+    def execution(self, rollout: str, device: str) -> ExecutionRecord | None:
+        """Return one device's part in a rollout, or None."""
+        row = self._row("SELECT record FROM executions WHERE rollout = ? AND device = ?", rollout, device)
+        return ExecutionRecord.from_fields(_fields(row["record"], f"executions[{rollout}]")) if row else None
 
     def last_rollout_state(self, release: str) -> str | None:
         """Return the state of the latest rollout of a release, or None when there was none."""
@@ -182,9 +187,9 @@ class StoreReader:
             limit: At most so many; the latest ones.
         """
         rows = self._rows(
-            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?1"
-            " AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR release = ?3) ORDER BY id DESC LIMIT ?4) ORDER BY id",
-            since, device, release, limit,
+            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?"
+            " AND (? IS NULL OR device = ?) AND (? IS NULL OR release = ?) ORDER BY id DESC LIMIT ?) ORDER BY id",
+            since, device, device, release, release, limit,
         )  # fmt: skip
         return tuple(
             StoredWindow(device=row["device"], received_at=row["received_at"], window=_window(row["record"]))
@@ -254,6 +259,7 @@ def _device(row: Mapping[str, Any]) -> Device:
     values["online"] = bool(row["online"])
     values["past_boots"] = tuple(json.loads(row["past_boots"]))
     values["runtimes"] = tuple(json.loads(row["runtimes"]))
+    values["problems"] = tuple(json.loads(row["problems"]))
     return Device(**values)
 
 

@@ -24,10 +24,11 @@ from hedgerow.reference import Reference
 from hedgerow.window import Window
 from hedgerow.wire import Telemetry
 
-__all__ = ["TelemetryIntake", "period_of"]
+__all__ = ["TelemetryIntake", "is_older", "period_of"]
 
 _log = logging.getLogger(__name__)
 _LATEST_S, _EARLIEST_S = 300.0, 7 * 86400.0
+_CLOCKS_DIFFER_S = 60.0
 
 
 def period_of(window: Window, received_at: float, length_s: float) -> int:
@@ -36,8 +37,20 @@ def period_of(window: Window, received_at: float, length_s: float) -> int:
     A device's clock counts when it is plausible: at most five minutes ahead, and a week of spooling behind. Otherwise
     the time of arrival counts, since a device without a clock starts in 1970.
     """
-    plausible = received_at - _EARLIEST_S <= window.ended_at <= received_at + _LATEST_S
-    return int((window.ended_at if plausible else received_at) // length_s)
+    return int((window.ended_at if _has_plausible_clock(window, received_at) else received_at) // length_s)
+
+
+def is_older(window: Window, received_at: float, than: float) -> bool:
+    """Return whether a window began before a moment, by more than clocks differ; by a plausible clock, see above.
+
+    What a device counted before it was given a release (again), or before a change, is no evidence about the time
+    after; it may come late, out of the device's spool.
+    """
+    return _has_plausible_clock(window, received_at) and window.started_at < than - _CLOCKS_DIFFER_S
+
+
+def _has_plausible_clock(window: Window, received_at: float) -> bool:
+    return received_at - _EARLIEST_S <= window.ended_at <= received_at + _LATEST_S
 
 
 class TelemetryIntake:
@@ -87,9 +100,16 @@ class TelemetryIntake:
         self._grow_baseline(device, window)
         for rollout in unfinished.values():
             if rollout.release == window.release and device.name in exposed(rollout):
-                stage = rollout.executions[device.name].stage
-                self._store.add_to_gate(rollout.id, stage, window)
-                return rollout.id if stage == rollout.stage else None
+                execution = rollout.executions[device.name]
+                if execution.started_at is not None and is_older(window, now, execution.started_at):
+                    _log.warning(
+                        "a window of %s is older than its installation of %s by its clock; it is no evidence",
+                        device.name,
+                        window.release,
+                    )
+                    return None
+                self._store.add_to_gate(rollout.id, execution.stage, window)
+                return rollout.id if execution.stage == rollout.stage else None
         if self._is_settled(window.release):
             self._watch(device, window, reference, now, then)
         return None

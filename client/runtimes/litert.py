@@ -1,6 +1,5 @@
 """LiteRT, or on older devices its frozen predecessor tflite_runtime. Interpreters are not thread-safe, so they lock."""
 
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,6 @@ from hedgerow.client.runtimes.border import from_file, in_batches, static_batch,
 from hedgerow.manifest import Artifact, Tensor, TrainGraph
 from hedgerow.weights import Arrays
 
-# The library tells stderr about each delegate it makes, unless told otherwise before it is loaded.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ModuleNotFoundError:

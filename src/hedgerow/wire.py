@@ -38,7 +38,9 @@ __all__ = [
 
 PROTOCOL = "hedgerow/v1"
 VERSION = 1
+_LONGEST_AGE_S = 100 * 366 * 86400
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PROBLEMS_LIMIT, _PROBLEM_CHARS = 16, 256
 
 VERSION_JUMP = 1000
 """How far above the last version that a device accepted the next one may lie.
@@ -186,6 +188,7 @@ class Reported(_Message):
         target: Its hardware target.
         agent_version: Version of Hedgerow on it.
         runtimes: The runtimes it can load.
+        problems: What does not work on it now, as ``part: reason``; empty: all is well.
     """
 
     KIND: ClassVar[str] = "reported"
@@ -197,10 +200,11 @@ class Reported(_Message):
     target: str
     agent_version: str
     runtimes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {
+        record: dict[str, Any] = {
             "boot": self.boot,
             "sequence": self.sequence,
             "desired_version": self.desired_version,
@@ -210,6 +214,10 @@ class Reported(_Message):
             "agent_version": self.agent_version,
             "runtimes": list(self.runtimes),
         }
+        if self.problems:
+            # Absent when all is well: a receiver that does not know the field would refuse the message.
+            record["problems"] = [text[:_PROBLEM_CHARS] for text in self.problems[:_PROBLEMS_LIMIT]]
+        return record
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
@@ -223,6 +231,11 @@ class Reported(_Message):
             target=fields.text("target", pattern=NAME),
             agent_version=fields.text("agent_version", maximum_chars=64),
             runtimes=fields.texts("runtimes", maximum_items=16, maximum_chars=64),
+            problems=(
+                fields.texts("problems", maximum_items=_PROBLEMS_LIMIT, maximum_chars=_PROBLEM_CHARS)
+                if "problems" in fields.names()
+                else ()
+            ),
         )
 
 
@@ -347,6 +360,8 @@ class TrainTask(_Message):
         seed: Of the order of samples; the device mixes its own identity in.
         minimum_samples: A device with fewer labelled samples declines.
         deadline_s: Seconds after which the round goes on without it.
+        maximum_age_s: Samples that were labelled longer ago, before this device's world changed, are left out; a span
+            and not a moment, since clocks differ. None, and then not in the message: all count.
     """
 
     KIND: ClassVar[str] = "train"
@@ -360,10 +375,11 @@ class TrainTask(_Message):
     seed: int
     minimum_samples: int
     deadline_s: float
+    maximum_age_s: float | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {
+        record = {
             "run": self.run,
             "round": self.round,
             "release": self.release,
@@ -375,6 +391,7 @@ class TrainTask(_Message):
             "minimum_samples": self.minimum_samples,
             "deadline_s": self.deadline_s,
         }
+        return record | ({} if self.maximum_age_s is None else {"maximum_age_s": self.maximum_age_s})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
@@ -392,6 +409,7 @@ class TrainTask(_Message):
             seed=fields.integer("seed"),
             minimum_samples=fields.integer("minimum_samples", maximum=_EXAMPLES_LIMIT),
             deadline_s=fields.number("deadline_s", minimum=0, maximum=7 * 86400),
+            maximum_age_s=fields.optional_number("maximum_age_s", minimum=0, maximum=_LONGEST_AGE_S),
         )
 
 

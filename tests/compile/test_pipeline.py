@@ -88,6 +88,7 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path):
         compile_checkpoint("t.py:task", write_checkpoint(tmp_path / "c", {}), ["x86-gateway"], tmp_path / "out")
 
 
+@pytest.mark.heavy
 def test_a_task_that_cannot_be_imported_leaves_nothing_behind(tmp_path, checkpoint):
     with pytest.raises(TaskError, match="there is no such file"):
         compile_checkpoint(str(tmp_path / "no.py:task"), checkpoint, ["x86-gateway"], tmp_path / "deep" / "out")
@@ -103,6 +104,7 @@ def test_a_folder_with_something_else_is_not_touched(tmp_path, checkpoint):
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.heavy
 def test_folders_of_killed_compiles_are_cleared_away(tmp_path, checkpoint):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

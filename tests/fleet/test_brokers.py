@@ -1,4 +1,3 @@
-import logging
 import os
 import signal
 import socket
@@ -6,12 +5,13 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from hedgerow.errors import PortInUseError, UnknownNameError
+from hedgerow.errors import ExtraNotInstalledError, PortInUseError, UnknownNameError
 from hedgerow.fleet.brokers import DevelopmentBroker, find_mosquitto, mosquitto_config
-from hedgerow.fleet.errors import BrokerStartError
+from hedgerow.fleet.errors import BrokerEndedError, BrokerStartError
 from hedgerow.link import Connected, Message
 from hedgerow.memory_link import Will
 from hedgerow.mqtt_link import MqttLink
@@ -21,7 +21,7 @@ needs_mosquitto = [
     pytest.mark.broker,
     pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed"),
 ]
-BROKERS = [pytest.param("mosquitto", marks=needs_mosquitto), "amqtt"]
+BROKERS = [pytest.param("mosquitto", marks=needs_mosquitto), "iotcore"]
 
 
 @pytest.fixture(params=BROKERS)
@@ -121,16 +121,23 @@ def test_it_says_whether_it_runs_and_stopping_twice_is_harmless(broker):
     broker.stop()
 
 
-@pytest.mark.broker
-@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
-def test_a_broker_that_crashed_is_known_not_to_run():
-    with DevelopmentBroker(choose="mosquitto") as broker:
-        os.kill(broker._broker._processes._children["mosquitto"].process.pid, signal.SIGKILL)
+def test_a_broker_that_crashed_is_known_not_to_run(choose):
+    with DevelopmentBroker(choose=choose) as broker:
+        broker.check()
+        os.kill(broker_id(broker), signal.SIGKILL)
         deadline = time.monotonic() + 3
         while broker.is_running and time.monotonic() < deadline:
             time.sleep(0.01)
 
         assert not broker.is_running
+        with pytest.raises(
+            BrokerEndedError, match=f"{choose}.* to run on at 127.0.0.1:{broker.port}, found that it ended"
+        ):
+            broker.check()
+
+
+def broker_id(broker):
+    return broker._broker._processes._children["broker"].process.pid
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])  # noqa: S104
@@ -146,7 +153,7 @@ def test_an_unknown_broker_is_one_clear_sentence():
 
 def test_auto_prefers_mosquitto():
     with DevelopmentBroker() as broker:
-        assert broker.name.startswith("mosquitto" if find_mosquitto() else "amqtt")
+        assert broker.name.startswith("mosquitto" if find_mosquitto() else "iotcore")
 
 
 def test_the_configuration_lets_anybody_in_on_loopback_only_and_bounds_what_is_kept():
@@ -159,26 +166,33 @@ def test_the_configuration_lets_anybody_in_on_loopback_only_and_bounds_what_is_k
     assert [line.split()[0] for line in lines if line.startswith("max_")] == ["max_queued_messages", "max_packet_size"]
 
 
-def test_amqtt_does_not_fill_our_log(caplog):
-    with caplog.at_level(logging.DEBUG), DevelopmentBroker(choose="amqtt") as broker:
-        socket.create_connection((broker.host, broker.port)).close()
-        link = MqttLink("a", broker.host, broker.port)
-        link.close()
+def test_an_embedded_broker_that_is_not_installed_is_one_clear_sentence(monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError(name)
 
-    assert not [record for record in caplog.records if record.name.startswith(("amqtt", "transitions"))]
+    monkeypatch.setattr("hedgerow.fleet.embedded_broker.version", absent)
+    with pytest.raises(ExtraNotInstalledError, match=r"a broker where mosquitto is not installed needs .*'iotcore'"):
+        DevelopmentBroker(choose="iotcore").start()
 
 
-@pytest.mark.broker
-@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
-def test_mosquitto_dies_with_a_parent_that_is_killed(tmp_path):
+def test_a_broker_that_cannot_be_loaded_says_why_and_what_to_do(tmp_path, monkeypatch):
+    """As where the wheel is that of another machine."""
+    (tmp_path / "iotcore").mkdir()
+    (tmp_path / "iotcore" / "__init__.py").write_text("raise ImportError('wrong ELF class')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    with pytest.raises(BrokerStartError, match=r"iotcore .*found: wrong ELF class; install mosquitto"):
+        DevelopmentBroker(choose="iotcore").start()
+
+
+def test_a_broker_dies_with_a_parent_that_is_killed_and_leaves_no_file(choose, tmp_path):
     code = (
         "import time\n"
         "from hedgerow.fleet.brokers import DevelopmentBroker\n"
-        "with DevelopmentBroker(choose='mosquitto') as broker:\n"
+        f"with DevelopmentBroker(choose={choose!r}) as broker:\n"
         "    print(broker.port, flush=True)\n"
         "    time.sleep(60)"
     )
-    # Its temporary folder outlives it, so it gets ours.
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
     port = int(parent.stdout.readline())
@@ -193,6 +207,7 @@ def test_mosquitto_dies_with_a_parent_that_is_killed(tmp_path):
             break
         assert time.monotonic() < deadline, "the broker outlived its parent"
         time.sleep(0.02)
+    assert list(tmp_path.iterdir()) == []
 
 
 # What the fleet relies on
@@ -243,7 +258,6 @@ def test_an_empty_retained_message_clears_it(broker):
 
 
 def test_whoever_connects_gets_no_message_that_it_did_not_ask_for(broker):
-    """Left to itself, amqtt hands every new client the retained messages of all subscriptions of all others."""
     service = MqttLink("fleet", broker.host, broker.port)
     service.subscribe("hedgerow/v1/demo/+/presence")
     service.publish(device_topic("demo", "pi-1", Channel.PRESENCE), b"x", retain=True)
@@ -293,7 +307,6 @@ def test_a_link_that_closes_in_order_leaves_no_will(broker):
 
 
 def test_twenty_links_that_connect_at_once_all_work(broker):
-    """Left to itself, amqtt wedges clients that subscribe while another connects."""
     service = MqttLink("fleet", broker.host, broker.port)
     service.subscribe(fleet_filter("demo", Channel.REPORTED))
     service.subscribe(fleet_filter("demo", Channel.PRESENCE))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hedgerow.client.actions import Install, Send
+from hedgerow.client.actions import Install, Prove, Send
 from hedgerow.client.agent_state import AgentState, Identity, advance
-from hedgerow.client.events import DesiredArrived, Installed, LinkUp
+from hedgerow.client.events import DesiredArrived, Installed, LinkUp, Proved
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import UnknownDeviceError
@@ -39,7 +39,7 @@ LARGEST = 2**53 - 1
 
 
 class Device:
-    """The agent's rules on a link, with installations that succeed at once."""
+    """The agent's rules on a link, with installations that succeed at once and stay well."""
 
     def __init__(self, fleet, name, *, boot="boot-1", target=TARGETS[0], saved=None):
         self.name, self.target, self.boot = name, target, boot
@@ -84,6 +84,8 @@ class Device:
                 self.link.publish(topic, action.message.encode(), retain=action.retain)
             elif isinstance(action, Install):
                 self.handle(Installed(action.release, self.state.active))
+            elif isinstance(action, Prove):
+                self.handle(Proved())
 
     def send_window(self, window):
         message = Telemetry(boot=self.boot, sequence=self.windows, window=window)

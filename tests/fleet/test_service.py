@@ -18,7 +18,8 @@ from hedgerow.fleet.errors import (
 from hedgerow.fleet.events import AlertChanged, DeviceChanged, RolloutChanged, WindowArrived
 from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.virtual_device import Installation
-from hedgerow.wire import Channel, Desired, ExecutionState, Reported, device_topic
+from hedgerow.window import PairedCounts
+from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Reported, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
 
 
@@ -74,6 +75,84 @@ def test_a_bad_canary_is_stopped_and_rolled_back(fleet):
     assert "gate" in found.reason
     assert fleet.releases() == ["toy@1"] * 8
     assert sum(desired.release == "toy@3" for d in fleet.devices.values() for desired in d.installations) == 2
+
+
+def test_a_canary_without_labels_waits_and_goes_back_when_its_patience_ends(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", replace(CANARY, gate_timeout_s=60))
+    for _ in range(5):
+        fleet.send_windows("toy@2", correct=None, paired=PairedCounts(agreed=100))
+    waiting = fleet.service.rollout(rollout)
+    assert waiting.state is RolloutState.RUNNING
+    assert "none of 1000 samples is labelled, so nothing is known of quality" in waiting.reason
+    fleet.settle(seconds=61)
+    found = fleet.service.rollout(rollout)
+    assert found.state is RolloutState.ROLLED_BACK
+    assert found.reason.startswith("the gate of the stage canary could not decide within 60 s: none of 1000 samples")
+    assert fleet.releases() == ["toy@1"] * 8
+
+
+@pytest.mark.parametrize("samples", [0, 100])
+def test_a_first_release_without_evidence_goes_back_to_nothing(fleet, samples):
+    rollout = fleet.roll_out("toy@1", replace(CANARY, gate_timeout_s=60))
+    if samples:
+        fleet.send_windows("toy@1", correct=None)
+    fleet.settle(seconds=61)
+    assert fleet.service.rollout(rollout).state is RolloutState.ROLLED_BACK
+    assert fleet.releases() == [None] * 8
+
+
+def test_a_release_of_which_no_accuracy_is_known_does_not_go_on_without_a_floor(fleet):
+    manifest = make_manifest("toy@4")
+    unmeasured = replace(manifest, artifacts=tuple(replace(a, metrics={}) for a in manifest.artifacts))
+    fleet.catalogue.add(unmeasured, fleet.catalogue.reference("toy@1"))
+    fleet.roll_out("toy@1")
+    paired = PairedCounts(agreed=100, both_right=100)
+    rollout = fleet.roll_out("toy@4", CANARY)
+    for _ in range(20):
+        fleet.send_windows("toy@4", correct=100, paired=paired)
+    assert fleet.service.rollout(rollout).state is RolloutState.RUNNING
+    assert "there is no floor" in fleet.service.rollout(rollout).reason
+    fleet.service.abort(rollout)
+    fleet.settle()
+    rollout = fleet.roll_out("toy@4", replace(CANARY, gate=replace(CANARY.gate, floor=0.9)))
+    for _ in range(20):
+        fleet.send_windows("toy@4", correct=100, paired=paired)
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+
+
+def test_a_release_that_equals_the_one_before_at_nothing_is_stopped_by_the_floor(fleet):
+    """The world is another one: both models are wrong on all of it, and equal."""
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    for _ in range(3):
+        fleet.send_windows("toy@2", correct=0, paired=PairedCounts(agreed=100, both_wrong=100))
+    found = fleet.service.rollout(rollout)
+    assert found.state is RolloutState.ROLLED_BACK
+    assert found.reason.startswith("the gate stopped it: below the floor: accuracy 0.0%")
+    assert "the floor is 85.0%, the 95.0% measured before release less 10 points" in found.reason
+    assert fleet.releases() == ["toy@1"] * 8
+
+
+def test_a_rollout_without_a_gate_says_so_for_ever(fleet):
+    rollout = fleet.roll_out("toy@1")
+    fleet.crash_service()
+    fleet.start_service()
+    assert fleet.service.rollout(rollout).plan.gate is None
+
+
+@pytest.mark.parametrize(("age_s", "counted"), [(3600, 0), (30, 100), (10**9 - 10, 100)])
+def test_what_a_device_counted_before_the_rollout_is_no_evidence_for_its_gate(fleet, age_s, counted):
+    """It came out of the spool, from an earlier life of the same release. A clock at 1970 says nothing of its age."""
+    fleet.now = 10.0**9
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    canary.send_window(make_window("toy@2", now=fleet.now - age_s))
+    fleet.settle()
+    found = fleet.service._store.reader.gate_window(rollout, 0)
+    assert (found.samples if found else 0) == counted
+    assert len(fleet.service.windows(canary.name)) == 1
 
 
 def test_failing_installations_stop_a_rollout(tmp_path):
@@ -474,3 +553,71 @@ def test_after_a_finished_rollout_no_device_runs_two_models_any_more(fleet):
     wanted = [fleet.service.desired(device) for device in fleet.devices]
     assert {(desired.release, desired.compare, desired.rollout) for desired in wanted} == {("toy@2", False, None)}
     assert fleet.releases() == ["toy@2"] * 8
+
+
+def fall_back(device, rollout: str | None, *, reason: str = "it crashed 3 times") -> None:
+    """Do what an agent does that gave a release up: run the one before, and say so, with the reason where it can."""
+    device.release, device.previous = device.previous, None
+    if rollout is not None:
+        device._last_execution = Execution(
+            rollout=rollout, attempt=1, state=ExecutionState.FAILED, step="", reason=reason
+        )
+        device._publish(Channel.EXECUTION, device._last_execution)
+    device.report()
+
+
+def test_a_fall_back_while_the_rollout_runs_counts_for_its_abort_rules(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    fall_back(canary, rollout)
+    fleet.settle()
+    found = fleet.service.rollout(rollout)
+    assert found.executions[canary.name].state is ExecutionState.FAILED
+    assert found.executions[canary.name].reason == "it crashed 3 times"
+    assert found.state is RolloutState.ROLLED_BACK
+    assert "1 of 2 devices in the stage canary failed" in found.reason
+    assert fleet.releases() == ["toy@1"] * 8
+
+
+def test_a_report_of_another_release_alone_takes_a_success_back(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    canary._last_execution = None
+    fall_back(canary, None)
+    fleet.settle()
+    record = fleet.service.rollout(rollout).executions[canary.name]
+    assert (record.state, record.step) == (ExecutionState.FAILED, "reported")
+    assert record.reason == "it says that it runs toy@1, not toy@2"
+
+
+def test_a_fall_back_after_the_end_changes_the_record_of_the_finished_rollout_and_nothing_else(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2")
+    before = fleet.service.rollout(rollout)
+    fall_back(fleet.devices["device-5"], rollout)
+    fleet.settle()
+    found = fleet.service.rollout(rollout)
+    assert found.state is RolloutState.FINISHED
+    assert found.executions["device-5"].state is ExecutionState.FAILED
+    assert found.executions["device-5"].reason == "it crashed 3 times"
+    assert {n: r for n, r in found.executions.items() if n != "device-5"} == {
+        n: r for n, r in before.executions.items() if n != "device-5"
+    }
+    assert fleet.service.device("device-5").release == "toy@1"
+    assert fleet.releases().count("toy@2") == 7
+
+
+def test_an_old_failure_of_a_stopped_or_unknown_rollout_changes_nothing(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    fleet.service.abort(rollout)
+    fleet.settle()
+    before = fleet.service.rollout(rollout)
+    for name in (rollout, "rollout-99"):
+        message = Execution(rollout=name, attempt=1, state=ExecutionState.FAILED, reason="late")
+        canary._publish(Channel.EXECUTION, message)
+        fleet.settle()
+    assert fleet.service.rollout(rollout) == before

@@ -29,7 +29,7 @@ ONE_STAGE = RolloutPlan(stages=(StagePlan("fleet", 1.0),), gate=None)
 CANARY = RolloutPlan(
     stages=(StagePlan("canary", 0.25), StagePlan("fleet", 1.0)),
     abort_rules=(AbortRule("ALL", 0.5, 1),),
-    gate=GatePlan(minimum_samples=100),
+    gate=GatePlan(minimum_samples=100, maximum_accuracy_drop=0.1),
 )
 
 

@@ -15,6 +15,7 @@ from hedgerow.wire import (
     Execution,
     ExecutionState,
     Presence,
+    Reported,
     Telemetry,
     TrainTask,
     TrainUpdate,
@@ -57,6 +58,22 @@ def test_one_kind_is_not_taken_for_another(kind):
                 kind.decode(message.encode())
 
 
+def test_a_report_names_problems_only_when_there_are_any_and_keeps_them_short():
+    healthy, ill = (message for message in MESSAGES if isinstance(message, Reported))
+    assert "problems" not in json.loads(healthy.encode())
+    assert json.loads(ill.encode())["problems"] == ["model: RuntimeError: out of arena", "windows: OSError: no space"]
+    many = Reported.decode(replace(ill, problems=("x" * 300,) * 20).encode())
+    assert many.problems == ("x" * 256,) * 16
+
+
+@pytest.mark.parametrize("problems", [None, "model", {}, [1], ["x" * 257], ["x"] * 17, [["x"]]])
+def test_a_report_with_problems_of_another_form_is_refused(problems):
+    healthy = next(message for message in MESSAGES if isinstance(message, Reported))
+    record = json.loads(healthy.encode()) | {"problems": problems}
+    with pytest.raises(DecodeError, match="problems"):
+        Reported.decode(json.dumps(record).encode())
+
+
 def test_every_channel_has_one_kind_of_message():
     assert sorted(kind.KIND for kind in KINDS) == sorted(channel.value for channel in Channel)
 
@@ -93,7 +110,7 @@ def test_an_update_has_weights_exactly_when_it_is_done(state, weights):
 
 
 def test_a_training_token_is_not_shown():
-    (task,) = (message for message in MESSAGES if isinstance(message, TrainTask))
+    task = next(message for message in MESSAGES if isinstance(message, TrainTask))
 
     assert "secret" not in repr(task)
 
@@ -232,3 +249,19 @@ def test_an_update_has_few_metrics():
     update = TrainUpdate(run="r", round=1, state="failed", metrics={f"m{n}": 1.0 for n in range(65)})
     with pytest.raises(DecodeError, match="at most 64 metrics"):
         TrainUpdate.decode(update.encode())
+
+
+def test_a_task_for_a_device_whose_world_held_reads_as_it_always_did():
+    """Agents refuse fields that they do not know."""
+    whole = next(m for m in MESSAGES if isinstance(m, TrainTask) and m.maximum_age_s is None)
+
+    assert b"maximum_age_s" not in whole.encode()
+
+
+@pytest.mark.parametrize("age_s", [-1, "60", True, float("1e999"), 10**12])
+def test_an_age_that_is_none_refuses_the_task(age_s):
+    task = next(m for m in MESSAGES if isinstance(m, TrainTask))
+    document = json.loads(task.encode()) | {"maximum_age_s": age_s}
+
+    with pytest.raises(DecodeError, match=r"maximum_age_s|finite"):
+        TrainTask.decode(json.dumps(document).encode())
