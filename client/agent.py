@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from hedgerow import __version__
 from hedgerow.client import slots as rules
 from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
-from hedgerow.client.agent_state import Identity, advance
+from hedgerow.client.agent_state import Identity, advance, jumps_too_far
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.errors import ClientError, RejectedError, StoppedError
 from hedgerow.client.events import (
@@ -279,7 +279,10 @@ class Agent:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
                 if message.payload:
-                    self._handle(DesiredArrived(Desired.decode(message.payload)))
+                    desired = Desired.decode(message.payload)
+                    if jumps_too_far(self._state, desired):
+                        _log.warning("refused version %d of what is wanted: it jumps too far", desired.version)
+                    self._handle(DesiredArrived(desired))
             elif place == (settings.fleet, settings.device, Channel.TRAIN):
                 self._handle(TrainArrived(TrainTask.decode(message.payload)))
             else:
