@@ -15,7 +15,8 @@ from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.grids.in_process import InProcessGrid
 from hedgerow.server.local_steps import torch_threads
-from hedgerow.server.strategies import PRIVACY, STRATEGIES, build_strategy, mean_suffices
+from hedgerow.server.privacy import PRIVACY
+from hedgerow.server.strategies import STRATEGIES, build_strategy, mean_suffices
 from hedgerow.server.training import initial_weights
 
 pytestmark = pytest.mark.heavy
@@ -65,7 +66,7 @@ def train(grid, strategy, weights, rounds=3, evaluate=True, **config):
     history = []
     for number in range(1, rounds + 1):
         random.seed(number)
-        np.random.seed(number)  # noqa: NPY002 (Flower's generator)
+        strategy.generator = np.random.default_rng(number)  # of noise, if there is any
         messages = strategy.configure_train(number, array_record(weights), ConfigRecord(config), grid)
         arrays, metrics = strategy.aggregate_train(number, grid.send_and_receive(messages))
         weights = {name: value.astype(np.float32) for name, value in numpy_arrays(arrays).items()}

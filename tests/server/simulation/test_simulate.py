@@ -1,5 +1,6 @@
 """A simulation learns, says what it did, and ends with the same weights however often it was stopped."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,12 @@ from hedgerow.checkpoint import load_checkpoint
 from hedgerow.errors import UnknownNameError
 from hedgerow.partition import PartitionError, parse_partition
 from hedgerow.server.errors import RoundFailedError, RunMismatchError
+from hedgerow.server.privacy import PRIVACY
 from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.errors import NoGpuError, SimulationError
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.simulate import Simulator, resolve_device, simulate_task
-from hedgerow.server.strategies import PRIVACY, STRATEGIES
+from hedgerow.server.strategies import STRATEGIES
 from hedgerow.server.training import train_task
 
 pytestmark = pytest.mark.heavy
@@ -104,10 +106,14 @@ def test_every_strategy_runs_and_goes_on_with_the_same_bits(strategy, simulator,
             raise StopError
 
     whole = simulator.run(plan, tmp_path / "whole", plots=False)
+    (tmp_path / "parts").mkdir()
+    for key in (tmp_path / "whole").glob("noise.key"):  # what a private run's noise and cohorts are drawn from
+        shutil.copy(key, tmp_path / "parts")
     with pytest.raises(StopError):
         simulator.run(plan, tmp_path / "parts", watch=stop, plots=False)
     parts = simulator.run(plan, tmp_path / "parts", plots=False)
 
+    assert (tmp_path / "whole" / "noise.key").exists() == ("+" in strategy)
     assert [len(record.participants) for record in whole.history] == [7] * 4
     assert same(whole.checkpoint.weights, parts.checkpoint.weights)
 
