@@ -235,7 +235,7 @@ def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     while (found := len(list(grid.get_node_ids()))) < minimum:
         if time.monotonic() >= deadline:
-            raise NotEnoughDevicesError(minimum, found, wait_s)
+            raise NotEnoughDevicesError(minimum, found, wait_s, getattr(grid, "trouble", ""))
         time.sleep(min(0.2, wait_s))
 
 

@@ -13,6 +13,7 @@ from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.grids.fleet import FleetGrid
 from hedgerow.server.grids.in_process import InProcessGrid
+from hedgerow.server.grids.processes import ProcessGrid
 from hedgerow.server.grids.transport import DeviceUpdate, SimulatedTransport
 from hedgerow.server.privacy import PRIVACY
 from hedgerow.server.strategies import STRATEGIES, build_strategy
@@ -56,6 +57,21 @@ def ten_clients(*, failing=frozenset(), update=1.0, first=1.0, claims=91, bit=No
     return InProcessGrid(app, 10)
 
 
+PROCESS_APP = """
+import numpy as np
+from flwr.app import Message, MetricRecord, RecordDict
+from hedgerow.server.flower import array_record
+
+def app(message, context):
+    weights = np.zeros(40_000, np.float32)
+    weights[0] = 50.0 if context.node_id == 1 else 0.0
+    if context.node_id == 3:
+        raise SystemExit(1)
+    metrics = MetricRecord({"loss": 1.0, "num-examples": 91 if context.node_id == 1 else 1})
+    return Message(RecordDict({"arrays": array_record({"w": weights}), "metrics": metrics}), reply_to=message)
+"""
+
+
 START = {"w": np.zeros(SIZE, np.float32)}
 
 
@@ -75,6 +91,16 @@ def test_noise_is_as_stated_for_those_who_answered(kind, gone, answered):
     (release,) = strategy.releases
     assert (release.nodes, release.asked, release.answered, release.clip) == (10, 10, answered, 2.0)
     assert release.noise_std == 0.5 * 2 / answered
+
+
+def test_influence_and_noise_are_the_same_in_worker_processes(tmp_path):
+    (tmp_path / "app.py").write_text(PROCESS_APP)
+    with ProcessGrid(f"{tmp_path / 'app.py'}:app", 5, workers=2) as grid:
+        plain, _metrics = take_round(private("fedavg+server-fixed:clip=2,noise=0", 5), grid, START)
+        noisy, _metrics = take_round(private("fedavg+client-fixed:clip=2,noise=1", 5), grid, START)
+    assert plain["w"][0] == pytest.approx(2 / 4)
+    assert not plain["w"][1:].any()
+    assert noisy["w"][1:].std() == pytest.approx(2 / 4, rel=0.02)
 
 
 @pytest.mark.parametrize("kind", ["server-adaptive", "client-adaptive"])
