@@ -8,7 +8,15 @@ from hedgerow.fleet.rollout import Rollout
 from hedgerow.window import Window
 from hedgerow.wire import TrainUpdate
 
-__all__ = ["AlertChanged", "DeviceChanged", "FleetEvent", "RolloutChanged", "UpdateArrived", "WindowArrived"]
+__all__ = [
+    "AlertChanged",
+    "DeviceChanged",
+    "FleetEvent",
+    "ReportRefused",
+    "RolloutChanged",
+    "UpdateArrived",
+    "WindowArrived",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +68,17 @@ class UpdateArrived:
     update: TrainUpdate
 
 
-FleetEvent = DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | UpdateArrived
+@dataclass(frozen=True, slots=True)
+class ReportRefused:
+    """A report of a device was not believed, for a reason that was not told before; nothing of it was kept.
+
+    Attributes:
+        device: In whose name it came.
+        reason: Why, as the end of a sentence.
+    """
+
+    device: str
+    reason: str
+
+
+FleetEvent = DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | UpdateArrived | ReportRefused

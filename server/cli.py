@@ -122,6 +122,7 @@ def train(
             "seed": seed,
             "updates": result.updates,
             "refused": result.refused,
+            "privacy": None if result.privacy is None else result.privacy.to_record(),
             "metrics": dict(result.checkpoint.metrics),
             "seconds": round(sum(entry.seconds for entry in result.history), 3),
             "history": [entry.to_record() for entry in result.history],
@@ -132,6 +133,8 @@ def train(
     trained = last.clients or len(last.participants)
     click.echo(f"{loaded.name}: {len(result.history)} rounds of {strategy} over {trained} clients; {shown}")
     click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
+    if result.privacy is not None:
+        click.echo(result.privacy.line())
     click.echo(f"checkpoint: {result.checkpoint_folder}")
 
 

@@ -1,5 +1,6 @@
 """``hedgerow simulate``. Importing this module imports neither torch nor Flower."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,13 @@ def simulate(
     else:
         for line in result.lines():
             click.echo(line)
+    if variations and sweep.best is None:
+        states = Counter(trial.state for trial in sweep.trials)
+        raise SimulationError(
+            "a trial that came to its end",
+            ", ".join(f"{count} {state}" for state, count in states.most_common()) or "none",
+            f"see {sweep.folder / 'sweep.json'}, and vary other settings",
+        )
 
 
 def _plan(settings: dict[str, Any]) -> SimulationPlan:
