@@ -57,6 +57,7 @@ class FleetSettings:
     )
     drift_minimum_samples: int = field(default=50, metadata={"help": "a slice with fewer samples is not tested"})
     drift_consecutive: int = field(default=2, metadata={"help": "looks in a row that must agree before an alert"})
+    score_alpha: float = field(default=0.01, metadata={"help": "chance of a false score alert over a release's life"})
     baseline_samples: int = field(
         default=200, metadata={"help": "samples that make a device's own baseline under a retrained release"}
     )
@@ -90,8 +91,9 @@ class FleetSettings:
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(name, str(getattr(self, name)), "at least 1")
-        if not 0 < self.drift_alpha < 1:
-            raise SettingsError("drift_alpha", str(self.drift_alpha), "a probability between 0 and 1")
+        for name in ("drift_alpha", "score_alpha"):
+            if not 0 < getattr(self, name) < 1:
+                raise SettingsError(name, str(getattr(self, name)), "a probability between 0 and 1")
         for name in ("retrain_cool_down_s", "drift_minimum_js", "drift_minimum_samples", "seed"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(name, str(getattr(self, name)), "at least 0")
