@@ -15,8 +15,8 @@ SOURCE = Path(__file__).resolve().parent / "src"
 class EditableWheel(editable_wheel):
     """Puts src/ on the path, beside the import hook for the mapped folders.
 
-    Python asks hooks last: a folder called hedgerow where a program was started, such as a clone, would be taken for the
-    package. A package on the path wins over a mere folder.
+    Python asks hooks last: a folder called hedgerow where a program was started, such as a clone, would be taken for
+    the package. A package on the path wins over a mere folder.
     """
 
     def _select_strategy(self, *arguments: Any) -> "OnThePath":

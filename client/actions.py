@@ -10,6 +10,7 @@ __all__ = [
     "Compare",
     "FlushSpool",
     "Install",
+    "Prove",
     "RetryLater",
     "Save",
     "Send",
@@ -42,6 +43,11 @@ class Install:
 
 
 @dataclass(frozen=True, slots=True)
+class Prove:
+    """Raise :class:`Proved` after a whole health period, counted from now."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetryLater:
     """Raise :class:`RetryDue` after some seconds."""
 
@@ -67,4 +73,4 @@ class FlushSpool:
     """Publish the windows that wait."""
 
 
-Action = Save | Send | Install | RetryLater | Compare | Train | FlushSpool
+Action = Save | Send | Install | Prove | RetryLater | Compare | Train | FlushSpool

@@ -10,21 +10,23 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hedgerow import __version__
 from hedgerow.client import slots as rules
-from hedgerow.client.actions import Action, Compare, FlushSpool, Install, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.agent_state import Identity, advance
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.errors import ClientError, RejectedError, StoppedError
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
+    HealthChanged,
     Installed,
     InstallFailed,
     LinkDown,
     LinkUp,
+    Proved,
     RetryDue,
     StepEntered,
     TrainArrived,
@@ -32,19 +34,22 @@ from hedgerow.client.events import (
     WindowStored,
 )
 from hedgerow.client.fleet_http import FleetHttp
-from hedgerow.client.install import Installer
+from hedgerow.client.health import Health, Part
+from hedgerow.client.install import Installer, Step
 from hedgerow.client.jobs import Jobs
 from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
+from hedgerow.client.outlet import Outlet
 from hedgerow.client.runtimes import available_runtimes, load_runtime
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.slot_folders import SlotFolders
-from hedgerow.client.source import Source, SourceContext
+from hedgerow.client.source import Sink, Source, SourceContext
 from hedgerow.client.spool import Spool
-from hedgerow.client.start_up import load_active, settle
+from hedgerow.client.start_up import load_active, rest, settle
 from hedgerow.client.state_folder import StateFile
-from hedgerow.client.stream import run_source
+from hedgerow.client.stream import Stream
 from hedgerow.client.training_round import RoundTrainer
+from hedgerow.client.trial import ChildTrials, Trials
 from hedgerow.client.trust import open_trust, read_trusted_root
 from hedgerow.errors import DecodeError, LinkError
 from hedgerow.link import Connected, Disconnected, Link, Message
@@ -58,6 +63,7 @@ _log = logging.getLogger(__name__)
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
 _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
+_SIGN_OF_LIFE_S = 30.0
 
 
 def new_boot() -> str:
@@ -78,8 +84,10 @@ class Agent:
         settings: What it is and where its fleet is.
         link: To the broker; the agent closes it.
         source: Where samples come from; None: it serves nothing by itself.
+        sinks: Get the answer to each sample of the source; each in a thread of its own.
         boot: Identity of this start, as in the link's will.
         runtimes: Finds a runtime by name.
+        trials: Tries a release before it is loaded into this process; None: in a child process.
         stopping: Ends the agent when it is set.
 
     Raises:
@@ -92,8 +100,10 @@ class Agent:
         link: Link,
         source: Source | None = None,
         *,
+        sinks: Sequence[Sink] = (),
         boot: str | None = None,
         runtimes: LoadRuntime = load_runtime,
+        trials: Trials | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self._settings, self._link, self._source, self._runtimes = settings, link, source, runtimes
@@ -102,11 +112,17 @@ class Agent:
         folder = settings.state_folder
         root = read_trusted_root(settings.trusted_root)
         self._http = FleetHttp(settings.server)
-        self._slots = SlotFolders(folder, settings.target)
+        self._health_news = threading.Event()
+        self.health = Health(self._health_news.set)
+        self._slots = SlotFolders(folder, settings.target, health=self.health)
         self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples)
-        self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows)
+        self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows, health=self.health)
+        self._trials = trials or ChildTrials(runtimes, pause=self._pause, timeout_s=settings.trial_timeout_s)
         self._file = StateFile(folder / "agent.json")
-        self.active = ActiveModel(settings.window_samples, self._store_window)
+        # For the log alone: anybody can send what this device refuses.
+        self._refusals = Health()
+        self._outlets = [Outlet(sink, self.health) for sink in sinks]
+        self.active = ActiveModel(settings.window_samples, self._store_window, health=self.health)
         self._installer = Installer(
             slots=self._slots,
             http=self._http,
@@ -115,9 +131,10 @@ class Agent:
             downloads=folder / "downloads",
             pause=self._pause,
             runtimes=runtimes,
+            trials=self._trials,
         )
         self._trainer = RoundTrainer(
-            settings.device, self._slots, self._buffer, self._http, self._pause, runtimes=runtimes
+            settings.device, self._slots, self._buffer, self._http, self._pause, self._trials, runtimes=runtimes
         )
         identity = Identity(
             boot=boot or new_boot(), target=settings.target, agent_version=__version__, runtimes=available_runtimes()
@@ -128,13 +145,15 @@ class Agent:
         self._jobs = Jobs()
         self._is_saved = True
         self._retry_at: float | None = None
-        self._healthy_at: float | None = None
+        # When the release of this name has been healthy for long enough, and when to say that it still is.
+        self._healthy_at: tuple[float, str | None] | None = None
+        self._alive_at = 0.0
         self._rest_at: float | None = None
 
     @property
     def has_model(self) -> bool:
         """Whether a slot holds a release to serve."""
-        return self._slots.state.active is not None
+        return self._slots.state.active is not None or (self._slots.was_rebuilt and bool(self._slots.state.contents))
 
     def stop(self) -> None:
         """Ask :meth:`run` to return; may be called from any thread or a signal handler."""
@@ -146,14 +165,12 @@ class Agent:
         Args:
             check: Called in each turn of the loop; may raise to end the agent.
         """
-        serving = threading.Thread(target=self._serve, name="serve", daemon=True)
+        serving = threading.Thread(target=self._serve, args=(self._source,), name="serve", daemon=True)
         try:
-            self._ready, restored = load_active(self._slots, self._runtimes, self._settings.crash_limit)
-            if self._ready is not None:
-                self.active.activate(self._ready)
-                self._healthy_at = time.monotonic() + self._settings.healthy_after_s
-            self._handle(restored)
+            self._start()
             if self._source is not None:
+                for outlet in self._outlets:
+                    outlet.start()
                 serving.start()
             for channel in (Channel.DESIRED, Channel.TRAIN):
                 self._link.subscribe(self._topic(channel))
@@ -165,10 +182,27 @@ class Agent:
 
     # Start and stop
 
+    def _start(self) -> None:
+        wanted = self._state.desired.release if self._state.desired is not None else None
+        try:
+            self._ready, restored = load_active(
+                self._slots, self._runtimes, self._settings.crash_limit, self._trials, wanted=wanted
+            )
+        except StoppedError:
+            return
+        if self._ready is not None:
+            self.active.activate(self._ready)
+        self._handle(restored)
+        if self._state.installing is None:
+            # What was being tried when the last start ended is not wanted any more.
+            self._slots.assume(rules.tried)
+
     def _shut_down(self, serving: threading.Thread) -> None:
         self._stopping.set()
         if serving.is_alive():
             serving.join(_JOIN_S)
+        for outlet in self._outlets:
+            outlet.close(_JOIN_S / len(self._outlets))
         self._jobs.join(_JOIN_S)
         self._drain()
         self.active.cut()
@@ -178,9 +212,13 @@ class Agent:
                 Channel.PRESENCE, Presence(online=False, boot=self._state.identity.boot).encode(), retain=True
             )
         self._link.close()
-        self._buffer.close()
+        try:
+            self._buffer.close()
+        except OSError as exc:
+            # A full disk must not make an orderly stop look like a crash of the release.
+            _log.error("the labelled samples could not be synced: %s", exc)
         self._http.close()
-        settle(self._slots)
+        rest(self._slots)
         _log.info("stopped")
 
     # The loop
@@ -197,16 +235,31 @@ class Agent:
                 _log.warning("disconnected: %s", reason)
                 self._handle(LinkDown())
         self._drain()
+        if self._health_news.is_set():
+            self._health_news.clear()
+            self._handle(HealthChanged(self.health.problems))
         now = time.monotonic()
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._handle(RetryDue())
-        if self._healthy_at is not None and now >= self._healthy_at:
-            self._healthy_at = None
-            settle(self._slots)
+        if self._healthy_at is not None:
+            self._prove(now, *self._healthy_at)
         if self._rest_at is not None and now >= self._rest_at and self._state.training is None:
             self._rest_at = None
             self._trainer.rest()
+
+    def _prove(self, now: float, healthy_at: float, release: str | None) -> None:
+        """End the health period when its time has come; it counts for the release with which it began, and no other."""
+        if release != self.active.release:
+            self._healthy_at = None
+        elif now >= healthy_at:
+            self._healthy_at = None
+            settle(self._slots, release)
+            self._handle(Proved())
+        elif now >= self._alive_at:
+            # A long health period must not look like silence.
+            self._alive_at = now + _SIGN_OF_LIFE_S
+            self._handle(StepEntered(Step.SWAP.value))
 
     def _drain(self) -> None:
         while True:
@@ -219,6 +272,7 @@ class Agent:
     def _take(self, message: Message) -> None:
         settings = self._settings
         place = parse_topic(message.topic)
+        self._is_saved = True
         try:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
@@ -227,9 +281,11 @@ class Agent:
             elif place == (settings.fleet, settings.device, Channel.TRAIN):
                 self._handle(TrainArrived(TrainTask.decode(message.payload)))
             else:
-                _log.warning("ignored a message for %s", message.topic[:200])
+                _log.debug("ignored a message for %s", message.topic[:200])
         except DecodeError as exc:
-            _log.warning("ignored a message on %s: %s", message.topic, exc)
+            self._refusals.failed(Part.MESSAGE, exc)
+        else:
+            self._refusals.worked(Part.MESSAGE)
         # The state is on disk by now, or the message is of no use. When the disk failed, the broker is to keep it.
         if self._is_saved:
             self._link.acknowledge(message)
@@ -248,6 +304,10 @@ class Agent:
             case Install(release):
                 self._retry_at = None
                 self._jobs.start("install", lambda: self._report(self._install(release)))
+            case Prove():
+                now = time.monotonic()
+                self._healthy_at = (now + self._settings.healthy_after_s, self.active.release)
+                self._alive_at = now + _SIGN_OF_LIFE_S
             case RetryLater(after_s):
                 self._retry_at = time.monotonic() + after_s
             case Compare(is_wanted):
@@ -262,10 +322,12 @@ class Agent:
     def _save(self) -> None:
         try:
             self._file.save(self._state)
-            self._is_saved = True
         except OSError as exc:
             self._is_saved = False
-            _log.error("the state could not be written: %s", exc)
+            self.health.failed(Part.STATE, exc)
+        else:
+            self._is_saved = True
+            self.health.worked(Part.STATE)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)
@@ -274,8 +336,9 @@ class Agent:
         try:
             self._link.publish(self._topic(channel), payload, retain=retain)
         except LinkError as exc:
-            _log.warning("%s", exc)
+            self.health.failed(Part.LINK, exc)
             return False
+        self.health.worked(Part.LINK)
         return True
 
     def _flush_spool(self) -> None:
@@ -305,8 +368,9 @@ class Agent:
                     shadow = load_model(slot, self._runtimes)
                 else:
                     _log.warning("%s has another schema than the release before; not compared", ready.release)
-            except ClientError as exc:
-                _log.warning("the release before cannot be compared: %s", exc)
+            except Exception as exc:  # noqa: BLE001 - it is noted; comparing is worth no more than that
+                self.health.failed(Part.COMPARISON, exc)
+                return
         self.active.compare(ready, shadow)
 
     def _install(self, release: str | None) -> Event | None:
@@ -314,7 +378,7 @@ class Agent:
         try:
             if release is None:
                 self._activate(None)
-                slots.change(rules.cleared)
+                slots.assume(rules.cleared)
             else:
                 _log.info("installing %s", release)
                 started = time.monotonic()
@@ -330,8 +394,9 @@ class Agent:
             _log.error("installing %s failed: %s", release, exc, exc_info=not is_known)
             reason = str(exc) if is_known else f"{type(exc).__name__}: {exc}"
             is_final = isinstance(exc, RejectedError)
-            return InstallFailed(reason, is_final, slots.state.release, slots.state.previous)
-        return Installed(slots.state.release, slots.state.previous)
+            state = slots.state
+            return InstallFailed(reason, is_final, self.active.release, state.previous, is_proved=state.is_proved)
+        return Installed(self.active.release, slots.state.previous)
 
     def _activate(self, ready: ReadyModel | None) -> None:
         self._ready = ready
@@ -348,24 +413,22 @@ class Agent:
             reason = f"{type(exc).__name__}: {exc}"[:1024]
             return Trained(TrainUpdate(run=task.run, round=task.round, state="failed", reason=reason))
 
-    def _serve(self) -> None:
+    def _serve(self, source: Source) -> None:
         settings = self._settings
-        context = SourceContext(settings.device, settings.state_folder, settings.source_options)
-        try:
-            if self._source is not None:
-                for _ in run_source(self._source, context, self.active, self._buffer):
-                    if self._stopping.is_set():
-                        return
-        except Exception:  # noqa: BLE001 - the thread's outermost step
-            # The source is the user's code. The agent goes on without it.
-            _log.exception("the source failed; nothing is served until the agent starts again")
+        Stream(
+            source,
+            SourceContext(settings.device, settings.state_folder, settings.source_options),
+            self.active,
+            self._buffer,
+            self.health,
+            pause=self._pause,
+            timer=time.monotonic,
+            sinks=[outlet.offer for outlet in self._outlets],
+        ).run()
 
     def _store_window(self, window: Window) -> None:
         message = Telemetry(boot=self._state.identity.boot, sequence=self._window_sequence, window=window)
+        # Counted before it is kept: a window that is lost shows as a gap.
         self._window_sequence += 1
-        try:
-            self._spool.put(message.encode())
-        except OSError as exc:
-            _log.error("a window could not be kept: %s", exc)
-            return
+        self._spool.put(message.encode())
         self._events.put(WindowStored())

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hedgerow.client.actions import Action, Compare, FlushSpool, Install, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
+    HealthChanged,
     Installed,
     InstallFailed,
     LinkDown,
     LinkUp,
+    Proved,
     Restored,
     RetryDue,
     StepEntered,
@@ -24,6 +26,7 @@ from hedgerow.client.events import (
     WindowStored,
 )
 from hedgerow.decode import Fields
+from hedgerow.manifest import RELEASE_ID
 from hedgerow.wire import (
     Channel,
     Desired,
@@ -71,11 +74,14 @@ class AgentState:
         is_settled: Whether there is nothing left to do for *desired*. Durable.
         acted_version: The last version that was acted on. Durable.
         outcome: The last terminal message about a rollout. Durable.
-        installing: What is being installed now.
+        outcome_release: The release that it was about. Durable.
+        installing: What is being installed now, until its release was healthy for a whole health period.
+        is_proving: Whether the active release has yet to be healthy for a whole health period.
         failures: Failed installations in a row without a rollout that would count them.
         training: The round that is being trained now.
         waiting: The round that comes next.
         answers: Rounds that were answered, newest last.
+        problems: What does not work now.
     """
 
     identity: Identity
@@ -87,11 +93,14 @@ class AgentState:
     is_settled: bool = True
     acted_version: int = 0
     outcome: Execution | None = None
+    outcome_release: str | None = None
     installing: Desired | None = None
+    is_proving: bool = False
     failures: int = 0
     training: TrainTask | None = None
     waiting: TrainTask | None = None
     answers: tuple[TrainUpdate, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return the durable part as plain JSON values."""
@@ -100,6 +109,7 @@ class AgentState:
             "is_settled": self.is_settled,
             "acted_version": self.acted_version,
             "outcome": self.outcome.to_record() if self.outcome else None,
+            "outcome_release": self.outcome_release,
         }
 
     @classmethod
@@ -116,6 +126,7 @@ class AgentState:
             is_settled=fields.boolean("is_settled"),
             acted_version=fields.integer("acted_version"),
             outcome=Execution.from_fields(outcome) if outcome else None,
+            outcome_release=fields.optional_text("outcome_release", pattern=RELEASE_ID),
         )
         fields.finish()
         return state
@@ -144,45 +155,72 @@ def advance(state: AgentState, event: Event) -> Step:
             return state, _sends(state, *_progress(state, step))
         case Installed(active, previous):
             return _installed(replace(state, active=active, previous=previous))
+        case Proved():
+            return _proved(replace(state, is_proving=False))
         case InstallFailed():
-            return _install_failed(replace(state, active=event.active, previous=event.previous), event)
+            is_proving = event.active is not None and not event.is_proved
+            held = replace(state, active=event.active, previous=event.previous, is_proving=is_proving)
+            return _install_failed(held, event)
         case RetryDue():
-            return (state, ()) if state.is_settled or state.installing else _begin(state)
+            return (state, ()) if state.is_settled or state.installing or state.is_proving else _begin(state)
         case TrainArrived(task):
             return _train_arrived(state, task)
         case Trained(update):
             return _trained(state, update)
         case WindowStored():
             return state, ((FlushSpool(),) if state.is_connected else ())
+        case HealthChanged(problems):
+            state, report = _report(replace(state, problems=problems))
+            return state, _sends(state, *report)
 
 
 def _restored(state: AgentState, event: Restored) -> Step:
-    state = replace(state, active=event.active, previous=event.previous)
+    is_proving = event.active is not None and not event.is_proved
+    state = replace(state, active=event.active, previous=event.previous, is_proving=is_proving)
+    prove: tuple[Action, ...] = (Prove(),) if event.active is not None else ()
+    if event.crashed is not None:
+        state, saved = _given_up(state, event.crashed, event.reason)
+        if state.is_settled or state.desired is None:
+            return state, (*saved, *prove)
     desired = state.desired
     if desired is None:
-        return state, ()
-    if event.crashed is not None and event.crashed == desired.release:
-        # Not installed again on its own: it would crash again. The fleet decides.
-        outcome = _outcome(
-            desired, ExecutionState.FAILED, f"the agent kept crashing with {event.crashed} and fell back"
-        )
-        state = replace(state, is_settled=True, acted_version=desired.version, outcome=outcome or state.outcome)
-        return state, (Save(),)
+        return state, prove
     if event.is_lost and desired.release != state.active:
-        state = replace(state, is_settled=False)
-    if not state.is_settled:
-        return _begin(state)
-    return state, (Compare(state.wants_comparison),)
+        # Not acted on any more: a report that named this version with another release would say that it was refused.
+        acted = min(state.acted_version, max(0, desired.version - 1))
+        state = replace(state, is_settled=False, acted_version=acted)
+    if state.is_settled:
+        return state, (*prove, Compare(state.wants_comparison))
+    if state.is_proving and not _may_overtake(state, desired):
+        return state, prove
+    state, actions = _begin(state)
+    return state, (*prove, *actions)
+
+
+def _given_up(state: AgentState, release: str, reason: str) -> Step:
+    """What was wanted was given up. It is not installed again on its own: it would end the same way."""
+    desired, outcome = state.desired, state.outcome
+    is_wanted = desired is not None and desired.release == release
+    failed = _outcome(desired, ExecutionState.FAILED, reason) if desired is not None and is_wanted else None
+    if failed is None and outcome is not None and state.outcome_release == release:
+        # Wanted for its own sake by now, but a rollout still counts it as a success.
+        failed = replace(outcome, state=ExecutionState.FAILED, step="", reason=reason[:1024])
+    if failed is not None:
+        state = replace(state, outcome=failed, outcome_release=release)
+    if desired is not None and is_wanted:
+        state = replace(state, is_settled=True, acted_version=desired.version)
+    return state, (Save(),)
 
 
 def _link_up(state: AgentState) -> Step:
     messages: list[Send] = [Send(Channel.PRESENCE, Presence(online=True, boot=state.identity.boot), retain=True)]
-    state, report = _report(state)
-    messages += report
+    # Before the report, which may show the same without saying why.
     if state.installing is not None:
         messages += _progress(state, "")
     elif state.outcome is not None:
         messages.append(Send(Channel.EXECUTION, state.outcome))
+    state, report = _report(state)
+    messages += report
     if state.answers:
         messages.append(Send(Channel.UPDATE, state.answers[-1]))
     return state, (*messages, FlushSpool())
@@ -195,10 +233,10 @@ def _desired_arrived(state: AgentState, desired: Desired) -> Step:
         is_idle = state.desired is None or (state.is_settled and state.installing is None)
         return _answered_again(state, desired) if is_idle else (state, ())
     state = replace(state, desired=desired, is_settled=False, failures=0)
-    if state.installing is not None:
-        return state, (Save(),)
-    state, actions = _begin(state)
-    return state, (Save(), *actions)
+    if _may_overtake(state, desired) if state.is_proving else state.installing is None:
+        state, actions = _begin(state)
+        return state, (Save(), *actions)
+    return state, (Save(),)
 
 
 def _answered_again(state: AgentState, desired: Desired) -> Step:
@@ -209,18 +247,53 @@ def _answered_again(state: AgentState, desired: Desired) -> Step:
     return state, _sends(state, *report)
 
 
+def _may_overtake(state: AgentState, desired: Desired) -> bool:
+    """Whether *desired* may begin while the active release has yet to prove itself.
+
+    Going back does not wait for that. A third release does: it would take the place of the only one that is proved.
+    """
+    return desired.release in {None, state.active, state.previous}
+
+
 def _begin(state: AgentState) -> Step:
     desired = state.desired
     if desired is None:
         return state, ()
     if desired.release == state.active:
-        return _installed(replace(state, installing=desired))
-    state = replace(state, installing=desired)
+        state = replace(state, installing=desired)
+        if not state.is_proving:
+            return _succeeded_and_compared(state)
+        return state, (Compare(state.wants_comparison), *_sends(state, *_progress(state, "swap")))
+    state = replace(state, installing=desired, is_proving=False)
     return state, (*_sends(state, *_progress(state, "")), Install(desired.release))
 
 
 def _installed(state: AgentState) -> Step:
-    return _finished(state, ExecutionState.SUCCEEDED, "")
+    if state.active is None:
+        return _succeeded_and_compared(state)
+    state, report = _report(replace(state, is_proving=True))
+    compared: tuple[Action, ...] = (Prove(), Compare(state.wants_comparison), *_sends(state, *report))
+    desired = state.desired
+    is_overtaken = desired is not None and state.installing is not None and desired.version != state.installing.version
+    if is_overtaken and desired is not None and _may_overtake(state, desired):
+        state, actions = _begin(state)
+        return state, (*compared, *actions)
+    return state, compared
+
+
+def _succeeded_and_compared(state: AgentState) -> Step:
+    state, actions = _finished(state, ExecutionState.SUCCEEDED, "")
+    return state, (Compare(state.wants_comparison), *actions)
+
+
+def _proved(state: AgentState) -> Step:
+    if state.installing is not None and state.installing.release == state.active:
+        committing = _sends(state, *_progress(state, "commit"))
+        state, actions = _finished(state, ExecutionState.SUCCEEDED, "")
+        return state, (*committing, *actions)
+    if state.installing is None and not state.is_settled:
+        return _begin(state)
+    return state, ()
 
 
 def _install_failed(state: AgentState, event: InstallFailed) -> Step:
@@ -230,7 +303,10 @@ def _install_failed(state: AgentState, event: InstallFailed) -> Step:
         # No rollout counts the attempts, so the device itself keeps trying.
         state, report = _report(replace(state, installing=None, failures=state.failures + 1))
         return state, (*_sends(state, *report), RetryLater(min(_LONGEST_RETRY_S, 2.0 ** (state.failures - 1))))
-    return _finished(state, ExecutionState.REJECTED if event.is_final else ExecutionState.FAILED, event.reason)
+    compare = Compare(state.wants_comparison)
+    execution = ExecutionState.REJECTED if event.is_final else ExecutionState.FAILED
+    state, actions = _finished(state, execution, event.reason)
+    return state, (compare, *actions)
 
 
 def _finished(state: AgentState, execution: ExecutionState, reason: str) -> Step:
@@ -245,12 +321,13 @@ def _finished(state: AgentState, execution: ExecutionState, reason: str) -> Step
         failures=0,
         acted_version=done.version,
         outcome=outcome or state.outcome,
+        outcome_release=done.release if outcome else state.outcome_release,
         is_settled=is_newest,
     )
     state, report = _report(state)
     terminal = [Send(Channel.EXECUTION, outcome)] if outcome else []
-    actions: tuple[Action, ...] = (Save(), Compare(state.wants_comparison), *_sends(state, *report, *terminal))
-    if is_newest:
+    actions: tuple[Action, ...] = (Save(), *_sends(state, *report, *terminal))
+    if state.is_settled or state.desired is None or (state.is_proving and not _may_overtake(state, state.desired)):
         return state, actions
     state, more = _begin(state)
     return state, (*actions, *more)
@@ -311,6 +388,7 @@ def _report(state: AgentState) -> tuple[AgentState, list[Send]]:
         target=identity.target,
         agent_version=identity.agent_version,
         runtimes=identity.runtimes,
+        problems=state.problems,
     )
     return replace(state, sequence=state.sequence + 1), [Send(Channel.REPORTED, message)]
 

@@ -6,6 +6,7 @@ content, so the order in which they came does not change a trained weight.
 """
 
 import hashlib
+import io
 import logging
 import math
 import os
@@ -101,15 +102,27 @@ class LabelledBuffer:
 
     def __init__(self, folder: Path, *, limit_samples: int = 2000, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "samples.bin"
         self._limit = limit_samples
         self._lock = threading.Lock()
         self._unsynced = 0
+        self._read_only: OSError | None = None
         # Insertion order is age.
         self._entries: dict[bytes, _Entry] = {}
-        self._file = self._path.open("a+b")
+        self._file = self._open()
         self._load()
+
+    def _open(self) -> IO[bytes]:
+        """Open the file, to be read alone where it cannot be written; what lies in it can still be trained on."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return self._path.open("a+b")
+        except OSError as exc:
+            self._read_only = exc
+        try:
+            return self._path.open("rb")
+        except OSError:
+            return io.BytesIO()
 
     def __len__(self) -> int:
         with self._lock:
@@ -121,7 +134,12 @@ class LabelledBuffer:
         Args:
             inputs: Without the batch dimension.
             label: Its class.
+
+        Raises:
+            OSError: It could not be written.
         """
+        if self._read_only is not None:
+            raise OSError(*self._read_only.args)
         payload = _pack(inputs, label)
         digest = hashlib.sha256(payload).digest()
         with self._lock:
@@ -165,14 +183,18 @@ class LabelledBuffer:
                 and (since is None or entry.came_at >= since)
             ]
             # Compaction renames a new file into place; this handle keeps the old one.
-            return LabelledSamples(self._path.open("rb"), entries)
+            return LabelledSamples(self._path.open("rb") if entries else io.BytesIO(), entries)
 
     def close(self) -> None:
         """Sync and close."""
         with self._lock:
             if not self._file.closed:
-                self._sync()
-                self._file.close()
+                try:
+                    if self._read_only is None:
+                        self._sync()
+                    self._file.close()
+                except OSError as exc:
+                    _log.warning("the last labelled samples could not be kept: %s", exc)
 
     def _sync(self) -> None:
         self._file.flush()
@@ -206,7 +228,8 @@ class LabelledBuffer:
             offset = begin + length
         if offset < end:
             _log.warning("the labelled buffer ends in %d bytes of no sample; they are cut off", end - offset)
-            self._file.truncate(offset)
+            if self._read_only is None:
+                self._file.truncate(offset)
         while len(self._entries) > self._limit:
             del self._entries[next(iter(self._entries))]
 

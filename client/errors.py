@@ -4,11 +4,16 @@
 
 ClientError
 +-- RejectedError     this device must not run that release: answer REJECTED, never try again
+|   +-- TrialRejectedError  its trial says so: it ended the process that tried it
 +-- InstallError      installing failed: answer FAILED, the fleet may try again
 |   +-- TransferError the server did not give what was asked for
+|   +-- TrialFailedError    its trial says so: too slow, too large, other outputs
 +-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
 +-- DeclinedError     a training round that this device will not join: answer ``declined``
 +-- TrainingError     a training round went wrong: answer ``failed``
++-- PredictionError   the model failed on an input: no answer to it, the next one may do
++-- SourceError       the source failed or ended: call it again later
++-- SinkError         a sink does not keep up: answers to it are dropped
 +-- SettingsError     the agent was started wrongly: say so and exit
 +-- StoppedError      the agent is stopping, so the work at hand ends: say nothing
 """
@@ -19,12 +24,17 @@ __all__ = [
     "ClientError",
     "DeclinedError",
     "InstallError",
+    "PredictionError",
     "RejectedError",
     "SettingsError",
+    "SinkError",
     "SlotDamagedError",
+    "SourceError",
     "StoppedError",
     "TrainingError",
     "TransferError",
+    "TrialFailedError",
+    "TrialRejectedError",
 ]
 
 
@@ -64,6 +74,30 @@ class TransferError(InstallError):
         self.status = status
 
 
+class TrialRejectedError(RejectedError):
+    """A release was tried in a process of its own and must not be run on this device.
+
+    Attributes:
+        reason: What happened, as a sentence's end.
+    """
+
+    def __init__(self, release: str, reason: str) -> None:
+        HedgerowError.__init__(self, f"{release} is refused: {reason}")
+        self.release, self.reason = release, reason
+
+
+class TrialFailedError(InstallError):
+    """A release was tried in a process of its own, and that did not work in a way that may pass.
+
+    Attributes:
+        reason: What happened, as a sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        HedgerowError.__init__(self, reason)
+        self.reason = reason
+
+
 class SlotDamagedError(ClientError):
     """The content of a slot is not what was put there."""
 
@@ -78,6 +112,22 @@ class DeclinedError(ClientError):
 
 class TrainingError(ClientError):
     """A training round went wrong on this device."""
+
+
+class PredictionError(ClientError):
+    """The model failed on an input that fits its schema."""
+
+    def __init__(self, release: str, reason: str) -> None:
+        super().__init__(f"{release}: expected a prediction, found {reason}; try another input or another release")
+        self.release = release
+
+
+class SourceError(ClientError):
+    """The user's source raised or ended."""
+
+
+class SinkError(ClientError):
+    """A sink does not keep up."""
 
 
 class SettingsError(ClientError):

@@ -7,10 +7,12 @@ from hedgerow.wire import Desired, TrainTask, TrainUpdate
 __all__ = [
     "DesiredArrived",
     "Event",
+    "HealthChanged",
     "InstallFailed",
     "Installed",
     "LinkDown",
     "LinkUp",
+    "Proved",
     "Restored",
     "RetryDue",
     "StepEntered",
@@ -25,15 +27,20 @@ class Restored:
     """The agent started and knows what its slots hold.
 
     Attributes:
-        active, previous: Releases in the slots.
+        active: The release that serves.
+        previous: The release that can be fallen back to.
         crashed: The release that was given up because the agent kept crashing with it, if any.
-        is_lost: Whether a slot was found damaged.
+        reason: How that was; one sentence.
+        is_lost: Whether what the pointer says could not be served as it was.
+        is_proved: Whether *active* has ever been healthy here.
     """
 
     active: str | None
     previous: str | None
     crashed: str | None = None
+    reason: str = ""
     is_lost: bool = False
+    is_proved: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +69,15 @@ class StepEntered:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """The installation in progress succeeded."""
+    """The installation in progress has put its release to work, which is now to show that it stays healthy."""
 
     active: str | None
     previous: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The active release was healthy for a whole health period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +87,16 @@ class InstallFailed:
     Attributes:
         reason: One sentence.
         is_final: Whether trying again is pointless.
-        active, previous: Releases in the slots now.
+        active: The release that serves now.
+        previous: The release that can be fallen back to now.
+        is_proved: Whether *active* has ever been healthy here.
     """
 
     reason: str
     is_final: bool
     active: str | None
     previous: str | None
+    is_proved: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,17 @@ class WindowStored:
     """A window is in the spool."""
 
 
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """Something does not work any more, or works again.
+
+    Attributes:
+        problems: ``part: reason`` of all that does not work now.
+    """
+
+    problems: tuple[str, ...]
+
+
 Event = (
     Restored
     | LinkUp
@@ -115,9 +141,11 @@ Event = (
     | DesiredArrived
     | StepEntered
     | Installed
+    | Proved
     | InstallFailed
     | RetryDue
     | TrainArrived
     | Trained
     | WindowStored
+    | HealthChanged
 )

@@ -1,11 +1,14 @@
-"""Bring a release onto this device: fetch, verify, unpack into the idle slot, load, replay, swap, commit.
+"""Bring a release onto this device: fetch, verify, unpack into the idle slot, load, replay, swap.
 
-Every step leaves the active slot alone until the pointer moves, in one durable write. What a failure means for the
-fleet is in the class of the error: :class:`RejectedError` (never again) or :class:`InstallError` (may be tried again).
+Every step leaves the active slot alone until the pointer moves, in one durable write. A release that has not proved
+itself here is loaded and replayed in a child process first, and what is tried is written down before it is tried. The
+last step, ``commit``, is the agent's: it comes after a whole health period. What a failure means for the fleet is in
+the class of the error: :class:`RejectedError` (never again) or :class:`InstallError` (may be tried again).
 """
 
+import errno
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -13,10 +16,11 @@ from hedgerow.client import slots as rules
 from hedgerow.client.download import download
 from hedgerow.client.errors import InstallError, RejectedError, SlotDamagedError
 from hedgerow.client.fleet_http import FleetHttp
-from hedgerow.client.loading import LoadRuntime, ReadyModel, find_runtime, load_model, replay_golden
+from hedgerow.client.loading import LoadRuntime, ReadyModel, find_runtime, load_model, try_model
 from hedgerow.client.runtimes import load_runtime
 from hedgerow.client.slot_folders import SlotFolders, needed_blobs
 from hedgerow.client.slots import Slot
+from hedgerow.client.trial import ChildTrials, Trials
 from hedgerow.client.trust import OpenTrust, SignedFile, Trust
 from hedgerow.errors import DecodeError
 from hedgerow.manifest import Artifact, Blob, Manifest, blob_path, manifest_path
@@ -25,6 +29,7 @@ from hedgerow.schema import InputError
 __all__ = ["Installer", "Step", "check_signed"]
 
 ANY_HARDWARE = "any"
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Step(StrEnum):
@@ -76,6 +81,7 @@ class Installer:
         downloads: Folder for unfinished downloads.
         pause: Waits the seconds it is given; returns True when the agent is stopping.
         runtimes: Finds a runtime by name.
+        trials: Tries a release before it is loaded here.
     """
 
     slots: SlotFolders
@@ -85,11 +91,12 @@ class Installer:
     downloads: Path
     pause: Callable[[float], bool]
     runtimes: LoadRuntime = load_runtime
+    trials: Trials = field(default_factory=ChildTrials)
 
     def install(
         self, release: str, *, enter: Callable[[Step], None], activate: Callable[[ReadyModel], None]
     ) -> ReadyModel:
-        """Make *release* the active one.
+        """Make *release* the active one, yet to be healthy.
 
         Args:
             release: ``name@number``.
@@ -105,16 +112,22 @@ class Installer:
             StoppedError: The agent is stopping; the next start goes on.
         """
         try:
-            slot, ready = self._ready(release, enter)
-            enter(Step.SWAP)
-            self.slots.change(lambda state: rules.swapped(state, slot))
-            activate(ready)
-            enter(Step.COMMIT)
-            self.slots.change(rules.committed)
+            try:
+                slot, ready = self._ready(release, enter)
+                enter(Step.SWAP)
+                self.slots.change(lambda state: rules.swapped(state, slot))
+            except RejectedError:
+                self.slots.assume(rules.given_up)
+                raise
+            except Exception:
+                # Whatever it was, this process lives: the next start has nobody to blame for it.
+                self.slots.assume(rules.tried)
+                raise
         except (DecodeError, SlotDamagedError, InputError) as exc:
             raise InstallError(f"installing {release}", "a whole release", str(exc)) from exc
         except OSError as exc:
-            raise InstallError(f"installing {release}", "room on the disk", str(exc), "make room") from exc
+            raise _disk_error(release, exc) from exc
+        activate(ready)
         return ready
 
     def _ready(self, release: str, enter: Callable[[Step], None]) -> tuple[Slot, ReadyModel]:
@@ -125,15 +138,26 @@ class Installer:
                 return held, self._prepared(held, enter)
             except SlotDamagedError:
                 self.slots.change(lambda state: rules.dropped(state, held))
+        if not self.slots.state.may_stage:
+            raise InstallError(
+                f"installing {release}",
+                f"that {self.slots.state.release} is healthy, since only {self.slots.state.previous} is so far",
+                "that it has not run long enough",
+            )
         slot = self._fetch(release, enter)
         return slot, self._prepared(slot, enter)
 
     def _prepared(self, slot: Slot, enter: Callable[[Step], None]) -> ReadyModel:
-        enter(Step.LOAD)
-        ready = load_model(self.slots.open(slot), self.runtimes)
-        enter(Step.REPLAY)
-        replay_golden(ready)
-        return ready
+        opened = self.slots.open(slot)
+
+        def enter_trial(step: str) -> None:
+            self.slots.change(lambda state: rules.trying(state, slot, step))
+            enter(Step(step))
+
+        if self.slots.state.contents[slot].was_healthy:
+            return try_model(opened, self.runtimes, enter_trial)
+        self.trials.model(opened, enter_trial)
+        return load_model(opened, self.runtimes)
 
     def _fetch(self, release: str, enter: Callable[[Step], None]) -> Slot:
         enter(Step.VERIFY)
@@ -181,3 +205,11 @@ class Installer:
 
     def _download(self, file: SignedFile) -> Path:
         return download(self.http, file, self.downloads, pause=self.pause)
+
+
+def _disk_error(release: str, error: OSError) -> InstallError:
+    if error.errno in _READ_ONLY:
+        wanted, action = "a state folder that can be written", "make it writable, or change the disk"
+    else:
+        wanted, action = "room on the disk", "make room"
+    return InstallError(f"installing {release}", wanted, str(error), action)

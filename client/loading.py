@@ -1,17 +1,33 @@
-"""From a verified slot to a model that runs: pick the runtime, load the artifact, replay the golden samples."""
+"""From a verified slot to a model that runs: pick the runtime, load the artifact, replay the golden samples.
+
+A runtime's native code may end the process that loads or runs a file. :func:`try_model` and :func:`try_train_graph` do
+everything that may go wrong so; trial.py lets a child process do it first.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hedgerow.client.errors import InstallError, RejectedError
-from hedgerow.client.runtimes import LoadedModel, Runtime, load_runtime
+from hedgerow.client.errors import InstallError, RejectedError, TrainingError
+from hedgerow.client.runtimes import LoadedModel, Runtime, TrainStep, load_runtime
 from hedgerow.client.slot_folders import OpenSlot
+from hedgerow.client.trainer import train
 from hedgerow.errors import DecodeError, ExtraNotInstalledError, UnknownNameError
-from hedgerow.weights import decode_arrays
+from hedgerow.schema import InputError, ModelSchema
+from hedgerow.weights import Arrays, decode_arrays
 
-__all__ = ["LoadRuntime", "ReadyModel", "find_runtime", "load_model", "replay_golden"]
+__all__ = [
+    "LoadRuntime",
+    "ReadyModel",
+    "find_runtime",
+    "load_model",
+    "load_train_step",
+    "replay_golden",
+    "try_model",
+    "try_train_graph",
+]
 
 _GOLDEN_LIMIT_BYTES = 256 * 2**20
 
@@ -93,3 +109,77 @@ def replay_golden(ready: ReadyModel) -> float | None:
             "this device computes differently; compile with a wider tolerance or for another target",
         )
     return largest
+
+
+def try_model(slot: OpenSlot, runtimes: LoadRuntime, enter: Callable[[str], None]) -> ReadyModel:
+    """Load a slot's artifact, run it on its golden samples (on zeros where it has none), and return it.
+
+    Args:
+        slot: Verified.
+        runtimes: Finds a runtime by name.
+        enter: Told ``load`` and ``replay`` before each begins.
+
+    Raises:
+        RejectedError: Its runtime is unknown here or not installed.
+        InstallError: The runtime does not take the file, or it computes otherwise than at build time.
+    """
+    enter("load")
+    ready = load_model(slot, runtimes)
+    enter("replay")
+    if slot.artifact.golden is None:
+        ready.model.predict(_ZeroSamples(slot.manifest.model_schema, 1).read(np.zeros(1, np.int64))[0])
+        return ready
+    try:
+        replay_golden(ready)
+    except InputError as exc:
+        raise InstallError("the golden samples", "inputs of the schema", str(exc), "compile the release again") from exc
+    return ready
+
+
+def load_train_step(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> TrainStep:
+    """Load a slot's train graph.
+
+    Raises:
+        RejectedError: Its runtime is unknown here or not installed.
+        InstallError: There is none, or the runtime does not take the file.
+    """
+    graph, release = slot.train_graph, slot.manifest.release
+    if graph is None:
+        raise InstallError("loading the train graph", f"one in {release}", "none", "compile one into it")
+    return find_runtime(graph.runtime, release, runtimes).load_train_graph(slot.blob(graph.blob), graph)
+
+
+class _ZeroSamples:
+    """One batch of zeros, all of the first class."""
+
+    def __init__(self, schema: ModelSchema, size: int) -> None:
+        self._schema, self._size = schema, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
+        inputs = {spec.name: np.zeros((len(indices), *spec.shape), spec.dtype) for spec in self._schema.inputs}
+        return inputs, np.zeros(len(indices), np.int64)
+
+
+def try_train_graph(slot: OpenSlot, runtimes: LoadRuntime, enter: Callable[[str], None]) -> None:
+    """Load a slot's train graph and take one step with it, on zeros: what counts is that the process lives on.
+
+    Raises:
+        RejectedError: Its runtime is unknown here or not installed.
+        InstallError: There is none, or the runtime does not take the file.
+    """
+    enter("load")
+    step = load_train_step(slot, runtimes)
+    enter("step")
+    graph = slot.train_graph
+    if graph is None:
+        return
+    zeros = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in graph.parameters}
+    samples = _ZeroSamples(slot.manifest.model_schema, graph.batch_size)
+    try:
+        train(step, graph, samples, zeros, epochs=1, learning_rate=0.0, rng=np.random.default_rng(0))
+    except TrainingError:
+        # Zeros may well give no finite loss; a graph that cannot be trained says so when it is to be.
+        return

@@ -10,6 +10,7 @@ from hedgerow.wire import NAME
 
 __all__ = ["AgentSettings", "parse_address", "parse_options"]
 
+_LONGEST_S = 3600.0
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>[0-9]{1,5})")
 
 
@@ -38,6 +39,15 @@ class AgentSettings:
     source_options: Mapping[str, str] = field(
         default_factory=dict, metadata={"help": "An option for the source; repeat it for more."}
     )
+    sink: str | None = field(
+        default=None,
+        metadata={
+            "help": "Function that is called with the answer to each sample, module:attribute or file.py:attribute."
+        },
+    )
+    is_printing: bool = field(
+        default=False, metadata={"help": "Write the answer to each sample to standard output, one line of JSON each."}
+    )
     window_samples: int = field(default=200, metadata={"help": "Predictions counted in one window."})
     buffer_samples: int = field(
         default=2000, metadata={"help": "Labelled samples kept for training on this device; the oldest go first."}
@@ -46,10 +56,13 @@ class AgentSettings:
         default=500, metadata={"help": "Windows kept on disk while they cannot be sent; the oldest go first."}
     )
     healthy_after_s: float = field(
-        default=5.0, metadata={"help": "Seconds of running after which a release counts as healthy."}
+        default=5.0, metadata={"help": "Seconds of running after which a release counts as healthy and is a success."}
+    )
+    trial_timeout_s: float = field(
+        default=60.0, metadata={"help": "Seconds that a new release may take to load and replay its golden samples."}
     )
     crash_limit: int = field(
-        default=3, metadata={"help": "Starts without becoming healthy after which the previous release takes over."}
+        default=3, metadata={"help": "Starts without becoming healthy after which a release is given up."}
     )
 
     def __post_init__(self) -> None:
@@ -62,6 +75,11 @@ class AgentSettings:
         for number in ("window_samples", "buffer_samples", "spool_windows", "crash_limit"):
             if getattr(self, number) < 1:
                 raise SettingsError(f"expected {number} of at least 1, found {getattr(self, number)}; raise it")
+        for number in ("healthy_after_s", "trial_timeout_s"):
+            if not 0 < getattr(self, number) <= _LONGEST_S:
+                raise SettingsError(
+                    f"expected {number} above 0 and at most {_LONGEST_S:g}, found {getattr(self, number):g}; correct it"
+                )
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -1,31 +1,34 @@
 """The slots on disk: ``slots/A``, ``slots/B`` and ``pointer.json``. The rules are in slots.py.
 
 A slot folder holds ``manifest.json`` and ``blobs/<sha256>``. The pointer names the hash of each slot's manifest, and
-the manifest the hash of each blob; all of them are checked whenever a slot is opened, because a disk forgets.
+the manifest the hash of each blob; all of them are checked whenever a slot is opened, because a disk forgets. When it
+forgot the pointer and its spare copy too, the slots themselves say what is whole in them; nothing there counts as
+proved then.
 """
 
+import contextlib
 import hashlib
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hedgerow.client import slots as rules
 from hedgerow.client.disk import Disk, RealDisk
 from hedgerow.client.errors import SlotDamagedError
+from hedgerow.client.health import Health, Part
+from hedgerow.client.kept_record import KeptRecord
 from hedgerow.client.slots import Content, Slot, Slots, Transition
-from hedgerow.decode import decode_json, encode_json
 from hedgerow.durable import sha256_of
 from hedgerow.errors import DecodeError
 from hedgerow.manifest import Artifact, Blob, Manifest, TrainGraph
 from hedgerow.reference import Reference
 
-__all__ = ["OpenSlot", "SlotFolders", "needed_blobs"]
+__all__ = ["OpenSlot", "SlotFolders", "needed_blobs", "open_slot"]
 
 _log = logging.getLogger(__name__)
-_VERSION = 1
-_POINTER_LIMIT_BYTES = 64 * 1024
+_MANIFEST = "manifest.json"
 
 
 def needed_blobs(manifest: Manifest, artifact: Artifact) -> tuple[Blob, ...]:
@@ -44,12 +47,14 @@ class OpenSlot:
         manifest: Of its release.
         artifact: The one for this device's target.
         reference: Bins and counts.
+        manifest_sha256: Hash of the manifest as it lies there.
     """
 
     folder: Path
     manifest: Manifest
     artifact: Artifact
     reference: Reference
+    manifest_sha256: str = ""
 
     def blob(self, blob: Blob) -> Path:
         """Return the path of one of the release's blobs."""
@@ -61,6 +66,40 @@ class OpenSlot:
         return self.manifest.train_graph(self.artifact.runtime)
 
 
+def open_slot(folder: Path, slot: Slot, target: str, content: Content, *, must_be_whole: bool = True) -> OpenSlot:
+    """Verify what lies in *folder* and return it.
+
+    Args:
+        folder: The slot's folder.
+        slot: Its name, for messages.
+        target: The device's hardware target.
+        content: What the pointer says of it.
+        must_be_whole: Whether golden samples and train graph count too; serving needs neither.
+
+    Raises:
+        SlotDamagedError: A file is absent or is not what was put there.
+    """
+    try:
+        document = (folder / _MANIFEST).read_bytes()
+        if hashlib.sha256(document).hexdigest() != content.manifest_sha256:
+            raise SlotDamagedError(slot, f"the manifest of {content.release}", "another manifest")
+        manifest = Manifest.decode(document)
+        artifact = manifest.artifact(target)
+        if artifact is None:
+            raise SlotDamagedError(slot, f"a release for {target}", "one for other targets")
+        opened = OpenSlot(folder, manifest, artifact, Reference(()))
+        needed = needed_blobs(manifest, artifact) if must_be_whole else (artifact.blob, manifest.reference)
+        for blob in needed:
+            if sha256_of(opened.blob(blob)) != blob.sha256:
+                raise SlotDamagedError(slot, f"a blob with SHA-256 {blob.sha256[:12]}...", "other bytes")
+        reference = Reference.decode(opened.blob(manifest.reference).read_bytes())
+        return replace(opened, reference=reference, manifest_sha256=content.manifest_sha256)
+    except OSError as exc:
+        raise SlotDamagedError(slot, "readable files", f"{exc.strerror} at {exc.filename}") from exc
+    except DecodeError as exc:
+        raise SlotDamagedError(slot, "readable files", str(exc)) from exc
+
+
 class SlotFolders:
     """The two slots of one device.
 
@@ -68,27 +107,46 @@ class SlotFolders:
         folder: The agent's state folder.
         target: The device's hardware target.
         disk: Where to write.
+        health: Is told when that fails and need not stop the agent.
+
+    Attributes:
+        state: What lies where.
+        was_rebuilt: Whether the pointer was lost, so that nothing is known of the slots but what they hold.
     """
 
-    def __init__(self, folder: Path, target: str, disk: Disk | None = None) -> None:
-        self._folder, self._target, self._disk = folder, target, disk or RealDisk()
-        self._pointer = folder / "pointer.json"
+    def __init__(self, folder: Path, target: str, disk: Disk | None = None, *, health: Health | None = None) -> None:
+        self._folder, self.target, self._disk = folder, target, disk or RealDisk()
+        self._health = health if health is not None else Health()
+        self._pointer = KeptRecord(folder / "pointer.json", "slots", self._disk.write)
         self._lock = threading.Lock()
+        self.was_rebuilt = False
         self.state = self._read_pointer()
 
     def _read_pointer(self) -> Slots:
-        if not self._pointer.exists():
-            return Slots()
         try:
-            fields = decode_json(self._pointer.read_bytes(), "pointer.json", limit_bytes=_POINTER_LIMIT_BYTES)
-            fields.integer("version", minimum=_VERSION, maximum=_VERSION)
-            state = Slots.from_fields(fields.nested("slots"))
-            fields.finish()
-        except DecodeError as exc:
-            # Only a failing disk does this. The slots cannot be trusted without it; the fleet will fill them again.
-            _log.error("%s; both slots count as empty", exc)
+            found = self._pointer.read(Slots.from_fields)
+        except DecodeError:
+            self.was_rebuilt = True
+            return self._rebuilt()
+        if found is None:
             return Slots()
-        return state
+        return found
+
+    def _rebuilt(self) -> Slots:
+        """Return what is whole in the slots; which one was active and which were healthy is not known any more."""
+        contents = {}
+        for slot in Slot:
+            try:
+                document = (self.slot_folder(slot) / _MANIFEST).read_bytes()
+                content = Content(Manifest.decode(document).release, hashlib.sha256(document).hexdigest())
+                open_slot(self.slot_folder(slot), slot, self.target, content)
+            except (OSError, DecodeError, SlotDamagedError) as exc:
+                _log.warning("nothing is left of slot %s: %s", slot, exc)
+                continue
+            contents[slot] = content
+        found = ", ".join(f"{content.release} in slot {slot}" for slot, content in contents.items()) or "nothing"
+        _log.error("the pointer and its spare copy are damaged; the slots hold %s, which is tried anew", found)
+        return Slots(contents=contents)
 
     def change(self, transition: Transition) -> Slots:
         """Apply *transition* to the state, durably, and return the new state. May be called from any thread.
@@ -97,11 +155,33 @@ class SlotFolders:
             OSError: It could not be written; the old state holds.
         """
         with self._lock:
-            state = transition(self.state)
-            if state != self.state:
-                self._disk.write(self._pointer, encode_json({"version": _VERSION, "slots": state.to_record()}))
-                self.state = state
-            return state
+            return self._changed(transition)
+
+    def assume(self, transition: Transition) -> Slots:
+        """Apply *transition* to the state, and write it where the disk lets us; a disk that does not must stop nobody.
+
+        A copy of the pointer that was found damaged is put right on the way.
+        """
+        with self._lock:
+            try:
+                self._changed(transition, must_write=self._pointer.needs_repair or self.was_rebuilt)
+                self._health.worked(Part.STATE)
+            except OSError as exc:
+                self._health.failed(Part.STATE, exc)
+                self.state = transition(self.state)
+            return self.state
+
+    def _changed(self, transition: Transition, *, must_write: bool = False) -> Slots:
+        before, state = self.state, transition(self.state)
+        if state != before or must_write:
+            self._pointer.write(state.to_record())
+            self.state = state
+        for slot in before.contents:
+            if slot not in state.contents:
+                # Otherwise a lost pointer would bring back what was given up.
+                with contextlib.suppress(OSError):
+                    (self.slot_folder(slot) / _MANIFEST).unlink(missing_ok=True)
+        return state
 
     def slot_folder(self, slot: Slot) -> Path:
         """Return the folder of *slot*."""
@@ -138,13 +218,13 @@ class SlotFolders:
                 self._disk.copy(path, folder / "blobs" / blob.sha256)
             else:
                 self._disk.move(path, folder / "blobs" / blob.sha256)
-        self._disk.write(folder / "manifest.json", manifest)
+        self._disk.write(folder / _MANIFEST, manifest)
         content = Content(release, hashlib.sha256(manifest).hexdigest())
         self.change(lambda state: rules.staged(state, content))
         return slot
 
-    def open(self, slot: Slot) -> OpenSlot:
-        """Verify everything in *slot* and return it.
+    def open(self, slot: Slot, *, must_be_whole: bool = True) -> OpenSlot:
+        """Verify what lies in *slot* and return it (see :func:`open_slot`).
 
         Raises:
             SlotDamagedError: A file is absent or is not what was put there.
@@ -152,21 +232,4 @@ class SlotFolders:
         content = self.state.contents.get(slot)
         if content is None:
             raise SlotDamagedError(slot, "a release", "an empty slot")
-        folder = self.slot_folder(slot)
-        try:
-            document = (folder / "manifest.json").read_bytes()
-            if hashlib.sha256(document).hexdigest() != content.manifest_sha256:
-                raise SlotDamagedError(slot, f"the manifest of {content.release}", "another manifest")
-            manifest = Manifest.decode(document)
-            artifact = manifest.artifact(self._target)
-            if artifact is None:
-                raise SlotDamagedError(slot, f"a release for {self._target}", "one for other targets")
-            opened = OpenSlot(folder, manifest, artifact, Reference(()))
-            for blob in needed_blobs(manifest, artifact):
-                if sha256_of(opened.blob(blob)) != blob.sha256:
-                    raise SlotDamagedError(slot, f"a blob with SHA-256 {blob.sha256[:12]}...", "other bytes")
-            return OpenSlot(folder, manifest, artifact, Reference.decode(opened.blob(manifest.reference).read_bytes()))
-        except OSError as exc:
-            raise SlotDamagedError(slot, "readable files", f"{exc.strerror} at {exc.filename}") from exc
-        except DecodeError as exc:
-            raise SlotDamagedError(slot, "readable files", str(exc)) from exc
+        return open_slot(self.slot_folder(slot), slot, self.target, content, must_be_whole=must_be_whole)

@@ -2,46 +2,73 @@
 
 import fcntl
 import logging
+import os
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.errors import SettingsError
-from hedgerow.decode import decode_json, encode_json
+from hedgerow.client.kept_record import KeptRecord, Write
 from hedgerow.durable import write_durably
 from hedgerow.errors import DecodeError
 
 __all__ = ["StateFile", "StateFolderLock"]
 
 _log = logging.getLogger(__name__)
-_VERSION = 1
-_LIMIT_BYTES = 64 * 1024
+_MODE = 0o600
 
 
 class StateFolderLock:
     """Keeps a second agent out of a state folder, for as long as this process holds it.
 
+    A folder that is there and cannot be written is locked too, as a folder: what lies in it can still be served.
+
     Raises:
-        SettingsError: Another agent uses the folder, or it cannot be written.
+        SettingsError: Another agent uses the folder, or there is none and it cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._refusal: OSError | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / "agent.lock").open("a")
+            self._descriptor = os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as exc:
-            raise SettingsError(
-                f"expected a state folder that can be written at {folder}, found none ({exc.strerror}); correct --state"
-            ) from exc
+            self._refusal = exc
+            self._descriptor = self._open_to_read(exc)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            self._file.close()
+            os.close(self._descriptor)
             raise SettingsError(
                 f"expected the state folder {folder} for this agent alone, found another agent using it; stop that "
                 "one or give another --state"
             ) from exc
+
+    def check_writable(self) -> None:
+        """Return if files can be made in the folder.
+
+        Raises:
+            SettingsError: They cannot.
+        """
+        if self._refusal is not None:
+            raise self._not_writable(self._refusal)
+
+    def _open_to_read(self, reason: OSError) -> int:
+        for path in (self._folder / "agent.lock", self._folder):
+            try:
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+        raise self._not_writable(reason) from reason
+
+    def _not_writable(self, reason: OSError) -> SettingsError:
+        return SettingsError(
+            f"expected a state folder that can be written at {self._folder}, found none ({reason.strerror}); correct "
+            "--state"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -49,37 +76,42 @@ class StateFolderLock:
     def __exit__(
         self, _type: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        os.close(self._descriptor)
 
 
 class StateFile:
-    """``agent.json``: what the agent must still know after a restart."""
+    """``agent.json``: what the agent must still know after a restart.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        write: Replaces a file by some bytes, durably; None: on this machine's disk.
+    """
+
+    def __init__(self, path: Path, write: Write | None = None) -> None:
+        self._record = KeptRecord(path, "state", write or partial(write_durably, mode=_MODE))
         self._path = path
-        self._written = b""
+        self._written: dict[str, object] | None = None
 
     def load(self, identity: Identity) -> AgentState:
         """Return the state as it was saved, or a new one."""
-        if not self._path.exists():
-            return AgentState(identity=identity)
         try:
-            fields = decode_json(self._path.read_bytes(), self._path.name, limit_bytes=_LIMIT_BYTES)
-            fields.integer("version", minimum=_VERSION, maximum=_VERSION)
-            state = AgentState.from_fields(identity, fields.nested("state"))
-            fields.finish()
+            state = self._record.read(partial(AgentState.from_fields, identity))
         except DecodeError as exc:
-            _log.error("%s; starting as if nothing had been asked before", exc)
+            _log.error("%s and its spare copy are damaged (%s); starting as if nothing had been asked", self._path, exc)
             return AgentState(identity=identity)
+        if state is None:
+            return AgentState(identity=identity)
+        if not self._record.needs_repair:
+            self._written = state.to_record()
         return state
 
     def save(self, state: AgentState) -> None:
-        """Write the durable part, when it changed.
+        """Write the durable part, when it changed or a copy of it is damaged.
 
         Raises:
             OSError: It could not be written; the old file is whole.
         """
-        document = encode_json({"version": _VERSION, "state": state.to_record()})
-        if document != self._written:
-            write_durably(self._path, document, mode=0o600)
-            self._written = document
+        record = state.to_record()
+        if record != self._written:
+            self._record.write(record)
+            self._written = record

@@ -14,16 +14,18 @@ from hedgerow.client.errors import (
     ClientError,
     DeclinedError,
     InstallError,
+    RejectedError,
     SlotDamagedError,
     StoppedError,
     TrainingError,
     TransferError,
 )
 from hedgerow.client.fleet_http import FleetHttp
-from hedgerow.client.loading import LoadRuntime, find_runtime
+from hedgerow.client.loading import LoadRuntime, load_train_step
 from hedgerow.client.runtimes import TrainStep, load_runtime
 from hedgerow.client.slot_folders import OpenSlot, SlotFolders
 from hedgerow.client.trainer import TrainResult, train
+from hedgerow.client.trial import Trials
 from hedgerow.errors import DecodeError
 from hedgerow.manifest import Blob, TrainGraph
 from hedgerow.weights import decode_arrays, encode_arrays
@@ -51,6 +53,7 @@ class RoundTrainer:
         buffer: What to train on.
         http: Where weights come from and updates go to.
         pause: Waits the seconds it is given; returns True when the agent is stopping.
+        trials: Tries a train graph before it is loaded into this process.
         runtimes: Finds a runtime by name.
         clock: Rising seconds.
         wall_clock: Unix seconds, the clock of the buffer.
@@ -63,13 +66,14 @@ class RoundTrainer:
         buffer: LabelledBuffer,
         http: FleetHttp,
         pause: Callable[[float], bool],
+        trials: Trials,
         *,
         runtimes: LoadRuntime = load_runtime,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._device, self._slots, self._buffer, self._http = device, slots, buffer, http
-        self._pause, self._runtimes, self._clock = pause, runtimes, clock
+        self._pause, self._trials, self._runtimes, self._clock = pause, trials, runtimes, clock
         self._wall_clock = wall_clock
         self._loaded: _LoadedGraph | None = None
 
@@ -145,10 +149,12 @@ class RoundTrainer:
         if self._loaded is not None and self._loaded.release == release:
             return self._loaded
         self._loaded = None
-        held = self._slots.state.holds(release)
-        if held is None:
+        state = self._slots.state
+        held = state.holds(release)
+        if held is None or not (held is state.active or state.contents[held].was_healthy):
             raise DeclinedError(
-                f"expected the train graph of {release}, found that it is in no slot; roll it out first"
+                f"expected the train graph of {release}, found that it is in no slot that has proved itself; roll it "
+                "out first"
             )
         try:
             slot = self._slots.open(held)
@@ -159,10 +165,10 @@ class RoundTrainer:
             raise DeclinedError(
                 f"expected a train graph for {slot.artifact.runtime} in {release}, found none; compile one into it"
             )
-        runtime = find_runtime(graph.runtime, release, self._runtimes)
         try:
-            step = runtime.load_train_graph(slot.blob(graph.blob), graph)
-        except InstallError as exc:
+            self._trials.train_graph(slot)
+            step = load_train_step(slot, self._runtimes)
+        except (InstallError, RejectedError) as exc:
             raise TrainingError(str(exc)) from exc
         self._loaded = _LoadedGraph(release, slot, graph, step)
         return self._loaded

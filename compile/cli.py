@@ -15,6 +15,7 @@ from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
 from hedgerow.hardware.target import target_names
+from hedgerow.installation import require
 from hedgerow.progress import Progress, Report
 
 __all__ = ["compile_command"]
@@ -109,6 +110,10 @@ def compile_command(
     chosen = target_names() if all_targets else tuple(dict.fromkeys(targets))
     if all_targets == bool(targets):
         raise click.UsageError("expected --target NAME (once or more) or --all-targets, not both and not none")
+    # Before anything is read: what is absent here must not be blamed on what was given.
+    require(
+        "compiling", "compile", ("jinja2", "onnx", "rich", "torch") if artifact is None else ("jinja2", "onnx", "rich")
+    )
     with _Bars(enabled=not as_json) as bars:
         if artifact is not None:
             if checkpoint is not None or task is not None or recipes or prefer is not None:

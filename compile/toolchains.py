@@ -1,9 +1,8 @@
 """Toolchains: what a compile process imports, and whether it is installed. Nothing is imported here."""
 
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 
-from hedgerow.errors import ExtraNotInstalledError
+from hedgerow.installation import require
 
 __all__ = ["TOOLCHAINS", "UNWANTED", "check_installed"]
 
@@ -29,6 +28,4 @@ def check_installed(toolchain: str, modules: Iterable[str]) -> None:
     Raises:
         ExtraNotInstalledError: A package is absent.
     """
-    for package in sorted({module.partition(".")[0] for module in modules}):
-        if find_spec(package) is None:
-            raise ExtraNotInstalledError(f"compiling to {toolchain}", "compile", package)
+    require(f"compiling to {toolchain}", "compile", modules)

@@ -236,6 +236,7 @@ def _device(device: Device, desired: Desired | None) -> _Record:
         "agent_version": device.agent_version,
         "runtimes": list(device.runtimes),
         "last_seen": device.last_seen,
+        "problems": list(device.problems),
     }
 
 

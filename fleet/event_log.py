@@ -30,6 +30,12 @@ class EventLog:
                     return f"{device.name} is {'online' if device.online else 'offline'}"
                 if before.release != device.release:
                     return f"{device.name} runs {device.release or 'nothing'}"
+                if before.problems != device.problems:
+                    return (
+                        f"{device.name} has trouble: {'; '.join(device.problems)}"
+                        if device.problems
+                        else (f"{device.name} is well again")
+                    )
             case RolloutChanged(rollout):
                 return self._rollout(rollout)
             case AlertChanged(alert, True):

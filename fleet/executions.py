@@ -32,10 +32,13 @@ EXECUTION_TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = {
     # Back to QUEUED: failed or timed out with attempts left.
     _S.IN_PROGRESS: frozenset(_S),
     **{state: frozenset() for state in _S if state.is_terminal},
+    # The device had to give the release up after all.
+    _S.SUCCEEDED: frozenset({_S.FAILED}),
     # A device that comes back into the fleet starts anew.
     _S.REMOVED: frozenset({_S.QUEUED}),
 }
-"""State -> the states that may follow. A terminal state is final, but for a removed device that joins again."""
+"""State -> the states that may follow. A terminal state is final, but for a success that the device takes back and a
+removed device that joins again."""
 
 _REPORTABLE = frozenset({_S.IN_PROGRESS, _S.SUCCEEDED, _S.FAILED, _S.REJECTED})
 _RETRIED = frozenset({_S.FAILED, _S.TIMED_OUT})
@@ -129,10 +132,17 @@ class ExecutionRecord:
 
 
 def reported(record: ExecutionRecord, message: Execution, plan: RolloutPlan, now: float) -> ExecutionRecord:
-    """Apply a device's answer; late, repeated and foreign answers leave the record as it is."""
-    if record.state.is_terminal or not record.assigned:
+    """Apply a device's answer; late, repeated and foreign answers leave the record as it is.
+
+    A device that says FAILED for the attempt that it said SUCCEEDED for gave the release up later. It is not asked
+    again: the release would go the same way.
+    """
+    if message.attempt != record.attempt or message.state not in _REPORTABLE or not record.assigned:
         return record
-    if message.attempt != record.attempt or message.state not in _REPORTABLE:
+    if record.state is _S.SUCCEEDED and message.state is _S.FAILED:
+        failed = replace(record, state=_S.FAILED, step=message.step, reason=message.reason)
+        return replace(failed, version=record.version + 1, updated_at=max(now, record.updated_at or now))
+    if record.state.is_terminal:
         return record
     started_at = now if record.started_at is None else record.started_at
     if message.state is _S.IN_PROGRESS:

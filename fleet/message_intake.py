@@ -106,6 +106,8 @@ class MessageIntake:
                     rollout=desired.rollout, attempt=desired.attempt, state=ExecutionState.SUCCEEDED, step="reported"
                 )
                 self._driver.device_reported(name, success, now, then)
+        elif after.release != desired.release:
+            self._driver.runs_another(after, desired, now, then)
 
     def _window(self, name: str, message: Telemetry, then: Consequences, now: float) -> None:
         device = self._store.device(name) or Device(name=name)

@@ -193,6 +193,11 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(
         4,
+        "what does not work on a device",
+        ("ALTER TABLE devices ADD COLUMN problems TEXT NOT NULL DEFAULT '[]'",),
+    ),
+    Migration(
+        5,
         "scores of releases, and which of them have proven themselves",
         (
             "CREATE TABLE score_states (release TEXT PRIMARY KEY, record TEXT NOT NULL)",

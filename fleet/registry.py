@@ -28,6 +28,7 @@ class Device:
         desired_version: The last desired version that it acted on.
         agent_version: Version of Hedgerow on it.
         runtimes: The runtimes it can load.
+        problems: What does not work on it, as ``part: reason``, by its last report.
         last_seen: Unix time of its last message, by the fleet's clock.
     """
 
@@ -43,6 +44,7 @@ class Device:
     agent_version: str = ""
     runtimes: tuple[str, ...] = ()
     last_seen: float = 0.0
+    problems: tuple[str, ...] = ()
 
 
 def _on_boot(device: Device, boot: str) -> Device:
@@ -70,6 +72,7 @@ def take_report(device: Device, message: Reported, now: float) -> Device | None:
         agent_version=message.agent_version,
         runtimes=message.runtimes,
         last_seen=now,
+        problems=message.problems,
     )
 
 

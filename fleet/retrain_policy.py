@@ -179,15 +179,18 @@ class RetrainPolicy:
                 return self._raised(state, event)
             case RetrainApproved():
                 return self._start(state) if state.running is None and state.waiting is not None else (state, None)
-            case RetrainEnded(True, now, release):
+            case RetrainEnded(succeeded, now, release, reason):
+                if not succeeded:
+                    return self._failed(replace(state, running=None, ended_at=now), state.running, reason)
                 proving = (release, state.running) if release is not None and state.running is not None else None
                 return replace(state, running=None, waiting=None, ended_at=now, proving=proving), None
-            case RetrainEnded(False, now, _, reason):
-                return self._failed(replace(state, running=None, ended_at=now), state.running, reason)
             case ReleaseJudged(release, recovered, now, reason):
                 is_ours = state.proving is not None and state.proving[0] == release
+                asked = {wanted.release for wanted in (state.running, state.waiting) if wanted is not None}
+                if recovered and release in asked:
+                    return state, None
                 if recovered:
-                    # Whoever made it: devices run a release that is good enough.
+                    # Whoever made it: devices run another release, and it is good enough.
                     return replace(state, failures=0, proving=None if is_ours else state.proving), None
                 if not is_ours or state.proving is None:
                     return state, None

@@ -155,9 +155,34 @@ class RolloutDriver:
         return desired
 
     def device_reported(self, device: str, message: Execution, now: float, then: Consequences) -> None:
-        """Apply a device's report on its part in a rollout; one on a rollout that is over changes nothing."""
-        if message.rollout in self._loaded():
+        """Apply a device's report on its part in a rollout.
+
+        One on a rollout that is over changes nothing, unless it takes a success back.
+        """
+        takes_back = message.state is ExecutionState.FAILED and self._has_succeeded(message.rollout, device)
+        if takes_back or message.rollout in self._loaded():
             self.apply(message.rollout, DeviceReported(device=device, message=message, now=now), then)
+
+    def runs_another(self, device: Device, desired: Desired, now: float, then: Consequences) -> None:
+        """Take note of a device that acted on what is wanted of it and runs another release.
+
+        Its own message says why, as a rule, and first; this is for the one that was lost.
+        """
+        if desired.rollout is None or not self._has_succeeded(desired.rollout, device.name):
+            return
+        reason = f"it says that it runs {device.release or 'no release'}, not {desired.release or 'none'}"
+        failure = Execution(
+            rollout=desired.rollout,
+            attempt=desired.attempt,
+            state=ExecutionState.FAILED,
+            step="reported",
+            reason=reason,
+        )
+        self.device_reported(device.name, failure, now, then)
+
+    def _has_succeeded(self, rollout_id: str, device: str) -> bool:
+        record = self._store.execution(rollout_id, device)
+        return record is not None and record.state is ExecutionState.SUCCEEDED
 
     def go_on(self, rollout: Rollout, now: float, then: Consequences) -> Rollout:
         """Start a rollout that has just become ready."""

@@ -52,6 +52,8 @@ TRANSITIONS: Mapping[tuple[RolloutState, type[Event]], frozenset[RolloutState]] 
     (_S.PAUSED, DeviceJoined): _HELD,
     (_S.PAUSED, DeviceRemoved): _HELD,
     (_S.PAUSED, Tick): _HELD,
+    # A success that a device takes back changes its record and nothing else.
+    (_S.FINISHED, DeviceReported): frozenset({_S.FINISHED}),
 }
 """(State, event) -> the states that it may lead to. The tests walk every pair."""
 
@@ -77,6 +79,7 @@ NO_EFFECT: frozenset[tuple[RolloutState, type[Event]]] = frozenset(
         for state in _S
         if state.is_terminal
         for event in (DeviceReported, GateJudged, DeviceJoined, DeviceRemoved, Tick)
+        if (state, event) != (_S.FINISHED, DeviceReported)
     }
 )
 """(State, event) pairs that are accepted and change nothing."""

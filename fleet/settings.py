@@ -66,6 +66,12 @@ class FleetSettings:
     retrain_cool_down_s: float = field(
         default=3600.0, metadata={"help": "shortest time between the end of one retraining and the start of the next"}
     )
+    retrain_longest_cool_down_s: float = field(
+        default=86400.0, metadata={"help": "bound of that time, which doubles while retrainings bring no recovery"}
+    )
+    retrain_most_failures: int = field(
+        default=5, metadata={"help": "retrainings in a row without recovery, after which only an alert is left"}
+    )
     retrain_minimum_devices: int = field(
         default=2, metadata={"help": "fewest devices that a round of a retraining starts with"}
     )
@@ -86,6 +92,7 @@ class FleetSettings:
             "recent_windows",
             "drift_consecutive",
             "retrain_minimum_devices",
+            "retrain_most_failures",
             "retrain_rounds",
             "baseline_samples",
         ):
@@ -94,7 +101,13 @@ class FleetSettings:
         for name in ("drift_alpha", "score_alpha"):
             if not 0 < getattr(self, name) < 1:
                 raise SettingsError(name, str(getattr(self, name)), "a probability between 0 and 1")
-        for name in ("retrain_cool_down_s", "drift_minimum_js", "drift_minimum_samples", "seed"):
+        for name in (
+            "retrain_cool_down_s",
+            "retrain_longest_cool_down_s",
+            "drift_minimum_js",
+            "drift_minimum_samples",
+            "seed",
+        ):
             if not getattr(self, name) >= 0:
                 raise SettingsError(name, str(getattr(self, name)), "at least 0")
 

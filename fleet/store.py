@@ -151,14 +151,15 @@ class Store(StoreReader):
     def save_device(self, device: Device) -> None:
         """Insert or replace a device."""
         self._write(
-            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
             " target = excluded.target, release = excluded.release, previous = excluded.previous,"
             " online = excluded.online, boot = excluded.boot, sequence = excluded.sequence,"
             " past_boots = excluded.past_boots, desired_version = excluded.desired_version,"
-            " agent_version = excluded.agent_version, runtimes = excluded.runtimes, last_seen = excluded.last_seen",
+            " agent_version = excluded.agent_version, runtimes = excluded.runtimes, last_seen = excluded.last_seen,"
+            " problems = excluded.problems",
             device.name, device.target, device.release, device.previous, device.online, device.boot, device.sequence,
             json.dumps(device.past_boots), device.desired_version, device.agent_version, json.dumps(device.runtimes),
-            device.last_seen,
+            device.last_seen, json.dumps(device.problems),
         )  # fmt: skip
 
     def save_desired(self, device: str, desired: Desired) -> None:

@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from hedgerow.decode import Fields
 from hedgerow.fleet.alerts import Alert, DriftState
 from hedgerow.fleet.registry import ASK_REPORT, Device
-from hedgerow.fleet.rollout import Rollout
+from hedgerow.fleet.rollout import ExecutionRecord, Rollout
 from hedgerow.fleet.scores import ScoreState
 from hedgerow.window import Window
 from hedgerow.wire import Desired
@@ -46,7 +46,8 @@ class TrainingRun:
     Attributes:
         id: Its identity.
         started_at, ended_at: Unix times; *ended_at* is None while it runs.
-        state: ``running``, ``done`` or ``failed``.
+        state: ``running``; ``done``: its release is on its way to the devices; then ``recovered``: the release has
+            proven itself there; or ``failed``, at any time.
         trigger: The alert that asked for it, or ``manual``.
         parent: The release it started from.
         release: The release it made, once there is one.
@@ -154,6 +155,11 @@ class StoreReader:
         where = "WHERE NOT is_over" if only_unfinished else ""
         rows = self._rows(f"SELECT id, record FROM rollouts {where} ORDER BY number")  # noqa: S608 - a constant
         return tuple(self._rollout(row["id"], row["record"]) for row in rows)
+
+    def execution(self, rollout: str, device: str) -> ExecutionRecord | None:
+        """Return one device's part in a rollout, or None."""
+        row = self._row("SELECT record FROM executions WHERE rollout = ? AND device = ?", rollout, device)
+        return ExecutionRecord.from_fields(_fields(row["record"], f"executions[{rollout}]")) if row else None
 
     def last_rollout_state(self, release: str) -> tuple[str, str] | None:
         """Return id and state of the latest rollout of a release, or None when there was none."""
@@ -276,6 +282,7 @@ def _device(row: Mapping[str, Any]) -> Device:
     values["online"] = bool(row["online"])
     values["past_boots"] = tuple(json.loads(row["past_boots"]))
     values["runtimes"] = tuple(json.loads(row["runtimes"]))
+    values["problems"] = tuple(json.loads(row["problems"]))
     return Device(**values)
 
 

@@ -124,12 +124,12 @@ class TelemetryIntake:
                     return None
                 self._store.add_to_gate(rollout.id, execution.stage, window)
                 return rollout.id if execution.stage == rollout.stage else None
-        rollout = self._last_rollout(window.release)
-        if rollout is None or rollout.state is RolloutState.FINISHED:
+        last = self._last_rollout(window.release)
+        if last is None or last.state is RolloutState.FINISHED:
             # The fleet has made up its mind for the release: a candidate is the gate's, a bad one is nobody's.
             self._watch(device, window, reference, now, then)
-            if rollout is None or not is_older(window, now, rollout.created_at):
-                self._watch_score(device, window, rollout, now, then)
+            if last is None or not is_older(window, now, last.created_at):
+                self._watch_score(device, window, last, now, then)
         return None
 
     def _reference(self, release: str) -> Reference | None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hedgerow.decode import encode_json
+from hedgerow.installation import require
+from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.progress_bar import progress_bar
 from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
@@ -79,9 +81,11 @@ def train(
     round when the same command is called again, and ends with the same weights.
     """
     check_strategy(strategy)
+    require("training", "train", ("flwr", "rich", "torch"))
     loaded = load_task(task)
     # Imported after the names were found, so that a wrong one is answered at once.
     from hedgerow.server.check import examine_task
+    from hedgerow.server.outcome import shown_refusals
     from hedgerow.server.training import train_task
 
     _report, data = examine_task(loaded, clients=clients, seed=seed)
@@ -102,6 +106,10 @@ def train(
         except KeyboardInterrupt:
             click.echo(f"stopped; finished rounds are in {out}, the same command goes on from there", err=True)
             raise
+        except RoundFailedError as exc:
+            if as_json:
+                click.echo(encode_json(exc.to_record()))
+            raise
     last = result.history[-1]
     if as_json:
         record = {
@@ -112,6 +120,8 @@ def train(
             "rounds": len(result.history),
             "clients": clients,
             "seed": seed,
+            "updates": result.updates,
+            "refused": result.refused,
             "metrics": dict(result.checkpoint.metrics),
             "seconds": round(sum(entry.seconds for entry in result.history), 3),
             "history": [entry.to_record() for entry in result.history],
@@ -121,6 +131,7 @@ def train(
     shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
     trained = last.clients or len(last.participants)
     click.echo(f"{loaded.name}: {len(result.history)} rounds of {strategy} over {trained} clients; {shown}")
+    click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
     click.echo(f"checkpoint: {result.checkpoint_folder}")
 
 
@@ -140,6 +151,7 @@ def check(task: str, clients: int, as_json: bool) -> None:
     A task without mistakes is shown: its inputs and outputs, the class balance, how the data is cut into clients, and
     one forward pass.
     """
+    require("checking a task", "train", ("rich", "torch"))
     loaded = load_task(task)
     from hedgerow.server.check import check_task
 

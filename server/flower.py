@@ -26,8 +26,10 @@ __all__ = [
     "is_array_record",
     "numpy_arrays",
     "received_message",
+    "refusal_kind",
     "set_answering_clients",
     "set_message_id",
+    "set_refusal_kind",
 ]
 
 TESTED_VERSIONS = ("1.41", "1.42")
@@ -120,6 +122,17 @@ def set_answering_clients(reply: Any, clients: Sequence[int]) -> None:
 def answering_clients(reply: Any) -> Sequence[int] | None:
     """Return what :func:`set_answering_clients` noted, or None for a reply of one node."""
     noted: Sequence[int] | None = reply.metadata.__dict__.get("_answering_clients")
+    return noted
+
+
+def set_refusal_kind(reply: Any, kind: str) -> None:
+    """Note on an error *reply* of what kind its reason is; Flower's error codes know fewer."""
+    reply.metadata.__dict__["_refusal_kind"] = kind
+
+
+def refusal_kind(reply: Any) -> str | None:
+    """Return what :func:`set_refusal_kind` noted, or None for an error that somebody else made."""
+    noted: str | None = reply.metadata.__dict__.get("_refusal_kind")
     return noted
 
 

@@ -31,7 +31,9 @@ from hedgerow.checkpoint import Checkpoint, save_checkpoint
 from hedgerow.server.client_app import make_client_app
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import array_record, numpy_arrays
-from hedgerow.server.grids.synchronous import narrowed
+from hedgerow.server.grids.border import JudgedGrid
+from hedgerow.server.outcome import check_end
+from hedgerow.server.replies import narrowed
 from hedgerow.server.strategies import build_strategy
 from hedgerow.server.training import initial_weights
 from hedgerow.task import load_task
@@ -57,7 +59,11 @@ def _handle(message: Any, context: Any) -> Any:
 
 
 def _main(grid: Grid, context: Any) -> None:
-    """Train the run's task with Flower's own round loop and leave a checkpoint."""
+    """Train the run's task with Flower's own round loop and leave a checkpoint.
+
+    Raises:
+        NoUpdateError: The last round used no update; there is no checkpoint then.
+    """
     config = context.run_config
     seed, name = int(config.get("seed", 0)), str(config.get("strategy", "fedavg"))
     task = load_task(str(config["task"]))
@@ -69,13 +75,15 @@ def _main(grid: Grid, context: Any) -> None:
 
     rounds = int(config.get("num-server-rounds", 20))
     strategy = build_strategy(name, clients=len(list(grid.get_node_ids())) or 1, learning_rate=task.local.learning_rate)
+    judged = JudgedGrid(grid)
     result = strategy.start(
-        grid=grid,
+        grid=judged,
         initial_arrays=array_record(initial_weights(task, seed)),
         num_rounds=rounds,
         train_config=ConfigRecord({"seed": seed}),
         evaluate_fn=evaluate,
     )
+    check_end(judged.history(rounds))
     if "out" not in config:
         return
     metrics = result.evaluate_metrics_serverapp.get(rounds, {})

@@ -20,6 +20,9 @@ from hedgerow.decode import Fields
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import aggregation_errors, answering_clients, array_record, numpy_arrays
+from hedgerow.server.grids.border import kinds_of
+from hedgerow.server.outcome import check_round
+from hedgerow.server.replies import EXAMPLES, Kind
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
 from hedgerow.server.strategies import restore_state, strategy_state
 from hedgerow.task import Task
@@ -29,8 +32,6 @@ from hedgerow.weights import Arrays
 __all__ = ["Run"]
 
 _LOG = logging.getLogger(__name__)
-_FAILED_ROUNDS = 3
-"""So many rounds in a row without a usable update end a run."""
 _NAMED = 100
 """So many participants are named in a round's record; of more there is only the number."""
 
@@ -65,7 +66,13 @@ class Run:
         return self._folder.settings.checkpoint(self._weights, self.round, self._metrics)
 
     def take_round(
-        self, config: Mapping[str, Any], timeout_s: float, *, evaluate: bool = True, save: bool = True
+        self,
+        config: Mapping[str, Any],
+        timeout_s: float,
+        *,
+        evaluate: bool = True,
+        save: bool = True,
+        last: bool = False,
     ) -> RoundRecord:
         """Run the next round and make it durable.
 
@@ -74,9 +81,11 @@ class Run:
             timeout_s: The longest that clients may take.
             evaluate: Measure the new weights.
             save: Make the round durable; else only its line is written, and :meth:`save` does the rest.
+            last: The run is to end with it, so it must use an update.
 
         Raises:
-            RoundFailedError: It is one too many without a usable update.
+            NoUpdateError: No update was used, in the last round or in one too many; the round can be taken again.
+            RoundFailedError: The updates give no weights.
         """
         started = time.perf_counter()
         number = self.round + 1
@@ -87,6 +96,7 @@ class Run:
             )
         replies = list(self._grid.send_and_receive(messages, timeout=timeout_s))
         failures = {self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()}
+        refused = kinds_of(replies)
         usable = [reply for reply in replies if reply.has_content()]
         participants = [name for reply in usable for name in self._names(reply)]
         examples, train_loss = _totals(usable), _loss(usable)
@@ -94,12 +104,13 @@ class Run:
             with _seeded_noise(client_seed(seed, number, "noise")):
                 arrays, _metrics = self._strategy.aggregate_train(number, replies)
         except aggregation_errors() as exc:
-            raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})") from exc
+            raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})", kinds=refused) from exc
         if arrays is None:
-            _LOG.warning("round %d brought no usable update", number)
-            participants, examples = [], 0
-            if self._failed_rounds() + 1 >= _FAILED_ROUNDS:
-                raise RoundFailedError(number, failures)
+            _LOG.warning("round %d used no update: %s", number, refused)
+            if participants:
+                refused = {**refused, str(Kind.STRATEGY): len(participants)}
+            participants, examples, train_loss = [], 0, None
+            check_round(self.history, _empty_round(number, failures, refused), last=last)
         else:
             self._weights = _like(numpy_arrays(arrays), self._weights, number, failures)
         self._metrics = {}
@@ -115,6 +126,7 @@ class Run:
             examples=examples,
             participants=tuple(sorted(participants, key=_natural)) if len(participants) <= _NAMED else (),
             failures=_few(failures),
+            refused=refused,
             virtual_s=self._grid.clock.now_s if hasattr(self._grid, "clock") else None,
             clients=len(participants) if len(participants) > _NAMED else None,
         )
@@ -151,15 +163,6 @@ class Run:
         clients = answering_clients(reply)
         return [self._name(reply)] if clients is None else [str(client) for client in clients]
 
-    def _failed_rounds(self) -> int:
-        """Return how many rounds before this one failed in a row."""
-        count = 0
-        for record in reversed(self.history):
-            if record.participants or record.clients:
-                break
-            count += 1
-        return count
-
 
 @contextmanager
 def _seeded_sampling(seed: int) -> Iterator[None]:
@@ -181,6 +184,20 @@ def _seeded_noise(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(before)  # noqa: NPY002
+
+
+def _empty_round(number: int, failures: Mapping[str, str], refused: Mapping[str, int]) -> RoundRecord:
+    return RoundRecord(
+        round=number,
+        loss=None,
+        accuracy=None,
+        train_loss=None,
+        seconds=0.0,
+        examples=0,
+        participants=(),
+        failures=_few(failures),
+        refused=refused,
+    )
 
 
 def _few(failures: Mapping[str, str]) -> dict[str, str]:
@@ -211,11 +228,11 @@ def _metrics_of(reply: Any) -> Mapping[str, Any]:
 
 
 def _totals(replies: Sequence[Any]) -> int:
-    return sum(int(_metrics_of(reply).get("num-examples", 0)) for reply in replies)
+    return sum(int(_metrics_of(reply).get(EXAMPLES, 0)) for reply in replies)
 
 
 def _loss(replies: Sequence[Any]) -> float | None:
-    pairs = [(float(m["loss"]), int(m["num-examples"])) for m in map(_metrics_of, replies) if "loss" in m]
+    pairs = [(float(m["loss"]), int(m[EXAMPLES])) for m in map(_metrics_of, replies) if "loss" in m]
     total = sum(examples for _loss_value, examples in pairs)
     return sum(loss * examples for loss, examples in pairs) / total if total else None
 

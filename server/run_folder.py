@@ -8,6 +8,7 @@
       rounds/000007/   the last two saved rounds: a checkpoint with the strategy's state (strategy.safetensors) and,
                        where the grid carries something on, the grid's (grid.json)
       checkpoint/      the result, written after the last round
+      failed.json      why the run failed, until it succeeds
       lock             held while a process trains here
 
 A round's folder appears by one rename, so it is there whole or not at all. No generator's state is kept: every one is
@@ -24,11 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from hedgerow.checkpoint import FAILURE_FILE, Checkpoint, CheckpointError, read_checkpoint, save_checkpoint
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
 from hedgerow.errors import DecodeError
-from hedgerow.server.errors import RunFolderError, RunMismatchError
+from hedgerow.server.errors import RoundFailedError, RunFolderError, RunMismatchError
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = ["RoundRecord", "RunFolder", "RunSettings", "SavedRound", "recorded_settings"]
@@ -130,7 +131,8 @@ class RoundRecord:
         examples: Samples that all participants trained on.
         participants: Names of the clients or devices whose updates were averaged, sorted; empty where *clients* is
             set.
-        failures: Name -> why its update was not used.
+        failures: Name -> why its update was not used, of the first hundred.
+        refused: Why updates were not used, in a word (``hedgerow.server.replies.Kind``) -> how many.
         clients: How many clients' updates were averaged where they are too many to be named: the seed and the round say
             which. None: *participants* names them.
         virtual_s: Time at the end of the round on the virtual clock of a device model; None without one.
@@ -144,8 +146,14 @@ class RoundRecord:
     examples: int
     participants: tuple[str, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
     virtual_s: float | None = None
     clients: int | None = None
+
+    @property
+    def used(self) -> int:
+        """How many updates were used."""
+        return len(self.participants) if self.clients is None else self.clients
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -159,6 +167,7 @@ class RoundRecord:
             "examples": self.examples,
             "participants": list(self.participants),
             "failures": {name: reason[:256] for name, reason in self.failures.items()},
+            **({"refused": dict(self.refused)} if self.refused else {}),
             **{name: value for name, value in optional.items() if value is not None},
         }
 
@@ -170,6 +179,7 @@ class RoundRecord:
             DecodeError: A field is absent or unknown.
         """
         failures = fields.nested("failures")
+        refused = fields.nested("refused") if "refused" in fields.names() else None
         record = cls(
             round=fields.integer("round", minimum=1),
             loss=fields.optional_number("loss"),
@@ -179,6 +189,7 @@ class RoundRecord:
             examples=fields.integer("examples"),
             participants=fields.texts("participants", maximum_items=100_000),
             failures={name: failures.text(name) for name in failures.names()},
+            refused={} if refused is None else {name: refused.integer(name) for name in refused.names()},
             virtual_s=fields.optional_number("virtual_s", minimum=0),
             clients=fields.optional_integer("clients"),
         )
@@ -237,13 +248,18 @@ class RunFolder:
                 ) from exc
             if fresh:
                 _forget(path)
-            yield cls(path, _recorded(path, settings))
+            opened = cls(path, _recorded(path, settings))
+            try:
+                yield opened
+            except RoundFailedError as exc:
+                opened.save_failure(exc)
+                raise
 
     def last_round(self) -> SavedRound | None:
         """Return the newest finished round that is whole, or None before the first."""
         for folder in sorted(_round_folders(self.path), reverse=True):
             try:
-                checkpoint = load_checkpoint(folder)
+                checkpoint = read_checkpoint(folder)
                 state = decode_arrays(
                     (folder / "strategy.safetensors").read_bytes(), folder.name, limit_bytes=_STATE_LIMIT_BYTES
                 )
@@ -328,6 +344,23 @@ class RunFolder:
         for old in sorted(_round_folders(self.path))[:-2]:
             shutil.rmtree(old, ignore_errors=True)
 
+    def save_failure(self, error: RoundFailedError) -> None:
+        """Write why the run failed: until it succeeds, nothing in this folder is taken for a result.
+
+        Raises:
+            RunFolderError: The disk is full or cannot be written.
+        """
+        record = {
+            "version": _VERSION,
+            "round": error.round_number,
+            "reason": str(error).partition("; correct the cause")[0],
+            "refused": error.kinds,
+        }
+        try:
+            write_durably(self.path / FAILURE_FILE, encode_json(record))
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
     def save_result(self, checkpoint: Checkpoint) -> Path:
         """Write the run's checkpoint and return its folder.
 
@@ -336,6 +369,7 @@ class RunFolder:
         """
         try:
             save_checkpoint(self.path / "checkpoint", checkpoint)
+            (self.path / FAILURE_FILE).unlink(missing_ok=True)
         except OSError as exc:
             raise self._unwritable(exc) from exc
         return self.path / "checkpoint"
@@ -391,5 +425,5 @@ def _round_folders(path: Path) -> Sequence[Path]:
 def _forget(path: Path) -> None:
     for name in ("rounds", "checkpoint"):
         shutil.rmtree(path / name, ignore_errors=True)
-    for name in ("rounds.jsonl", "run.json"):
+    for name in ("rounds.jsonl", "run.json", FAILURE_FILE):
         (path / name).unlink(missing_ok=True)

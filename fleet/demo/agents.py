@@ -15,6 +15,9 @@ __all__ = ["DRIFTED_WORLD", "agent_command", "move_worlds", "start_agents"]
 DRIFTED_WORLD = {"inverted": True, "shift": 1}
 """What half of the sensors see later: every pixel one to the right, dark and bright exchanged."""
 
+_HEALTHY_AFTER_S = 1.0
+"""The story is told in minutes; the gates judge quality meanwhile."""
+
 
 def agent_command(
     device: DemoDevice,
@@ -33,6 +36,7 @@ def agent_command(
     command += ["--device", device.name, "--fleet", fleet, "--target", device.target]
     command += ["--broker", broker, "--server", server, "--trusted-root", str(trusted_root)]
     command += ["--state", str(state_folder), "--window-samples", str(window_samples), "--source", source]
+    command += ["--healthy-after-s", f"{_HEALTHY_AFTER_S:g}"]
     for key, value in source_options.items():
         command += ["--source-option", f"{key}={value}"]
     return command

@@ -7,9 +7,11 @@ import click
 
 from hedgerow.decode import encode_json
 from hedgerow.errors import UnknownNameError
+from hedgerow.installation import require
 from hedgerow.partition import PARTITIONS, parse_partition
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.server.cohort.engines import AUTO, ENGINES
+from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.progress_bar import progress_bar
 from hedgerow.server.simulation.device_model import PHONES, DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
@@ -171,6 +173,7 @@ def simulate(
     if trials is not None and not variations:
         raise SimulationError("settings to vary in the trials", "none", "add --vary, or leave --trials out")
     _check_values(plan, variations)
+    require("simulating", "simulate", ("matplotlib", "rich", "torch"))
     task = load_task(reference)
     # Imported after the names were found, so that a wrong one is answered at once; and all of it, so that nothing is
     # found to be absent after the last round.
@@ -193,6 +196,10 @@ def simulate(
                 result = simulator.run(plan, out, fresh=not resume, report=show)
         except KeyboardInterrupt:
             click.echo(f"stopped; {out} holds the last checkpoint, the same command goes on from there", err=True)
+            raise
+        except RoundFailedError as exc:
+            if as_json:
+                click.echo(encode_json(exc.to_record()))
             raise
     if as_json:
         click.echo(encode_json(sweep.to_record() if variations else result.to_record()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.server.outcome import refusals, shown_refusals
 from hedgerow.server.run_folder import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 
@@ -50,7 +51,7 @@ class SimulationResult:
     @property
     def updates(self) -> int:
         """Clients' updates that were averaged, in all rounds."""
-        return sum(record.clients or len(record.participants) for record in self.history)
+        return sum(record.used for record in self.history)
 
     @property
     def clients_per_s(self) -> float:
@@ -91,6 +92,7 @@ class SimulationResult:
             "engine_reason": self.reason,
             "device": self.device,
             "metrics": dict(self.checkpoint.metrics),
+            "refused": refusals(self.history),
             "failures": self.failures,
             "notes": list(self.notes),
             "checkpoint": str(self.folder / "checkpoint"),
@@ -107,13 +109,12 @@ class SimulationResult:
         found = [
             f"{self.checkpoint.task}: {work}, {plan.partition}; {shown}",
             f"{speed}; engine {self.engine} on {self.device}: {self.reason}",
+            f"updates: {self.updates:,} used, {shown_refusals(refusals(self.history))} refused",
             *self.notes,
         ]
         if self.virtual_s is not None:
             counts = ", ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.items() if count)
             found.append(f"virtual time {shown_time(self.virtual_s)}; devices: {counts}")
-        else:
-            found += [f"{count:,} updates not used: {reason}" for reason, count in self.failures.items()]
         found.append(f"checkpoint: {self.folder / 'checkpoint'}")
         found.append(f"plots: {', '.join(str(path) for path in self.plots)}")
         return found

@@ -172,6 +172,10 @@ class TimedGrid(SynchronousGrid):
                     replies.append(_refusal(message, Outcome(outcome)))
         return [*replies, *self._inner.answer(passing, timeout_s)] if passing else replies
 
+    def judge(self, messages: Sequence[Any], replies: Iterable[Any]) -> list[Any]:
+        """Return *replies* as the inner grid judges them: it knows its nodes."""
+        return self._inner.judge(messages, replies)
+
     def state(self) -> dict[str, Any]:
         """Return what carries on to the next round as plain JSON values, for a run that is resumed."""
         return {

@@ -2,6 +2,9 @@
 
 On disk it is a folder with ``weights.safetensors`` and ``checkpoint.json``. The record names the hash of the weights
 and is written last, so a half-written checkpoint is never taken for a whole one.
+
+A run that failed leaves ``failed.json`` in its folder; while that is there, nothing of the run is a checkpoint to go on
+with but for the run itself.
 """
 
 import hashlib
@@ -14,9 +17,18 @@ from hedgerow.durable import write_durably
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
-__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "FAILURE_FILE",
+    "Checkpoint",
+    "CheckpointError",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+]
 
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "checkpoint.json"
+FAILURE_FILE = "failed.json"
+"""In a run's folder: why the run failed. Its rounds and its checkpoint lie up to two folders below."""
 _WEIGHTS_LIMIT_BYTES = 8 * 2**30
 _RECORD_LIMIT_BYTES = 2**20
 _VERSION = 1
@@ -80,7 +92,30 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint to go on with.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, its weights are not those of its record, or its run failed.
+    """
+    place = folder.absolute()
+    for run in (place, *list(place.parents)[:2]):
+        if (run / FAILURE_FILE).exists():
+            raise CheckpointError(
+                f"expected a checkpoint of a run that succeeded at {folder}, found one that failed: "
+                f"{_failure(run / FAILURE_FILE)}; correct the cause and run it again, or train anew with --fresh"
+            )
+    return read_checkpoint(folder)
+
+
+def _failure(path: Path) -> str:
+    try:
+        return decode_json(path.read_bytes(), path.name, limit_bytes=_RECORD_LIMIT_BYTES).text("reason")
+    except (OSError, DecodeError):
+        return f"{path.name} cannot be read"
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint, whatever became of its run.
 
     Raises:
         CheckpointError: There is none, it is damaged, or its weights are not those of its record.

@@ -5,12 +5,13 @@ A device has only the base install; ``hedgerow agent run`` must work there altho
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
 from hedgerow.errors import HedgerowError
 from hedgerow.interrupts import interruptible
-from hedgerow.plugins import Plugin, load_plugin
+from hedgerow.plugins import Plugin, load_plugin, raise_missing
 
 __all__ = ["COMMANDS", "GROUPS", "LazyGroup", "main"]
 
@@ -99,6 +100,17 @@ class LazyGroup(click.Group):
             return LazyGroup(cmd_name, entry, GROUPS.get(cmd_name, ""))
         command: click.Command = load_plugin("command", {cmd_name: entry[0]}, cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; a package that it misses, whenever it needs it, is one sentence."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as exc:
+            name = str(ctx.invoked_subcommand)
+            entry = self._table.get(name)
+            if isinstance(entry, tuple):
+                raise_missing(exc, f"the command {name!r}", entry[0].extra)
+            raise
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one line a command, from the table, without importing any."""

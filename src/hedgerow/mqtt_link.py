@@ -254,7 +254,12 @@ class MqttLink:
                 client.ack(message.mid, message.qos)
             return
         receipt = (self._connection << _MID_BITS) + message.mid if message.qos else 0
-        taken = self._inbox.put(Message(message.topic, bytes(message.payload), bool(message.retain), receipt))
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            # No topic of ours. Raised here, it would end paho's thread, and the link with it.
+            return
+        taken = self._inbox.put(Message(topic, bytes(message.payload), bool(message.retain), receipt))
         if not taken and not self._is_dropping:
             _log.warning("nobody receives: %d messages wait, and new ones are dropped", len(self._inbox))
         self._is_dropping = not taken

@@ -256,27 +256,22 @@ class WindowCounter:
             labels: Class of each sample where it is known, else -1; None when none is.
             previous: Output of the model before on the same batch, where it was run.
         """
-        if self._samples == 0:
-            self._started_at = now
+        # Everything that may raise comes first, so that a batch is counted as a whole or not at all.
         size = len(probabilities)
         columns = {**input_features(self._schema, inputs), **output_features(probabilities)}
-        for feature in self._reference.features:
-            values = columns[feature.name]
-            self._counts[feature.name] += feature.bin(values)
-            self._missing[feature.name] += int(np.isnan(values).sum())
-        self._samples += size
-        self._out_of_range += int(out_of_range(self._schema, inputs).sum())
-        self._latency[np.searchsorted(LATENCY_EDGES_MS, latency_ms, side="right")] += size
+        binned = {f.name: f.bin(columns[f.name]) for f in self._reference.features}
+        missing = {name: int(np.isnan(columns[name]).sum()) for name in binned}
+        outside = int(out_of_range(self._schema, inputs).sum())
         predicted = columns[PREDICTED].astype(np.int64)
         known = np.zeros(size, dtype=np.bool_) if labels is None else labels >= 0
         right = np.zeros(size, dtype=np.bool_) if labels is None else predicted == labels
-        self._labelled += int(known.sum())
-        self._correct += int((right & known).sum())
+        labelled, correct = int(known.sum()), int((right & known).sum())
+        paired = PairedCounts()
         if previous is not None:
             before = np.asarray(previous).argmax(axis=1)
             same = before == predicted
             was_right = np.zeros(size, dtype=np.bool_) if labels is None else before == labels
-            self._paired += PairedCounts(
+            paired = PairedCounts(
                 agreed=int(same.sum()),
                 disagreed=int((~same).sum()),
                 both_right=int((known & right & was_right).sum()),
@@ -284,6 +279,17 @@ class WindowCounter:
                 only_old_right=int((known & ~right & was_right).sum()),
                 both_wrong=int((known & ~right & ~was_right).sum()),
             )
+        if self._samples == 0:
+            self._started_at = now
+        for name, counts in binned.items():
+            self._counts[name] += counts
+            self._missing[name] += missing[name]
+        self._samples += size
+        self._out_of_range += outside
+        self._latency[np.searchsorted(LATENCY_EDGES_MS, latency_ms, side="right")] += size
+        self._labelled += labelled
+        self._correct += correct
+        self._paired += paired
 
     def cut(self, now: float) -> Window | None:
         """Close the window and start the next; None when nothing was counted."""

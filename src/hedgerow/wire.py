@@ -38,6 +38,7 @@ PROTOCOL = "hedgerow/v1"
 VERSION = 1
 _LONGEST_AGE_S = 100 * 366 * 86400
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PROBLEMS_LIMIT, _PROBLEM_CHARS = 16, 256
 
 
 class Channel(StrEnum):
@@ -169,6 +170,7 @@ class Reported(_Message):
         target: Its hardware target.
         agent_version: Version of Hedgerow on it.
         runtimes: The runtimes it can load.
+        problems: What does not work on it now, as ``part: reason``; empty: all is well.
     """
 
     KIND: ClassVar[str] = "reported"
@@ -180,10 +182,11 @@ class Reported(_Message):
     target: str
     agent_version: str
     runtimes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {
+        record: dict[str, Any] = {
             "boot": self.boot,
             "sequence": self.sequence,
             "desired_version": self.desired_version,
@@ -193,6 +196,10 @@ class Reported(_Message):
             "agent_version": self.agent_version,
             "runtimes": list(self.runtimes),
         }
+        if self.problems:
+            # Absent when all is well: a receiver that does not know the field would refuse the message.
+            record["problems"] = [text[:_PROBLEM_CHARS] for text in self.problems[:_PROBLEMS_LIMIT]]
+        return record
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
@@ -206,6 +213,11 @@ class Reported(_Message):
             target=fields.text("target", pattern=NAME),
             agent_version=fields.text("agent_version", maximum_chars=64),
             runtimes=fields.texts("runtimes", maximum_items=16, maximum_chars=64),
+            problems=(
+                fields.texts("problems", maximum_items=_PROBLEMS_LIMIT, maximum_chars=_PROBLEM_CHARS)
+                if "problems" in fields.names()
+                else ()
+            ),
         )
 
 

@@ -15,6 +15,7 @@ from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.start_up import load_active
+from hedgerow.client.trial import DirectTrials
 from hedgerow.link import Message
 from hedgerow.manifest import Blob
 from hedgerow.memory_link import MemoryBroker, MemoryLink
@@ -68,10 +69,10 @@ class Bench:
         return AgentSettings(**{**values, **changes})
 
     @contextlib.contextmanager
-    def running(self, source=None, **changes) -> Iterator[tuple[Agent, MemoryLink]]:
+    def running(self, source=None, *, sinks=(), **changes) -> Iterator[tuple[Agent, MemoryLink]]:
         settings = self.settings(**changes)
         link = self.broker.connect("d1", will=presence_will(settings, "boot"))
-        agent = Agent(settings, link, source, runtimes=load_linear)
+        agent = Agent(settings, link, source, sinks=sinks, runtimes=load_linear, trials=DirectTrials(load_linear))
         thread = threading.Thread(target=agent.run)
         thread.start()
         try:
@@ -162,8 +163,8 @@ def test_a_rollback_goes_back_without_the_server(bench, repository, fleet, relea
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED, rollout="r2")
         asked = len(fleet.requests)
         bench.want(3, "demo@1", rollout=None)
-        reported = bench.wait_for(Reported, release="demo@1")
-        assert (reported.previous, reported.desired_version) == ("demo@2", 3)
+        reported = bench.wait_for(Reported, release="demo@1", desired_version=3)
+        assert reported.previous == "demo@2"
         assert len(fleet.requests) == asked
 
 
@@ -271,15 +272,80 @@ def test_a_download_in_progress_does_not_hold_up_stopping(bench, repository, fle
         assert bench.wait_for(Execution, state=ExecutionState.SUCCEEDED).rollout == "r1"
 
 
-def test_a_source_that_fails_leaves_the_agent_running(bench, repository, release):
+def test_a_source_that_fails_is_named_to_the_fleet_and_called_again(bench, repository, release):
+    calls = []
+
     def broken(context):
-        yield Sample({"x": np.zeros(5, dtype=np.float32)})
-        raise RuntimeError("the cable came off")
+        calls.append(time.monotonic())
+        if len(calls) == 1:
+            raise RuntimeError("the cable came off")
+        yield from zeros(context)
 
     repository.add(release(1))
     with bench.running(broken):
+        assert bench.wait_for(Reported, problems=("source: RuntimeError: the cable came off",)).release is None
         bench.want(1, "demo@1")
-        assert bench.wait_for(Reported, release="demo@1").desired_version == 1
+        assert bench.wait_for(Reported, release="demo@1", desired_version=1)
+        assert bench.wait_for(Telemetry).window.correct == 10
+    assert len(calls) == 2
+    assert calls[1] - calls[0] >= 1
+
+
+def test_a_sample_that_does_not_fit_is_named_to_the_fleet_and_the_next_ones_are_served(bench, repository, release):
+    def odd(context):
+        while True:
+            for _ in range(3):
+                yield Sample({"x": np.zeros(5, dtype=np.float32)})
+            yield Sample({"x": np.zeros(4, dtype=np.float32)}, 0)
+            time.sleep(0.001)
+
+    repository.add(release(1))
+    with bench.running(odd):
+        bench.want(1, "demo@1")
+        reported = bench.wait(lambda m: isinstance(m, Reported) and m.problems)
+        assert reported.problems == ("sample: x: expected the shape (batch, 4), found (1, 5)",)
+        assert bench.wait_for(Telemetry).window.samples == 10
+
+
+def test_answers_reach_the_source_and_the_sinks(bench, repository, release):
+    answers, sunk = [], []
+
+    def asking(context):
+        while True:
+            answers.append((yield Sample({"x": np.zeros(4, dtype=np.float32)}, 0)))
+            time.sleep(0.001)
+
+    repository.add(release(1))
+    with bench.running(asking, sinks=[sunk.append]):
+        bench.want(1, "demo@1")
+        bench.wait_for(Telemetry)
+    given = [answer for answer in answers if answer is not None]
+    assert answers[0] is None, "nothing was installed yet"
+    assert {(answer.release, answer.label) for answer in given} == {("demo@1", "a")}
+    assert sunk[: len(given) - 1] == given[: len(sunk)][: len(given) - 1]
+
+
+def test_a_disk_that_fills_up_costs_windows_and_nothing_else(bench, repository, release, monkeypatch):
+    repository.add(release(1))
+    with bench.running(zeros) as (agent, _):
+        bench.want(1, "demo@1")
+        bench.wait_for(Telemetry)
+
+        def full(_message):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(agent._spool, "put", full)
+        reported = bench.wait(lambda m: isinstance(m, Reported) and m.problems)
+        assert reported.problems == ("windows: OSError: [Errno 28] No space left on device",)
+        monkeypatch.undo()
+        before = bench.wait_for(Telemetry)
+        assert before.window.release == "demo@1"
+        close = agent._buffer.close
+        monkeypatch.setattr(agent._buffer, "close", lambda: (close(), full(None)))
+    # And an orderly stop stays one.
+    assert bench.wait_for(Presence, online=False)
+    with bench.running(zeros):
+        assert bench.wait_for(Reported).release == "demo@1"
 
 
 def test_no_release_wanted_stops_serving_and_keeps_the_slot(bench, repository, release):
@@ -382,7 +448,7 @@ def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, releas
     for _ in range(3):
         # A start that is never healthy and never stops in order.
         crashing = Agent(bench.settings(), bench.broker.connect("d1"), None, runtimes=load_linear)
-        load_active(crashing._slots, load_linear, 3)
+        load_active(crashing._slots, load_linear, 3, DirectTrials(load_linear))
         crashing._buffer.close()
     bench.listen()
     bench.heard.clear()
@@ -406,7 +472,7 @@ def test_a_damaged_slot_is_installed_again(bench, repository, release):
     bench.listen()
     bench.heard.clear()
     with bench.running(zeros):
-        assert bench.wait_for(Reported, release="demo@1").desired_version == 1
+        assert bench.wait_for(Reported, release="demo@1", desired_version=1)
         assert bench.wait_for(Telemetry).window.release == "demo@1"
     assert path.read_bytes() == made.blobs[artifact]
 

@@ -5,14 +5,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.client.actions import Compare, FlushSpool, Install, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.agent_state import AgentState, Identity, advance
 from hedgerow.client.events import (
     DesiredArrived,
+    HealthChanged,
     Installed,
     InstallFailed,
     LinkDown,
     LinkUp,
+    Proved,
     Restored,
     RetryDue,
     StepEntered,
@@ -71,14 +73,71 @@ def test_a_new_version_is_saved_before_anything_else():
     assert state.acted_version == 0, "it is acted on when it is done"
 
 
+def test_what_does_not_work_is_reported_at_once_and_in_every_report_until_it_is_over():
+    state, actions = advance(NEW, HealthChanged(("model: RuntimeError: x",)))
+    assert [message.problems for message in sent(actions, Channel.REPORTED)] == [("model: RuntimeError: x",)]
+    state, actions = play(state, LinkDown(), HealthChanged(("model: RuntimeError: x", "windows: OSError: y")), LinkUp())
+    assert [message.problems for message in sent(actions, Channel.REPORTED)] == [
+        ("model: RuntimeError: x", "windows: OSError: y")
+    ]
+    state, actions = advance(state, HealthChanged(()))
+    assert [message.problems for message in sent(actions, Channel.REPORTED)] == [()]
+
+
 def test_an_installation_ends_in_a_report_and_one_terminal_state():
-    state, actions = play(NEW, DesiredArrived(desired(3)), StepEntered("load"), Installed("demo@1", None))
+    state, actions = play(NEW, DesiredArrived(desired(3)), StepEntered("load"), Installed("demo@1", None), Proved())
     executions = sent(actions, Channel.EXECUTION)
-    assert [message.step for message in executions] == ["", "load", ""]
+    assert [message.step for message in executions] == ["", "load", "commit", ""]
     assert executions[-1].state is ExecutionState.SUCCEEDED
     report = sent(actions, Channel.REPORTED)[-1]
     assert (report.release, report.desired_version) == ("demo@1", 3)
     assert state.is_settled
+
+
+def test_a_swap_is_reported_and_is_no_success_yet():
+    state, actions = play(NEW, DesiredArrived(desired(3, compare=True)), Installed("demo@1", None))
+    assert [message.state for message in sent(actions, Channel.EXECUTION)] == [ExecutionState.IN_PROGRESS]
+    assert [(m.release, m.desired_version) for m in sent(actions, Channel.REPORTED)] == [("demo@1", 0)]
+    assert actions.count(Prove()) == 1
+    assert actions.count(Compare(is_wanted=True)) == 1, "the gate's evidence gathers meanwhile"
+    assert not state.is_settled
+    _, actions = advance(state, Proved())
+    assert not any(isinstance(action, Compare) for action in actions), "it runs already"
+
+
+def test_going_back_does_not_wait_for_a_release_that_has_yet_to_prove_itself():
+    state = replace(NEW, active="demo@1")
+    state, _ = play(state, DesiredArrived(desired(3, "demo@2")), Installed("demo@2", "demo@1"))
+    state, actions = advance(state, DesiredArrived(desired(4, "demo@1", rollout=None)))
+    assert actions[-1] == Install("demo@1")
+    _, actions = advance(state, Proved())
+    assert actions == (), "what is gone proves nothing"
+
+
+def test_a_third_release_waits_until_the_one_on_trial_has_proved_itself():
+    state = replace(NEW, active="demo@1")
+    state, _ = play(state, DesiredArrived(desired(3, "demo@2")), Installed("demo@2", "demo@1"))
+    state, actions = advance(state, DesiredArrived(desired(4, "demo@3")))
+    assert actions == (Save(),)
+    state, actions = advance(state, Proved())
+    assert sent(actions, Channel.EXECUTION)[1].state is ExecutionState.SUCCEEDED
+    assert actions[-1] == Install("demo@3")
+
+
+def test_another_attempt_for_the_release_on_trial_waits_with_it():
+    state, _ = play(NEW, DesiredArrived(desired(3)), Installed("demo@1", None), DesiredArrived(desired(4, attempt=2)))
+    _, actions = advance(state, Proved())
+    assert [(m.state.value, m.attempt) for m in sent(actions, Channel.EXECUTION)][-1] == ("SUCCEEDED", 2)
+
+
+def test_a_start_with_a_release_that_has_yet_to_prove_itself_goes_on_waiting():
+    state, _ = play(NEW, DesiredArrived(desired(4)))
+    restarted = replace(state, installing=None)
+    state, actions = advance(restarted, Restored("demo@1", None, is_proved=False))
+    assert Prove() in actions
+    assert not state.is_settled
+    state, _ = advance(state, Proved())
+    assert state.outcome.state is ExecutionState.SUCCEEDED
 
 
 def test_what_is_already_active_succeeds_at_once():
@@ -89,7 +148,7 @@ def test_what_is_already_active_succeeds_at_once():
 
 
 def test_a_version_that_was_seen_changes_nothing_but_is_answered_again():
-    state, _ = play(NEW, DesiredArrived(desired(3)), Installed("demo@1", None))
+    state, _ = play(NEW, DesiredArrived(desired(3)), Installed("demo@1", None), Proved())
     again, actions = advance(state, DesiredArrived(desired(3)))
     assert again == replace(state, sequence=state.sequence + 1)
     assert [message.state for message in sent(actions, Channel.EXECUTION)] == [ExecutionState.SUCCEEDED]
@@ -121,10 +180,10 @@ def test_a_newer_version_waits_for_the_installation_in_progress():
     state, actions = play(NEW, DesiredArrived(desired(1)), DesiredArrived(desired(2, "demo@2")))
     assert actions.count(Install("demo@1")) == 1
     assert Install("demo@2") not in actions
-    state, actions = advance(state, Installed("demo@1", None))
+    state, actions = play(state, Installed("demo@1", None), Proved())
     assert actions[-1] == Install("demo@2")
     assert not state.is_settled
-    state, _ = advance(state, Installed("demo@2", "demo@1"))
+    state, _ = play(state, Installed("demo@2", "demo@1"), Proved())
     assert (state.is_settled, state.acted_version) == (True, 2)
 
 
@@ -167,20 +226,45 @@ def test_an_interrupted_installation_goes_on_after_a_restart():
 
 def test_a_crash_loop_is_a_failure_and_is_not_installed_again():
     state, _ = play(NEW, DesiredArrived(desired(4, "demo@2")))
-    state, actions = advance(state, Restored("demo@1", None, crashed="demo@2"))
+    restarted = replace(state, installing=None, is_connected=False)
+    state, actions = advance(restarted, Restored("demo@1", None, crashed="demo@2", reason="it crashed 3 times"))
     assert not any(isinstance(action, Install) for action in actions)
-    assert state.outcome.state is ExecutionState.FAILED
+    assert (state.outcome.state, state.outcome.reason) == (ExecutionState.FAILED, "it crashed 3 times")
+    _, actions = advance(state, LinkUp())
+    assert sent(actions, Channel.EXECUTION) == [state.outcome]
+    assert [(m.release, m.desired_version) for m in sent(actions, Channel.REPORTED)] == [("demo@1", 4)]
 
 
-def test_a_lost_release_is_installed_again():
-    state, _ = play(NEW, DesiredArrived(desired(4)), Installed("demo@1", None))
-    _, actions = advance(state, Restored(None, None, is_lost=True))
+def test_a_crash_loop_after_the_rollout_takes_its_success_back():
+    """The fleet wants the release for its own sake by then, and the rollout's record still says SUCCEEDED."""
+    state, _ = play(NEW, DesiredArrived(desired(4, "demo@2")), Installed("demo@2", "demo@1"), Proved())
+    state, _ = advance(state, DesiredArrived(desired(5, "demo@2", rollout=None)))
+    restarted = AgentState.from_fields(IDENTITY, decode_json(encode_json(state.to_record()), "s", limit_bytes=10_000))
+    after, _ = advance(restarted, Restored("demo@1", None, crashed="demo@2", reason="it crashed 3 times"))
+    outcome = after.outcome
+    assert (outcome.rollout, outcome.attempt, outcome.state) == ("r", 1, ExecutionState.FAILED)
+    assert outcome.reason == "it crashed 3 times"
+    other, _ = advance(restarted, Restored("demo@2", None, crashed="demo@7", reason="x"))
+    assert other.outcome == restarted.outcome, "another release's crash is not this rollout's"
+
+
+def test_a_lost_release_is_installed_again_and_its_version_is_not_acted_on_meanwhile():
+    state, _ = play(NEW, DesiredArrived(desired(4)), Installed("demo@1", None), Proved())
+    state, actions = advance(state, Restored(None, None, is_lost=True))
     assert Install("demo@1") in actions
+    _, actions = advance(state, LinkUp())
+    assert sent(actions, Channel.REPORTED)[0].desired_version == 3
 
 
 def test_connecting_says_everything_again():
     state, _ = play(
-        NEW, DesiredArrived(desired(4)), Installed("demo@1", None), TrainArrived(task(1)), Trained(done(1)), LinkDown()
+        NEW,
+        DesiredArrived(desired(4)),
+        Installed("demo@1", None),
+        Proved(),
+        TrainArrived(task(1)),
+        Trained(done(1)),
+        LinkDown(),
     )
     assert advance(state, WindowStored()) == (state, ())
     _, actions = advance(state, LinkUp())
@@ -220,28 +304,33 @@ EVENTS = st.one_of(
     ),
     st.sampled_from([LinkUp(), LinkDown(), RetryDue(), WindowStored(), StepEntered("load")]),
     st.builds(lambda number: TrainArrived(task(number)), st.integers(1, 4)),
-    st.sampled_from(["finish", "fail", "reject", "trained"]),
+    st.sampled_from(["finish", "prove", "fail", "reject", "trained"]),
 )
 
 
 @given(st.lists(EVENTS, max_size=40))
 def test_any_order_of_events_keeps_the_promises(events):
-    state = AgentState(identity=IDENTITY)
-    slots: list[str | None] = [None, None]
-    installing: str | None = None
-    is_installing, training = False, None
+    state, installing, slots = AgentState(identity=IDENTITY), None, [None, None]
+    is_installing, is_proved, training = False, True, None
     versions = [0]
     for drawn in events:
         event = drawn
-        if drawn in {"finish", "fail", "reject"}:
+        if drawn == "prove":
+            if is_proved or is_installing:
+                continue
+            is_proved, event = True, Proved()
+        elif drawn in {"finish", "fail", "reject"}:
             if not is_installing:
                 continue
             is_installing = False
             if drawn == "finish":
-                slots = [installing, slots[0] if slots[0] != installing else slots[1]]
+                # What never proved itself is no place to go back to.
+                kept = slots[0] if is_proved else slots[1]
+                slots = [installing, kept if kept != installing else None]
+                is_proved = installing is None
                 event = Installed(*slots)
             else:
-                event = InstallFailed("why", drawn == "reject", *slots)
+                event = InstallFailed("why", drawn == "reject", *slots, is_proved=is_proved)
         elif drawn == "trained":
             if training is None:
                 continue
@@ -253,12 +342,20 @@ def test_any_order_of_events_keeps_the_promises(events):
                 assert not is_installing, "one installation at a time"
                 is_installing, installing = True, action.release
                 assert installing != slots[0]
+                assert is_proved or installing in {None, slots[1]}, "the only proved release is not overwritten"
             if isinstance(action, Train):
                 assert training is None, "one round at a time"
                 training = action.task.round
+            if isinstance(action, Send) and getattr(action.message, "state", None) is ExecutionState.SUCCEEDED:
+                assert is_proved, "success is said after the health period"
             assert state.is_connected or not isinstance(action, Send | FlushSpool)
         assert (state.active, state.previous) == tuple(slots)
-        assert is_installing == (state.installing is not None)
+        if is_installing:
+            assert state.installing is not None
+            assert not state.is_proving
+        else:
+            assert state.is_proving is not is_proved
+            assert state.is_proving or state.installing is None
         if state.is_settled and state.desired is not None:
             assert state.acted_version == state.desired.version
         assert state.acted_version >= versions[-1]

@@ -18,6 +18,8 @@ from hedgerow.client.loading import load_model
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.slots import Slot
+from hedgerow.client.start_up import settle
+from hedgerow.client.trial import DirectTrials
 from hedgerow.client.trust import open_trust
 
 
@@ -69,14 +71,23 @@ class DyingDisk(RealDisk):
 
 
 class Device:
-    """A state folder and what is needed to install into it."""
+    """A state folder and what is needed to install into it. Whatever it installs is healthy, unless told otherwise."""
 
     def __init__(self, folder: Path, url: str, root: bytes) -> None:
         self.folder, self.http, self.root = folder, FleetHttp(url, timeout_s=2), root
         self.entered: list[Step] = []
         self.activated: list[str] = []
 
-    def install(self, release: str, *, disk=None, target: str = "bench", pause=lambda _seconds: False) -> SlotFolders:
+    def install(
+        self,
+        release: str,
+        *,
+        disk=None,
+        target: str = "bench",
+        pause=lambda _seconds: False,
+        trials=None,
+        is_healthy: bool = True,
+    ) -> SlotFolders:
         slots = SlotFolders(self.folder, target, disk)
         installer = Installer(
             slots=slots,
@@ -86,11 +97,14 @@ class Device:
             downloads=self.folder / "downloads",
             pause=pause,
             runtimes=load_linear,
+            trials=trials or DirectTrials(load_linear),
         )
         self.entered.clear()
         installer.install(
             release, enter=self.entered.append, activate=lambda ready: self.activated.append(ready.release)
         )
+        if is_healthy:
+            settle(slots, release)
         return slots
 
     def release(self) -> str | None:
@@ -110,7 +124,7 @@ def test_the_first_and_the_second_release_take_a_slot_each(device, repository, f
     repository.add(release(1))
     repository.add(release(2))
     device.install("demo@1")
-    assert device.entered == [Step.VERIFY, Step.DOWNLOAD, Step.UNPACK, Step.LOAD, Step.REPLAY, Step.SWAP, Step.COMMIT]
+    assert device.entered == [Step.VERIFY, Step.DOWNLOAD, Step.UNPACK, Step.LOAD, Step.REPLAY, Step.SWAP]
     fleet.requests.clear()
     slots = device.install("demo@2")
     assert (slots.state.release, slots.state.previous, slots.state.is_committed) == ("demo@2", "demo@1", True)

@@ -231,7 +231,10 @@ def test_a_broker_passes_a_megabyte_and_a_link_drops_it_and_goes_on(broker):
 
     assert [found.get(timeout=5), found.get(timeout=5)] == [payload, b"after"]
     assert [m.payload for m in messages(receiver, 1)] == [b"after"]
+    gone = threading.Event()
+    other.on_disconnect = lambda *_: gone.set()
     other.disconnect()
+    assert gone.wait(5)
     other.loop_stop()
     sender.close()
     receiver.close()

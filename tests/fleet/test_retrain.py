@@ -149,3 +149,32 @@ def test_a_retraining_that_cannot_be_is_recorded_with_its_reason(fleet):
         (run,) = fleet.service.runs()
     assert (run.state, run.release) == ("failed", None)
     assert "devices" in run.reason
+
+
+def test_a_retraining_whose_last_round_nobody_trains_stops_tells_and_leaves_nothing_to_roll_out(fleet):
+    from hedgerow.server.errors import NoUpdateError
+
+    def gives_up(task, name):
+        if task.round == 1:
+            return fleet._train(task, name)
+        return TrainUpdate(run=task.run, round=task.round, state="failed", reason="no memory")
+
+    for device in fleet.devices:
+        device.train = lambda task, name=device.name: gives_up(task, name)
+    settings = RetrainSettings(rounds=2, max_drop=0.1, plan=ONE_STAGE)
+    with fleet.living():
+        service = fleet.service
+        fleet.wait_for(lambda: len([d for d in service.devices() if d.target]) == 2)
+        first = service.start_rollout("digits@1", ONE_STAGE)
+        fleet.wait_for(lambda: service.rollout(first.id).state is RolloutState.FINISHED)
+        with pytest.raises(NoUpdateError):
+            retrain(service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings)
+        (run,) = service.runs()
+        assert [rollout.id for rollout in service.rollouts()] == [first.id]
+    assert (run.state, run.release) == ("failed", None)
+    assert "round 2" in run.reason
+    assert "2 raised; a: failed: no memory" in run.reason
+    folder = fleet.folder.path / "runs" / run.id
+    assert not (folder / "checkpoint").exists()
+    assert not (folder / "build").exists()
+    assert list(fleet.catalogue.releases()) == ["digits@1"]

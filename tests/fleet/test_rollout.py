@@ -290,6 +290,50 @@ def test_a_failure_is_tried_again_as_a_new_attempt_of_the_same_execution():
     assert not any(isinstance(command, Assign) for command in commands)
 
 
+def test_a_success_that_the_device_takes_back_is_a_failure_that_counts_and_is_not_tried_again():
+    rollout, _ = started()
+    first, second = sorted(names(rollout, 0))
+    rollout, _ = all_report(rollout, [first, second])
+    assert waiting_for_gate(rollout)
+    event = report(rollout, first, X.FAILED, 5.0, reason="it crashed 3 times")
+    after, commands = advance(rollout, event)
+    record = after.executions[first]
+    assert (record.state, record.attempt, record.reason) == (X.FAILED, 1, "it crashed 3 times")
+    assert record.version == rollout.executions[first].version + 1
+    assert after.state is S.ROLLED_BACK, "one of two failed, and the plan stops at half"
+    assert commands == tuple(RollBack(d, rollout.executions[d].previous) for d in (first, second))
+    assert advance(after, event) == (after, ())
+
+
+def test_a_success_taken_back_below_the_abort_rule_leaves_the_rollout_running():
+    rollout, _ = started(replace(PLAN, abort_rules=()))
+    first, second = sorted(names(rollout, 0))
+    rollout, _ = all_report(rollout, [first, second])
+    after, commands = advance(rollout, report(rollout, first, X.FAILED))
+    assert (after.state, commands, tally(after)[X.FAILED]) == (S.RUNNING, (), 1)
+    assert waiting_for_gate(after)
+    assert exposed(after) == (second,)
+
+
+@pytest.mark.parametrize("state", [X.IN_PROGRESS, X.SUCCEEDED, X.REJECTED, X.TIMED_OUT])
+def test_nothing_but_a_failure_of_the_same_attempt_takes_a_success_back(state):
+    rollout, _ = started(replace(PLAN, abort_rules=()))
+    device = names(rollout, 0)[0]
+    rollout, _ = advance(rollout, report(rollout, device, X.SUCCEEDED))
+    assert advance(rollout, report(rollout, device, state))[0].executions[device].state is X.SUCCEEDED
+    assert advance(rollout, report(rollout, device, X.FAILED, attempt=2)) == (rollout, ())
+
+
+def test_a_finished_rollout_stays_finished_and_its_record_tells_the_failure():
+    rollout = finished()
+    after, commands = advance(rollout, report(rollout, "d3", X.FAILED, 9.0, reason="it crashed 3 times"))
+    assert (after.state, commands) == (S.FINISHED, ())
+    assert (after.executions["d3"].state, after.executions["d3"].updated_at) == (X.FAILED, 9.0)
+    assert {n: r for n, r in after.executions.items() if n != "d3"} == {
+        n: r for n, r in rollout.executions.items() if n != "d3"
+    }
+
+
 def test_a_rejection_is_never_tried_again():
     rollout, _ = started(replace(PLAN, max_attempts=9, abort_rules=()))
     device = names(rollout, 0)[0]
@@ -502,7 +546,10 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             assert all(isinstance(command, Assign) for command in commands)
         if before.state.is_terminal:
-            assert (after, commands) == (before, ())
+            assert commands == ()
+            taken_back = {n: before.executions[n].state for n, r in after.executions.items() if r.state is X.FAILED}
+            assert replace(after, executions={}) == replace(before, executions={})
+            assert after == before or (before.state is S.FINISHED and X.SUCCEEDED in taken_back.values())
         if after.state is S.PAUSED and before.state is S.PAUSED:
             assert commands == ()
         for command in commands:

@@ -21,7 +21,7 @@ from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.virtual_device import Installation
 from hedgerow.reference import Reference
 from hedgerow.window import PairedCounts
-from hedgerow.wire import Channel, Desired, ExecutionState, Reported, device_topic
+from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Reported, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
 
 
@@ -625,3 +625,71 @@ def test_after_a_finished_rollout_no_device_runs_two_models_any_more(fleet):
     wanted = [fleet.service.desired(device) for device in fleet.devices]
     assert {(desired.release, desired.compare, desired.rollout) for desired in wanted} == {("toy@2", False, None)}
     assert fleet.releases() == ["toy@2"] * 8
+
+
+def fall_back(device, rollout: str | None, *, reason: str = "it crashed 3 times") -> None:
+    """Do what an agent does that gave a release up: run the one before, and say so, with the reason where it can."""
+    device.release, device.previous = device.previous, None
+    if rollout is not None:
+        device._last_execution = Execution(
+            rollout=rollout, attempt=1, state=ExecutionState.FAILED, step="", reason=reason
+        )
+        device._publish(Channel.EXECUTION, device._last_execution)
+    device.report()
+
+
+def test_a_fall_back_while_the_rollout_runs_counts_for_its_abort_rules(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    fall_back(canary, rollout)
+    fleet.settle()
+    found = fleet.service.rollout(rollout)
+    assert found.executions[canary.name].state is ExecutionState.FAILED
+    assert found.executions[canary.name].reason == "it crashed 3 times"
+    assert found.state is RolloutState.ROLLED_BACK
+    assert "1 of 2 devices in the stage canary failed" in found.reason
+    assert fleet.releases() == ["toy@1"] * 8
+
+
+def test_a_report_of_another_release_alone_takes_a_success_back(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    canary._last_execution = None
+    fall_back(canary, None)
+    fleet.settle()
+    record = fleet.service.rollout(rollout).executions[canary.name]
+    assert (record.state, record.step) == (ExecutionState.FAILED, "reported")
+    assert record.reason == "it says that it runs toy@1, not toy@2"
+
+
+def test_a_fall_back_after_the_end_changes_the_record_of_the_finished_rollout_and_nothing_else(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2")
+    before = fleet.service.rollout(rollout)
+    fall_back(fleet.devices["device-5"], rollout)
+    fleet.settle()
+    found = fleet.service.rollout(rollout)
+    assert found.state is RolloutState.FINISHED
+    assert found.executions["device-5"].state is ExecutionState.FAILED
+    assert found.executions["device-5"].reason == "it crashed 3 times"
+    assert {n: r for n, r in found.executions.items() if n != "device-5"} == {
+        n: r for n, r in before.executions.items() if n != "device-5"
+    }
+    assert fleet.service.device("device-5").release == "toy@1"
+    assert fleet.releases().count("toy@2") == 7
+
+
+def test_an_old_failure_of_a_stopped_or_unknown_rollout_changes_nothing(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    fleet.service.abort(rollout)
+    fleet.settle()
+    before = fleet.service.rollout(rollout)
+    for name in (rollout, "rollout-99"):
+        message = Execution(rollout=name, attempt=1, state=ExecutionState.FAILED, reason="late")
+        canary._publish(Channel.EXECUTION, message)
+        fleet.settle()
+    assert fleet.service.rollout(rollout) == before

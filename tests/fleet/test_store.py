@@ -26,6 +26,7 @@ DEVICE = Device(
     desired_version=7,
     agent_version="1",
     runtimes=("onnxruntime",),
+    problems=("windows: OSError: full",),
     last_seen=5.0,
 )
 DRIFT = DriftState(

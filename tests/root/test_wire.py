@@ -1,6 +1,7 @@
 """Messages survive the wire; nothing else is taken for one; topics name one device and one channel."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hedgerow.wire import (
     Execution,
     ExecutionState,
     Presence,
+    Reported,
     Telemetry,
     TrainTask,
     TrainUpdate,
@@ -53,6 +55,22 @@ def test_one_kind_is_not_taken_for_another(kind):
         if not isinstance(message, kind):
             with pytest.raises(DecodeError):
                 kind.decode(message.encode())
+
+
+def test_a_report_names_problems_only_when_there_are_any_and_keeps_them_short():
+    healthy, ill = (message for message in MESSAGES if isinstance(message, Reported))
+    assert "problems" not in json.loads(healthy.encode())
+    assert json.loads(ill.encode())["problems"] == ["model: RuntimeError: out of arena", "windows: OSError: no space"]
+    many = Reported.decode(replace(ill, problems=("x" * 300,) * 20).encode())
+    assert many.problems == ("x" * 256,) * 16
+
+
+@pytest.mark.parametrize("problems", [None, "model", {}, [1], ["x" * 257], ["x"] * 17, [["x"]]])
+def test_a_report_with_problems_of_another_form_is_refused(problems):
+    healthy = next(message for message in MESSAGES if isinstance(message, Reported))
+    record = json.loads(healthy.encode()) | {"problems": problems}
+    with pytest.raises(DecodeError, match="problems"):
+        Reported.decode(json.dumps(record).encode())
 
 
 def test_every_channel_has_one_kind_of_message():
