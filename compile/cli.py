@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
 
 import click
 
@@ -16,7 +15,7 @@ from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
 from hedgerow.hardware.target import target_names
 from hedgerow.installation import require
-from hedgerow.progress import Progress, Report
+from hedgerow.progress_display import ProgressDisplay
 
 __all__ = ["compile_command"]
 
@@ -114,7 +113,7 @@ def compile_command(
     require(
         "compiling", "compile", ("jinja2", "onnx", "rich", "torch") if artifact is None else ("jinja2", "onnx", "rich")
     )
-    with _Bars(enabled=not as_json) as bars:
+    with ProgressDisplay() as display:
         if artifact is not None:
             if checkpoint is not None or task is not None or recipes or prefer is not None:
                 raise click.UsageError(
@@ -122,7 +121,7 @@ def compile_command(
                 )
             from hedgerow.compile.packing import pack_targets
 
-            outcome = pack_targets(artifact, chosen, out, report=bars.report)
+            outcome = pack_targets(artifact, chosen, out, report=display.report)
         elif checkpoint is None or task is None:
             raise click.UsageError("expected CHECKPOINT and --task, or --artifact FILE")
         else:
@@ -136,7 +135,7 @@ def compile_command(
                 recipes=_parse_recipes(recipes),
                 prefer=prefer,
                 cache=default_cache_folder() if use_cache else None,
-                report=bars.report,
+                report=display.report,
             )
     if as_json:
         place = str(out) if outcome.build is not None else None
@@ -156,46 +155,6 @@ def _parse_recipes(pairs: tuple[str, ...]) -> dict[str, str]:
             raise CompileError(f"--recipe: expected TARGET=NAME, found {pair!r}; for example x86-gateway=onnx-int8-inc")
         recipes[target] = recipe
     return recipes
-
-
-class _Bars:
-    """Progress bars on stderr; nothing where stderr is no terminal or bars are off."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._progress: Any = None
-        self._bars: dict[str, Any] = {}
-        if enabled and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as RichProgress
-
-            columns = (
-                TextColumn("{task.description:<28}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self._progress = RichProgress(*columns, console=Console(stderr=True))
-
-    def __enter__(self) -> Self:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    @property
-    def report(self) -> Report:
-        return self._draw
-
-    def _draw(self, step: Progress) -> None:
-        if self._progress is None:
-            return
-        if step.work not in self._bars:
-            self._bars[step.work] = self._progress.add_task(step.work, total=step.total, note="")
-        self._progress.update(self._bars[step.work], completed=step.done, total=step.total, note=step.note)
 
 
 def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:

@@ -7,8 +7,8 @@ import click
 
 from hedgerow.decode import encode_json
 from hedgerow.installation import require
+from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.errors import RoundFailedError
-from hedgerow.server.progress_bar import progress_bar
 from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
@@ -89,7 +89,7 @@ def train(
     from hedgerow.server.training import train_task
 
     _report, data = examine_task(loaded, clients=clients, seed=seed)
-    with progress_bar(quiet=as_json) as show:
+    with ProgressDisplay() as display:
         try:
             result = train_task(
                 loaded,
@@ -101,7 +101,7 @@ def train(
                 seed=seed,
                 data=data,
                 fresh=not resume,
-                report=show,
+                report=display.report,
             )
         except KeyboardInterrupt:
             click.echo(f"stopped; finished rounds are in {out}, the same command goes on from there", err=True)
