@@ -9,7 +9,15 @@ from dataclasses import replace
 from hedgerow.errors import DecodeError
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.events import DeviceChanged, UpdateArrived
-from hedgerow.fleet.registry import ASK_REPORT, Device, next_desired, reports_success, take_presence, take_report
+from hedgerow.fleet.registry import (
+    Device,
+    is_doubtful,
+    next_desired,
+    reports_success,
+    take_contact,
+    take_presence,
+    take_report,
+)
 from hedgerow.fleet.rollout_driver import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
@@ -60,10 +68,13 @@ class MessageIntake:
                     self._presence(device, Presence.decode(message.payload), then, now, is_old=message.retained)
                 case Channel.EXECUTION:
                     self._driver.device_reported(device, Execution.decode(message.payload), now, then)
+                    self._heard(device, then, now)
                 case Channel.TELEMETRY:
                     self._window(device, Telemetry.decode(message.payload), then, now)
+                    self._heard(device, then, now)
                 case Channel.UPDATE:
                     then.events.append(UpdateArrived(device, TrainUpdate.decode(message.payload)))
+                    self._heard(device, then, now)
                 case _:
                     pass
         except DecodeError as exc:
@@ -71,13 +82,24 @@ class MessageIntake:
 
     def _presence(self, name: str, message: Presence, then: Consequences, now: float, *, is_old: bool) -> None:
         before = self._store.device(name)
-        after = take_presence(before or Device(name=name), message, now)
+        known = before or Device(name=name)
+        if is_doubtful(known, message, is_old=is_old):
+            then.doubted.append(name)
+        after = take_presence(known, message, now, is_old=is_old)
         if after is not None:
             self._store.save_device(after)
             then.events.append(DeviceChanged(after, before))
-            if is_old and after.online and after.sequence < 0:
-                # It was here before us, and what it said of itself then was not kept.
-                then.desired.append((name, self._store.desired(name) or ASK_REPORT))
+
+    def _heard(self, name: str, then: Consequences, now: float) -> None:
+        """Note that a device spoke; of one that counts as gone, only a report says that it is back."""
+        device = self._store.device(name)
+        if device is None:
+            return
+        if not device.online:
+            then.doubted.append(name)
+        after = take_contact(device, now)
+        if after is not None:
+            self._store.save_device(after)
 
     def _reported(self, name: str, message: Reported, then: Consequences, now: float) -> None:
         before = self._store.device(name)

@@ -10,15 +10,17 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hedgerow.errors import LinkError
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.errors import ServiceStoppedError
-from hedgerow.fleet.events import FleetEvent
+from hedgerow.fleet.events import DeviceChanged, FleetEvent
 from hedgerow.fleet.message_intake import MessageIntake
 from hedgerow.fleet.nudges import Nudges
 from hedgerow.fleet.registry import ASK_REPORT
+from hedgerow.fleet.roll_call import RollCall
 from hedgerow.fleet.rollout_driver import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
@@ -32,6 +34,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _COMMAND_TIMEOUT_S = 60.0
 _NUDGE_LOOK_S = 0.5
+_FAILURES_BETWEEN_LINES = 1000
 
 Change = Callable[[Consequences, float], T]
 """What is done in a transaction: ``(consequences, now) -> result``."""
@@ -62,6 +65,7 @@ class Writer:
         self._intake, self._clock = intake, clock
         self._nudges = Nudges(settings.nudge_s, settings.nudge_longest_s)
         self._next_nudge_look = 0.0
+        self._roll_call = RollCall(settings.presence_silence_s, settings.presence_answer_s)
         self._commands: queue.SimpleQueue[tuple[Change[Any], Future[Any]]] = queue.SimpleQueue()
         self._subscribers: dict[int, Callable[[FleetEvent], None]] = {}
         self._lock = threading.Lock()
@@ -136,13 +140,21 @@ class Writer:
         return len(events)
 
     def _run(self) -> None:
+        failures = 0
         while not self._stopping.is_set():
             # The outermost loop of the thread: a turn that fails is logged, and the next one begins from the store.
             try:
                 self.turn(self._settings.tick_s)
             except Exception:  # noqa: BLE001 - see above; it is logged
-                _log.exception("a turn of the fleet service failed; it goes on from the store")
+                # On a full disk every turn fails, twenty in a second; a line for each would keep it full.
+                if failures % _FAILURES_BETWEEN_LINES == 0:
+                    _log.exception("a turn of the fleet service failed (%d since the last that did not)", failures + 1)
+                failures += 1
                 self._stopping.wait(self._settings.tick_s)
+            else:
+                if failures:
+                    _log.info("turns of the fleet service succeed again; %d failed", failures)
+                failures = 0
 
     def _answer(self, change: Change[Any], future: "Future[Any]") -> None:
         if not future.set_running_or_notify_cancel():
@@ -179,6 +191,8 @@ class Writer:
             elif isinstance(event, Connected):
                 # Messages of ours may be lost; what is retained at the broker may be older than the store.
                 then.desired.extend(self._store.pending(only_online=False).items())
+                # Nor is it sure who is still there.
+                self._roll_call.doubt_all(now)
 
     def _pass_time(self, then: Consequences, now: float) -> None:
         self._driver.tick(now, then)
@@ -187,6 +201,18 @@ class Writer:
             pending = self._store.pending(only_online=True)
             due = self._nudges.due({device: desired.version for device, desired in pending.items()}, now)
             then.desired.extend((device, pending[device]) for device in due)
+            self._call_the_roll(then, now)
+
+    def _call_the_roll(self, then: Consequences, now: float) -> None:
+        silent = self._store.last_seen(silent_since=self._roll_call.silent_since(now), also=self._roll_call.doubted)
+        verdict = self._roll_call.take(silent, now)
+        then.desired.extend((device, ASK_REPORT) for device in verdict.ask)
+        for name in verdict.gone:
+            before = self._store.device(name)
+            if before is not None and before.online:
+                after = replace(before, online=False)
+                self._store.save_device(after)
+                then.events.append(DeviceChanged(after, before))
 
     def _commit(self, change: Change[T]) -> T:
         """Apply a change in a transaction; after it is on disk, publish and tell."""
@@ -197,6 +223,8 @@ class Writer:
         except BaseException:
             self._intake.forget()
             raise
+        for device in then.doubted:
+            self._roll_call.doubt(device, self._clock())
         for device, desired in then.desired:
             self._publish(device, desired)
         for event in then.events:
