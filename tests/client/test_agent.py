@@ -282,7 +282,7 @@ def test_a_source_that_fails_is_named_to_the_fleet_and_called_again(bench, repos
 
     repository.add(release(1))
     with bench.running(broken):
-        assert bench.wait_for(Reported, problems=("source: RuntimeError: the cable came off",)).release is None
+        assert bench.wait_for(Reported, problems=("source: RuntimeError",)).release is None
         bench.want(1, "demo@1")
         assert bench.wait_for(Reported, release="demo@1").desired_version == 1
         assert bench.wait_for(Telemetry).window.correct == 10
@@ -335,7 +335,7 @@ def test_a_disk_that_fills_up_costs_windows_and_nothing_else(bench, repository, 
 
         monkeypatch.setattr(agent._spool, "put", full)
         reported = bench.wait(lambda m: isinstance(m, Reported) and m.problems)
-        assert reported.problems == ("windows: OSError: [Errno 28] No space left on device",)
+        assert reported.problems == ("windows: OSError: No space left on device",)
         monkeypatch.undo()
         before = bench.wait_for(Telemetry)
         assert before.window.release == "demo@1"
