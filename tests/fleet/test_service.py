@@ -443,6 +443,29 @@ def test_devices_that_were_there_before_the_service_are_asked_to_report(tmp_path
     fleet.service.stop()
 
 
+def test_turns_that_fail_again_and_again_are_said_once_and_their_end_is_said(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    fleet = VirtualFleet(tmp_path, devices=0, tick_s=0.001)
+    real, failed = fleet.service._writer.turn, []
+
+    def full(timeout_s):
+        if len(failed) < 50:
+            failed.append(timeout_s)
+            raise OSError(28, "No space left on device")
+        return real(timeout_s)
+
+    monkeypatch.setattr(fleet.service._writer, "turn", full)
+    fleet.service.start()
+    deadline = time.monotonic() + 10
+    while "succeed again" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    fleet.service.stop()
+    assert [record.getMessage() for record in caplog.records if "turn" in record.getMessage()] == [
+        "a turn of the fleet service failed (1 since the last that did not)",
+        "turns of the fleet service succeed again; 50 failed",
+    ]
+
+
 def online(fleet) -> set[str]:
     return {device.name for device in fleet.service.devices() if device.online}
 
