@@ -17,6 +17,7 @@ from hedgerow.errors import LinkError
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.errors import ServiceStoppedError
 from hedgerow.fleet.events import DeviceChanged, FleetEvent
+from hedgerow.fleet.failure_lines import FailureLines
 from hedgerow.fleet.message_intake import MessageIntake
 from hedgerow.fleet.nudges import Nudges
 from hedgerow.fleet.registry import ASK_REPORT
@@ -34,7 +35,6 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _COMMAND_TIMEOUT_S = 60.0
 _NUDGE_LOOK_S = 0.5
-_FAILURES_BETWEEN_LINES = 1000
 
 Change = Callable[[Consequences, float], T]
 """What is done in a transaction: ``(consequences, now) -> result``."""
@@ -140,21 +140,16 @@ class Writer:
         return len(events)
 
     def _run(self) -> None:
-        failures = 0
+        lines = FailureLines(_log, "a turn of the fleet service")
         while not self._stopping.is_set():
             # The outermost loop of the thread: a turn that fails is logged, and the next one begins from the store.
             try:
                 self.turn(self._settings.tick_s)
-            except Exception:  # noqa: BLE001 - see above; it is logged
-                # On a full disk every turn fails, twenty in a second; a line for each would keep it full.
-                if failures % _FAILURES_BETWEEN_LINES == 0:
-                    _log.exception("a turn of the fleet service failed (%d since the last that did not)", failures + 1)
-                failures += 1
+            except Exception as exc:  # noqa: BLE001 - see above; it is logged
+                lines.failed(exc)
                 self._stopping.wait(self._settings.tick_s)
             else:
-                if failures:
-                    _log.info("turns of the fleet service succeed again; %d failed", failures)
-                failures = 0
+                lines.worked()
 
     def _answer(self, change: Change[Any], future: "Future[Any]") -> None:
         if not future.set_running_or_notify_cancel():

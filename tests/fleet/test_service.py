@@ -457,12 +457,12 @@ def test_turns_that_fail_again_and_again_are_said_once_and_their_end_is_said(tmp
     monkeypatch.setattr(fleet.service._writer, "turn", full)
     fleet.service.start()
     deadline = time.monotonic() + 10
-    while "succeed again" not in caplog.text and time.monotonic() < deadline:
+    while "works again" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     fleet.service.stop()
     assert [record.getMessage() for record in caplog.records if "turn" in record.getMessage()] == [
         "a turn of the fleet service failed (1 since the last that did not)",
-        "turns of the fleet service succeed again; 50 failed",
+        "a turn of the fleet service works again; 50 failed",
     ]
 
 
