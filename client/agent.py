@@ -61,6 +61,7 @@ _log = logging.getLogger(__name__)
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
 _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
+_SAVE_AGAIN_S = 10.0
 
 
 def new_boot() -> str:
@@ -137,6 +138,7 @@ class Agent:
         self._window_sequence = 0
         self._jobs = Jobs()
         self._is_saved = True
+        self._save_again_at = 0.0
         self._retry_at: float | None = None
         self._healthy_at: float | None = None
         self._rest_at: float | None = None
@@ -219,6 +221,9 @@ class Agent:
             self._health_news.clear()
             self._handle(HealthChanged(self.health.problems))
         now = time.monotonic()
+        if now >= self._save_again_at and (not self._is_saved or Part.STATE in self.health.failing):
+            self._save_again_at = now + _SAVE_AGAIN_S
+            self._save()
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._handle(RetryDue())
@@ -287,6 +292,7 @@ class Agent:
             self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
+            self._save_again_at = time.monotonic() + _SAVE_AGAIN_S
             self.health.failed(Part.STATE, exc)
         else:
             self._is_saved = True

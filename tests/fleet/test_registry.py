@@ -38,6 +38,12 @@ def test_a_report_is_taken_once():
     assert take_report(device, report(sequence=2), 2.0) is None
 
 
+def test_what_does_not_work_is_what_the_last_report_says():
+    device = take_report(Device(name="a"), report(sequence=1, problems=("model: RuntimeError",)), 1.0)
+    assert device.problems == ("model: RuntimeError",)
+    assert take_report(device, report(sequence=2), 2.0).problems == ()
+
+
 def test_a_new_start_begins_its_own_sequence_and_ends_the_one_before():
     device = take_report(Device(name="a"), report("b1", 9), 1.0)
     device = take_report(device, report("b2", 0), 2.0)
