@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from hedgerow.compile.cache import CACHE_VARIABLE, default_cache_folder
-from hedgerow.compile.errors import CompileError
-from hedgerow.compile.outcome import Outcome
+from hedgerow.compile.errors import CompileError, InternalError
+from hedgerow.compile.outcome import INTERNAL, Outcome
 from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
 from hedgerow.hardware.target import target_names
@@ -142,6 +142,8 @@ def compile_command(
         click.echo(json.dumps({"out": place, **outcome.to_record()}, allow_nan=False))
     else:
         _print_outcome(outcome, out, searched=prefer is not None)
+    if any(refusal.check == INTERNAL for refusal in outcome.refused):
+        return InternalError.exit_code
     return 1 if outcome.refused else 0
 
 
@@ -176,12 +178,18 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
     if searched:
         _print_front(outcome)
     for artifact in record["artifacts"]:
+        for runtime in dict.fromkeys(artifact["executed_by"].values()):
+            checks = [name for name, ran in artifact["executed_by"].items() if ran == runtime]
+            click.echo(f"{artifact['target']}: {', '.join(checks)} in {runtime}")
         for name, reason in artifact["not_run"].items():
             click.echo(f"{artifact['target']}: the check {name} was not run: {reason}")
     for graph in record["train_graphs"]:
         click.echo(f"train graph {graph['format']}: {graph['bytes']:,} bytes")
     for refusal in record["refused"]:
         click.echo(f"refused: {refusal['target']}: {refusal['reason']}")
+    for refusal in outcome.refused:
+        if refusal.details:
+            click.echo(refusal.details, err=True)
     taken = f", {len(outcome.cached)} from the cache" if outcome.cached else ""
     click.echo(f"{len(rows)} artifacts in {outcome.seconds:.1f} s{taken}")
     click.echo(f"build: {out}" if outcome.build is not None else "no build: nothing passed")
@@ -204,8 +212,8 @@ def _print_front(outcome: Outcome) -> None:
                     trial.recipe,
                     f"{int(metrics['bytes']):,}",
                     f"{metrics['accuracy']:.2%}" if "accuracy" in metrics else "not run",
-                    f"{metrics['target_latency_ms']:.3g}",
-                    f"{metrics['target_energy_mj']:.3g}",
+                    _shown(metrics.get("target_latency_ms"), ".3g"),
+                    _shown(metrics.get("target_energy_mj"), ".3g"),
                     "chosen" if outcome.recipes.get(target) == trial.recipe else "",
                 )
             )

@@ -161,7 +161,7 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
 
     @router.get("/alerts")
     def alerts() -> list[_Record]:
-        """Return all drift alerts."""
+        """Return all alerts."""
         return [alert.to_record() for alert in service.alerts()]
 
     @router.get("/windows")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hedgerow.compile import CompileWorkers
 from hedgerow.compile.pipeline import toolchains
+from hedgerow.fleet.alerts import DRIFT
 from hedgerow.fleet.brokers import DevelopmentBroker
 from hedgerow.fleet.checkpoints import checkpoint_folder
 from hedgerow.fleet.cli import make_fleet
@@ -222,7 +223,7 @@ def _move_the_world(scene: Scene, release: str) -> None:
 
 
 def _raised(scene: Scene) -> bool:
-    return any(phase == "drifted" for phase, _alert in scene.watch.alerts())
+    return any(phase == "drifted" and alert.kind == DRIFT for phase, alert in scene.watch.alerts())
 
 
 def _retrained(scene: Scene) -> tuple[Manifest, int]:
@@ -255,7 +256,11 @@ def _alarms(scene: Scene) -> list[tuple[str, str]]:
 
 
 def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftResult:
-    raised = [alert for phase, alert in scene.watch.alerts() if phase == "drifted" and alert.release == release]
+    raised = [
+        alert
+        for phase, alert in scene.watch.alerts()
+        if phase == "drifted" and alert.release == release and alert.kind == DRIFT
+    ]
     result = DriftResult(
         injected_devices=scene.drifting,
         detected=any(set(alert.devices) & set(scene.drifting) for alert in raised),
@@ -277,7 +282,7 @@ def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftRe
 def _recovered(scene: Scene, release: str, drift: DriftResult, rounds: int) -> RetrainResult:
     held = [name for name in scene.names if name not in scene.drifting]
     result = RetrainResult(
-        trigger="drift alert",
+        trigger=_trigger(scene),
         grid="FleetGrid",
         rounds=rounds,
         accuracy_after=accuracy_in(scene, release, "recovered", scene.drifting),
@@ -288,6 +293,13 @@ def _recovered(scene: Scene, release: str, drift: DriftResult, rounds: int) -> R
         f"{result.accuracy_after:.1%} after"
     )
     return result
+
+
+def _trigger(scene: Scene) -> str:
+    """Return which kind of alert came first; labels tell of this world before the counts do, as a rule."""
+    run = scene.fleet.service.runs()[0]
+    kinds = {alert.id: alert.kind for alert in scene.fleet.service.alerts()}
+    return f"{kinds[run.trigger]} alert"
 
 
 def _bad_release(scene: Scene, good: Manifest) -> BadReleaseResult:

@@ -15,9 +15,11 @@ from hedgerow.fleet.errors import (
     UnknownReleaseError,
     UnknownRolloutError,
 )
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, RolloutChanged, WindowArrived
+from hedgerow.fleet.events import AlertChanged, DeviceChanged, ReleaseProven, RolloutChanged, WindowArrived
+from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.virtual_device import Installation
+from hedgerow.reference import Reference
 from hedgerow.window import PairedCounts
 from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Reported, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
@@ -413,15 +415,85 @@ def test_drift_on_some_devices_raises_one_alert_that_names_them(fleet):
 
 
 def test_a_devices_own_baseline_takes_the_place_of_the_reference(fleet):
-    """What a retrained release was trained on differs from device to device."""
+    """What a retrained release was trained on differs from device to device; its first labels prove it."""
     fleet.roll_out("toy@1")
     fleet.service.save_baselines("toy@1", {name: {"x": (98, 2)} for name in fleet.devices})
     for _ in range(3):
-        fleet.send_windows("toy@1", x=(97, 3))
+        fleet.send_windows("toy@1", x=(97, 3), correct=100)
     assert fleet.service.alerts() == ()
+    (proven,) = (event for event in fleet.events if isinstance(event, ReleaseProven))
+    assert (proven.release, "above the floor of 93.0%" in proven.reason) == ("toy@1", True)
     for _ in range(3):
         fleet.send_windows("toy@1")
     assert fleet.service.alerts()[0].features == ("x",)
+
+
+def retrained_in_a_moved_world(fleet) -> None:
+    """Sign toy@4, trained on devices that saw a moved world, and say what each of them saw."""
+    moved = Reference(
+        tuple(replace(f, counts=(980, 20)) if f.name == "x" else f for f in fleet.catalogue.reference("toy@1").features)
+    )
+    fleet.catalogue.add(make_manifest("toy@4", parent="toy@1"), moved)
+    fleet.service.save_baselines("toy@4", {name: {"x": (980, 20)} for name in fleet.devices})
+
+
+def test_the_world_in_which_a_retrained_release_fails_does_not_become_normal(fleet):
+    """It is equal to what it saw in training, and wrong about half of it: green would be a lie."""
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4")
+    for _ in range(3):
+        fleet.send_windows("toy@4", x=(98, 2), correct=50)
+    kinds = {alert.kind: alert for alert in fleet.service.alerts()}
+    assert set(kinds) == {"drift", "score"}
+    assert kinds["drift"].features == ("x",)
+    assert set(kinds["score"].devices) == set(fleet.devices)
+    assert kinds["score"].reason.startswith("device:device-0: accuracy 50.0%")
+    assert "lies below the floor of 93.0%, the 95.0% measured before release less 2 points" in kinds["score"].reason
+    assert not fleet.service._store.reader.is_proven("toy@4")
+
+
+def test_the_world_in_which_a_retrained_release_has_proven_itself_is_normal(fleet):
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
+    fleet.send_windows("toy@4", x=(98, 2))
+    assert fleet.service.rollouts()[-1].state is RolloutState.FINISHED
+    assert fleet.service._store.reader.is_proven("toy@4")
+    for _ in range(4):
+        fleet.send_windows("toy@4", x=(98, 2))
+    assert fleet.service.alerts() == ()
+
+
+def test_a_score_below_the_floor_raises_an_alert_that_names_the_devices_and_grows(fleet):
+    fleet.roll_out("toy@1", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
+    for _ in range(5):
+        fleet.send_windows("toy@1")
+    assert fleet.service.alerts() == ()
+    fleet.now += 100
+    fleet.send_windows("toy@1", only={"device-3"}, correct=10)
+    (alert,) = fleet.service.alerts()
+    assert (alert.kind, alert.devices, alert.id) == ("score", ("device-3",), "score-toy-1-1")
+    assert "below the floor of 80.0%, which was asked for" in alert.reason
+    assert alert.changed_at("device-3", TARGETS[1]) == 999.0, "the beginning of its last good window"
+    fleet.send_windows("toy@1", only={"device-4"}, correct=10)
+    (alert,) = fleet.service.alerts()
+    assert alert.devices == ("device-3", "device-4")
+    told = [event.is_new for event in fleet.events if isinstance(event, AlertChanged) and event.alert.kind == "score"]
+    assert told == [True, False]
+    fleet.crash_service()
+    fleet.start_service()
+    fleet.settle()
+    fleet.send_windows("toy@1", only={"device-3"}, correct=10)
+    assert fleet.service.alerts() == (alert,), "and not again after a restart"
+
+
+def test_windows_without_labels_say_nothing_of_the_score(fleet):
+    fleet.roll_out("toy@1")
+    for _ in range(5):
+        fleet.send_windows("toy@1", correct=None)
+    assert fleet.service._store.reader.score_state("toy@1") is None
+    assert not fleet.service._store.reader.is_proven("toy@1")
 
 
 def test_the_thread_answers_commands_of_other_threads_and_stops_in_order(tmp_path):
@@ -458,7 +530,7 @@ def test_a_retrained_model_that_is_less_sure_of_itself_on_some_devices_raises_no
     """What it answers there was not known when it was trained; what it answers from then on is."""
     fleet.roll_out("toy@1")
     fleet.service.save_baselines("toy@2", {name: {"x": (50, 50)} for name in fleet.devices})
-    fleet.roll_out("toy@2")
+    fleet.roll_out("toy@2", replace(ONE_STAGE, gate=GatePlan(floor=0.8, maximum_accuracy_drop=0.1)))
     unsure = {"device-0", "device-1"}
     for _ in range(4):
         fleet.send_windows("toy@2", only=unsure, confident=30)
@@ -519,6 +591,122 @@ def test_devices_that_were_there_before_the_service_are_asked_to_report(tmp_path
     fleet.settle()
     assert [device.target for device in fleet.service.devices()] == [TARGETS[0]] * 3
     assert all(device.installations == [] for device in fleet.devices.values())
+    fleet.service.stop()
+
+
+def test_turns_that_fail_again_and_again_are_said_once_and_their_end_is_said(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    fleet = VirtualFleet(tmp_path, devices=0, tick_s=0.001)
+    real, failed = fleet.service._writer.turn, []
+
+    def full(timeout_s):
+        if len(failed) < 50:
+            failed.append(timeout_s)
+            raise OSError(28, "No space left on device")
+        return real(timeout_s)
+
+    monkeypatch.setattr(fleet.service._writer, "turn", full)
+    fleet.service.start()
+    deadline = time.monotonic() + 10
+    while "works again" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    fleet.service.stop()
+    assert [record.getMessage() for record in caplog.records if "turn" in record.getMessage()] == [
+        "a turn of the fleet service failed (1 since the last that did not)",
+        "a turn of the fleet service works again; 50 failed",
+    ]
+
+
+def online(fleet) -> set[str]:
+    return {device.name for device in fleet.service.devices() if device.online}
+
+
+def switch_off(fleet, name: str) -> None:
+    """As when device and broker lose power together: no will is published."""
+    device = fleet.devices.pop(name)
+    fleet.broker.forget(device._link)
+
+
+def test_devices_that_went_while_the_service_was_down_are_found_out_after_its_restart(fleet):
+    everybody = set(fleet.devices)
+    fleet.crash_service()
+    switch_off(fleet, "device-3")
+    fleet.start_service()
+    fleet.events.clear()
+    fleet.settle(seconds=60)
+    assert online(fleet) == everybody, "it may yet connect again"
+    fleet.settle(seconds=60)
+    assert online(fleet) == everybody - {"device-3"}
+    assert [
+        event.device.name for event in fleet.events if isinstance(event, DeviceChanged) and not event.device.online
+    ] == ["device-3"]
+
+
+def test_devices_that_went_with_the_broker_are_found_out_when_it_is_back(fleet):
+    everybody = set(fleet.devices)
+    link = fleet.link
+    fleet.broker.break_link("fleet-service")
+    switch_off(fleet, "device-3")
+    fleet.broker.mend_link(link)
+    fleet.settle(seconds=120)
+    assert online(fleet) == everybody - {"device-3"}
+    fleet.add_device("device-3", TARGETS[1], boot="boot-2")
+    fleet.settle()
+    assert online(fleet) == everybody
+
+
+def test_what_a_broker_kept_of_a_device_that_is_gone_does_not_bring_it_back(fleet):
+    """Service and broker with its store restart; in the broker's store the device is online."""
+    everybody = set(fleet.devices)
+    switch_off(fleet, "device-3")
+    for _ in range(3):
+        fleet.crash_service()
+        fleet.start_service()
+        fleet.settle(seconds=120)
+        assert online(fleet) == everybody - {"device-3"}
+
+
+def test_a_will_of_a_start_that_the_service_missed_ends_that_device(fleet):
+    """The device started again and died while the service was away; the broker kept that it is offline."""
+    fleet.crash_service()
+    switch_off(fleet, "device-3")
+    topic = device_topic("fleet", "device-3", Channel.PRESENCE)
+    fleet.broker.route(topic, b'{"boot":"boot-2","online":false,"v":1}', retain=True)
+    fleet.start_service()
+    fleet.settle(seconds=120)
+    assert "device-3" not in online(fleet)
+
+
+def test_the_will_of_a_start_that_nobody_heard_of_does_not_end_a_device_that_answers(fleet):
+    topic = device_topic("fleet", "device-3", Channel.PRESENCE)
+    fleet.broker.route(topic, b'{"boot":"boot-0","online":false,"v":1}', retain=True)
+    fleet.settle(seconds=120)
+    assert "device-3" in online(fleet)
+
+
+def test_a_device_that_falls_silent_without_a_will_is_asked_and_then_gone(tmp_path):
+    fleet = VirtualFleet(tmp_path, devices=2, presence_silence_s=30.0, presence_answer_s=20.0)
+    fleet.settle(seconds=2)
+    switch_off(fleet, "device-1")
+    reports = fleet.devices["device-0"]._sequence
+    fleet.settle(seconds=28)
+    assert (online(fleet), fleet.devices["device-0"]._sequence) == ({"device-0", "device-1"}, reports)
+    fleet.settle(seconds=23)
+    assert online(fleet) == {"device-0"}
+    assert fleet.devices["device-0"]._sequence == reports + 1, "and who is there is asked once for each silence"
+    fleet.service.stop()
+
+
+def test_a_device_that_sends_windows_is_not_asked(tmp_path):
+    fleet = VirtualFleet(tmp_path, devices=1, presence_silence_s=30.0, presence_answer_s=20.0)
+    fleet.settle(seconds=2)
+    fleet.roll_out("toy@1")
+    reports = fleet.devices["device-0"]._sequence
+    for _ in range(20):
+        fleet.settle(seconds=10)
+        fleet.send_windows("toy@1")
+    assert fleet.devices["device-0"]._sequence == reports
+    assert online(fleet) == {"device-0"}
     fleet.service.stop()
 
 
