@@ -118,7 +118,7 @@ def _epsilon(terms: PrivacyTerms, releases: Sequence[Release], delta: float) -> 
             "tree",
         }:
             raise
-        return None, "the extra dp is not installed, run: pip install 'hedgerow[dp]'"
+        return None, "dp-accounting is not installed; install the extra dp"
     multiplier = terms.noise / 2
     exact = dp_accounting.get_epsilon_gaussian(multiplier / math.sqrt(len(releases)), delta)
     accountant = RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.REPLACE_ONE)

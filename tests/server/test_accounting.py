@@ -83,7 +83,7 @@ def test_without_the_library_epsilon_is_unknown_and_the_reason_is_said(monkeypat
     found = state_privacy(PrivacyTerms(kind="server-fixed"), releases(5))
     assert found.epsilon is None
     assert found.to_record()["epsilon"] is None
-    assert "pip install 'hedgerow[dp]'" in found.to_record()["reason"]
+    assert "install the extra dp" in found.to_record()["reason"]
     assert found.line().startswith("privacy: epsilon unknown (the extra dp is not installed")
 
 
