@@ -101,6 +101,41 @@ def test_the_client_says_what_is_still_under_way_after_its_patience(served):
         served.client.post("/v1/rollouts", WAITING)
 
 
+class LossyLine:
+    """A transport that loses the answers to the first requests; then the command is done."""
+
+    def __init__(self, lost):
+        self.lost, self.asked, self.pauses = lost, [], []
+        self.client = ApiClient(
+            "http://fleet", "key", transport=httpx.MockTransport(self), clock=self.clock, pause=self.pauses.append
+        )
+
+    def clock(self):
+        return sum(self.pauses) * 20
+
+    def __call__(self, request):
+        self.asked.append(request.method)
+        if len(self.asked) <= self.lost:
+            raise httpx.ReadTimeout("timed out", request=request)
+        return httpx.Response(200, json={"state": "done", "answer": {"id": "rollout-1"}})
+
+
+def test_an_answer_that_is_lost_again_is_asked_for_again():
+    line = LossyLine(lost=4)
+
+    assert line.client.post("/v1/rollouts", WAITING) == {"id": "rollout-1"}
+    assert line.asked == ["POST", "GET", "GET", "GET", "GET"]
+
+
+def test_answers_that_stay_lost_are_given_up_after_a_minute():
+    line = LossyLine(lost=1000)
+
+    with pytest.raises(ServiceUnreachableError, match="timed out"):
+        line.client.post("/v1/rollouts", WAITING)
+    assert 60 < line.clock() <= 70
+    assert len(line.asked) == len(line.pauses) + 2
+
+
 def test_the_client_asks_for_the_answer_that_it_did_not_wait_for(served):
     """The line is silent for longer than the client waits; what it asked for is done once."""
 
