@@ -17,6 +17,7 @@ __all__ = [
     "StepEntered",
     "TrainArrived",
     "Trained",
+    "Unhealthy",
     "WindowStored",
 ]
 
@@ -80,6 +81,17 @@ class Proved:
 
 
 @dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """The active release got through its health period and did not do well in it.
+
+    Attributes:
+        reason: One sentence.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstallFailed:
     """The installation in progress failed.
 
@@ -130,6 +142,7 @@ Event = (
     | StepEntered
     | Installed
     | Proved
+    | Unhealthy
     | InstallFailed
     | RetryDue
     | TrainArrived
