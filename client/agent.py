@@ -10,18 +10,18 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hedgerow import __version__
 from hedgerow.client import slots as rules
 from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
-from hedgerow.client.agent_state import Identity, advance
+from hedgerow.client.agent_state import Identity, advance, jumps_too_far
 from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.client.disk import DiskTrouble
 from hedgerow.client.errors import ClientError, RejectedError, StoppedError
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
+    HealthChanged,
     Installed,
     InstallFailed,
     LinkDown,
@@ -35,18 +35,20 @@ from hedgerow.client.events import (
     WindowStored,
 )
 from hedgerow.client.fleet_http import FleetHttp
+from hedgerow.client.health import Health, Part
 from hedgerow.client.install import Installer, Step
 from hedgerow.client.jobs import Jobs
 from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
+from hedgerow.client.outlet import Outlet
 from hedgerow.client.runtimes import available_runtimes, load_runtime
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.slot_folders import SlotFolders
-from hedgerow.client.source import Source, SourceContext
+from hedgerow.client.source import Sink, Source, SourceContext
 from hedgerow.client.spool import Spool
 from hedgerow.client.start_up import load_active, rest, settle
 from hedgerow.client.state_folder import StateFile
-from hedgerow.client.stream import run_source
+from hedgerow.client.stream import Stream
 from hedgerow.client.training_round import RoundTrainer
 from hedgerow.client.trial import ChildTrials, Trials
 from hedgerow.client.trust import open_trust, read_trusted_root
@@ -83,6 +85,7 @@ class Agent:
         settings: What it is and where its fleet is.
         link: To the broker; the agent closes it.
         source: Where samples come from; None: it serves nothing by itself.
+        sinks: Get the answer to each sample of the source; each in a thread of its own.
         boot: Identity of this start, as in the link's will.
         runtimes: Finds a runtime by name.
         trials: Tries a release before it is loaded into this process; None: in a child process.
@@ -98,6 +101,7 @@ class Agent:
         link: Link,
         source: Source | None = None,
         *,
+        sinks: Sequence[Sink] = (),
         boot: str | None = None,
         runtimes: LoadRuntime = load_runtime,
         trials: Trials | None = None,
@@ -109,13 +113,17 @@ class Agent:
         folder = settings.state_folder
         root = read_trusted_root(settings.trusted_root)
         self._http = FleetHttp(settings.server)
-        self._trouble = DiskTrouble()
-        self._slots = SlotFolders(folder, settings.target, trouble=self._trouble)
+        self._health_news = threading.Event()
+        self.health = Health(self._health_news.set)
+        self._slots = SlotFolders(folder, settings.target, health=self.health)
         self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples)
-        self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows, trouble=self._trouble)
+        self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows, health=self.health)
         self._trials = trials or ChildTrials(runtimes, pause=self._pause, timeout_s=settings.trial_timeout_s)
         self._file = StateFile(folder / "agent.json")
-        self.active = ActiveModel(settings.window_samples, self._store_window)
+        # For the log alone: anybody can send what this device refuses.
+        self._refusals = Health()
+        self._outlets = [Outlet(sink, self.health) for sink in sinks]
+        self.active = ActiveModel(settings.window_samples, self._store_window, health=self.health)
         self._installer = Installer(
             slots=self._slots,
             http=self._http,
@@ -158,10 +166,12 @@ class Agent:
         Args:
             check: Called in each turn of the loop; may raise to end the agent.
         """
-        serving = threading.Thread(target=self._serve, name="serve", daemon=True)
+        serving = threading.Thread(target=self._serve, args=(self._source,), name="serve", daemon=True)
         try:
             self._start()
             if self._source is not None:
+                for outlet in self._outlets:
+                    outlet.start()
                 serving.start()
             for channel in (Channel.DESIRED, Channel.TRAIN):
                 self._link.subscribe(self._topic(channel))
@@ -194,6 +204,8 @@ class Agent:
         self._stopping.set()
         if serving.is_alive():
             serving.join(_JOIN_S)
+        for outlet in self._outlets:
+            outlet.close(_JOIN_S / len(self._outlets))
         self._jobs.join(_JOIN_S)
         self._drain()
         self.active.cut()
@@ -203,7 +215,11 @@ class Agent:
                 Channel.PRESENCE, Presence(online=False, boot=self._state.identity.boot).encode(), retain=True
             )
         self._link.close()
-        self._buffer.close()
+        try:
+            self._buffer.close()
+        except OSError as exc:
+            # A full disk must not make an orderly stop look like a crash of the release.
+            _log.error("the labelled samples could not be synced: %s", exc)
         self._http.close()
         rest(self._slots)
         _log.info("stopped")
@@ -222,6 +238,9 @@ class Agent:
                 _log.warning("disconnected: %s", reason)
                 self._handle(LinkDown())
         self._drain()
+        if self._health_news.is_set():
+            self._health_news.clear()
+            self._handle(HealthChanged(self.health.problems))
         now = time.monotonic()
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
@@ -265,13 +284,18 @@ class Agent:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
                 if message.payload:
-                    self._handle(DesiredArrived(Desired.decode(message.payload)))
+                    desired = Desired.decode(message.payload)
+                    if jumps_too_far(self._state, desired):
+                        _log.warning("refused version %d of what is wanted: it jumps too far", desired.version)
+                    self._handle(DesiredArrived(desired))
             elif place == (settings.fleet, settings.device, Channel.TRAIN):
                 self._handle(TrainArrived(TrainTask.decode(message.payload)))
             else:
-                _log.warning("ignored a message for %s", message.topic[:200])
+                _log.debug("ignored a message for %s", message.topic[:200])
         except DecodeError as exc:
-            _log.warning("ignored a message on %s: %s", message.topic, exc)
+            self._refusals.failed(Part.MESSAGE, exc)
+        else:
+            self._refusals.worked(Part.MESSAGE)
         # The state is on disk by now, or the message is of no use. When the disk failed, the broker is to keep it.
         if self._is_saved:
             self._link.acknowledge(message)
@@ -309,12 +333,14 @@ class Agent:
 
     def _save(self) -> None:
         try:
-            if self._file.save(self._state):
-                self._trouble.passed()
-            self._is_saved = True
+            is_written = self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
-            self._trouble.failed(exc)
+            self.health.failed(Part.STATE, exc)
+        else:
+            self._is_saved = True
+            if is_written:
+                self.health.worked(Part.STATE)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)
@@ -323,8 +349,9 @@ class Agent:
         try:
             self._link.publish(self._topic(channel), payload, retain=retain)
         except LinkError as exc:
-            _log.warning("%s", exc)
+            self.health.failed(Part.LINK, exc)
             return False
+        self.health.worked(Part.LINK)
         return True
 
     def _flush_spool(self) -> None:
@@ -354,8 +381,9 @@ class Agent:
                     shadow = load_model(slot, self._runtimes)
                 else:
                     _log.warning("%s has another schema than the release before; not compared", ready.release)
-            except ClientError as exc:
-                _log.warning("the release before cannot be compared: %s", exc)
+            except Exception as exc:  # noqa: BLE001 - it is noted; comparing is worth no more than that
+                self.health.failed(Part.COMPARISON, exc)
+                return
         self.active.compare(ready, shadow)
 
     def _install(self, release: str | None) -> Event | None:
@@ -419,24 +447,22 @@ class Agent:
             reason = f"{type(exc).__name__}: {exc}"[:1024]
             return Trained(TrainUpdate(run=task.run, round=task.round, state="failed", reason=reason))
 
-    def _serve(self) -> None:
+    def _serve(self, source: Source) -> None:
         settings = self._settings
-        context = SourceContext(settings.device, settings.state_folder, settings.source_options)
-        try:
-            if self._source is not None:
-                for _ in run_source(self._source, context, self.active, self._buffer):
-                    if self._stopping.is_set():
-                        return
-        except Exception:  # noqa: BLE001 - the thread's outermost step
-            # The source is the user's code. The agent goes on without it.
-            _log.exception("the source failed; nothing is served until the agent starts again")
+        Stream(
+            source,
+            SourceContext(settings.device, settings.state_folder, settings.source_options),
+            self.active,
+            self._buffer,
+            self.health,
+            pause=self._pause,
+            timer=time.monotonic,
+            sinks=[outlet.offer for outlet in self._outlets],
+        ).run()
 
     def _store_window(self, window: Window) -> None:
         message = Telemetry(boot=self._state.identity.boot, sequence=self._window_sequence, window=window)
+        # Counted before it is kept: a window that is lost shows as a gap.
         self._window_sequence += 1
-        try:
-            self._spool.put(message.encode())
-        except OSError as exc:
-            _log.error("a window could not be kept: %s", exc)
-            return
+        self._spool.put(message.encode())
         self._events.put(WindowStored())

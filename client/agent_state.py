@@ -12,6 +12,7 @@ from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Insta
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
+    HealthChanged,
     Installed,
     InstallFailed,
     LinkDown,
@@ -28,6 +29,8 @@ from hedgerow.client.events import (
 from hedgerow.decode import Fields
 from hedgerow.manifest import RELEASE_ID
 from hedgerow.wire import (
+    VERSION_JUMP,
+    VERSION_LIMIT,
     Channel,
     Desired,
     Execution,
@@ -38,7 +41,7 @@ from hedgerow.wire import (
     TrainUpdate,
 )
 
-__all__ = ["AgentState", "Identity", "Step", "advance"]
+__all__ = ["AgentState", "Identity", "Step", "advance", "jumps_too_far"]
 
 _ANSWERS_KEPT = 16
 _LONGEST_RETRY_S = 300.0
@@ -81,6 +84,7 @@ class AgentState:
         training: The round that is being trained now.
         waiting: The round that comes next.
         answers: Rounds that were answered, newest last.
+        problems: What does not work now.
     """
 
     identity: Identity
@@ -99,6 +103,7 @@ class AgentState:
     training: TrainTask | None = None
     waiting: TrainTask | None = None
     answers: tuple[TrainUpdate, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return the durable part as plain JSON values."""
@@ -122,7 +127,7 @@ class AgentState:
             identity=identity,
             desired=Desired.from_fields(desired) if desired else None,
             is_settled=fields.boolean("is_settled"),
-            acted_version=fields.integer("acted_version"),
+            acted_version=fields.integer("acted_version", maximum=VERSION_LIMIT),
             outcome=Execution.from_fields(outcome) if outcome else None,
             outcome_release=fields.optional_text("outcome_release", pattern=RELEASE_ID),
         )
@@ -170,6 +175,9 @@ def advance(state: AgentState, event: Event) -> Step:
             return _trained(state, update)
         case WindowStored():
             return state, ((FlushSpool(),) if state.is_connected else ())
+        case HealthChanged(problems):
+            state, report = _report(replace(state, problems=problems))
+            return state, _sends(state, *report)
 
 
 def _restored(state: AgentState, event: Restored) -> Step:
@@ -224,7 +232,18 @@ def _link_up(state: AgentState) -> Step:
     return state, (*messages, FlushSpool())
 
 
+def jumps_too_far(state: AgentState, desired: Desired) -> bool:
+    """Return whether *desired* lies further above what was accepted than one step of the fleet can lead."""
+    seen = state.desired.version if state.desired is not None else 0
+    return desired.version > seen + VERSION_JUMP
+
+
 def _desired_arrived(state: AgentState, desired: Desired) -> Step:
+    if jumps_too_far(state, desired):
+        # Nothing of it is kept: whoever made the number up would be the last to be listened to. A fleet that really is
+        # so far ahead learns from the report where to go on.
+        state, report = _report(state)
+        return state, _sends(state, *report)
     seen = state.desired.version if state.desired is not None else 0
     if desired.version <= seen:
         # Not while it has yet to be acted on: a report of the older version would be asked about again, for ever.
@@ -386,6 +405,7 @@ def _report(state: AgentState) -> tuple[AgentState, list[Send]]:
         target=identity.target,
         agent_version=identity.agent_version,
         runtimes=identity.runtimes,
+        problems=state.problems,
     )
     return replace(state, sequence=state.sequence + 1), [Send(Channel.REPORTED, message)]
 

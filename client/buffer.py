@@ -1,17 +1,21 @@
 """Labelled samples that this device may train on. They never leave it.
 
-One append-only file of framed records; what a crash cut off is dropped at the next start. Equal samples are kept once.
-Training reads them sorted by content, so the order in which they came does not change a trained weight.
+One append-only file of framed records; what a crash cut off is dropped at the next start. Equal samples are kept once,
+with the time at which they came last: a label that is given again is as good as new. Training reads them sorted by
+content, so the order in which they came does not change a trained weight.
 """
 
 import hashlib
 import io
 import logging
+import math
 import os
 import struct
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -27,11 +31,18 @@ __all__ = ["LabelledBuffer", "LabelledSamples"]
 
 _log = logging.getLogger(__name__)
 _HEADER = struct.Struct("<4sI32s")
-_MAGIC = b"HGB1"
+_TIME = struct.Struct("<dI")
+"""Follows the header: when the sample came, Unix seconds, and the CRC-32 of that number's bytes."""
+_MAGIC = b"HGB2"
+_TIMELESS_MAGIC = b"HGB1"
+"""Of agents that kept no times; such a sample is older than every change."""
+_EVER = 0.0
 _LABEL = "label"
 _INPUT = "input."
 _SAMPLE_LIMIT_BYTES = 64 * 2**20
 _SYNC_EVERY = 256
+_WRITE_AGAIN_S = 60.0
+"""A sample that comes again and again is written again no sooner, to spare the disk; a restart makes it that older."""
 
 Signature = frozenset[tuple[str, str, tuple[int, ...]]]
 
@@ -44,6 +55,8 @@ class _Entry:
     length: int
     label: int
     signature: Signature
+    came_at: float
+    written_at: float
 
 
 class LabelledSamples:
@@ -84,9 +97,11 @@ class LabelledBuffer:
     Args:
         folder: Where its file is.
         limit_samples: The oldest are dropped beyond this.
+        clock: Unix time in seconds.
     """
 
-    def __init__(self, folder: Path, *, limit_samples: int = 2000) -> None:
+    def __init__(self, folder: Path, *, limit_samples: int = 2000, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._path = folder / "samples.bin"
         self._limit = limit_samples
         self._lock = threading.Lock()
@@ -128,13 +143,18 @@ class LabelledBuffer:
         payload = _pack(inputs, label)
         digest = hashlib.sha256(payload).digest()
         with self._lock:
-            if digest in self._entries or len(payload) > _SAMPLE_LIMIT_BYTES:
+            if len(payload) > _SAMPLE_LIMIT_BYTES:
                 return False
-            offset = self._file.seek(0, os.SEEK_END)
-            self._file.write(_HEADER.pack(_MAGIC, len(payload), digest) + payload)
+            now, known = self._clock(), self._entries.pop(digest, None)
+            if known is not None and abs(now - known.written_at) < _WRITE_AGAIN_S:
+                self._entries[digest] = replace(known, came_at=now)
+                return False
+            head = _head(digest, len(payload), now)
+            offset = self._file.seek(0, os.SEEK_END) + len(head)
+            self._file.write(head + payload)
             # Survives the end of this process at once, and a power cut after the next sync.
             self._file.flush()
-            self._entries[digest] = _Entry(offset + _HEADER.size, len(payload), label, _signature(inputs))
+            self._entries[digest] = _Entry(offset, len(payload), label, _signature(inputs), now, now)
             while len(self._entries) > self._limit:
                 del self._entries[next(iter(self._entries))]
             self._unsynced += 1
@@ -142,17 +162,25 @@ class LabelledBuffer:
                 self._sync()
             if self._file.tell() > 2 * self._live_bytes() + 2**20:
                 self._compact()
-        return True
+        return known is None
 
-    def samples(self, schema: ModelSchema) -> LabelledSamples:
-        """Return the samples that fit *schema*, inputs and label, sorted by content."""
+    def samples(self, schema: ModelSchema, *, since: float | None = None) -> LabelledSamples:
+        """Return the samples that fit *schema*, inputs and label, sorted by content.
+
+        Args:
+            schema: Of the release to train.
+            since: Only samples that came at this Unix time or later, by this device's clock; None: all.
+        """
         wanted = frozenset((spec.name, spec.dtype, spec.shape) for spec in schema.inputs)
         classes = len(schema.labels)
         with self._lock:
             entries = [
                 entry
                 for _, entry in sorted(self._entries.items())
-                if entry.signature == wanted and entry.label >= 0 and (not classes or entry.label < classes)
+                if entry.signature == wanted
+                and entry.label >= 0
+                and (not classes or entry.label < classes)
+                and (since is None or entry.came_at >= since)
             ]
             # Compaction renames a new file into place; this handle keeps the old one.
             return LabelledSamples(self._path.open("rb") if entries else io.BytesIO(), entries)
@@ -174,25 +202,30 @@ class LabelledBuffer:
         self._unsynced = 0
 
     def _live_bytes(self) -> int:
-        return sum(_HEADER.size + entry.length for entry in self._entries.values())
+        return sum(_HEADER.size + _TIME.size + entry.length for entry in self._entries.values())
 
     def _load(self) -> None:
         end = self._file.seek(0, os.SEEK_END)
         offset = self._file.seek(0)
         while (header := self._file.read(_HEADER.size)) and len(header) == _HEADER.size:
             magic, length, digest = _HEADER.unpack(header)
-            if magic != _MAGIC or length > _SAMPLE_LIMIT_BYTES or offset + _HEADER.size + length > end:
+            stamp = b"" if magic == _TIMELESS_MAGIC else self._file.read(_TIME.size)
+            begin = offset + len(header) + len(stamp)
+            if magic not in {_MAGIC, _TIMELESS_MAGIC} or length > _SAMPLE_LIMIT_BYTES or begin + length > end:
                 break
             payload = self._file.read(length)
             if hashlib.sha256(payload).digest() == digest:
                 try:
                     inputs, label = _unpack(payload)
-                    self._entries[digest] = _Entry(offset + _HEADER.size, length, label, _signature(inputs))
+                    came_at = _time(stamp)
+                    # The later record of a sample that came again stands at its place in the order of age.
+                    self._entries.pop(digest, None)
+                    self._entries[digest] = _Entry(begin, length, label, _signature(inputs), came_at, came_at)
                 except DecodeError as exc:
                     _log.warning("a labelled sample is left out: %s", exc)
             else:
                 _log.warning("a labelled sample at byte %d is damaged and left out", offset)
-            offset += _HEADER.size + length
+            offset = begin + length
         if offset < end:
             _log.warning("the labelled buffer ends in %d bytes of no sample; they are cut off", end - offset)
             if self._read_only is None:
@@ -207,8 +240,8 @@ class LabelledBuffer:
         with part.open("wb") as target:
             for digest, entry in self._entries.items():
                 payload = os.pread(self._file.fileno(), entry.length, entry.offset)
-                target.write(_HEADER.pack(_MAGIC, entry.length, digest))
-                moved[digest] = _Entry(target.tell(), entry.length, entry.label, entry.signature)
+                target.write(_head(digest, entry.length, entry.came_at))
+                moved[digest] = replace(entry, offset=target.tell(), written_at=entry.came_at)
                 target.write(payload)
             target.flush()
             os.fsync(target.fileno())
@@ -218,6 +251,19 @@ class LabelledBuffer:
         self._file = self._path.open("a+b")
         self._entries = moved
         self._unsynced = 0
+
+
+def _head(digest: bytes, length: int, came_at: float) -> bytes:
+    moment = struct.pack("<d", came_at)
+    return _HEADER.pack(_MAGIC, length, digest) + moment + struct.pack("<I", zlib.crc32(moment))
+
+
+def _time(stamp: bytes) -> float:
+    """Return when a sample came; a time that is absent or damaged was before everything."""
+    if len(stamp) != _TIME.size:
+        return _EVER
+    came_at, crc = _TIME.unpack(stamp)
+    return float(came_at) if zlib.crc32(stamp[:8]) == crc and math.isfinite(came_at) else _EVER
 
 
 def _signature(inputs: Mapping[str, NDArray[Any]]) -> Signature:

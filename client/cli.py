@@ -1,8 +1,10 @@
 """``hedgerow agent run``: the device agent as a command."""
 
 import dataclasses
+import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,9 @@ import click
 from hedgerow.client.agent import Agent, new_boot, presence_will
 from hedgerow.client.connecting_link import ConnectingLink
 from hedgerow.client.log_lines import log_to_stderr
+from hedgerow.client.outlet import AnswerLines
 from hedgerow.client.settings import AgentSettings, parse_address, parse_options
-from hedgerow.client.source import load_source
+from hedgerow.client.source import Sink, load_sink, load_source
 from hedgerow.client.state_folder import StateFolderLock
 from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
 
@@ -48,6 +51,8 @@ def _option(flag: str, name: str, **keywords: Any) -> Callable[[Callable[..., No
 @_option("--state", "state_folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @_option("--source", "source", metavar="REF")
 @_option("--source-option", "source_options", multiple=True, metavar="KEY=VALUE")
+@_option("--sink", "sink", metavar="REF")
+@_option("--print", "is_printing", is_flag=True)
 @_option("--window-samples", "window_samples", type=int, metavar="N")
 @_option("--buffer-samples", "buffer_samples", type=int, metavar="N")
 @_option("--spool-windows", "spool_windows", type=int, metavar="N")
@@ -66,7 +71,8 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
     """Run the device agent.
 
     It serves the installed release, installs what the fleet wants, counts what it sees, and trains when it is asked to.
-    SIGTERM or SIGINT ends it in order.
+    SIGTERM or SIGINT ends it in order. So does, with --print, that nobody reads standard output any more; the exit code
+    is 1 then.
     """
     host, port = parse_address(broker)
     settings = AgentSettings(broker_host=host, broker_port=port, source_options=parse_options(source_options), **values)
@@ -80,12 +86,16 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     source = load_source(settings.source) if settings.source else None
+    sinks: list[Sink] = [load_sink(settings.sink)] if settings.sink else []
+    lines = AnswerLines(sys.stdout, stopping.set)
+    if settings.is_printing:
+        sinks.append(lines)
     boot = new_boot()
     with StateFolderLock(settings.state_folder) as lock:
         link = ConnectingLink(
             lambda: _connect(settings, boot), lambda delay_s: decorrelated_jitter(delay_s, random.uniform)
         )
-        agent = Agent(settings, link, source, boot=boot, stopping=stopping)
+        agent = Agent(settings, link, source, sinks=sinks, boot=boot, stopping=stopping)
 
         had_model = agent.has_model
         if not had_model:
@@ -99,6 +109,10 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
                 raise error
 
         agent.run(check=check)
+    if lines.is_closed:
+        # Python flushes standard output once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.get_current_context().exit(1)
 
 
 def _connect(settings: AgentSettings, boot: str) -> MqttLink:

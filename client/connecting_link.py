@@ -77,24 +77,38 @@ class ConnectingLink:
             link.close()
 
     def _run(self) -> None:
-        delay_s = 0.0
+        delay_s, faults = 0.0, 0
         while not self._closed.is_set():
             try:
-                link = self._connect()
+                self._connect_once()
             except BrokerUnreachableError as exc:
                 if not self._decided.is_set():
                     self._first_error = exc
                     _log.warning("%s; trying again in the background", exc)
-                self._decided.set()
-                delay_s = self._delay(delay_s)
-                self._closed.wait(delay_s)
-                continue
-            with self._lock:
-                filters = list(self._filters)
-                self._link = link
+            # The thread's outermost step: whatever else goes wrong must not leave the device alone for ever.
+            except Exception:  # noqa: BLE001 - it is logged
+                faults += 1
+                if faults == 1:
+                    _log.exception("connecting failed by a fault of the agent; trying again in the background")
+            else:
+                return
+            self._decided.set()
+            delay_s = self._delay(delay_s)
+            self._closed.wait(delay_s)
+
+    def _connect_once(self) -> None:
+        link = self._connect()
+        with self._lock:
+            filters = list(self._filters)
+            self._link = link
+        try:
             for topic_filter in filters:
                 link.subscribe(topic_filter)
-            self._decided.set()
-            if self._closed.is_set():
-                link.close()
-            return
+        except Exception:
+            with self._lock:
+                self._link = None
+            link.close()
+            raise
+        self._decided.set()
+        if self._closed.is_set():
+            link.close()

@@ -1,6 +1,5 @@
 """The durable steps of an installation as one seam, so that a test can cut the power at any of them."""
 
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -8,9 +7,7 @@ from typing import Protocol
 
 from hedgerow.durable import sync_folder, write_durably
 
-__all__ = ["Disk", "DiskTrouble", "RealDisk"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Disk", "RealDisk"]
 
 
 class Disk(Protocol):
@@ -58,26 +55,3 @@ class RealDisk:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
-
-
-class DiskTrouble:
-    """Says once that the state folder cannot be written, however often that is tried, and once that it can again."""
-
-    def __init__(self) -> None:
-        self.is_known = False
-
-    def failed(self, error: OSError) -> None:
-        """Something could not be written."""
-        if not self.is_known:
-            self.is_known = True
-            _log.warning(
-                "the state folder cannot be written (%s); what is installed is served on, and nothing is installed or "
-                "kept until it can be",
-                error.strerror or error,
-            )
-
-    def passed(self) -> None:
-        """Something was written."""
-        if self.is_known:
-            self.is_known = False
-            _log.info("the state folder can be written again")

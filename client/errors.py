@@ -11,6 +11,9 @@ ClientError
 +-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
 +-- DeclinedError     a training round that this device will not join: answer ``declined``
 +-- TrainingError     a training round went wrong: answer ``failed``
++-- PredictionError   the model failed on an input: no answer to it, the next one may do
++-- SourceError       the source failed or ended: call it again later
++-- SinkError         a sink does not keep up: answers to it are dropped
 +-- SettingsError     the agent was started wrongly: say so and exit
 +-- StoppedError      the agent is stopping, so the work at hand ends: say nothing
 """
@@ -21,9 +24,12 @@ __all__ = [
     "ClientError",
     "DeclinedError",
     "InstallError",
+    "PredictionError",
     "RejectedError",
     "SettingsError",
+    "SinkError",
     "SlotDamagedError",
+    "SourceError",
     "StoppedError",
     "TrainingError",
     "TransferError",
@@ -106,6 +112,22 @@ class DeclinedError(ClientError):
 
 class TrainingError(ClientError):
     """A training round went wrong on this device."""
+
+
+class PredictionError(ClientError):
+    """The model failed on an input that fits its schema."""
+
+    def __init__(self, release: str, reason: str) -> None:
+        super().__init__(f"{release}: expected a prediction, found {reason}; try another input or another release")
+        self.release = release
+
+
+class SourceError(ClientError):
+    """The user's source raised or ended."""
+
+
+class SinkError(ClientError):
+    """A sink does not keep up."""
 
 
 class SettingsError(ClientError):

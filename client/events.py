@@ -7,6 +7,7 @@ from hedgerow.wire import Desired, TrainTask, TrainUpdate
 __all__ = [
     "DesiredArrived",
     "Event",
+    "HealthChanged",
     "InstallFailed",
     "Installed",
     "LinkDown",
@@ -134,6 +135,17 @@ class WindowStored:
     """A window is in the spool."""
 
 
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """Something does not work any more, or works again.
+
+    Attributes:
+        problems: ``part: reason`` of all that does not work now.
+    """
+
+    problems: tuple[str, ...]
+
+
 Event = (
     Restored
     | LinkUp
@@ -148,4 +160,5 @@ Event = (
     | TrainArrived
     | Trained
     | WindowStored
+    | HealthChanged
 )

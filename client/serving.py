@@ -1,4 +1,8 @@
-"""The active model at work: predict, run the model before in its shadow, count, cut windows."""
+"""The active model at work: predict, run the model before in its shadow, count, cut windows.
+
+The answer comes first: whatever goes wrong with comparing, counting or storing is noted under its own name
+(:mod:`hedgerow.client.health`), and the answer is given all the same.
+"""
 
 import threading
 import time
@@ -8,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.client.answer import PROBABILITIES, Answer, make_answer
+from hedgerow.client.errors import PredictionError
+from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
 from hedgerow.window import Window, WindowCounter
 
 __all__ = ["ActiveModel"]
 
-PROBABILITIES = "probabilities"
+_OF_THE_MODEL = (Part.MODEL, Part.COUNTING, Part.COMPARISON)
 
 
 class ActiveModel:
@@ -21,7 +28,8 @@ class ActiveModel:
 
     Args:
         window_samples: A window is cut after exactly this many predictions.
-        on_window: Gets each window; called while serving waits, so it only stores.
+        on_window: Gets each window; called while serving waits, so it only stores. When it raises, the window is lost.
+        health: Is told what works and what does not.
         clock: Unix time in seconds.
         timer: Rising seconds, for latencies.
     """
@@ -31,12 +39,14 @@ class ActiveModel:
         window_samples: int,
         on_window: Callable[[Window], None],
         *,
+        health: Health | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         if window_samples < 1:
             raise ValueError(f"window_samples must be at least 1, not {window_samples}")
         self._window_samples, self._on_window = window_samples, on_window
+        self._health = health if health is not None else Health()
         self._clock, self._timer = clock, timer
         self._lock = threading.Lock()
         self._active: ReadyModel | None = None
@@ -55,6 +65,7 @@ class ActiveModel:
         with self._lock:
             if active is self._active:
                 self._shadow = shadow
+                self._health.forget(Part.COMPARISON)
 
     def activate(self, active: ReadyModel | None) -> None:
         """Serve with *active* from the next prediction on; the window of the model before is cut.
@@ -65,11 +76,38 @@ class ActiveModel:
         with self._lock:
             self._cut()
             self._active, self._shadow, self._counter = active, None, None
+            self._health.forget(*_OF_THE_MODEL)
             if active is not None:
                 manifest = active.slot.manifest
-                self._counter = WindowCounter(
-                    manifest.release, manifest.model_schema, active.slot.reference, first_index=self._next_index
-                )
+                try:
+                    self._counter = WindowCounter(
+                        manifest.release, manifest.model_schema, active.slot.reference, first_index=self._next_index
+                    )
+                except Exception as exc:  # noqa: BLE001 - it is noted; a reference that fits nothing costs no answer
+                    self._health.failed(Part.COUNTING, exc)
+
+    def answer(self, inputs: Mapping[str, NDArray[Any]], label: int = -1) -> Answer | None:
+        """Return the answer to one sample and count it; None when nothing serves.
+
+        Args:
+            inputs: The schema's inputs, without the batch dimension.
+            label: Its class where it is known, else -1.
+
+        Raises:
+            InputError: The inputs do not match the schema.
+            PredictionError: The model failed.
+        """
+        batch = {name: values[None] for name, values in inputs.items()}
+        with self._lock:
+            active = self._active
+            if active is None:
+                return None
+            outputs = self._predict(active, batch, np.asarray([label], dtype=np.int64))
+            try:
+                return make_answer(active.release, active.slot.manifest.model_schema, outputs)
+            except Exception as exc:
+                self._health.failed(Part.MODEL, exc)
+                raise PredictionError(active.release, f"outputs that are no batch of one ({exc})") from exc
 
     def predict(
         self, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None = None
@@ -82,54 +120,94 @@ class ActiveModel:
 
         Raises:
             InputError: The inputs do not match the schema.
+            PredictionError: The model failed.
         """
         with self._lock:
-            if self._active is None or self._counter is None:
-                return None
-            self._active.slot.manifest.model_schema.check_inputs(inputs)
-            total, start = len(next(iter(inputs.values()))), 0
-            pieces: list[dict[str, NDArray[Any]]] = []
-            while start < total or not pieces:
-                # A batch may reach over the end of a window; windows are exact, so the batch is cut.
-                stop = min(total, start + self._window_samples - self._counter.samples)
-                piece = {name: values[start:stop] for name, values in inputs.items()}
-                known = None if labels is None else labels[start:stop]
-                pieces.append(self._predict_piece(self._active, self._counter, piece, known))
-                start = stop
-            if len(pieces) == 1:
-                return pieces[0]
-            return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+            return None if self._active is None else self._predict(self._active, inputs, labels)
 
     def cut(self) -> None:
         """Cut the window in progress, when it holds anything."""
         with self._lock:
             self._cut()
 
+    def _predict(
+        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None
+    ) -> dict[str, NDArray[Any]]:
+        active.slot.manifest.model_schema.check_inputs(inputs)
+        total, start = len(next(iter(inputs.values()))), 0
+        pieces: list[dict[str, NDArray[Any]]] = []
+        while start < total or not pieces:
+            # A batch may reach over the end of a window; windows are exact, so the batch is cut.
+            counted = self._counter.samples if self._counter is not None else 0
+            stop = min(total, start + self._window_samples - counted)
+            piece = {name: values[start:stop] for name, values in inputs.items()}
+            known = None if labels is None else labels[start:stop]
+            pieces.append(self._predict_piece(active, piece, known))
+            start = stop
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
     def _predict_piece(
-        self,
-        active: ReadyModel,
-        counter: WindowCounter,
-        inputs: Mapping[str, NDArray[Any]],
-        labels: NDArray[np.int64] | None,
+        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None
     ) -> dict[str, NDArray[Any]]:
         size = len(next(iter(inputs.values())))
         before = self._timer()
-        outputs = active.model.predict(inputs)
+        try:
+            outputs = dict(active.model.predict(inputs))
+        # Runtimes raise what they like, and the next input may do.
+        except Exception as exc:
+            self._health.failed(Part.MODEL, exc)
+            raise PredictionError(active.release, f"{type(exc).__name__}: {exc}") from exc
         latency_ms = (self._timer() - before) * 1000 / max(1, size)
+        self._health.worked(Part.MODEL)
         probabilities = outputs.get(PROBABILITIES)
-        if size and probabilities is not None:
-            previous = self._shadow.model.predict(inputs).get(PROBABILITIES) if self._shadow else None
+        if size and probabilities is not None and self._counter is not None:
+            self._count(self._counter, inputs, probabilities, labels, latency_ms)
+        return outputs
+
+    def _count(
+        self,
+        counter: WindowCounter,
+        inputs: Mapping[str, NDArray[Any]],
+        probabilities: NDArray[Any],
+        labels: NDArray[np.int64] | None,
+        latency_ms: float,
+    ) -> None:
+        previous = self._previous(inputs)
+        try:
             counter.observe(
                 inputs, probabilities, latency_ms=latency_ms, now=self._clock(), labels=labels, previous=previous
             )
-            if counter.samples >= self._window_samples:
-                self._cut()
-        return outputs
+        except Exception as exc:  # noqa: BLE001 - it is noted; counting must not cost the answer
+            self._health.failed(Part.COUNTING, exc)
+            return
+        self._health.worked(Part.COUNTING)
+        if counter.samples >= self._window_samples:
+            self._cut()
+
+    def _previous(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+        """Return what the model before says about the same inputs, or None when it is not asked or fails."""
+        if self._shadow is None:
+            return None
+        try:
+            previous = self._shadow.model.predict(inputs).get(PROBABILITIES)
+        except Exception as exc:  # noqa: BLE001 - it is noted; the model before must not cost the answer
+            self._health.failed(Part.COMPARISON, exc)
+            return None
+        self._health.worked(Part.COMPARISON)
+        return previous
 
     def _cut(self) -> None:
         if self._counter is None:
             return
         window = self._counter.cut(self._clock())
         self._next_index = self._counter.next_index
-        if window is not None:
+        if window is None:
+            return
+        try:
             self._on_window(window)
+        except Exception as exc:  # noqa: BLE001 - it is noted; a full disk must cost neither answer nor installation
+            self._health.failed(Part.WINDOWS, exc)
+            return
+        self._health.worked(Part.WINDOWS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hedgerow.client.errors import SettingsError
+from hedgerow.window import WINDOW_SAMPLES_LIMIT
 from hedgerow.wire import NAME
 
 __all__ = ["AgentSettings", "parse_address", "parse_options"]
@@ -39,6 +40,15 @@ class AgentSettings:
     source_options: Mapping[str, str] = field(
         default_factory=dict, metadata={"help": "An option for the source; repeat it for more."}
     )
+    sink: str | None = field(
+        default=None,
+        metadata={
+            "help": "Function that is called with the answer to each sample, module:attribute or file.py:attribute."
+        },
+    )
+    is_printing: bool = field(
+        default=False, metadata={"help": "Write the answer to each sample to standard output, one line of JSON each."}
+    )
     window_samples: int = field(default=200, metadata={"help": "Predictions counted in one window."})
     buffer_samples: int = field(
         default=2000, metadata={"help": "Labelled samples kept for training on this device; the oldest go first."}
@@ -66,6 +76,9 @@ class AgentSettings:
         for number in ("window_samples", "buffer_samples", "spool_windows", "crash_limit"):
             if getattr(self, number) < 1:
                 raise SettingsError(f"expected {number} of at least 1, found {getattr(self, number)}; raise it")
+        if self.window_samples > WINDOW_SAMPLES_LIMIT:
+            found = f"found {self.window_samples}; lower it, the fleet refuses longer windows"
+            raise SettingsError(f"expected window_samples of at most {WINDOW_SAMPLES_LIMIT}, {found}")
         for number in ("healthy_after_s", "trial_timeout_s"):
             if not 0 < getattr(self, number) <= _LONGEST_S:
                 raise SettingsError(

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hedgerow.client import slots as rules
-from hedgerow.client.disk import Disk, DiskTrouble, RealDisk
+from hedgerow.client.disk import Disk, RealDisk
 from hedgerow.client.errors import SlotDamagedError
+from hedgerow.client.health import Health, Part
 from hedgerow.client.kept_record import KeptRecord
 from hedgerow.client.slots import Content, Slot, Slots, Transition
 from hedgerow.durable import sha256_of
@@ -106,18 +107,16 @@ class SlotFolders:
         folder: The agent's state folder.
         target: The device's hardware target.
         disk: Where to write.
-        trouble: Is told when that fails and need not stop the agent.
+        health: Is told when that fails and need not stop the agent.
 
     Attributes:
         state: What lies where.
         was_rebuilt: Whether the pointer was lost, so that nothing is known of the slots but what they hold.
     """
 
-    def __init__(
-        self, folder: Path, target: str, disk: Disk | None = None, *, trouble: DiskTrouble | None = None
-    ) -> None:
+    def __init__(self, folder: Path, target: str, disk: Disk | None = None, *, health: Health | None = None) -> None:
         self._folder, self.target, self._disk = folder, target, disk or RealDisk()
-        self._trouble = trouble or DiskTrouble()
+        self._health = health if health is not None else Health()
         self._pointer = KeptRecord(folder / "pointer.json", "slots", self._disk.write)
         self._lock = threading.Lock()
         self.was_rebuilt = False
@@ -167,7 +166,7 @@ class SlotFolders:
             try:
                 self._changed(transition, must_write=self._pointer.needs_repair)
             except OSError as exc:
-                self._trouble.failed(exc)
+                self._health.failed(Part.STATE, exc)
                 self.state = transition(self.state)
             return self.state
 
@@ -185,7 +184,7 @@ class SlotFolders:
 
     def _write(self, state: Slots) -> None:
         self._pointer.write(state.to_record())
-        self._trouble.passed()
+        self._health.worked(Part.STATE)
 
     def check_writable(self) -> None:
         """Return if the disk takes a new copy of the pointer.

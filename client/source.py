@@ -1,20 +1,22 @@
-"""Where a device's samples come from: a callable that the user brings, and what it yields.
+"""Where a device's samples come from: a callable that the user brings, what it yields and what it gets back.
 
 A source is ``callable(SourceContext) -> Iterator[Sample]``, named ``module:attribute`` or ``file.py:attribute``. It
-paces itself: the agent takes the next sample as soon as it is done with the last one.
+paces itself: the agent takes the next sample as soon as it is done with the last one. A generator gets the answer as
+the value of its ``yield``.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from hedgerow.client.answer import Answer
 from hedgerow.client.errors import SettingsError
 from hedgerow.task import load_attribute
 
-__all__ = ["Sample", "Source", "SourceContext", "load_source"]
+__all__ = ["Sample", "Sink", "Source", "SourceContext", "load_sink", "load_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,11 @@ class SourceContext:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-Source = Callable[[SourceContext], Iterator[Sample]]
+Source = Callable[[SourceContext], Iterable[Sample]]
+"""Gives samples; an iterator that is a generator is sent the :class:`hedgerow.client.Answer` to each, or None."""
+
+Sink = Callable[[Answer], object]
+"""Takes each answer; what it returns is ignored."""
 
 
 def load_source(reference: str) -> Source:
@@ -58,10 +64,23 @@ def load_source(reference: str) -> Source:
         TaskError: It cannot be imported.
         SettingsError: It is not callable.
     """
-    source = load_attribute(reference)
-    if not callable(source):
-        raise SettingsError(
-            f"expected a function of a SourceContext at {reference!r}, found {type(source).__name__}; correct --source"
-        )
-    found: Source = source
+    source: Source = _function(reference, "a function of a SourceContext", "--source")
+    return source
+
+
+def load_sink(reference: str) -> Sink:
+    """Import a sink.
+
+    Raises:
+        TaskError: It cannot be imported.
+        SettingsError: It is not callable.
+    """
+    sink: Sink = _function(reference, "a function of an Answer", "--sink")
+    return sink
+
+
+def _function(reference: str, expected: str, option: str) -> Any:
+    found = load_attribute(reference)
+    if not callable(found):
+        raise SettingsError(f"expected {expected} at {reference!r}, found {type(found).__name__}; correct {option}")
     return found

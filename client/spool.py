@@ -1,17 +1,20 @@
 """Windows that wait to be published: one file each, oldest first, bounded.
 
-A disk that takes no more must not cost a window: it waits in memory then, and does not survive a restart.
+A disk that takes no more must not cost a window: it waits in memory then, and is written when the disk takes it.
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from hedgerow.client.disk import DiskTrouble
+from hedgerow.client.health import Health, Part
 from hedgerow.durable import write_durably
 
 __all__ = ["Spool"]
+
+_log = logging.getLogger(__name__)
 
 
 class Spool:
@@ -20,11 +23,11 @@ class Spool:
     Args:
         folder: Where the files are; their names are their order.
         limit_messages: The oldest is dropped beyond this.
-        trouble: Is told when the disk takes no more.
+        health: Is told whether the disk takes them.
     """
 
-    def __init__(self, folder: Path, *, limit_messages: int = 500, trouble: DiskTrouble | None = None) -> None:
-        self._folder, self._limit, self._trouble = folder, limit_messages, trouble or DiskTrouble()
+    def __init__(self, folder: Path, *, limit_messages: int = 500, health: Health | None = None) -> None:
+        self._folder, self._limit, self._health = folder, limit_messages, health if health is not None else Health()
         self._lock = threading.Lock()
         self._in_memory: dict[int, bytes] = {}
         try:
@@ -33,7 +36,7 @@ class Spool:
             for part in folder.glob(".*.part"):
                 part.unlink(missing_ok=True)
         except OSError as exc:
-            self._trouble.failed(exc)
+            self._health.failed(Part.STATE, exc)
         self._waiting = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
         self._next = self._waiting[-1] + 1 if self._waiting else 0
         self.dropped = 0
@@ -45,18 +48,23 @@ class Spool:
     def put(self, message: bytes) -> None:
         """Keep *message* until :meth:`remove`, through restarts and power cuts where the disk can be written."""
         with self._lock:
-            number = self._next
+            self._in_memory[self._next] = message
+            self._waiting.append(self._next)
+            self._next += 1
+            while len(self._waiting) > self._limit:
+                self._forget(self._waiting[0])
+                self.dropped += 1
+            self._write()
+
+    def _write(self) -> None:
+        for number, message in sorted(self._in_memory.items()):
             try:
                 write_durably(self._path(number), message)
-                self._trouble.passed()
             except OSError as exc:
-                self._trouble.failed(exc)
-                self._in_memory[number] = message
-            self._next += 1
-            self._waiting.append(number)
-            while len(self._waiting) > self._limit:
-                self._forget(self._waiting.pop(0))
-                self.dropped += 1
+                self._health.failed(Part.WINDOWS, exc)
+                return
+            del self._in_memory[number]
+        self._health.worked(Part.WINDOWS)
 
     def pending(self) -> Iterator[tuple[int, bytes]]:
         """Yield what waits, oldest first, with its number."""
@@ -67,7 +75,12 @@ class Spool:
             if message is None:
                 try:
                     message = self._path(number).read_bytes()
-                except OSError:
+                except FileNotFoundError:
+                    continue
+                except OSError as exc:
+                    _log.error("a window that waits cannot be read and is left out: %s", exc)
+                    with self._lock:
+                        self._waiting.remove(number)
                     continue
             yield number, message
 
@@ -75,12 +88,12 @@ class Spool:
         """Forget a message that was published."""
         with self._lock:
             if number in self._waiting:
-                self._waiting.remove(number)
                 self._forget(number)
 
     def _forget(self, number: int) -> None:
+        self._waiting.remove(number)
         self._in_memory.pop(number, None)
-        # A file that cannot be removed is sent again after a restart; the receiver knows it by its number.
+        # A file that cannot be removed is sent again after the next start, which is harmless.
         with contextlib.suppress(OSError):
             self._path(number).unlink(missing_ok=True)
 

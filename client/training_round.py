@@ -56,6 +56,7 @@ class RoundTrainer:
         trials: Tries a train graph before it is loaded into this process.
         runtimes: Finds a runtime by name.
         clock: Rising seconds.
+        wall_clock: Unix seconds, the clock of the buffer.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class RoundTrainer:
         *,
         runtimes: LoadRuntime = load_runtime,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._device, self._slots, self._buffer, self._http = device, slots, buffer, http
         self._pause, self._trials, self._runtimes, self._clock = pause, trials, runtimes, clock
+        self._wall_clock = wall_clock
         self._loaded: _LoadedGraph | None = None
 
     def rest(self) -> None:
@@ -105,10 +108,14 @@ class RoundTrainer:
 
     def _trained(self, task: TrainTask, deadline: float) -> tuple[TrainResult, Blob]:
         loaded = self._graph(task.release)
-        with self._buffer.samples(loaded.slot.manifest.model_schema) as samples:
+        age_s = task.maximum_age_s
+        since = None if age_s is None else self._wall_clock() - age_s
+        with self._buffer.samples(loaded.slot.manifest.model_schema, since=since) as samples:
             if len(samples) < max(1, task.minimum_samples):
+                new = "" if age_s is None else f" of the last {age_s:.0f} s, after the world changed here"
                 raise DeclinedError(
-                    f"expected {max(1, task.minimum_samples)} or more labelled samples, found {len(samples)}; add some"
+                    f"expected {max(1, task.minimum_samples)} or more labelled samples{new}, found {len(samples)}; "
+                    "label some"
                 )
             place, bearer = f"v1/training/{task.run}/{task.round}", {"Authorization": f"Bearer {task.token}"}
             payload = self._http.get(f"{place}/weights", limit_bytes=task.weights.length_bytes, headers=bearer)

@@ -2,20 +2,26 @@
 
 python-tuf's updater does the work; this file gives it bounded HTTP, the root that the device was provisioned with, and
 turns its errors into what the agent does next. It does not download targets; download.py does, so that it can resume.
+
+python-tuf asks this machine's clock whether a signature has expired, and a clock may stand in the past. So what it
+accepted is held against the time that signatures themselves vouch for as well (:mod:`hedgerow.client.signed_time`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from hedgerow.client.errors import InstallError, RejectedError, SettingsError, TransferError
 from hedgerow.client.fleet_http import FleetHttp
+from hedgerow.client.signed_time import DatedDocument, format_time, lower_bound, read_time
 
 __all__ = ["SignedFile", "Trust", "open_trust", "read_trusted_root"]
 
 _ROOT_LIMIT_BYTES = 512_000
 _METADATA_PATH, _TARGETS_PATH = "tuf/metadata/", "tuf/targets/"
+_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,13 @@ class _TufTrust:
         )
 
 
-def open_trust(folder: Path, trusted_root: bytes, http: FleetHttp, release: str) -> Trust:
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_trust(
+    folder: Path, trusted_root: bytes, http: FleetHttp, release: str, *, clock: Callable[[], datetime] = _now
+) -> Trust:
     """Fetch and verify the signed metadata.
 
     Args:
@@ -114,6 +126,7 @@ def open_trust(folder: Path, trusted_root: bytes, http: FleetHttp, release: str)
         trusted_root: The root metadata that the device was provisioned with.
         http: The server.
         release: For messages.
+        clock: This machine's time; what signatures say about the time counts where the clock is behind it.
 
     Raises:
         RejectedError: A signature is wrong.
@@ -147,16 +160,45 @@ def open_trust(folder: Path, trusted_root: bytes, http: FleetHttp, release: str)
             str(folder), f"{http.server}/{_METADATA_PATH}", fetcher=Fetcher(), config=config, bootstrap=trusted_root
         )
         updater.refresh()
+        _check_expiry(folder, clock())
         return updater
 
-    updater = _translated(release, refreshed)
+    updater = _translated(release, refreshed, clock)
     # What the updater keeps as the newest root that it trusts; it does not tell otherwise.
     root: Metadata[Root] = Metadata.from_file(str(folder / "root.json"))
     is_consistent = root.signed.consistent_snapshot is True
     return _TufTrust(updater, is_consistent)
 
 
-def _translated(release: str, ask: Callable[[], Any]) -> Any:
+def _check_expiry(folder: Path, now: datetime) -> None:
+    """Refuse what has expired by the time that it is at least; the updater keeps what it trusts under these names.
+
+    Raises:
+        InstallError: A document has expired.
+    """
+    from tuf.api.metadata import Metadata
+
+    documents = {}
+    for role in _ROLES:
+        signed = Metadata.from_file(str(folder / f"{role}.json")).signed
+        documents[role] = DatedDocument(
+            role=role, expires=signed.expires, signed_at=read_time(signed.unrecognized_fields)
+        )
+    bound = lower_bound(documents)
+    time, witness = max((now, "this device's clock"), (bound.time, bound.witness))
+    for document in documents.values():
+        if time >= document.expires:
+            raise _expired(
+                f"{document.role}.json that expired at {format_time(document.expires)}; it is at least "
+                f"{format_time(time)} by {witness}, and this device's clock says {format_time(now)}"
+            )
+
+
+def _expired(found: str) -> InstallError:
+    return InstallError("the signed metadata", "fresh signatures", found, "sign it again, or set the clock")
+
+
+def _translated(release: str, ask: Callable[[], Any], clock: Callable[[], datetime] = _now) -> Any:
     from tuf.api import exceptions as tuf
 
     try:
@@ -168,12 +210,7 @@ def _translated(release: str, ask: Callable[[], Any]) -> Any:
     except tuf.DownloadError as exc:
         raise TransferError("the signed metadata", "an answer", str(exc)) from exc
     except tuf.ExpiredMetadataError as exc:
-        raise InstallError(
-            "the signed metadata",
-            "fresh signatures",
-            f"expired ones ({exc})",
-            "sign the timestamp again, or set the clock",
-        ) from exc
+        raise _expired(f"expired ones ({exc}) by this device's clock, which says {format_time(clock())}") from exc
     except (tuf.BadVersionNumberError, tuf.LengthOrHashMismatchError) as exc:
         raise InstallError(
             "the signed metadata", "versions that only rise", str(exc), "serve the newest metadata, whole"

@@ -1,11 +1,10 @@
 """Toolchains: what a compile process imports, and whether it is installed. Nothing is imported here."""
 
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 
-from hedgerow.errors import ExtraNotInstalledError
+from hedgerow.installation import require
 
-__all__ = ["TOOLCHAINS", "UNWANTED", "check_installed"]
+__all__ = ["NO_MCU", "PARSERS", "RUNTIME_NAMES", "TOOLCHAINS", "UNWANTED", "check_installed"]
 
 TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("torch.onnx", "onnxscript", "onnxruntime.quantization"),
@@ -18,6 +17,19 @@ UNWANTED: Mapping[str, tuple[str, ...]] = {"coreml": ("sklearn", "tensorflow", "
 """Modules that look absent while a toolchain is imported: coremltools imports every framework that it could convert
 from, which takes 3 s; it is given torch programs only."""
 
+RUNTIME_NAMES: Mapping[str, str] = {
+    "onnxruntime": "ONNX Runtime",
+    "litert": "LiteRT",
+    "tflite-micro": "TensorFlow Lite Micro",
+}
+"""Runtimes that exist on this host, as people call them."""
+
+PARSERS: Mapping[str, str] = {"onnx": "onnx", "tflite": "ai_edge_litert", "mlpackage": "coremltools"}
+"""Format -> the package that reads its files."""
+
+NO_MCU = "the interpreter of TensorFlow Lite Micro is not installed; run: pip install 'hedgerow[mcu]'"
+"""Why nothing was run as on a microcontroller."""
+
 
 def check_installed(toolchain: str, modules: Iterable[str]) -> None:
     """Refuse to start work whose packages are absent.
@@ -29,6 +41,4 @@ def check_installed(toolchain: str, modules: Iterable[str]) -> None:
     Raises:
         ExtraNotInstalledError: A package is absent.
     """
-    for package in sorted({module.partition(".")[0] for module in modules}):
-        if find_spec(package) is None:
-            raise ExtraNotInstalledError(f"compiling to {toolchain}", "compile", package)
+    require(f"compiling to {toolchain}", "compile", modules)

@@ -6,7 +6,8 @@ looked at once for every as many windows as it has devices, on the last window o
 last look: two looks in a row then mean two windows of everyone, not the same windows twice.
 
 An alert is raised when one feature of one slice has drifted at ``consecutive`` looks in a row. It names the devices
-whose own slices drifted: none when only a group shows it. While it is open it grows and is not raised again.
+whose own slices drifted: none when only a group shows it. While it is open it grows and is not raised again. It also
+says since when: the change lies somewhere in the windows of the last look that was clean or later.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,23 @@ from hedgerow.reference import Reference
 from hedgerow.window import Window, merge_windows
 from hedgerow.wire import NAME
 
-__all__ = ["Alert", "DeviceDrift", "DriftState", "SliceDrift", "close_alert", "forget_device", "observe"]
+__all__ = [
+    "DRIFT",
+    "KINDS",
+    "RETRAINING",
+    "SCORE",
+    "Alert",
+    "Baselines",
+    "DeviceDrift",
+    "DriftState",
+    "SliceDrift",
+    "close_alert",
+    "forget_device",
+    "observe",
+]
+
+KINDS = (DRIFT, SCORE, RETRAINING) = ("drift", "score", "retraining")
+"""What an alert is about."""
 
 _DEVICE, _TARGET, _FLEET = "device:", "target:", "fleet"
 _MANY = 10_000_000
@@ -34,7 +51,7 @@ Baselines = Mapping[str, Mapping[str, Sequence[int]]]
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Drift that was seen often enough.
+    """What a person should know, and perhaps a retraining answer.
 
     Attributes:
         id: Its identity.
@@ -44,7 +61,11 @@ class Alert:
         features: What drifted, sorted.
         findings: The finding that confirmed each (slice, feature).
         windows: Windows that each of these devices sent from the first suspicious one to the confirmation; the most
-            that any needed.
+            that any needed. 0 where the kind does not count them.
+        kind: ``drift``: inputs or outputs moved. ``score``: labelled samples say that the score lies below the floor
+            (:mod:`hedgerow.fleet.scores`). ``retraining``: retrainings brought no recovery, and are not tried again.
+        reason: One sentence; empty for drift, where the findings say it.
+        began: Slice -> since when the world may be another one there, Unix seconds; absent where that is not known.
     """
 
     id: str
@@ -54,11 +75,27 @@ class Alert:
     features: tuple[str, ...]
     findings: tuple[Finding, ...]
     windows: int
+    kind: str = DRIFT
+    reason: str = ""
+    began: Mapping[str, float] = field(default_factory=dict)
+
+    def changed_at(self, device: str, target: str | None) -> float | None:
+        """Return since when a device's world may be another one, Unix seconds; None: it is not known to be.
+
+        An alert that names devices is about these; one that names none is about every device of its groups.
+        """
+        if self.devices:
+            return self.began.get(f"{_DEVICE}{device}")
+        groups = (_FLEET, f"{_TARGET}{target}")
+        return min((self.began[name] for name in groups if name in self.began), default=None)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
         return {
             "id": self.id,
+            "kind": self.kind,
+            "reason": self.reason,
+            "began": dict(self.began),
             "release": self.release,
             "raised_at": self.raised_at,
             "devices": list(self.devices),
@@ -74,8 +111,12 @@ class Alert:
         Raises:
             DecodeError: A field is absent, unknown or out of bounds.
         """
+        began = fields.nested("began") if "began" in fields.names() else Fields({}, fields.where)
         alert = cls(
             id=fields.text("id", maximum_chars=160),
+            kind=fields.choice("kind", {kind: kind for kind in KINDS}) if "kind" in fields.names() else DRIFT,
+            reason=fields.text("reason", maximum_chars=4096) if "reason" in fields.names() else "",
+            began={name: began.number(name) for name in began.names()},
             release=fields.text("release", pattern=RELEASE_ID),
             raised_at=fields.number("raised_at"),
             devices=fields.texts("devices", maximum_items=_MANY),
@@ -127,6 +168,8 @@ class SliceDrift:
         since: Windows since then.
         streaks: Feature -> looks in a row at which it had drifted.
         findings: Of the last look.
+        began: Feature -> beginning of the windows of the look before its streak, the last that was clean; Unix seconds.
+        last_began: Beginning of the windows of the last look; None before the first.
     """
 
     looks: int = 0
@@ -134,6 +177,8 @@ class SliceDrift:
     since: int = 0
     streaks: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    began: Mapping[str, float] = field(default_factory=dict)
+    last_began: float | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -143,18 +188,23 @@ class SliceDrift:
             "since": self.since,
             "streaks": dict(self.streaks),
             "findings": [finding.to_record() for finding in self.findings],
+            "began": dict(self.began),
+            "last_began": self.last_began,
         }
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "SliceDrift":
         """Decode a slice."""
         streaks = fields.nested("streaks")
+        began = fields.nested("began") if "began" in fields.names() else Fields({}, fields.where)
         drift = cls(
             looks=fields.integer("looks"),
             looked_at=fields.integer("looked_at"),
             since=fields.integer("since"),
             streaks={name: streaks.integer(name, minimum=1) for name in streaks.names()},
             findings=fields.sequence("findings", Finding.from_fields, maximum_items=_MANY),
+            began={name: began.number(name) for name in began.names()},
+            last_began=fields.optional_number("last_began"),
         )
         fields.finish()
         return drift
@@ -251,6 +301,7 @@ def observe(
     groups = [f"{_TARGET}{target}"] * (targets.count(target) > 1) + [_FLEET] * (len(devices) > 1)
     tested = len(devices) + sum(targets.count(name) > 1 for name in set(targets)) + (len(devices) > 1)
     confirmed: list[tuple[Finding, int]] = []
+    changes: dict[str, float] = {}
     for name in (f"{_DEVICE}{device}", *groups):
         before = slices.get(name, SliceDrift())
         members = _members(name, devices)
@@ -272,10 +323,15 @@ def observe(
             baseline=_baseline(fresh, baselines or {}),
         )
         streaks = {f.feature: before.streaks.get(f.feature, 0) + 1 for f in findings if f.drifted}
-        slices[name] = SliceDrift(before.looks + 1, observed, 0, streaks, findings)
-        confirmed += [(f, streaks[f.feature]) for f in findings if streaks.get(f.feature, 0) >= plan.consecutive]
+        opened = before.last_began if before.last_began is not None else merged.started_at
+        began = {feature: before.began.get(feature, opened) for feature in streaks}
+        slices[name] = SliceDrift(before.looks + 1, observed, 0, streaks, findings, began, merged.started_at)
+        sure = [f for f in findings if streaks.get(f.feature, 0) >= plan.consecutive]
+        confirmed += [(f, streaks[f.feature]) for f in sure]
+        if sure:
+            changes[name] = min(began[f.feature] for f in sure)
     after = replace(state, devices=devices, slices=slices, observed=observed)
-    return _alerted(after, confirmed, window.ended_at)
+    return _alerted(after, confirmed, changes, window.ended_at)
 
 
 def _members(name: str, devices: Mapping[str, DeviceDrift]) -> list[str]:
@@ -297,7 +353,7 @@ def _baseline(members: Iterable[str], baselines: Baselines) -> Mapping[str, Sequ
 
 
 def _alerted(
-    state: DriftState, confirmed: Sequence[tuple[Finding, int]], now: float
+    state: DriftState, confirmed: Sequence[tuple[Finding, int]], changes: Mapping[str, float], now: float
 ) -> tuple[DriftState, tuple[Alert, ...]]:
     before = state.open
     known = {(finding.slice, finding.feature) for finding in before.findings} if before else set()
@@ -314,13 +370,14 @@ def _alerted(
         features=tuple(sorted({f.feature for f in findings})),
         findings=tuple(sorted(findings, key=lambda finding: (finding.slice, finding.feature))),
         windows=max([before.windows if before else 0, *(streak for _, streak in news)]),
+        began={**changes, **(before.began if before else {})},
     )
     return replace(state, raised=raised, open=alert), (alert,)
 
 
 def close_alert(state: DriftState) -> DriftState:
     """Close the open alert. What still drifts must be seen ``consecutive`` times again to raise another."""
-    slices = {name: replace(drift, streaks={}) for name, drift in state.slices.items()}
+    slices = {name: replace(drift, streaks={}, began={}) for name, drift in state.slices.items()}
     return replace(state, open=None, slices=slices)
 
 

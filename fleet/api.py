@@ -6,29 +6,32 @@ Inside, everything is the service's; here are paths, keys and JSON.
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Query
 from fastapi.responses import Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from hedgerow import __version__
-from hedgerow.fleet.admin_keys import hash_key, is_accepted
+from hedgerow.errors import HedgerowError
 from hedgerow.fleet.api_bodies import RolloutBody
+from hedgerow.fleet.commands import Command
+from hedgerow.fleet.doubts import Refusal
 from hedgerow.fleet.downloads import download_router
-from hedgerow.fleet.errors import AdminKeyError
+from hedgerow.fleet.http_bodies import BoundedBodies
 from hedgerow.fleet.http_server import HttpServer
+from hedgerow.fleet.keyed_routes import Actor, keyed_router
 from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.problems import add_problem_handlers
+from hedgerow.fleet.problems import add_problem_handlers, problem_of
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import Rollout
 from hedgerow.fleet.service import FleetService
 from hedgerow.fleet.training_api import training_router
 from hedgerow.fleet.training_exchange import TrainingExchange
-from hedgerow.wire import Desired
+from hedgerow.wire import NAME, Desired
 
 __all__ = ["HttpServer", "create_app"]
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="admin key")
 _Record = dict[str, Any]
+_Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=64, pattern=f"^{NAME.pattern}$")]
+"""Under which a client asks for something; asking again under it does nothing new and gives the same answer."""
 
 
 def create_app(
@@ -48,6 +51,7 @@ def create_app(
     """
     app = FastAPI(title="Hedgerow fleet", version=__version__, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
+    app.add_middleware(BoundedBodies)
     add_problem_handlers(app)
 
     @app.get("/healthz", tags=["health"])
@@ -57,7 +61,7 @@ def create_app(
             "status": "ok",
             "version": __version__,
             "fleet": service.settings.fleet,
-            "devices": len(service.devices()),
+            "devices": service.count_devices(),
         }
 
     app.include_router(download_router(folder))
@@ -68,26 +72,25 @@ def create_app(
 
 
 def _admin_router(service: FleetService, approve_retraining: Callable[[], bool]) -> APIRouter:
-    def actor(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
-        """Return who asks, for the audit log."""
-        if credentials is None:
-            raise AdminKeyError("none")
-        if not is_accepted(credentials.credentials, service.admin_key_hashes()):
-            raise AdminKeyError("another")
-        return f"key {hash_key(credentials.credentials)[:8]}"
+    router = keyed_router("/v1", service.admin_key_hashes)
 
-    who = Annotated[str, Depends(actor)]
-    router = APIRouter(prefix="/v1", dependencies=[Depends(actor)], tags=["admin"])
+    def record_of(device: Device) -> _Record:
+        return _device(device, service.desired(device.name), service.refusal(device.name))
 
     @router.get("/devices")
     def devices() -> list[_Record]:
         """Return all devices."""
-        return [_device(device, service.desired(device.name)) for device in service.devices()]
+        return [record_of(device) for device in service.devices()]
 
     @router.get("/devices/{name}")
     def device(name: str) -> _Record:
         """Return one device."""
-        return _device(service.device(name), service.desired(name))
+        return record_of(service.device(name))
+
+    @router.post("/devices/{name}/reset")
+    def reset(name: str, by: Actor, key: _Key = None) -> _Record:
+        """Believe nothing that a device said so far; its next report counts, whatever it says."""
+        return record_of(service.reset_device(name, actor=by, command_id=key))
 
     @router.get("/releases")
     def releases() -> list[_Record]:
@@ -114,9 +117,9 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
         return Response(service.catalogue.manifest(release).encode(), media_type="application/json")
 
     @router.post("/rollouts", status_code=201)
-    def start_rollout(body: RolloutBody, by: who) -> _Record:
+    def start_rollout(body: RolloutBody, by: Actor, key: _Key = None) -> _Record:
         """Start a rollout."""
-        return _rollout(service.start_rollout(body.release, body.plan.to_domain(), actor=by))
+        return _rollout(service.start_rollout(body.release, body.plan.to_domain(), actor=by, command_id=key))
 
     @router.get("/rollouts")
     def rollouts() -> list[_Record]:
@@ -129,28 +132,36 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
         return _rollout(service.rollout(rollout_id))
 
     @router.post("/rollouts/{rollout_id}/pause")
-    def pause(rollout_id: str, by: who) -> _Record:
+    def pause(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """Hold a running rollout."""
-        return _rollout(service.pause(rollout_id, actor=by))
+        return _rollout(service.pause(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/resume")
-    def resume(rollout_id: str, by: who) -> _Record:
+    def resume(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """Let a paused rollout go on."""
-        return _rollout(service.resume(rollout_id, actor=by))
+        return _rollout(service.resume(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/abort")
-    def abort(rollout_id: str, by: who) -> _Record:
+    def abort(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """End a rollout; exposed devices go back."""
-        return _rollout(service.abort(rollout_id, actor=by))
+        return _rollout(service.abort(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/approve")
-    def approve(rollout_id: str, by: who) -> _Record:
+    def approve(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """Approve a rollout that waits for it."""
-        return _rollout(service.approve(rollout_id, actor=by))
+        return _rollout(service.approve(rollout_id, actor=by, command_id=key))
+
+    @router.get("/commands/{command_id}")
+    def command(command_id: str) -> _Record:
+        """Return how a command stands that was asked for since the service was started, with its answer if it is over.
+
+        Its id is what an answer 202 named, or the Idempotency-Key that it was asked under.
+        """
+        return _command(service.command(command_id))
 
     @router.get("/alerts")
     def alerts() -> list[_Record]:
-        """Return all drift alerts."""
+        """Return all alerts."""
         return [alert.to_record() for alert in service.alerts()]
 
     @router.get("/windows")
@@ -191,7 +202,7 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
     return router
 
 
-def _device(device: Device, desired: Desired | None) -> _Record:
+def _device(device: Device, desired: Desired | None, refusal: Refusal | None = None) -> _Record:
     return {
         "name": device.name,
         "target": device.target,
@@ -203,11 +214,27 @@ def _device(device: Device, desired: Desired | None) -> _Record:
         "agent_version": device.agent_version,
         "runtimes": list(device.runtimes),
         "last_seen": device.last_seen,
+        "refused": {"reason": refusal.reason, "at": refusal.at} if refusal is not None else None,
+        "problems": list(device.problems),
     }
 
 
 def _rollout(rollout: Rollout) -> _Record:
     return rollout.to_record()
+
+
+def _command(command: Command[Any]) -> _Record:
+    record: _Record = {"id": command.id, "what": command.what, "state": command.state, "answer": None, "problem": None}
+    if record["state"] == "done":
+        result = command.future.result()
+        if isinstance(result, Device):
+            record["answer"] = _device(result, None)
+        elif isinstance(result, Rollout | Desired):
+            record["answer"] = result.to_record()
+    elif record["state"] == "failed":
+        error = command.future.exception() if not command.future.cancelled() else None
+        record["problem"] = problem_of(error) if isinstance(error, HedgerowError) else problem_of(None)
+    return record
 
 
 def _without(record: Mapping[str, Any], name: str) -> _Record:

@@ -42,6 +42,7 @@ class GateBody(_Body):
     maximum_accuracy_drop: float = _GATE.maximum_accuracy_drop
     maximum_disagreement: float | None = _GATE.maximum_disagreement
     minimum_samples: int = _GATE.minimum_samples
+    floor: float | None = _GATE.floor
 
     def to_domain(self) -> GatePlan:
         """Return the gate's plan."""
@@ -61,7 +62,9 @@ class PlanBody(_Body):
         ],
         max_length=16,
     )
-    gate: GateBody | None = GateBody()
+    gate: GateBody | None = Field(
+        default=GateBody(), description="null: install results alone decide, whatever the quality of the model"
+    )
     needs_approval: bool = _PLAN["needs_approval"]
     max_attempts: int = _PLAN["max_attempts"]
     in_progress_timeout_s: float = _PLAN["in_progress_timeout_s"]

@@ -1,4 +1,4 @@
-"""An MQTT broker for development and the demo: mosquitto when it is installed, else amqtt in this process.
+"""An MQTT broker for development and the demo: mosquitto when it is installed, else the embedded one, iotcore.
 
 Both listen on a loopback address only and let anybody in, which is right for one machine and nothing else; real fleets
 run mosquitto with TLS and an ACL. Neither keeps anything on disk.
@@ -12,24 +12,20 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from hedgerow.errors import PortInUseError, UnknownNameError
-from hedgerow.fleet.embedded_broker import EmbeddedBroker
-from hedgerow.fleet.errors import BrokerStartError, ChildDiedError
-from hedgerow.fleet.processes import ChildProcesses, last_lines
+from hedgerow.fleet.broker_process import MAX_PACKET_BYTES
+from hedgerow.fleet.broker_program import BrokerProgram, RunningBroker
+from hedgerow.fleet.embedded_broker import embedded_program
+from hedgerow.fleet.errors import BrokerEndedError, BrokerStartError
 
 __all__ = ["BROKERS", "DevelopmentBroker", "find_mosquitto", "mosquitto_config"]
 
-BROKERS = ("amqtt", "auto", "mosquitto")
-_START_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 2.0
+BROKERS = ("auto", "iotcore", "mosquitto")
 _ATTEMPTS = 5
-_MAX_PACKET_BYTES = 1024 * 1024
 _MAX_QUEUED_MESSAGES = 1000
 _SESSION_EXPIRY = "1h"
 
@@ -57,7 +53,7 @@ def mosquitto_config(host: str, port: int, user: str) -> str:
             "allow_anonymous true",
             "persistence false",
             f"max_queued_messages {_MAX_QUEUED_MESSAGES}",
-            f"max_packet_size {_MAX_PACKET_BYTES}",
+            f"max_packet_size {MAX_PACKET_BYTES}",
             f"persistent_client_expiration {_SESSION_EXPIRY}",
             "set_tcp_nodelay true",
             "log_dest stderr",
@@ -69,22 +65,13 @@ def mosquitto_config(host: str, port: int, user: str) -> str:
     )
 
 
-class _Broker(Protocol):
-    name: str
-
-    @property
-    def is_running(self) -> bool: ...
-
-    def stop(self) -> None: ...
-
-
 class DevelopmentBroker:
     """A broker that lives as long as its ``with`` block.
 
     Args:
         host: A loopback address.
         port: Where to listen; 0: any free port.
-        choose: ``mosquitto``, ``amqtt``, or ``auto``: the first of them that is installed.
+        choose: ``mosquitto``, ``iotcore``, or ``auto``: the first of them that is installed.
 
     Attributes:
         name: Which one runs, such as ``mosquitto 2.0.11``.
@@ -96,7 +83,7 @@ class DevelopmentBroker:
             raise UnknownNameError("broker", choose, BROKERS)
         self.host, self.port, self.name = host, port, ""
         self._choose = choose
-        self._broker: _Broker | None = None
+        self._broker: RunningBroker | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -114,18 +101,21 @@ class DevelopmentBroker:
             PortInUseError: Another program listens on the port.
             BrokerStartError: The address is not loopback, mosquitto is not installed although chosen, or the broker
                 ended at once.
-            ExtraNotInstalledError: amqtt is needed and not installed.
+            ExtraNotInstalledError: iotcore is needed and not installed.
         """
         if not _is_loopback(self.host):
             advice = "use 127.0.0.1, or run mosquitto with TLS and an ACL"
             raise BrokerStartError(self._choose, f"the address {self.host}, which other machines reach", advice)
-        mosquitto = find_mosquitto() if self._choose != "amqtt" else None
+        mosquitto = find_mosquitto() if self._choose != "iotcore" else None
         if self._choose == "mosquitto" and mosquitto is None:
             raise BrokerStartError("mosquitto", "that it is not installed", "run: apt-get install mosquitto")
         for attempt in range(_ATTEMPTS):
             port = _free_port(self.host, self.port)
             try:
-                self._broker = _Mosquitto(mosquitto, self.host, port) if mosquitto else EmbeddedBroker(self.host, port)
+                program = (
+                    _mosquitto_program(mosquitto, self.host, port) if mosquitto else embedded_program(self.host, port)
+                )
+                self._broker = RunningBroker(program, self.host, port)
             except PortInUseError:
                 # Only a port that we chose can be chosen again: somebody was quicker.
                 if self.port or attempt == _ATTEMPTS - 1:
@@ -138,6 +128,15 @@ class DevelopmentBroker:
     def is_running(self) -> bool:
         """Whether it runs; a broker that crashed does not come back by itself."""
         return self._broker is not None and self._broker.is_running
+
+    def check(self) -> None:
+        """Return if it runs.
+
+        Raises:
+            BrokerEndedError: It ended by itself.
+        """
+        if not self.is_running:
+            raise BrokerEndedError(self.name, self.host, self.port)
 
     def stop(self) -> None:
         """Stop it, within 2 s; repeats are harmless."""
@@ -171,60 +170,10 @@ def _free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _accepts(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=0.5):
-            return True
-    except OSError:
-        return False
-
-
-class _Mosquitto:
-    """Mosquitto as a child process."""
-
-    def __init__(self, program: Path, host: str, port: int) -> None:
-        self.name = f"mosquitto {_mosquitto_version(program)}"
-        self._folder = tempfile.TemporaryDirectory(prefix="hedgerow-broker-")
-        self._processes = ChildProcesses(stop_timeout_s=_STOP_TIMEOUT_S / 2)
-        config, self._log = Path(self._folder.name) / "mosquitto.conf", Path(self._folder.name) / "mosquitto.log"
-        try:
-            config.write_text(mosquitto_config(host, port, pwd.getpwuid(os.geteuid()).pw_name), encoding="utf-8")
-            self._processes.start([str(program), "-c", str(config)], self._log, "mosquitto")
-            self._wait(host, port)
-        except BaseException:
-            self.stop()
-            raise
-
-    def _wait(self, host: str, port: int) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not _accepts(host, port):
-            self._check(host, port)
-            if time.monotonic() > deadline:
-                raise BrokerStartError(self.name, f"no answer within {_START_TIMEOUT_S:g} s", "try again")
-            time.sleep(0.01)
-        # What accepted may be somebody else's broker, on which ours has just failed.
-        self._check(host, port)
-
-    def _check(self, host: str, port: int) -> None:
-        try:
-            self._processes.check()
-        except ChildDiedError as exc:
-            said = " | ".join(last_lines(self._log))
-            if "Address already in use" in said:
-                raise PortInUseError("mosquitto", host, port) from exc
-            raise BrokerStartError(self.name, said or f"exit code {exc.exit_code}", "choose amqtt") from exc
-
-    @property
-    def is_running(self) -> bool:
-        try:
-            self._processes.check()
-        except ChildDiedError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        self._processes.stop()
-        self._folder.cleanup()
+def _mosquitto_program(program: Path, host: str, port: int) -> BrokerProgram:
+    config = mosquitto_config(host, port, pwd.getpwuid(os.geteuid()).pw_name)
+    name = f"mosquitto {_mosquitto_version(program)}"
+    return BrokerProgram(name, (str(program), "-c", "{config}"), config, advice="choose iotcore")
 
 
 def _mosquitto_version(program: Path) -> str:

@@ -21,12 +21,14 @@ from hedgerow.fleet.errors import FleetFolderError, SettingsError
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
+from hedgerow.progress_display import progress_log
 from hedgerow.wire import NAME
 
 __all__ = ["broker", "init", "serve"]
 
 _log = logging.getLogger(__name__)
 _REFRESH_S = 3600.0
+_CHECK_S = 1.0
 _NAME_FILE = "name"
 
 
@@ -195,7 +197,7 @@ def serve(
     for library in ("httpx", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
     with _until_stopped() as stopped, ExitStack() as stack:
-        retraining = Retraining(task=retrain_task) if retrain_task is not None else None
+        retraining = Retraining(task=retrain_task, report=progress_log(_log)) if retrain_task is not None else None
         fleet = serve_fleet(folder, settings, stack, retraining=retraining)
         fleet.service.subscribe(EventLog())
         url = fleet.url
@@ -252,4 +254,5 @@ def broker(host: str, port: int, as_json: bool) -> None:
             click.echo(json.dumps({"broker": running.name, "host": running.host, "port": running.port}))
         else:
             click.echo(f"{running.name} listens on {running.host}:{running.port}; stop it with Ctrl-C", err=True)
-        stopped.wait()
+        while not stopped.wait(_CHECK_S):
+            running.check()

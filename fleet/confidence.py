@@ -1,87 +1,113 @@
-"""Confidence sequences for a share, from counts alone, valid however often one looks.
+"""Evidence about a mean, from counts alone, valid however often one looks.
 
 A usual 95 % interval holds at one look that was fixed beforehand; look after every batch and stop when you like what
-you see, and it errs far more often. A confidence *sequence* covers the truth at all looks at once. This one is the
-beta-binomial mixture: for ``s`` successes in ``n`` trials and a prior Beta(a, b), the ratio
+you see, and it errs far more often. An *e-process* may be looked at always: it is the capital of a gambler who bets
+against a hypothesis in fair or unfair games, so under the hypothesis it ever reaches ``1/alpha`` with probability at
+most ``alpha`` (Ville's inequality). Against "the mean of values in [0, 1] is at most ``m``" the gambler stakes a share
+``u`` of his capital on every value ``y``:
 
-    M(p) = B(a + s, b + n - s) / (B(a, b) * p^s * (1 - p)^(n - s))
+    K_u(m) = product over the samples of (1 - u + u * y / m),    0 < u < 1
 
-is a nonnegative martingale of mean 1 at the true ``p``, so by Ville's inequality it ever reaches ``1/alpha`` with
-probability at most ``alpha``. The sequence holds all ``p`` with ``M(p) < 1/alpha``. It assumes independent trials of
-one probability; it does not repair correlated samples.
+which no mean of at most ``m`` lets grow. He splits his first capital evenly over a fixed grid of ``u``: the mean of the
+``K_u`` is an e-process again, it needs the counts of the values and not their order, and it falls as ``m`` rises, so
+that the means that are not yet refuted are an interval. It grows about as fast as any test of a mean can for bounded
+values (the best ``u`` reaches the smallest Kullback-Leibler divergence from a distribution that the hypothesis allows),
+whatever else their distribution is: shares (0 and 1), and differences of two models on one sample (-1, 0 and 1, moved
+into [0, 1]) alike. It assumes that each sample's mean, given the samples before, obeys the hypothesis; it does not
+repair correlated samples.
 
-Sources: H. Robbins, Statistical methods related to the law of the iterated logarithm, Ann. Math. Stat. 41 (1970);
-S. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, Time-uniform, nonparametric, nonasymptotic confidence sequences, Ann.
-Stat. 49 (2021); I. Waudby-Smith, A. Ramdas, Estimating means of bounded random variables by betting, JRSS B 86 (2024).
+Sources: I. Waudby-Smith, A. Ramdas, Estimating means of bounded random variables by betting, JRSS B 86 (2024), sections
+4 and 5; H. Robbins, Statistical methods related to the law of the iterated logarithm, Ann. Math. Stat. 41 (1970), for
+mixtures; J. Honda, A. Takemura, An asymptotically optimal bandit algorithm for bounded support models, COLT 2010, for
+the divergence; V. Vovk, R. Wang, E-values: calibration, combination and applications, Ann. Stat. 49 (2021), for means
+of e-values.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
-__all__ = ["Interval", "confidence_sequence"]
+import numpy as np
+from numpy.typing import NDArray
 
-_HALVINGS = 60
+__all__ = ["SHARE", "Interval", "confidence_sequence", "log_evidence", "mean_log_evidence"]
+
+SHARE = (0.0, 1.0)
+"""The values of a sample that is wrong or right."""
+
+# Small stakes for long series near the hypothesis, large ones for broken weights.
+_STAKES: NDArray[np.float64] = np.geomspace(0.004, 0.98, 24)
+_HALVINGS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A closed interval of shares."""
+    """A closed interval."""
 
     low: float
     high: float
 
 
-def confidence_sequence(
-    successes: int, trials: int, alpha: float, *, prior: tuple[float, float] = (0.5, 0.5)
-) -> Interval:
-    """Return the interval at this look; over all looks together it misses the truth with probability at most *alpha*.
+def log_evidence(counts: Sequence[int], mean: float, values: Sequence[float] = SHARE) -> float:
+    """Return the natural logarithm of the e-value against "the mean is at most *mean*".
+
+    For the opposite, "the mean is at least *mean*", mirror all of it: ``1 - value`` and ``1 - mean``.
 
     Args:
-        successes: Trials that succeeded.
-        trials: All trials so far; 0 gives the whole unit interval.
-        alpha: Error probability, in (0, 1).
-        prior: Beta parameters of the mixture. Any prior is valid; one that fits the truth gives narrower intervals.
-            It must be fixed before the first trial.
+        counts: How often each of the values came, whole numbers.
+        mean: The hypothesis.
+        values: In [0, 1].
 
     Raises:
-        ValueError: The counts contradict each other, or *alpha* or *prior* is out of bounds.
+        ValueError: A count is negative, or there are not as many counts as values.
     """
-    if not 0 <= successes <= trials:
-        raise ValueError(f"expected 0 <= successes <= trials, found {successes} of {trials}")
-    if not 0 < alpha < 1 or min(prior) <= 0:
-        raise ValueError(f"expected 0 < alpha < 1 and a positive prior, found {alpha} and {prior}")
-    if trials == 0:
-        return Interval(0.0, 1.0)
-    failures = trials - successes
-    # M(p) < 1/alpha  <=>  s log p + f log(1 - p) > bound; the left side is concave in p with its peak at s / n.
-    bound = _log_beta(prior[0] + successes, prior[1] + failures) - _log_beta(*prior) + math.log(alpha)
-
-    def inside(share: float) -> bool:
-        return _power(successes, share) + _power(failures, 1 - share) > bound
-
-    peak = successes / trials
-    low = 0.0 if successes == 0 else _crossing(inside, peak, 0.0)
-    high = 1.0 if failures == 0 else _crossing(inside, peak, 1.0)
-    return Interval(low, high)
+    if len(counts) != len(values) or min(counts) < 0:
+        raise ValueError(f"expected {len(values)} counts of 0 or more, found {list(counts)}")
+    if mean <= 0:
+        # The least value above zero refutes a mean of zero, and a mean below it is none at all.
+        above = any(count and value > 0 for count, value in zip(counts, values, strict=True))
+        return math.inf if above or mean < 0 else 0.0
+    factors = np.log1p(np.multiply.outer(_STAKES, np.asarray(values) / mean - 1))
+    logs = factors @ np.asarray(counts, dtype=np.float64)
+    largest = float(logs.max())
+    return largest + math.log(float(np.exp(logs - largest).mean()))
 
 
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+def mean_log_evidence(logs: Sequence[float]) -> float:
+    """Return the logarithm of the mean of e-values, an e-value against what all of them speak against.
+
+    It needs no more evidence than splitting the level between them, and less when they agree.
+    """
+    return float(reduce(np.logaddexp, logs)) - math.log(len(logs))
 
 
-def _power(count: int, share: float) -> float:
-    if count == 0:
-        return 0.0
-    return count * math.log(share) if share > 0 else -math.inf
+def confidence_sequence(counts: Sequence[int], alpha: float, values: Sequence[float] = SHARE) -> Interval:
+    """Return the means that are not refuted at this look, in the unit of *values*.
+
+    Over all looks together, each of the two bounds is on the wrong side of the truth with probability at most *alpha*.
+
+    Args:
+        counts: How often each of the values came; no sample gives the whole range.
+        alpha: Error probability of each bound, in (0, 1).
+        values: In [0, 1].
+
+    Raises:
+        ValueError: A count is negative, or *alpha* is out of bounds.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"expected 0 < alpha < 1, found {alpha}")
+    mirrored = [1 - value for value in values]
+    return Interval(_lower_bound(counts, values, alpha), 1 - _lower_bound(counts, mirrored, alpha))
 
 
-def _crossing(inside: Callable[[float], bool], within: float, outside: float) -> float:
-    """Return where *inside* turns false between two points, rounded outwards."""
+def _lower_bound(counts: Sequence[int], values: Sequence[float], alpha: float) -> float:
+    """Return the largest mean that is refuted as too small, rounded down."""
+    needed, refuted, held = math.log(1 / alpha), 0.0, 1.0
     for _ in range(_HALVINGS):
-        middle = (within + outside) / 2
-        if inside(middle):
-            within = middle
+        middle = (refuted + held) / 2
+        if log_evidence(counts, middle, values) >= needed:
+            refuted = middle
         else:
-            outside = middle
-    return outside
+            held = middle
+    return refuted

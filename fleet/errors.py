@@ -8,10 +8,11 @@
     +-- RolloutConflictError, NoDevicesError         a rollout cannot start
     +-- ServiceUnreachableError, AdminKeyError, RefusedRequestError   what `hedgerow rollout` meets
     +-- ServeError, ServiceStoppedError, TrainingRoundError, RetrainError
+    +-- CommandNotBegunError, CommandUnderWayError, CommandConflictError, UnknownCommandError
     +-- KeyFileError, SigningError                   the signed repository cannot be used
     +-- ReleaseError
     |   +-- FailedChecksError                        a build that must not become a release
-    +-- BrokerStartError, ChildDiedError             a process of ours does not run
+    +-- BrokerStartError, BrokerEndedError, ChildDiedError    a process of ours does not run
     +-- PlanError                                    a rollout, gate or drift plan contradicts itself
     +-- InvalidTransitionError                       an event that the rollout's state does not allow
 """
@@ -23,8 +24,12 @@ from hedgerow.errors import HedgerowError
 
 __all__ = [
     "AdminKeyError",
+    "BrokerEndedError",
     "BrokerStartError",
     "ChildDiedError",
+    "CommandConflictError",
+    "CommandNotBegunError",
+    "CommandUnderWayError",
     "FailedChecksError",
     "FleetError",
     "FleetFolderError",
@@ -43,6 +48,7 @@ __all__ = [
     "SigningError",
     "StoreError",
     "TrainingRoundError",
+    "UnknownCommandError",
     "UnknownDeviceError",
     "UnknownReleaseError",
     "UnknownRolloutError",
@@ -127,14 +133,19 @@ class NoDevicesError(FleetError):
 
 
 class ServiceUnreachableError(FleetError):
-    """No fleet service answered."""
+    """No fleet service answered.
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(
-            f"expected a fleet service at {url}, found none ({reason}); start one with `hedgerow fleet serve` or "
-            "correct --server"
-        )
-        self.url, self.reason = url, reason
+    Attributes:
+        was_sent: Whether the request went out whole, so that what it asked for may have been done.
+    """
+
+    def __init__(self, url: str, reason: str, *, was_sent: bool = False) -> None:
+        advice = "start one with `hedgerow fleet serve` or correct --server"
+        if was_sent:
+            advice = "it may do what it was asked all the same, so look before you ask again"
+        found = "no answer" if was_sent else "none"
+        super().__init__(f"expected a fleet service at {url}, found {found} ({reason}); {advice}")
+        self.url, self.reason, self.was_sent = url, reason, was_sent
 
 
 class ServiceStoppedError(FleetError):
@@ -142,6 +153,60 @@ class ServiceStoppedError(FleetError):
 
     def __init__(self) -> None:
         super().__init__("expected a running fleet service, found that it was stopped; start it and ask again")
+
+
+class CommandNotBegunError(FleetError):
+    """The service was too busy to begin a command in time. It was taken back and is never carried out.
+
+    Attributes:
+        command: Its id.
+        retry_after_s: When it makes sense to ask again.
+    """
+
+    retry_after_s = 5
+
+    def __init__(self, command: str, timeout_s: float) -> None:
+        super().__init__(
+            f"expected the fleet service to begin within {timeout_s:g} s, found it busy with other work; nothing was "
+            "done and nothing will be: ask again"
+        )
+        self.command = command
+
+
+class CommandUnderWayError(FleetError):
+    """A command was begun and is not over; it is carried out whether anybody waits or not.
+
+    Attributes:
+        command: Its id, under which the answer can be had.
+    """
+
+    def __init__(self, command: str, timeout_s: float) -> None:
+        super().__init__(
+            f"expected an answer within {timeout_s:g} s, found the command {command} still being carried out; do not "
+            f"ask for it again, ask how it ended: GET /v1/commands/{command}"
+        )
+        self.command = command
+
+
+class CommandConflictError(FleetError):
+    """The id of a command was used for another one."""
+
+    def __init__(self, command: str, known: str, found: str) -> None:
+        super().__init__(
+            f"expected {known!r} under the id {command}, found {found!r}; an idempotency key belongs to one request"
+        )
+        self.command = command
+
+
+class UnknownCommandError(FleetError):
+    """No command of that id is known."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"expected the id of a command since the service was started, found {command!r}; it was never begun, or is "
+            "long over: look at what it should have changed"
+        )
+        self.command = command
 
 
 class AdminKeyError(FleetError):
@@ -272,6 +337,16 @@ class BrokerStartError(FleetError):
     def __init__(self, broker: str, found: str, advice: str) -> None:
         super().__init__(f"expected the broker {broker} to start, found: {found}; {advice}")
         self.broker = broker
+
+
+class BrokerEndedError(FleetError):
+    """A development broker ended although nobody asked it to."""
+
+    def __init__(self, broker: str, host: str, port: int) -> None:
+        super().__init__(
+            f"expected the broker {broker} to run on at {host}:{port}, found that it ended; start it again"
+        )
+        self.broker, self.host, self.port = broker, host, port
 
 
 class ChildDiedError(FleetError):

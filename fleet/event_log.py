@@ -2,7 +2,14 @@
 
 import logging
 
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, FleetEvent, RolloutChanged
+from hedgerow.fleet.events import (
+    AlertChanged,
+    DeviceChanged,
+    FleetEvent,
+    ReleaseProven,
+    ReportRefused,
+    RolloutChanged,
+)
 from hedgerow.fleet.rollout import Rollout
 
 __all__ = ["EventLog"]
@@ -30,11 +37,23 @@ class EventLog:
                     return f"{device.name} is {'online' if device.online else 'offline'}"
                 if before.release != device.release:
                     return f"{device.name} runs {device.release or 'nothing'}"
+                if before.problems != device.problems:
+                    return (
+                        f"{device.name} has trouble: {'; '.join(device.problems)}"
+                        if device.problems
+                        else (f"{device.name} is well again")
+                    )
+            case ReportRefused(device, reason):
+                advice = f"if that is right, run `hedgerow device reset {device}`"
+                return f"nothing of a report of {device} is believed: {reason}; {advice}"
             case RolloutChanged(rollout):
                 return self._rollout(rollout)
             case AlertChanged(alert, True):
                 devices = ", ".join(alert.devices) or "no single device"
-                return f"drift alert {alert.id} under {alert.release}: {devices}; {', '.join(alert.features)}"
+                what = alert.reason or ", ".join(alert.features)
+                return f"{alert.kind} alert {alert.id} under {alert.release}: {devices}; {what}"
+            case ReleaseProven(release, reason):
+                return f"{release} has proven itself: {reason}"
         return ""
 
     def _rollout(self, rollout: Rollout) -> str:

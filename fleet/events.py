@@ -8,7 +8,16 @@ from hedgerow.fleet.rollout import Rollout
 from hedgerow.window import Window
 from hedgerow.wire import TrainUpdate
 
-__all__ = ["AlertChanged", "DeviceChanged", "FleetEvent", "RolloutChanged", "UpdateArrived", "WindowArrived"]
+__all__ = [
+    "AlertChanged",
+    "DeviceChanged",
+    "FleetEvent",
+    "ReleaseProven",
+    "ReportRefused",
+    "RolloutChanged",
+    "UpdateArrived",
+    "WindowArrived",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class WindowArrived:
 
 @dataclass(frozen=True, slots=True)
 class AlertChanged:
-    """A drift alert was raised, or an open one got more devices or findings.
+    """An alert was raised, or an open one got more devices or findings.
 
     Attributes:
         alert: As it is now.
@@ -53,6 +62,19 @@ class AlertChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseProven:
+    """A release has shown on labelled samples of the fleet to be above its floor, for the first time.
+
+    Attributes:
+        release: Which one.
+        reason: The figures, in words.
+    """
+
+    release: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateArrived:
     """A device answered a training round; may be a repeat."""
 
@@ -60,4 +82,19 @@ class UpdateArrived:
     update: TrainUpdate
 
 
-FleetEvent = DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | UpdateArrived
+@dataclass(frozen=True, slots=True)
+class ReportRefused:
+    """A report of a device was not believed, for a reason that was not told before; nothing of it was kept.
+
+    Attributes:
+        device: In whose name it came.
+        reason: Why, as the end of a sentence.
+    """
+
+    device: str
+    reason: str
+
+
+FleetEvent = (
+    DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | ReleaseProven | UpdateArrived | ReportRefused
+)

@@ -1,35 +1,38 @@
 """Whether a stage's devices do well enough on a release to go on: a decision from counts, valid at every look.
 
-Pure. One look or a thousand, ``judge`` stops a release that is no worse than the margin with probability at most
-``alpha``, and passes one that is worse than the margin with probability at most ``alpha``, for each stage (a rollout
-of ``k`` gated stages errs at most ``k * alpha``). That holds because it decides by confidence sequences
-(:mod:`hedgerow.fleet.confidence`), for samples that are independent and a quality that stays the same meanwhile.
+Pure. A release must hold against two things, and the verdict says which of them stopped it:
 
-What it compares, best evidence first:
+* the **floor**, an absolute score (:mod:`hedgerow.fleet.floors`): labelled samples of the new model alone;
+* the **model before**, on labelled samples that both saw: the share that only the new one got right minus the share
+  that only the old one got right must not fall below the margin. Two models that are equally bad are equal, so this
+  alone would pass a release that is right about nothing.
 
-1. labelled samples that both the new and the old model saw: ``b`` = share that only the old one got right, ``c`` =
-   share that only the new one got right; the accuracy changed by ``c - b``, bounded by two sequences at ``alpha / 2``;
-2. labelled samples of the new model alone, against the accuracy measured before release;
-3. no labels: the share of samples on which the models disagree, where the plan bounds it;
-4. no labels and no such bound: nothing is known of quality, so install results decide, and the reason says so.
+Without labelled samples nothing is known of quality, and nothing goes on: at most the share of samples on which the
+models disagree can stop a release, where the plan bounds it.
+
+One look or a thousand, ``judge`` stops a release that holds against both with probability at most ``alpha``, and passes
+one that fails against either with probability at most ``alpha``, for each stage (a rollout of ``k`` gated stages errs
+at most ``k * alpha``). That holds because it decides by e-processes (:mod:`hedgerow.fleet.confidence`), for samples
+that are independent and a quality that stays the same meanwhile. To stop, the mean of the two e-processes decides: it
+needs no more than half of ``alpha`` for each, and less when both speak. A floor that was measured is uncertain itself
+and takes half of ``alpha`` for that. To go on, each must be convinced at ``alpha``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from hedgerow.decode import Fields
-from hedgerow.fleet.confidence import Interval, confidence_sequence
+from hedgerow.fleet.confidence import confidence_sequence, log_evidence, mean_log_evidence
+from hedgerow.fleet.floors import Floor
 from hedgerow.window import Window
 
-__all__ = ["Decision", "GatePlan", "GateVerdict", "judge"]
+__all__ = ["Decision", "GatePlan", "GateVerdict", "Judge", "judge", "measurement_alpha"]
 
-# Both models are right together on most samples, and they rarely disagree: a mixture near small shares narrows the
-# sequences where they matter, and is wide enough to stop broken weights within 20 samples. Any prior keeps the level.
-_RARE_PRIOR = (0.5, 5.0)
-# A released model is mostly right.
-_ACCURACY_PRIOR = (5.0, 0.5)
+_DIFFERENCE = (0.0, 0.5, 1.0)
+"""Only the old one right, no difference, only the new one right: -1, 0 and 1, moved into [0, 1]."""
 
 
 class Decision(StrEnum):
@@ -40,22 +43,33 @@ class Decision(StrEnum):
     ABORT = "ABORT"
 
 
+class Judge(StrEnum):
+    """What a release is held against."""
+
+    FLOOR = "floor"
+    PREDECESSOR = "model before"
+    DISAGREEMENT = "disagreement"
+
+
 @dataclass(frozen=True, slots=True)
 class GatePlan:
     """What a release must show in each stage.
 
     Attributes:
         alpha: Probability of either error, for one stage and all looks together.
-        maximum_accuracy_drop: Margin: the largest fall of accuracy that is accepted, as a share (0.1 = 10 points).
-        maximum_disagreement: Largest accepted share of samples on which new and old model disagree; used only where
-            no labels arrive. None: no bound.
-        minimum_samples: No GO with fewer.
+        maximum_accuracy_drop: Margin: the largest fall of accuracy that is accepted, as a share (0.02 = 2 points);
+            against the model before, and against what was measured before release.
+        maximum_disagreement: Largest accepted share of samples on which new and old model disagree; it can stop a
+            release to which no labels arrive, and lets none go on. None: no bound.
+        minimum_samples: No GO with fewer labelled samples.
+        floor: Score that the devices must reach, in (0, 1); None: what was measured before release, less the margin.
     """
 
     alpha: float = 0.05
-    maximum_accuracy_drop: float = 0.1
+    maximum_accuracy_drop: float = 0.02
     maximum_disagreement: float | None = None
     minimum_samples: int = 100
+    floor: float | None = None
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong."""
@@ -66,6 +80,8 @@ class GatePlan:
             found.append(f"gate: maximum_accuracy_drop must lie between 0 and 1, not {self.maximum_accuracy_drop:g}")
         if self.maximum_disagreement is not None and not 0 < self.maximum_disagreement < 1:
             found.append(f"gate: maximum_disagreement must lie between 0 and 1, not {self.maximum_disagreement:g}")
+        if self.floor is not None and not 0 < self.floor < 1:
+            found.append(f"gate: floor must lie between 0 and 1, not {self.floor:g}")
         if self.minimum_samples < 1:
             found.append(f"gate: minimum_samples must be at least 1, not {self.minimum_samples}")
         return found
@@ -77,6 +93,7 @@ class GatePlan:
             "maximum_accuracy_drop": self.maximum_accuracy_drop,
             "maximum_disagreement": self.maximum_disagreement,
             "minimum_samples": self.minimum_samples,
+            "floor": self.floor,
         }
 
     @classmethod
@@ -91,6 +108,7 @@ class GatePlan:
             maximum_accuracy_drop=fields.number("maximum_accuracy_drop", minimum=0, maximum=1),
             maximum_disagreement=fields.optional_number("maximum_disagreement", minimum=0, maximum=1),
             minimum_samples=fields.integer("minimum_samples", minimum=1),
+            floor=fields.optional_number("floor", minimum=0, maximum=1),
         )
         fields.finish()
         return plan
@@ -104,15 +122,22 @@ class GateVerdict:
         decision: GO, WAIT or ABORT.
         reason: One sentence with the figures that it rests on.
         evidence: The figures.
+        stopped_by: What stopped the release; None unless something did.
     """
 
     decision: Decision
     reason: str
     evidence: Mapping[str, float] = field(default_factory=dict)
+    stopped_by: Judge | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {"decision": self.decision.value, "reason": self.reason, "evidence": dict(self.evidence)}
+        return {
+            "decision": self.decision.value,
+            "reason": self.reason,
+            "evidence": dict(self.evidence),
+            "stopped_by": None if self.stopped_by is None else self.stopped_by.value,
+        }
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "GateVerdict":
@@ -121,109 +146,140 @@ class GateVerdict:
         Raises:
             DecodeError: A field is absent, unknown or out of bounds.
         """
-        evidence = fields.nested("evidence")
+        evidence, judges = fields.nested("evidence"), {judge.value: judge for judge in Judge}
+        stopped_by = fields.optional_text("stopped_by", maximum_chars=32)
         verdict = cls(
             decision=fields.choice("decision", {decision.value: decision for decision in Decision}),
             reason=fields.text("reason", maximum_chars=4096),
             evidence={name: evidence.number(name) for name in evidence.names()},
+            stopped_by=None if stopped_by is None else fields.choice("stopped_by", judges),
         )
         fields.finish()
         return verdict
 
 
-def judge(plan: GatePlan, window: Window | None, expected_accuracy: float | None) -> GateVerdict:
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What one judge has found.
+
+    Attributes:
+        judge: Which.
+        found: The figures, in words.
+        limit: The limit, in words.
+        log_for, log_against: Logarithms of the e-values for "above the limit" and for "below it".
+        evidence: The figures.
+    """
+
+    judge: Judge
+    found: str
+    limit: str
+    log_for: float
+    log_against: float
+    evidence: Mapping[str, float]
+
+
+def measurement_alpha(plan: GatePlan) -> float:
+    """Return what of the plan's level the interval of a measured floor may take."""
+    return plan.alpha / 2
+
+
+def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVerdict:
     """Decide on the evidence so far.
 
     Args:
         plan: The thresholds.
         window: All windows of the stage's exposed devices on the new release, merged; None: none came yet.
-        expected_accuracy: Accuracy measured before release; None: unknown.
+        floor: The score to reach (see :func:`hedgerow.fleet.floors.floor_of`); None: nothing is known to hold it
+            against, so it cannot go on.
 
     Returns:
         GO, WAIT (more samples may decide) or ABORT.
     """
     if window is None or window.samples == 0:
         return GateVerdict(Decision.WAIT, "no device has sent a window of the new release yet", {"samples": 0.0})
+    if window.labelled == 0:
+        return _judge_without_labels(plan, window)
+    found = [_against_floor(plan, window, floor)] if floor is not None else []
     if window.paired.labelled > 0:
-        return _judge_paired(plan, window)
-    if window.labelled > 0:
-        return _judge_accuracy(plan, window, expected_accuracy)
-    if plan.maximum_disagreement is not None:
-        return _judge_disagreement(plan, window, plan.maximum_disagreement)
-    evidence = {"samples": float(window.samples)}
-    if window.samples < plan.minimum_samples:
+        found.append(_against_predecessor(plan, window))
+    evidence: dict[str, float] = {"samples": float(window.labelled)}
+    for comparison in found:
+        evidence |= comparison.evidence
+    words = "; ".join(f"{comparison.found}; {comparison.limit}" for comparison in found)
+    to_stop = plan.alpha - (floor.alpha if floor is not None else 0.0)
+    if found and mean_log_evidence([comparison.log_against for comparison in found]) >= math.log(1 / to_stop):
+        worst = max(found, key=lambda comparison: comparison.log_against)
+        others = "".join(f"; {comparison.found}" for comparison in found if comparison is not worst)
+        against = "below the floor" if worst.judge is Judge.FLOOR else "worse than the model before"
         return GateVerdict(
-            Decision.WAIT, f"{window.samples} of at least {plan.minimum_samples} samples came, none labelled", evidence
+            Decision.ABORT, f"{against}: {worst.found}; {worst.limit}{others}", evidence, stopped_by=worst.judge
         )
-    return GateVerdict(
-        Decision.GO,
-        f"install results alone: no evidence of quality was available in {window.samples} samples, because no labels "
-        "arrived and the plan sets no maximum_disagreement",
-        evidence,
+    if floor is None:
+        words = f"{words}; " if words else f"{window.labelled} labelled samples came; "
+        missing = (
+            "no accuracy above chance was measured before release, so there is no floor; start the rollout with one, "
+            "or ungated"
+        )
+        return GateVerdict(Decision.WAIT, words + missing, evidence)
+    open_ones = [comparison for comparison in found if comparison.log_for < math.log(1 / plan.alpha)]
+    if not open_ones and window.labelled >= plan.minimum_samples:
+        return GateVerdict(Decision.GO, words, evidence)
+    needs = [f"at least {plan.minimum_samples} labelled samples"] if window.labelled < plan.minimum_samples else []
+    needs += [f"bounds on one side of the {comparison.judge.value}'s limit" for comparison in open_ones]
+    return GateVerdict(Decision.WAIT, f"{words}; a decision needs {' and '.join(needs)}", evidence)
+
+
+def _against_floor(plan: GatePlan, window: Window, floor: Floor) -> _Comparison:
+    right, labelled = window.correct, window.labelled
+    score = right / labelled
+    bounds = confidence_sequence((labelled - right, right), plan.alpha)
+    return _Comparison(
+        judge=Judge.FLOOR,
+        found=f"accuracy {score:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {labelled} labelled samples",
+        limit=f"the floor is {floor.score:.1%}, {floor.origin}",
+        log_for=log_evidence((labelled - right, right), floor.score),
+        log_against=log_evidence((right, labelled - right), 1 - floor.score),
+        evidence={"score": score, "score_low": bounds.low, "score_high": bounds.high, "floor": floor.score},
     )
 
 
-def _judge_paired(plan: GatePlan, window: Window) -> GateVerdict:
-    paired, count = window.paired, window.paired.labelled
-    gained = confidence_sequence(paired.only_new_right, count, plan.alpha / 2, prior=_RARE_PRIOR)
-    lost = confidence_sequence(paired.only_old_right, count, plan.alpha / 2, prior=_RARE_PRIOR)
-    change = (paired.only_new_right - paired.only_old_right) / count
-    bounds = Interval(gained.low - lost.high, gained.high - lost.low)
-    return _verdict(plan, count, change, bounds, "against the model before, on the same samples")
+def _against_predecessor(plan: GatePlan, window: Window) -> _Comparison:
+    paired = window.paired
+    counts = (paired.only_old_right, paired.both_right + paired.both_wrong, paired.only_new_right)
+    change = (paired.only_new_right - paired.only_old_right) / paired.labelled
+    interval = confidence_sequence(counts, plan.alpha, _DIFFERENCE)
+    low, high = 2 * interval.low - 1, 2 * interval.high - 1
+    limit = (1 - plan.maximum_accuracy_drop) / 2
+    return _Comparison(
+        judge=Judge.PREDECESSOR,
+        found=f"it changed by {100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) against the model "
+        f"before on {paired.labelled} of the same samples",
+        limit=f"{-100 * plan.maximum_accuracy_drop:+.1f} points are accepted",
+        log_for=log_evidence(counts, limit, _DIFFERENCE),
+        log_against=log_evidence(counts[::-1], 1 - limit, _DIFFERENCE),
+        evidence={"change": change, "change_low": low, "change_high": high},
+    )
 
 
-def _judge_accuracy(plan: GatePlan, window: Window, expected_accuracy: float | None) -> GateVerdict:
-    if expected_accuracy is None:
-        return GateVerdict(
-            Decision.WAIT,
-            f"{window.labelled} labelled samples came, but there is neither a model before on the same samples nor an "
-            "expected accuracy to compare with",
-            {"samples": float(window.labelled)},
-        )
-    sequence = confidence_sequence(window.correct, window.labelled, plan.alpha, prior=_ACCURACY_PRIOR)
-    change = window.correct / window.labelled - expected_accuracy
-    bounds = Interval(sequence.low - expected_accuracy, sequence.high - expected_accuracy)
-    against = f"against the {expected_accuracy:.1%} measured before release"
-    return _verdict(plan, window.labelled, change, bounds, against)
-
-
-def _verdict(plan: GatePlan, samples: int, change: float, bounds: Interval, against: str) -> GateVerdict:
-    evidence = {"samples": float(samples), "change": change, "change_low": bounds.low, "change_high": bounds.high}
-    margin = -plan.maximum_accuracy_drop
-    between = f"({100 * bounds.low:+.1f} to {100 * bounds.high:+.1f})"
-    limit = f"{100 * margin:+.1f} points"
-    found = f"accuracy changed by {100 * change:+.1f} points {between} {against}, {samples} labelled samples"
-    if bounds.high < margin:
-        return GateVerdict(Decision.ABORT, f"{found}; at most {limit} is accepted", evidence)
-    if bounds.low > margin and samples >= plan.minimum_samples:
-        return GateVerdict(Decision.GO, f"{found}; better than the accepted {limit}", evidence)
-    need = f"at least {plan.minimum_samples} samples and " if samples < plan.minimum_samples else ""
-    return GateVerdict(Decision.WAIT, f"{found}; a decision needs {need}bounds on one side of {limit}", evidence)
-
-
-def _judge_disagreement(plan: GatePlan, window: Window, maximum: float) -> GateVerdict:
-    samples = window.paired.agreed + window.paired.disagreed
-    if samples == 0:
-        return GateVerdict(
-            Decision.WAIT,
-            f"neither labels nor comparisons with the model before came in {window.samples} samples, and the plan asks "
-            f"for a disagreement of at most {maximum:.1%}",
-            {"samples": 0.0},
-        )
-    sequence = confidence_sequence(window.paired.disagreed, samples, plan.alpha, prior=_RARE_PRIOR)
-    share = window.paired.disagreed / samples
+def _judge_without_labels(plan: GatePlan, window: Window) -> GateVerdict:
+    nothing = (
+        f"none of {window.samples} samples is labelled, so nothing is known of quality; label some on these devices, "
+        "or start the rollout ungated"
+    )
+    compared, disagreed = window.paired.agreed + window.paired.disagreed, window.paired.disagreed
+    maximum = plan.maximum_disagreement
+    if maximum is None or compared == 0:
+        return GateVerdict(Decision.WAIT, nothing, {"samples": 0.0})
+    share = disagreed / compared
+    bounds = confidence_sequence((compared - disagreed, disagreed), plan.alpha)
     evidence = {
-        "samples": float(samples),
+        "samples": 0.0,
         "disagreement": share,
-        "disagreement_low": sequence.low,
-        "disagreement_high": sequence.high,
+        "disagreement_low": bounds.low,
+        "disagreement_high": bounds.high,
     }
-    found = (
-        f"the models disagree on {share:.1%} ({sequence.low:.1%} to {sequence.high:.1%}) of {samples} samples without "
-        "labels"
-    )
-    if sequence.low > maximum:
-        return GateVerdict(Decision.ABORT, f"{found}; at most {maximum:.1%} is accepted", evidence)
-    if sequence.high < maximum and samples >= plan.minimum_samples:
-        return GateVerdict(Decision.GO, f"{found}; less than the accepted {maximum:.1%}", evidence)
-    return GateVerdict(Decision.WAIT, f"{found}; a decision needs bounds on one side of {maximum:.1%}", evidence)
+    found = f"the models disagree on {share:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) of {compared} samples"
+    if bounds.low > maximum:
+        reason = f"too much disagreement: {found}; at most {maximum:.1%} is accepted"
+        return GateVerdict(Decision.ABORT, reason, evidence, stopped_by=Judge.DISAGREEMENT)
+    return GateVerdict(Decision.WAIT, f"{found}; {nothing}", evidence)

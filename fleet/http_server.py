@@ -1,4 +1,7 @@
-"""Serves an ASGI application from a thread with its own event loop; binds before it returns, stops in order."""
+"""Serves an ASGI application from a thread with its own event loop; binds before it returns, stops in order.
+
+How many connections it keeps, and for how long, is in http_connections.py.
+"""
 
 import asyncio
 import errno
@@ -14,6 +17,8 @@ from hedgerow.fleet.errors import ServeError
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from hedgerow.fleet.http_connections import ConnectionLimits
 
 __all__ = ["HttpServer", "bind"]
 
@@ -57,13 +62,22 @@ class HttpServer:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         bound: A socket of :func:`bind`, for whoever wants the port before the application is ready.
+        limits: What connections may cost; None: the usual limits.
 
     Attributes:
         host, port: Where it listens, once it was started.
     """
 
-    def __init__(self, app: Any, host: str, port: int, *, bound: socket.socket | None = None) -> None:
-        self._app, self._bound = app, bound
+    def __init__(
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        *,
+        bound: socket.socket | None = None,
+        limits: "ConnectionLimits | None" = None,
+    ) -> None:
+        self._app, self._bound, self._limits = app, bound, limits
         self.host, self.port = host, port
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -83,6 +97,9 @@ class HttpServer:
         """
         import uvicorn
 
+        from hedgerow.fleet.http_connections import BoundedProtocol, watch
+
+        limits = self._limits or BoundedProtocol.limits
         bound = self._bound if self._bound is not None else bind(self.host, self.port)
         self.port = bound.getsockname()[1]
         config = uvicorn.Config(
@@ -91,15 +108,25 @@ class HttpServer:
             access_log=False,
             lifespan="off",
             ws="none",
+            http=BoundedProtocol.limited(limits),
+            h11_max_incomplete_event_size=limits.header_bytes,
+            timeout_keep_alive=limits.idle_s,
             timeout_graceful_shutdown=_GRACE_S,
             server_header=False,
         )
         server = uvicorn.Server(config)
         self._server = server
 
+        async def serve_watched() -> None:
+            watcher = asyncio.create_task(watch(server.server_state.connections))
+            try:
+                await server.serve(sockets=[bound])
+            finally:
+                watcher.cancel()
+
         def serve() -> None:
             try:
-                asyncio.run(server.serve(sockets=[bound]))
+                asyncio.run(serve_watched())
             except Exception:  # noqa: BLE001 - see above; it is logged
                 _log.exception("the HTTP server ended")
             finally:

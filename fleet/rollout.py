@@ -5,8 +5,8 @@ pair in :data:`NO_EFFECT` is a repeat or comes too late and changes nothing; any
 Every event may be applied twice: an attempt is asked of a device once, and what it answers counts once.
 
 A stage is over when every device in it came to an end (or its deadline passed) and the gate said GO. When too many
-fail or the gate says ABORT, every device that was asked for the release is asked for what it had before, the sleeping
-ones too, lest they install it when they wake.
+fail, the gate says ABORT, or the stage's patience ends without a GO, every device that was asked for the release is
+asked for what it had before, the sleeping ones too, lest they install it when they wake.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -232,6 +232,7 @@ def _settle(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]
         return _stop(rollout, broken, now)
     if rollout.state is _S.PAUSED:
         return rollout, ()
+    unasked = rollout
     rollout, commands = _assign(rollout)
     here = counts[rollout.stage]
     is_empty = not any(here.values())
@@ -240,9 +241,14 @@ def _settle(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]
         return replace(rollout, gate_since=None), commands
     if not is_empty and here[ExecutionState.SUCCEEDED] == 0:
         name = rollout.plan.stages[rollout.stage].name
-        return _hold(rollout, f"no device of the stage {name} succeeded, so nothing speaks for going on"), commands
+        reason = f"no device of the stage {name} succeeded, so nothing speaks for going on"
+        # What earlier stages proved stays; a canary that nobody could judge goes back.
+        return _stop(unasked, reason, now) if rollout.stage == 0 else (_hold(rollout, reason), commands)
     if not is_empty and rollout.plan.gate is not None:
-        return _await_gate(rollout, now), commands
+        since = now if rollout.gate_since is None else rollout.gate_since
+        if now - since >= rollout.plan.gate_timeout_s:
+            return _stop(unasked, _undecided(rollout), now)
+        return replace(rollout, gate_since=since), commands
     rollout, more = _settle(_finish_stage(rollout, now), now)
     return rollout, (*commands, *more)
 
@@ -294,16 +300,13 @@ def _broken_rule(rollout: Rollout, tallies: Sequence[Mapping[ExecutionState, int
     return None
 
 
-def _await_gate(rollout: Rollout, now: float) -> Rollout:
-    since = now if rollout.gate_since is None else rollout.gate_since
-    if now - since < rollout.plan.gate_timeout_s:
-        return replace(rollout, gate_since=since)
-    last = rollout.reason or "it was never asked"
-    return _hold(rollout, f"the gate could not decide within {rollout.plan.gate_timeout_s:g} s: {last}")
-
-
 def _hold(rollout: Rollout, reason: str) -> Rollout:
     return replace(rollout, state=_S.PAUSED, reason=reason, gate_since=None)
+
+
+def _undecided(rollout: Rollout) -> str:
+    name, last = rollout.plan.stages[rollout.stage].name, rollout.reason or "it was never asked"
+    return f"the gate of the stage {name} could not decide within {rollout.plan.gate_timeout_s:g} s: {last}"
 
 
 def _finish_stage(rollout: Rollout, now: float) -> Rollout:

@@ -1,7 +1,6 @@
 """``hedgerow rollout start`` and ``hedgerow rollout status``."""
 
 import json
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,43 +8,20 @@ from typing import Any
 
 import click
 
-from hedgerow.fleet.admin_keys import read_key_file
-from hedgerow.fleet.api_client import ApiClient
-from hedgerow.fleet.errors import AdminKeyError
+from hedgerow.fleet.api_options import as_json_option as _as_json
+from hedgerow.fleet.api_options import connect as _connect
+from hedgerow.fleet.api_options import key_file_option as _key_file
+from hedgerow.fleet.api_options import server_option as _server
+from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.rollout_plan import RolloutPlan
 
-__all__ = ["KEY_VARIABLE", "start", "status"]
+__all__ = ["start", "status"]
 
-KEY_VARIABLE = "HEDGEROW_ADMIN_KEY"
 _OVER = {"FINISHED", "ABORTED", "ROLLED_BACK"}
 _POLL_S = 0.5
+_SAY_AGAIN_S = 10.0
+"""While nothing else changes, the evidence so far is told again no sooner; it changes with every window."""
 _DEFAULT_STAGES = " ".join(f"{stage.name}={stage.share:g}" for stage in RolloutPlan().stages)
-
-_server = click.option(
-    "--server",
-    "url",
-    default="http://127.0.0.1:8080",
-    show_default=True,
-    metavar="URL",
-    help="Address of the fleet service.",
-)
-_key_file = click.option(
-    "--key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="File with the admin key, admin.key in the fleet's folder.  "
-    f"[default: the key itself in the variable {KEY_VARIABLE}]",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
-
-
-def _connect(url: str, key_file: Path | None) -> ApiClient:
-    if key_file is not None:
-        return ApiClient(url, read_key_file(key_file))
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key:
-        raise AdminKeyError("none")
-    return ApiClient(url, key)
 
 
 def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -79,6 +55,28 @@ def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str,
     help="A stage, and the share of the devices that have the release after it; the last is 1. Repeat it for more.  "
     f"[default: {_DEFAULT_STAGES}]",
 )
+@click.option(
+    "--floor",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SCORE",
+    help="Accuracy that the devices must show, such as 0.9.  [default: what was measured before release, at the lower "
+    "end of its interval, less the margin]",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Loss of accuracy that is accepted.  "
+    f"[default: {GatePlan().maximum_accuracy_drop:g}, {100 * GatePlan().maximum_accuracy_drop:g} points]",
+)
+@click.option(
+    "--patience",
+    "patience_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="How long a stage waits for its gate to decide before everything goes back.  "
+    f"[default: {RolloutPlan().gate_timeout_s:g}]",
+)
 @click.option("--no-gate", is_flag=True, help="Go on by install results alone, whatever the quality of the model.")
 @click.option(
     "--needs-approval", is_flag=True, help="Wait for a person to approve it through the admin API before it starts."
@@ -92,6 +90,9 @@ def start(
     url: str,
     key_file: Path | None,
     stages: list[dict[str, Any]],
+    floor: float | None,
+    margin: float | None,
+    patience_s: float | None,
     no_gate: bool,
     needs_approval: bool,
     wait: bool,
@@ -99,22 +100,29 @@ def start(
 ) -> int:
     """Roll RELEASE (such as digits@1) out to the fleet, in stages.
 
-    After each stage a gate reads what the stage's devices counted, and goes on, waits, or rolls all of them back.
+    After each stage a gate reads what the stage's devices counted on labelled samples. It goes on when they show that
+    the accuracy is above the floor and not worse than that of the model before, and rolls all of them back when they
+    show the opposite or nothing within its patience.
     """
     plan: dict[str, Any] = {"needs_approval": needs_approval}
     if stages:
         plan["stages"] = stages
-    if no_gate:
-        plan["gate"] = None
+    gate = {name: value for name, value in (("floor", floor), ("maximum_accuracy_drop", margin)) if value is not None}
+    if no_gate and (gate or patience_s is not None):
+        raise click.UsageError(
+            "expected a gate's --floor, --margin or --patience, or --no-gate, found both; leave one out"
+        )
+    if no_gate or gate:
+        plan["gate"] = None if no_gate else gate
+    if patience_s is not None:
+        plan["gate_timeout_s"] = patience_s
     client = _connect(url, key_file)
     try:
         rollout = client.post("/v1/rollouts", {"release": release, "plan": plan})
-        last = ""
+        watch = _Watch()
         while wait and rollout["state"] not in _OVER | {"PAUSED"}:
-            line = _line(rollout)
-            if line != last and not as_json:
+            if not as_json and (line := watch.news(rollout, time.monotonic())):
                 click.echo(line, err=True)
-                last = line
             time.sleep(_POLL_S)
             rollout = client.get(f"/v1/rollouts/{rollout['id']}")
     finally:
@@ -152,10 +160,31 @@ def status(rollout_id: str | None, url: str, key_file: Path | None, as_json: boo
         click.echo("no rollout was started yet")
 
 
-def _line(rollout: dict[str, Any]) -> str:
+class _Watch:
+    """What a person who waits is told: each step at once, the evidence so far now and then."""
+
+    def __init__(self) -> None:
+        self._head, self._whole, self._said_at = "", "", 0.0
+
+    def news(self, rollout: dict[str, Any], now: float) -> str:
+        """Return what to print now; nothing when it was said."""
+        head, whole = _head(rollout), _line(rollout)
+        if rollout["gate_since"] is not None:
+            whole += f"\n  without a decision everything goes back after {rollout['plan']['gate_timeout_s']:g} s"
+        if whole == self._whole or (head == self._head and now < self._said_at + _SAY_AGAIN_S):
+            return ""
+        self._head, self._whole, self._said_at = head, whole, now
+        return whole
+
+
+def _head(rollout: dict[str, Any]) -> str:
     stages = [stage["name"] for stage in rollout["plan"]["stages"]]
     line = f"{rollout['id']}: {rollout['release']} {rollout['state']}, stage {stages[rollout['stage']]}"
     if "executions" in rollout:
         counts = Counter(execution["state"] for execution in rollout["executions"].values())
         line += f", {', '.join(f'{number} {state}' for state, number in sorted(counts.items()))}"
-    return f"{line}\n  {rollout['reason']}" if rollout["reason"] else line
+    return line if rollout["plan"]["gate"] is not None else f"{line}, no gate: its quality is not judged"
+
+
+def _line(rollout: dict[str, Any]) -> str:
+    return f"{_head(rollout)}\n  {rollout['reason']}" if rollout["reason"] else _head(rollout)

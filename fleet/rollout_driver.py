@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from hedgerow.fleet.catalogue import Catalogue
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.errors import NoDevicesError, RolloutConflictError, UnknownRolloutError
-from hedgerow.fleet.events import RolloutChanged
-from hedgerow.fleet.gates import judge
+from hedgerow.fleet.events import ReleaseProven, RolloutChanged
+from hedgerow.fleet.floors import Floor, floor_of
+from hedgerow.fleet.gates import GatePlan, judge, measurement_alpha
 from hedgerow.fleet.registry import Device, next_desired
 from hedgerow.fleet.rollout import (
     Assign,
@@ -111,6 +112,9 @@ class RolloutDriver:
             self._obey(after, command, then)
         if after.state is RolloutState.FINISHED and before.state is not RolloutState.FINISHED:
             self._settle(after, then)
+            # A gate lets nothing go on without labelled samples above the floor.
+            if after.plan.gate is not None and self._store.save_proof(after.release, event.now, after.reason):
+                then.events.append(ReleaseProven(after.release, after.reason))
         return after
 
     def _settle(self, rollout: Rollout, then: Consequences) -> None:
@@ -231,16 +235,14 @@ class RolloutDriver:
         if self._looks.get(rollout_id) == look:
             return
         self._looks[rollout_id] = look
-        verdict = judge(rollout.plan.gate, window, self._expected_accuracy(rollout))
+        verdict = judge(rollout.plan.gate, window, self._floor(rollout, rollout.plan.gate))
         self.apply(rollout_id, GateJudged(verdict=verdict, now=now), then)
 
-    def _expected_accuracy(self, rollout: Rollout) -> float | None:
-        """Return the mean accuracy at build time of the artifacts that the exposed devices run."""
-        manifest = self._catalogue.manifest(rollout.release)
-        measured = {a.target: a.metrics["accuracy"] for a in manifest.artifacts if "accuracy" in a.metrics}
+    def _floor(self, rollout: Rollout, gate: GatePlan) -> Floor | None:
+        """Return what the devices that the gate judges must reach."""
         targets = [rollout.executions[device].target for device in exposed(rollout, rollout.stage)]
-        found = [measured[target] for target in targets if target in measured]
-        return sum(found) / len(found) if found else None
+        manifest = self._catalogue.manifest(rollout.release)
+        return floor_of(manifest, targets, gate.floor, gate.maximum_accuracy_drop, measurement_alpha(gate))
 
 
 def _facts(device: Device) -> DeviceFacts:

@@ -56,13 +56,13 @@ class RolloutPlan:
     Attributes:
         stages: In order; shares are cumulative and end at 1.
         abort_rules: Any of them stops the rollout and rolls exposed devices back.
-        gate: What the models must show after each stage; None: install results alone decide.
+        gate: What the models must show after each stage; None: install results alone decide, whatever the quality.
         needs_approval: Whether a second person must approve before it starts.
         max_attempts: Tries of one device, the first included. REJECTED is never tried again.
         in_progress_timeout_s: From a device's first progress to its end; fixed when it starts.
         step_timeout_s: From one progress report to the next; never moves the bound above.
         stage_deadline_s: A stage no longer waits for devices that have not answered by then.
-        gate_timeout_s: How long an undecided gate may keep a stage waiting before the rollout pauses.
+        gate_timeout_s: A stage's patience: how long an undecided gate may keep it waiting before everything goes back.
         denominator: Of what an abort rule's share is taken: ``total`` devices of the stage, or those that
             ``reported`` an end.
     """
@@ -75,7 +75,7 @@ class RolloutPlan:
     in_progress_timeout_s: float = 600
     step_timeout_s: float = 120
     stage_deadline_s: float = 3600
-    gate_timeout_s: float = 600
+    gate_timeout_s: float = 3600
     denominator: str = "total"
 
     def mistakes(self) -> list[str]:

@@ -26,7 +26,7 @@ _HELD = frozenset({_S.PAUSED}) | _STOPPED
 
 TRANSITIONS: Mapping[tuple[RolloutState, type[Event]], frozenset[RolloutState]] = {
     (_S.DRAFT, Approved): frozenset({_S.READY}),
-    (_S.DRAFT, Started): frozenset({_S.AWAITING_APPROVAL, _S.RUNNING, _S.PAUSED}),
+    (_S.DRAFT, Started): frozenset({_S.AWAITING_APPROVAL, _S.RUNNING}),
     (_S.DRAFT, Canceled): frozenset({_S.ABORTED}),
     (_S.DRAFT, DeviceJoined): frozenset({_S.DRAFT}),
     (_S.DRAFT, DeviceRemoved): frozenset({_S.DRAFT}),
@@ -34,7 +34,7 @@ TRANSITIONS: Mapping[tuple[RolloutState, type[Event]], frozenset[RolloutState]] 
     (_S.AWAITING_APPROVAL, Canceled): frozenset({_S.ABORTED}),
     (_S.AWAITING_APPROVAL, DeviceJoined): frozenset({_S.AWAITING_APPROVAL}),
     (_S.AWAITING_APPROVAL, DeviceRemoved): frozenset({_S.AWAITING_APPROVAL}),
-    (_S.READY, Started): frozenset({_S.RUNNING, _S.PAUSED}),
+    (_S.READY, Started): frozenset({_S.RUNNING}),
     (_S.READY, Canceled): frozenset({_S.ABORTED}),
     (_S.READY, DeviceJoined): frozenset({_S.READY}),
     (_S.READY, DeviceRemoved): frozenset({_S.READY}),

@@ -3,7 +3,7 @@
 import hashlib
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hedgerow.errors import DecodeError
@@ -13,7 +13,7 @@ from hedgerow.fleet.training_exchange import TrainingExchange
 from hedgerow.manifest import Blob
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.grids.transport import DeviceUpdate, RoundWork
-from hedgerow.weights import check_same_arrays, decode_arrays, encode_arrays
+from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.wire import Channel, TrainTask, TrainUpdate
 
 __all__ = ["MqttRoundTransport", "RoundService"]
@@ -44,7 +44,9 @@ class MqttRoundTransport:
         exchange: Where the HTTP server hands weights out and takes updates.
         release: Devices take part while they run this release, because its train graph is what they train.
         report: Told how many devices have answered.
+        changes: Asked in every round; device -> when its world changed, Unix seconds: it leaves labels from before out.
         clock: Monotonic seconds.
+        wall_clock: Unix seconds.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class MqttRoundTransport:
         release: str,
         *,
         report: Report = silent,
+        changes: Callable[[], Mapping[str, float]] = dict,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._service, self._exchange, self._release = service, exchange, release
-        self._report, self._clock = report, clock
+        self._report, self._changes, self._clock, self._wall_clock = report, changes, clock, wall_clock
 
     def devices(self) -> Sequence[str]:
         """Return the names of the online devices that run the release, sorted."""
@@ -71,14 +75,16 @@ class MqttRoundTransport:
         unsubscribe = self._service.subscribe(inbox.put)
         tokens = self._exchange.open_round(work.run, work.round, weights, work.devices, inbox.put)
         try:
-            tasks = {device: self._task(work, blob, token).encode() for device, token in tokens.items()}
+            changes, now = self._changes(), self._wall_clock()
+            ages_s = {device: max(0.0, now - changed_at) for device, changed_at in changes.items()}
+            tasks = {d: self._task(work, blob, token, ages_s.get(d)).encode() for d, token in tokens.items()}
             answers = self._collect(work, tasks, inbox)
             return [self._judge(work, device, answers.get(device), len(weights)) for device in sorted(work.devices)]
         finally:
             unsubscribe()
             self._exchange.close_round(work.run, work.round)
 
-    def _task(self, work: RoundWork, blob: Blob, token: str) -> TrainTask:
+    def _task(self, work: RoundWork, blob: Blob, token: str, maximum_age_s: float | None) -> TrainTask:
         return TrainTask(
             run=work.run,
             round=work.round,
@@ -90,6 +96,7 @@ class MqttRoundTransport:
             seed=work.seed,
             minimum_samples=work.minimum_samples,
             deadline_s=work.deadline_s,
+            maximum_age_s=maximum_age_s,
         )
 
     def _collect(
@@ -134,10 +141,9 @@ class MqttRoundTransport:
         if payload is None or not self._is_complete(work, device, answer):
             reason = "expected the weights that it announced, found none or others"
             return DeviceUpdate(device=device, state="timed out", reason=reason)
-        where = f"update of {device}"
         try:
-            weights = decode_arrays(payload, where, limit_bytes=length_bytes + _SLACK_BYTES)
-            check_same_arrays(weights, work.weights, where)
+            # Whether they are weights of this model is judged with those of the others, by the grid.
+            weights = decode_arrays(payload, f"update of {device}", limit_bytes=length_bytes + _SLACK_BYTES)
         except DecodeError as exc:
             return DeviceUpdate(device=device, state="failed", reason=str(exc))
         return DeviceUpdate(

@@ -4,17 +4,21 @@ One thread owns all writes (writer.py); what is asked here becomes a command to 
 committed state.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from hedgerow.decode import encode_json
 from hedgerow.fleet.alerts import Alert
 from hedgerow.fleet.catalogue import Catalogue
+from hedgerow.fleet.commands import Command
 from hedgerow.fleet.consequences import Consequences
+from hedgerow.fleet.doubts import Refusal
 from hedgerow.fleet.errors import RolloutConflictError, UnknownDeviceError, UnknownRolloutError
-from hedgerow.fleet.events import FleetEvent
+from hedgerow.fleet.events import AlertChanged, FleetEvent
 from hedgerow.fleet.message_intake import HEARD, MessageIntake
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import Approved, Canceled, Event, Paused, Resumed, Rollout, RolloutPlan
@@ -23,7 +27,7 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
 from hedgerow.fleet.store_reader import AuditEntry, StoredWindow, TrainingRun
 from hedgerow.fleet.telemetry_intake import TelemetryIntake
-from hedgerow.fleet.writer import Writer
+from hedgerow.fleet.writer import COMMAND_TIMEOUT_S, Writer
 from hedgerow.link import Link
 from hedgerow.wire import Channel, Desired, device_topic, fleet_filter
 
@@ -36,6 +40,10 @@ class FleetService:
     Every public method may be called from any thread, but not from a subscriber's callback where it changes something:
     the callback runs in the service's thread.
 
+    A method that changes something waits for the service's thread, and may raise ServiceStoppedError,
+    CommandNotBegunError (nothing was done, and nothing will be) or CommandUnderWayError (it is being done; the answer
+    can be had by :meth:`command`). With a *command_id* of the caller's choice, asking again does nothing new.
+
     Args:
         settings: What it was told.
         link: To the broker, under the service's own client id. The service receives from it until it is stopped; its
@@ -43,6 +51,7 @@ class FleetService:
         store: The store's file, or an open store (whose owner closes it).
         catalogue: The signed releases.
         clock: Unix seconds.
+        command_timeout_s: How long a command may keep its caller waiting.
 
     Raises:
         StoreError: The store cannot be used.
@@ -56,6 +65,7 @@ class FleetService:
         catalogue: Catalogue,
         *,
         clock: Callable[[], float] = time.time,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
@@ -64,8 +74,8 @@ class FleetService:
         self._store = Store(store) if isinstance(store, Path) else store
         self._driver = RolloutDriver(self._store, catalogue)
         telemetry = TelemetryIntake(self._store, catalogue, settings)
-        intake = MessageIntake(self._store, self._driver, telemetry, settings)
-        self._writer = Writer(settings, link, self._store, self._driver, intake, clock)
+        intake = self._intake = MessageIntake(self._store, self._driver, telemetry, settings)
+        self._writer = Writer(settings, link, self._store, self._driver, intake, clock, timeout_s=command_timeout_s)
         for channel in HEARD:
             link.subscribe(fleet_filter(settings.fleet, channel))
 
@@ -94,6 +104,10 @@ class FleetService:
         """Return all devices that were ever heard of, sorted by name."""
         return self._store.reader.devices()
 
+    def count_devices(self) -> int:
+        """Return how many devices were ever heard of, without reading them."""
+        return self._store.reader.count_devices()
+
     def device(self, name: str) -> Device:
         """Return one device.
 
@@ -104,6 +118,10 @@ class FleetService:
         if device is None:
             raise UnknownDeviceError(name)
         return device
+
+    def refusal(self, name: str) -> Refusal | None:
+        """Return the last report in a device's name that was not believed since the service was started, if any."""
+        return self._intake.doubts.refusals.get(name)
 
     def desired(self, name: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing is."""
@@ -154,7 +172,17 @@ class FleetService:
         """
         return self._writer.subscribe(callback)
 
-    def start_rollout(self, release: str, plan: RolloutPlan | None = None, *, actor: str = "local") -> Rollout:
+    def command(self, command_id: str) -> Command[Any]:
+        """Return a command that was asked for since the service was started, with its answer if there is one.
+
+        Raises:
+            UnknownCommandError: It was never begun, or is long over.
+        """
+        return self._writer.commands.command(command_id)
+
+    def start_rollout(
+        self, release: str, plan: RolloutPlan | None = None, *, actor: str = "local", command_id: str | None = None
+    ) -> Rollout:
         """Roll a signed release out to the devices whose hardware it has.
 
         Raises:
@@ -162,37 +190,51 @@ class FleetService:
             RolloutConflictError: Another rollout is not over.
             NoDevicesError: It fits no known device.
         """
+        wanted = plan if plan is not None else RolloutPlan()
 
         def change(then: Consequences, now: float) -> Rollout:
-            rollout = self._driver.start(release, plan if plan is not None else RolloutPlan(), now, then)
+            rollout = self._driver.start(release, wanted, now, then)
             self._store.add_audit(at=now, actor=actor, action="rollout.start", subject=rollout.id, detail=release)
             return rollout
 
-        return self._writer.call(change)
+        digest = hashlib.sha256(encode_json(wanted.to_record())).hexdigest()[:12]
+        what = f"{actor}: rollout.start {release} by the plan {digest}"
+        return self._writer.call(change, command_id=command_id, what=what)
 
-    def pause(self, rollout_id: str, *, actor: str = "local") -> Rollout:
+    def pause(self, rollout_id: str, *, actor: str = "local", command_id: str | None = None) -> Rollout:
         """Hold a running rollout; what devices have begun goes on."""
-        return self._command(rollout_id, "rollout.pause", lambda now: Paused(now=now), actor)
+        return self._command(rollout_id, "rollout.pause", lambda now: Paused(now=now), actor, command_id)
 
-    def resume(self, rollout_id: str, *, actor: str = "local") -> Rollout:
+    def resume(self, rollout_id: str, *, actor: str = "local", command_id: str | None = None) -> Rollout:
         """Let a paused rollout go on."""
-        return self._command(rollout_id, "rollout.resume", lambda now: Resumed(now=now), actor)
+        return self._command(rollout_id, "rollout.resume", lambda now: Resumed(now=now), actor, command_id)
 
-    def approve(self, rollout_id: str, *, actor: str = "local") -> Rollout:
+    def approve(self, rollout_id: str, *, actor: str = "local", command_id: str | None = None) -> Rollout:
         """Approve a rollout that waits for it."""
-        return self._command(rollout_id, "rollout.approve", lambda now: Approved(now=now), actor)
+        return self._command(rollout_id, "rollout.approve", lambda now: Approved(now=now), actor, command_id)
 
-    def abort(self, rollout_id: str, reason: str = "aborted by an operator", *, actor: str = "local") -> Rollout:
+    def abort(
+        self,
+        rollout_id: str,
+        reason: str = "aborted by an operator",
+        *,
+        actor: str = "local",
+        command_id: str | None = None,
+    ) -> Rollout:
         """End a rollout; devices that have the release go back to the one before."""
-        return self._command(rollout_id, "rollout.abort", lambda now: Canceled(reason=reason, now=now), actor)
+        return self._command(
+            rollout_id, "rollout.abort", lambda now: Canceled(reason=reason, now=now), actor, command_id
+        )
 
-    def _command(self, rollout_id: str, action: str, event: Callable[[float], Event], actor: str) -> Rollout:
+    def _command(
+        self, rollout_id: str, action: str, event: Callable[[float], Event], actor: str, command_id: str | None
+    ) -> Rollout:
         def change(then: Consequences, now: float) -> Rollout:
             rollout = self._driver.apply(rollout_id, event(now), then)
             self._store.add_audit(at=now, actor=actor, action=action, subject=rollout_id)
             return self._driver.go_on(rollout, now, then)
 
-        return self._writer.call(change)
+        return self._writer.call(change, command_id=command_id, what=f"{actor}: {action} {rollout_id}")
 
     def assign(self, device: str, release: str | None, *, actor: str = "local") -> Desired:
         """Give one device a release without a rollout; None takes its release away.
@@ -216,9 +258,42 @@ class FleetService:
 
         return self._writer.call(change)
 
+    def reset_device(self, name: str, *, actor: str = "local", command_id: str | None = None) -> Device:
+        """Believe nothing that a device said so far: its next report counts, whatever target or version it names.
+
+        For a device that got other hardware, or whose numbers somebody made up. What is wanted of it stays, under the
+        number that follows from its report.
+
+        Raises:
+            UnknownDeviceError: It was never heard of.
+        """
+
+        def change(then: Consequences, now: float) -> Device:
+            device = self._store.device(name)
+            if device is None:
+                raise UnknownDeviceError(name)
+            self._store.add_audit(at=now, actor=actor, action="device.reset", subject=name)
+            return self._intake.reset(name, device, then)
+
+        return self._writer.call(change, command_id=command_id, what=f"{actor}: device.reset {name}")
+
     def save_run(self, run: TrainingRun) -> None:
         """Keep how a retraining goes."""
         self._writer.call(lambda _then, _now: self._store.save_run(run))
+
+    def raise_alert(self, alert: Alert) -> None:
+        """Keep an alert that something else than a window raised; one that is known is kept as it was."""
+
+        def change(then: Consequences, now: float) -> None:
+            if alert.id not in {known.id for known in self._store.alerts()}:
+                self._store.save_alert(alert, now)
+                then.events.append(AlertChanged(alert, is_new=True))
+
+        self._writer.call(change)
+
+    def is_proven(self, release: str) -> bool:
+        """Return whether a release has shown on labelled samples of the fleet to be above its floor."""
+        return self._store.reader.is_proven(release)
 
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Keep what each device saw when *release* was trained: device -> input feature -> counts."""

@@ -20,6 +20,7 @@ from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.migrations import apply_migrations
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import ExecutionRecord, Rollout
+from hedgerow.fleet.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.store_reader import DRIFT_PARTS, StoreReader, TrainingRun, to_text
 from hedgerow.window import Window, merge_windows
 from hedgerow.wire import Desired, Telemetry
@@ -150,14 +151,15 @@ class Store(StoreReader):
     def save_device(self, device: Device) -> None:
         """Insert or replace a device."""
         self._write(
-            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
             " target = excluded.target, release = excluded.release, previous = excluded.previous,"
             " online = excluded.online, boot = excluded.boot, sequence = excluded.sequence,"
             " past_boots = excluded.past_boots, desired_version = excluded.desired_version,"
-            " agent_version = excluded.agent_version, runtimes = excluded.runtimes, last_seen = excluded.last_seen",
+            " agent_version = excluded.agent_version, runtimes = excluded.runtimes, last_seen = excluded.last_seen,"
+            " problems = excluded.problems",
             device.name, device.target, device.release, device.previous, device.online, device.boot, device.sequence,
             json.dumps(device.past_boots), device.desired_version, device.agent_version, json.dumps(device.runtimes),
-            device.last_seen,
+            device.last_seen, json.dumps(device.problems),
         )  # fmt: skip
 
     def save_desired(self, device: str, desired: Desired) -> None:
@@ -221,12 +223,18 @@ class Store(StoreReader):
             "SELECT id, boot, sequence FROM windows WHERE device = ? ORDER BY id DESC LIMIT -1 OFFSET ?", device, keep
         )
         for row in surplus:
+            self._write("DELETE FROM windows WHERE id = ?", row["id"])
+            kept = self._row(
+                "SELECT MIN(sequence) AS lowest FROM windows WHERE device = ? AND boot = ?", device, row["boot"]
+            )
+            # A number that somebody made up must not turn all that follow into repeats.
+            lowest = kept["lowest"] if kept is not None else None
+            pruned_to = row["sequence"] if lowest is None else min(row["sequence"], lowest - 1)
             self._write(
                 "INSERT INTO pruned_windows VALUES (?, ?, ?) ON CONFLICT (device, boot)"
                 " DO UPDATE SET sequence = MAX(sequence, excluded.sequence)",
-                device, row["boot"], row["sequence"],
+                device, row["boot"], pruned_to,
             )  # fmt: skip
-            self._write("DELETE FROM windows WHERE id = ?", row["id"])
         return True
 
     def add_to_merged(self, slice_name: str, period: int, window: Window) -> None:
@@ -274,6 +282,30 @@ class Store(StoreReader):
                 self._write(
                     "DELETE FROM drift_parts WHERE release = ? AND kind = ? AND name = ?", state.release, kind, name
                 )
+
+    def save_score_state(self, state: ScoreState, before: ScoreState | None) -> None:
+        """Insert or update what is known of a release's scores, writing only the slices that changed.
+
+        Args:
+            state: As it is now.
+            before: As it was saved last; None: never.
+        """
+        self._write(
+            "INSERT INTO score_states VALUES (?, ?) ON CONFLICT (release) DO UPDATE SET record = excluded.record",
+            state.release, to_text({**state.to_record(), "slices": {}}),
+        )  # fmt: skip
+        earlier: Mapping[str, ScoreSlice] = before.slices if before is not None else {}
+        for name, found in state.slices.items():
+            if earlier.get(name) is not found:
+                self._write(
+                    "INSERT OR REPLACE INTO score_slices VALUES (?, ?, ?)",
+                    state.release, name, to_text(found.to_record()),
+                )  # fmt: skip
+
+    def save_proof(self, release: str, now: float, reason: str) -> bool:
+        """Keep that a release has shown on labelled samples to be above its floor; return whether that is new."""
+        inserted = self._write("INSERT OR IGNORE INTO proven_releases VALUES (?, ?, ?)", release, now, reason)
+        return inserted.rowcount > 0
 
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Replace what each device saw when *release* was trained."""

@@ -13,6 +13,7 @@ from hedgerow.decode import Fields
 from hedgerow.fleet.alerts import Alert, DriftState
 from hedgerow.fleet.registry import ASK_REPORT, Device
 from hedgerow.fleet.rollout import ExecutionRecord, Rollout
+from hedgerow.fleet.scores import ScoreState
 from hedgerow.window import Window
 from hedgerow.wire import Desired
 
@@ -45,7 +46,8 @@ class TrainingRun:
     Attributes:
         id: Its identity.
         started_at, ended_at: Unix times; *ended_at* is None while it runs.
-        state: ``running``, ``done`` or ``failed``.
+        state: ``running``; ``done``: its release is on its way to the devices; then ``recovered``: the release has
+            proven itself there; or ``failed``, at any time.
         trigger: The alert that asked for it, or ``manual``.
         parent: The release it started from.
         release: The release it made, once there is one.
@@ -116,6 +118,11 @@ class StoreReader:
         """Return all devices, sorted by name."""
         return tuple(_device(row) for row in self._rows("SELECT * FROM devices ORDER BY name"))
 
+    def count_devices(self) -> int:
+        """Return how many devices there are."""
+        row = self._row("SELECT COUNT(*) AS devices FROM devices")
+        return int(row["devices"]) if row else 0
+
     def desired(self, device: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing ever was."""
         row = self._row("SELECT * FROM desired WHERE device = ?", device)
@@ -132,7 +139,7 @@ class StoreReader:
             " FROM devices v LEFT JOIN desired d ON d.device = v.name"
             " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = v.name"
             " LEFT JOIN rollouts r ON r.id = d.rollout"
-            " WHERE (v.online OR NOT ?1) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
+            " WHERE (v.online OR NOT ?) AND ((v.online AND v.sequence < 0) OR v.desired_version != d.version"
             " OR (e.state IN ('QUEUED', 'IN_PROGRESS') AND NOT r.is_over)) ORDER BY v.name",
             only_online,
         )
@@ -154,10 +161,10 @@ class StoreReader:
         row = self._row("SELECT record FROM executions WHERE rollout = ? AND device = ?", rollout, device)
         return ExecutionRecord.from_fields(_fields(row["record"], f"executions[{rollout}]")) if row else None
 
-    def last_rollout_state(self, release: str) -> str | None:
-        """Return the state of the latest rollout of a release, or None when there was none."""
-        row = self._row("SELECT state FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
-        return row["state"] if row else None
+    def last_rollout_state(self, release: str) -> tuple[str, str] | None:
+        """Return id and state of the latest rollout of a release, or None when there was none."""
+        row = self._row("SELECT id, state FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
+        return (row["id"], row["state"]) if row else None
 
     def last_finished_release(self) -> str | None:
         """Return the release of the latest rollout that finished, or None."""
@@ -182,9 +189,9 @@ class StoreReader:
             limit: At most so many; the latest ones.
         """
         rows = self._rows(
-            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?1"
-            " AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR release = ?3) ORDER BY id DESC LIMIT ?4) ORDER BY id",
-            since, device, release, limit,
+            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?"
+            " AND (? IS NULL OR device = ?) AND (? IS NULL OR release = ?) ORDER BY id DESC LIMIT ?) ORDER BY id",
+            since, device, device, release, release, limit,
         )  # fmt: skip
         return tuple(
             StoredWindow(device=row["device"], received_at=row["received_at"], window=_window(row["record"]))
@@ -213,6 +220,27 @@ class StoreReader:
         for part in self._rows("SELECT kind, name, record FROM drift_parts WHERE release = ? ORDER BY name", release):
             document[part["kind"]][part["name"]] = json.loads(part["record"])
         return DriftState.from_fields(Fields(document, f"drift_states[{release}]"))
+
+    def score_state(self, release: str) -> ScoreState | None:
+        """Return what is known of a release's scores, or None before its first labelled window."""
+        row = self._row("SELECT record FROM score_states WHERE release = ?", release)
+        if row is None:
+            return None
+        document = json.loads(row["record"])
+        slices = self._rows("SELECT name, record FROM score_slices WHERE release = ? ORDER BY name", release)
+        document["slices"] = {part["name"]: json.loads(part["record"]) for part in slices}
+        return ScoreState.from_fields(Fields(document, f"score_states[{release}]"))
+
+    def is_proven(self, release: str) -> bool:
+        """Return whether a release has shown on labelled samples to be above its floor."""
+        return self._row("SELECT 1 FROM proven_releases WHERE release = ?", release) is not None
+
+    def last_rollout_of(self, release: str) -> Rollout | None:
+        """Return the latest rollout of a release without its executions, or None when there was none."""
+        row = self._row("SELECT id, record FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
+        if row is None:
+            return None
+        return Rollout.from_fields(Fields({**json.loads(row["record"]), "executions": {}}, f"rollouts[{row['id']}]"))
 
     def baselines(self, release: str) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return device -> input feature -> counts: what each device saw when *release* was trained."""
@@ -254,6 +282,7 @@ def _device(row: Mapping[str, Any]) -> Device:
     values["online"] = bool(row["online"])
     values["past_boots"] = tuple(json.loads(row["past_boots"]))
     values["runtimes"] = tuple(json.loads(row["runtimes"]))
+    values["problems"] = tuple(json.loads(row["problems"]))
     return Device(**values)
 
 

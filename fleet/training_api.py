@@ -1,16 +1,19 @@
 """The routes of a training round: weights out, updates in, each with the device's own token of that round."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from hedgerow.fleet.errors import TrainingRoundError
+from hedgerow.fleet.http_bodies import bound_body
 from hedgerow.fleet.training_exchange import TrainingExchange
 
 __all__ = ["training_router"]
 
+_PIECE_BYTES = 64 * 1024
 _bearer = HTTPBearer(auto_error=False, scheme_name="round token")
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
@@ -23,24 +26,30 @@ def training_router(exchange: TrainingExchange) -> APIRouter:
     def weights(run: str, number: int, credentials: _Credentials) -> Response:
         """Return the round's weights as safetensors."""
         payload = exchange.weights(run, number, _token(credentials))
-        return Response(payload, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", "Content-Length": str(len(payload))}
+        # In pieces: a client that does not read would else hold a copy of the whole.
+        return StreamingResponse(_pieces(payload), media_type="application/octet-stream", headers=headers)
 
     @router.put("/{run}/{number}/updates/{device}", status_code=204, response_class=Response)
     async def update(run: str, number: int, device: str, request: Request, credentials: _Credentials) -> Response:
         """Take a device's update, as safetensors."""
         token = _token(credentials)
-        limit_bytes = exchange.limit_bytes(run, number, device, token)
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            # Before the rest is read: a device must not fill our memory.
-            if len(body) > limit_bytes:
-                detail = f"expected at most {limit_bytes} bytes, found more; send weights like the round's"
-                raise TrainingRoundError(413, detail)
-        exchange.accept(run, number, device, token, bytes(body))
+        upload = exchange.begin(run, number, device, token)
+        bound_body(request.scope, upload.limit_bytes)
+        try:
+            async for chunk in request.stream():
+                upload.add(chunk)
+            exchange.finish(run, number, device, upload)
+        finally:
+            upload.drop()
         return Response(status_code=204)
 
     return router
+
+
+async def _pieces(payload: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(payload), _PIECE_BYTES):
+        yield payload[start : start + _PIECE_BYTES]
 
 
 def _token(credentials: HTTPAuthorizationCredentials | None) -> str:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
+from hedgerow.client.signed_time import SIGNED_AT, format_time, read_time
 from hedgerow.fleet.keys import ROLES, Signers
 from hedgerow.manifest import Manifest, blob_path, manifest_path, parse_release_id
 
@@ -31,6 +32,7 @@ __all__ = [
 
 ANY_HARDWARE = "any"
 _DAY_S = 86400.0
+_CLOCK_STEP_S = 3600.0
 _HASH = "sha256"
 
 Document = TypeVar("Document", Root, Targets, Snapshot, Timestamp)
@@ -65,7 +67,9 @@ class RepositoryState:
     timestamp: Metadata[Timestamp]
 
 
-def _signed(document: Document, role: str, signers: Signers) -> Metadata[Document]:
+def _signed(document: Document, role: str, signers: Signers, now: float) -> Metadata[Document]:
+    # Devices whose clock stands in the past take this as the time that it is at least.
+    document.unrecognized_fields[SIGNED_AT] = format_time(datetime.fromtimestamp(now, UTC))
     metadata = Metadata(document)
     metadata.sign(signers[role])
     return metadata
@@ -80,10 +84,10 @@ def first_state(signers: Signers, lifetimes: Lifetimes, now: float) -> Repositor
     root = Root(version=1, expires=lifetimes.expiry("root", now), consistent_snapshot=True)
     for role in ROLES:
         root.add_key(signers[role].public_key, role)
-    targets = _signed(Targets(version=1, expires=lifetimes.expiry("targets", now)), "targets", signers)
+    targets = _signed(Targets(version=1, expires=lifetimes.expiry("targets", now)), "targets", signers, now)
     snapshot = _next_snapshot(0, targets, signers, lifetimes, now)
     return RepositoryState(
-        root=_signed(root, "root", signers),
+        root=_signed(root, "root", signers, now),
         targets=targets,
         snapshot=snapshot,
         timestamp=_next_timestamp(0, snapshot, signers, lifetimes, now),
@@ -95,7 +99,7 @@ def _next_snapshot(
 ) -> Metadata[Snapshot]:
     meta = {"targets.json": _describe(targets)}
     return _signed(
-        Snapshot(version=version + 1, expires=lifetimes.expiry("snapshot", now), meta=meta), "snapshot", signers
+        Snapshot(version=version + 1, expires=lifetimes.expiry("snapshot", now), meta=meta), "snapshot", signers, now
     )
 
 
@@ -105,7 +109,7 @@ def _next_timestamp(
     document = Timestamp(
         version=version + 1, expires=lifetimes.expiry("timestamp", now), snapshot_meta=_describe(snapshot)
     )
-    return _signed(document, "timestamp", signers)
+    return _signed(document, "timestamp", signers, now)
 
 
 def with_targets(
@@ -123,7 +127,7 @@ def with_targets(
     document = Targets(
         version=state.targets.signed.version + 1, expires=lifetimes.expiry("targets", now), targets=files
     )
-    targets = _signed(document, "targets", signers)
+    targets = _signed(document, "targets", signers, now)
     snapshot = _next_snapshot(state.snapshot.signed.version, targets, signers, lifetimes, now)
     timestamp = _next_timestamp(state.timestamp.signed.version, snapshot, signers, lifetimes, now)
     return replace(state, targets=targets, snapshot=snapshot, timestamp=timestamp)
@@ -132,17 +136,24 @@ def with_targets(
 def refreshed(state: RepositoryState, signers: Signers, lifetimes: Lifetimes, now: float) -> RepositoryState:
     """Return what follows from time alone, with the online keys: what has less than half its life left is signed anew.
 
+    So is what was signed in the future, by a clock that has been set right since: devices would take it for the time.
     The same *state* comes back when nothing is due.
     """
     half_snapshot = datetime.fromtimestamp(now + lifetimes.snapshot_s / 2, UTC)
     half_timestamp = datetime.fromtimestamp(now + lifetimes.timestamp_s / 2, UTC)
     snapshot = state.snapshot
-    if snapshot.signed.expires < half_snapshot:
+    if snapshot.signed.expires < half_snapshot or _is_ahead(snapshot, now):
         snapshot = _next_snapshot(snapshot.signed.version, state.targets, signers, lifetimes, now)
-    if snapshot is state.snapshot and state.timestamp.signed.expires >= half_timestamp:
+    is_fresh = state.timestamp.signed.expires >= half_timestamp and not _is_ahead(state.timestamp, now)
+    if snapshot is state.snapshot and is_fresh:
         return state
     timestamp = _next_timestamp(state.timestamp.signed.version, snapshot, signers, lifetimes, now)
     return replace(state, snapshot=snapshot, timestamp=timestamp)
+
+
+def _is_ahead(metadata: Metadata[Snapshot] | Metadata[Timestamp], now: float) -> bool:
+    signed_at = read_time(metadata.signed.unrecognized_fields)
+    return signed_at is not None and signed_at.timestamp() > now + _CLOCK_STEP_S
 
 
 def verify(state: RepositoryState) -> None:

@@ -9,10 +9,10 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from hedgerow.errors import LinkError
+from hedgerow.fleet.commands import Change, Command, Commands
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.errors import ServiceStoppedError
 from hedgerow.fleet.events import FleetEvent
@@ -25,16 +25,15 @@ from hedgerow.fleet.store import Store
 from hedgerow.link import Connected, Link, LinkEvent, Message
 from hedgerow.wire import Channel, Desired, device_topic
 
-__all__ = ["Change", "Writer"]
+__all__ = ["COMMAND_TIMEOUT_S", "Writer"]
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_COMMAND_TIMEOUT_S = 60.0
 _NUDGE_LOOK_S = 0.5
 
-Change = Callable[[Consequences, float], T]
-"""What is done in a transaction: ``(consequences, now) -> result``."""
+COMMAND_TIMEOUT_S = 20.0
+"""How long a caller is kept waiting; shorter than what clients of the admin API wait, so that they hear why."""
 
 
 class Writer:
@@ -47,6 +46,10 @@ class Writer:
         driver: Of rollouts.
         intake: Of messages.
         clock: Unix seconds.
+        timeout_s: How long a command may keep its caller waiting.
+
+    Attributes:
+        commands: What was asked, under its id.
     """
 
     def __init__(
@@ -57,12 +60,16 @@ class Writer:
         driver: RolloutDriver,
         intake: MessageIntake,
         clock: Callable[[], float],
+        *,
+        timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self._settings, self._link, self._store, self._driver = settings, link, store, driver
         self._intake, self._clock = intake, clock
         self._nudges = Nudges(settings.nudge_s, settings.nudge_longest_s)
         self._next_nudge_look = 0.0
-        self._commands: queue.SimpleQueue[tuple[Change[Any], Future[Any]]] = queue.SimpleQueue()
+        self.commands = Commands()
+        self._timeout_s = timeout_s
+        self._waiting: queue.SimpleQueue[Command[Any]] = queue.SimpleQueue()
         self._subscribers: dict[int, Callable[[FleetEvent], None]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -82,8 +89,8 @@ class Writer:
             self._thread.join()
         with self._lock:
             self._is_over = True
-        while not self._commands.empty():
-            _change, future = self._commands.get_nowait()
+        while not self._waiting.empty():
+            future = self._waiting.get_nowait().future
             if future.set_running_or_notify_cancel():
                 future.set_exception(ServiceStoppedError())
 
@@ -99,21 +106,36 @@ class Writer:
 
         return unsubscribe
 
-    def call(self, change: Change[T]) -> T:
+    def call(self, change: Change[T], *, command_id: str | None = None, what: str = "") -> T:
         """Run *change* in the thread, in a transaction, and return what it returns; without a thread, run it here.
+
+        Args:
+            change: What is done.
+            command_id: Under which its answer can be asked for, and asking for it again does nothing new; None: one is
+                drawn, and forgotten once the caller has the answer.
+            what: Who wants what of what, in words.
 
         Raises:
             ServiceStoppedError: The service was stopped.
+            CommandNotBegunError: It was not begun in time, and never will be.
+            CommandUnderWayError: It was begun in time and is not over.
+            CommandConflictError: The id was used for something else.
         """
         if self._thread is not None and threading.current_thread() is self._thread:
             raise RuntimeError("a subscriber must not change the fleet from its callback; use a thread of its own")
-        future: Future[T] = Future()
         with self._lock:
             if self._is_over:
                 raise ServiceStoppedError
-            if self._thread is not None:
-                self._commands.put((change, future))
-        return future.result(_COMMAND_TIMEOUT_S) if self._thread is not None else self._commit(change)
+            command, is_new = self.commands.admit(change, command_id, what)
+            if is_new and self._thread is not None:
+                self._waiting.put(command)
+        if is_new and self._thread is None:
+            self._answer(command)
+        try:
+            return command.answer(self._timeout_s)
+        finally:
+            if command_id is None and command.future.done():
+                self.commands.forget(command.id)
 
     def turn(self, timeout_s: float) -> int:
         """Take what has arrived, obey what was asked, let time pass; the thread calls it again and again.
@@ -125,13 +147,13 @@ class Writer:
             How many link events were taken.
         """
         events: list[LinkEvent] = []
-        event = self._link.receive(timeout_s if self._commands.empty() else 0.0)
+        event = self._link.receive(timeout_s if self._waiting.empty() else 0.0)
         while event is not None:
             events.append(event)
             event = self._link.receive(0.0) if len(events) < self._settings.batch_events else None
         self._take(events)
-        while not self._commands.empty():
-            self._answer(*self._commands.get_nowait())
+        while not self._waiting.empty():
+            self._answer(self._waiting.get_nowait())
         self._commit(self._pass_time)
         return len(events)
 
@@ -144,11 +166,12 @@ class Writer:
                 _log.exception("a turn of the fleet service failed; it goes on from the store")
                 self._stopping.wait(self._settings.tick_s)
 
-    def _answer(self, change: Change[Any], future: "Future[Any]") -> None:
+    def _answer(self, command: Command[Any]) -> None:
+        future = command.future
         if not future.set_running_or_notify_cancel():
             return
         try:
-            result = self._commit(change)
+            result = self._commit(command.change)
         except BaseException as exc:  # noqa: BLE001 - it is raised again, in the thread that asked
             future.set_exception(exc)
         else:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from hedgerow.decode import encode_json
-from hedgerow.server.progress_bar import progress_bar
+from hedgerow.installation import require
+from hedgerow.progress_display import ProgressDisplay
+from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
@@ -79,13 +81,15 @@ def train(
     round when the same command is called again, and ends with the same weights.
     """
     check_strategy(strategy)
+    require("training", "train", ("flwr", "rich", "torch"))
     loaded = load_task(task)
     # Imported after the names were found, so that a wrong one is answered at once.
     from hedgerow.server.check import examine_task
+    from hedgerow.server.outcome import shown_refusals
     from hedgerow.server.training import train_task
 
     _report, data = examine_task(loaded, clients=clients, seed=seed)
-    with progress_bar(quiet=as_json) as show:
+    with ProgressDisplay() as display:
         try:
             result = train_task(
                 loaded,
@@ -97,10 +101,14 @@ def train(
                 seed=seed,
                 data=data,
                 fresh=not resume,
-                report=show,
+                report=display.report,
             )
         except KeyboardInterrupt:
             click.echo(f"stopped; finished rounds are in {out}, the same command goes on from there", err=True)
+            raise
+        except RoundFailedError as exc:
+            if as_json:
+                click.echo(encode_json(exc.to_record()))
             raise
     last = result.history[-1]
     if as_json:
@@ -112,6 +120,9 @@ def train(
             "rounds": len(result.history),
             "clients": clients,
             "seed": seed,
+            "updates": result.updates,
+            "refused": result.refused,
+            "privacy": None if result.privacy is None else result.privacy.to_record(),
             "metrics": dict(result.checkpoint.metrics),
             "seconds": round(sum(entry.seconds for entry in result.history), 3),
             "history": [entry.to_record() for entry in result.history],
@@ -121,6 +132,9 @@ def train(
     shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
     trained = last.clients or len(last.participants)
     click.echo(f"{loaded.name}: {len(result.history)} rounds of {strategy} over {trained} clients; {shown}")
+    click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
+    if result.privacy is not None:
+        click.echo(result.privacy.line())
     click.echo(f"checkpoint: {result.checkpoint_folder}")
 
 
@@ -140,6 +154,7 @@ def check(task: str, clients: int, as_json: bool) -> None:
     A task without mistakes is shown: its inputs and outputs, the class balance, how the data is cut into clients, and
     one forward pass.
     """
+    require("checking a task", "train", ("rich", "torch"))
     loaded = load_task(task)
     from hedgerow.server.check import check_task
 

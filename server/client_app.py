@@ -13,8 +13,8 @@ from hedgerow.server.cohort.orders import local_work
 from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower, array_record, clipping_keys, numpy_arrays
-from hedgerow.server.grids.synchronous import narrowed
 from hedgerow.server.local_steps import LocalTrainer, torch_threads
+from hedgerow.server.replies import narrowed
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 
 __all__ = ["CORRECTION", "STEPS", "Partitions", "make_client_app", "round_work", "steps_of"]

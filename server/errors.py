@@ -6,7 +6,8 @@ HedgerowError
 +-- ServerError
     +-- FlowerVersionError      a Flower that our adapter was not tested with
     +-- NotEnoughDevicesError   too few devices can train
-    +-- RoundFailedError        rounds that brought no usable update
+    +-- RoundFailedError        a round whose updates give no weights
+        +-- NoUpdateError       rounds, or the last one, that used no update
     +-- LocalTermError          a strategy that devices cannot follow
     +-- StrategyOptionError     a strategy's option that it does not have or cannot be
     +-- WorkerStartError        a ClientApp that a worker process cannot make
@@ -16,12 +17,14 @@ HedgerowError
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hedgerow.errors import HedgerowError
 
 __all__ = [
     "FlowerVersionError",
     "LocalTermError",
+    "NoUpdateError",
     "NotEnoughDevicesError",
     "RoundFailedError",
     "RunFolderError",
@@ -50,30 +53,64 @@ class FlowerVersionError(ServerError):
 class NotEnoughDevicesError(ServerError):
     """Fewer devices than the minimum can train."""
 
-    def __init__(self, needed: int, found: int, waited_s: float) -> None:
+    def __init__(self, needed: int, found: int, waited_s: float, trouble: str = "") -> None:
+        why = f" ({trouble})" if trouble else ""
         super().__init__(
-            f"expected at least {needed} devices that can train, found {found} after {waited_s:g} s; "
+            f"expected at least {needed} devices that can train, found {found} after {waited_s:g} s{why}; "
             "connect more devices or lower the minimum"
         )
         self.needed, self.found, self.waited_s = needed, found, waited_s
 
 
 class RoundFailedError(ServerError):
-    """Too many rounds in a row brought no weights.
+    """A round's updates give no weights, and the run ends.
 
     Attributes:
-        round_number: The last of them.
+        round_number: Of the round.
         reasons: Node name -> why its update was not used, in that round.
+        kinds: Why updates were not used -> how many, in all rounds that the error is about.
     """
 
-    def __init__(self, round_number: int, reasons: Mapping[str, str], summary: str = "") -> None:
-        first = next(iter(sorted(reasons.items())), None)
-        found = summary or (f"none; {first[0]} said: {first[1]}" if first else "no reply")
+    def __init__(
+        self,
+        round_number: int,
+        reasons: Mapping[str, str],
+        found: str,
+        *,
+        expected: str = "usable updates",
+        kinds: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__(
-            f"round {round_number}: expected usable updates, found {found}; correct the cause and run it again, "
-            "finished rounds are kept"
+            f"round {round_number}: expected {expected}, found {found}; correct the cause and run it again, finished "
+            "rounds are kept"
         )
-        self.round_number, self.reasons = round_number, dict(reasons)
+        self.round_number, self.reasons, self.kinds = round_number, dict(reasons), dict(kinds or {})
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {"error": str(self), "round": self.round_number, "refused": self.kinds}
+
+
+class NoUpdateError(RoundFailedError):
+    """Too many rounds in a row, or the last one, used no update: the weights are not what was asked for.
+
+    Attributes:
+        rounds: So many rounds in a row.
+    """
+
+    def __init__(self, round_number: int, rounds: int, reasons: Mapping[str, str], kinds: Mapping[str, int]) -> None:
+        span = "none" if rounds == 1 else f"none in the last {rounds} rounds"
+        counted = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()) or "nobody was asked"
+        first = next(iter(sorted(reasons.items())), None)
+        said = "" if first is None else f"; {first[0]}: {first[1]}"[:300]
+        super().__init__(
+            round_number,
+            reasons,
+            f"{span} ({counted}{said})",
+            expected="at least one update that can be used",
+            kinds=kinds,
+        )
+        self.rounds = rounds
 
 
 class LocalTermError(ServerError):

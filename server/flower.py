@@ -5,6 +5,7 @@ which ``Message(...)`` reads, and must give each message the id that SuperLink w
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -25,11 +26,14 @@ __all__ = [
     "is_array_record",
     "numpy_arrays",
     "received_message",
+    "refusal_kind",
     "set_answering_clients",
     "set_message_id",
+    "set_refusal_kind",
 ]
 
 TESTED_VERSIONS = ("1.41", "1.42")
+_TELEMETRY = "FLWR_TELEMETRY_ENABLED"
 SERVER_NODE_ID = 1
 """Flower's own id of the server side (``flwr.common.constant.SUPERLINK_NODE_ID``)."""
 
@@ -47,16 +51,20 @@ def check_flower_version(found: str, tested: Sequence[str] = TESTED_VERSIONS) ->
 def adopt_flower() -> None:
     """Prepare this process for grids of our own; call it before the first message is made.
 
-    Sets the identity that ``Message(...)`` reads, unless Flower itself runs this process and has set it, and hands
-    Flower's log lines to the program's logging instead of a console of their own.
+    Sets the identity that ``Message(...)`` reads, unless Flower itself runs this process and has set it, hands Flower's
+    log lines to the program's logging instead of a console of their own, and turns off Flower's telemetry where the
+    variable ``FLWR_TELEMETRY_ENABLED`` does not decide that. The process's environment stays as it is.
 
     Raises:
         FlowerVersionError: The installed Flower was not tested.
     """
     check_flower_version(version("flwr"))
+    from flwr.supercore import telemetry
     from flwr.supercore.logger import FLOWER_LOGGER, console_handler
     from flwr.supercore.task_identity import TaskIdentity
 
+    if _TELEMETRY not in os.environ:
+        telemetry.FLWR_TELEMETRY_ENABLED = "0"
     identity: Any = TaskIdentity  # its annotation does not admit that nothing is set at first
     if identity._run_id is None:  # noqa: SLF001 (its property raises when it is not set)
         identity.run_id, identity.task_id, identity.node_id = 1, 1, SERVER_NODE_ID
@@ -114,6 +122,17 @@ def set_answering_clients(reply: Any, clients: Sequence[int]) -> None:
 def answering_clients(reply: Any) -> Sequence[int] | None:
     """Return what :func:`set_answering_clients` noted, or None for a reply of one node."""
     noted: Sequence[int] | None = reply.metadata.__dict__.get("_answering_clients")
+    return noted
+
+
+def set_refusal_kind(reply: Any, kind: str) -> None:
+    """Note on an error *reply* of what kind its reason is; Flower's error codes know fewer."""
+    reply.metadata.__dict__["_refusal_kind"] = kind
+
+
+def refusal_kind(reply: Any) -> str | None:
+    """Return what :func:`set_refusal_kind` noted, or None for an error that somebody else made."""
+    noted: str | None = reply.metadata.__dict__.get("_refusal_kind")
     return noted
 
 

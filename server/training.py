@@ -20,12 +20,14 @@ import torch
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.errors import TaskError
 from hedgerow.progress import Progress, Report, silent
+from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.client_app import make_client_app
 from hedgerow.server.errors import NotEnoughDevicesError, RunMismatchError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower
 from hedgerow.server.grids.in_process import InProcessGrid
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
+from hedgerow.server.outcome import check_end, refusals
 from hedgerow.server.rounds import Run
 from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings
 from hedgerow.server.strategies import build_strategy
@@ -49,11 +51,23 @@ class TrainResult:
         checkpoint_folder: Where the checkpoint lies.
         checkpoint: The same, loaded.
         history: One record a round.
+        privacy: What the run can promise; None: it promised nothing.
     """
 
     checkpoint_folder: Path
     checkpoint: Checkpoint
     history: tuple[RoundRecord, ...]
+    privacy: PrivacyStatement | None = None
+
+    @property
+    def updates(self) -> int:
+        """Updates that were used, in all rounds."""
+        return sum(record.used for record in self.history)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Why updates were not used, in a word -> how many in all rounds, the most frequent first."""
+        return refusals(self.history)
 
 
 def train_task(
@@ -112,7 +126,8 @@ def train_task(
         RunMismatchError: The folder holds a run with other settings.
         RunFolderError: The folder cannot be used.
         NotEnoughDevicesError: Too few devices came in time.
-        RoundFailedError: Three rounds in a row brought no usable update.
+        NoUpdateError: Three rounds in a row, or the last one, used no update.
+        RoundFailedError: The updates of a round give no weights.
         LocalTermError: The strategy needs local steps that devices cannot take.
         ValueError: *rounds* or *clients* is below 1.
     """
@@ -127,8 +142,9 @@ def train_task(
         stochastic = draws_random_numbers(task, data.train)
         app = make_client_app(task, data, seed=seed, local=local, reseeds=stochastic)
         # Refuses before any work.
-        task.partition.split(data.train.labels, clients, np.random.default_rng(seed), data.train.columns)
-        grid = InProcessGrid(app, clients, workers=1 if stochastic else workers)
+        cuts = task.partition.split(data.train.labels, clients, np.random.default_rng(seed), data.train.columns)
+        samples = [len(cut) for cut in cuts]
+        grid = InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=samples)
         minimum_devices = clients
     settings = RunSettings(
         run=f"{task.name}-{secrets.token_hex(4)}",
@@ -163,11 +179,13 @@ def train_task(
         }
         while run.round < rounds:
             _wait_for_devices(grid, minimum_devices, wait_s)
-            record = run.take_round(config, round_timeout_s)
+            record = run.take_round(config, round_timeout_s, last=run.round + 1 == rounds)
             note = f"accuracy {record.accuracy:.3f}" if record.accuracy is not None else ""
             report(Progress(f"train {task.name}", run.round, rounds, note))
-        checkpoint = run.checkpoint()
-        return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history))
+        check_end(run.history)
+        privacy = run.privacy()
+        checkpoint = run.checkpoint(privacy)
+        return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history), privacy)
 
 
 def initial_weights(task: Task, seed: int) -> Arrays:
@@ -217,7 +235,7 @@ def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     while (found := len(list(grid.get_node_ids()))) < minimum:
         if time.monotonic() >= deadline:
-            raise NotEnoughDevicesError(minimum, found, wait_s)
+            raise NotEnoughDevicesError(minimum, found, wait_s, getattr(grid, "trouble", ""))
         time.sleep(min(0.2, wait_s))
 
 

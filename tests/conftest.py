@@ -1,9 +1,15 @@
 """Settings for all tests: Hypothesis without a clock and without a folder of its own, libraries that stay silent."""
 
+import ast
 import os
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+FAST = "not heavy and not broker and not e2e"
+"""The expression with which `scripts/test` chooses the fast tests."""
 
 # Before any test imports Flower: it reads them when it is imported.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -23,3 +29,21 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("hedgerow")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave alone the files of which the fast tests have nothing: importing them takes seconds, and torch."""
+    if config.option.markexpr == FAST and collection_path.suffix == ".py" and is_heavy(collection_path):
+        return True
+    return None
+
+
+def is_heavy(path: Path) -> bool:
+    """Return whether all tests of a file are marked heavy."""
+    source = path.read_text()
+    return "pytestmark" in source and any(
+        isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "pytestmark"
+        and "pytest.mark.heavy" in ast.unparse(node.value)
+        for node in ast.parse(source).body
+    )

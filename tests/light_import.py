@@ -9,10 +9,10 @@ import sys
 AGENT = ("hedgerow.client", "hedgerow.client.cli")
 HEAVY = (
     "ai_edge_quantizer",
-    "amqtt",
     "coremltools",
     "fastapi",
     "flwr",
+    "iotcore",
     "jax",
     "jinja2",
     "litert_torch",

@@ -106,6 +106,42 @@ def test_importing_the_agent_loads_nothing_heavy():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_importing_the_folders_leaves_the_environment_as_it_was():
+    names = ["hedgerow", *(f"hedgerow.{folder}" for folder in FOLDERS), "hedgerow.client.cli", "hedgerow.server.cli"]
+    script = f"""
+import importlib, os
+before = dict(os.environ)
+for name in {names!r}:
+    importlib.import_module(name)
+changed = sorted(set(before.items()) ^ set(os.environ.items()))
+raise SystemExit(str(changed) if changed else 0)
+"""
+    unset = {"FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK", "TF_CPP_MIN_LOG_LEVEL"}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_module_writes_the_environment_when_it_is_imported(name):
+    waiting = list(ast.parse(MODULES[name].read_text()).body)
+    written = []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Call):
+            written += re.findall(
+                r"os\.(?:environ\.(?:setdefault|update|pop|clear)|putenv|unsetenv)", ast.unparse(node)
+            )
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            written += re.findall(r"^os\.environ", ast.unparse(node))
+        waiting += ast.iter_child_nodes(node)
+
+    assert written == []
+
+
 def test_the_contract_of_the_root_names_every_module_but_the_one_with_torch():
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
     (contract,) = (c for c in contracts if c["name"] == "the root is shared by all and depends on none")
@@ -136,8 +172,8 @@ def test_every_extra_is_in_all_and_dev_adds_the_tools():
     extras = PROJECT["project"]["optional-dependencies"]
     (everything,) = extras["all"]
 
-    assert set(re.search(r"\[(.*)\]", everything).group(1).split(",")) == set(extras) - {"all", "dev"}
-    assert "hedgerow[all]" in extras["dev"]
+    assert set(re.search(r"\[(.*)\]", everything).group(1).split(",")) == set(extras) - {"all", "dev", "test"}
+    assert "hedgerow[all,test]" in extras["dev"]
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +245,8 @@ def test_every_command_imports_and_explains_itself_and_its_options(name, plugin)
     assert unexplained == []
     assert f"  hedgerow {name} " in f"{command.epilog} ", "no example"
     options = [option for option in command.params if isinstance(option, click.Option) and not option.multiple]
-    silent = [option.name for option in options if option.default not in (None, False, "") and not option.show_default]
+    defaults = {option.name: option.to_info_dict()["default"] for option in options if not option.show_default}
+    silent = [name for name, default in defaults.items() if default not in (None, False, "")]
     assert silent == [], "defaults that are not shown"
     text = command.get_help(click.Context(command, info_name=f"hedgerow {name}", terminal_width=80))
     assert [line for line in text.splitlines() if len(line) > 80] == []

@@ -27,7 +27,6 @@ CALLED_BY_LIBRARIES = [
     "list_commands",  # click
     "set_run",  # Flower's grid
     "setup_context",  # torch
-    "_publish_retained_messages_for_subscription",  # amqtt
 ]
 
 vulture = Vulture(ignore_names=CALLED_BY_LIBRARIES, ignore_decorators=DECORATORS)

@@ -3,13 +3,14 @@
 Options: ``clients`` and ``index`` (which shard of the training images its user labelled), ``seed`` (of the shards) and
 ``rate_per_s`` (images served a second; 0: as fast as they are taken). The file ``world.json`` in the agent's state
 folder changes what the sensor sees from the next image on: ``{"inverted": true, "shift": 1}`` moves the pixels one to
-the right and then swaps dark and bright. Without the file it sees the images as they are.
+the right and then swaps dark and bright. Without the file it sees the images as they are. What the model reads on an
+image goes to the debug log (``--log-level debug``); a real device would act on it.
 """
 
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 from digits_data import FIELD, PARTITION, TEST, TRAIN, digits
 from numpy.typing import NDArray
 
-from hedgerow.client import Sample, SourceContext
+from hedgerow.client import Answer, Sample, SourceContext
 
 _log = logging.getLogger(__name__)
 WHITE = 16
@@ -74,7 +75,7 @@ def own_shard(options: Mapping[str, str]) -> NDArray[np.int64]:
     return shards[int(options.get("index", "0"))]
 
 
-def stream(context: SourceContext) -> Iterator[Sample]:
+def stream(context: SourceContext) -> Generator[Sample, Answer | None, None]:
     """Yield labelled images to learn from, then test images to serve, for ever.
 
     Whenever the world changes, the user labels everything again: the images to learn from come once more, as the sensor
@@ -92,7 +93,9 @@ def stream(context: SourceContext) -> Iterator[Sample]:
             for index in learned:
                 yield Sample({"image": file.world.seen(images[index])}, labels[index], "learn")
         index = served[position % len(served)]
-        yield Sample({"image": file.world.seen(images[index])}, labels[index], "serve")
+        answer = yield Sample({"image": file.world.seen(images[index])}, labels[index], "serve")
+        if answer is not None:
+            _log.debug("%s reads a %s, %.0f %% sure", answer.release, answer.label, 100 * (answer.confidence or 0))
         position += 1
         if rate_per_s > 0:
             due = max(due + 1 / rate_per_s, time.monotonic())

@@ -18,7 +18,7 @@ def digits() -> Dataset:
     # The file itself: importing scikit-learn would cost a device 100 MB and two seconds.
     package = find_spec("sklearn")
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("the digits come with scikit-learn; run: pip install 'hedgerow[examples]'")
+        raise ModuleNotFoundError("the digits come with scikit-learn; install it", name="sklearn")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     table = table[np.random.default_rng(7).permutation(len(table))]
     images = table[:, :-1].reshape(-1, 1, 8, 8).astype(np.float32)

@@ -32,7 +32,7 @@ def agent_command(
     window_samples: int,
 ) -> list[str]:
     """Return the command line of one agent; the README shows the same."""
-    command = [sys.executable, "-m", "hedgerow.cli", "agent", "run"]
+    command = [sys.executable, "-P", "-m", "hedgerow.cli", "agent", "run"]
     command += ["--device", device.name, "--fleet", fleet, "--target", device.target]
     command += ["--broker", broker, "--server", server, "--trusted-root", str(trusted_root)]
     command += ["--state", str(state_folder), "--window-samples", str(window_samples), "--source", source]

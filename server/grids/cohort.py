@@ -1,11 +1,13 @@
 """A grid whose nodes are virtual clients that an engine trains all at once: no message is answered by itself."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import Message, MessageType, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
 from hedgerow.server.client_app import CORRECTION, STEPS, round_work, steps_of
 from hedgerow.server.cohort.clients import ClientIndex
@@ -19,7 +21,18 @@ from hedgerow.server.flower import (
     numpy_arrays,
     set_answering_clients,
 )
-from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, narrowed
+from hedgerow.server.grids.border import error_reply
+from hedgerow.server.grids.synchronous import SynchronousGrid
+from hedgerow.server.replies import (
+    EXAMPLES,
+    Kind,
+    Refusal,
+    ReplyLimits,
+    longest_update,
+    model_length,
+    narrowed,
+    too_long,
+)
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 from hedgerow.weights import Arrays
 
@@ -39,8 +52,8 @@ class CohortGrid(SynchronousGrid):
     Replies hold the engine's arrays themselves, until the next messages are sent; nothing is serialized. With
     *partial_sums* a reply stands for all clients that the engine trained together: their mean weighted by examples,
     ``num-examples`` their sum, ``loss`` the mean weighted likewise. That is exact for strategies that average by
-    ``num-examples`` (``StrategySpec.mean``), and wrong for all others. A client whose update is not finite becomes an
-    error reply and is left out of the mean.
+    ``num-examples`` (``StrategySpec.mean``), and wrong for all others. A client whose update or loss is not finite, or
+    whose update is too long (``hedgerow.server.replies``), becomes an error reply and is left out of the mean.
 
     What crosses between the engine and the strategy, a round: on a CPU nothing is copied but what Flower's own
     arithmetic makes anew, and Flower writes its result as ``.npy`` bytes once; from a GPU the mean (or each update,
@@ -58,6 +71,7 @@ class CohortGrid(SynchronousGrid):
         local: LocalTraining | None = None,
         seed: int = 0,
         device: str = "cpu",
+        limits: ReplyLimits | None = None,
     ) -> None:
         """Make a grid.
 
@@ -70,6 +84,7 @@ class CohortGrid(SynchronousGrid):
             local: Epochs, learning rate and batch size where a message names none; None: the task's.
             seed: Of the order of samples where a message names none.
             device: Of torch, where evaluate messages are answered; the engine knows its own.
+            limits: How long updates may be (``hedgerow.server.replies``); None: the default.
 
         Raises:
             FlowerVersionError: The installed Flower was not tested.
@@ -77,7 +92,7 @@ class CohortGrid(SynchronousGrid):
         """
         if len(clients) < 1:
             raise ValueError("there must be at least one client")
-        super().__init__()
+        super().__init__(limits)
         dataset = data.train if isinstance(data, TaskData) else data
         self._task, self._dataset, self._clients, self._engine = task, dataset, clients, engine
         self._partial_sums = partial_sums
@@ -111,6 +126,11 @@ class CohortGrid(SynchronousGrid):
         clients = answering_clients(reply)
         return (self.node_name(reply.metadata.src_node_id),) if clients is None else tuple(map(str, clients))
 
+    def judge(self, messages: Sequence[Any], replies: Iterable[Any]) -> list[Any]:
+        """Return *replies*: what the engine brings is judged by its numbers, before a mean hides them."""
+        del messages
+        return list(replies)
+
     def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
         """Train or evaluate each cohort; *timeout_s* does not apply, because nothing here waits."""
         del timeout_s
@@ -142,9 +162,9 @@ class CohortGrid(SynchronousGrid):
                 replies.extend(self._evaluate(waiting, weights))
         return replies
 
-    def _refuse(self, message: Any, reason: str, code: int | None = None) -> Any:
+    def _refuse(self, message: Any, reason: str, code: int | None = None, kind: Kind | None = None) -> Any:
         name = self.node_name(message.metadata.dst_node_id)
-        return error_reply(message, error_codes().MOD_FAILED_PRECONDITION if code is None else code, name, reason)
+        return error_reply(message, error_codes().MOD_FAILED_PRECONDITION if code is None else code, name, reason, kind)
 
     def _weights(self, message: Any) -> tuple[Weights, str]:
         """Return the weights that *message* carries, or why they cannot be used; engines take them to their device."""
@@ -169,22 +189,45 @@ class CohortGrid(SynchronousGrid):
         again: list[int] = []
         each = not self._partial_sums
         clients, corrections = _asked(waiting), self._corrections(waiting)
-        for update in self._engine.train(weights, clients, work, each=each, corrections=corrections):
-            finite = np.isfinite(update.norms)
-            if not finite.all():
-                yield from self._diverged(update, finite, waiting)
+        # Taken from the engine's device slice by slice, and judged when all are there: beside each other.
+        slices = [
+            self._taken(update, own_copies=own_copies)
+            for update in self._engine.train(weights, clients, work, each=each, corrections=corrections)
+        ]
+        longest = self._longest(slices, weights)
+        for part in slices:
+            usable = part.finite & (part.update.norms <= longest)
+            if not usable.all():
+                yield from self._unusable(part, longest, waiting)
                 if not each:  # the mean holds them; the others are few and are trained again without them
-                    again.extend(client for client, fine in zip(update.clients, finite, strict=True) if fine)
+                    again.extend(client for client, fine in zip(part.update.clients, usable, strict=True) if fine)
                     continue
             if each:
-                yield from self._each(update, finite, work, waiting, own_copies=own_copies)
+                yield from self._each(part, usable, work, waiting)
             else:
-                yield from self._mean(update, waiting)
+                yield self._mean(part, waiting)
         if again:
             rows = [clients.index(client) for client in again]
             corrections = {name: stack[rows] for name, stack in corrections.items()} if corrections else None
             for update in self._engine.train(weights, again, work, each=False, corrections=corrections):
-                yield from self._mean(update, waiting)
+                yield self._mean(self._taken(update, own_copies=False), waiting)
+
+    def _taken(self, update: CohortUpdate, *, own_copies: bool) -> "_Slice":
+        """Return what an engine brought, off its device."""
+        brought = update.mean if self._partial_sums else update.each
+        if brought is None:
+            wanted = "a mean" if self._partial_sums else "each update"
+            raise ValueError(f"the engine {self._engine.name} was asked for {wanted} and brought none")
+        arrays = _numpy(brought)
+        if own_copies and not self._partial_sums:
+            arrays = {name: array.copy() for name, array in arrays.items()}
+        return _Slice(replace(update, mean=None, each=None), arrays)
+
+    def _longest(self, slices: Sequence["_Slice"], weights: Weights) -> float:
+        norms = [part.update.norms[part.finite] for part in slices]
+        return longest_update(
+            np.concatenate(norms) if norms else np.zeros(0), model_length(_numpy(weights)), self._limits
+        )
 
     def _corrections(self, waiting: _Waiting) -> dict[str, torch.Tensor] | None:
         """Return what is added to the gradients, a row for each client that is asked; None: nothing."""
@@ -196,41 +239,37 @@ class CohortGrid(SynchronousGrid):
         zeros = {name: np.zeros(self._like[name], np.float32) for name in sorted(names)}
         return {name: torch.from_numpy(np.stack([row.get(name, zero) for row in rows])) for name, zero in zeros.items()}
 
-    def _diverged(self, update: CohortUpdate, finite: Any, waiting: _Waiting) -> Iterator[Any]:
-        for client, fine in zip(update.clients, finite, strict=True):
-            if not fine:
-                yield self._refuse(
-                    waiting[client].pop(), "NaN or infinity in its update (is a learning rate too large?)"
-                )
+    def _unusable(self, part: "_Slice", longest: float, waiting: _Waiting) -> Iterator[Any]:
+        norms = part.update.norms.tolist()
+        for client, finite, norm in zip(part.update.clients, part.finite.tolist(), norms, strict=True):
+            if finite and norm <= longest:
+                continue
+            refusal = too_long(norm, longest)
+            if not finite:
+                refusal = Refusal(Kind.NOT_FINITE, "NaN or infinity in its update or loss")
+            reason = f"{refusal.reason} (is a learning rate too large?)"
+            yield self._refuse(waiting[client].pop(), reason, kind=refusal.kind)
 
-    def _mean(self, update: CohortUpdate, waiting: _Waiting) -> Iterator[Any]:
-        if update.mean is None:
-            raise ValueError(f"the engine {self._engine.name} was asked for a mean and brought none")
+    def _mean(self, part: "_Slice", waiting: _Waiting) -> Any:
+        update = part.update
         messages = [waiting[client].pop() for client in update.clients]
         examples = int(update.examples.sum())
         loss = float(np.dot(update.losses, update.examples) / examples)
         # The first node's reply: replies are sorted by node, and slices keep their order.
-        reply = _reply(messages[0], _numpy(update.mean), {"loss": loss, "num-examples": examples})
+        reply = _reply(messages[0], part.arrays, {"loss": loss, EXAMPLES: examples})
         set_answering_clients(reply, update.clients)
-        yield reply
+        return reply
 
-    def _each(
-        self, update: CohortUpdate, finite: Any, work: CohortWork, waiting: _Waiting, *, own_copies: bool
-    ) -> Iterator[Any]:
-        if update.each is None:
-            raise ValueError(f"the engine {self._engine.name} was asked for each update and brought none")
-        stacked = _numpy(update.each)
-        if own_copies:
-            stacked = {name: array.copy() for name, array in stacked.items()}
-        norm_bit = clipping_keys()[1]
-        for row in np.flatnonzero(finite).tolist():
-            metrics: dict[str, Any] = {"loss": float(update.losses[row]), "num-examples": int(update.examples[row])}
+    def _each(self, part: "_Slice", usable: Any, work: CohortWork, waiting: _Waiting) -> Iterator[Any]:
+        update, norm_bit = part.update, clipping_keys()[1]
+        for row in np.flatnonzero(usable).tolist():
+            metrics: dict[str, Any] = {"loss": float(update.losses[row]), EXAMPLES: int(update.examples[row])}
             if work.clip_norm is not None:
                 metrics[norm_bit] = int(update.norms[row] > work.clip_norm)
             if CORRECTION in waiting[update.clients[row]][-1].content:
-                metrics[STEPS] = steps_of(work, metrics["num-examples"])
+                metrics[STEPS] = steps_of(work, metrics[EXAMPLES])
             # Not array[row], which makes a scalar of a row without dimensions.
-            arrays = {name: array[row, ...] for name, array in stacked.items()}
+            arrays = {name: array[row, ...] for name, array in part.arrays.items()}
             yield _reply(waiting[update.clients[row]].pop(), arrays, metrics)
 
     def _evaluate(self, waiting: _Waiting, weights: Weights) -> Iterator[Any]:
@@ -243,16 +282,34 @@ class CohortGrid(SynchronousGrid):
         for client, metrics in zip(clients, measured, strict=True):
             size = self._clients.size(client)
             if not self._partial_sums:
-                yield _reply(waiting[client].pop(), None, {**metrics, "num-examples": size})
+                yield _reply(waiting[client].pop(), None, {**metrics, EXAMPLES: size})
                 continue
             examples += size
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value * size
         if self._partial_sums:
             means = {name: total / examples for name, total in totals.items()}
-            reply = _reply(waiting[clients[0]][0], None, {**means, "num-examples": examples})
+            reply = _reply(waiting[clients[0]][0], None, {**means, EXAMPLES: examples})
             set_answering_clients(reply, tuple(clients))
             yield reply
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What an engine brought of some clients.
+
+    Attributes:
+        update: Without its weights.
+        arrays: These, off the engine's device: a row for each client, or their mean.
+    """
+
+    update: CohortUpdate
+    arrays: Arrays
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Which clients' updates and losses hold neither NaN nor infinity."""
+        return np.isfinite(self.update.norms) & np.isfinite(self.update.losses)
 
 
 def _cohorts(messages: Sequence[Any]) -> list[list[Any]]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,13 +9,17 @@ from flwr.app import Message, MetricRecord, RecordDict
 
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record, clipping_keys, error_codes
-from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, mismatch, sent_arrays
+from hedgerow.server.grids.border import error_reply, sent_arrays
+from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.grids.transport import DeviceUpdate, RoundTransport, RoundWork
+from hedgerow.server.replies import EXAMPLES, Answer, Kind, ReplyLimits, judge_answers
 from hedgerow.weights import Arrays
 
 __all__ = ["FleetGrid", "device_node_id"]
 
 _LOG = logging.getLogger(__name__)
+_METRICS = frozenset({"loss", "seconds"})
+"""What an agent reports of its training, beside the number of its samples."""
 
 
 def device_node_id(device: str) -> int:
@@ -29,9 +32,12 @@ class FleetGrid(SynchronousGrid):
 
     A train message becomes a :class:`RoundWork` and an update a reply. The message's configuration overrides this
     grid's defaults through the keys ``run``, ``server-round``, ``epochs``, ``learning-rate``, ``seed`` and
-    ``minimum-samples``. An update that failed, was declined, is late, missing or does not match the weights that were
-    sent becomes a Flower error reply, which strategies leave out. Devices do not evaluate: evaluation messages get
-    error replies.
+    ``minimum-samples``. An update that failed, was declined, is late, missing or cannot be used
+    (``hedgerow.server.replies``) becomes a Flower error reply, which strategies leave out; so do all of a round whose
+    transport raises. Devices do not evaluate: evaluation messages get error replies.
+
+    Attributes:
+        trouble: Why nobody can say which devices are there; empty if that is known.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class FleetGrid(SynchronousGrid):
         seed: int = 0,
         minimum_samples: int = 1,
         deadline_s: float = 600.0,
+        limits: ReplyLimits | None = None,
     ) -> None:
         """Make a grid.
 
@@ -55,11 +62,12 @@ class FleetGrid(SynchronousGrid):
             seed: Of the order of samples.
             minimum_samples: A device with fewer declines.
             deadline_s: The longest that a round may take; a shorter timeout of the strategy wins.
+            limits: What updates may say; None: the default ones, and no metrics but those that agents report.
 
         Raises:
             FlowerVersionError: The installed Flower was not tested.
         """
-        super().__init__()
+        super().__init__(limits or ReplyLimits(metrics=_METRICS))
         self._transport = transport
         self._defaults: Mapping[str, Any] = {
             "run": run,
@@ -69,6 +77,7 @@ class FleetGrid(SynchronousGrid):
             "minimum-samples": minimum_samples,
         }
         self._deadline_s = deadline_s
+        self.trouble = ""
         self._names: dict[int, str] = {}
         self._present: set[int] = set()
 
@@ -83,7 +92,15 @@ class FleetGrid(SynchronousGrid):
         Between two rounds the answer only grows: Flower waits without end when a node vanishes between two calls of
         one round. A device that did vanish times out and becomes an error reply.
         """
-        for device in self._transport.devices():
+        try:
+            devices = self._transport.devices()
+        # As in a round: what it raises is no reason to end a run, but for one if it goes on.
+        except Exception as exc:  # noqa: BLE001
+            _LOG.exception("the transport raised")
+            self.trouble = f"the transport raised {type(exc).__name__}: {exc}"
+            return sorted(self._present)
+        self.trouble = ""
+        for device in devices:
             node = device_node_id(device)
             self._names[node] = device
             self._present.add(node)
@@ -93,6 +110,11 @@ class FleetGrid(SynchronousGrid):
         """Return the device's name."""
         return self._names.get(node_id, str(node_id))
 
+    def judge(self, messages: Sequence[Any], replies: Iterable[Any]) -> list[Any]:
+        """Return *replies*: updates are judged before they become replies."""
+        del messages
+        return list(replies)
+
     def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
         """Carry the messages, one round of the transport for each distinct content."""
         self._present = set()
@@ -101,7 +123,7 @@ class FleetGrid(SynchronousGrid):
         for message in messages:
             groups.setdefault(id(message.content), []).append(message)
         for group in groups.values():
-            weights = sent_arrays(group[0])
+            weights = sent_arrays(group[0]) if len(group[0].content.array_records) == 1 else None
             if weights is None:
                 replies.extend(self._refuse(message) for message in group)
             else:
@@ -118,18 +140,39 @@ class FleetGrid(SynchronousGrid):
     def _train(self, messages: Sequence[Any], weights: Arrays, timeout_s: float | None) -> list[Any]:
         by_device = {self.node_name(message.metadata.dst_node_id): message for message in messages}
         work = self._work(messages[0], weights, tuple(sorted(by_device)), timeout_s)
+        try:
+            answered = list(self._transport.run_round(work))
+        # A transport is somebody else's code behind a seam. What it raises costs this round and not the run; three
+        # such rounds end that, with this reason.
+        except Exception as exc:  # noqa: BLE001
+            _LOG.exception("round %d: the transport raised", work.round)
+            reason = f"the transport raised {type(exc).__name__}: {exc}"
+            return [
+                self._error(by_device[device], error_codes().UNKNOWN, Kind.TRANSPORT, reason) for device in work.devices
+            ]
         updates: dict[str, DeviceUpdate] = {}
-        for update in self._transport.run_round(work):
+        for update in answered:
             if update.device in by_device:
                 updates.setdefault(update.device, update)
             else:
                 _LOG.warning("round %d: %s answered without being asked", work.round, update.device)
-        refusals = {device: _refusal(updates.get(device), work) for device in work.devices}
-        usable = [updates[device] for device in work.devices if refusals[device] is None]
-        common = _common_metrics(usable)
-        return [
-            self._reply(by_device[device], updates.get(device), refusals[device], common) for device in work.devices
-        ]
+        done = [device for device in work.devices if device in updates and updates[device].state == "done"]
+        answers = [_answer(updates[device]) for device in done]
+        refusals = dict(zip(done, judge_answers(answers, weights, self._limits), strict=True))
+        replies = []
+        for device in work.devices:
+            message, refusal = by_device[device], refusals.get(device)
+            if device not in refusals:
+                replies.append(self._error(message, *_unfinished(updates.get(device), work)))
+            elif refusal is not None:
+                code = error_codes().MOD_FAILED_PRECONDITION
+                replies.append(self._error(message, code, refusal.kind, refusal.reason))
+            else:
+                replies.append(_reply(message, updates[device]))
+        return replies
+
+    def _error(self, message: Any, code: int, kind: Kind, reason: str) -> Any:
+        return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason, kind)
 
     def _work(self, message: Any, weights: Arrays, devices: tuple[str, ...], timeout_s: float | None) -> RoundWork:
         settings: dict[str, Any] = {"server-round": 1, **self._defaults}
@@ -151,43 +194,30 @@ class FleetGrid(SynchronousGrid):
             deadline_s=self._deadline_s if timeout_s is None else min(timeout_s, self._deadline_s),
         )
 
-    def _reply(
-        self, message: Any, update: DeviceUpdate | None, refusal: tuple[int, str] | None, common: frozenset[str]
-    ) -> Any:
-        if update is None or update.weights is None or refusal is not None:
-            code, reason = refusal or (error_codes().UNKNOWN, "it sent no weights")
-            return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason)
-        metrics = {name: float(update.metrics[name]) for name in sorted(common)}
-        content = RecordDict(
-            {
-                "arrays": array_record(update.weights),
-                "metrics": MetricRecord({**metrics, "num-examples": update.examples}),
-            }
-        )
-        return Message(content, reply_to=message)
+
+def _answer(update: DeviceUpdate) -> Answer:
+    weights = [] if update.weights is None else [update.weights]
+    return Answer(weights, [{**update.metrics, EXAMPLES: update.examples}])
 
 
-def _refusal(update: DeviceUpdate | None, work: RoundWork) -> tuple[int, str] | None:
-    """Return Flower's error code and the reason why *update* is not used, or None if it is."""
+def _reply(message: Any, update: DeviceUpdate) -> Any:
+    metrics = {name: float(update.metrics[name]) for name in sorted(update.metrics) if name != EXAMPLES}
+    content = RecordDict(
+        {
+            "arrays": array_record(update.weights or {}),
+            "metrics": MetricRecord({**metrics, EXAMPLES: update.examples}),
+        }
+    )
+    return Message(content, reply_to=message)
+
+
+def _unfinished(update: DeviceUpdate | None, work: RoundWork) -> tuple[int, Kind, str]:
+    """Return Flower's error code, the kind and the reason of a device that is not done."""
     codes = error_codes()
     if update is None or update.state == "timed out":
         late = f"no answer within {work.deadline_s:g} s"
-        return codes.REPLY_MESSAGE_UNAVAILABLE, (update.reason if update is not None and update.reason else late)
-    if update.state != "done":
-        code = codes.NODE_UNAVAILABLE if update.state == "declined" else codes.CLIENT_APP_RAISED_EXCEPTION
-        return code, f"{update.state}: {update.reason or 'no reason given'}"
-    if update.weights is None:
-        return codes.MOD_FAILED_PRECONDITION, "it says done but sent no weights"
-    if update.examples < 1:
-        return codes.MOD_FAILED_PRECONDITION, f"it says done on {update.examples} samples"
-    wrong = mismatch(update.weights, work.weights, update.device)
-    return None if wrong is None else (codes.MOD_FAILED_PRECONDITION, wrong)
-
-
-def _common_metrics(updates: Sequence[DeviceUpdate]) -> frozenset[str]:
-    """Return the metrics that all updates have and that are finite: Flower averages only equal sets."""
-    names = [
-        {name for name, value in update.metrics.items() if math.isfinite(value) and name != "num-examples"}
-        for update in updates
-    ]
-    return frozenset(set.intersection(*names)) if names else frozenset()
+        return codes.REPLY_MESSAGE_UNAVAILABLE, Kind.LATE, (update.reason if update and update.reason else late)
+    reason = f"{update.state}: {update.reason or 'no reason given'}"
+    if update.state == "declined":
+        return codes.NODE_UNAVAILABLE, Kind.DECLINED, reason
+    return codes.CLIENT_APP_RAISED_EXCEPTION, Kind.RAISED, reason

@@ -1,6 +1,7 @@
 """A grid whose nodes are Flower ClientApps in this process: no Ray, no sockets, about 2 ms of overhead a round."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 
 from hedgerow.server.flower import error_codes, received_message
-from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, own_copy, sent_arrays, unusable
-from hedgerow.weights import Arrays
+from hedgerow.server.grids.border import error_reply
+from hedgerow.server.grids.synchronous import SynchronousGrid, own_copy
+from hedgerow.server.replies import ReplyLimits
 
 __all__ = ["InProcessGrid"]
 
@@ -33,6 +35,8 @@ class InProcessGrid(SynchronousGrid):
         run_config: Mapping[str, Any] | None = None,
         check_updates: bool = True,
         workers: int = 1,
+        limits: ReplyLimits | None = None,
+        samples: Sequence[int] = (),
     ) -> None:
         """Make the nodes.
 
@@ -40,9 +44,11 @@ class InProcessGrid(SynchronousGrid):
             client_app: A ``flwr.clientapp.ClientApp``, or any callable ``(Message, Context) -> Message``.
             nodes: How many virtual clients.
             run_config: What ClientApps find in ``context.run_config``.
-            check_updates: Refuse trained weights whose names or shapes are not those that were sent, or that hold
-                NaN. Switch it off for apps whose replies have another form, such as trees.
+            check_updates: Refuse trained weights whose names or shapes are not those that were sent, that hold NaN or
+                that lie far from what was sent. Switch it off for apps whose replies have another form, such as trees.
             workers: Threads that call the ClientApp, for apps that bear it; a node is never called twice at once.
+            limits: What replies may say (``hedgerow.server.replies``); None: the default ones.
+            samples: How many each node has, in the order of nodes, if that is known: it may not claim more.
 
         Raises:
             ValueError: *nodes* or *workers* is below 1.
@@ -50,9 +56,9 @@ class InProcessGrid(SynchronousGrid):
         """
         if nodes < 1 or workers < 1:
             raise ValueError(f"nodes and workers must be at least 1, not {nodes} and {workers}")
-        super().__init__()
+        declared = dict(zip(range(1, nodes + 1), samples, strict=bool(samples)))
+        super().__init__(limits, declared=declared, check_updates=check_updates)
         self._client_app = client_app
-        self._check_updates = check_updates
         self._workers = workers
         self._contexts = {
             node: Context(
@@ -81,16 +87,12 @@ class InProcessGrid(SynchronousGrid):
     def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
         """Run the ClientApp once a message; *timeout_s* does not apply, because nothing here can hang on a network."""
         del timeout_s
-        weights: dict[int, Arrays | None] = {id(message.content): None for message in messages}
-        if self._check_updates:
-            contents = {id(message.content): message for message in messages}
-            weights = {key: sent_arrays(message) for key, message in contents.items()}
         by_node: dict[int, list[Any]] = {}
         for message in messages:
             by_node.setdefault(message.metadata.dst_node_id, []).append(message)
 
         def call_node(node: int) -> list[Any]:
-            return [self._call(message, weights[id(message.content)]) for message in by_node[node]]
+            return [self._call(message) for message in by_node[node]]
 
         nodes = sorted(by_node)
         if self._workers == 1 or len(nodes) < 2:
@@ -100,22 +102,28 @@ class InProcessGrid(SynchronousGrid):
                 answered = list(pool.map(call_node, nodes))
         return [reply for replies in answered for reply in replies]
 
-    def _call(self, message: Any, sent: Arrays | None) -> Any:
+    def _call(self, message: Any) -> Any:
         node = message.metadata.dst_node_id
         if node not in self._contexts:
-            return error_reply(message, error_codes().NODE_UNAVAILABLE, str(node), "there is no such node")
+            reason = "there is no such node"
+            return error_reply(message, error_codes().NODE_UNAVAILABLE, str(node), reason)
         name = self.node_name(node)
         received = received_message(message, own_copy(message.content))
         try:
             reply = self._client_app(received, self._contexts[node])
+        except KeyboardInterrupt:
+            # Only the main thread is interrupted from outside; in another one it is the app that raised it.
+            if threading.current_thread() is threading.main_thread():
+                raise
+            return self._failed(message, name, "KeyboardInterrupt")
         # A ClientApp is a node's outermost loop, and its code is the user's: Flower's contract makes any exception
-        # an error reply.
-        except Exception as exc:  # noqa: BLE001
+        # an error reply, and an app that exits has ended its node and not the run.
+        except BaseException as exc:  # noqa: BLE001
             _LOG.exception("the ClientApp of node %s raised", name)
-            reason = f"{type(exc).__name__}: {exc}"
-            return error_reply(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, name, reason)
+            return self._failed(message, name, f"{type(exc).__name__}: {exc}")
         if not isinstance(reply, Message):
-            reason = f"the ClientApp returned {type(reply).__name__} instead of a Message"
-            return error_reply(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, name, reason)
-        wrong = unusable(reply, sent, name)
-        return reply if wrong is None else error_reply(message, error_codes().MOD_FAILED_PRECONDITION, name, wrong)
+            return self._failed(message, name, f"the ClientApp returned {type(reply).__name__} instead of a Message")
+        return reply
+
+    def _failed(self, message: Any, name: str, reason: str) -> Any:
+        return error_reply(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, name, reason)

@@ -91,8 +91,8 @@ def _answer(app: Callable[[Any, Any], Any], content: Any, call: NodeCall) -> Nod
     try:
         reply = app(make(own_copy(content), metadata=metadata), context)
     # A ClientApp is a node's outermost loop, and its code is the user's: Flower's contract makes any exception an
-    # error reply.
-    except Exception as exc:  # noqa: BLE001
+    # error reply, and an app that exits has ended its node and not the worker.
+    except BaseException as exc:  # noqa: BLE001
         return None, f"{type(exc).__name__}: {exc}", state
     if not isinstance(reply, Message):
         return None, f"the ClientApp returned {type(reply).__name__} instead of a Message", state

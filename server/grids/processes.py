@@ -15,9 +15,10 @@ from typing import Any
 from hedgerow.closing import Closing
 from hedgerow.server.errors import WorkerStartError
 from hedgerow.server.flower import error_codes
+from hedgerow.server.grids.border import error_reply
 from hedgerow.server.grids.process_worker import NodeResult, serve
-from hedgerow.server.grids.synchronous import SynchronousGrid, error_reply, sent_arrays, unusable
-from hedgerow.weights import Arrays
+from hedgerow.server.grids.synchronous import SynchronousGrid
+from hedgerow.server.replies import ReplyLimits
 
 __all__ = ["ProcessGrid"]
 
@@ -55,6 +56,8 @@ class ProcessGrid(SynchronousGrid, Closing):
         run_config: Mapping[str, Any] | None = None,
         check_updates: bool = True,
         state_limit_bytes: int = 2**30,
+        limits: ReplyLimits | None = None,
+        samples: Sequence[int] = (),
     ) -> None:
         """Make the nodes; workers start with the first message.
 
@@ -68,6 +71,8 @@ class ProcessGrid(SynchronousGrid, Closing):
             check_updates: As of ``InProcessGrid``.
             state_limit_bytes: So much all nodes' states may take together; a reply whose state does not fit becomes an
                 error reply, and the node's state remains what it was.
+            limits: As of ``InProcessGrid``.
+            samples: As of ``InProcessGrid``.
 
         Raises:
             ValueError: A number is below 1.
@@ -75,11 +80,11 @@ class ProcessGrid(SynchronousGrid, Closing):
         """
         if min(nodes, workers, threads) < 1:
             raise ValueError(f"nodes, workers and threads must be at least 1, not {nodes}, {workers} and {threads}")
-        super().__init__()
+        declared = dict(zip(range(1, nodes + 1), samples, strict=bool(samples)))
+        super().__init__(limits, declared=declared, check_updates=check_updates)
         self._factory = pickle.dumps(client_app)
         self._threads, self._count = threads, workers
         self._run_config = dict(run_config or {})
-        self._check_updates = check_updates
         self._nodes = list(range(1, nodes + 1))
         self._states: dict[int, bytes] = {}
         self._state_room_bytes = state_limit_bytes
@@ -116,7 +121,6 @@ class ProcessGrid(SynchronousGrid, Closing):
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         contents = {id(message.content): message for message in messages}
-        sent = {key: sent_arrays(message) if self._check_updates else None for key, message in contents.items()}
         pickled = {key: pickle.dumps(message.content, protocol=5) for key, message in contents.items()}
         queue: deque[Any] = deque()
         replies: list[Any] = []
@@ -126,7 +130,7 @@ class ProcessGrid(SynchronousGrid, Closing):
             else:
                 replies.append(self._error(message, error_codes().NODE_UNAVAILABLE, "there is no such node"))
         try:
-            replies.extend(self._work_off(queue, pickled, sent, deadline))
+            replies.extend(self._work_off(queue, pickled, deadline))
         except BaseException:
             self.close()  # what is on its way belongs to no later call
             raise
@@ -138,7 +142,6 @@ class ProcessGrid(SynchronousGrid, Closing):
         self,
         queue: deque[Any],
         pickled: Mapping[int, bytes],
-        sent: Mapping[int, Arrays | None],
         deadline: float | None,
     ) -> list[Any]:
         replies: list[Any] = []
@@ -163,7 +166,7 @@ class ProcessGrid(SynchronousGrid, Closing):
                 return replies + [
                     self._error(m, error_codes().REPLY_MESSAGE_UNAVAILABLE, "no answer in time") for m in late
                 ]
-            replies.extend(self._collect(working[connection], sent) for connection in ready)  # type: ignore[index]
+            replies.extend(self._collect(working[connection]) for connection in ready)  # type: ignore[index]
 
     def _hand(self, worker: "_Worker", message: Any, pickled: Mapping[int, bytes]) -> None:
         key, node = id(message.content), message.metadata.dst_node_id
@@ -177,18 +180,24 @@ class ProcessGrid(SynchronousGrid, Closing):
         except OSError:
             _LOG.debug("a worker died before its call", exc_info=True)  # which :meth:`_collect` finds, too
 
-    def _collect(self, worker: "_Worker", sent: Mapping[int, Arrays | None]) -> Any:
+    def _collect(self, worker: "_Worker") -> Any:
         message, worker.message = worker.message, None
         node = message.metadata.dst_node_id
         try:
-            result: NodeResult = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 (from our own worker)
+            payload = worker.connection.recv_bytes()
         except (EOFError, OSError):
             reason = f"the worker process that played it ended with {self._discard(worker, _END_S)}"
             return self._error(message, error_codes().CLIENT_APP_CRASHED, reason)
+        try:
+            result: NodeResult = pickle.loads(payload)  # noqa: S301 (from our own worker)
+        # What the app put into its reply may refuse to be read here, each thing in its own way.
+        except Exception as exc:  # noqa: BLE001
+            reason = f"its reply cannot be read: {type(exc).__name__}: {exc}"
+            return self._error(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, reason)
         reply, reason, state = result
         if reply is None:
             return self._error(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, reason)
-        wrong = unusable(reply, sent[id(message.content)], self.node_name(node)) or self._keep(node, state)
+        wrong = self._keep(node, state)
         return reply if wrong is None else self._error(message, error_codes().MOD_FAILED_PRECONDITION, wrong)
 
     def _keep(self, node: int, state: bytes | None) -> str | None:

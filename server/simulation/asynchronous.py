@@ -5,6 +5,7 @@ What devices at work will bring is saved with the weights, so a stopped run goes
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +16,9 @@ import torch
 
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.server.cohort.work import CohortWork
-from hedgerow.server.errors import RoundFailedError, RunMismatchError
+from hedgerow.server.errors import NoUpdateError, RoundFailedError, RunMismatchError
+from hedgerow.server.outcome import check_end, check_round
+from hedgerow.server.replies import Kind
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
 from hedgerow.server.simulation.arrivals import BufferedPlan
 from hedgerow.server.simulation.buffered import BufferedRound, Standing, WaitingUpdate, run_buffered
@@ -34,6 +37,7 @@ def run_versions(parts: RunParts) -> RunEnd:
 
     Raises:
         RunMismatchError: The folder holds more versions.
+        NoUpdateError: Three versions in a row, or the last one, used no update.
         RoundFailedError: The weights are not finite.
         NotEnoughDevicesError: Nobody is at work, and nobody will ever be available again.
         RunFolderError: The folder cannot be written.
@@ -44,6 +48,7 @@ def run_versions(parts: RunParts) -> RunEnd:
     versions = _Versions(parts.folder, parts.weights)
     versions.resume(parts.plan.rounds, parts.device)
     versions.take(parts, parts.population)
+    check_end(versions.history)
     outcomes = {"done": len(versions.staleness), "lost": versions.lost}
     mean, most = sum(versions.staleness) / len(versions.staleness), max(versions.staleness)
     note = f"updates were {mean:.1f} versions old on average, the oldest {most}"
@@ -59,7 +64,7 @@ class _Versions:
         weights: Of the newest version.
         metrics: Of the newest version, if it was measured.
         history: One record a version.
-        staleness: Of each update that was used.
+        staleness: Of each update that arrived.
         lost: Devices that were given up.
         waiting: Updates of devices that were at work at the newest version, by the number of their start.
     """
@@ -92,6 +97,7 @@ class _Versions:
         """Train until there are as many versions as the plan's rounds.
 
         Raises:
+            NoUpdateError: Three versions in a row, or the last one, used no update.
             RoundFailedError: The weights are not finite.
             NotEnoughDevicesError: Nobody is at work, and nobody will ever be available again.
         """
@@ -120,14 +126,22 @@ class _Versions:
         )
         cadence = CheckpointCadence(plan.checkpoint_every)
         for new in islice(rounds, plan.rounds - taken):
-            self.weights = {name: tensor.cpu().numpy() for name, tensor in new.weights.items()}
-            if not all(np.isfinite(array).all() for array in self.weights.values()):
+            weights = {name: tensor.cpu().numpy() for name, tensor in new.weights.items()}
+            if not all(np.isfinite(array).all() for array in weights.values()):
                 raise RoundFailedError(new.version, {}, "NaN in the weights (is a learning rate too large?)")
-            measured = parts.evaluator.measure(self.weights) if plan.evaluates(new.version) else {}
-            self.metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
+            measured = parts.evaluator.measure(weights) if plan.evaluates(new.version) else {}
+            metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
+            record = _record(new, metrics, time.perf_counter() - began)
+            try:
+                check_round(self.history, record, last=new.version == plan.rounds)
+            except NoUpdateError:
+                if self.history:  # what was finished since the last checkpoint is kept
+                    self.save()
+                raise
+            self.weights, self.metrics = weights, metrics
             self.staleness.extend(new.staleness)
             self.lost += new.lost
-            self.history.append(_record(new, self.metrics, time.perf_counter() - began))
+            self.history.append(record)
             began = time.perf_counter()
             self.folder.add_record(self.history[-1])
             self.waiting = new.waiting
@@ -139,7 +153,7 @@ class _Versions:
     def save(self) -> None:
         """Make the newest version durable."""
         waiting = [
-            [start, update.examples, update.loss if math.isfinite(update.loss) else None, update.finite]
+            [start, update.examples, update.loss if math.isfinite(update.loss) else None, update.refused]
             for start, update in self.waiting.items()
         ]
         kept = {"staleness": self.staleness, "lost": self.lost, "waiting": waiting}
@@ -150,7 +164,14 @@ class _Versions:
         return self.folder.settings.checkpoint(self.weights, len(self.history), self.metrics)
 
 
+_REASONS = {
+    str(Kind.NOT_FINITE): "NaN or infinity in its update or loss (is a learning rate too large?)",
+    str(Kind.NORM): "its update was far too long (is a learning rate too large?)",
+}
+
+
 def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float) -> RoundRecord:
+    used = [device for device in new.devices if device not in new.refused]
     return RoundRecord(
         round=new.version,
         loss=metrics.get("loss"),
@@ -158,7 +179,9 @@ def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float) ->
         train_loss=new.loss if math.isfinite(new.loss) else None,
         seconds=round(seconds, 4),
         examples=new.examples,
-        participants=tuple(str(device) for device in sorted(new.devices)),
+        participants=tuple(str(device) for device in sorted(used)),
+        failures={str(device): _REASONS.get(kind, kind) for device, kind in sorted(new.refused.items())},
+        refused=dict(Counter(new.refused.values()).most_common()),
         virtual_s=new.at_s,
     )
 
@@ -176,7 +199,8 @@ def _taken_up(rows: Sequence[Any], stacked: Arrays, device: str) -> dict[int, Wa
             delta={name: torch.from_numpy(stack[row].copy()).to(device) for name, stack in stacked.items()},
             examples=examples,
             loss=math.nan if loss is None else loss,
-            finite=finite,
+            # Before kinds were kept, this said whether it was finite.
+            refused=refused if isinstance(refused, str) else "" if refused else str(Kind.NOT_FINITE),
         )
-        for row, (start, examples, loss, finite) in enumerate(rows)
+        for row, (start, examples, loss, refused) in enumerate(rows)
     }

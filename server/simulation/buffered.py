@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hedgerow.server.cohort.work import CohortEngine, CohortWork, Weights
+from hedgerow.server.replies import Kind, ReplyLimits, longest_update, model_length
 from hedgerow.server.simulation.arrivals import Arrival, BufferedPlan, Start, buffered_steps
 from hedgerow.server.simulation.deadlines import DeviceWork
 from hedgerow.server.simulation.draws import Numbers
@@ -31,13 +32,13 @@ class WaitingUpdate:
         delta: Its new weights minus those it got.
         examples: How many samples it has.
         loss: Mean over its steps.
-        finite: Whether it holds neither NaN nor infinity; if it does, it is left out of the mean.
+        refused: Why it is left out of the mean (``hedgerow.server.replies.Kind``); empty: it is used.
     """
 
     delta: Mapping[str, "torch.Tensor"]
     examples: int
     loss: float
-    finite: bool
+    refused: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,12 @@ class BufferedRound(Standing):
 
     Attributes:
         at_s: Virtual time.
-        loss: Mean training loss over the buffer's finite updates, by examples; NaN if there are none.
+        loss: Mean training loss over the buffer's usable updates, by examples; NaN if there are none.
         examples: Samples that their devices have, in all.
         devices: Whose updates arrived, in the order of arrival.
         staleness: How many versions old each update was.
         lost: Devices that were given up since the version before.
-        diverged: Those of the *devices* whose updates were not finite.
+        refused: Those of the *devices* whose updates were not used -> why, in a word.
     """
 
     at_s: float
@@ -75,7 +76,7 @@ class BufferedRound(Standing):
     devices: tuple[int, ...]
     staleness: tuple[int, ...]
     lost: int
-    diverged: tuple[int, ...]
+    refused: Mapping[int, str]
 
 
 def run_buffered(
@@ -119,7 +120,7 @@ def run_buffered(
     for step in islice(steps, 0 if after is None else after.version, None):
         coming.update(_train(engine, weights, step.starts, local))
         pairs = [(arrival, coming.pop(arrival.start.number)) for arrival in step.arrivals]
-        usable = [(arrival, update) for arrival, update in pairs if update.finite]
+        usable = [(arrival, update) for arrival, update in pairs if not update.refused]
         weights = _apply(weights, usable, plan)
         examples = sum(update.examples for _arrival, update in usable)
         loss = sum(update.loss * update.examples for _arrival, update in usable)
@@ -132,7 +133,7 @@ def run_buffered(
             devices=tuple(arrival.start.device for arrival in step.arrivals),
             staleness=tuple(arrival.staleness for arrival in step.arrivals),
             lost=step.lost,
-            diverged=tuple(arrival.start.device for arrival, update in pairs if not update.finite),
+            refused={arrival.start.device: update.refused for arrival, update in pairs if update.refused},
             waiting=dict(coming),
         )
 
@@ -145,22 +146,30 @@ def _train(
         group = sorted((start for start in starts if start.repeat == repeat), key=lambda start: start.device)
         # A device that starts twice from one version goes on with another order of its samples.
         work = replace(local, round=group[0].version + 1, seed=local.seed + repeat)
-        numbers = iter(group)
-        for update in engine.train(weights, [start.device for start in group], work, each=True):
-            stacked = update.each or {}
-            deltas = {name: rows.detach() - weights[name] for name, rows in stacked.items()}
-            for row in range(len(update.clients)):
-                # A copy, so that the slowest device of a group does not keep the others' rows in memory.
-                own = {name: rows[row].clone() for name, rows in deltas.items()}
-                yield (
-                    next(numbers).number,
-                    WaitingUpdate(
-                        delta=own,
-                        examples=int(update.examples[row]),
-                        loss=float(update.losses[row]),
-                        finite=bool(np.isfinite(update.norms[row])),
-                    ),
-                )
+        trained = list(_brought(engine, weights, group, work))
+        norms = np.array([norm for _start, norm, _update in trained if math.isfinite(norm)])
+        floats = {name: tensor.detach().cpu().numpy() for name, tensor in weights.items()}
+        longest = longest_update(norms, model_length(floats), ReplyLimits())
+        for start, norm, update in trained:
+            if not (math.isfinite(norm) and math.isfinite(update.loss)):
+                yield start, replace(update, refused=str(Kind.NOT_FINITE))
+            else:
+                yield start, replace(update, refused=str(Kind.NORM) if norm > longest else "")
+
+
+def _brought(
+    engine: CohortEngine, weights: Weights, group: Sequence[Start], work: CohortWork
+) -> Iterator[tuple[int, float, WaitingUpdate]]:
+    """Yield the number of each start, how long its update is, and the update, which nobody has judged."""
+    numbers = iter(group)
+    for update in engine.train(weights, [start.device for start in group], work, each=True):
+        stacked = update.each or {}
+        deltas = {name: rows.detach() - weights[name] for name, rows in stacked.items()}
+        for row in range(len(update.clients)):
+            # A copy, so that the slowest device of a group does not keep the others' rows in memory.
+            own = {name: rows[row].clone() for name, rows in deltas.items()}
+            found = WaitingUpdate(own, int(update.examples[row]), float(update.losses[row]), "")
+            yield next(numbers).number, float(update.norms[row]), found
 
 
 def _apply(

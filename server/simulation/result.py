@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.server.accounting import PrivacyStatement
+from hedgerow.server.outcome import refusals, shown_refusals
 from hedgerow.server.run_folder import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 
@@ -29,6 +31,7 @@ class SimulationResult:
         outcomes: With a device model, what became of the devices that were asked (``done``, ``partial``, ``late``,
             ``dropped``, ``unavailable``) -> how many, in all rounds; else empty.
         plots: The drawn files.
+        privacy: What the run can promise; None: it promised nothing.
     """
 
     folder: Path
@@ -41,6 +44,7 @@ class SimulationResult:
     notes: tuple[str, ...]
     outcomes: Mapping[str, int]
     plots: tuple[Path, ...]
+    privacy: PrivacyStatement | None = None
 
     @property
     def seconds(self) -> float:
@@ -50,7 +54,7 @@ class SimulationResult:
     @property
     def updates(self) -> int:
         """Clients' updates that were averaged, in all rounds."""
-        return sum(record.clients or len(record.participants) for record in self.history)
+        return sum(record.used for record in self.history)
 
     @property
     def clients_per_s(self) -> float:
@@ -90,7 +94,9 @@ class SimulationResult:
             "engine": self.engine,
             "engine_reason": self.reason,
             "device": self.device,
+            "privacy": None if self.privacy is None else self.privacy.to_record(),
             "metrics": dict(self.checkpoint.metrics),
+            "refused": refusals(self.history),
             "failures": self.failures,
             "notes": list(self.notes),
             "checkpoint": str(self.folder / "checkpoint"),
@@ -107,13 +113,13 @@ class SimulationResult:
         found = [
             f"{self.checkpoint.task}: {work}, {plan.partition}; {shown}",
             f"{speed}; engine {self.engine} on {self.device}: {self.reason}",
+            f"updates: {self.updates:,} used, {shown_refusals(refusals(self.history))} refused",
+            *([] if self.privacy is None else [self.privacy.line()]),
             *self.notes,
         ]
         if self.virtual_s is not None:
             counts = ", ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.items() if count)
             found.append(f"virtual time {shown_time(self.virtual_s)}; devices: {counts}")
-        else:
-            found += [f"{count:,} updates not used: {reason}" for reason, count in self.failures.items()]
         found.append(f"checkpoint: {self.folder / 'checkpoint'}")
         found.append(f"plots: {', '.join(str(path) for path in self.plots)}")
         return found

@@ -126,7 +126,8 @@ class Simulator(Closing):
             DecodeError: The trace or the mix of devices cannot be read.
             RunMismatchError: The folder holds a run with other settings.
             RunFolderError: The folder cannot be used.
-            RoundFailedError: Three rounds in a row brought no usable update.
+            NoUpdateError: Three rounds in a row, or the last one, used no update.
+            RoundFailedError: The updates of a round give no weights.
         """
         plan.check()
         plan, registered = self._completed(plan)
@@ -171,6 +172,7 @@ class Simulator(Closing):
                 reason=choice.reason,
                 device=self._device,
                 outcomes=ended.outcomes,
+                privacy=ended.privacy,
                 notes=tuple(note for note in (registered.note, *ended.notes) if note),
                 plots=_write_plots(folder, draw_curves(ended.history, title)) if plots else (),
             )
@@ -299,7 +301,7 @@ def simulate_task(
 def _note(history: Sequence[RoundRecord]) -> str:
     latest = history[-_RATE_ROUNDS:]
     seconds = sum(record.seconds for record in latest)
-    rate = sum(record.clients or len(record.participants) for record in latest) / max(seconds, 1e-9)
+    rate = sum(record.used for record in latest) / max(seconds, 1e-9)
     accuracy = next((record.accuracy for record in reversed(history) if record.accuracy is not None), None)
     parts = [f"accuracy {accuracy:.3f}"] if accuracy is not None else []
     parts.append(f"{rate:,.0f} clients/s")

@@ -28,6 +28,7 @@ from hedgerow.durable import write_durably
 from hedgerow.errors import ExtraNotInstalledError
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.errors import RoundFailedError
+from hedgerow.server.replies import Kind
 from hedgerow.server.run_folder import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.plots import draw_sweep
@@ -44,6 +45,7 @@ _LOG = logging.getLogger(__name__)
 _TRIALS = 20
 _REPORTS = 10
 """A search is told of so many intermediate accuracies of a run."""
+_DIVERGENCE = {Kind.NOT_FINITE, Kind.NORM}
 _WARM_UP = 5
 """No run is given up in the first part in so many of its rounds, nor one of the first so many."""
 
@@ -59,7 +61,7 @@ class Trial:
     Attributes:
         choices: Setting -> value, without the seed.
         runs: Seed -> what the run brought.
-        state: ``done``, ``given up`` or ``diverged``.
+        state: ``done``, ``given up``, ``diverged``, or ``failed`` (a run in which nobody trained to the end).
     """
 
     choices: Choices
@@ -246,7 +248,8 @@ class _Sweep:
             trial.state = "given up"
         except RoundFailedError as exc:
             _LOG.info("%s with seed %d: %s", named(trial.choices), seed, exc)
-            trial.state = "diverged"
+            # What diverges is refused for it; any other reason is none of the settings' merit.
+            trial.state = "diverged" if set(exc.kinds) <= _DIVERGENCE else "failed"
 
     def _tell(self, done: int, total: int, trial: Trial) -> None:
         if len(trial.runs) == len(self._seeds) and (self._best is None or trial.merit() > self._best.merit()):

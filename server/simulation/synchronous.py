@@ -4,8 +4,9 @@ import math
 from collections import Counter
 from typing import Any
 
-from hedgerow.server.errors import RunMismatchError
+from hedgerow.server.errors import NoUpdateError, RunMismatchError
 from hedgerow.server.grids.cohort import CohortGrid
+from hedgerow.server.outcome import check_end
 from hedgerow.server.rounds import Run
 from hedgerow.server.simulation.cadence import CheckpointCadence
 from hedgerow.server.simulation.parts import RunEnd, RunParts
@@ -27,7 +28,8 @@ def run_rounds(parts: RunParts) -> RunEnd:
 
     Raises:
         RunMismatchError: The folder holds more rounds.
-        RoundFailedError: Three rounds in a row brought no usable update.
+        NoUpdateError: Three rounds in a row, or the last one, used no update.
+        RoundFailedError: The updates of a round give no weights.
         NotEnoughDevicesError: The population has too few devices that are ever available.
         RunFolderError: The folder cannot be written.
     """
@@ -49,13 +51,20 @@ def run_rounds(parts: RunParts) -> RunEnd:
     cadence = CheckpointCadence(plan.checkpoint_every)
     while run.round < plan.rounds:
         number = run.round + 1
-        run.take_round(config, timeout_s=math.inf, evaluate=plan.evaluates(number), save=False)
+        try:
+            run.take_round(config, math.inf, evaluate=plan.evaluates(number), save=False, last=number == plan.rounds)
+        except NoUpdateError:
+            if run.round:  # what was finished since the last checkpoint is kept
+                run.save()
+            raise
         if number == plan.rounds or cadence.is_due(number):
             with cadence.saving():
                 run.save()
         parts.tell(run.history)
+    check_end(run.history)
     run.measure()
-    return RunEnd(run.checkpoint(), run.history, _outcomes(grid))
+    privacy = run.privacy()
+    return RunEnd(run.checkpoint(privacy), run.history, _outcomes(grid), privacy=privacy)
 
 
 def _grid(parts: RunParts) -> CohortGrid | TimedGrid:

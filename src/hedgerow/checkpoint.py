@@ -2,21 +2,34 @@
 
 On disk it is a folder with ``weights.safetensors`` and ``checkpoint.json``. The record names the hash of the weights
 and is written last, so a half-written checkpoint is never taken for a whole one.
+
+A run that failed leaves ``failed.json`` in its folder; while that is there, nothing of the run is a checkpoint to go on
+with but for the run itself.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hedgerow.decode import SHA256, decode_json, encode_json
 from hedgerow.durable import write_durably
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
-__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "FAILURE_FILE",
+    "Checkpoint",
+    "CheckpointError",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+]
 
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "checkpoint.json"
+FAILURE_FILE = "failed.json"
+"""In a run's folder: why the run failed. Its rounds and its checkpoint lie up to two folders below."""
 _WEIGHTS_LIMIT_BYTES = 8 * 2**30
 _RECORD_LIMIT_BYTES = 2**20
 _VERSION = 1
@@ -41,6 +54,7 @@ class Checkpoint:
         data_fingerprint: Hash of the data on the training side; empty when devices trained.
         parent: The release it started from, if any.
         metrics: Float metrics on held-out data, such as ``accuracy``.
+        privacy: What its training promises, as ``hedgerow.server.accounting`` states it; None: nothing.
     """
 
     weights: Arrays
@@ -53,6 +67,7 @@ class Checkpoint:
     data_fingerprint: str = ""
     parent: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    privacy: Mapping[str, Any] | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -75,12 +90,36 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "data_fingerprint": checkpoint.data_fingerprint,
         "parent": checkpoint.parent,
         "metrics": dict(checkpoint.metrics),
+        **({} if checkpoint.privacy is None else {"privacy": dict(checkpoint.privacy)}),
     }
     write_durably(folder / RECORD_FILE, encode_json(record))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint to go on with.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, its weights are not those of its record, or its run failed.
+    """
+    place = folder.absolute()
+    for run in (place, *list(place.parents)[:2]):
+        if (run / FAILURE_FILE).exists():
+            raise CheckpointError(
+                f"expected a checkpoint of a run that succeeded at {folder}, found one that failed: "
+                f"{_failure(run / FAILURE_FILE)}; correct the cause and run it again, or train anew with --fresh"
+            )
+    return read_checkpoint(folder)
+
+
+def _failure(path: Path) -> str:
+    try:
+        return decode_json(path.read_bytes(), path.name, limit_bytes=_RECORD_LIMIT_BYTES).text("reason")
+    except (OSError, DecodeError):
+        return f"{path.name} cannot be read"
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint, whatever became of its run.
 
     Raises:
         CheckpointError: There is none, it is damaged, or its weights are not those of its record.
@@ -109,6 +148,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             data_fingerprint=fields.text("data_fingerprint"),
             parent=fields.optional_text("parent"),
             metrics={name: metrics.number(name) for name in metrics.names()},
+            privacy=fields.nested("privacy").plain() if "privacy" in fields.names() else None,
         )
         fields.finish()
     except DecodeError as exc:

@@ -5,12 +5,13 @@ A device has only the base install; ``hedgerow agent run`` must work there altho
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
 from hedgerow.errors import HedgerowError
 from hedgerow.interrupts import interruptible
-from hedgerow.plugins import Plugin, load_plugin
+from hedgerow.plugins import Plugin, load_plugin, raise_missing
 
 __all__ = ["COMMANDS", "GROUPS", "LazyGroup", "main"]
 
@@ -26,6 +27,9 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
         "Compile a checkpoint for hardware targets.",
     ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
+    "device": {
+        "reset": (Plugin("hedgerow.fleet.device_cli:reset", "fleet"), "Believe the next report of a device."),
+    },
     "fleet": {
         "init": (Plugin("hedgerow.fleet.cli:init", "fleet"), "Make a fleet's folder, signing keys and admin key."),
         "serve": (Plugin("hedgerow.fleet.cli:serve", "fleet"), "Run the fleet service: MQTT, admin API, downloads."),
@@ -58,6 +62,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
 
 GROUPS: Mapping[str, str] = {
     "agent": "What runs on a device.",
+    "device": "Single devices of a fleet.",
     "fleet": "What the fleet's devices talk to.",
     "release": "Signed releases, made from builds.",
     "rollout": "Bring a release to the fleet's devices, in stages.",
@@ -99,6 +104,17 @@ class LazyGroup(click.Group):
             return LazyGroup(cmd_name, entry, GROUPS.get(cmd_name, ""))
         command: click.Command = load_plugin("command", {cmd_name: entry[0]}, cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; a package that it misses, whenever it needs it, is one sentence."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as exc:
+            name = str(ctx.invoked_subcommand)
+            entry = self._table.get(name)
+            if isinstance(entry, tuple):
+                raise_missing(exc, f"the command {name!r}", entry[0].extra)
+            raise
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one line a command, from the table, without importing any."""
@@ -143,6 +159,8 @@ def _run(argv: Sequence[str], group: click.Command | None) -> int:
         code = command.main(list(argv), prog_name="hedgerow", standalone_mode=False)
     except HedgerowError as exc:
         click.echo(f"hedgerow: {exc}", err=True)
+        if exc.details:
+            click.echo(exc.details, err=True)
         return exc.exit_code
     except click.ClickException as exc:
         exc.show()

@@ -43,9 +43,11 @@ class HedgerowError(Exception):
 
     Attributes:
         exit_code: What the command exits with when this ends it.
+        details: More lines for whoever reports the error, such as a traceback; empty for an error of the world.
     """
 
     exit_code = 1
+    details = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with the finished message, which no constructor of ours takes: an error from a
@@ -82,13 +84,21 @@ class UnknownNameError(HedgerowError):
 
 
 class ExtraNotInstalledError(HedgerowError):
-    """A feature needs optional packages that are absent."""
+    """A feature needs optional packages that are absent.
+
+    Attributes:
+        feature: What needs them.
+        extra: The extra that installs them; empty: they belong to the base install.
+        missing: The module that was not found, if one is known.
+    """
 
     def __init__(self, feature: str, extra: str, missing: str | None = None) -> None:
+        # It asks for this error in turn.
+        from hedgerow.installation import install_command
+
+        of = f"the packages of the extra {extra!r}" if extra else "the packages of the base install"
         found = f"the module {missing!r} is not installed" if missing else "they are not installed"
-        super().__init__(
-            f"{feature} needs the packages of the extra {extra!r}, and {found}; run: pip install 'hedgerow[{extra}]'"
-        )
+        super().__init__(f"{feature} needs {of}, and {found}; run: {install_command(extra)}")
         self.feature, self.extra, self.missing = feature, extra, missing
 
 

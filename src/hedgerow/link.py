@@ -8,7 +8,10 @@ in a network thread and a test decides the order of everything. ``MqttLink`` (mq
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Connected", "Disconnected", "Link", "LinkEvent", "Message"]
+__all__ = ["PAYLOAD_LIMIT_BYTES", "Connected", "Disconnected", "Link", "LinkEvent", "Message"]
+
+PAYLOAD_LIMIT_BYTES = 256 * 1024
+"""The longest payload of any message; a link gives longer ones to nobody."""
 
 
 @dataclass(frozen=True, slots=True)

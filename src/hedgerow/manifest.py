@@ -144,8 +144,8 @@ class Artifact:
         recipe: The passes that made it, in order.
         golden: Safetensors blob: ``input.<name>`` and ``output.<name>``, this very artifact's outputs at build time.
         golden_tolerance: Largest absolute difference at which a replay on the device still counts as the same.
-        metrics: Measured at build time: ``accuracy``, ``float_accuracy``, ``bytes``, ``float_bytes``, ``snr_db``,
-            ``agreement``; a metric that could not be measured here is absent.
+        metrics: Measured at build time: ``accuracy`` and on how many ``held_out_samples``, ``float_accuracy``,
+            ``bytes``, ``float_bytes``, ``snr_db``, ``agreement``; a metric that could not be measured here is absent.
         checks: Check -> ``passed``, ``failed`` or ``not run``. ``runs on device`` is there, and ``not run``, where the
             runtime does not exist on the build host (Core ML): accuracy, parity and golden samples are then by a
             reference evaluation of the file's operators.

@@ -13,13 +13,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from hedgerow.errors import BrokerUnreachableError, LinkError
-from hedgerow.link import Connected, Disconnected, LinkEvent, Message
+from hedgerow.link import PAYLOAD_LIMIT_BYTES, Connected, Disconnected, LinkEvent, Message
 from hedgerow.memory_link import Will
 
 __all__ = ["Inbox", "MqttLink", "decorrelated_jitter"]
 
 _log = logging.getLogger(__name__)
-_INBOX_LIMIT = 10_000
+_INBOX_LIMIT, _INBOX_BYTES = 10_000, 64 * 2**20
 _OUTBOX_LIMIT = 10_000
 _SESSION_EXPIRY_S = 3600
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 60.0
@@ -47,10 +47,12 @@ class Inbox:
 
     Args:
         limit: Messages that wait at most.
+        limit_bytes: Length of their payloads together, at most.
     """
 
-    def __init__(self, limit: int = _INBOX_LIMIT) -> None:
-        self._limit, self._messages = limit, 0
+    def __init__(self, limit: int = _INBOX_LIMIT, *, limit_bytes: int = _INBOX_BYTES) -> None:
+        self._limit, self._limit_bytes = limit, limit_bytes
+        self._messages = self._size_bytes = 0
         self._events: deque[LinkEvent] = deque()
         self._arrived = threading.Condition()
 
@@ -61,9 +63,10 @@ class Inbox:
         """Add an event and return True, or return False when a message found no room."""
         with self._arrived:
             if isinstance(event, Message):
-                if self._messages >= self._limit:
+                if self._messages >= self._limit or self._size_bytes + len(event.payload) > self._limit_bytes:
                     return False
                 self._messages += 1
+                self._size_bytes += len(event.payload)
             elif len(self._events) >= 2 and not any(isinstance(self._events[i], Message) for i in (-1, -2)):
                 # down, up, down: the first "down" and this one say it all.
                 self._events.pop()
@@ -81,15 +84,16 @@ class Inbox:
             if not self._events:
                 return None
             event = self._events.popleft()
-            self._messages -= isinstance(event, Message)
+            if isinstance(event, Message):
+                self._messages -= 1
+                self._size_bytes -= len(event.payload)
             return event
 
 
 class MqttLink:
     """A :class:`hedgerow.link.Link` over TCP.
 
-    Acknowledge promptly: brokers let only so many messages wait for it (mosquitto 20), and amqtt holds up everything
-    else for a subscriber for up to 5 s.
+    Acknowledge promptly: brokers let only so many messages wait for it (mosquitto 20).
 
     Args:
         client_id: Fixed: the device's name, or the fleet service's. A second connection with it ends the first.
@@ -242,9 +246,20 @@ class MqttLink:
         # paho doubles from min to max by itself; equal bounds leave the choice to us.
         self._client.reconnect_delay_set(self._delay_s, self._delay_s)  # type: ignore[arg-type]
 
-    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+        if len(message.payload) > PAYLOAD_LIMIT_BYTES:
+            # Acknowledged, or the broker would send it again for ever; nobody is to decode it.
+            _log.warning("dropped a message of %d bytes on %.200s", len(message.payload), message.topic)
+            if message.qos:
+                client.ack(message.mid, message.qos)
+            return
         receipt = (self._connection << _MID_BITS) + message.mid if message.qos else 0
-        taken = self._inbox.put(Message(message.topic, bytes(message.payload), bool(message.retain), receipt))
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            # No topic of ours. Raised here, it would end paho's thread, and the link with it.
+            return
+        taken = self._inbox.put(Message(topic, bytes(message.payload), bool(message.retain), receipt))
         if not taken and not self._is_dropping:
             _log.warning("nobody receives: %d messages wait, and new ones are dropped", len(self._inbox))
         self._is_dropping = not taken

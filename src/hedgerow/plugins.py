@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import Any
 
 from hedgerow.errors import ExtraNotInstalledError, UnknownNameError
+from hedgerow.installation import is_installed
 
-__all__ = ["Plugin", "load_plugin"]
+__all__ = ["Plugin", "load_plugin", "raise_missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,15 @@ def load_plugin(kind: str, table: Mapping[str, Plugin], name: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as exc:
-        if exc.name is not None and exc.name.split(".")[0] == "hedgerow":
-            raise
-        raise ExtraNotInstalledError(f"the {kind} {name!r}", plugin.extra, exc.name) from exc
+        raise_missing(exc, f"the {kind} {name!r}", plugin.extra)
+        raise
+
+
+def raise_missing(exc: ModuleNotFoundError, feature: str, extra: str) -> None:
+    """Raise what says how to install the package that *exc* misses; return when no package is absent, but we are wrong.
+
+    Raises:
+        ExtraNotInstalledError: The package is absent.
+    """
+    if exc.name is not None and exc.name.partition(".")[0] != "hedgerow" and not is_installed(exc.name):
+        raise ExtraNotInstalledError(feature, extra, exc.name) from exc

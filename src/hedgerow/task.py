@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.errors import TaskError
+from hedgerow.errors import ExtraNotInstalledError, TaskError
+from hedgerow.installation import extra_of, is_installed
 from hedgerow.manifest import MODEL_NAME
 from hedgerow.partition import Partition
 from hedgerow.schema import ModelSchema, TensorSpec
@@ -300,8 +301,10 @@ def load_attribute(reference: str) -> Any:
         )
     try:
         module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except TaskError:
+    except (TaskError, ExtraNotInstalledError):
         raise
+    except ModuleNotFoundError as exc:
+        raise _missing(reference, place, exc) from exc
     # Importing runs the user's code, which may raise anything; the report must name it all the same.
     except (Exception, SystemExit) as exc:
         raised = " ".join(f"{type(exc).__name__}: {exc}".split())
@@ -311,6 +314,19 @@ def load_attribute(reference: str) -> Any:
     except AttributeError:
         names = sorted(name for name in vars(module) if not name.startswith("_"))
         raise TaskError(repr(reference), [f"{place} has no {attribute!r}; it has {', '.join(names[:20])}"]) from None
+
+
+def _missing(reference: str, place: str, exc: ModuleNotFoundError) -> TaskError | ExtraNotInstalledError:
+    """Return what to say of a module that is absent; one that an extra of ours brings is no mistake of the user's."""
+    if exc.name is not None and exc.name == place.partition(".")[0]:
+        return TaskError(repr(reference), [f"{exc}; correct the reference"])
+    extra = extra_of(exc.name)
+    if extra is not None and not is_installed(str(exc.name)):
+        return ExtraNotInstalledError(repr(reference), extra, exc.name)
+    return TaskError(
+        repr(reference),
+        [f"importing {place} asks for a module that is absent ({exc}); install it or correct the import"],
+    )
 
 
 def _import_file(path: Path) -> Any:

@@ -22,7 +22,7 @@ def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def decode_arrays(payload: bytes, where: str, *, limit_bytes: int) -> Arrays:
-    """Decode named arrays.
+    """Decode named arrays, in the order of their names: the parser gives them in an order drawn anew at each call.
 
     Args:
         payload: A safetensors document.
@@ -35,9 +35,10 @@ def decode_arrays(payload: bytes, where: str, *, limit_bytes: int) -> Arrays:
     if len(payload) > limit_bytes:
         raise DecodeError(where, f"at most {limit_bytes} bytes", f"{len(payload)} bytes")
     try:
-        return load(payload)
+        arrays = load(payload)
     except (SafetensorError, KeyError, ValueError, TypeError) as exc:
         raise DecodeError(where, "a safetensors document", f"{type(exc).__name__}: {exc}") from exc
+    return {name: arrays[name] for name in sorted(arrays)}
 
 
 def check_same_arrays(arrays: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]], where: str) -> None:

@@ -18,6 +18,7 @@ from hedgerow.schema import ModelSchema
 
 __all__ = [
     "LATENCY_EDGES_MS",
+    "WINDOW_SAMPLES_LIMIT",
     "FeatureCounts",
     "PairedCounts",
     "Window",
@@ -28,6 +29,12 @@ __all__ = [
 
 LATENCY_EDGES_MS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Inner edges of the latency histogram, in milliseconds."""
+
+WINDOW_SAMPLES_LIMIT = 2**24
+"""Samples of one window from a device. Sums of windows may hold up to 2**53 - 1, so half a billion of the largest."""
+
+_COUNT_LIMIT = 2**53 - 1
+_LATEST_S = 253402300800.0  # the year 10000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +129,22 @@ class Window:
         }
 
     @classmethod
-    def from_fields(cls, fields: Fields) -> "Window":
-        """Decode a window.
+    def from_fields(cls, fields: Fields, *, limit_samples: int = _COUNT_LIMIT) -> "Window":
+        """Decode a window, or a sum of windows.
+
+        Args:
+            fields: Its record.
+            limit_samples: More are refused; :data:`WINDOW_SAMPLES_LIMIT` for what a device sends.
 
         Raises:
             DecodeError: A field is wrong, or the counts contradict each other.
         """
-        samples = fields.integer("samples")
+        samples = fields.integer("samples", maximum=limit_samples)
         window = cls(
             release=fields.text("release", maximum_chars=128),
             index=fields.integer("index"),
-            started_at=fields.number("started_at", minimum=0),
-            ended_at=fields.number("ended_at", minimum=0),
+            started_at=fields.number("started_at", minimum=0, maximum=_LATEST_S),
+            ended_at=fields.number("ended_at", minimum=0, maximum=_LATEST_S),
             samples=samples,
             features=fields.mapping("features", _feature_counts),
             out_of_range=fields.integer("out_of_range", maximum=samples),
@@ -256,27 +267,22 @@ class WindowCounter:
             labels: Class of each sample where it is known, else -1; None when none is.
             previous: Output of the model before on the same batch, where it was run.
         """
-        if self._samples == 0:
-            self._started_at = now
+        # Everything that may raise comes first, so that a batch is counted as a whole or not at all.
         size = len(probabilities)
         columns = {**input_features(self._schema, inputs), **output_features(probabilities)}
-        for feature in self._reference.features:
-            values = columns[feature.name]
-            self._counts[feature.name] += feature.bin(values)
-            self._missing[feature.name] += int(np.isnan(values).sum())
-        self._samples += size
-        self._out_of_range += int(out_of_range(self._schema, inputs).sum())
-        self._latency[np.searchsorted(LATENCY_EDGES_MS, latency_ms, side="right")] += size
+        binned = {f.name: f.bin(columns[f.name]) for f in self._reference.features}
+        missing = {name: int(np.isnan(columns[name]).sum()) for name in binned}
+        outside = int(out_of_range(self._schema, inputs).sum())
         predicted = columns[PREDICTED].astype(np.int64)
         known = np.zeros(size, dtype=np.bool_) if labels is None else labels >= 0
         right = np.zeros(size, dtype=np.bool_) if labels is None else predicted == labels
-        self._labelled += int(known.sum())
-        self._correct += int((right & known).sum())
+        labelled, correct = int(known.sum()), int((right & known).sum())
+        paired = PairedCounts()
         if previous is not None:
             before = np.asarray(previous).argmax(axis=1)
             same = before == predicted
             was_right = np.zeros(size, dtype=np.bool_) if labels is None else before == labels
-            self._paired += PairedCounts(
+            paired = PairedCounts(
                 agreed=int(same.sum()),
                 disagreed=int((~same).sum()),
                 both_right=int((known & right & was_right).sum()),
@@ -284,6 +290,17 @@ class WindowCounter:
                 only_old_right=int((known & ~right & was_right).sum()),
                 both_wrong=int((known & ~right & ~was_right).sum()),
             )
+        if self._samples == 0:
+            self._started_at = now
+        for name, counts in binned.items():
+            self._counts[name] += counts
+            self._missing[name] += missing[name]
+        self._samples += size
+        self._out_of_range += outside
+        self._latency[np.searchsorted(LATENCY_EDGES_MS, latency_ms, side="right")] += size
+        self._labelled += labelled
+        self._correct += correct
+        self._paired += paired
 
     def cut(self, now: float) -> Window | None:
         """Close the window and start the next; None when nothing was counted."""

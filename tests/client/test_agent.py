@@ -70,10 +70,10 @@ class Bench:
         return AgentSettings(**{**values, **changes})
 
     @contextlib.contextmanager
-    def running(self, source=None, **changes) -> Iterator[tuple[Agent, MemoryLink]]:
+    def running(self, source=None, *, sinks=(), **changes) -> Iterator[tuple[Agent, MemoryLink]]:
         settings = self.settings(**changes)
         link = self.broker.connect("d1", will=presence_will(settings, "boot"))
-        agent = Agent(settings, link, source, runtimes=load_linear, trials=DirectTrials(load_linear))
+        agent = Agent(settings, link, source, sinks=sinks, runtimes=load_linear, trials=DirectTrials(load_linear))
         thread = threading.Thread(target=agent.run)
         thread.start()
         try:
@@ -273,15 +273,80 @@ def test_a_download_in_progress_does_not_hold_up_stopping(bench, repository, fle
         assert bench.wait_for(Execution, state=ExecutionState.SUCCEEDED).rollout == "r1"
 
 
-def test_a_source_that_fails_leaves_the_agent_running(bench, repository, release):
+def test_a_source_that_fails_is_named_to_the_fleet_and_called_again(bench, repository, release):
+    calls = []
+
     def broken(context):
-        yield Sample({"x": np.zeros(5, dtype=np.float32)})
-        raise RuntimeError("the cable came off")
+        calls.append(time.monotonic())
+        if len(calls) == 1:
+            raise RuntimeError("the cable came off")
+        yield from zeros(context)
 
     repository.add(release(1))
     with bench.running(broken):
+        assert bench.wait_for(Reported, problems=("source: RuntimeError: the cable came off",)).release is None
         bench.want(1, "demo@1")
         assert bench.wait_for(Reported, release="demo@1", desired_version=1)
+        assert bench.wait_for(Telemetry).window.correct == 10
+    assert len(calls) == 2
+    assert calls[1] - calls[0] >= 1
+
+
+def test_a_sample_that_does_not_fit_is_named_to_the_fleet_and_the_next_ones_are_served(bench, repository, release):
+    def odd(context):
+        while True:
+            for _ in range(3):
+                yield Sample({"x": np.zeros(5, dtype=np.float32)})
+            yield Sample({"x": np.zeros(4, dtype=np.float32)}, 0)
+            time.sleep(0.001)
+
+    repository.add(release(1))
+    with bench.running(odd):
+        bench.want(1, "demo@1")
+        reported = bench.wait(lambda m: isinstance(m, Reported) and m.problems)
+        assert reported.problems == ("sample: x: expected the shape (batch, 4), found (1, 5)",)
+        assert bench.wait_for(Telemetry).window.samples == 10
+
+
+def test_answers_reach_the_source_and_the_sinks(bench, repository, release):
+    answers, sunk = [], []
+
+    def asking(context):
+        while True:
+            answers.append((yield Sample({"x": np.zeros(4, dtype=np.float32)}, 0)))
+            time.sleep(0.001)
+
+    repository.add(release(1))
+    with bench.running(asking, sinks=[sunk.append]):
+        bench.want(1, "demo@1")
+        bench.wait_for(Telemetry)
+    given = [answer for answer in answers if answer is not None]
+    assert answers[0] is None, "nothing was installed yet"
+    assert {(answer.release, answer.label) for answer in given} == {("demo@1", "a")}
+    assert sunk[: len(given) - 1] == given[: len(sunk)][: len(given) - 1]
+
+
+def test_a_disk_that_fills_up_costs_windows_and_nothing_else(bench, repository, release, monkeypatch):
+    repository.add(release(1))
+    with bench.running(zeros) as (agent, _):
+        bench.want(1, "demo@1")
+        bench.wait_for(Telemetry)
+
+        def full(_message):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(agent._spool, "put", full)
+        reported = bench.wait(lambda m: isinstance(m, Reported) and m.problems)
+        assert reported.problems == ("windows: OSError: [Errno 28] No space left on device",)
+        monkeypatch.undo()
+        before = bench.wait_for(Telemetry)
+        assert before.window.release == "demo@1"
+        close = agent._buffer.close
+        monkeypatch.setattr(agent._buffer, "close", lambda: (close(), full(None)))
+    # And an orderly stop stays one.
+    assert bench.wait_for(Presence, online=False)
+    with bench.running(zeros):
+        assert bench.wait_for(Reported).release == "demo@1"
 
 
 def test_no_release_wanted_stops_serving_and_keeps_the_slot(bench, repository, release):
@@ -361,6 +426,24 @@ def test_a_train_graph_that_ends_its_process_fails_the_round_and_the_model_serve
         agent.stop()
         thread.join(5)
     assert fleet.paths("PUT") == []
+
+
+def test_labels_from_before_the_change_are_not_trained_on(bench, repository, fleet, release):
+    repository.add(release(1))
+    weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})
+    for number in (1, 2):
+        fleet.weights[f"/v1/training/run-1/{number}/weights"] = weights
+    with bench.running(learner):
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        time.sleep(0.5)
+        bench.send(Channel.TRAIN, train_task(1, weights, maximum_age_s=0.0))
+        declined = bench.wait_for(TrainUpdate)
+        bench.send(Channel.TRAIN, train_task(2, weights, maximum_age_s=3600.0))
+        done = bench.wait_for(TrainUpdate, round=2)
+    assert declined.state == "declined"
+    assert "3 or more labelled samples of the last 0 s, after the world changed here, found 0" in declined.reason
+    assert (done.state, done.examples) == ("done", 43)
 
 
 def test_the_wrong_weights_fail_the_round(bench, repository, fleet, release):

@@ -129,6 +129,118 @@ def test_samples_of_another_schema_are_kept_but_not_read(tmp_path, inputs, label
     buffer.close()
 
 
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def since(buffer: LabelledBuffer, moment: float | None) -> list[float]:
+    with buffer.samples(SCHEMA, since=moment) as samples:
+        if not len(samples):
+            return []
+        return sorted(samples.read(np.arange(len(samples)))[0]["x"][:, 0].tolist())
+
+
+def test_samples_from_before_a_change_can_be_left_out_also_after_a_restart(tmp_path):
+    clock = Clock(1000.0)
+    buffer = LabelledBuffer(tmp_path, clock=clock)
+    for number in range(4):
+        clock.now = 1000.0 + number
+        buffer.add(sample(number), 0)
+    assert since(buffer, None) == [0, 1, 2, 3]
+    assert since(buffer, 1002.0) == [2, 3]
+    assert since(buffer, 1003.5) == []
+    buffer.close()
+    again = LabelledBuffer(tmp_path, clock=clock)
+    assert since(again, 1002.0) == [2, 3]
+    again.close()
+
+
+@pytest.mark.parametrize(("later_s", "after_restart"), [(30.0, []), (90.0, [1])])
+def test_a_sample_that_is_labelled_again_is_as_new_as_its_last_label(tmp_path, later_s, after_restart):
+    """On the disk no more often than once a minute; a restart may make it older, never newer."""
+    clock = Clock(1000.0)
+    buffer = LabelledBuffer(tmp_path, limit_samples=2, clock=clock)
+    buffer.add(sample(1), 0)
+    buffer.add(sample(2), 0)
+    clock.now += later_s
+    assert not buffer.add(sample(1), 0)
+    assert since(buffer, 1000.0 + later_s) == [1]
+    assert len(buffer) == 2
+    buffer.close()
+    again = LabelledBuffer(tmp_path, limit_samples=2, clock=clock)
+    assert since(again, 1000.0 + later_s) == after_restart
+    assert since(again, 1000.0) == [1, 2]
+    if after_restart:
+        again.add(sample(3), 0)
+        assert since(again, None) == [1, 3], "the oldest goes first"
+    again.close()
+
+
+def test_compaction_keeps_the_times(tmp_path):
+    clock = Clock(1000.0)
+    buffer = LabelledBuffer(tmp_path, limit_samples=3, clock=clock)
+    big = np.zeros((64, 1024), dtype=np.float32)
+    buffer.add(sample(1), 0)
+    for number in range(20):
+        clock.now += 100
+        buffer.add(sample(1), 0)
+        buffer.add({"x": big + number}, 0)
+    assert (tmp_path / "samples.bin").stat().st_size < 12 * big.nbytes
+    buffer.close()
+    again = LabelledBuffer(tmp_path, limit_samples=3, clock=clock)
+    assert since(again, clock.now) == [1]
+    assert since(again, clock.now + 1) == []
+    again.close()
+
+
+def without_times(content: bytes) -> bytes:
+    """Return the file as an agent wrote it before samples had times."""
+    old, place = b"", 0
+    while place < len(content):
+        length = int.from_bytes(content[place + 4 : place + 8], "little")
+        old += b"HGB1" + content[place + 4 : place + 40] + content[place + 52 : place + 52 + length]
+        place += 52 + length
+    return old
+
+
+def test_samples_of_an_agent_that_kept_no_times_are_older_than_every_change(tmp_path):
+    buffer = LabelledBuffer(tmp_path)
+    for number in range(3):
+        buffer.add(sample(number), 0)
+    buffer.close()
+    path = tmp_path / "samples.bin"
+    path.write_bytes(without_times(path.read_bytes()))
+    again = LabelledBuffer(tmp_path, clock=Clock(5000.0))
+    assert since(again, None) == [0, 1, 2]
+    assert since(again, 1.0) == []
+    again.add(sample(1), 0)
+    assert since(again, 1.0) == [1]
+    again.close()
+    last = LabelledBuffer(tmp_path)
+    assert (since(last, None), since(last, 1.0)) == ([0, 1, 2], [1])
+    last.close()
+
+
+@pytest.mark.parametrize("byte", range(40, 52))
+def test_a_damaged_time_makes_a_sample_old_and_no_other(tmp_path, byte):
+    buffer = LabelledBuffer(tmp_path, clock=Clock(5000.0))
+    for number in range(2):
+        buffer.add(sample(number), 0)
+    buffer.close()
+    path = tmp_path / "samples.bin"
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 255
+    path.write_bytes(content)
+    again = LabelledBuffer(tmp_path)
+    assert since(again, None) == [0, 1]
+    assert since(again, 1.0) == [1]
+    again.close()
+
+
 def test_a_buffer_that_cannot_be_written_is_read(tmp_path, monkeypatch):
     buffer = LabelledBuffer(tmp_path)
     for number in range(4):

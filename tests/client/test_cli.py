@@ -5,25 +5,34 @@ import json
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
+import numpy as np
 import pytest
 
 from hedgerow.cli import main
+from hedgerow.client.fleet_http import FleetHttp
+from hedgerow.client.install import Installer
+from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.state_folder import StateFolderLock
+from hedgerow.client.trust import open_trust
 from hedgerow.errors import BrokerUnreachableError
 from hedgerow.link import Message
 from hedgerow.manifest import Blob
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.weights import decode_arrays
 from hedgerow.wire import Channel, Desired, Execution, Telemetry, device_topic, parse_topic
+from tests.client.conftest import linear_weights
 
 HEAVY = ("torch", "flwr", "onnx", "fastapi", "rich", "scipy", "sklearn", "onnxruntime", "tuf", "ai_edge_litert")
 
@@ -71,7 +80,15 @@ sys.exit(str(loaded) if loaded else 0)
 def test_help_names_every_option(capsys):
     assert main(["agent", "run", "--help"]) == 0
     text = capsys.readouterr().out
-    for option in ("--device", "--source-option", "--window-samples", "--trusted-root", "--log-level"):
+    for option in (
+        "--device",
+        "--source-option",
+        "--sink",
+        "--print",
+        "--window-samples",
+        "--trusted-root",
+        "--log-level",
+    ):
         assert option in text
 
 
@@ -98,6 +115,8 @@ def own_log():
         (["--source", "nothing.py:x"], "no such file"),
         (["--source-option", "x"], "--source-option"),
         (["--trusted-root", "absent.json"], "root metadata"),
+        (["--sink", "nothing.py:x"], "no such file"),
+        (["--sink", "os:sep"], "--sink"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_1(tmp_path, repository, capsys, changes, said):
@@ -228,6 +247,204 @@ def test_the_whole_agent_over_a_real_broker_with_onnx_runtime(tmp_path, reposito
     assert len(list(spool.glob("*.json"))) >= 3
     assert json.loads((tmp_path / "state" / "pointer.json").read_bytes())["slots"]["starts"] == 0
     ear.close()
+
+
+ANSWERING = """
+import itertools
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from hedgerow.client import Answer, Sample
+
+def sample(number):
+    return Sample({"x": np.asarray([number % 5, 1, -1, 0.5], dtype=np.float32)}, 0)
+
+def stream(context):
+    rate_per_s = float(context.options.get("rate_per_s", "500"))
+    with open(context.options.get("notes", "yielded.jsonl"), "w") as notes:
+        for number in itertools.count():
+            answer = yield sample(number)
+            if answer is not None:
+                notes.write(json.dumps([number, answer.release, answer.index, answer.label, answer.confidence]) + "\\n")
+                notes.flush()
+            time.sleep(1 / rate_per_s)
+
+def act(answer: Answer) -> None:
+    with open("acted.jsonl", "a") as acted:
+        acted.write(json.dumps([answer.release, answer.index, answer.outputs["probabilities"].tolist()]) + "\\n")
+
+def hang(answer: Answer) -> None:
+    time.sleep(3600)
+
+def fail(answer: Answer) -> None:
+    raise RuntimeError("no hands")
+"""
+
+
+@pytest.fixture
+def serving(tmp_path, repository, fleet, release):
+    """A folder with a source and sinks, and an agent's state with an installed ONNX model; no broker anywhere."""
+    pytest.importorskip("onnx")
+    made = as_onnx(release(1))
+    repository.add(made)
+    http = FleetHttp(fleet.url)
+    root = repository.trusted_root.read_bytes()
+    state = tmp_path / "state"
+    Installer(
+        slots=SlotFolders(state, "bench"),
+        http=http,
+        trust=lambda name: open_trust(state / "tuf", root, http, name),
+        target="bench",
+        downloads=state / "downloads",
+        pause=lambda _seconds: False,
+    ).install("demo@1", enter=lambda _step: None, activate=lambda _ready: None)
+    (tmp_path / "app.py").write_text(ANSWERING)
+    processes = []
+
+    def run(*more: str) -> subprocess.Popen:
+        command = arguments(tmp_path, repository.trusted_root, fleet.url, free_port(), "--source", "app.py:stream")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hedgerow.cli", *command, *more],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1"},
+        )
+        copying = threading.Thread(target=copy, args=(process.stderr, tmp_path / "stderr"))
+        copying.start()
+        processes.append((process, copying))
+        return process
+
+    yield run
+    for process, copying in processes:
+        process.kill()
+        process.wait()
+        copying.join()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def copy(lines: TextIO, path: Path) -> None:
+    with path.open("w") as file:
+        for line in lines:
+            file.write(line)
+            file.flush()
+
+
+def softmax_of(number: int) -> np.ndarray:
+    """What the model must say of sample *number*, computed here."""
+    weights = linear_weights(1)
+    logits = np.asarray([number % 5, 1, -1, 0.5]) @ weights["weight"].astype(np.float64) + weights["bias"]
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def records(path: Path, count: int) -> list:
+    """Wait for *count* whole lines of JSON and return them."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        if len(lines) >= count:
+            return [json.loads(line) for line in lines]
+        time.sleep(0.02)
+    pytest.fail(f"{path.name} has {len(lines)} lines; {(path.parent / 'stderr').read_text()}")
+
+
+def end(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+@pytest.mark.heavy
+def test_answers_come_back_to_the_source_to_the_sink_and_as_lines(tmp_path, serving):
+    process = serving("--sink", "app.py:act", "--print", "--source-option", "rate_per_s=200")
+    printed = [json.loads(process.stdout.readline()) for _ in range(12)]
+    yielded, acted = records(tmp_path / "yielded.jsonl", 12), records(tmp_path / "acted.jsonl", 12)
+    end(process)
+    for number in range(12):
+        wanted = softmax_of(number)
+        index = int(wanted.argmax())
+        line = printed[number]
+        assert (line["release"], line["index"], line["label"]) == ("demo@1", index, "abc"[index])
+        assert line["outputs"]["probabilities"] == pytest.approx(wanted.tolist(), abs=1e-5)
+        assert line["confidence"] == line["outputs"]["probabilities"][index]
+        assert yielded[number][:4] == [number, "demo@1", index, "abc"[index]]
+        assert yielded[number][4] == pytest.approx(wanted[index], abs=1e-5)
+        assert acted[number][:2] == ["demo@1", index]
+        assert acted[number][2] == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert all(" ERROR " not in line for line in (tmp_path / "stderr").read_text().splitlines())
+
+
+@pytest.mark.heavy
+def test_a_reader_that_leaves_ends_the_agent_in_order(tmp_path, serving):
+    process = serving("--print")
+    head = subprocess.run(["head", "-n", "3"], stdin=process.stdout, capture_output=True, text=True, check=True)
+    process.stdout.close()
+    assert [json.loads(line)["release"] for line in head.stdout.splitlines()] == ["demo@1"] * 3
+    assert process.wait(10) == 1
+    said = (tmp_path / "stderr").read_text()
+    assert "nobody reads" in said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    assert json.loads((tmp_path / "state" / "pointer.json").read_bytes())["slots"]["starts"] == 0, "it was no crash"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("sink", ["hang", "fail"])
+def test_a_sink_that_hangs_or_raises_is_named_and_holds_nothing_up(tmp_path, serving, sink):
+    process = serving("--sink", f"app.py:{sink}", "--print")
+    for _ in range(300):
+        json.loads(process.stdout.readline())
+    assert len(records(tmp_path / "yielded.jsonl", 300)) >= 300
+    end(process)
+    errors = [line for line in (tmp_path / "stderr").read_text().splitlines() if " ERROR " in line]
+    assert len(errors) == 1
+    assert "an answer could not be handed on" in errors[0]
+    assert ("100 answers waiting" if sink == "hang" else "RuntimeError: no hands") in errors[0]
+
+
+@pytest.mark.heavy
+def test_a_reader_that_sleeps_does_not_hold_serving_up(tmp_path, serving):
+    process = serving("--print", "--source-option", "rate_per_s=2000")
+    process.stdout.readline()
+    # A pipe holds 64 KiB, about 500 answers; nobody reads from here on.
+    yielded = records(tmp_path / "yielded.jsonl", 3000)
+    assert [record[0] for record in yielded] == list(range(len(yielded)))
+    end(process)
+    assert "100 answers waiting; the oldest is dropped" in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.heavy
+def test_a_full_disk_is_said_once_and_again_at_the_end_and_costs_no_window(tmp_path, serving):
+    """A limit on the size of a file stands for a disk that is full: writing past it fails in the kernel."""
+    process = serving("--print", "--window-samples", "5", "--source-option", "notes=/dev/null")
+    log = tmp_path / "stderr"
+    for _ in range(20):
+        process.stdout.readline()
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    spool = tmp_path / "state" / "spool"
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, hard))
+    while "a window could not be written" not in log.read_text():
+        assert process.stdout.readline()
+    for _ in range(500):
+        assert json.loads(process.stdout.readline())["release"] == "demo@1"
+    kept = len(list(spool.glob("*.json")))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    deadline = time.monotonic() + 30
+    while "windows are written again" not in log.read_text() and time.monotonic() < deadline:
+        assert process.stdout.readline()
+    end(process)
+    about = [line for line in log.read_text().splitlines() if "window" in line and "client.health" in line]
+    assert len(about) == 2, about
+    assert "ERROR" in about[0]
+    waited = int(re.search(r"windows are written again; ([\d,]+) were not written", about[1])[1].replace(",", ""))
+    assert waited >= 90
+    numbers = sorted(json.loads(path.read_bytes())["sequence"] for path in spool.glob("*.json"))
+    assert kept + waited <= len(numbers)
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "what waited in memory was written after all"
 
 
 def stopped(process: subprocess.Popen) -> float:

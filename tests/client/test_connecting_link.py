@@ -1,13 +1,14 @@
 """A link that is made in the background."""
 
 import threading
+import time
 
 import pytest
 
 from hedgerow.client.connecting_link import ConnectingLink
 from hedgerow.errors import BrokerUnreachableError
 from hedgerow.link import Connected, Message
-from hedgerow.memory_link import MemoryBroker
+from hedgerow.memory_link import MemoryBroker, MemoryLink
 
 
 @pytest.fixture
@@ -50,6 +51,35 @@ def test_the_first_success_is_no_error(broker):
     link.open()
     assert link.wait_first_attempt(5) is None
     assert link.is_decided
+    link.close()
+
+
+def test_a_fault_while_connecting_is_said_once_and_it_goes_on_trying(broker, caplog):
+    class Deaf(MemoryLink):
+        def subscribe(self, _topic_filter: str) -> None:
+            raise OSError("no such wire")
+
+    made = [RuntimeError("can't start new thread"), RuntimeError("again"), Deaf(broker, "deaf", None)]
+
+    def connect():
+        if not made:
+            return broker.connect("d")
+        first = made.pop(0)
+        if isinstance(first, Exception):
+            raise first
+        return first
+
+    link = ConnectingLink(connect, lambda _delay_s: 0.01)
+    link.subscribe("a")
+    link.open()
+    deadline = time.monotonic() + 5
+    while link.receive(0.01) != Connected():
+        assert time.monotonic() < deadline
+    broker.route("a", b"x", retain=True)
+    assert link.receive(5) is not None, "its subscriptions are those of the link that was made at last"
+    assert [record.getMessage() for record in caplog.records].count(
+        "connecting failed by a fault of the agent; trying again in the background"
+    ) == 1
     link.close()
 
 

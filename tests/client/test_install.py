@@ -3,11 +3,13 @@
 import json
 import random
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from securesystemslib.signer import CryptoSigner
+from tuf.ngclient._internal import trusted_metadata_set
 
 from hedgerow.client.disk import RealDisk
 from hedgerow.client.errors import (
@@ -296,6 +298,25 @@ def test_expired_metadata_is_a_failure_that_may_pass(device, repository, release
     with pytest.raises(InstallError, match="expired") as caught:
         device.install("demo@1")
     assert not isinstance(caught.value, RejectedError)
+
+
+def test_a_clock_far_ahead_stops_no_verified_release(device, repository, release, monkeypatch):
+    repository.add(release(1))
+    repository.add(release(2))
+    device.install("demo@1")
+    device.install("demo@2")
+    repository.add(release(3))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2090, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(trusted_metadata_set, "datetime", SimpleNamespace(datetime=Clock, timezone=timezone))
+    with pytest.raises(InstallError, match="set the clock"):
+        device.install("demo@3")
+    assert device.release() == "demo@2"
+    assert device.install("demo@1").state.release == "demo@1", "nor the way back"
 
 
 def test_metadata_never_goes_back(device, repository, release):

@@ -1,10 +1,13 @@
 """Serving: exact windows, comparison, changes of the model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hedgerow.client.errors import PredictionError
+from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.slot_folders import OpenSlot
@@ -107,6 +110,113 @@ def test_inputs_that_do_not_fit_are_refused_and_not_counted(active, ready, windo
         active.predict({"y": np.zeros((1, 4), dtype=np.float32)})
     active.cut()
     assert windows == []
+
+
+class Failing:
+    """A model that raises."""
+
+    def predict(self, _inputs):
+        raise RuntimeError("out of arena")
+
+
+def test_a_model_that_fails_is_named_with_its_release_and_not_counted(active, ready, windows):
+    made = ready(1)
+    active.activate(ReadyModel(made.slot, Failing()))
+    with pytest.raises(PredictionError, match=r"demo@1.*out of arena"):
+        active.predict(batch(1))
+    with pytest.raises(PredictionError, match=r"demo@1.*out of arena"):
+        active.answer({"x": np.zeros(4, dtype=np.float32)})
+    assert active._health.problems == ("model: RuntimeError: out of arena",)
+    active.activate(made)
+    assert active._health.problems == (), "another model is another matter"
+    active.cut()
+    assert windows == []
+
+
+def test_an_answer_names_the_release_that_gave_it(active, ready):
+    active.activate(ready(2))
+    answer = active.answer({"x": np.zeros(4, dtype=np.float32)}, 1)
+    assert (answer.release, answer.index, answer.label, answer.confidence) == ("demo@2", 1, "b", 1.0)
+
+
+@pytest.mark.parametrize("outputs", [None, [1], {"probabilities": np.zeros((0, 3))}, {"probabilities": 5}])
+def test_what_is_no_prediction_is_the_models_fault(active, ready, outputs):
+    class Odd:
+        def predict(self, _inputs):
+            return outputs
+
+    active.activate(ReadyModel(ready(1).slot, Odd()))
+    with pytest.raises(PredictionError):
+        active.answer({"x": np.zeros(4, dtype=np.float32)})
+    assert Part.MODEL in active._health.failing
+
+
+def test_a_fault_in_counting_costs_the_sample_in_the_window_and_not_the_answer(active, ready, windows):
+    active.activate(ready(1))
+    active.predict(batch(2), np.zeros(2, dtype=np.int64))
+    assert active.predict(batch(1), np.asarray(["no label"]))["probabilities"].shape == (1, 3)
+    assert [problem.split(":")[0] for problem in active._health.problems] == ["counting"]
+    active.predict(batch(2), np.zeros(2, dtype=np.int64))
+    (window,) = windows
+    assert (window.samples, window.labelled, window.correct) == (4, 4, 4)
+    assert all(sum(f.counts) + f.missing == 4 for f in window.features.values()), "counted as a whole or not at all"
+    assert sum(window.latency) == 4
+
+
+def test_the_model_before_that_fails_costs_the_comparison_and_not_the_answer(active, ready, windows):
+    first = ready(1)
+    active.activate(first)
+    active.compare(first, ReadyModel(ready(2).slot, Failing()))
+    assert active.predict(batch(4))["probabilities"].shape == (4, 3)
+    assert active._health.problems == ("comparison: RuntimeError: out of arena",)
+    (window,) = windows
+    assert (window.samples, window.paired.agreed, window.paired.disagreed) == (4, 0, 0)
+    active.compare(first, None)
+    assert active._health.problems == ()
+
+
+def test_windows_that_cannot_be_kept_are_said_once_and_again_at_the_end(ready, caplog):
+    caplog.set_level("INFO")
+    kept, is_full, now = [], [True], [0.0]
+
+    def store(window: Window) -> None:
+        if is_full:
+            raise OSError(28, "No space left on device")
+        kept.append(window)
+
+    health = Health(timer=lambda: now[0])
+    active = ActiveModel(2, store, health=health, clock=lambda: now[0])
+    active.activate(ready(1))
+    for _ in range(37):
+        now[0] += 1
+        assert active.predict(batch(2))["probabilities"].shape == (2, 3)
+    is_full.clear()
+    now[0] += 5
+    active.predict(batch(2))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("ERROR", "a window could not be written: OSError: [Errno 28] No space left on device"),
+        ("INFO", "windows are written again; 37 were not written at once in 36 s"),
+    ]
+    assert [window.index for window in kept] == [37], "the gap shows"
+
+
+def test_a_window_that_cannot_be_kept_does_not_keep_another_release_from_serving(ready):
+    def store(_window: Window) -> None:
+        raise ValueError("a fault")
+
+    active = ActiveModel(10, store)
+    active.activate(ready(1))
+    active.predict(batch(1))
+    active.activate(ready(2))
+    assert active.release == "demo@2"
+
+
+def test_a_reference_that_cannot_be_counted_into_costs_no_answer(active, ready):
+    made = ready(1)
+    broken = replace(made.slot, reference=None)
+    active.activate(ReadyModel(broken, made.model))
+    assert active.predict(batch(3))["probabilities"].shape == (3, 3)
+    assert Part.COUNTING in active._health.failing
 
 
 def test_a_window_of_nothing_is_a_mistake():

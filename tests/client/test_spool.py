@@ -1,5 +1,6 @@
 """The spool keeps windows in order, bounded, through restarts."""
 
+from hedgerow.client.health import Health
 from hedgerow.client.spool import Spool
 
 
@@ -42,21 +43,56 @@ def test_a_file_that_vanished_is_passed_over(tmp_path):
     assert waiting(spool) == [b"1"]
 
 
-def test_a_disk_that_takes_no_more_costs_no_window_and_is_said_once(tmp_path, monkeypatch, caplog):
+def test_a_file_that_cannot_be_read_is_said_once_and_passed_over(tmp_path, caplog):
+    spool = Spool(tmp_path)
+    spool.put(b"0")
+    spool.put(b"1")
+    first = next(tmp_path.glob("*0.json"))
+    first.unlink()
+    first.mkdir()
+    assert waiting(spool) == [b"1"]
+    assert waiting(spool) == [b"1"]
+    assert sum("cannot be read" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_file_that_cannot_be_removed_is_not_sent_twice_and_costs_no_new_window(tmp_path):
+    spool = Spool(tmp_path, limit_messages=2)
+    spool.put(b"0")
+    spool.put(b"1")
+    for path in tmp_path.glob("*.json"):
+        path.unlink()
+        path.mkdir()
+        (path / "stuck").touch()
+    spool.remove(0)
+    spool.put(b"2")
+    spool.put(b"3")
+    assert waiting(spool) == [b"2", b"3"]
+
+
+def test_what_the_disk_does_not_take_waits_in_memory_and_is_written_when_it_does(tmp_path, monkeypatch, caplog):
+    now = [0.0]
+    caplog.set_level("INFO")
+    spool = Spool(tmp_path, limit_messages=3, health=Health(timer=lambda: now[0]))
+    spool.put(b"0")
+
     def full(_path, _content):
         raise OSError(28, "No space left on device")
 
-    spool = Spool(tmp_path, limit_messages=4)
-    spool.put(b"0")
-    monkeypatch.setattr("hedgerow.client.spool.write_durably", full)
-    for number in range(1, 6):
-        spool.put(b"%d" % number)
-    assert waiting(spool) == [b"2", b"3", b"4", b"5"]
-    for number, _message in spool.pending():
-        spool.remove(number)
-    assert (waiting(spool), spool.dropped) == ([], 2)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert waiting(Spool(tmp_path)) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("hedgerow.client.spool.write_durably", full)
+        spool.put(b"1")
+        spool.put(b"2")
+        spool.put(b"3")
+        assert waiting(spool) == [b"1", b"2", b"3"]
+        assert waiting(Spool(tmp_path)) == []
+        spool.remove(1)
+    now[0] = 10.0
+    spool.put(b"4")
+    assert waiting(spool) == waiting(Spool(tmp_path)) == [b"2", b"3", b"4"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a window could not be written: OSError: [Errno 28] No space left on device",
+        "windows are written again; 3 were not written at once in 0 s",
+    ]
 
 
 def test_a_folder_that_cannot_be_made_keeps_windows_in_memory(tmp_path):
@@ -64,16 +100,3 @@ def test_a_folder_that_cannot_be_made_keeps_windows_in_memory(tmp_path):
     spool = Spool(tmp_path / "file" / "spool")
     spool.put(b"0")
     assert waiting(spool) == [b"0"]
-
-
-def test_a_file_that_cannot_be_removed_is_not_sent_twice(tmp_path, monkeypatch):
-    spool = Spool(tmp_path)
-    spool.put(b"0")
-
-    def refuse(_path, missing_ok=False):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("pathlib.Path.unlink", refuse)
-    for number, _message in spool.pending():
-        spool.remove(number)
-    assert waiting(spool) == []

@@ -271,7 +271,7 @@ def test_a_disk_that_cannot_be_written_is_served_from_and_said_once(two, caplog)
     assert ready.release == restored.active == "demo@2"
     settle(folders, "demo@2")
     rest(folders)
-    assert [record.levelname for record in caplog.records if "cannot be written" in record.message] == ["WARNING"]
+    assert [record.levelname for record in caplog.records if "cannot be written" in record.message] == ["ERROR"]
 
 
 def test_a_disk_that_cannot_be_written_serves_the_other_slot_when_one_is_damaged(two):

@@ -52,7 +52,5 @@ def test_an_unknown_recipe_is_named():
 
 def test_absent_packages_are_told_before_work_starts():
     check_installed("onnx", ["json", "os.path"])
-    with pytest.raises(
-        ExtraNotInstalledError, match=r"'no_such_package' is not installed; run: pip install 'hedgerow\[compile\]'"
-    ):
+    with pytest.raises(ExtraNotInstalledError, match=r"'no_such_package' is not installed; run: .*\[compile\]"):
         check_installed("onnx", ["json", "no_such_package.part"])

@@ -68,6 +68,7 @@ def test_the_other_jobs_are_stopped_when_one_fails(tmp_path):
         assert [worker.toolchain for worker in workers._workers] == ["onnx"]
 
 
+@pytest.mark.heavy
 def test_a_worker_outlives_the_thread_that_started_it():
     with CompileWorkers() as workers:
         thread = threading.Thread(target=workers.warm, args=(("onnx",),))

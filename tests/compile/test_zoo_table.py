@@ -104,6 +104,7 @@ def test_the_page_says_how_it_was_made_and_names_checks_that_were_not_run():
     assert "2 of 2 cells hold an artifact" in page
 
 
+@pytest.mark.heavy
 def test_an_unknown_model_is_told_before_any_work():
     result = CliRunner().invoke(zoo_table_command, ["--model", "resnet9"])
     assert isinstance(result.exception, UnknownNameError)

@@ -268,3 +268,46 @@ def test_windows_of_other_samples_of_clean_digits_raise_nothing(digits, size):
             state, alerts = observe(state, digits.reference, device, TARGET[device], seen, PLAN, rng)
             raised += alerts
     assert raised == []
+
+
+def test_an_alert_says_since_when_the_world_may_be_another_one():
+    """The change may lie in the last window that still looked clean, but in none before it."""
+    state = DriftState("digits@1")
+    for index in range(4):
+        state, _ = see(state, "d0", CLEAN, index=index)
+        state, _ = see(state, "d1", CLEAN, index=index)
+    for index in (4, 5):
+        state, alerts = see(restored(state), "d0", MOVED, index=index)
+    (alert,) = alerts
+    assert alert.began["device:d0"] == 3.0
+    assert (alert.changed_at("d0", "pi"), alert.changed_at("d1", "pi")) == (3.0, None)
+    for index in (7, 8, 9):
+        state, alerts = see(state, "d1", MOVED, index=index)
+        grown = alerts[-1] if alerts else alert
+        alert = grown if "d1" in grown.devices else alert
+    assert (alert.changed_at("d0", "pi"), alert.changed_at("d1", "pi")) == (3.0, 3.0)
+
+
+def test_an_alert_about_a_group_is_about_all_of_its_devices():
+    state, raised = DriftState("digits@1"), []
+    for index in range(3):
+        for device in range(10):
+            state, alerts = see(state, f"d{device}", (0, 0, 2, 10), index=index)
+            raised += alerts
+    assert raised[0].devices == ()
+    assert raised[0].changed_at("d3", "pi") == raised[0].began["target:pi"]
+    assert raised[0].changed_at("elsewhere", "phone") == raised[0].began.get("fleet")
+
+
+def test_states_and_alerts_of_before_there_were_kinds_can_be_read():
+    state = DriftState("digits@1")
+    for index in range(2):
+        state, _ = see(state, "d0", MOVED, index=index)
+    record = json.loads(json.dumps(state.to_record()))
+    for name in ("kind", "reason", "began"):
+        del record["open"][name]
+    for drift in record["slices"].values():
+        del drift["began"], drift["last_began"]
+    found = DriftState.from_fields(Fields(record, "state"))
+    assert (found.open.kind, found.open.began) == ("drift", {})
+    assert found.slices["device:d0"].streaks == {"x": 2}

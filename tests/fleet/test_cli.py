@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from hedgerow.cli import main
@@ -140,6 +141,8 @@ def test_serve_and_rollout_work_together_and_end_with_an_interrupt(tmp_path, cap
         key_file = str(folder.admin_key)
         assert main(["rollout", "status", "--server", url, "--key-file", key_file, "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {"rollouts": []}
+        assert main(["device", "reset", "pi-0", "--server", url, "--key-file", key_file]) == 1
+        assert "pi-0" in sentence(capsys)
         assert main(["rollout", "start", "digits@1", "--server", url, "--key-file", key_file]) == 1
         assert "digits@1" in sentence(capsys)
         Path(tmp_path / "wrong.key").write_text("hgk_wrong\n")
@@ -149,3 +152,19 @@ def test_serve_and_rollout_work_together_and_end_with_an_interrupt(tmp_path, cap
         second = ["fleet", "serve", "--fleet-folder", str(folder.path), "--port", "0"]
         assert main([*second, "--broker", f"127.0.0.1:{broker['port']}"]) == 1
         assert "another fleet service" in sentence(capsys)
+
+
+def test_the_broker_command_ends_with_an_error_when_its_broker_ended():
+    command = [*PYTHON, "fleet", "broker", "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = json.loads(process.stdout.readline())
+    (child,) = psutil.Process(process.pid).children()
+
+    child.kill()
+
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert said == (
+        f"hedgerow: expected the broker {running['broker']} to run on at 127.0.0.1:{running['port']}, found that it "
+        "ended; start it again\n"
+    )

@@ -19,6 +19,15 @@ def test_devices_are_told_when_they_come_go_or_change_their_release():
     assert log.describe(DeviceChanged(replace(device, online=False), device)) == "pi-0 is offline"
 
 
+def test_what_does_not_work_on_a_device_is_told_and_that_it_works_again():
+    log, well = EventLog(), Device(name="pi-0", online=True)
+    ill = replace(well, problems=("model: RuntimeError: x", "windows: OSError: full"))
+
+    assert log.describe(DeviceChanged(ill, well)) == "pi-0 has trouble: model: RuntimeError: x; windows: OSError: full"
+    assert log.describe(DeviceChanged(replace(ill, sequence=4), ill)) == ""
+    assert log.describe(DeviceChanged(well, ill)) == "pi-0 is well again"
+
+
 def test_a_rollout_is_told_when_its_state_or_stage_changes():
     log = EventLog()
     rollout = create_rollout("rollout-1", "digits@1", RolloutPlan(), [DeviceFacts("pi-0", "raspberry-pi-4", None)], 0.0)

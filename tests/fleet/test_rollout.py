@@ -211,17 +211,34 @@ def test_go_before_the_stage_is_over_is_not_enough():
     assert advance(rollout, GateJudged(GO, now=1.0))[0].stage == 0
 
 
-def test_an_undecided_gate_pauses_the_rollout_and_says_why():
+def test_an_undecided_canary_goes_back_when_its_patience_ends_and_the_reason_says_what_was_missing():
     rollout = at_gate()
+    canaries = names(rollout, 0)
     rollout, _ = advance(rollout, GateJudged(WAIT, now=2.0))
-    assert rollout.state is S.RUNNING
-    rollout, commands = advance(rollout, Tick(now=1.0 + PLAN.gate_timeout_s))
-    assert (rollout.state, commands) == (S.PAUSED, ())
-    assert "could not decide within 600 s: the gate says WAIT" in rollout.reason
-    rollout, _ = advance(rollout, Resumed(now=1000.0))
+    assert advance(rollout, Tick(now=0.9 + PLAN.gate_timeout_s))[0].state is S.RUNNING
+    after, commands = advance(rollout, Tick(now=1.0 + PLAN.gate_timeout_s))
+    assert after.state is S.ROLLED_BACK
+    assert commands == tuple(RollBack(d, rollout.executions[d].previous) for d in sorted(canaries))
+    assert after.reason == "the gate of the stage canary could not decide within 3600 s: the gate says WAIT"
+    assert advance(after, GateJudged(GO, now=5000.0)) == (after, ())
+
+
+def test_an_undecided_later_stage_goes_back_with_all_that_have_the_release():
+    rollout, _ = advance(at_gate(), GateJudged(GO, now=2.0))
+    rollout, _ = all_report(rollout, names(rollout, 1), now=3.0)
+    after, commands = advance(rollout, Tick(now=3.0 + PLAN.gate_timeout_s))
+    assert after.state is S.ROLLED_BACK
+    assert [command.device for command in commands] == sorted(rollout.executions)
+
+
+def test_patience_does_not_run_while_an_operator_holds_the_rollout():
+    rollout, _ = advance(at_gate(), Paused(now=2.0))
+    rollout, _ = advance(rollout, Tick(now=9000.0))
+    assert rollout.state is S.PAUSED
+    rollout, _ = advance(rollout, Resumed(now=9000.0))
     assert waiting_for_gate(rollout)
-    assert advance(rollout, Tick(now=1001.0))[0].state is S.RUNNING
-    assert advance(rollout, GateJudged(GO, now=1002.0))[0].stage == 1
+    assert advance(rollout, Tick(now=9001.0))[0].state is S.RUNNING
+    assert advance(rollout, GateJudged(GO, now=9002.0))[0].stage == 1
 
 
 def test_half_of_the_canary_failing_stops_by_the_default_rule():
@@ -406,11 +423,30 @@ def test_sleeping_devices_do_not_stall_a_stage_beyond_its_deadline():
     assert rollout.executions[asleep].state is X.TIMED_OUT
 
 
-def test_a_canary_that_never_answers_pauses_instead_of_passing():
-    rollout, _ = started(UNGATED)
-    rollout, _ = advance(rollout, Tick(now=PLAN.stage_deadline_s))
-    assert rollout.state is S.PAUSED
-    assert "no device of the stage canary succeeded" in rollout.reason
+@pytest.mark.parametrize("plan", [UNGATED, PLAN])
+def test_a_canary_that_never_answers_is_not_asked_any_longer(plan):
+    rollout, _ = started(plan)
+    after, commands = advance(rollout, Tick(now=PLAN.stage_deadline_s))
+    assert after.state is S.ABORTED
+    assert "no device of the stage canary succeeded" in after.reason
+    assert commands == tuple(RollBack(d, rollout.executions[d].previous) for d in sorted(names(rollout, 0)))
+
+
+def test_a_canary_that_fails_at_its_deadline_is_not_asked_again_in_the_same_breath():
+    rollout, _ = started(replace(PLAN, abort_rules=(), in_progress_timeout_s=9000, step_timeout_s=9000))
+    device = names(rollout, 0)[0]
+    rollout, _ = advance(rollout, report(rollout, device, X.IN_PROGRESS, now=1.0))
+    after, commands = advance(rollout, report(rollout, device, X.FAILED, now=PLAN.stage_deadline_s))
+    assert after.state.is_terminal
+    assert {type(command) for command in commands} == {RollBack}
+    assert {command.device for command in commands} == set(names(rollout, 0))
+
+
+def test_a_later_stage_that_nobody_answers_is_held_and_the_proven_canary_stays():
+    rollout, _ = advance(at_gate(), GateJudged(GO, now=2.0))
+    rollout, commands = advance(rollout, Tick(now=2.0 + PLAN.stage_deadline_s))
+    assert (rollout.state, commands) == (S.PAUSED, ())
+    assert "no device of the stage fleet succeeded" in rollout.reason
 
 
 def test_a_new_device_joins_through_the_last_stage_that_has_not_started():

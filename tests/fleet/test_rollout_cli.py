@@ -10,6 +10,7 @@ from hedgerow.fleet.admin_keys import hash_key, make_key, write_key_file
 from hedgerow.fleet.api import create_app
 from hedgerow.fleet.http_server import HttpServer
 from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.rollout_cli import _Watch
 from hedgerow.fleet.virtual_device import Installation
 from hedgerow.wire import ExecutionState
 from tests.fleet.virtual_fleet import VirtualFleet
@@ -33,6 +34,7 @@ class Living:
         while not self._stop.is_set():
             for device in self.fleet.devices.values():
                 device.turn()
+            self.fleet.now += 0.01
             self._stop.wait(0.01)
 
     def __enter__(self):
@@ -65,9 +67,10 @@ def test_start_waits_for_the_end_and_status_tells_it_again(living, capsys):
     rollout = json.loads(last_line(capsys))
     assert (rollout["state"], len(rollout["executions"])) == ("FINISHED", 8)
     assert living.fleet.releases() == ["toy@1"] * 8
+    assert rollout["plan"]["gate"] is None
     assert main(["rollout", "status", rollout["id"], *living.reach]) == 0
     text = capsys.readouterr().out
-    assert "8 SUCCEEDED" in text
+    assert "8 SUCCEEDED, no gate: its quality is not judged" in text
     assert "device-7: SUCCEEDED" in text
     assert main(["rollout", "status", *living.reach, "--json"]) == 0
     assert [found["id"] for found in json.loads(last_line(capsys))["rollouts"]] == [rollout["id"]]
@@ -87,3 +90,48 @@ def test_a_refusal_is_one_sentence_of_the_service(living, capsys):
     assert "last stage" in capsys.readouterr().err
     assert main(["rollout", "status", "rollout-7", *living.reach]) == 1
     assert "rollout-7" in capsys.readouterr().err
+
+
+def test_what_the_gate_asks_for_can_be_said_and_is_recorded(living, capsys):
+    command = ["rollout", "start", "toy@1", "--floor", "0.9", "--margin", "0.05", "--patience", "0.5", "--wait"]
+    assert main([*command, *living.reach, "--json"]) == 1
+    rollout = json.loads(last_line(capsys))
+    gate = rollout["plan"]["gate"]
+    assert (gate["floor"], gate["maximum_accuracy_drop"], gate["minimum_samples"]) == (0.9, 0.05, 100)
+    assert rollout["plan"]["gate_timeout_s"] == 0.5
+    assert rollout["state"] == "ROLLED_BACK"
+    assert "could not decide within 0.5 s: no device has sent a window of the new release yet" in rollout["reason"]
+
+
+def test_who_waits_is_told_what_is_missing_and_what_comes_of_it(living, capsys):
+    assert main(["rollout", "start", "toy@1", "--patience", "1.5", "--wait", *living.reach]) == 1
+    told = capsys.readouterr().err
+    assert "no device has sent a window of the new release yet" in told
+    assert "without a decision everything goes back after 1.5 s" in told
+
+
+def test_a_gate_and_no_gate_at_once_are_refused(living, capsys):
+    assert main(["rollout", "start", "toy@1", "--no-gate", "--floor", "0.9", *living.reach]) == 2
+    assert "--no-gate" in capsys.readouterr().err
+    assert main(["rollout", "start", "toy@1", "--floor", "1.5", *living.reach]) == 2
+    assert living.fleet.service.rollouts() == ()
+
+
+def test_the_evidence_is_told_now_and_then_and_a_new_stage_at_once():
+    watch = _Watch()
+    rollout = {
+        "id": "rollout-1",
+        "release": "toy@1",
+        "state": "RUNNING",
+        "stage": 0,
+        "reason": "2 labelled samples",
+        "gate_since": None,
+        "plan": {"stages": [{"name": "canary"}, {"name": "fleet"}], "gate": {}, "gate_timeout_s": 60},
+    }
+    assert watch.news(rollout, 100.0) == "rollout-1: toy@1 RUNNING, stage canary\n  2 labelled samples"
+    assert watch.news(rollout, 101.0) == ""
+    more = rollout | {"reason": "3 labelled samples"}
+    assert watch.news(more, 105.0) == ""
+    assert watch.news(more, 110.0).endswith("3 labelled samples")
+    assert watch.news(more, 130.0) == ""
+    assert watch.news(more | {"stage": 1, "reason": ""}, 130.1) == "rollout-1: toy@1 RUNNING, stage fleet"

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,15 +107,31 @@ def test_only_online_devices_that_run_the_release_take_part(tmp_path):
         assert transport.devices() == ["a"]
 
 
-def test_weights_of_another_model_are_a_failed_answer(tmp_path):
+def test_what_a_device_sent_is_brought_as_it_is_and_judged_by_the_grid(tmp_path):
+    from hedgerow.server.replies import Answer, Kind, ReplyLimits, judge_answers
+
     def other(exchange, task, name):
         return trains(exchange, task, name, changed={"w": np.full(4, np.nan, dtype=np.float32)})
 
+    work = make_work(["a"])
     with TrainingFleet(tmp_path, {"a": other}) as fleet:
+        (update,) = fleet.transport().run_round(work)
+    assert update.state == "done"
+    (refusal,) = judge_answers([Answer([update.weights], [{"num-examples": 1}])], work.weights, ReplyLimits())
+    assert refusal.kind == Kind.NOT_FINITE
+
+
+def test_bytes_that_are_no_weights_are_a_failed_answer(tmp_path):
+    def damaged(exchange, task, name):
+        payload = b"no weights"
+        exchange.accept(task.run, task.round, name, task.token, payload)
+        blob = Blob(hashlib.sha256(payload).hexdigest(), len(payload))
+        return TrainUpdate(run=task.run, round=task.round, state="done", examples=10, weights=blob)
+
+    with TrainingFleet(tmp_path, {"a": damaged}) as fleet:
         (update,) = fleet.transport().run_round(make_work(["a"]))
-    assert update.state == "failed"
-    assert "NaN" in update.reason
-    assert update.weights is None
+    assert (update.state, update.weights) == ("failed", None)
+    assert "a safetensors document" in update.reason
 
 
 def test_a_device_whose_bytes_are_not_those_it_announced_times_out(tmp_path):
@@ -158,3 +175,17 @@ def test_silence_ends_with_the_deadline(tmp_path, silent):
     with TrainingFleet(tmp_path, {"a": trains}, deliver=deliver) as fleet:
         (update,) = fleet.transport().run_round(make_work(["a"], deadline_s=0.3))
     assert update.state == ("timed out" if silent else "done")
+
+
+def test_devices_whose_world_changed_are_told_how_old_a_label_may_be_in_every_round(tmp_path):
+    changes = [{"a": 940.0}, {"a": 940.0, "b": 1100.0}]
+    with TrainingFleet(tmp_path, {"a": trains, "b": trains}) as fleet:
+        transport = MqttRoundTransport(
+            fleet.fleet.service, fleet.exchange, "toy@1", changes=lambda: changes.pop(0), wall_clock=lambda: 1000.0
+        )
+        transport.run_round(make_work(["a", "b"]))
+        first = {name: task.maximum_age_s for name, task in fleet.tasks}
+        fleet.tasks.clear()
+        transport.run_round(replace(make_work(["a", "b"]), round=2))
+    assert first == {"a": 60.0, "b": None}
+    assert {name: task.maximum_age_s for name, task in fleet.tasks} == {"a": 60.0, "b": 0.0}

@@ -15,9 +15,12 @@ from hedgerow.fleet.errors import (
     UnknownReleaseError,
     UnknownRolloutError,
 )
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, RolloutChanged, WindowArrived
+from hedgerow.fleet.events import AlertChanged, DeviceChanged, ReleaseProven, RolloutChanged, WindowArrived
+from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.virtual_device import Installation
+from hedgerow.reference import Reference
+from hedgerow.window import PairedCounts
 from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Reported, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
 
@@ -74,6 +77,84 @@ def test_a_bad_canary_is_stopped_and_rolled_back(fleet):
     assert "gate" in found.reason
     assert fleet.releases() == ["toy@1"] * 8
     assert sum(desired.release == "toy@3" for d in fleet.devices.values() for desired in d.installations) == 2
+
+
+def test_a_canary_without_labels_waits_and_goes_back_when_its_patience_ends(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", replace(CANARY, gate_timeout_s=60))
+    for _ in range(5):
+        fleet.send_windows("toy@2", correct=None, paired=PairedCounts(agreed=100))
+    waiting = fleet.service.rollout(rollout)
+    assert waiting.state is RolloutState.RUNNING
+    assert "none of 1000 samples is labelled, so nothing is known of quality" in waiting.reason
+    fleet.settle(seconds=61)
+    found = fleet.service.rollout(rollout)
+    assert found.state is RolloutState.ROLLED_BACK
+    assert found.reason.startswith("the gate of the stage canary could not decide within 60 s: none of 1000 samples")
+    assert fleet.releases() == ["toy@1"] * 8
+
+
+@pytest.mark.parametrize("samples", [0, 100])
+def test_a_first_release_without_evidence_goes_back_to_nothing(fleet, samples):
+    rollout = fleet.roll_out("toy@1", replace(CANARY, gate_timeout_s=60))
+    if samples:
+        fleet.send_windows("toy@1", correct=None)
+    fleet.settle(seconds=61)
+    assert fleet.service.rollout(rollout).state is RolloutState.ROLLED_BACK
+    assert fleet.releases() == [None] * 8
+
+
+def test_a_release_of_which_no_accuracy_is_known_does_not_go_on_without_a_floor(fleet):
+    manifest = make_manifest("toy@4")
+    unmeasured = replace(manifest, artifacts=tuple(replace(a, metrics={}) for a in manifest.artifacts))
+    fleet.catalogue.add(unmeasured, fleet.catalogue.reference("toy@1"))
+    fleet.roll_out("toy@1")
+    paired = PairedCounts(agreed=100, both_right=100)
+    rollout = fleet.roll_out("toy@4", CANARY)
+    for _ in range(20):
+        fleet.send_windows("toy@4", correct=100, paired=paired)
+    assert fleet.service.rollout(rollout).state is RolloutState.RUNNING
+    assert "there is no floor" in fleet.service.rollout(rollout).reason
+    fleet.service.abort(rollout)
+    fleet.settle()
+    rollout = fleet.roll_out("toy@4", replace(CANARY, gate=replace(CANARY.gate, floor=0.9)))
+    for _ in range(20):
+        fleet.send_windows("toy@4", correct=100, paired=paired)
+    assert fleet.service.rollout(rollout).state is RolloutState.FINISHED
+
+
+def test_a_release_that_equals_the_one_before_at_nothing_is_stopped_by_the_floor(fleet):
+    """The world is another one: both models are wrong on all of it, and equal."""
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    for _ in range(3):
+        fleet.send_windows("toy@2", correct=0, paired=PairedCounts(agreed=100, both_wrong=100))
+    found = fleet.service.rollout(rollout)
+    assert found.state is RolloutState.ROLLED_BACK
+    assert found.reason.startswith("the gate stopped it: below the floor: accuracy 0.0%")
+    assert "the floor is 85.0%, the 95.0% measured before release less 10 points" in found.reason
+    assert fleet.releases() == ["toy@1"] * 8
+
+
+def test_a_rollout_without_a_gate_says_so_for_ever(fleet):
+    rollout = fleet.roll_out("toy@1")
+    fleet.crash_service()
+    fleet.start_service()
+    assert fleet.service.rollout(rollout).plan.gate is None
+
+
+@pytest.mark.parametrize(("age_s", "counted"), [(3600, 0), (30, 100), (10**9 - 10, 100)])
+def test_what_a_device_counted_before_the_rollout_is_no_evidence_for_its_gate(fleet, age_s, counted):
+    """It came out of the spool, from an earlier life of the same release. A clock at 1970 says nothing of its age."""
+    fleet.now = 10.0**9
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2", CANARY)
+    canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
+    canary.send_window(make_window("toy@2", now=fleet.now - age_s))
+    fleet.settle()
+    found = fleet.service._store.reader.gate_window(rollout, 0)
+    assert (found.samples if found else 0) == counted
+    assert len(fleet.service.windows(canary.name)) == 1
 
 
 def test_failing_installations_stop_a_rollout(tmp_path):
@@ -334,15 +415,85 @@ def test_drift_on_some_devices_raises_one_alert_that_names_them(fleet):
 
 
 def test_a_devices_own_baseline_takes_the_place_of_the_reference(fleet):
-    """What a retrained release was trained on differs from device to device."""
+    """What a retrained release was trained on differs from device to device; its first labels prove it."""
     fleet.roll_out("toy@1")
     fleet.service.save_baselines("toy@1", {name: {"x": (98, 2)} for name in fleet.devices})
     for _ in range(3):
-        fleet.send_windows("toy@1", x=(97, 3))
+        fleet.send_windows("toy@1", x=(97, 3), correct=100)
     assert fleet.service.alerts() == ()
+    (proven,) = (event for event in fleet.events if isinstance(event, ReleaseProven))
+    assert (proven.release, "above the floor of 93.0%" in proven.reason) == ("toy@1", True)
     for _ in range(3):
         fleet.send_windows("toy@1")
     assert fleet.service.alerts()[0].features == ("x",)
+
+
+def retrained_in_a_moved_world(fleet) -> None:
+    """Sign toy@4, trained on devices that saw a moved world, and say what each of them saw."""
+    moved = Reference(
+        tuple(replace(f, counts=(980, 20)) if f.name == "x" else f for f in fleet.catalogue.reference("toy@1").features)
+    )
+    fleet.catalogue.add(make_manifest("toy@4", parent="toy@1"), moved)
+    fleet.service.save_baselines("toy@4", {name: {"x": (980, 20)} for name in fleet.devices})
+
+
+def test_the_world_in_which_a_retrained_release_fails_does_not_become_normal(fleet):
+    """It is equal to what it saw in training, and wrong about half of it: green would be a lie."""
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4")
+    for _ in range(3):
+        fleet.send_windows("toy@4", x=(98, 2), correct=50)
+    kinds = {alert.kind: alert for alert in fleet.service.alerts()}
+    assert set(kinds) == {"drift", "score"}
+    assert kinds["drift"].features == ("x",)
+    assert set(kinds["score"].devices) == set(fleet.devices)
+    assert kinds["score"].reason.startswith("device:device-0: accuracy 50.0%")
+    assert "lies below the floor of 93.0%, the 95.0% measured before release less 2 points" in kinds["score"].reason
+    assert not fleet.service._store.reader.is_proven("toy@4")
+
+
+def test_the_world_in_which_a_retrained_release_has_proven_itself_is_normal(fleet):
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
+    fleet.send_windows("toy@4", x=(98, 2))
+    assert fleet.service.rollouts()[-1].state is RolloutState.FINISHED
+    assert fleet.service._store.reader.is_proven("toy@4")
+    for _ in range(4):
+        fleet.send_windows("toy@4", x=(98, 2))
+    assert fleet.service.alerts() == ()
+
+
+def test_a_score_below_the_floor_raises_an_alert_that_names_the_devices_and_grows(fleet):
+    fleet.roll_out("toy@1", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
+    for _ in range(5):
+        fleet.send_windows("toy@1")
+    assert fleet.service.alerts() == ()
+    fleet.now += 100
+    fleet.send_windows("toy@1", only={"device-3"}, correct=10)
+    (alert,) = fleet.service.alerts()
+    assert (alert.kind, alert.devices, alert.id) == ("score", ("device-3",), "score-toy-1-1")
+    assert "below the floor of 80.0%, which was asked for" in alert.reason
+    assert alert.changed_at("device-3", TARGETS[1]) == 999.0, "the beginning of its last good window"
+    fleet.send_windows("toy@1", only={"device-4"}, correct=10)
+    (alert,) = fleet.service.alerts()
+    assert alert.devices == ("device-3", "device-4")
+    told = [event.is_new for event in fleet.events if isinstance(event, AlertChanged) and event.alert.kind == "score"]
+    assert told == [True, False]
+    fleet.crash_service()
+    fleet.start_service()
+    fleet.settle()
+    fleet.send_windows("toy@1", only={"device-3"}, correct=10)
+    assert fleet.service.alerts() == (alert,), "and not again after a restart"
+
+
+def test_windows_without_labels_say_nothing_of_the_score(fleet):
+    fleet.roll_out("toy@1")
+    for _ in range(5):
+        fleet.send_windows("toy@1", correct=None)
+    assert fleet.service._store.reader.score_state("toy@1") is None
+    assert not fleet.service._store.reader.is_proven("toy@1")
 
 
 def test_the_thread_answers_commands_of_other_threads_and_stops_in_order(tmp_path):
@@ -379,7 +530,7 @@ def test_a_retrained_model_that_is_less_sure_of_itself_on_some_devices_raises_no
     """What it answers there was not known when it was trained; what it answers from then on is."""
     fleet.roll_out("toy@1")
     fleet.service.save_baselines("toy@2", {name: {"x": (50, 50)} for name in fleet.devices})
-    fleet.roll_out("toy@2")
+    fleet.roll_out("toy@2", replace(ONE_STAGE, gate=GatePlan(floor=0.8, maximum_accuracy_drop=0.1)))
     unsure = {"device-0", "device-1"}
     for _ in range(4):
         fleet.send_windows("toy@2", only=unsure, confident=30)

@@ -19,7 +19,7 @@ from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, REFERENCE, TARGETS, mak
 pytestmark = pytest.mark.broker
 BROKERS = [
     pytest.param("mosquitto", marks=pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")),
-    pytest.param("amqtt", marks=pytest.mark.heavy),
+    "iotcore",
 ]
 
 

@@ -1,5 +1,7 @@
+import re
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,7 @@ DEVICE = Device(
     desired_version=7,
     agent_version="1",
     runtimes=("onnxruntime",),
+    problems=("windows: OSError: full",),
     last_seen=5.0,
 )
 DRIFT = DriftState(
@@ -177,7 +180,26 @@ def test_windows_are_kept_once_and_only_the_latest_of_each_device(store):
     assert len(store.windows()) == 5
     assert len(store.windows(since=8.0)) == 3
     assert len(store.windows(release="toy@2")) == 0
+    assert len(store.windows("a", release="toy@1")) == 4
+    assert len(store.windows("b", since=99.5)) == 0
     assert [stored.received_at for stored in store.windows(limit=2)] == [9.0, 99.0]
+
+
+def test_a_window_with_a_made_up_number_does_not_turn_those_that_follow_into_repeats(store):
+    assert store.add_window("a", telemetry(0), 1.0, keep=3)
+    assert store.add_window("a", telemetry(2**40), 2.0, keep=3)
+    for sequence in range(1, 20):
+        assert store.add_window("a", telemetry(sequence), 3.0, keep=3), sequence
+        assert not store.add_window("a", telemetry(sequence), 3.0, keep=3)
+    assert not store.add_window("a", telemetry(3), 4.0, keep=3), "a repeat of one that was pruned"
+
+
+@pytest.mark.parametrize("module", ["migrations", "store", "store_reader"])
+def test_no_statement_numbers_its_placeholders(module):
+    """Python 3.12 warns of numbers that are given a sequence, and 3.14 refuses them."""
+    source = (Path(__file__).parents[2] / "fleet" / f"{module}.py").read_text()
+
+    assert re.findall(r"\?\d", source) == []
 
 
 def test_merged_windows_add_up_by_slice_release_and_period(store):

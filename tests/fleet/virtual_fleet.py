@@ -29,7 +29,7 @@ ONE_STAGE = RolloutPlan(stages=(StagePlan("fleet", 1.0),), gate=None)
 CANARY = RolloutPlan(
     stages=(StagePlan("canary", 0.25), StagePlan("fleet", 1.0)),
     abort_rules=(AbortRule("ALL", 0.5, 1),),
-    gate=GatePlan(minimum_samples=100),
+    gate=GatePlan(minimum_samples=100, maximum_accuracy_drop=0.1),
 )
 
 
@@ -88,7 +88,10 @@ def make_window(release, *, samples=100, correct=95, x=None, now=1000.0, paired=
 class VirtualFleet:
     """A broker, a service that was not started, and devices; :meth:`settle` lets everything be said and heard."""
 
-    def __init__(self, folder: Path, *, devices: int = 8, deliver: Deliver | None = None, **settings) -> None:
+    def __init__(
+        self, folder: Path, *, devices: int = 8, deliver: Deliver | None = None, command_timeout_s=20.0, **settings
+    ) -> None:
+        self.command_timeout_s = command_timeout_s
         self.now = 1000.0
         self.folder = folder
         self.settings = FleetSettings(**settings)
@@ -106,7 +109,12 @@ class VirtualFleet:
         """Start a service on the store; call it again for a restart."""
         self.link = self.broker.connect("fleet-service")
         self.service = FleetService(
-            self.settings, self.link, self.folder / "fleet.db", self.catalogue, clock=lambda: self.now
+            self.settings,
+            self.link,
+            self.folder / "fleet.db",
+            self.catalogue,
+            clock=lambda: self.now,
+            command_timeout_s=self.command_timeout_s,
         )
         self.service.subscribe(self.events.append)
         return self.service

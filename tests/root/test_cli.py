@@ -9,6 +9,7 @@ import pytest
 from hedgerow import __version__
 from hedgerow.cli import COMMANDS, LazyGroup, main
 from hedgerow.errors import ExtraNotInstalledError, HedgerowError
+from hedgerow.installation import install_command
 from hedgerow.plugins import Plugin
 
 
@@ -59,6 +60,18 @@ def seven() -> int:
     return 7
 
 
+@click.command()
+def late() -> None:
+    """Import what is absent."""
+    import no_such_package  # noqa: F401
+
+
+@click.command()
+def wrong() -> None:
+    """Import a module that its installed package does not have, which is our mistake."""
+    import json.no_such_module  # noqa: F401
+
+
 GROUP = LazyGroup(
     "hedgerow",
     {
@@ -66,6 +79,7 @@ GROUP = LazyGroup(
         "interrupt": (Plugin(f"{__name__}:interrupt"), "Be interrupted."),
         "seven": (Plugin(f"{__name__}:seven"), "Return an exit code."),
         "absent": (Plugin("no_such_package:x", "compile"), "Need an extra."),
+        "late": (Plugin(f"{__name__}:late", "fleet"), "Need an extra after a while."),
     },
     "Try.",
 )
@@ -77,7 +91,8 @@ GROUP = LazyGroup(
         ("fail", 1, "hedgerow: expected sun, found rain; wait\n"),
         ("interrupt", 130, "hedgerow: interrupted\n"),
         ("seven", 7, ""),
-        ("absent", 1, "pip install 'hedgerow[compile]'\n"),
+        ("absent", 1, f"run: {install_command('compile')}\n"),
+        ("late", 1, f"run: {install_command('fleet')}\n"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(name, code, sentence, capsys):
@@ -100,3 +115,10 @@ def test_the_command_is_there_before_anything_slow_is_imported():
     """Until then a signal meets Python's own answer, not ours."""
     script = "import sys, hedgerow.cli; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_module_that_an_installed_package_lacks_is_a_bug_and_no_missing_extra():
+    group = LazyGroup("hedgerow", {"wrong": (Plugin(f"{__name__}:wrong", "fleet"), "Be wrong.")}, "Try.")
+
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        main(["wrong"], group)

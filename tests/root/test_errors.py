@@ -14,6 +14,7 @@ from hedgerow.errors import (
     TaskError,
     UnknownNameError,
 )
+from hedgerow.installation import install_command
 
 ERRORS = [
     BrokerUnreachableError("broker.example", 8883, "refused"),
@@ -53,7 +54,7 @@ def test_an_unknown_name_that_is_near_to_none_lists_all_in_order():
 
 
 def test_a_missing_extra_names_the_command_that_installs_it():
-    assert "pip install 'hedgerow[compile]'" in str(ExtraNotInstalledError("compiling", "compile", "torch"))
+    assert f"run: {install_command('compile')}" in str(ExtraNotInstalledError("compiling", "compile", "torch"))
 
 
 def test_a_task_error_lists_every_mistake():

@@ -34,6 +34,15 @@ def test_a_full_inbox_drops_new_messages_and_says_so():
     assert inbox.put(Message("t", b"3"))
 
 
+def test_messages_that_wait_are_bounded_in_length_too():
+    inbox = Inbox(limit_bytes=10)
+
+    assert [inbox.put(Message("t", bytes(size))) for size in (4, 6, 1)] == [True, True, False]
+    inbox.take(0)
+    assert inbox.put(Message("t", bytes(4)))
+    assert not inbox.put(Message("t", b"x"))
+
+
 def test_news_of_the_link_finds_room_in_a_full_inbox():
     inbox = Inbox(1)
     inbox.put(Message("t", b""))

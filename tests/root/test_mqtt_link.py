@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hedgerow.errors import BrokerUnreachableError
-from hedgerow.link import Connected, Disconnected, LinkEvent, Message
+from hedgerow.link import PAYLOAD_LIMIT_BYTES, Connected, Disconnected, LinkEvent, Message
 from hedgerow.memory_link import Will
 from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
 
@@ -122,6 +122,26 @@ def test_messages_and_retained_messages_arrive(broker, version):
     device.acknowledge(message)
     device.close()
     device.close()
+    fleet.close()
+
+
+@pytest.mark.broker
+def test_a_message_that_is_too_long_reaches_nobody_and_does_not_come_again(broker, version):
+    fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
+    device = MqttLink("device", "127.0.0.1", broker.port, version=version)
+    device.subscribe("down/1")
+    time.sleep(0.2)
+    fleet.publish("down/1", bytes(PAYLOAD_LIMIT_BYTES + 1))
+    fleet.publish("down/1", bytes(PAYLOAD_LIMIT_BYTES))
+
+    message = wait_for(device, Message)
+    device.acknowledge(message)
+    device.close()
+    again = MqttLink("device", "127.0.0.1", broker.port, version=version)
+
+    assert len(message.payload) == PAYLOAD_LIMIT_BYTES
+    assert wait_for(again, Message, 0.3) is None
+    again.close()
     fleet.close()
 
 

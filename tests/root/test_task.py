@@ -1,9 +1,11 @@
 """A task is checked before any work starts, and every mistake in it is told at once."""
 
+import sys
+
 import numpy as np
 import pytest
 
-from hedgerow.errors import TaskError
+from hedgerow.errors import ExtraNotInstalledError, TaskError
 from hedgerow.partition import Partition
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData, accuracy, load_attribute, load_task
@@ -185,13 +187,32 @@ def test_an_attribute_is_loaded_from_a_module():
         ("math:", "expected module:attribute"),
         (":pi", "expected module:attribute"),
         ("math:pie", "math has no 'pie'; it has "),
-        ("no_such_module:x", "importing no_such_module raised ModuleNotFoundError"),
+        ("no_such_module:x", "No module named 'no_such_module'; correct the reference"),
         ("/nowhere/task.py:x", "there is no such file"),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_told(reference, sentence):
     with pytest.raises(TaskError, match=sentence):
         load_attribute(reference)
+
+
+def test_a_package_of_ours_that_is_absent_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "task.py"
+    path.write_text("import torch")
+    # None: as if it were not installed.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("hedgerow.task.is_installed", lambda module: module != "torch")
+
+    with pytest.raises(ExtraNotInstalledError, match=r"task.py:task' needs .* the extra 'train', .*'torch'"):
+        load_task(f"{path}:task")
+
+
+def test_a_package_of_the_users_own_that_is_absent_is_named(tmp_path):
+    path = tmp_path / "task.py"
+    path.write_text("import no_such_package")
+
+    with pytest.raises(TaskError, match=r"module that is absent \(No module named 'no_such_package'\)"):
+        load_task(f"{path}:task")
 
 
 def test_a_file_that_raises_is_told_and_can_be_mended(tmp_path):

@@ -47,6 +47,13 @@ def test_the_order_of_names_does_not_matter():
     assert encode_arrays(ARRAYS) == encode_arrays(dict(reversed(ARRAYS.items())))
 
 
+@given(ANY_ARRAYS)
+def test_arrays_are_decoded_in_the_order_of_their_names(arrays):
+    decoded = decode(encode_arrays(dict(reversed(arrays.items()))))
+
+    assert list(decoded) == sorted(arrays)
+
+
 @given(st.binary(max_size=64))
 def test_arbitrary_bytes_are_refused(payload):
     with pytest.raises(DecodeError):

@@ -1,6 +1,7 @@
 """Messages survive the wire; nothing else is taken for one; topics name one device and one channel."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,11 +9,13 @@ from hypothesis import strategies as st
 
 from hedgerow.errors import DecodeError
 from hedgerow.wire import (
+    VERSION_LIMIT,
     Channel,
     Desired,
     Execution,
     ExecutionState,
     Presence,
+    Reported,
     Telemetry,
     TrainTask,
     TrainUpdate,
@@ -55,6 +58,22 @@ def test_one_kind_is_not_taken_for_another(kind):
                 kind.decode(message.encode())
 
 
+def test_a_report_names_problems_only_when_there_are_any_and_keeps_them_short():
+    healthy, ill = (message for message in MESSAGES if isinstance(message, Reported))
+    assert "problems" not in json.loads(healthy.encode())
+    assert json.loads(ill.encode())["problems"] == ["model: RuntimeError: out of arena", "windows: OSError: no space"]
+    many = Reported.decode(replace(ill, problems=("x" * 300,) * 20).encode())
+    assert many.problems == ("x" * 256,) * 16
+
+
+@pytest.mark.parametrize("problems", [None, "model", {}, [1], ["x" * 257], ["x"] * 17, [["x"]]])
+def test_a_report_with_problems_of_another_form_is_refused(problems):
+    healthy = next(message for message in MESSAGES if isinstance(message, Reported))
+    record = json.loads(healthy.encode()) | {"problems": problems}
+    with pytest.raises(DecodeError, match="problems"):
+        Reported.decode(json.dumps(record).encode())
+
+
 def test_every_channel_has_one_kind_of_message():
     assert sorted(kind.KIND for kind in KINDS) == sorted(channel.value for channel in Channel)
 
@@ -91,7 +110,7 @@ def test_an_update_has_weights_exactly_when_it_is_done(state, weights):
 
 
 def test_a_training_token_is_not_shown():
-    (task,) = (message for message in MESSAGES if isinstance(message, TrainTask))
+    task = next(message for message in MESSAGES if isinstance(message, TrainTask))
 
     assert "secret" not in repr(task)
 
@@ -186,3 +205,63 @@ def test_a_fleet_listens_to_a_channel_of_all_devices():
 
 def test_two_states_are_not_the_end():
     assert [state.value for state in ExecutionState if not state.is_terminal] == ["QUEUED", "IN_PROGRESS"]
+
+
+# A seed only feeds a generator, an index only names a window, and metrics are judged where they are used.
+ANY_NUMBER = {"seed", "index", "loss"}
+
+
+def numbers_in(node, path=()):
+    """Yield the path of every number in a document."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*path, key)
+        yield from numbers_in(value, (*path, key))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.KIND)
+@pytest.mark.parametrize("number", [2**53 - 1, 2**53, -1, 1e300, -1e300])
+def test_no_number_of_a_message_may_be_anything(message, number):
+    for path in numbers_in(json.loads(message.encode())):
+        document = json.loads(message.encode())
+        node = document
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = number
+        if path[-1] in ANY_NUMBER:
+            continue
+        with pytest.raises(DecodeError):
+            type(message).decode(json.dumps(document).encode())
+
+
+def test_versions_and_sequences_may_be_as_large_as_they_ever_get():
+    assert Desired(version=VERSION_LIMIT, release=None).encode()
+    assert Desired.decode(Desired(version=VERSION_LIMIT, release=None).encode()).version == VERSION_LIMIT
+    report = next(message for message in MESSAGES if message.KIND == "reported")
+    largest = replace(report, desired_version=VERSION_LIMIT // 2, sequence=2**40)
+    assert type(report).decode(largest.encode()) == largest
+    with pytest.raises(DecodeError):
+        type(report).decode(replace(report, desired_version=VERSION_LIMIT // 2 + 1).encode())
+
+
+def test_an_update_has_few_metrics():
+    update = TrainUpdate(run="r", round=1, state="failed", metrics={f"m{n}": 1.0 for n in range(65)})
+    with pytest.raises(DecodeError, match="at most 64 metrics"):
+        TrainUpdate.decode(update.encode())
+
+
+def test_a_task_for_a_device_whose_world_held_reads_as_it_always_did():
+    """Agents refuse fields that they do not know."""
+    whole = next(m for m in MESSAGES if isinstance(m, TrainTask) and m.maximum_age_s is None)
+
+    assert b"maximum_age_s" not in whole.encode()
+
+
+@pytest.mark.parametrize("age_s", [-1, "60", True, float("1e999"), 10**12])
+def test_an_age_that_is_none_refuses_the_task(age_s):
+    task = next(m for m in MESSAGES if isinstance(m, TrainTask))
+    document = json.loads(task.encode()) | {"maximum_age_s": age_s}
+
+    with pytest.raises(DecodeError, match=r"maximum_age_s|finite"):
+        TrainTask.decode(json.dumps(document).encode())

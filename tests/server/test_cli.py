@@ -27,7 +27,37 @@ def test_train_says_where_the_checkpoint_is_and_goes_on(tiny_reference, tmp_path
     assert main(["train", tiny_reference, "--rounds", "3", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "points: 3 rounds of fedavg over 8 clients; accuracy" in out
+    assert "updates: 24 used, 0 refused" in out
     assert f"checkpoint: {tmp_path / 'checkpoint'}" in out
+
+
+def test_a_run_without_updates_is_an_error_with_the_reasons_by_kind_and_compiles_to_nothing(
+    tiny_reference, tmp_path, capsys, monkeypatch
+):
+    from hedgerow.server import training
+
+    def app(*_args, **_settings):
+        def fail(message, context):
+            raise OSError("no data")
+
+        return fail
+
+    monkeypatch.setattr(training, "make_client_app", app)
+    command = ["train", tiny_reference, "--rounds", "2", "--clients", "3", "--out", str(tmp_path)]
+    assert main([*command, "--json"]) == 1
+    out, err = capsys.readouterr()
+    record = json.loads(out.splitlines()[-1])
+    assert (record["round"], record["refused"]) == (2, {"raised": 6})
+    assert record["error"] in err
+    assert "6 raised; 0: OSError: no data" in err
+    assert not (tmp_path / "checkpoint").exists()
+
+    build = tmp_path / "build"
+    for folder in (tmp_path, tmp_path / "checkpoint", tmp_path / "rounds" / "000001"):
+        arguments = ["compile", str(folder), "--task", tiny_reference, "--out", str(build), "--target", "x86-gateway"]
+        assert main(arguments) == 1
+        assert "expected a checkpoint of a run that succeeded" in capsys.readouterr().err
+    assert not build.exists() or not list(build.glob("*/*"))
 
 
 def test_another_seed_needs_another_folder_or_fresh(tiny_reference, tmp_path, capsys):

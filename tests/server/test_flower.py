@@ -2,8 +2,11 @@
 
 import copy
 import logging
+import os
 import pickle
-from importlib.metadata import version
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
 
 import numpy as np
 import pytest
@@ -69,11 +72,23 @@ def test_an_identity_that_flower_set_is_kept_and_logs_go_to_the_program():
 
 
 @pytest.mark.heavy
-def test_telemetry_is_off():
-    adopt_flower()
-    from flwr.supercore import telemetry
-
-    assert telemetry.FLWR_TELEMETRY_ENABLED == "0"
+@pytest.mark.parametrize(("wanted", "found"), [(None, "0"), ("1", "1"), ("0", "0")])
+def test_telemetry_is_off_unless_somebody_asked_for_it(wanted, found):
+    script = """
+import os
+from hedgerow.server.grids import in_process  # imports Flower
+from hedgerow.server.flower import adopt_flower
+from flwr.supercore import telemetry
+before = dict(os.environ)
+adopt_flower()
+assert dict(os.environ) == before
+print(telemetry.FLWR_TELEMETRY_ENABLED)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "FLWR_TELEMETRY_ENABLED"}
+    if wanted is not None:
+        environment["FLWR_TELEMETRY_ENABLED"] = wanted
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, found), done.stderr
 
 
 @pytest.mark.heavy
@@ -155,3 +170,17 @@ def test_a_reply_says_for_whom_it_stands():
     assert answering_clients(reply) is None
     set_answering_clients(reply, (1, 2))
     assert answering_clients(reply) == (1, 2)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("command", ["flwr", "flower-superlink", "flower-supernode"])
+def test_flowers_own_commands_start_in_this_environment(command):
+    (entry,) = entry_points(group="console_scripts", name=command)
+    start = (
+        f"import sys; sys.argv[:] = [{command!r}, '--help']; from {entry.module} import {entry.attr}; {entry.attr}()"
+    )
+
+    done = subprocess.run([sys.executable, "-P", "-c", start], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()

@@ -1,5 +1,6 @@
 """Tests of hedgerow.server.training."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,10 +12,10 @@ import numpy as np
 import pytest
 from torch import nn
 
-from hedgerow.checkpoint import load_checkpoint
+from hedgerow.checkpoint import CheckpointError, load_checkpoint
 from hedgerow.errors import TaskError, UnknownNameError
 from hedgerow.partition import PartitionError
-from hedgerow.server.errors import NotEnoughDevicesError, RoundFailedError, RunMismatchError
+from hedgerow.server.errors import NotEnoughDevicesError, NoUpdateError, RoundFailedError, RunMismatchError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.fleet import FleetGrid
@@ -157,8 +158,9 @@ def test_a_run_that_diverges_says_so(make_task, tmp_path):
     diverging = make_task(
         loss=lambda logits, labels: (logits**4).mean(), local=LocalTraining(learning_rate=900, epochs=3)
     )
-    with pytest.raises(RoundFailedError, match="NaN"):
+    with pytest.raises(NoUpdateError, match="NaN") as caught:
         train_task(diverging, tmp_path, rounds=5)
+    assert caught.value.kinds == {"not finite": 24}
 
 
 def test_a_model_that_draws_random_numbers_is_reproducible_too(make_task, tmp_path):
@@ -234,10 +236,30 @@ def test_too_few_devices_end_the_wait(tiny_task, tmp_path):
         train_task(tiny_task, tmp_path, rounds=2, grid=grid, wait_s=0.0)
 
 
+def test_too_few_devices_for_a_transport_that_raises_name_that_as_the_reason(tiny_task, tmp_path):
+    class Deaf(SimulatedTransport):
+        def devices(self):
+            raise TimeoutError("no broker")
+
+    with pytest.raises(NotEnoughDevicesError, match=r"after 0 s \(the transport raised TimeoutError: no broker"):
+        train_task(tiny_task, tmp_path, rounds=2, grid=FleetGrid(Deaf({})), wait_s=0.0)
+
+
+def test_a_transport_that_raises_in_every_round_ends_the_run_with_that_reason(tiny_task, tmp_path):
+    class Broken(SimulatedTransport):
+        def run_round(self, _work):
+            raise ConnectionError("the broker is gone")
+
+    grid = FleetGrid(Broken({name: device(tiny_task, 0) for name in "ab"}))
+    with pytest.raises(NoUpdateError, match="the broker is gone") as caught:
+        train_task(tiny_task, tmp_path, rounds=9, grid=grid)
+    assert caught.value.kinds == {"transport": 6}
+
+
 def test_three_rounds_in_a_row_without_updates_end_a_run(tiny_task, tmp_path):
     refuse = lambda work, name: DeviceUpdate(device=name, state="failed", reason="no runtime")  # noqa: E731
     transport = SimulatedTransport({"a": refuse, "b": refuse})
-    with pytest.raises(RoundFailedError, match=r"round 3.*a said: failed: no runtime"):
+    with pytest.raises(RoundFailedError, match=r"round 3.*6 raised; a: failed: no runtime"):
         train_task(tiny_task, tmp_path, rounds=9, grid=FleetGrid(transport))
     assert len(transport.rounds) == 3
 
@@ -253,6 +275,98 @@ def test_one_bad_round_keeps_the_weights_and_the_run_goes_on(tiny_task, tmp_path
     assert result.history[1].participants == ()
     assert result.history[1].accuracy == result.history[0].accuracy
     assert result.history[2].participants == ("a", "b")
+
+
+def until(last_round, task):
+    """Return an app whose clients train in the first rounds only."""
+    from hedgerow.server.client_app import make_client_app
+
+    honest = make_client_app(task, task.load_data())
+
+    def app(message, context):
+        if next(iter(message.content.config_records.values()))["server-round"] > last_round:
+            raise ValueError("gone")
+        return honest(message, context)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("trained", "rounds", "empty"), [(0, 1, 1), (0, 2, 2), (1, 2, 1), (1, 3, 2), (3, 9, 3), (0, 9, 3)]
+)
+def test_a_run_that_ends_without_updates_fails_with_the_reasons_and_leaves_no_result(
+    trained, rounds, empty, tiny_task, tmp_path
+):
+    grid = InProcessGrid(until(trained, tiny_task), 3)
+    with pytest.raises(NoUpdateError, match="gone") as caught:
+        train_task(tiny_task, tmp_path, rounds=rounds, grid=grid, minimum_devices=3)
+    assert (caught.value.round_number, caught.value.rounds) == (trained + empty, empty)
+    assert caught.value.kinds == {"raised": 3 * empty}
+    assert not (tmp_path / "checkpoint").exists()
+    failure = json.loads((tmp_path / "failed.json").read_text())
+    assert (failure["round"], failure["refused"]) == (trained + empty, {"raised": 3 * empty})
+
+
+def test_a_failed_run_goes_on_when_the_cause_is_gone_and_ends_as_one_that_skipped_the_bad_rounds(tiny_task, tmp_path):
+    with pytest.raises(NoUpdateError):
+        train_task(tiny_task, tmp_path / "a", rounds=3, grid=InProcessGrid(until(1, tiny_task), 3), minimum_devices=3)
+    assert [json.loads(line)["round"] for line in (tmp_path / "a" / "rounds.jsonl").read_text().splitlines()] == [1, 2]
+    result = train_task(
+        tiny_task, tmp_path / "a", rounds=3, grid=InProcessGrid(until(9, tiny_task), 3), minimum_devices=3
+    )
+    assert [record.used for record in result.history] == [3, 0, 3]
+    assert (result.updates, result.refused) == (6, {"raised": 3})
+    assert not (tmp_path / "a" / "failed.json").exists()
+    assert load_checkpoint(result.checkpoint_folder).round == 3
+
+
+def test_a_result_of_fewer_rounds_is_none_any_more_when_the_longer_run_fails(tiny_task, tmp_path):
+    def train(last, rounds):
+        grid = InProcessGrid(until(last, tiny_task), 3)
+        return train_task(tiny_task, tmp_path, rounds=rounds, grid=grid, minimum_devices=3)
+
+    train(9, 2)
+    with pytest.raises(NoUpdateError):
+        train(2, 3)
+    for folder in (tmp_path, tmp_path / "checkpoint", tmp_path / "rounds" / "000002"):
+        with pytest.raises(CheckpointError, match=r"a run that succeeded.*round 3: expected at least one update"):
+            load_checkpoint(folder)
+    assert train(9, 3).checkpoint.round == 3
+    assert load_checkpoint(tmp_path / "checkpoint").round == 3
+
+
+def test_a_run_that_an_older_version_ended_without_updates_is_no_success_either(tiny_task, tmp_path):
+    good = InProcessGrid(until(9, tiny_task), 3)
+    train_task(tiny_task, tmp_path, rounds=2, grid=good, minimum_devices=3)
+    lines = (tmp_path / "rounds.jsonl").read_text().splitlines()
+    last = {**json.loads(lines[1]), "participants": [], "examples": 0, "failures": {"0": "gone"}}
+    (tmp_path / "rounds.jsonl").write_text(f"{lines[0]}\n{json.dumps(last)}\n")
+    with pytest.raises(NoUpdateError, match="0: gone"):
+        train_task(tiny_task, tmp_path, rounds=2, grid=good, minimum_devices=3)
+
+
+def test_a_client_of_an_own_grid_cannot_claim_more_samples_than_its_part_has(tiny_task, tmp_path, monkeypatch):
+    from flwr.app import MetricRecord
+
+    from hedgerow.server import training
+
+    made = training.make_client_app
+
+    def lying(*args, **settings):
+        app = made(*args, **settings)
+
+        def answer(message, context):
+            reply = app(message, context)
+            if context.node_id == 1:
+                reply.content["metrics"] = MetricRecord({**reply.content["metrics"], "num-examples": 26})
+            return reply
+
+        return answer
+
+    monkeypatch.setattr(training, "make_client_app", lying)
+    record = train_task(tiny_task, tmp_path, rounds=1, clients=8).history[0]
+    assert (record.used, record.examples, record.refused) == (7, 175, {"count": 1})
+    assert "from 1 to 25, which it declared, found 26" in record.failures["0"]
 
 
 def test_the_fingerprint_depends_on_every_value(tiny_task):

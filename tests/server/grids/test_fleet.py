@@ -7,6 +7,7 @@ import pytest
 
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record
+from hedgerow.server.grids.border import reply_kind
 from hedgerow.server.grids.fleet import FleetGrid, device_node_id
 from hedgerow.server.grids.transport import DeviceUpdate, RoundWork, SimulatedTransport
 
@@ -55,8 +56,8 @@ def test_fedavg_weighs_devices_by_their_examples():
         (lambda work, device: None, "no answer within 600 s"),
         (done([np.nan, 0, 0]), "NaN or infinity"),
         (done([1, 2]), "float32(3,)"),
-        (done([9, 9, 9], examples=0), "done on 0 samples"),
-        (answers("done"), "sent no weights"),
+        (done([9, 9, 9], examples=0), "whole number of samples from 1 to 1000000, found 0"),
+        (answers("done"), "expected one record of arrays, found 0"),
         (
             lambda work, device: DeviceUpdate(
                 device=device, state="done", examples=1, weights={"v": np.zeros(3, np.float32)}
@@ -117,11 +118,55 @@ def test_weights_of_server_side_optimizers_reach_devices_as_float32():
     assert transport.rounds[1].weights["w"].dtype == np.float32
 
 
-def test_metrics_that_not_all_devices_send_are_left_out():
-    _weights, result, _transport = fedavg(
-        {"a": done([1, 1, 1], loss=1.0, joules=3.0), "b": done([1, 1, 1], loss=3.0, accuracy=float("nan"))}
-    )
+def test_a_device_that_reports_other_metrics_than_agents_do_is_refused(caplog):
+    with caplog.at_level(logging.WARNING, "hedgerow"):
+        weights, result, _transport = fedavg(
+            {
+                "a": done([1, 1, 1], loss=1.0),
+                "b": done([5, 5, 5], loss=1.0, joules=3.0),
+                "c": done([5, 5, 5], loss=float("nan")),
+                "d": done([3, 3, 3], loss=3.0),
+            }
+        )
+    assert weights == [2, 2, 2]
     assert dict(result.train_metrics_clientapp[1]) == {"loss": 2.0}
+    assert any("of b is not used: expected no metrics but loss, seconds, found joules" in m for m in caplog.messages)
+    assert any("of c is not used: expected a finite number as loss, found nan" in m for m in caplog.messages)
+
+
+@pytest.mark.parametrize("examples", [-5, 10**15, 2.5, True, float("nan")])
+def test_a_device_that_miscounts_its_samples_is_refused(examples):
+    weights, _result, _transport = fedavg({"a": done([2, 4, 6], 2), "bad": done([9, 9, 9], examples)})
+    assert weights == [2, 4, 6]
+
+
+def test_a_device_whose_update_is_absurd_is_refused():
+    weights, _result, _transport = fedavg({"a": done([2, 4, 6]), "bad": done([1e20, 0, 0]), "c": done([2, 4, 6])})
+    assert weights == [2, 4, 6]
+
+
+def test_a_transport_that_raises_costs_the_round_and_not_the_run():
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    class Broken(SimulatedTransport):
+        def run_round(self, work):
+            if not self.rounds:
+                self.rounds.append(work)
+                raise ConnectionResetError("the broker is gone")
+            return super().run_round(work)
+
+    grid = FleetGrid(Broken({"a": done([1, 2, 3]), "b": done([1, 2, 3])}))
+    content = RecordDict({"arrays": array_record({"w": np.zeros(3, np.float32)}), "config": ConfigRecord()})
+
+    def ask():
+        return grid.send_and_receive([Message(content, node, "train") for node in grid.get_node_ids()])
+
+    first, second = ask(), ask()
+    assert [reply.error.reason for reply in first] == [
+        "the transport raised ConnectionResetError: the broker is gone"
+    ] * 2
+    assert [reply_kind(reply) for reply in first] == ["transport", "transport"]
+    assert all(reply.has_content() for reply in second)
 
 
 def test_fedprox_is_refused_because_train_graphs_take_plain_steps():
@@ -164,3 +209,21 @@ def test_an_answer_of_a_device_that_was_not_asked_is_ignored(caplog):
         weights, _result, _transport = fedavg({"a": done([2, 2, 2]), "b": step})
     assert weights == [2, 2, 2]
     assert "round 1: stranger answered without being asked" in caplog.messages
+
+
+def test_a_transport_that_cannot_name_devices_is_asked_again_and_its_trouble_kept():
+    class Deaf(SimulatedTransport):
+        broken = True
+
+        def devices(self):
+            if self.broken:
+                raise TimeoutError("no broker")
+            return super().devices()
+
+    transport = Deaf({"a": done([1, 1, 1])})
+    grid = FleetGrid(transport)
+    assert list(grid.get_node_ids()) == []
+    assert grid.trouble == "the transport raised TimeoutError: no broker"
+    transport.broken = False
+    assert list(grid.get_node_ids()) == [device_node_id("a")]
+    assert grid.trouble == ""

@@ -96,3 +96,38 @@ def test_an_unknown_node_is_unavailable():
 def test_a_grid_needs_a_node():
     with pytest.raises(ValueError, match="at least 1"):
         InProcessGrid(lambda message, context: message, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("leaves", [SystemExit(3), GeneratorExit()])
+def test_a_client_that_exits_is_its_own_failure(workers, leaves):
+    def change(weights, partition):
+        if partition == 1:
+            raise leaves
+        return weights + 1
+
+    result = fedavg(stock_app(change), workers=workers)
+    assert result.arrays["0"].numpy().tolist() == [1, 1]
+
+
+def test_an_interrupt_of_the_main_thread_ends_the_run():
+    def change(weights, partition):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fedavg(stock_app(change), workers=1)
+
+
+def test_a_client_in_another_thread_cannot_interrupt_the_run():
+    def change(weights, partition):
+        if partition == 1:
+            raise KeyboardInterrupt
+        return weights + 1
+
+    assert fedavg(stock_app(change), workers=3).arrays["0"].numpy().tolist() == [1, 1]
+
+
+def test_a_client_cannot_claim_more_samples_than_it_has():
+    result = fedavg(stock_app(lambda weights, partition: weights + partition), samples=[1, 2, 2])
+    # The third of partition + 1 = 3 samples is refused: (0 * 1 + 1 * 2) / 3.
+    np.testing.assert_allclose(result.arrays["0"].numpy(), [2 / 3, 2 / 3], rtol=1e-6)

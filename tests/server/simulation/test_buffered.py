@@ -159,14 +159,14 @@ def test_an_update_that_is_not_finite_is_left_out():
     made = next(run_buffered(Diverging(), first, Population(20), WORK, LOCAL, plan=plan, samples=equal))
     even = [device for device in made.devices if device % 2 == 0]
     assert 0 < len(even) < 4
-    assert made.diverged == tuple(device for device in made.devices if device % 2)
+    assert made.refused == {device: "not finite" for device in made.devices if device % 2}
     assert made.weights["w"].tolist() == pytest.approx([np.mean(even)] * 2)
     assert made.loss == 2.0
     only_bad = BufferedPlan(concurrency=1, buffer=1)
     trace = decode_trace(b"device,start_s,end_s\na,1,2\nb,0,1000\n", "trace")
     odd = Population(2, availability=TraceAvailability(trace))
     made = next(run_buffered(Diverging(), first, odd, WORK, LOCAL, plan=only_bad, samples=equal))
-    assert made.devices == made.diverged == (1,)
+    assert (made.devices, made.refused) == ((1,), {1: "not finite"})
     assert made.weights["w"].tolist() == [0.0, 0.0]
     assert np.isnan(made.loss)
 
