@@ -65,6 +65,7 @@ _IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
 _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
 _SIGN_OF_LIFE_S = 30.0
+_SAVE_AGAIN_S = 10.0
 
 
 def new_boot() -> str:
@@ -145,6 +146,7 @@ class Agent:
         self._window_sequence = 0
         self._jobs = Jobs()
         self._is_saved = True
+        self._save_again_at = 0.0
         self._retry_at: float | None = None
         # When the release of this name has been healthy for long enough, and when to say that it still is.
         self._healthy_at: tuple[float, str | None] | None = None
@@ -242,6 +244,8 @@ class Agent:
             self._health_news.clear()
             self._handle(HealthChanged(self.health.problems))
         now = time.monotonic()
+        if now >= self._save_again_at and (not self._is_saved or Part.STATE in self.health.failing):
+            self._try_the_disk_again(now)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._handle(RetryDue())
@@ -336,11 +340,21 @@ class Agent:
             is_written = self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
+            self._save_again_at = time.monotonic() + _SAVE_AGAIN_S
             self.health.failed(Part.STATE, exc)
         else:
             self._is_saved = True
             if is_written:
                 self.health.worked(Part.STATE)
+
+    def _try_the_disk_again(self, now: float) -> None:
+        self._save_again_at = now + _SAVE_AGAIN_S
+        self._save()
+        if Part.STATE in self.health.failing:
+            try:
+                self._slots.check_writable()
+            except OSError as exc:
+                self.health.failed(Part.STATE, exc)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)

@@ -247,8 +247,9 @@ def _desired_arrived(state: AgentState, desired: Desired) -> Step:
     seen = state.desired.version if state.desired is not None else 0
     if desired.version <= seen:
         # Not while it has yet to be acted on: a report of the older version would be asked about again, for ever.
+        # Version 0 asks for no more than a sign of life, and gets it.
         is_idle = state.desired is None or (state.is_settled and state.installing is None)
-        return _answered_again(state, desired) if is_idle else (state, ())
+        return _answered_again(state, desired) if is_idle or desired.version == 0 else (state, ())
     state = replace(state, desired=desired, is_settled=False, failures=0)
     if _may_overtake(state, desired) if state.is_proving else state.installing is None:
         state, actions = _begin(state)

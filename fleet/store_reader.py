@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,15 @@ class StoreReader:
         """Return how many devices there are."""
         row = self._row("SELECT COUNT(*) AS devices FROM devices")
         return int(row["devices"]) if row else 0
+
+    def last_seen(self, *, silent_since: float, also: Sequence[str] = ()) -> dict[str, float]:
+        """Return when devices were heard last: those online that were not heard after that, and those in *also*."""
+        rows = self._rows(
+            "SELECT name, last_seen FROM devices WHERE (online AND last_seen <= ?)"
+            " OR name IN (SELECT value FROM json_each(?))",
+            silent_since, json.dumps(list(also)),
+        )  # fmt: skip
+        return {row["name"]: row["last_seen"] for row in rows}
 
     def desired(self, device: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing ever was."""

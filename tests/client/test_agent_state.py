@@ -97,6 +97,14 @@ def test_what_does_not_work_is_reported_at_once_and_in_every_report_until_it_is_
     assert [message.problems for message in sent(actions, Channel.REPORTED)] == [()]
 
 
+def test_version_0_is_answered_at_any_time_and_disturbs_nothing():
+    busy, _ = advance(NEW, DesiredArrived(desired(3)))
+    state, actions = advance(busy, DesiredArrived(Desired(version=0, release=None)))
+    assert [message.desired_version for message in sent(actions, Channel.REPORTED)] == [0]
+    assert replace(state, sequence=busy.sequence) == busy
+    assert advance(busy, DesiredArrived(desired(3)))[1] == (), "while a repeat waits until it was acted on"
+
+
 def test_an_installation_ends_in_a_report_and_one_terminal_state():
     state, actions = play(NEW, DesiredArrived(desired(3)), StepEntered("load"), Installed("demo@1", None), Proved())
     executions = sent(actions, Channel.EXECUTION)
