@@ -193,6 +193,8 @@ class Agent:
         if self._ready is not None:
             self.active.activate(self._ready)
         self._handle(restored)
+        # A copy that was found damaged is put right.
+        self._save()
         if self._state.installing is None:
             # What was being tried when the last start ended is not wanted any more.
             self._slots.assume(rules.tried)
@@ -324,13 +326,14 @@ class Agent:
 
     def _save(self) -> None:
         try:
-            self._file.save(self._state)
+            is_written = self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
             self.health.failed(Part.STATE, exc)
         else:
             self._is_saved = True
-            self.health.worked(Part.STATE)
+            if is_written:
+                self.health.worked(Part.STATE)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)

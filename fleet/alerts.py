@@ -30,6 +30,7 @@ __all__ = [
     "RETRAINING",
     "SCORE",
     "Alert",
+    "Baselines",
     "DeviceDrift",
     "DriftState",
     "SliceDrift",
@@ -60,7 +61,7 @@ class Alert:
         features: What drifted, sorted.
         findings: The finding that confirmed each (slice, feature).
         windows: Windows that each of these devices sent from the first suspicious one to the confirmation; the most
-            that any needed.
+            that any needed. 0 where the kind does not count them.
         kind: ``drift``: inputs or outputs moved. ``score``: labelled samples say that the score lies below the floor
             (:mod:`hedgerow.fleet.scores`). ``retraining``: retrainings brought no recovery, and are not tried again.
         reason: One sentence; empty for drift, where the findings say it.

@@ -176,7 +176,7 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
 
     @router.get("/alerts")
     def alerts() -> list[_Record]:
-        """Return all drift alerts."""
+        """Return all alerts."""
         return [alert.to_record() for alert in service.alerts()]
 
     @router.get("/windows")

@@ -1,17 +1,28 @@
 """What the world looked like when a release was trained on devices: one picture for the release, one for each device.
 
 The data never left the devices, but their windows are counts in the bins of the release before, which the new release
-keeps. Pure.
+keeps. That picture becomes normal only once the release has proven itself on labelled samples: a world in which the
+new model fails too is not normal because it was trained there. Until then the picture of the release before stays.
+Pure.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 from hedgerow.fleet.drift import MISSING, OUT_OF_RANGE, counts_of
 from hedgerow.fleet.store_reader import StoredWindow
+from hedgerow.reference import Reference
 from hedgerow.window import Window, is_output_feature, merge_windows
 
-__all__ = ["Baseline", "device_baselines", "grown_baseline", "reference_counts"]
+__all__ = [
+    "Baseline",
+    "device_baselines",
+    "grown_baseline",
+    "normal_before",
+    "reference_counts",
+    "without_outputs",
+]
 
 Baseline = Mapping[str, Sequence[int]]
 """Feature -> counts, as :func:`hedgerow.fleet.drift.counts_of` names them."""
@@ -51,6 +62,37 @@ def reference_counts(windows: Sequence[StoredWindow], since: float) -> dict[str,
         return {}
     whole = reduce(merge_windows, merged)
     return {name: feature.counts for name, feature in whole.features.items() if not is_output_feature(name)}
+
+
+def normal_before(reference: Reference, before: Reference) -> Reference:
+    """Return what a release that has not proven itself is compared with.
+
+    Args:
+        reference: The release's own: its inputs are what the fleet saw when it was trained, its outputs the model's.
+        before: What its parent is compared with.
+
+    Returns:
+        *reference* with the inputs of *before*, where both have the same bins.
+    """
+    earlier = {feature.name: feature for feature in before.features}
+    return Reference(
+        tuple(
+            replace(feature, counts=earlier[feature.name].counts)
+            if not is_output_feature(feature.name)
+            and feature.name in earlier
+            and earlier[feature.name].edges == feature.edges
+            else feature
+            for feature in reference.features
+        )
+    )
+
+
+def without_outputs(baselines: Mapping[str, Baseline]) -> dict[str, dict[str, Sequence[int]]]:
+    """Return baselines without what a model answered; of another model it says nothing."""
+    return {
+        device: {n: counts for n, counts in own.items() if not is_output_feature(n.removeprefix(MISSING))}
+        for device, own in baselines.items()
+    }
 
 
 def grown_baseline(own: Baseline, window: Window, samples: int) -> dict[str, tuple[int, ...]]:

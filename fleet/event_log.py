@@ -2,7 +2,14 @@
 
 import logging
 
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, FleetEvent, ReportRefused, RolloutChanged
+from hedgerow.fleet.events import (
+    AlertChanged,
+    DeviceChanged,
+    FleetEvent,
+    ReleaseProven,
+    ReportRefused,
+    RolloutChanged,
+)
 from hedgerow.fleet.rollout import Rollout
 
 __all__ = ["EventLog"]
@@ -43,7 +50,10 @@ class EventLog:
                 return self._rollout(rollout)
             case AlertChanged(alert, True):
                 devices = ", ".join(alert.devices) or "no single device"
-                return f"drift alert {alert.id} under {alert.release}: {devices}; {', '.join(alert.features)}"
+                what = alert.reason or ", ".join(alert.features)
+                return f"{alert.kind} alert {alert.id} under {alert.release}: {devices}; {what}"
+            case ReleaseProven(release, reason):
+                return f"{release} has proven itself: {reason}"
         return ""
 
     def _rollout(self, rollout: Rollout) -> str:

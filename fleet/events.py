@@ -12,6 +12,7 @@ __all__ = [
     "AlertChanged",
     "DeviceChanged",
     "FleetEvent",
+    "ReleaseProven",
     "ReportRefused",
     "RolloutChanged",
     "UpdateArrived",
@@ -49,7 +50,7 @@ class WindowArrived:
 
 @dataclass(frozen=True, slots=True)
 class AlertChanged:
-    """A drift alert was raised, or an open one got more devices or findings.
+    """An alert was raised, or an open one got more devices or findings.
 
     Attributes:
         alert: As it is now.
@@ -58,6 +59,19 @@ class AlertChanged:
 
     alert: Alert
     is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseProven:
+    """A release has shown on labelled samples of the fleet to be above its floor, for the first time.
+
+    Attributes:
+        release: Which one.
+        reason: The figures, in words.
+    """
+
+    release: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +95,6 @@ class ReportRefused:
     reason: str
 
 
-FleetEvent = DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | UpdateArrived | ReportRefused
+FleetEvent = (
+    DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | ReleaseProven | UpdateArrived | ReportRefused
+)

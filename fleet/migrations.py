@@ -196,6 +196,22 @@ MIGRATIONS: tuple[Migration, ...] = (
         "what does not work on a device",
         ("ALTER TABLE devices ADD COLUMN problems TEXT NOT NULL DEFAULT '[]'",),
     ),
+    Migration(
+        5,
+        "scores of releases, and which of them have proven themselves",
+        (
+            "CREATE TABLE score_states (release TEXT PRIMARY KEY, record TEXT NOT NULL)",
+            """
+            CREATE TABLE score_slices (
+                release TEXT NOT NULL REFERENCES score_states (release),
+                name TEXT NOT NULL,
+                record TEXT NOT NULL,
+                PRIMARY KEY (release, name)
+            ) WITHOUT ROWID
+            """,
+            "CREATE TABLE proven_releases (release TEXT PRIMARY KEY, at REAL NOT NULL, reason TEXT NOT NULL)",
+        ),
+    ),
 )
 
 

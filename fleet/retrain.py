@@ -18,7 +18,7 @@ from hedgerow.fleet.checkpoints import keep_checkpoint, kept_checkpoint
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.retrain_policy import RetrainPolicy
-from hedgerow.fleet.rollout import RolloutPlan
+from hedgerow.fleet.rollout import RolloutPlan, RolloutState
 from hedgerow.fleet.service import FleetService
 from hedgerow.fleet.store_reader import TrainingRun
 from hedgerow.fleet.training_exchange import TrainingExchange
@@ -50,7 +50,7 @@ class RetrainSettings:
         round_timeout_s: Longest wait for the devices of one round.
         max_drop: Largest accepted loss of accuracy by compiling.
         jobs: Compile so many targets at a time; None: as many as there are cores.
-        plan: Of the rollout.
+        plan: Of the rollout; None: the usual one, with the gate through which the parent came.
         note: One line for the release.
     """
 
@@ -159,7 +159,9 @@ class _Retraining:
         parent = self.service.catalogue.manifest(run.parent)
         history: tuple[RoundRecord, ...] = ()
         if run.release is None:
+            _log.info("%s: training %s again on the devices, %d rounds", run.id, run.parent, self.settings.rounds)
             checkpoint, history = self._train(run, parent)
+            _log.info("%s: compiling for %s", run.id, ", ".join(artifact.target for artifact in parent.artifacts))
             manifest = self._release(run, parent, checkpoint)
             run = replace(run, release=manifest.release)
             windows = list(self.service.windows(release=run.parent))
@@ -168,10 +170,40 @@ class _Retraining:
             self.service.save_run(run)
         else:
             manifest = self.service.catalogue.manifest(run.release)
-        rollout = self.service.start_rollout(manifest.release, self.settings.plan, actor=run.id)
+        _log.info("%s: %s is signed; rolling it out", run.id, manifest.release)
+        rollout = self.service.start_rollout(manifest.release, self._plan(run.parent), actor=run.id)
         done = replace(run, state="done", ended_at=self.clock())
         self.service.save_run(done)
         return RetrainResult(run=done, release=manifest.release, rollout=rollout.id, history=history)
+
+    def _plan(self, parent: str) -> RolloutPlan:
+        """Return the plan that was given, or else the usual one with the gate through which the parent came.
+
+        What was asked of a model stays asked of its successor. A rollout without a gate asked nothing; that was said
+        for that one, and a retraining that nobody looks at must not go on without evidence.
+        """
+        if self.settings.plan is not None:
+            return self.settings.plan
+        through = [
+            rollout.plan.gate
+            for rollout in self.service.rollouts()
+            if rollout.release == parent and rollout.state is RolloutState.FINISHED and rollout.plan.gate is not None
+        ]
+        return replace(RolloutPlan(), gate=through[-1]) if through else RolloutPlan()
+
+    def _changes(self, parent: str) -> dict[str, float]:
+        """Return since when the devices' worlds may be other ones than the parent was made for: device -> Unix time."""
+        changes: dict[str, float] = {}
+        for device in self.service.devices():
+            found = [
+                alert.changed_at(device.name, device.target)
+                for alert in self.service.alerts()
+                if alert.release == parent
+            ]
+            moments = [moment for moment in found if moment is not None]
+            if moments:
+                changes[device.name] = min(moments)
+        return changes
 
     def _train(self, run: TrainingRun, parent: Manifest) -> "tuple[Path, tuple[RoundRecord, ...]]":
         from hedgerow.fleet.round_transport import MqttRoundTransport
@@ -185,7 +217,13 @@ class _Retraining:
                 "give the task that the release was trained for"
             )
         initial = kept_checkpoint(self.folder, parent)
-        transport = MqttRoundTransport(self.service, self.exchange, parent.release, report=self.report)
+        transport = MqttRoundTransport(
+            self.service,
+            self.exchange,
+            parent.release,
+            report=self.report,
+            changes=lambda: self._changes(parent.release),
+        )
         local = replace(
             task.local,
             epochs=self.settings.epochs or task.local.epochs,

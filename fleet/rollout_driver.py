@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from hedgerow.fleet.catalogue import Catalogue
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.errors import NoDevicesError, RolloutConflictError, UnknownRolloutError
-from hedgerow.fleet.events import RolloutChanged
+from hedgerow.fleet.events import ReleaseProven, RolloutChanged
 from hedgerow.fleet.floors import Floor, floor_of
 from hedgerow.fleet.gates import GatePlan, judge, measurement_alpha
 from hedgerow.fleet.registry import Device, next_desired
@@ -112,6 +112,9 @@ class RolloutDriver:
             self._obey(after, command, then)
         if after.state is RolloutState.FINISHED and before.state is not RolloutState.FINISHED:
             self._settle(after, then)
+            # A gate lets nothing go on without labelled samples above the floor.
+            if after.plan.gate is not None and self._store.save_proof(after.release, event.now, after.reason):
+                then.events.append(ReleaseProven(after.release, after.reason))
         return after
 
     def _settle(self, rollout: Rollout, then: Consequences) -> None:

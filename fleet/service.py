@@ -18,7 +18,7 @@ from hedgerow.fleet.commands import Command
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.doubts import Refusal
 from hedgerow.fleet.errors import RolloutConflictError, UnknownDeviceError, UnknownRolloutError
-from hedgerow.fleet.events import FleetEvent
+from hedgerow.fleet.events import AlertChanged, FleetEvent
 from hedgerow.fleet.message_intake import HEARD, MessageIntake
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import Approved, Canceled, Event, Paused, Resumed, Rollout, RolloutPlan
@@ -280,6 +280,20 @@ class FleetService:
     def save_run(self, run: TrainingRun) -> None:
         """Keep how a retraining goes."""
         self._writer.call(lambda _then, _now: self._store.save_run(run))
+
+    def raise_alert(self, alert: Alert) -> None:
+        """Keep an alert that something else than a window raised; one that is known is kept as it was."""
+
+        def change(then: Consequences, now: float) -> None:
+            if alert.id not in {known.id for known in self._store.alerts()}:
+                self._store.save_alert(alert, now)
+                then.events.append(AlertChanged(alert, is_new=True))
+
+        self._writer.call(change)
+
+    def is_proven(self, release: str) -> bool:
+        """Return whether a release has shown on labelled samples of the fleet to be above its floor."""
+        return self._store.reader.is_proven(release)
 
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Keep what each device saw when *release* was trained: device -> input feature -> counts."""

@@ -113,6 +113,8 @@ def _loop(
     policy = RetrainPolicy(
         on_alert=settings.retrain_on_alert,
         cool_down_s=settings.retrain_cool_down_s,
+        longest_cool_down_s=settings.retrain_longest_cool_down_s,
+        most_failures=settings.retrain_most_failures,
         needs_approval=settings.retrain_needs_approval,
     )
     how = retraining.settings or RetrainSettings(
@@ -122,12 +124,12 @@ def _loop(
         round_timeout_s=settings.retrain_timeout_s,
     )
 
-    def work(*, release: str, trigger: str, run_id: str | None) -> object:
+    def work(*, release: str, trigger: str, run_id: str | None) -> str | None:
         outcome: RetrainResult | HedgerowError = RetrainError(
             "expected the retraining to end in order, found a crash; the log has the traceback"
         )
         try:
-            outcome = retrain(
+            result = outcome = retrain(
                 service,
                 exchange,
                 folder,
@@ -144,6 +146,6 @@ def _loop(
             raise
         finally:
             retrained.append(outcome)
-        return outcome
+        return result.release
 
     return RetrainLoop(service, policy, work)

@@ -60,6 +60,7 @@ class FleetSettings:
     )
     drift_minimum_samples: int = field(default=50, metadata={"help": "a slice with fewer samples is not tested"})
     drift_consecutive: int = field(default=2, metadata={"help": "looks in a row that must agree before an alert"})
+    score_alpha: float = field(default=0.01, metadata={"help": "chance of a false score alert over a release's life"})
     baseline_samples: int = field(
         default=200, metadata={"help": "samples that make a device's own baseline under a retrained release"}
     )
@@ -67,6 +68,12 @@ class FleetSettings:
     retrain_needs_approval: bool = field(default=False, metadata={"help": "ask a person before retraining starts"})
     retrain_cool_down_s: float = field(
         default=3600.0, metadata={"help": "shortest time between the end of one retraining and the start of the next"}
+    )
+    retrain_longest_cool_down_s: float = field(
+        default=86400.0, metadata={"help": "bound of that time, which doubles while retrainings bring no recovery"}
+    )
+    retrain_most_failures: int = field(
+        default=5, metadata={"help": "retrainings in a row without recovery, after which only an alert is left"}
     )
     retrain_minimum_devices: int = field(
         default=2, metadata={"help": "fewest devices that a round of a retraining starts with"}
@@ -89,14 +96,22 @@ class FleetSettings:
             "recent_windows",
             "drift_consecutive",
             "retrain_minimum_devices",
+            "retrain_most_failures",
             "retrain_rounds",
             "baseline_samples",
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(name, str(getattr(self, name)), "at least 1")
-        if not 0 < self.drift_alpha < 1:
-            raise SettingsError("drift_alpha", str(self.drift_alpha), "a probability between 0 and 1")
-        for name in ("retrain_cool_down_s", "drift_minimum_js", "drift_minimum_samples", "seed"):
+        for name in ("drift_alpha", "score_alpha"):
+            if not 0 < getattr(self, name) < 1:
+                raise SettingsError(name, str(getattr(self, name)), "a probability between 0 and 1")
+        for name in (
+            "retrain_cool_down_s",
+            "retrain_longest_cool_down_s",
+            "drift_minimum_js",
+            "drift_minimum_samples",
+            "seed",
+        ):
             if not getattr(self, name) >= 0:
                 raise SettingsError(name, str(getattr(self, name)), "at least 0")
 

@@ -20,6 +20,7 @@ from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.migrations import apply_migrations
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import ExecutionRecord, Rollout
+from hedgerow.fleet.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.store_reader import DRIFT_PARTS, StoreReader, TrainingRun, to_text
 from hedgerow.window import Window, merge_windows
 from hedgerow.wire import Desired, Telemetry
@@ -281,6 +282,30 @@ class Store(StoreReader):
                 self._write(
                     "DELETE FROM drift_parts WHERE release = ? AND kind = ? AND name = ?", state.release, kind, name
                 )
+
+    def save_score_state(self, state: ScoreState, before: ScoreState | None) -> None:
+        """Insert or update what is known of a release's scores, writing only the slices that changed.
+
+        Args:
+            state: As it is now.
+            before: As it was saved last; None: never.
+        """
+        self._write(
+            "INSERT INTO score_states VALUES (?, ?) ON CONFLICT (release) DO UPDATE SET record = excluded.record",
+            state.release, to_text({**state.to_record(), "slices": {}}),
+        )  # fmt: skip
+        earlier: Mapping[str, ScoreSlice] = before.slices if before is not None else {}
+        for name, found in state.slices.items():
+            if earlier.get(name) is not found:
+                self._write(
+                    "INSERT OR REPLACE INTO score_slices VALUES (?, ?, ?)",
+                    state.release, name, to_text(found.to_record()),
+                )  # fmt: skip
+
+    def save_proof(self, release: str, now: float, reason: str) -> bool:
+        """Keep that a release has shown on labelled samples to be above its floor; return whether that is new."""
+        inserted = self._write("INSERT OR IGNORE INTO proven_releases VALUES (?, ?, ?)", release, now, reason)
+        return inserted.rowcount > 0
 
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Replace what each device saw when *release* was trained."""

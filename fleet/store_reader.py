@@ -13,6 +13,7 @@ from hedgerow.decode import Fields
 from hedgerow.fleet.alerts import Alert, DriftState
 from hedgerow.fleet.registry import ASK_REPORT, Device
 from hedgerow.fleet.rollout import ExecutionRecord, Rollout
+from hedgerow.fleet.scores import ScoreState
 from hedgerow.window import Window
 from hedgerow.wire import Desired
 
@@ -45,7 +46,8 @@ class TrainingRun:
     Attributes:
         id: Its identity.
         started_at, ended_at: Unix times; *ended_at* is None while it runs.
-        state: ``running``, ``done`` or ``failed``.
+        state: ``running``; ``done``: its release is on its way to the devices; then ``recovered``: the release has
+            proven itself there; or ``failed``, at any time.
         trigger: The alert that asked for it, or ``manual``.
         parent: The release it started from.
         release: The release it made, once there is one.
@@ -159,10 +161,10 @@ class StoreReader:
         row = self._row("SELECT record FROM executions WHERE rollout = ? AND device = ?", rollout, device)
         return ExecutionRecord.from_fields(_fields(row["record"], f"executions[{rollout}]")) if row else None
 
-    def last_rollout_state(self, release: str) -> str | None:
-        """Return the state of the latest rollout of a release, or None when there was none."""
-        row = self._row("SELECT state FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
-        return row["state"] if row else None
+    def last_rollout_state(self, release: str) -> tuple[str, str] | None:
+        """Return id and state of the latest rollout of a release, or None when there was none."""
+        row = self._row("SELECT id, state FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
+        return (row["id"], row["state"]) if row else None
 
     def last_finished_release(self) -> str | None:
         """Return the release of the latest rollout that finished, or None."""
@@ -218,6 +220,27 @@ class StoreReader:
         for part in self._rows("SELECT kind, name, record FROM drift_parts WHERE release = ? ORDER BY name", release):
             document[part["kind"]][part["name"]] = json.loads(part["record"])
         return DriftState.from_fields(Fields(document, f"drift_states[{release}]"))
+
+    def score_state(self, release: str) -> ScoreState | None:
+        """Return what is known of a release's scores, or None before its first labelled window."""
+        row = self._row("SELECT record FROM score_states WHERE release = ?", release)
+        if row is None:
+            return None
+        document = json.loads(row["record"])
+        slices = self._rows("SELECT name, record FROM score_slices WHERE release = ? ORDER BY name", release)
+        document["slices"] = {part["name"]: json.loads(part["record"]) for part in slices}
+        return ScoreState.from_fields(Fields(document, f"score_states[{release}]"))
+
+    def is_proven(self, release: str) -> bool:
+        """Return whether a release has shown on labelled samples to be above its floor."""
+        return self._row("SELECT 1 FROM proven_releases WHERE release = ?", release) is not None
+
+    def last_rollout_of(self, release: str) -> Rollout | None:
+        """Return the latest rollout of a release without its executions, or None when there was none."""
+        row = self._row("SELECT id, record FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)
+        if row is None:
+            return None
+        return Rollout.from_fields(Fields({**json.loads(row["record"]), "executions": {}}, f"rollouts[{row['id']}]"))
 
     def baselines(self, release: str) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return device -> input feature -> counts: what each device saw when *release* was trained."""

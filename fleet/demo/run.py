@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hedgerow.compile import CompileWorkers
 from hedgerow.compile.pipeline import toolchains
+from hedgerow.fleet.alerts import DRIFT
 from hedgerow.fleet.brokers import DevelopmentBroker
 from hedgerow.fleet.checkpoints import checkpoint_folder
 from hedgerow.fleet.cli import make_fleet
@@ -206,7 +207,7 @@ def _serve_clean(scene: Scene, release: str) -> None:
     scene.display.step("the agents serve held-out digits and send windows")
     wait_for_windows(scene, release, "clean", scene.names, each=3)
     before = accuracy_in(scene, release, "clean", scene.names)
-    scene.display.say(f"accuracy on the devices {before:.1%}; {len(scene.watch.alerts())} alerts")
+    scene.display.note(f"accuracy on the devices {before:.1%}; {len(scene.watch.alerts())} alerts")
 
 
 def _move_the_world(scene: Scene, release: str) -> None:
@@ -218,11 +219,11 @@ def _move_the_world(scene: Scene, release: str) -> None:
     scene.watch.mark("drift alert")
     wait_for_windows(scene, release, "drifted", scene.drifting, each=1)
     during = accuracy_in(scene, release, "drifted", scene.drifting)
-    scene.display.say(f"drift alert; accuracy on these devices {during:.1%}")
+    scene.display.note(f"drift alert; accuracy on these devices {during:.1%}")
 
 
 def _raised(scene: Scene) -> bool:
-    return any(phase == "drifted" for phase, _alert in scene.watch.alerts())
+    return any(phase == "drifted" and alert.kind == DRIFT for phase, alert in scene.watch.alerts())
 
 
 def _retrained(scene: Scene) -> tuple[Manifest, int]:
@@ -255,7 +256,11 @@ def _alarms(scene: Scene) -> list[tuple[str, str]]:
 
 
 def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftResult:
-    raised = [alert for phase, alert in scene.watch.alerts() if phase == "drifted" and alert.release == release]
+    raised = [
+        alert
+        for phase, alert in scene.watch.alerts()
+        if phase == "drifted" and alert.release == release and alert.kind == DRIFT
+    ]
     result = DriftResult(
         injected_devices=scene.drifting,
         detected=any(set(alert.devices) & set(scene.drifting) for alert in raised),
@@ -267,7 +272,7 @@ def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftRe
         accuracy_before=accuracy_in(scene, release, "clean", scene.drifting),
         accuracy_during=accuracy_in(scene, release, "drifted", scene.drifting),
     )
-    scene.display.say(
+    scene.display.note(
         f"the alert named {', '.join(result.alerted_devices)}, by {', '.join(result.features)}; "
         f"{result.false_alarms} false alarms"
     )
@@ -277,17 +282,24 @@ def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftRe
 def _recovered(scene: Scene, release: str, drift: DriftResult, rounds: int) -> RetrainResult:
     held = [name for name in scene.names if name not in scene.drifting]
     result = RetrainResult(
-        trigger="drift alert",
+        trigger=_trigger(scene),
         grid="FleetGrid",
         rounds=rounds,
         accuracy_after=accuracy_in(scene, release, "recovered", scene.drifting),
         accuracy_after_undrifted=accuracy_in(scene, release, "recovered", held),
     )
-    scene.display.say(
+    scene.display.note(
         f"accuracy on the drifted devices: {drift.accuracy_before:.1%} before, {drift.accuracy_during:.1%} during, "
         f"{result.accuracy_after:.1%} after"
     )
     return result
+
+
+def _trigger(scene: Scene) -> str:
+    """Return which kind of alert came first; labels tell of this world before the counts do, as a rule."""
+    run = scene.fleet.service.runs()[0]
+    kinds = {alert.id: alert.kind for alert in scene.fleet.service.alerts()}
+    return f"{kinds[run.trigger]} alert"
 
 
 def _bad_release(scene: Scene, good: Manifest) -> BadReleaseResult:

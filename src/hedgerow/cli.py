@@ -161,6 +161,8 @@ def _run(argv: Sequence[str], group: click.Command | None) -> int:
         code = command.main(list(argv), prog_name="hedgerow", standalone_mode=False)
     except HedgerowError as exc:
         click.echo(f"hedgerow: {exc}", err=True)
+        if exc.details:
+            click.echo(exc.details, err=True)
         return exc.exit_code
     except click.ClickException as exc:
         exc.show()

@@ -1,7 +1,14 @@
 import pytest
 
-from hedgerow.fleet.baselines import device_baselines, grown_baseline, reference_counts
+from hedgerow.fleet.baselines import (
+    device_baselines,
+    grown_baseline,
+    normal_before,
+    reference_counts,
+    without_outputs,
+)
 from hedgerow.fleet.store_reader import StoredWindow
+from hedgerow.reference import FeatureReference, Reference
 from tests.fleet.virtual_fleet import make_window
 
 
@@ -46,3 +53,26 @@ def test_the_outputs_of_a_retrained_model_are_first_counted_on_the_device():
 
 def test_a_device_that_joined_later_is_its_own_baseline():
     assert grown_baseline({}, make_window("toy@2", x=(7, 93)), samples=200)["x"] == (7, 93)
+
+
+def test_what_came_before_gives_the_inputs_and_the_model_itself_its_outputs():
+    before = Reference(
+        (FeatureReference("x", (0.0,), (500, 500)), FeatureReference("output.confidence", (0.8,), (200, 800)))
+    )
+    own = Reference((FeatureReference("x", (0.0,), (9, 1)), FeatureReference("output.confidence", (0.8,), (5, 5))))
+    normal = normal_before(own, before)
+    assert {feature.name: feature.counts for feature in normal.features} == {
+        "x": (500, 500),
+        "output.confidence": (5, 5),
+    }
+
+
+def test_counts_in_other_bins_are_not_taken_over():
+    before = Reference((FeatureReference("x", (1.0,), (500, 500)),))
+    own = Reference((FeatureReference("x", (0.0,), (9, 1)), FeatureReference("y", (0.0,), (3, 4))))
+    assert normal_before(own, before) == own
+
+
+def test_baselines_of_another_model_are_taken_without_its_outputs():
+    own = grown_baseline({}, make_window("toy@1"), samples=200)
+    assert set(without_outputs({"a": own})["a"]) == {"x", "missing:x", "out_of_range"}

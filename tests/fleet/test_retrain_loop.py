@@ -1,12 +1,17 @@
 import threading
+from dataclasses import replace
 
 import pytest
 
 from hedgerow.fleet.errors import RetrainError
+from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.retrain_loop import RetrainLoop
 from hedgerow.fleet.retrain_policy import RetrainPolicy
+from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.store_reader import TrainingRun
-from tests.fleet.virtual_fleet import VirtualFleet
+from tests.fleet.virtual_fleet import ONE_STAGE, VirtualFleet, make_window
+
+GATED = replace(ONE_STAGE, gate=GatePlan(floor=0.8))
 
 
 @pytest.fixture
@@ -102,3 +107,167 @@ def test_approval_starts_what_waits_for_it(fleet):
         assert loop.approve()
         work.wait()
     assert len(work.calls) == 1
+
+
+def until(is_true):
+    for _ in range(1000):
+        if is_true():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not come true in 10 s")
+
+
+@pytest.fixture
+def living(tmp_path):
+    """A fleet whose service and devices live in threads, as the loop's own thread asks the service for changes."""
+    made = VirtualFleet(tmp_path, tick_s=0.01)
+    stop = threading.Event()
+
+    def live():
+        while not stop.wait(0.005):
+            for device in made.devices.values():
+                device.turn()
+
+    thread = threading.Thread(target=live)
+    made.service.start()
+    thread.start()
+    until(lambda: len([device for device in made.service.devices() if device.target]) == 8)
+    finished(made, "toy@1", ONE_STAGE)
+    yield made
+    stop.set()
+    thread.join()
+    made.service.stop()
+
+
+def finished(fleet, release, plan):
+    rollout = fleet.service.start_rollout(release, plan)
+    until(lambda: fleet.service.rollout(rollout.id).state is RolloutState.FINISHED)
+
+
+def send(fleet, release, times=3, **window):
+    """Let every device send windows, and wait until they are taken."""
+    for _ in range(times):
+        before = len(fleet.service.windows())
+        for device in fleet.devices.values():
+            device.send_window(make_window(release, now=fleet.now, **window))
+        until(lambda before=before: len(fleet.service.windows()) == before + len(fleet.devices))
+
+
+def alerts(fleet, kind):
+    return [alert for alert in fleet.service.alerts() if alert.kind == kind]
+
+
+def run(name, state, *, trigger="drift-1", started_at=1.0, release=None):
+    ended_at = None if state == "running" else started_at + 0.5
+    return TrainingRun(
+        id=name,
+        started_at=started_at,
+        ended_at=ended_at,
+        state=state,
+        trigger=trigger,
+        parent="toy@1",
+        release=release,
+    )
+
+
+def test_a_hopeless_retraining_ends_in_one_alert_with_the_reason(living):
+    work, policy = Work(failures=99), RetrainPolicy(cool_down_s=0, most_failures=3)
+    with RetrainLoop(living.service, policy, work, look_s=0.02):
+        send(living, "toy@1", x=(98, 2))
+        until(lambda: alerts(living, "retraining"))
+        threading.Event().wait(0.2)
+    (alert,), (told,) = alerts(living, "drift"), alerts(living, "retraining")
+    assert work.calls == [("toy@1", alert.id, None)] * 3
+    assert (told.id, told.release) == (f"retraining-{alert.id}", "toy@1")
+    assert "3 retrainings of toy@1 in a row brought no recovery" in told.reason
+    assert "the last one: no device answered" in told.reason
+    # And a restart neither tries again nor tells it twice.
+    for number in range(3):
+        living.service.save_run(run(f"run-{number}", "failed", trigger=alert.id, started_at=float(number)))
+    work = Work()
+    with RetrainLoop(living.service, policy, work, look_s=0.02) as loop:
+        until(lambda: loop.state.failures == 3)
+        threading.Event().wait(0.2)
+    assert work.calls == []
+    assert alerts(living, "retraining") == [told]
+
+
+def test_a_score_below_the_floor_starts_a_retraining_too(living):
+    work = Work()
+    with RetrainLoop(living.service, RetrainPolicy(), work, look_s=0.02):
+        send(living, "toy@1", times=1, correct=10)
+        work.wait()
+    (alert,) = alerts(living, "score")
+    assert work.calls == [("toy@1", alert.id, None)]
+
+
+def test_a_restart_goes_on_waiting_where_it_was(living):
+    for number in range(2):
+        living.service.save_run(run(f"run-{number}", "failed", started_at=1000.0 + number))
+    now, work = [1001.5 + 199.0], Work()
+    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=100), work, look_s=0.01, clock=lambda: now[0]) as loop:
+        until(lambda: loop.state.failures == 2)
+        threading.Event().wait(0.1)
+        assert work.calls == [], "the wait is 200 s after the second failure"
+        now[0] += 1.0
+        work.wait()
+    assert work.calls == [("toy@1", "drift-1", None)]
+
+
+def test_a_run_that_was_resumed_and_failed_is_tried_again(living):
+    living.service.save_run(run("run-1", "running"))
+    work = Work(failures=1)
+    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=0), work, look_s=0.02):
+        work.wait()
+        work.wait()
+    assert work.calls == [("toy@1", "drift-1", "run-1"), ("toy@1", "drift-1", None)]
+
+
+class Makes(Work):
+    """Makes a release and begins to roll it out, as a retraining does."""
+
+    def __init__(self, fleet):
+        super().__init__()
+        self.fleet = fleet
+
+    def __call__(self, **call):
+        super().__call__(**call)
+        self.fleet.service.start_rollout("toy@2", GATED)
+        self.fleet.service.save_run(run("run-1", "done", trigger=call["trigger"], release="toy@2"))
+        return "toy@2"
+
+
+@pytest.mark.parametrize(("correct", "state", "failures"), [(100, "recovered", 0), (0, "failed", 1)])
+def test_a_retraining_is_known_by_what_its_release_does_on_the_devices(living, correct, state, failures):
+    work = Makes(living)
+    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=9999), work, look_s=0.02) as loop:
+        send(living, "toy@1", x=(98, 2))
+        until(lambda: loop.state.proving is not None)
+        until(lambda: {device.release for device in living.service.devices()} == {"toy@2"})
+        send(living, "toy@2", correct=correct)
+        until(lambda: loop.state.proving is None)
+        assert loop.state.failures == failures
+    (known,) = living.service.runs()
+    assert known.state == state
+    assert known.reason.startswith("toy@2 was sent back: the gate stopped it: below the floor") == (failures == 1)
+    assert living.service.is_proven("toy@2") == (failures == 0)
+
+
+def test_what_became_of_a_release_while_nobody_listened_is_heard_at_the_next_start(living):
+    living.service.save_run(run("run-1", "done", release="toy@2"))
+    living.service.start_rollout("toy@2", GATED)
+    until(lambda: {device.release for device in living.service.devices()} == {"toy@2"})
+    send(living, "toy@2", correct=0)
+    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=9999), Work(), look_s=0.02) as loop:
+        until(lambda: loop.state.failures == 1)
+    assert living.service.runs()[0].state == "failed"
+
+
+def test_a_retraining_that_waits_for_a_release_that_nobody_runs_any_more_is_dropped(living):
+    living.service.save_run(run("run-1", "failed"))
+    finished(living, "toy@3", ONE_STAGE)
+    work = Work()
+    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=0), work, look_s=0.02) as loop:
+        until(lambda: loop.state.waiting is None and loop.state.failures == 1)
+        threading.Event().wait(0.1)
+    assert work.calls == []

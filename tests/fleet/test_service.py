@@ -15,9 +15,11 @@ from hedgerow.fleet.errors import (
     UnknownReleaseError,
     UnknownRolloutError,
 )
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, RolloutChanged, WindowArrived
+from hedgerow.fleet.events import AlertChanged, DeviceChanged, ReleaseProven, RolloutChanged, WindowArrived
+from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.virtual_device import Installation
+from hedgerow.reference import Reference
 from hedgerow.window import PairedCounts
 from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Reported, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
@@ -413,15 +415,85 @@ def test_drift_on_some_devices_raises_one_alert_that_names_them(fleet):
 
 
 def test_a_devices_own_baseline_takes_the_place_of_the_reference(fleet):
-    """What a retrained release was trained on differs from device to device."""
+    """What a retrained release was trained on differs from device to device; its first labels prove it."""
     fleet.roll_out("toy@1")
     fleet.service.save_baselines("toy@1", {name: {"x": (98, 2)} for name in fleet.devices})
     for _ in range(3):
-        fleet.send_windows("toy@1", x=(97, 3))
+        fleet.send_windows("toy@1", x=(97, 3), correct=100)
     assert fleet.service.alerts() == ()
+    (proven,) = (event for event in fleet.events if isinstance(event, ReleaseProven))
+    assert (proven.release, "above the floor of 93.0%" in proven.reason) == ("toy@1", True)
     for _ in range(3):
         fleet.send_windows("toy@1")
     assert fleet.service.alerts()[0].features == ("x",)
+
+
+def retrained_in_a_moved_world(fleet) -> None:
+    """Sign toy@4, trained on devices that saw a moved world, and say what each of them saw."""
+    moved = Reference(
+        tuple(replace(f, counts=(980, 20)) if f.name == "x" else f for f in fleet.catalogue.reference("toy@1").features)
+    )
+    fleet.catalogue.add(make_manifest("toy@4", parent="toy@1"), moved)
+    fleet.service.save_baselines("toy@4", {name: {"x": (980, 20)} for name in fleet.devices})
+
+
+def test_the_world_in_which_a_retrained_release_fails_does_not_become_normal(fleet):
+    """It is equal to what it saw in training, and wrong about half of it: green would be a lie."""
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4")
+    for _ in range(3):
+        fleet.send_windows("toy@4", x=(98, 2), correct=50)
+    kinds = {alert.kind: alert for alert in fleet.service.alerts()}
+    assert set(kinds) == {"drift", "score"}
+    assert kinds["drift"].features == ("x",)
+    assert set(kinds["score"].devices) == set(fleet.devices)
+    assert kinds["score"].reason.startswith("device:device-0: accuracy 50.0%")
+    assert "lies below the floor of 93.0%, the 95.0% measured before release less 2 points" in kinds["score"].reason
+    assert not fleet.service._store.reader.is_proven("toy@4")
+
+
+def test_the_world_in_which_a_retrained_release_has_proven_itself_is_normal(fleet):
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
+    fleet.send_windows("toy@4", x=(98, 2))
+    assert fleet.service.rollouts()[-1].state is RolloutState.FINISHED
+    assert fleet.service._store.reader.is_proven("toy@4")
+    for _ in range(4):
+        fleet.send_windows("toy@4", x=(98, 2))
+    assert fleet.service.alerts() == ()
+
+
+def test_a_score_below_the_floor_raises_an_alert_that_names_the_devices_and_grows(fleet):
+    fleet.roll_out("toy@1", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
+    for _ in range(5):
+        fleet.send_windows("toy@1")
+    assert fleet.service.alerts() == ()
+    fleet.now += 100
+    fleet.send_windows("toy@1", only={"device-3"}, correct=10)
+    (alert,) = fleet.service.alerts()
+    assert (alert.kind, alert.devices, alert.id) == ("score", ("device-3",), "score-toy-1-1")
+    assert "below the floor of 80.0%, which was asked for" in alert.reason
+    assert alert.changed_at("device-3", TARGETS[1]) == 999.0, "the beginning of its last good window"
+    fleet.send_windows("toy@1", only={"device-4"}, correct=10)
+    (alert,) = fleet.service.alerts()
+    assert alert.devices == ("device-3", "device-4")
+    told = [event.is_new for event in fleet.events if isinstance(event, AlertChanged) and event.alert.kind == "score"]
+    assert told == [True, False]
+    fleet.crash_service()
+    fleet.start_service()
+    fleet.settle()
+    fleet.send_windows("toy@1", only={"device-3"}, correct=10)
+    assert fleet.service.alerts() == (alert,), "and not again after a restart"
+
+
+def test_windows_without_labels_say_nothing_of_the_score(fleet):
+    fleet.roll_out("toy@1")
+    for _ in range(5):
+        fleet.send_windows("toy@1", correct=None)
+    assert fleet.service._store.reader.score_state("toy@1") is None
+    assert not fleet.service._store.reader.is_proven("toy@1")
 
 
 def test_the_thread_answers_commands_of_other_threads_and_stops_in_order(tmp_path):
@@ -458,7 +530,7 @@ def test_a_retrained_model_that_is_less_sure_of_itself_on_some_devices_raises_no
     """What it answers there was not known when it was trained; what it answers from then on is."""
     fleet.roll_out("toy@1")
     fleet.service.save_baselines("toy@2", {name: {"x": (50, 50)} for name in fleet.devices})
-    fleet.roll_out("toy@2")
+    fleet.roll_out("toy@2", replace(ONE_STAGE, gate=GatePlan(floor=0.8, maximum_accuracy_drop=0.1)))
     unsure = {"device-0", "device-1"}
     for _ in range(4):
         fleet.send_windows("toy@2", only=unsure, confident=30)
