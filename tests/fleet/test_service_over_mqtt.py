@@ -89,6 +89,7 @@ def test_good_releases_arrive_and_bad_ones_are_taken_back_across_a_restart(tmp_p
         link.close()
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 def test_a_device_that_went_down_with_the_broker_is_offline_when_the_broker_is_back(tmp_path):
     """The broker is killed, so no will is published; it comes back on the same port and knows nothing."""
