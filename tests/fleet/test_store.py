@@ -1,3 +1,4 @@
+import math
 import re
 import sqlite3
 from dataclasses import replace
@@ -244,3 +245,12 @@ def test_only_the_parts_of_a_drift_state_that_changed_are_written(store):
     less = replace(after, devices={"a": DRIFT.devices["a"]})
     store.save_drift_state(less, after)
     assert store.drift_state("toy@1") == less
+
+
+def test_the_longest_silent_devices_come_first_and_unknown_names_are_left_out(store):
+    with store.transaction():
+        for number, name in enumerate("abcde"):
+            store.save_device(Device(name=name, online=name != "b", last_seen=float(number)))
+    assert store.last_seen(silent_since=3.0, limit=2) == {"a": 0.0, "c": 2.0}
+    assert store.last_seen(silent_since=3.0, limit=10) == {"a": 0.0, "c": 2.0, "d": 3.0}
+    assert store.last_seen(silent_since=-math.inf, limit=10, also=("b", "e", "stranger")) == {"b": 1.0, "e": 4.0}
