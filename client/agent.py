@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from hedgerow import __version__
 from hedgerow.client import slots as rules
 from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
-from hedgerow.client.agent_state import Identity, advance
+from hedgerow.client.agent_state import Identity, advance, jumps_too_far
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.errors import ClientError, RejectedError, StoppedError
 from hedgerow.client.events import (
@@ -193,6 +193,8 @@ class Agent:
         if self._ready is not None:
             self.active.activate(self._ready)
         self._handle(restored)
+        # A copy that was found damaged is put right.
+        self._save()
         if self._state.installing is None:
             # What was being tried when the last start ended is not wanted any more.
             self._slots.assume(rules.tried)
@@ -277,7 +279,10 @@ class Agent:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
                 if message.payload:
-                    self._handle(DesiredArrived(Desired.decode(message.payload)))
+                    desired = Desired.decode(message.payload)
+                    if jumps_too_far(self._state, desired):
+                        _log.warning("refused version %d of what is wanted: it jumps too far", desired.version)
+                    self._handle(DesiredArrived(desired))
             elif place == (settings.fleet, settings.device, Channel.TRAIN):
                 self._handle(TrainArrived(TrainTask.decode(message.payload)))
             else:
@@ -321,13 +326,14 @@ class Agent:
 
     def _save(self) -> None:
         try:
-            self._file.save(self._state)
+            is_written = self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
             self.health.failed(Part.STATE, exc)
         else:
             self._is_saved = True
-            self.health.worked(Part.STATE)
+            if is_written:
+                self.health.worked(Part.STATE)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)

@@ -28,6 +28,8 @@ from hedgerow.client.events import (
 from hedgerow.decode import Fields
 from hedgerow.manifest import RELEASE_ID
 from hedgerow.wire import (
+    VERSION_JUMP,
+    VERSION_LIMIT,
     Channel,
     Desired,
     Execution,
@@ -38,7 +40,7 @@ from hedgerow.wire import (
     TrainUpdate,
 )
 
-__all__ = ["AgentState", "Identity", "Step", "advance"]
+__all__ = ["AgentState", "Identity", "Step", "advance", "jumps_too_far"]
 
 _ANSWERS_KEPT = 16
 _LONGEST_RETRY_S = 300.0
@@ -124,7 +126,7 @@ class AgentState:
             identity=identity,
             desired=Desired.from_fields(desired) if desired else None,
             is_settled=fields.boolean("is_settled"),
-            acted_version=fields.integer("acted_version"),
+            acted_version=fields.integer("acted_version", maximum=VERSION_LIMIT),
             outcome=Execution.from_fields(outcome) if outcome else None,
             outcome_release=fields.optional_text("outcome_release", pattern=RELEASE_ID),
         )
@@ -226,7 +228,18 @@ def _link_up(state: AgentState) -> Step:
     return state, (*messages, FlushSpool())
 
 
+def jumps_too_far(state: AgentState, desired: Desired) -> bool:
+    """Return whether *desired* lies further above what was accepted than one step of the fleet can lead."""
+    seen = state.desired.version if state.desired is not None else 0
+    return desired.version > seen + VERSION_JUMP
+
+
 def _desired_arrived(state: AgentState, desired: Desired) -> Step:
+    if jumps_too_far(state, desired):
+        # Nothing of it is kept: whoever made the number up would be the last to be listened to. A fleet that really is
+        # so far ahead learns from the report where to go on.
+        state, report = _report(state)
+        return state, _sends(state, *report)
     seen = state.desired.version if state.desired is not None else 0
     if desired.version <= seen:
         # Not while it has yet to be acted on: a report of the older version would be asked about again, for ever.

@@ -113,6 +113,8 @@ class Installer:
         """
         try:
             try:
+                # Before anything is asked of the network: it is no use where nothing can be kept.
+                self.slots.check_writable()
                 slot, ready = self._ready(release, enter)
                 enter(Step.SWAP)
                 self.slots.change(lambda state: rules.swapped(state, slot))

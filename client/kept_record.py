@@ -31,6 +31,9 @@ class KeptRecord:
         path: Its file; the spare copy lies beside it.
         key: Name of the record inside the file.
         write: Replaces a file by some bytes, durably.
+
+    Attributes:
+        needs_repair: Whether a copy is damaged, absent or older than the other, so that the record is worth writing.
     """
 
     def __init__(self, path: Path, key: str, write: Write) -> None:
@@ -48,12 +51,11 @@ class KeptRecord:
         """
         whole: list[tuple[int, T]] = []
         refused: DecodeError | None = None
-        absent = 0
         for path in (self._path, self._spare):
             try:
                 whole.append(self._decoded(path, decode))
             except FileNotFoundError:
-                absent += 1
+                continue
             except OSError as exc:
                 refused = DecodeError(path.name, "a file that can be read", exc.strerror or str(exc))
                 _log.warning("%s", refused)
@@ -62,6 +64,7 @@ class KeptRecord:
                 _log.warning("%s is damaged: %s", path.name, exc)
         if not whole:
             if refused is not None:
+                self.needs_repair = True
                 raise refused
             return None
         self._sequence, record = max(whole, key=lambda found: found[0])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hedgerow.client.errors import SettingsError
+from hedgerow.window import WINDOW_SAMPLES_LIMIT
 from hedgerow.wire import NAME
 
 __all__ = ["AgentSettings", "parse_address", "parse_options"]
@@ -75,6 +76,9 @@ class AgentSettings:
         for number in ("window_samples", "buffer_samples", "spool_windows", "crash_limit"):
             if getattr(self, number) < 1:
                 raise SettingsError(f"expected {number} of at least 1, found {getattr(self, number)}; raise it")
+        if self.window_samples > WINDOW_SAMPLES_LIMIT:
+            found = f"found {self.window_samples}; lower it, the fleet refuses longer windows"
+            raise SettingsError(f"expected window_samples of at most {WINDOW_SAMPLES_LIMIT}, {found}")
         for number in ("healthy_after_s", "trial_timeout_s"):
             if not 0 < getattr(self, number) <= _LONGEST_S:
                 raise SettingsError(

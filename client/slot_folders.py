@@ -164,8 +164,7 @@ class SlotFolders:
         """
         with self._lock:
             try:
-                self._changed(transition, must_write=self._pointer.needs_repair or self.was_rebuilt)
-                self._health.worked(Part.STATE)
+                self._changed(transition, must_write=self._pointer.needs_repair)
             except OSError as exc:
                 self._health.failed(Part.STATE, exc)
                 self.state = transition(self.state)
@@ -174,7 +173,7 @@ class SlotFolders:
     def _changed(self, transition: Transition, *, must_write: bool = False) -> Slots:
         before, state = self.state, transition(self.state)
         if state != before or must_write:
-            self._pointer.write(state.to_record())
+            self._write(state)
             self.state = state
         for slot in before.contents:
             if slot not in state.contents:
@@ -182,6 +181,19 @@ class SlotFolders:
                 with contextlib.suppress(OSError):
                     (self.slot_folder(slot) / _MANIFEST).unlink(missing_ok=True)
         return state
+
+    def _write(self, state: Slots) -> None:
+        self._pointer.write(state.to_record())
+        self._health.worked(Part.STATE)
+
+    def check_writable(self) -> None:
+        """Return if the disk takes a new copy of the pointer.
+
+        Raises:
+            OSError: It does not.
+        """
+        with self._lock:
+            self._write(self.state)
 
     def slot_folder(self, slot: Slot) -> Path:
         """Return the folder of *slot*."""

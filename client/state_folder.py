@@ -100,18 +100,20 @@ class StateFile:
             _log.error("%s and its spare copy are damaged (%s); starting as if nothing had been asked", self._path, exc)
             return AgentState(identity=identity)
         if state is None:
-            return AgentState(identity=identity)
+            state = AgentState(identity=identity)
         if not self._record.needs_repair:
             self._written = state.to_record()
         return state
 
-    def save(self, state: AgentState) -> None:
-        """Write the durable part, when it changed or a copy of it is damaged.
+    def save(self, state: AgentState) -> bool:
+        """Write the durable part, when it changed or a copy of it is damaged; return whether it was written.
 
         Raises:
             OSError: It could not be written; the old file is whole.
         """
         record = state.to_record()
-        if record != self._written:
-            self._record.write(record)
-            self._written = record
+        if record == self._written:
+            return False
+        self._record.write(record)
+        self._written = record
+        return True

@@ -1,21 +1,34 @@
 """A model as C source for TensorFlow Lite Micro: an array that is linked into firmware, and its header.
 
 Microcontrollers have no file system to load a model from. The array is constant, so that it stays in flash, and aligned
-to 16 bytes, which the flatbuffer needs (tflite-micro, ``tensorflow/lite/micro/docs/memory_management.md``).
+to 16 bytes, which the flatbuffer needs (tflite-micro, ``tensorflow/lite/micro/docs/memory_management.md``). The header
+says what firmware must know to use the model, and nothing that was not measured.
 """
 
+import math
 import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import BLOB_FOLDER, Build
+from hedgerow.compile.cmsis_nn import SOURCE
 from hedgerow.compile.errors import CArrayError
+from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.durable import write_durably
 from hedgerow.hardware.target import load_target
+from hedgerow.manifest import Tensor
+from hedgerow.schema import ModelSchema, TensorSpec
 
 __all__ = [
     "ALIGNMENT_BYTES",
     "C_FOLDER",
     "LIMIT_BYTES",
+    "CModel",
     "c_header",
     "c_name",
     "c_source",
@@ -31,7 +44,35 @@ LIMIT_BYTES = 16 * 2**20
 """Larger models fit no microcontroller, and their source would take compilers minutes."""
 
 _PER_LINE = 16
-_ARENA_STEP_BYTES = 1024
+_WITH_DSP = "armv7e-m"
+_SERVED = "The task's pre-processing is inside the model, and so is its softmax: give values in the units below."
+_FOREIGN = "Nothing is known of pre-processing: this model was compiled elsewhere. Give it what it was trained on."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CModel:
+    """What is written of one model.
+
+    Attributes:
+        name: Such as the task's; see :func:`c_name`.
+        target: Name of the hardware target.
+        architecture: Of its core, as the target has it.
+        content: The TFLite file.
+        inputs, outputs: Its tensors.
+        schema: What they mean.
+        is_foreign: Whether it was compiled elsewhere.
+        arena: The smallest arena that works; None: not measured.
+    """
+
+    name: str
+    target: str
+    architecture: str
+    content: bytes
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    schema: ModelSchema
+    is_foreign: bool = False
+    arena: Arena | None = None
 
 
 def c_name(name: str) -> str:
@@ -47,51 +88,138 @@ def c_name(name: str) -> str:
     return f"{words}_model" if words[0].isalpha() else f"m{words}_model"
 
 
-def c_header(name: str, length_bytes: int, arena_bytes: int) -> str:
-    """Return the header that declares the array.
-
-    Args:
-        name: Of the model; see :func:`c_name`.
-        length_bytes: Of the model.
-        arena_bytes: Estimate of the tensor arena that the interpreter needs.
-    """
-    symbol = c_name(name)
+def c_header(model: CModel) -> str:
+    """Return the header that declares the array and says how to use it."""
+    symbol = c_name(model.name)
     upper = symbol.upper()
-    hint = -(-arena_bytes // _ARENA_STEP_BYTES) * _ARENA_STEP_BYTES
-    return f"""\
-#ifndef HEDGEROW_{upper}_H_
-#define HEDGEROW_{upper}_H_
+    lines = [
+        f"#ifndef HEDGEROW_{upper}_H_",
+        f"#define HEDGEROW_{upper}_H_",
+        "",
+        *_comment(
+            f"For {model.target}, by TensorFlow Lite Micro. Such a target runs no agent of Hedgerow: nothing on it "
+            "installs, counts, reports or trains; what this file is good for is up to the firmware."
+        ),
+        "",
+        f"#define {upper}_BYTES {len(model.content)}",
+        "",
+        *_arena_lines(upper, model),
+        "",
+        *_comment(
+            f"{_FOREIGN if model.is_foreign else _SERVED} Converting to stored integers is not inside: "
+            "stored = round(real / SCALE) + ZERO_POINT, cut to the type's range; real = (stored - ZERO_POINT) * SCALE. "
+            "A tensor without SCALE holds real numbers as they are."
+        ),
+        *_tensor_lines(upper, "INPUT", model.inputs, model.schema.inputs),
+        *_tensor_lines(upper, "OUTPUT", model.outputs, model.schema.outputs),
+    ]
+    if model.schema.labels:
+        lines += [
+            "",
+            *_comment("Names of the classes, in the order of the first output."),
+            f"#define {upper}_LABELS {len(model.schema.labels)}",
+        ]
+    lines += [
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+        "",
+        f"extern const unsigned char {symbol}[{upper}_BYTES];",
+        f"extern const unsigned int {symbol}_len;",
+        *([f"extern const char *const {symbol}_labels[{upper}_LABELS];"] if model.schema.labels else []),
+        "",
+        "#ifdef __cplusplus",
+        "}",
+        "#endif",
+        "",
+        "#endif",
+        "",
+    ]
+    return "\n".join(lines)
 
-/* Estimate, rounded up: allocate it, then trim it to MicroInterpreter::arena_used_bytes(). */
-#define {upper}_ARENA_BYTES {hint}
-#define {upper}_BYTES {length_bytes}
 
-#ifdef __cplusplus
-extern "C" {{
-#endif
+def _arena_lines(upper: str, model: CModel) -> list[str]:
+    arena = model.arena
+    if arena is None:
+        return _comment(f"How large a tensor arena it needs is not known: {NO_MCU}.")
+    lines = [
+        *_comment(
+            f"The smallest tensor arena in which {arena.kernels} (tflite-micro {arena.version}, 64-bit pointers) "
+            f"allocate and run this model on the machine that compiled it. It was not run on a {model.target}, and "
+            "nothing is promised for that core: allocate, then compare with MicroInterpreter::arena_used_bytes()."
+        ),
+        f"#define {upper}_ARENA_BYTES {arena.bytes}",
+    ]
+    if model.architecture != _WITH_DSP:
+        why = f"for this core's own kernels ({model.architecture})"
+        return [*lines, *_comment(f"Optimized kernels ask for scratch memory beside it; how much is not known {why}.")]
+    if arena.scratch_bytes is None:
+        why = f"with CMSIS-NN: {arena.scratch_omitted}"
+        return [*lines, *_comment(f"Optimized kernels ask for scratch memory beside it; how much is not known {why}.")]
+    return [
+        *lines,
+        *_comment(
+            "Not in that figure: the most scratch memory that one operator's CMSIS-NN kernel asks for, in the same "
+            f"arena ({SOURCE}). Computed, not run."
+        ),
+        f"#define {upper}_CMSIS_NN_SCRATCH_BYTES {arena.scratch_bytes}",
+    ]
 
-extern const unsigned char {symbol}[{upper}_BYTES];
-extern const unsigned int {symbol}_len;
 
-#ifdef __cplusplus
-}}
-#endif
+def _tensor_lines(upper: str, kind: str, tensors: Sequence[Tensor], specs: Sequence[TensorSpec]) -> list[str]:
+    lines = []
+    for place, (tensor, spec) in enumerate(zip(tensors, specs, strict=True)):
+        shape = ", ".join(map(str, tensor.shape))
+        count = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+        bounds = f", {spec.minimum:g} to {spec.maximum:g}" if None not in {spec.minimum, spec.maximum} else ""
+        unit = f", {spec.unit}" if spec.unit else ""
+        prefix = f"{upper}_{kind}_{place}"
+        lines += [
+            *_comment(f"{kind.capitalize()} {place}, {spec.name}: {tensor.dtype}[{shape}]{unit}{bounds}."),
+            f"#define {prefix}_NAME {_quoted(spec.name)}",
+            f"#define {prefix}_BYTES {count}",
+        ]
+        if tensor.scale is not None:
+            lines += [
+                f"#define {prefix}_SCALE {np.float32(tensor.scale):.9g}f".replace("SCALE 1f", "SCALE 1.0f"),
+                f"#define {prefix}_ZERO_POINT ({tensor.zero_point})",
+            ]
+    return lines
 
-#endif
-"""
+
+def _comment(text: str) -> list[str]:
+    """Return *text* as a C comment; nothing in it ends the comment or a line."""
+    plain = " ".join(text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").split())
+    plain = plain.encode("ascii", "replace").decode("ascii")
+    rows = textwrap.wrap(plain, 110, break_long_words=False, break_on_hyphens=False)
+    return [
+        f"{'/* ' if not place else ' * '}{row}{' */' if place == len(rows) - 1 else ''}"
+        for place, row in enumerate(rows)
+    ]
 
 
-def c_source(name: str, content: bytes) -> str:
-    """Return the C++ source that defines the array; the same content gives the same text.
+def _quoted(text: str) -> str:
+    """Return *text* as a C string literal in UTF-8; whatever is no letter, digit or space is an octal escape."""
+    signs = (
+        chr(byte) if (chr(byte).isalnum() and byte < 128) or byte == 32 else f"\\{byte:03o}" for byte in text.encode()
+    )
+    return f'"{"".join(signs)}"'
+
+
+def c_source(model: CModel) -> str:
+    """Return the C++ source that defines the array; the same model gives the same text.
 
     Raises:
         CArrayError: The content is empty or larger than :data:`LIMIT_BYTES`.
     """
+    content, symbol = model.content, c_name(model.name)
     if not 0 < len(content) <= LIMIT_BYTES:
         raise CArrayError(f"a model of 1 to {LIMIT_BYTES} bytes", f"{len(content)} bytes")
-    symbol = c_name(name)
     rows = (content[start : start + _PER_LINE] for start in range(0, len(content), _PER_LINE))
     lines = "\n".join("    " + ", ".join(f"0x{byte:02x}" for byte in row) + "," for row in rows)
+    labels = "".join(f"    {_quoted(label)},\n" for label in model.schema.labels)
+    named = f"const char *const {symbol}_labels[{symbol.upper()}_LABELS] = {{\n{labels}}};\n" if labels else ""
     return f"""\
 #include "model.h"
 
@@ -99,17 +227,11 @@ alignas({ALIGNMENT_BYTES}) const unsigned char {symbol}[{symbol.upper()}_BYTES] 
 {lines}
 }};
 const unsigned int {symbol}_len = {symbol.upper()}_BYTES;
-"""
+{named}"""
 
 
-def write_c_array(folder: Path, name: str, content: bytes, arena_bytes: int) -> tuple[Path, Path]:
-    """Write ``model.cc`` and ``model.h`` into *folder*.
-
-    Args:
-        folder: Where to; made when absent.
-        name: Of the model, such as the task's.
-        content: The TFLite file.
-        arena_bytes: Estimate of the tensor arena.
+def write_c_array(folder: Path, model: CModel) -> tuple[Path, Path]:
+    """Write ``model.cc`` and ``model.h`` into *folder*, which is made when absent.
 
     Returns:
         The source and the header.
@@ -119,18 +241,22 @@ def write_c_array(folder: Path, name: str, content: bytes, arena_bytes: int) -> 
         OSError: The folder cannot be written.
     """
     source, header = folder / "model.cc", folder / "model.h"
-    text = c_source(name, content)
-    write_durably(header, c_header(name, len(content), arena_bytes).encode())
+    text = c_source(model)
+    write_durably(header, c_header(model).encode())
     write_durably(source, text.encode())
     return source, header
 
 
-def write_c_arrays(folder: Path, build: Build) -> tuple[Path, ...]:
+def write_c_arrays(
+    folder: Path, build: Build, arenas: Mapping[str, Arena], *, is_foreign: bool = False
+) -> tuple[Path, ...]:
     """Write the sources of every artifact whose target links its model into firmware.
 
     Args:
         folder: The build's, with its blobs.
         build: Names the model after its task.
+        arenas: Target -> the smallest arena that works, where it was measured.
+        is_foreign: Whether the models were compiled elsewhere.
 
     Returns:
         The sources, in the order of the artifacts.
@@ -141,8 +267,18 @@ def write_c_arrays(folder: Path, build: Build) -> tuple[Path, ...]:
     """
     sources = []
     for artifact in build.artifacts:
-        if load_target(artifact.target).emits_c_array:
-            content = (folder / BLOB_FOLDER / artifact.blob.sha256).read_bytes()
-            arena_bytes = int(artifact.metrics["peak_memory_bytes"])
-            sources.append(write_c_array(folder / C_FOLDER / artifact.target, build.task, content, arena_bytes)[0])
+        target = load_target(artifact.target)
+        if target.emits_c_array:
+            model = CModel(
+                name=build.task,
+                target=target.name,
+                architecture=target.architecture,
+                content=(folder / BLOB_FOLDER / artifact.blob.sha256).read_bytes(),
+                inputs=artifact.inputs,
+                outputs=artifact.outputs,
+                schema=build.model_schema,
+                is_foreign=is_foreign,
+                arena=arenas.get(target.name),
+            )
+            sources.append(write_c_array(folder / C_FOLDER / target.name, model)[0])
     return tuple(sources)

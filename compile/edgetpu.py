@@ -25,11 +25,10 @@ __all__ = [
     "COMPILER",
     "EdgeTpuReport",
     "OperatorLine",
-    "check_edgetpu",
     "compile_for_edgetpu",
+    "compiled_for",
     "find_compiler",
     "parse_report",
-    "why_not_run",
 ]
 
 CHECK = "edgetpu compiler"
@@ -103,31 +102,30 @@ def find_compiler(search_path: str | None = None) -> str | None:
     return shutil.which(COMPILER, path=search_path)
 
 
-def check_edgetpu(target: Target, content: bytes, *, search_path: str | None = None) -> Mapping[str, str]:
-    """Run the check of a target with an Edge TPU.
+def compiled_for(target: Target, content: bytes, *, search_path: str | None = None) -> tuple[bytes, Mapping[str, str]]:
+    """Return the file that a target's devices get.
+
+    A file that was not compiled for the Edge TPU runs on the CPU beside it, many times slower and without a word. So a
+    target with that chip gets the compiled file or none.
 
     Args:
         target: Any target.
-        content: Its artifact.
+        content: Its file.
         search_path: As for :func:`find_compiler`.
 
     Returns:
-        Check -> ``passed`` or ``not run``; empty for a target without the chip.
+        The file, and what was checked: check -> ``passed``; *content* and nothing for a target without the chip.
 
     Raises:
-        VerificationError: The compiler fails, or leaves operators to the CPU.
+        VerificationError: The compiler is absent, fails, or leaves operators to the CPU.
     """
     if target.accelerator != "edgetpu":
-        return {}
+        return content, {}
     report = compile_for_edgetpu(content, search_path=search_path)
-    if report.state == "failed":
-        raise VerificationError(target.name, CHECK, "every operator on the Edge TPU", report.reason)
-    return {CHECK: report.state}
-
-
-def why_not_run() -> str:
-    """Return why the compiler's check is not run on this machine."""
-    return f"{COMPILER} is not installed" if find_compiler() is None else f"{COMPILER} cannot be started"
+    if report.state != "passed" or report.compiled is None:
+        expected = f"a file that {COMPILER} compiled, with every operator on the Edge TPU"
+        raise VerificationError(target.name, CHECK, expected, report.reason)
+    return report.compiled, {CHECK: report.state}
 
 
 def compile_for_edgetpu(

@@ -9,15 +9,20 @@ HedgerowError
     +-- BuildFolderError        the output folder cannot be used, or a build in it is damaged
     +-- CArrayError             a model cannot be written as C source
     +-- DiskError               a file cannot be written or read, because the disk is full for example
+    +-- ForeignFileError        a runtime or parser died, hung or failed on a file from elsewhere
+    +-- InputShapeError         a shape that was given for a model's input does not fit it
+    +-- InternalError           a step met a bug of Hedgerow's own
     +-- ModelFileError          a file that should hold a model cannot be read
     +-- PassError               a compile step failed inside its library
     +-- PassSettingsError       a recipe gives a compile step settings that make no sense
+    +-- RuntimeRefusedError     a runtime does not take a file
     +-- UnsuitableError         a recipe needs something that the task does not have
     +-- UntranslatableError     a model uses an operator that a train graph cannot hold
     +-- VerificationError       an artifact was made, but a check refused it
     +-- WorkerError             a compile process ended without an answer
 """
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,14 +35,19 @@ __all__ = [
     "CompileError",
     "DiskError",
     "Failure",
+    "ForeignFileError",
+    "InputShapeError",
+    "InternalError",
     "ModelFileError",
     "PassError",
     "PassSettingsError",
     "RecipeMismatchError",
+    "RuntimeRefusedError",
     "UnsuitableError",
     "UntranslatableError",
     "VerificationError",
     "WorkerError",
+    "internal_error",
 ]
 
 
@@ -90,6 +100,63 @@ class DiskError(CompileError):
         self.found = found
 
 
+class ForeignFileError(CompileError):
+    """A runtime or parser died, hung or failed on a file from elsewhere; only the process that ran it ended.
+
+    Attributes:
+        file: Name of the file.
+        runtime: What was at work, such as ``LiteRT``.
+        step: What it was doing.
+        found: What became of it.
+        signal_name: Such as ``SIGSEGV`` where a signal ended it; else empty.
+    """
+
+    def __init__(self, file: str, runtime: str, step: str, found: str, *, signal_name: str = "") -> None:
+        super().__init__(
+            f"{step} {file} in {runtime}: expected a process that ends by itself, found {found}; do not run this file "
+            "in this runtime, or convert it anew"
+        )
+        self.file, self.runtime, self.step, self.found, self.signal_name = file, runtime, step, found, signal_name
+
+
+class InputShapeError(CompileError):
+    """A shape that was given for a model's input does not fit it.
+
+    Attributes:
+        name: Of the input.
+    """
+
+    def __init__(self, name: str, expected: str, found: str) -> None:
+        super().__init__(f"the shape of the input {name!r}: expected {expected}, found {found}; correct --input-shape")
+        self.name, self.expected, self.found = name, expected, found
+
+
+class InternalError(CompileError):
+    """A step met a bug of Hedgerow's own; neither the file nor the task is to blame.
+
+    Attributes:
+        step: What was being done.
+        cause: The exception, in one line.
+        details: Its traceback, for the report.
+    """
+
+    exit_code = 70
+    """``EX_SOFTWARE`` of ``sysexits.h``."""
+
+    def __init__(self, step: str, cause: str, details: str = "") -> None:
+        super().__init__(
+            f"{step}: expected no error of Hedgerow's own, found {cause}; this is a bug in Hedgerow, not in what you "
+            "gave it: report it with the traceback"
+        )
+        self.step, self.cause, self.details = step, cause, details
+
+
+def internal_error(step: str, exc: BaseException) -> InternalError:
+    """Return the error that says that *exc*, raised in *step*, is ours."""
+    said = (str(exc).strip().splitlines() or [""])[0][:300]
+    return InternalError(step, f"{type(exc).__name__}: {said}", "".join(traceback.format_exception(exc))[-20_000:])
+
+
 class ModelFileError(CompileError):
     """A file that should hold a model cannot be read.
 
@@ -127,6 +194,22 @@ class PassSettingsError(CompileError):
     def __init__(self, step: str, setting: str, expected: str, found: str) -> None:
         super().__init__(f"{step}: expected {expected} for the setting {setting!r}, found {found}; correct the recipe")
         self.step, self.setting, self.expected, self.found = step, setting, expected, found
+
+
+class RuntimeRefusedError(CompileError):
+    """A runtime does not take a file.
+
+    Attributes:
+        runtime: Its name.
+        found: What it said.
+    """
+
+    def __init__(self, runtime: str, does: str, found: str) -> None:
+        self.expected = f"a file that {runtime} {does}"
+        super().__init__(
+            f"expected {self.expected}, found: {found}; convert it for {runtime}, or leave this target out"
+        )
+        self.runtime, self.found = runtime, found
 
 
 class UnsuitableError(CompileError):
@@ -176,7 +259,8 @@ _OTHER_LAYERS = "replace these layers in the model or leave this target out"
 _ADVICE: Mapping[str, str] = {
     "accuracy": f"{_MORE_BITS}, train further, or allow a larger --max-drop",
     "all integer": "use layers that have an int8 form, choose an all-integer recipe, or leave this target out",
-    "edgetpu compiler": _OTHER_LAYERS,
+    "edgetpu compiler": "install edgetpu_compiler where it is absent, replace the layers that it leaves to the CPU, or "
+    "leave this target out",
     "format": "give a file in the target's format or leave this target out",
     "golden": "remove from the model whatever is random or remembers earlier calls",
     "inline constants": "write the file with its constants inside, as `hedgerow compile` does",
@@ -186,6 +270,7 @@ _ADVICE: Mapping[str, str] = {
     "number types": "give the task's inputs and the recipe a number type that the target has, or leave this target out",
     "operator versions": _OTHER_LAYERS,
     "operators": _OTHER_LAYERS,
+    "oracle": _OTHER_LAYERS,
     "parity": f"{_MORE_BITS}, or calibrate with data that is more like the held-out data",
     "quantized": "choose a recipe that quantizes the layers of this model",
     "size": "choose a float recipe where the target runs floats, or a larger model: it gains from fewer bits",

@@ -42,9 +42,14 @@ def decode_failure(fields: Fields) -> HedgerowError:
         known: dict[str, Any] = json.loads(facts)
     except json.JSONDecodeError as exc:
         raise DecodeError(f"{fields.where}.facts", "JSON", str(exc)) from exc
+    if not isinstance(known, dict):
+        raise DecodeError(f"{fields.where}.facts", "an object", type(known).__name__)
     error = HedgerowError(message)
     if module.split(".")[0] == "hedgerow":
-        found = getattr(import_module(module), kind, None)
+        try:
+            found = getattr(import_module(module), kind, None)
+        except ImportError:
+            found = None
         if isinstance(found, type) and issubclass(found, HedgerowError):
             # The message is already made: the class's own __init__ would make it again from other arguments.
             error = found.__new__(found)

@@ -9,16 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.checkpoint import load_checkpoint
+from hedgerow.compile.arena import Arena
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.stage import Source, Stage
+from hedgerow.compile.verify import Oracle
 from hedgerow.task import TaskData, load_task
 from hedgerow.task_module import CheckpointMismatchError, load_weights, predict
 
 if TYPE_CHECKING:
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Foundation", "Made", "Workbench"]
+__all__ = ["Foundation", "Made", "Micro", "Workbench"]
 
 _BATCH = 256
 
@@ -36,6 +38,7 @@ class Made:
         golden: Samples and this file's outputs, encoded.
         replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
         latency: On this machine; None where this host cannot run it.
+        executed_by: What really ran it; empty where nothing did.
         evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
     """
 
@@ -48,7 +51,25 @@ class Made:
     replay_difference: float | None
     replay_tolerance: float
     latency: HostLatency | None
+    executed_by: str
     evaluation: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Micro:
+    """A file in TensorFlow Lite Micro's interpreter.
+
+    Attributes:
+        arena: The smallest arena that works; None: not known.
+        oracle: What came of the golden samples.
+        golden: They with its outputs, encoded; None where it did not run them.
+        executed_by: What really ran it; empty where nothing did.
+    """
+
+    oracle: Oracle
+    arena: Arena | None = None
+    golden: bytes | None = None
+    executed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,7 @@ class Foundation:
         sources: Results of model passes by the calls that led to them; nothing leads to the float model itself.
         stages: Results of file passes by all the calls that led to them, so that one export serves two targets.
         made: Files of whole recipes, measured.
+        micro: Those files in TensorFlow Lite Micro, by recipe.
         train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
     """
 
@@ -71,6 +93,7 @@ class Foundation:
     sources: dict[tuple[str, ...], Source] = field(default_factory=dict)
     stages: dict[tuple[str, ...], Stage] = field(default_factory=dict)
     made: dict[str, Made] = field(default_factory=dict)
+    micro: "dict[str, Micro]" = field(default_factory=dict)
     train_files: "dict[str, TrainFile]" = field(default_factory=dict)
 
 

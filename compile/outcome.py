@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.search import Trial
-from hedgerow.errors import HedgerowError
+from hedgerow.errors import HedgerowError, TaskError
 
-__all__ = ["Outcome", "Refusal", "refused_by"]
+__all__ = ["INTERNAL", "Outcome", "Refusal", "refused_by"]
+
+INTERNAL = "internal"
+"""What stands for the check where a bug of Hedgerow's own ended a target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,27 +25,46 @@ class Refusal:
         target: Name of the target; for a train graph ``the onnx train graph``.
         recipe: The last recipe that was tried; empty for a train graph.
         check: What refused it: a check's name, ``pass`` for a step that failed, ``process`` for a process that ended,
-            ``disk`` for a file that could not be written, ``task`` for a recipe that needs what the task lacks.
+            ``disk`` for a file that could not be written, ``task`` for a recipe that needs what the task lacks and for
+            what the task's own code raised, ``internal`` for a bug of Hedgerow's own.
         reason: One sentence.
+        details: For a bug, its traceback.
     """
 
     target: str
     recipe: str
     check: str
     reason: str
+    details: str = ""
 
     def to_record(self) -> dict[str, str]:
         """Return this as plain JSON values."""
-        return {"target": self.target, "recipe": self.recipe, "check": self.check, "reason": self.reason}
+        record = {"target": self.target, "recipe": self.recipe, "check": self.check, "reason": self.reason}
+        return record | ({"details": self.details} if self.details else {})
 
 
 def refused_by(error: HedgerowError) -> str:
     """Return the name of the check that *error* stands for."""
-    from hedgerow.compile.errors import DiskError, UnsuitableError, UntranslatableError, WorkerError
+    from hedgerow.compile.errors import (
+        DiskError,
+        ForeignFileError,
+        InternalError,
+        UnsuitableError,
+        UntranslatableError,
+        WorkerError,
+    )
 
     if isinstance(error, VerificationError):
         return error.check
-    kinds = {WorkerError: "process", DiskError: "disk", UnsuitableError: "task", UntranslatableError: "operators"}
+    kinds = {
+        WorkerError: "process",
+        ForeignFileError: "process",
+        DiskError: "disk",
+        InternalError: INTERNAL,
+        UnsuitableError: "task",
+        TaskError: "task",
+        UntranslatableError: "operators",
+    }
     return next((check for kind, check in kinds.items() if isinstance(error, kind)), "pass")
 
 
@@ -56,6 +79,8 @@ class Outcome:
         recipes: Target -> recipe of its artifact.
         cached: Targets whose artifact came from the cache.
         not_run: Target -> check that was not run -> why.
+        executed_by: Target -> check -> what really ran the artifact for it: runtime, version, provider or delegate.
+        arenas: Target -> the smallest tensor arena of its artifact, where that was measured.
         evaluations: Target -> its artifact per class and subgroup, see
             :func:`hedgerow.compile.evaluation.evaluate_parts`; absent where this host cannot run or evaluate it.
         latencies: Target -> what a prediction took on this machine. It differs from run to run, so it is no part of
@@ -72,6 +97,8 @@ class Outcome:
     seconds: float
     not_run: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    executed_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    arenas: Mapping[str, Arena] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values: what ``hedgerow compile --json`` prints."""
@@ -102,6 +129,8 @@ class Outcome:
             "cached": artifact.target in self.cached,
             "checks": dict(artifact.checks),
             "not_run": dict(self.not_run.get(artifact.target, {})),
+            "executed_by": dict(self.executed_by.get(artifact.target, {})),
+            "arena": arena.to_record() if (arena := self.arenas.get(artifact.target)) is not None else None,
             "classes": list(evaluation.get("classes", [])),
             "subgroups": list(evaluation.get("subgroups", [])),
             "latency_ms_p50": latency.p50_ms if latency else None,
@@ -116,8 +145,10 @@ _ALWAYS = (
     "agreement",
     "float_accuracy",
     "float_bytes",
+    "macs",
     "peak_memory_bytes",
     "snr_db",
+    "target_energy_mj",
     "target_latency_ms",
 )
 """Metrics that are null where they were not measured."""

@@ -4,12 +4,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hedgerow.compile.edgetpu import CHECK, why_not_run
-from hedgerow.compile.errors import VerificationError
-from hedgerow.compile.outcome import Outcome, Refusal
-from hedgerow.compile.third_party import pack_third_party
-from hedgerow.compile.verify import NOT_RUN
-from hedgerow.manifest import Artifact
+from hedgerow.compile.errors import CompileError
+from hedgerow.compile.outcome import Outcome, Refusal, refused_by
+from hedgerow.compile.third_party import pack_passing
 from hedgerow.progress import Report, silent
 
 __all__ = ["THIRD_PARTY", "pack_targets"]
@@ -34,28 +31,24 @@ def pack_targets(file: Path, targets: Sequence[str], out: Path, *, report: Repor
         ValueError: No targets, or a repeated one.
     """
     begun = time.monotonic()
-    left, refused, build = list(targets), dict[str, Refusal](), None
-    while build is None and (left or not targets):
-        try:
-            build = pack_third_party(file, left, out, report=report)
-        except VerificationError as exc:
-            refused[exc.subject] = Refusal(target=exc.subject, recipe=THIRD_PARTY, check=exc.check, reason=str(exc))
-            left.remove(exc.subject)
+    refused: list[Refusal] = []
+
+    def refuse(target: str, error: CompileError) -> None:
+        details = getattr(error, "details", "")
+        check = refused_by(error)
+        refused.append(Refusal(target=target, recipe=THIRD_PARTY, check=check, reason=str(error), details=details))
+
+    packed = pack_passing(file, targets, out, refuse, report=report)
+    named = {refusal.target for refusal in refused}
     return Outcome(
-        build=build,
-        refused=tuple(refused[name] for name in targets if name in refused),
+        build=packed.build,
+        refused=tuple(refused),
         trials=(),
-        recipes=dict.fromkeys(left, THIRD_PARTY),
+        recipes={name: THIRD_PARTY for name in targets if name not in named},
         cached=(),
         latencies={},
         seconds=time.monotonic() - begun,
-        not_run={artifact.target: _not_run(artifact) for artifact in (build.artifacts if build else ())},
+        not_run=packed.not_run,
+        arenas=packed.arenas,
+        executed_by=packed.executed_by,
     )
-
-
-def _not_run(artifact: Artifact) -> dict[str, str]:
-    """Return why checks were not run."""
-    nothing = "a compiled file comes without a float model to compare with and without data to measure on"
-    return {
-        name: why_not_run() if name == CHECK else nothing for name, state in artifact.checks.items() if state == NOT_RUN
-    }

@@ -17,7 +17,7 @@ from hedgerow.compile.errors import BadWeightsError, CompileError, RecipeMismatc
 from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.report import write_report
-from hedgerow.compile.search import PREFERENCES, Contest
+from hedgerow.compile.search import PREFERENCES, UNMODELLED_PREFERENCE, Contest
 from hedgerow.compile.session import Request, Session
 from hedgerow.compile.toolchains import TOOLCHAINS, check_installed
 from hedgerow.compile.workers import CompileWorkers
@@ -113,8 +113,9 @@ def compile_targets(
         reference_counts: Feature -> counts in the reference's bins that devices made of the data they trained on; they
             replace the counts of the task's training data.
         recipes: Target -> recipe, where neither the target's own nor a search is wanted.
-        prefer: ``size``, ``latency`` or ``energy``: search the target's recipes for the best one by it; None: take
-            each target's first recipe, or its float recipe for a model that the first one makes no smaller.
+        prefer: ``size``, ``latency`` or ``energy``: search the target's recipes for the best one by it, or by size
+            where the target's latency is not known; None: take each target's first recipe, or its float recipe for a
+            model that the first one makes no smaller.
         cache: Folder of results from earlier compiles, see :class:`hedgerow.compile.cache.ResultCache`; None: none.
         workers: Warm processes to use; None: processes for this call alone.
         report: Takes progress.
@@ -195,7 +196,7 @@ def _compile(
         if outcome.build is not None:
             _remove_unused(folder, outcome.build)
             write_report(folder, outcome, session.evaluation, max_drop=max_drop)
-            write_c_arrays(folder, outcome.build)
+            write_c_arrays(folder, outcome.build, outcome.arenas)
             save_build(folder, outcome.build)
             put_in_place(folder, out)
         if results is not None:
@@ -222,7 +223,8 @@ def _contests(targets: Sequence[str], recipes: Mapping[str, str], prefer: str | 
             made = find_recipe(recipe).format
             if made != target.format:
                 raise RecipeMismatchError(name, target.format, recipe, made)
-        found.append(Contest(target, candidates, prefer if len(candidates) > 1 else None))
+        wanted = prefer if target.is_modelled or prefer is None else UNMODELLED_PREFERENCE
+        found.append(Contest(target, candidates, wanted if len(candidates) > 1 else None))
     return tuple(found)
 
 

@@ -91,6 +91,11 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
             _trial(trial, chosen=outcome.recipes, front=(trial.target, trial.recipe) in front)
             for trial in outcome.trials
         ],
+        "executed_by": [
+            (", ".join(name for name, ran in checks.items() if ran == runtime), target, runtime)
+            for target, checks in sorted(outcome.executed_by.items())
+            for runtime in dict.fromkeys(checks.values())
+        ],
         "not_run": sorted(
             (name, artifact.target, outcome.not_run.get(artifact.target, {}).get(name, "the reason is not known"))
             for artifact in build.artifacts

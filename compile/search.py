@@ -14,9 +14,20 @@ from hedgerow.compile.recipes import Recipe, find_recipe
 from hedgerow.hardware.cost import Workload, estimate_cost
 from hedgerow.hardware.target import Target
 
-__all__ = ["PREFERENCES", "Contest", "Trial", "best_trial", "next_recipe", "pareto_front", "refused_elsewhere"]
+__all__ = [
+    "PREFERENCES",
+    "UNMODELLED_PREFERENCE",
+    "Contest",
+    "Trial",
+    "best_trial",
+    "next_recipe",
+    "pareto_front",
+    "refused_elsewhere",
+]
 
 PREFERENCES = ("size", "latency", "energy")
+UNMODELLED_PREFERENCE = "size"
+"""What is looked for instead where a target's latency and energy are not known."""
 PASSED, REFUSED, SKIPPED = "passed", "refused", "skipped"
 _OBJECTIVES = {"size": "bytes", "latency": "target_latency_ms", "energy": "target_energy_mj"}
 _OF_THE_FILE = frozenset({"accuracy", "golden", "parity", "pass", "quantized", "size", "task", "weights"})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import BLOB_FOLDER, Build, add_blob
 from hedgerow.compile.cache import CachedResult, ResultCache, blobs_named, result_key
 from hedgerow.compile.edgetpu import find_compiler
@@ -262,6 +263,7 @@ class Session:
         """
         artifacts, recipes, latencies, cached, refused = [], {}, {}, [], []
         not_run, evaluations = {}, {}
+        executed_by, arenas = {}, {}
         for contest in self._contests:
             name = contest.target.name
             best = best_trial(contest, self._trials)
@@ -272,6 +274,9 @@ class Session:
             answer = self._answers[unit]
             artifacts.append(self._with_training(Artifact.from_fields(Fields(answer["artifact"], "artifact"))))
             recipes[name], not_run[name] = best.recipe, answer["not_run"]
+            executed_by[name] = answer["executed_by"]
+            if answer["arena"] is not None:
+                arenas[name] = Arena.from_fields(Fields(answer["arena"], "arena"))
             if answer["evaluation"] is not None:
                 evaluations[name] = answer["evaluation"]
             if answer["latency"] is not None:
@@ -279,7 +284,13 @@ class Session:
             if unit in self._from_cache:
                 cached.append(name)
         refused += [
-            Refusal(target=unit.subject, recipe="", check=refused_by(error), reason=str(error))
+            Refusal(
+                target=unit.subject,
+                recipe="",
+                check=refused_by(error),
+                reason=str(error),
+                details=getattr(error, "details", ""),
+            )
             for unit, error in sorted(self._refused.items())
             if unit.kind == "train_graph"
         ]
@@ -294,6 +305,8 @@ class Session:
             seconds=elapsed_s(),
             not_run=not_run,
             evaluations=evaluations,
+            executed_by=executed_by,
+            arenas=arenas,
         )
 
     def _refusal(self, contest: Contest) -> Refusal:
@@ -304,7 +317,9 @@ class Session:
             raise next(error for unit, error in self._refused.items() if unit.recipe in contest.candidates)
         # The first candidate is the one that the target prefers: its refusal says most.
         first = min(own, key=lambda trial: contest.candidates.index(trial.recipe))
-        return Refusal(target=name, recipe=first.recipe, check=first.check, reason=first.reason)
+        error = self._refused.get(Unit("artifact", name, first.recipe))
+        details = getattr(error, "details", "")
+        return Refusal(target=name, recipe=first.recipe, check=first.check, reason=first.reason, details=details)
 
     def _with_training(self, artifact: Artifact) -> Artifact:
         """Return *artifact* with what the train graph of its target was found to be, for whoever reads it alone."""

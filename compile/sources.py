@@ -26,7 +26,7 @@ the module, with ``~`` and environment variables expanded. It is written out, be
 _OURS = "hedgerow"
 _PACKAGES = (
     "ai-edge-litert", "ai-edge-quantizer", "coremltools", "fairlearn", "hedgerow", "litert-torch", "neural-compressor",
-    "numpy", "onnx", "onnxruntime", "onnxscript", "scikit-learn", "torch", "torch-pruning", "torchao",
+    "numpy", "onnx", "onnxruntime", "onnxscript", "scikit-learn", "tflite-micro", "torch", "torch-pruning", "torchao",
 )  # fmt: skip
 _MAXIMUM_FILES = 10_000
 

@@ -1,20 +1,21 @@
 """``hedgerow targets check``: which targets can hold a compiled model, and what is in the way of the others."""
 
 import json
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hedgerow.compile.errors import ModelFileError
+from hedgerow.compile.arena import Arena, installed_version
+from hedgerow.compile.errors import ForeignFileError, InputShapeError, ModelFileError, RuntimeRefusedError
+from hedgerow.compile.foreign import ForeignFile
 from hedgerow.compile.inspection.facts import FileFacts
-from hedgerow.compile.inspection.model import format_of, model_facts, read_facts
+from hedgerow.compile.inspection.model import format_of, model_facts
 from hedgerow.compile.mlpackage import pack
 from hedgerow.compile.profile.model import Profile, profile_model
-from hedgerow.compile.toolchains import check_installed
+from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import Misfit, fit
 from hedgerow.hardware.target import Target, load_target, target_names
@@ -22,7 +23,7 @@ from hedgerow.hardware.target import Target, load_target, target_names
 __all__ = ["Answer", "check", "check_model"]
 
 _LIMIT_BYTES = 2 * 2**30
-_READERS = {"onnx": "onnx", "tflite": "ai_edge_litert", "mlpackage": "coremltools"}
+_INPUT_PLACE = " of the input "
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +33,43 @@ class Answer:
     Attributes:
         target: The target.
         profile: What one prediction asks of it; None for a model of another format.
-        misfits: Everything in the way; empty when the model fits.
+        misfits: Everything in the way.
+        unknown: Check -> why it cannot be answered. A model fits when nothing is in the way and nothing is unknown.
     """
 
     target: Target
     profile: Profile | None
     misfits: tuple[Misfit, ...]
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the target can hold the model; None: nobody knows."""
+        if self.misfits:
+            return False
+        return None if self.unknown else True
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
         return {
             "target": self.target.name,
-            "fits": not self.misfits,
+            "fits": self.fits,
             "misfits": [
                 {"check": misfit.check, "expected": misfit.expected, "found": misfit.found, "names": list(misfit.names)}
                 for misfit in self.misfits
             ],
+            "unknown": dict(self.unknown),
             "profile": self.profile.metrics() if self.profile is not None else None,
         }
 
 
-def check_model(kind: str, size_bytes: int, facts: FileFacts, targets: Sequence[Target]) -> tuple[Answer, ...]:
+def check_model(
+    kind: str,
+    size_bytes: int,
+    facts: FileFacts,
+    targets: Sequence[Target],
+    arena: "Arena | Misfit | str" = NO_MCU,
+) -> tuple[Answer, ...]:
     """Ask each target whether it can hold a model.
 
     Args:
@@ -60,13 +77,16 @@ def check_model(kind: str, size_bytes: int, facts: FileFacts, targets: Sequence[
         size_bytes: Of its file.
         facts: Read from it.
         targets: Whom to ask.
+        arena: For targets with one: the smallest that works, why none does, or why nobody knows.
     """
-    return tuple(_ask(target, kind, size_bytes, facts) for target in targets)
+    return tuple(_ask(target, kind, size_bytes, facts, arena) for target in targets)
 
 
-def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts) -> Answer:
+def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "Arena | Misfit | str") -> Answer:
     # The operators of another format mean nothing to the target's cost model.
-    profile = profile_model(facts, target) if target.format == kind and facts.graph else None
+    profile = None
+    if target.format == kind and facts.graph:
+        profile = profile_model(facts, target, "no arena works" if isinstance(arena, Misfit) else arena)
     held = model_facts(
         kind,
         size_bytes,
@@ -74,7 +94,13 @@ def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts) -> Answer
         activation_bytes=profile.peak_memory_bytes if profile else None,
         latency_ms=profile.target_latency_ms if profile else None,
     )
-    return Answer(target, profile, fit(target, held))
+    misfits = fit(target, held)
+    if profile is None:
+        return Answer(target, None, misfits)
+    if target.arena_bytes is not None and isinstance(arena, Misfit):
+        return Answer(target, profile, (*misfits, arena))
+    asked = {"memory"} | ({"latency"} if target.maximum_latency_ms is not None else set[str]())
+    return Answer(target, profile, misfits, {name: why for name, why in profile.not_run.items() if name in asked})
 
 
 @click.command("check", epilog="\b\nExample:\n  hedgerow targets check model.tflite --target cortex-m7")
@@ -86,25 +112,69 @@ def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts) -> Answer
     metavar="NAME",
     help="Ask this target only; repeat it for more.  [default: every target of the model's format]",
 )
+@click.option(
+    "--input-shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of an input for one prediction, such as image=1,3,224,224, where the file leaves one open; repeat it "
+    "for more.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
-def check(model: Path, names: tuple[str, ...], as_json: bool) -> int:
+def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json: bool) -> int:
     """Say which targets can hold MODEL: a .onnx or .tflite file, or a .mlpackage (a folder or a zip of it).
 
     Operators, their versions, number types, shapes, storage, memory and modelled latency are compared; accuracy is not
-    measured. Exits with 1 when a target cannot hold the model that was asked for by --target.
+    measured. What the file leaves open is unknown. Exits with 1 when a target that was asked for by --target cannot
+    hold the model, or when nobody knows.
     """
     targets = [load_target(name) for name in dict.fromkeys(names)]
+    given = _parse_shapes(shapes)
     kind, content = _read(model)
-    facts = _inspect(model, kind, content)
-    if not targets:
-        targets = [target for target in map(load_target, target_names()) if target.format == kind]
-    answers = check_model(kind, len(content), facts, targets)
+    with ForeignFile(model.name, kind, content) as file:
+        try:
+            facts = file.facts(given)
+        except DecodeError as exc:
+            raise ModelFileError(str(model), exc.expected, exc.found) from exc
+        if not targets:
+            targets = [target for target in map(load_target, target_names()) if target.format == kind]
+        micro = kind == "tflite" and any(target.arena_bytes is not None for target in targets)
+        arena = _arena(file) if micro else NO_MCU
+    answers = check_model(kind, len(content), facts, targets, arena)
     if as_json:
         record = {"model": str(model), "format": kind, "bytes": len(content)}
         click.echo(json.dumps({**record, "targets": [answer.to_record() for answer in answers]}))
     else:
         _print(answers)
-    return int(bool(names) and any(answer.misfits for answer in answers))
+    return int(bool(names) and not all(answer.fits for answer in answers))
+
+
+def _parse_shapes(pairs: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return what --input-shape says.
+
+    Raises:
+        InputShapeError: It says no sizes, or one that is below 1.
+    """
+    found = {}
+    for pair in pairs:
+        name, _, sizes = pair.rpartition("=")
+        listed = [size.strip() for size in sizes.split(",")]
+        if not name or not all(size.isdecimal() and 0 < int(size) < 2**31 for size in listed):
+            raise InputShapeError(name or pair, "a name and its sizes, such as image=1,3,224,224", repr(pair))
+        found[name] = tuple(map(int, listed))
+    return found
+
+
+def _arena(file: ForeignFile) -> "Arena | Misfit | str":
+    """Return the smallest arena of a file, why no arena works, or why nobody knows."""
+    if installed_version() is None:
+        return NO_MCU
+    try:
+        return file.arena()
+    except RuntimeRefusedError as exc:
+        return Misfit("runtime", exc.expected, exc.found)
+    except ForeignFileError as exc:
+        return Misfit("process", f"{exc.runtime} to live through {exc.step} the file", exc.found)
 
 
 def _read(path: Path) -> tuple[str, bytes]:
@@ -133,33 +203,28 @@ def _read(path: Path) -> tuple[str, bytes]:
     return format_of(content), content
 
 
-def _inspect(path: Path, kind: str, content: bytes) -> FileFacts:
-    check_installed(kind, (_READERS[kind],))
-    # coremltools and what it imports log what they miss, such as triton, which no check needs.
-    logging.disable(logging.WARNING)
-    try:
-        return read_facts(kind, content)
-    except DecodeError as exc:
-        raise ModelFileError(str(path), exc.expected, exc.found) from exc
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def _print(answers: Sequence[Answer]) -> None:
     width = max((len(answer.target.name) for answer in answers), default=0)
     for answer in answers:
-        if not answer.misfits:
-            click.echo(f"{answer.target.name:<{width}}  fits{_cost(answer.profile)}")
-        for index, misfit in enumerate(answer.misfits):
-            click.echo(f"{'' if index else answer.target.name:<{width}}  {misfit}")
+        lines = [str(misfit) for misfit in answer.misfits]
+        lines += [f"unknown  {check}: {_advised(why)}" for check, why in answer.unknown.items()]
+        for index, line in enumerate(lines or [f"fits{_cost(answer.profile)}"]):
+            click.echo(f"{'' if index else answer.target.name:<{width}}  {line}")
+
+
+def _advised(why: str) -> str:
+    """Return why something is unknown, with what to do about it where the command can be told."""
+    return f"{why}; give its sizes with --input-shape NAME=SIZE,SIZE,..." if _INPUT_PLACE in why else why
 
 
 def _cost(profile: Profile | None) -> str:
-    if profile is None:
+    if profile is None or profile.peak_memory_bytes is None:
         return ""
+    memory = f"; {profile.peak_memory_bytes:,} bytes of memory beside the weights"
+    if profile.target_latency_ms is None or profile.error_factor is None:
+        return f"{memory}; its time was not run: {profile.not_run['latency']}"
     low, high = profile.target_latency_ms / profile.error_factor, profile.target_latency_ms * profile.error_factor
-    memory = f"{profile.peak_memory_bytes:,} bytes of memory beside the weights"
-    return f"; {memory}, {_ms(low)} to {_ms(high)} ms by the target's cost model"
+    return f"{memory}, {_ms(low)} to {_ms(high)} ms by the target's cost model"
 
 
 def _ms(milliseconds: float) -> str:

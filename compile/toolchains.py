@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from hedgerow.installation import require
 
-__all__ = ["TOOLCHAINS", "UNWANTED", "check_installed"]
+__all__ = ["NO_MCU", "PARSERS", "RUNTIME_NAMES", "TOOLCHAINS", "UNWANTED", "check_installed"]
 
 TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("torch.onnx", "onnxscript", "onnxruntime.quantization"),
@@ -16,6 +16,19 @@ TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
 UNWANTED: Mapping[str, tuple[str, ...]] = {"coreml": ("sklearn", "tensorflow", "torchao", "transformers", "xgboost")}
 """Modules that look absent while a toolchain is imported: coremltools imports every framework that it could convert
 from, which takes 3 s; it is given torch programs only."""
+
+RUNTIME_NAMES: Mapping[str, str] = {
+    "onnxruntime": "ONNX Runtime",
+    "litert": "LiteRT",
+    "tflite-micro": "TensorFlow Lite Micro",
+}
+"""Runtimes that exist on this host, as people call them."""
+
+PARSERS: Mapping[str, str] = {"onnx": "onnx", "tflite": "ai_edge_litert", "mlpackage": "coremltools"}
+"""Format -> the package that reads its files."""
+
+NO_MCU = "the interpreter of TensorFlow Lite Micro is not installed; run: pip install 'hedgerow[mcu]'"
+"""Why nothing was run as on a microcontroller."""
 
 
 def check_installed(toolchain: str, modules: Iterable[str]) -> None:

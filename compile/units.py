@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.baseline import fingerprint, make_reference
+from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.build import add_blob
-from hedgerow.compile.edgetpu import check_edgetpu, why_not_run
-from hedgerow.compile.errors import VerificationError
+from hedgerow.compile.edgetpu import compiled_for
+from hedgerow.compile.errors import ForeignFileError, RuntimeRefusedError, VerificationError
 from hedgerow.compile.evaluation import evaluate, evaluate_parts
-from hedgerow.compile.foundation import Foundation, Made
+from hedgerow.compile.foreign import ForeignFile
+from hedgerow.compile.foundation import Foundation, Made, Micro
 from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
 from hedgerow.compile.inspection.model import read_facts
 from hedgerow.compile.messages import Job, Unit
@@ -24,13 +27,15 @@ from hedgerow.compile.profile.model import profile_model
 from hedgerow.compile.recipes import MODEL_PASSES, PASSES, PassCall, Recipe, find_recipe
 from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Source, Stage
-from hedgerow.compile.verify import NOT_RUN, Measured, verify_artifact, verify_train_graph
+from hedgerow.compile.toolchains import NO_MCU
+from hedgerow.compile.verify import Measured, Oracle, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import load_target
 from hedgerow.manifest import Artifact, Blob, TrainGraph
 from hedgerow.plugins import load_plugin
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 from hedgerow.task import Dataset
+from hedgerow.weights import decode_arrays
 
 if TYPE_CHECKING:
     from hedgerow.compile.coreml_reference import UnknownOperator
@@ -66,12 +71,16 @@ class CompiledArtifact:
         latency: A prediction on this machine; None where this host cannot run it.
         not_run: Check that was not run -> why.
         evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
+        executed_by: Check -> what really ran the file for it: runtime, version, provider or delegate.
+        arena: The smallest tensor arena, for a target with one; None: not measured.
     """
 
     artifact: Artifact
     latency: HostLatency | None
     not_run: Mapping[str, str]
     evaluation: Mapping[str, Any] | None
+    executed_by: Mapping[str, str]
+    arena: Arena | None
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -80,6 +89,8 @@ class CompiledArtifact:
             "latency": self.latency.to_record() if self.latency is not None else None,
             "not_run": dict(self.not_run),
             "evaluation": self.evaluation,
+            "executed_by": dict(self.executed_by),
+            "arena": self.arena.to_record() if self.arena is not None else None,
         }
 
 
@@ -147,14 +158,75 @@ def _make(foundation: Foundation, recipe: Recipe, done: _Steps) -> Made:
     return Made(
         stage=stage,
         float_bytes=len(floating.content),
-        facts=read_facts(stage.format, stage.content),
+        facts=read_facts(stage.format, stage.content, _one_sample(foundation, stage)),
         probabilities=probabilities,
         not_run="" if isinstance(predicted, np.ndarray) else predicted.reason,
         golden=golden,
         replay_difference=difference,
         replay_tolerance=tolerance,
         latency=latency,
+        executed_by=_executed_by(stage) if probabilities is not None else "",
         evaluation=evaluation,
+    )
+
+
+def _one_sample(foundation: Foundation, stage: Stage) -> dict[str, tuple[int, ...]] | None:
+    """Return the shapes of one prediction for an ONNX file, which leaves the batch open."""
+    if stage.format != "onnx":
+        return None
+    specs = {spec.name: spec.shape for spec in foundation.source.task.schema.inputs}
+    return {tensor.tensor: (1, *specs[tensor.name]) for tensor in stage.inputs}
+
+
+def _executed_by(stage: Stage) -> str:
+    if stage.format == "onnx":
+        from hedgerow.compile.runners.onnx import executed_by as of_onnx
+        from hedgerow.compile.runners.onnx import open_session
+
+        return of_onnx(open_session(stage.content))
+    if stage.format == "tflite":
+        from hedgerow.compile.runners.tflite import executed_by as of_tflite
+
+        return of_tflite(stage.content)
+    return "Hedgerow's reference evaluation of Core ML's operators"
+
+
+def _on_micro(foundation: Foundation, recipe_name: str, made: Made) -> Micro:
+    """Run a file as on a microcontroller, in a process of its own, once for all targets."""
+    found = foundation.micro.get(recipe_name)
+    if found is None:
+        found = foundation.micro[recipe_name] = _run_on_micro(foundation, made)
+    return found
+
+
+def _run_on_micro(foundation: Foundation, made: Made) -> Micro:
+    stage = made.stage
+    if installed_version() is None:
+        return Micro(oracle=Oracle(not_run=NO_MCU))
+    samples = choose_samples(foundation.data.held_out)
+    name = f"{foundation.source.task.name}.tflite"
+    with ForeignFile(name, stage.format, stage.content) as file:
+        try:
+            arena = file.arena()
+            replay = file.replay("tflite-micro", samples.inputs, (stage.inputs, stage.outputs), arena_bytes=arena.bytes)
+        except RuntimeRefusedError as exc:
+            return Micro(oracle=Oracle(expected=exc.expected, found=exc.found))
+        except ForeignFileError as exc:
+            expected = f"{exc.runtime} to live through {exc.step} the file"
+            return Micro(oracle=Oracle(expected=expected, found=exc.found))
+    differences = [replay.difference]
+    if made.golden is not None:
+        wanted = decode_arrays(made.golden, "golden samples", limit_bytes=len(made.golden))
+        differences += [
+            float(np.abs(values.astype(np.float64) - wanted[f"output.{output}"]).max(initial=0.0))
+            for output, values in replay.outputs.items()
+        ]
+    largest = float(np.nan_to_num(differences, nan=np.inf).max())
+    return Micro(
+        oracle=Oracle(difference=largest),
+        arena=arena,
+        golden=encode_golden(samples.inputs, replay.outputs),
+        executed_by=replay.executed_by,
     )
 
 
@@ -172,7 +244,12 @@ def compile_artifact(
     made = foundation.made.get(recipe_name)
     if made is None:
         made = foundation.made[recipe_name] = _make(foundation, recipe, _Steps(work, total, report))
-    stage, profile = made.stage, profile_model(made.facts, target)
+    stage, micro = made.stage, None
+    if target.runtime == "tflite-micro" and target.format == stage.format:
+        micro = _on_micro(foundation, recipe_name, made)
+        profile = profile_model(made.facts, target, micro.arena or micro.oracle.not_run or "no arena works")
+    else:
+        profile = profile_model(made.facts, target)
     measured = Measured(
         size_bytes=len(stage.content),
         float_bytes=made.float_bytes,
@@ -186,28 +263,34 @@ def compile_artifact(
         by_reference=stage.format == "mlpackage",
         activation_bytes=profile.peak_memory_bytes,
         latency_ms=profile.target_latency_ms,
+        oracle=micro.oracle if micro is not None else None,
+        profile_not_run=profile.not_run,
     )
     report(Progress(work, total - 1, total, "verify"))
     verdict = verify_artifact(target, recipe, measured, max_drop=max_drop)
-    mapped = check_edgetpu(target, stage.content)
+    content, mapped = compiled_for(target, stage.content)
+    golden = micro.golden if micro is not None and micro.golden is not None else made.golden
+    executed_by = dict.fromkeys(("accuracy", "parity", "golden"), made.executed_by) if made.executed_by else {}
+    if micro is not None and micro.executed_by:
+        executed_by["oracle"] = micro.executed_by
     artifact = Artifact(
         target=target_name,
         format=stage.format,
         runtime=target.runtime,
-        blob=add_blob(folder, stage.content),
+        blob=add_blob(folder, content),
         inputs=stage.inputs,
         outputs=stage.outputs,
         recipe=tuple(str(call) for call in (*recipe.model_passes, *recipe.passes)),
-        golden=add_blob(folder, made.golden) if made.golden is not None else None,
+        golden=add_blob(folder, golden) if golden is not None else None,
         golden_tolerance=made.replay_tolerance,
-        metrics={**verdict.metrics, **profile.metrics()},
+        metrics={**verdict.metrics, **profile.metrics(), "bytes": float(len(content))},
         checks={**verdict.checks, **mapped},
     )
     result = verdict.metrics.get("accuracy")
-    note = f"{len(stage.content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else made.not_run)
+    note = f"{len(content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else made.not_run)
     report(Progress(work, total, total, note))
-    not_run = {**verdict.not_run, **{name: why_not_run() for name, state in mapped.items() if state == NOT_RUN}}
-    return CompiledArtifact(artifact, made.latency, not_run, made.evaluation)
+    arena = micro.arena if micro is not None else None
+    return CompiledArtifact(artifact, made.latency, verdict.not_run, made.evaluation, executed_by, arena)
 
 
 def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
@@ -276,6 +359,8 @@ def compile_train_graph(foundation: Foundation, kind: str, folder: Path, report:
         difference = largest_difference(foundation.source, file, foundation.data.train)
     # A runtime that cannot load or run the file says so in its own way, and that is a failed check.
     except (RuntimeError, ValueError, KeyError) as exc:
+        if is_raised_by_hedgerow(exc):
+            raise
         raise VerificationError(f"the {kind} train graph", "train graph", "a file that runs", str(exc)[:200]) from exc
     verify_train_graph(kind, difference)
     graph = TrainGraph(

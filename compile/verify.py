@@ -25,6 +25,7 @@ __all__ = [
     "PASSED",
     "TRAIN_TOLERANCE",
     "Measured",
+    "Oracle",
     "Verdict",
     "agreement",
     "judge_artifact",
@@ -39,6 +40,22 @@ TRAIN_TOLERANCE = 1e-5
 """Largest difference of any weight or the loss after one step from torch's, relative to the tensor's largest number."""
 _SNR_LIMIT_DB = 200.0
 _OF_OUTPUTS = ("accuracy", "parity", "golden")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oracle:
+    """What came of running the golden samples in the runtime of the target itself, on this host.
+
+    Attributes:
+        difference: Their largest difference from the golden outputs; infinity for NaN; None: it did not run them.
+        expected, found: What was in the way, where something was.
+        not_run: Why nothing was run; else empty.
+    """
+
+    difference: float | None = None
+    expected: str = ""
+    found: str = ""
+    not_run: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +77,9 @@ class Measured:
             that will run it does not exist on this host.
         activation_bytes: What lives at once during a prediction on the target, without weights; None: not known.
         latency_ms: Modelled time of a prediction on the target; None: not known.
+        oracle: Of the golden samples in the target's own runtime, where that is not the one that *probabilities* are
+            of; None: it is, or the target has none here.
+        profile_not_run: Check -> why the profile of the target knows nothing for it.
     """
 
     size_bytes: int
@@ -74,6 +94,8 @@ class Measured:
     by_reference: bool = False
     activation_bytes: int | None = None
     latency_ms: float | None = None
+    oracle: Oracle | None = None
+    profile_not_run: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +166,14 @@ def judge_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_dr
         "float_accuracy": accuracy(measured.float_probabilities, measured.labels),
     }
     outputs = _judge_outputs(recipe, measured, metrics, max_drop)
-    failures = (*promises, *misfits, *outputs)
+    failures = (*promises, *misfits, *outputs, *_judge_oracle(measured))
     checks = dict.fromkeys((*promised, *fitting), PASSED)
     known = measured.probabilities is not None and measured.replay_difference is not None
     not_run = {} if known else dict.fromkeys(_OF_OUTPUTS, measured.not_run or "this machine cannot run the file")
+    not_run |= measured.profile_not_run
+    if measured.oracle is not None:
+        checks["oracle"] = PASSED
+        not_run |= {"oracle": measured.oracle.not_run} if measured.oracle.not_run else {}
     if measured.by_reference:
         instead = "; its operators were evaluated one by one instead" if known else ""
         not_run["runs on device"] = f"the runtime {target.runtime} does not exist for this machine{instead}"
@@ -233,6 +259,18 @@ def _judge_outputs(
         expected = f"the golden samples again, within {measured.replay_tolerance:g}"
         failures.append(Failure("golden", expected, f"a difference of {measured.replay_difference}"))
     return tuple(failures)
+
+
+def _judge_oracle(measured: Measured) -> tuple[Failure, ...]:
+    oracle = measured.oracle
+    if oracle is None or oracle.not_run:
+        return ()
+    if oracle.difference is None:
+        return (Failure("oracle", oracle.expected, oracle.found),)
+    if not oracle.difference <= measured.replay_tolerance:
+        expected = f"the golden samples in the target's own runtime, within {measured.replay_tolerance:g}"
+        return (Failure("oracle", expected, f"a difference of {oracle.difference:g}"),)
+    return ()
 
 
 def verify_train_graph(kind: str, difference: float) -> None:

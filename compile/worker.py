@@ -20,16 +20,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hedgerow.compile.blame import blamed
 from hedgerow.compile.errors import CompileError, DiskError
 from hedgerow.compile.failures import encode_failure
-from hedgerow.compile.messages import Job, decode_job, decode_line, progress_record
+from hedgerow.compile.messages import Job, Unit, decode_job, decode_line, progress_record
 from hedgerow.compile.toolchains import TOOLCHAINS, UNWANTED, check_installed
 from hedgerow.decode import encode_json
 from hedgerow.errors import HedgerowError
 from hedgerow.progress import Progress
 from hedgerow.task import load_task
 
-__all__ = ["main"]
+__all__ = ["die_with_parent", "main"]
 
 _PR_SET_PDEATHSIG = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 Send = Callable[[dict[str, Any]], None]
 
 
-def _die_with_parent(parent: int, *, ask_kernel: bool) -> None:
+def die_with_parent(parent: int, *, ask_kernel: bool) -> None:
     """End when *parent* does; it may have ended before we could ask for that.
 
     The kernel's parent is the thread that started us, and it must not end us because a thread of the parent ended. So
@@ -106,8 +107,16 @@ def _work_through(job: Job, workbench: Any, send: Send) -> None:
             answer = do_unit(foundation, unit, job, report)
         except (CompileError, OSError) as exc:
             send({"refused": {**asdict(unit), "failure": encode_failure(_explained(exc))}})
+        # The outermost step of one unit: what nobody expected is a bug of ours, and costs this unit alone.
+        except Exception as exc:  # noqa: BLE001 - see above
+            _LOG.exception("compile worker")
+            send({"refused": {**asdict(unit), "failure": encode_failure(blamed(_doing(unit), exc, job.task))}})
         else:
             send({unit.kind: answer})
+
+
+def _doing(unit: Unit) -> str:
+    return f"compiling {unit.subject}" + (f" by {unit.recipe}" if unit.recipe else "")
 
 
 def _explained(error: CompileError | OSError) -> CompileError:
@@ -128,13 +137,14 @@ def _disk_error(error: OSError) -> DiskError:
     return DiskError(f"{error.strerror or error}" + (f" at {error.filename}" if error.filename else ""))
 
 
-def _answer(line: bytes, workbench: list[Any], send: Send) -> None:
+def _answer(line: bytes, workbench: list[Any], task: list[str], send: Send) -> None:
     kind, fields = decode_line(line)
     if kind == "warm":
         _import_toolchain(fields.text("toolchain"))
         send({"warmed": {}})
         return
     job = decode_job(fields)
+    task.append(job.task)
     sys.path[:] = job.search_path
     # Before the slow imports: a task that cannot be imported is told at once.
     load_task(job.task)
@@ -153,13 +163,14 @@ def main() -> None:
     Arguments: job pipe, answer pipe, parent's process id, 1 when the parent's main thread started this.
     """
     jobs, answers, parent, main_thread = (int(argument) for argument in sys.argv[1:5])
-    _die_with_parent(parent, ask_kernel=main_thread == 1)
+    die_with_parent(parent, ask_kernel=main_thread == 1)
     # Ctrl-C reaches the whole process group; the parent decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING)
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_lines, args=(jobs, lines), daemon=True).start()
     workbench: list[Any] = []
+    task = ["?"]
 
     def send(message: dict[str, Any]) -> None:
         payload = encode_json(message) + b"\n"
@@ -169,7 +180,7 @@ def main() -> None:
     while True:
         line = lines.get()
         try:
-            _answer(line, workbench, send)
+            _answer(line, workbench, task, send)
         except HedgerowError as exc:
             send({"failed": encode_failure(exc)})
         except OSError as exc:
@@ -177,9 +188,7 @@ def main() -> None:
         # The outermost loop of this process: an unexpected error is logged, and told to whoever waits.
         except Exception as exc:  # noqa: BLE001 - see above
             _LOG.exception("compile worker")
-            said = (str(exc).strip().splitlines() or [""])[0][:300]
-            error = CompileError(f"compiling failed unexpectedly: {type(exc).__name__}: {said}; report this as a bug")
-            send({"failed": encode_failure(error)})
+            send({"failed": encode_failure(blamed("compiling", exc, task[-1]))})
 
 
 if __name__ == "__main__":

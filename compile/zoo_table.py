@@ -24,6 +24,8 @@ from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import UnknownNameError
 from hedgerow.examples.zoo import ZOO, ZooModel
 from hedgerow.hardware.target import load_target, target_names
+from hedgerow.progress import Progress, Report
+from hedgerow.progress_display import ProgressDisplay
 from hedgerow.task import load_task
 
 __all__ = ["Cell", "cells_of", "document", "zoo_table_command"]
@@ -147,20 +149,24 @@ def _row(cell: Cell) -> str:
 
 
 def _compile_model(
-    name: str, model: ZooModel, targets: Sequence[str], folder: Path, workers: CompileWorkers
+    name: str, model: ZooModel, targets: Sequence[str], folder: Path, workers: CompileWorkers, report: Report
 ) -> tuple[Cell, ...]:
     from hedgerow.examples.zoo.training import save_trained, train_centrally
 
     task = load_task(model.task)
     data = task.load_data()
+    report(Progress(f"train {name}", 0, 1))
     trained = train_centrally(task, data, epochs=model.epochs, learning_rate=model.learning_rate)
     save_trained(folder / "checkpoint", task, trained, data, epochs=model.epochs)
-    default = compile_targets(model.task, folder / "checkpoint", targets, folder / "default", workers=workers)
+    report(Progress(f"train {name}", 1, 1))
+    default = compile_targets(
+        model.task, folder / "checkpoint", targets, folder / "default", workers=workers, report=report
+    )
     refused = [refusal.target for refusal in default.refused if refusal.target in targets]
     search = None
     if refused:
         search = compile_targets(
-            model.task, folder / "checkpoint", refused, folder / "search", prefer="size", workers=workers
+            model.task, folder / "checkpoint", refused, folder / "search", prefer="size", workers=workers, report=report
         )
     return cells_of(name, targets, default, search)
 
@@ -180,12 +186,12 @@ def zoo_table_command(models: tuple[str, ...], targets: tuple[str, ...], write: 
         if name not in ZOO:
             raise UnknownNameError("zoo model", name, ZOO)
     cells: list[Cell] = []
-    with CompileWorkers() as workers, tempfile.TemporaryDirectory() as folder:
+    with ProgressDisplay() as display, CompileWorkers() as workers, tempfile.TemporaryDirectory() as folder:
         for name in models or ZOO:
-            found = _compile_model(name, ZOO[name], chosen, Path(folder) / name, workers)
+            found = _compile_model(name, ZOO[name], chosen, Path(folder) / name, workers, display.report)
             cells += found
             passed = sum(cell.bytes is not None for cell in found)
-            click.echo(f"{name}: {passed} of {len(found)} targets", err=True)
+            display.say(f"{name}: {passed} of {len(found)} targets")
     page = document(
         cells,
         made_by="python -m hedgerow.compile.zoo_table --write docs/zoo.md",

@@ -3,24 +3,21 @@
 Inside, everything is the service's; here are paths, keys and JSON.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Query
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.concurrency import run_in_threadpool
 
 from hedgerow import __version__
 from hedgerow.errors import HedgerowError
-from hedgerow.fleet.admin_keys import hash_key, is_accepted
 from hedgerow.fleet.api_bodies import RolloutBody
 from hedgerow.fleet.commands import Command
+from hedgerow.fleet.doubts import Refusal
 from hedgerow.fleet.downloads import download_router
-from hedgerow.fleet.errors import AdminKeyError
 from hedgerow.fleet.http_bodies import BoundedBodies
 from hedgerow.fleet.http_server import HttpServer
+from hedgerow.fleet.keyed_routes import Actor, keyed_router
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.problems import add_problem_handlers, problem_of
 from hedgerow.fleet.registry import Device
@@ -32,7 +29,6 @@ from hedgerow.wire import NAME, Desired
 
 __all__ = ["HttpServer", "create_app"]
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="admin key")
 _Record = dict[str, Any]
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=64, pattern=f"^{NAME.pattern}$")]
 """Under which a client asks for something; asking again under it does nothing new and gives the same answer."""
@@ -76,43 +72,25 @@ def create_app(
 
 
 def _admin_router(service: FleetService, approve_retraining: Callable[[], bool]) -> APIRouter:
-    def check_key(credentials: HTTPAuthorizationCredentials | None) -> str:
-        """Return who asks, for the audit log."""
-        if credentials is None:
-            raise AdminKeyError("none")
-        if not is_accepted(credentials.credentials, service.admin_key_hashes()):
-            raise AdminKeyError("another")
-        return f"key {hash_key(credentials.credentials)[:8]}"
+    router = keyed_router("/v1", service.admin_key_hashes)
 
-    class KeyedRoute(APIRoute):
-        """Checks the key before anything of the body is read; a dependency would be asked after it was parsed."""
-
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
-
-            async def handle_with_key(request: Request) -> Response:
-                request.state.actor = await run_in_threadpool(check_key, await _bearer(request))
-                return await handle(request)
-
-            return handle_with_key
-
-    def actor(request: Request) -> str:
-        name: str = request.state.actor
-        return name
-
-    who = Annotated[str, Depends(actor)]
-    # The dependency is for the description alone; the route has checked.
-    router = APIRouter(prefix="/v1", dependencies=[Depends(_bearer)], tags=["admin"], route_class=KeyedRoute)
+    def record_of(device: Device) -> _Record:
+        return _device(device, service.desired(device.name), service.refusal(device.name))
 
     @router.get("/devices")
     def devices() -> list[_Record]:
         """Return all devices."""
-        return [_device(device, service.desired(device.name)) for device in service.devices()]
+        return [record_of(device) for device in service.devices()]
 
     @router.get("/devices/{name}")
     def device(name: str) -> _Record:
         """Return one device."""
-        return _device(service.device(name), service.desired(name))
+        return record_of(service.device(name))
+
+    @router.post("/devices/{name}/reset")
+    def reset(name: str, by: Actor, key: _Key = None) -> _Record:
+        """Believe nothing that a device said so far; its next report counts, whatever it says."""
+        return record_of(service.reset_device(name, actor=by, command_id=key))
 
     @router.get("/releases")
     def releases() -> list[_Record]:
@@ -139,7 +117,7 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
         return Response(service.catalogue.manifest(release).encode(), media_type="application/json")
 
     @router.post("/rollouts", status_code=201)
-    def start_rollout(body: RolloutBody, by: who, key: _Key = None) -> _Record:
+    def start_rollout(body: RolloutBody, by: Actor, key: _Key = None) -> _Record:
         """Start a rollout."""
         return _rollout(service.start_rollout(body.release, body.plan.to_domain(), actor=by, command_id=key))
 
@@ -154,22 +132,22 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
         return _rollout(service.rollout(rollout_id))
 
     @router.post("/rollouts/{rollout_id}/pause")
-    def pause(rollout_id: str, by: who, key: _Key = None) -> _Record:
+    def pause(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """Hold a running rollout."""
         return _rollout(service.pause(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/resume")
-    def resume(rollout_id: str, by: who, key: _Key = None) -> _Record:
+    def resume(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """Let a paused rollout go on."""
         return _rollout(service.resume(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/abort")
-    def abort(rollout_id: str, by: who, key: _Key = None) -> _Record:
+    def abort(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """End a rollout; exposed devices go back."""
         return _rollout(service.abort(rollout_id, actor=by, command_id=key))
 
     @router.post("/rollouts/{rollout_id}/approve")
-    def approve(rollout_id: str, by: who, key: _Key = None) -> _Record:
+    def approve(rollout_id: str, by: Actor, key: _Key = None) -> _Record:
         """Approve a rollout that waits for it."""
         return _rollout(service.approve(rollout_id, actor=by, command_id=key))
 
@@ -224,7 +202,7 @@ def _admin_router(service: FleetService, approve_retraining: Callable[[], bool])
     return router
 
 
-def _device(device: Device, desired: Desired | None) -> _Record:
+def _device(device: Device, desired: Desired | None, refusal: Refusal | None = None) -> _Record:
     return {
         "name": device.name,
         "target": device.target,
@@ -236,6 +214,7 @@ def _device(device: Device, desired: Desired | None) -> _Record:
         "agent_version": device.agent_version,
         "runtimes": list(device.runtimes),
         "last_seen": device.last_seen,
+        "refused": {"reason": refusal.reason, "at": refusal.at} if refusal is not None else None,
         "problems": list(device.problems),
     }
 
@@ -248,7 +227,10 @@ def _command(command: Command[Any]) -> _Record:
     record: _Record = {"id": command.id, "what": command.what, "state": command.state, "answer": None, "problem": None}
     if record["state"] == "done":
         result = command.future.result()
-        record["answer"] = result.to_record() if isinstance(result, Rollout | Desired) else None
+        if isinstance(result, Device):
+            record["answer"] = _device(result, None)
+        elif isinstance(result, Rollout | Desired):
+            record["answer"] = result.to_record()
     elif record["state"] == "failed":
         error = command.future.exception() if not command.future.cancelled() else None
         record["problem"] = problem_of(error) if isinstance(error, HedgerowError) else problem_of(None)

@@ -18,7 +18,7 @@ from hedgerow.fleet.errors import (
 __all__ = ["ApiClient"]
 
 _TIMEOUT_S = 30.0
-_FOLLOW_S, _FOLLOW_EVERY_S = 60.0, 0.5
+_FOLLOW_S, _FOLLOW_EVERY_S, _ARRIVAL_S = 60.0, 0.5, 10.0
 
 
 class ApiClient:
@@ -77,24 +77,32 @@ class ApiClient:
         except ServiceUnreachableError as exc:
             if not exc.was_sent:
                 raise
-            try:
-                return self._follow(key)
-            except RefusedRequestError as refused:
-                if refused.status != 404:
-                    raise
-                # It never came that far.
-                raise exc from None
+            return self._follow(key, lost=exc)
 
-    def _follow(self, command: str) -> Any:
-        """Ask for the answer of what is under way, again and again."""
-        deadline = self._clock() + _FOLLOW_S
+    def _follow(self, command: str, *, lost: ServiceUnreachableError | None = None) -> Any:
+        """Ask for the answer of what is under way, again and again.
+
+        Args:
+            command: Its id.
+            lost: Why the request itself has no answer. It may not have come as far as a command yet, so for a while
+                one that is unknown is waited for.
+        """
+        begun = self._clock()
         while True:
-            found = self._ask("GET", f"/v1/commands/{command}", None, {})
+            waited_s = self._clock() - begun
+            try:
+                found = self._ask("GET", f"/v1/commands/{command}", None, {})
+            except RefusedRequestError as exc:
+                if lost is None or exc.status != 404:
+                    raise
+                if waited_s > _ARRIVAL_S:
+                    raise lost from None
+                found = {"state": "waiting"}
             if found["state"] == "done":
                 return found["answer"]
             if found["state"] == "failed":
                 raise RefusedRequestError(found["problem"]["status"], found["problem"]["detail"])
-            if self._clock() > deadline:
+            if waited_s > _FOLLOW_S:
                 raise CommandUnderWayError(command, _FOLLOW_S)
             self._pause(_FOLLOW_EVERY_S)
 

@@ -1,10 +1,12 @@
 """The embedded broker's own process: rumqttd, started again in place when it panics.
 
-Run as ``python -P -m hedgerow.fleet.broker_process HOST PORT``. A panic ends one of rumqttd's threads and leaves the
-process, which from then on lets nobody in. A client that goes away between its CONNECT and the answer, or one whose
-name has a slash, does that when it comes again (``rumqttd/src/server/broker.rs``: ``try_send(...).unwrap()`` while a
-lock is held). So the standard error, where Rust tells of panics, is read, and the process becomes itself anew, with the
-same id and parent; clients reconnect, and what was retained or waited is lost.
+Run as a file (``python -P broker_process.py HOST PORT``), with the standard library and iotcore alone.
+
+A panic ends one of rumqttd's threads and leaves the process, which from then on lets nobody in. A client that goes away
+between its CONNECT and the answer, or one whose name has a slash, does that when it comes again
+(``rumqttd/src/server/broker.rs``: ``try_send(...).unwrap()`` while a lock is held). So the standard error, where Rust
+tells of panics, is read, and the process becomes itself anew, with the same id and parent; clients reconnect, and what
+was retained or waited is lost.
 """
 
 import logging

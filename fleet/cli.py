@@ -21,6 +21,7 @@ from hedgerow.fleet.errors import FleetFolderError, SettingsError
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
+from hedgerow.progress_display import progress_log
 from hedgerow.wire import NAME
 
 __all__ = ["broker", "init", "serve"]
@@ -196,7 +197,7 @@ def serve(
     for library in ("httpx", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
     with _until_stopped() as stopped, ExitStack() as stack:
-        retraining = Retraining(task=retrain_task) if retrain_task is not None else None
+        retraining = Retraining(task=retrain_task, report=progress_log(_log)) if retrain_task is not None else None
         fleet = serve_fleet(folder, settings, stack, retraining=retraining)
         fleet.service.subscribe(EventLog())
         url = fleet.url

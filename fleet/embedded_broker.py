@@ -23,5 +23,5 @@ def embedded_program(host: str, port: int) -> BrokerProgram:
         name = f"iotcore {version('iotcore')}"
     except PackageNotFoundError as exc:
         raise ExtraNotInstalledError("a broker where mosquitto is not installed", "fleet", "iotcore") from exc
-    command = (sys.executable, "-P", "-m", broker_process.__name__, host, str(port))
+    command = (sys.executable, "-P", broker_process.__file__, host, str(port))
     return BrokerProgram(name, command, advice="install mosquitto (Debian: apt-get install mosquitto)")

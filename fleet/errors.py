@@ -140,10 +140,11 @@ class ServiceUnreachableError(FleetError):
     """
 
     def __init__(self, url: str, reason: str, *, was_sent: bool = False) -> None:
-        super().__init__(
-            f"expected a fleet service at {url}, found none ({reason}); start one with `hedgerow fleet serve` or "
-            "correct --server"
-        )
+        advice = "start one with `hedgerow fleet serve` or correct --server"
+        if was_sent:
+            advice = "it may do what it was asked all the same, so look before you ask again"
+        found = "no answer" if was_sent else "none"
+        super().__init__(f"expected a fleet service at {url}, found {found} ({reason}); {advice}")
         self.url, self.reason, self.was_sent = url, reason, was_sent
 
 

@@ -2,7 +2,14 @@
 
 import logging
 
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, FleetEvent, ReleaseProven, RolloutChanged
+from hedgerow.fleet.events import (
+    AlertChanged,
+    DeviceChanged,
+    FleetEvent,
+    ReleaseProven,
+    ReportRefused,
+    RolloutChanged,
+)
 from hedgerow.fleet.rollout import Rollout
 
 __all__ = ["EventLog"]
@@ -36,6 +43,9 @@ class EventLog:
                         if device.problems
                         else (f"{device.name} is well again")
                     )
+            case ReportRefused(device, reason):
+                advice = f"if that is right, run `hedgerow device reset {device}`"
+                return f"nothing of a report of {device} is believed: {reason}; {advice}"
             case RolloutChanged(rollout):
                 return self._rollout(rollout)
             case AlertChanged(alert, True):

@@ -13,6 +13,7 @@ __all__ = [
     "DeviceChanged",
     "FleetEvent",
     "ReleaseProven",
+    "ReportRefused",
     "RolloutChanged",
     "UpdateArrived",
     "WindowArrived",
@@ -81,4 +82,19 @@ class UpdateArrived:
     update: TrainUpdate
 
 
-FleetEvent = DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | ReleaseProven | UpdateArrived
+@dataclass(frozen=True, slots=True)
+class ReportRefused:
+    """A report of a device was not believed, for a reason that was not told before; nothing of it was kept.
+
+    Attributes:
+        device: In whose name it came.
+        reason: Why, as the end of a sentence.
+    """
+
+    device: str
+    reason: str
+
+
+FleetEvent = (
+    DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | ReleaseProven | UpdateArrived | ReportRefused
+)

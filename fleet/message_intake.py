@@ -8,8 +8,21 @@ from dataclasses import replace
 
 from hedgerow.errors import DecodeError
 from hedgerow.fleet.consequences import Consequences
-from hedgerow.fleet.events import DeviceChanged, UpdateArrived
-from hedgerow.fleet.registry import ASK_REPORT, Device, next_desired, reports_success, take_presence, take_report
+from hedgerow.fleet.doubts import Doubts
+from hedgerow.fleet.events import DeviceChanged, ReportRefused, UpdateArrived
+from hedgerow.fleet.registry import (
+    ASK_REPORT,
+    Device,
+    contradicts,
+    execution_refusal,
+    renumbered,
+    report_refusal,
+    reports_success,
+    reset,
+    revived,
+    take_presence,
+    take_report,
+)
 from hedgerow.fleet.rollout_driver import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
@@ -33,12 +46,17 @@ class MessageIntake:
         driver: Of rollouts.
         telemetry: Takes windows.
         settings: Of the service.
+
+    Attributes:
+        doubts: What was heard and not believed.
     """
 
     def __init__(
         self, store: Store, driver: RolloutDriver, telemetry: TelemetryIntake, settings: FleetSettings
     ) -> None:
         self._store, self._driver, self._telemetry, self._settings = store, driver, telemetry, settings
+        self.doubts = Doubts(settings.nudge_s)
+        self._is_full = False
 
     def forget(self) -> None:
         """Load from the store again on next use; call it when a transaction was rolled back."""
@@ -59,7 +77,7 @@ class MessageIntake:
                 case Channel.PRESENCE:
                     self._presence(device, Presence.decode(message.payload), then, now, is_old=message.retained)
                 case Channel.EXECUTION:
-                    self._driver.device_reported(device, Execution.decode(message.payload), now, then)
+                    self._execution(device, Execution.decode(message.payload), then, now)
                 case Channel.TELEMETRY:
                     self._window(device, Telemetry.decode(message.payload), then, now)
                 case Channel.UPDATE:
@@ -69,8 +87,24 @@ class MessageIntake:
         except DecodeError as exc:
             _log.warning("a message on %s was refused: %s", message.topic, exc)
 
+    def reset(self, name: str, device: Device, then: Consequences) -> Device:
+        """Believe nothing that a device said so far, and ask it anew."""
+        fresh = reset(device)
+        self.doubts.forget(name)
+        self._store.save_device(fresh)
+        desired = self._store.desired(name)
+        if desired is not None:
+            # Its next report says which number it takes. Said under 0, it also replaces what the broker keeps.
+            desired = replace(desired, version=0)
+            self._store.save_desired(name, desired)
+        then.desired.append((name, desired or ASK_REPORT))
+        then.events.append(DeviceChanged(fresh, device))
+        return fresh
+
     def _presence(self, name: str, message: Presence, then: Consequences, now: float, *, is_old: bool) -> None:
         before = self._store.device(name)
+        if before is None and not self._has_room(name):
+            return
         after = take_presence(before or Device(name=name), message, now)
         if after is not None:
             self._store.save_device(after)
@@ -78,22 +112,45 @@ class MessageIntake:
             if is_old and after.online and after.sequence < 0:
                 # It was here before us, and what it said of itself then was not kept.
                 then.desired.append((name, self._store.desired(name) or ASK_REPORT))
+            elif before is not None and before.online and after.boot != before.boot:
+                self._ask(name, then, now)
+        elif before is not None and message.online and message.boot in before.past_boots:
+            self._ask(name, then, now)
 
     def _reported(self, name: str, message: Reported, then: Consequences, now: float) -> None:
         before = self._store.device(name)
-        after = take_report(before or Device(name=name), message, now)
+        if before is None and not self._has_room(name):
+            return
+        known, desired = before or Device(name=name), self._store.desired(name)
+        reason = report_refusal(known, desired, message)
+        if reason is not None:
+            if self.doubts.refuse(name, reason, now):
+                then.events.append(ReportRefused(name, reason))
+                # A device that never said so says now what it is.
+                self._ask(name, then, now)
+            return
+        after = take_report(known, message, now)
+        if after is None and contradicts(known, message):
+            word = self.doubts.hear(name, message.boot, message.sequence)
+            if word == "proof":
+                after = take_report(revived(known, message.boot), message, now)
+            elif word == "doubt":
+                then.desired.append((name, ASK_REPORT))
         if after is None:
             return
+        self.doubts.settle(name)
+        if known.online and known.boot not in {"", after.boot}:
+            # Its last start was not seen to end: who is there?
+            self._ask(name, then, now)
         self._store.save_device(after)
         then.events.append(DeviceChanged(after, before))
-        if before is None or before.target is None:
+        if before is None or (before.target is None and desired is None):
             self._driver.device_joined(after, now, then)
         desired = self._store.desired(name)
-        if desired is None or any(device == name for device, _desired in then.desired):
+        if desired is None or any(device == name and said != ASK_REPORT for device, said in then.desired):
             return
-        if after.desired_version > desired.version:
-            # The store was restored from a backup; versions must go on rising above what the device has seen.
-            risen = replace(desired, version=next_desired(after, desired, desired.release).version)
+        risen = renumbered(after, desired)
+        if risen is not None:
             self._store.save_desired(name, risen)
             then.desired.append((name, risen))
         elif after.desired_version < desired.version:
@@ -109,8 +166,40 @@ class MessageIntake:
         elif after.release != desired.release:
             self._driver.runs_another(after, desired, now, then)
 
+    def _execution(self, name: str, message: Execution, then: Consequences, now: float) -> None:
+        device = self._store.device(name)
+        reason = execution_refusal(device, self._store.desired(name), message)
+        if reason is None:
+            self._driver.device_reported(name, message, now, then)
+        elif device is not None and message.rollout in self._driver.unfinished:
+            _log.info("%s of %s in %s does not count: %s", message.state, name, message.rollout, reason)
+            self._ask(name, then, now)
+
     def _window(self, name: str, message: Telemetry, then: Consequences, now: float) -> None:
-        device = self._store.device(name) or Device(name=name)
-        rollout = self._telemetry.take(device, message, self._driver.unfinished, now, then)
+        device = self._store.device(name)
+        if device is None:
+            return
+        if device.target is None:
+            # Its counts can be added to nothing before it has said what it is.
+            self._ask(name, then, now)
+            return
+        is_its_own = device.online and message.boot in {device.boot, *device.past_boots}
+        if not is_its_own or message.boot != device.boot:
+            self._ask(name, then, now)
+        unfinished = self._driver.unfinished if is_its_own else {}
+        rollout = self._telemetry.take(device, message, unfinished, now, then)
         if rollout is not None:
             self._driver.judge(rollout, now, then)
+
+    def _ask(self, name: str, then: Consequences, now: float) -> None:
+        """Let a device say what it is: it answers what it has seen, and everybody has seen version 0."""
+        if self.doubts.may_ask(name, now):
+            then.desired.append((name, ASK_REPORT))
+
+    def _has_room(self, name: str) -> bool:
+        if self._store.count_devices() < self._settings.device_limit:
+            return True
+        if not self._is_full:
+            _log.error("%s is not taken in: there are %d devices, the limit", name, self._settings.device_limit)
+        self._is_full = True
+        return False

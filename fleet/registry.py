@@ -2,13 +2,36 @@
 
 from dataclasses import dataclass, replace
 
-from hedgerow.wire import Desired, Presence, Reported
+from hedgerow.wire import VERSION_JUMP, Desired, Execution, ExecutionState, Presence, Reported
 
-__all__ = ["ASK_REPORT", "Device", "needs_desired", "next_desired", "reports_success", "take_presence", "take_report"]
+__all__ = [
+    "ASK_REPORT",
+    "REPORT_JUMP",
+    "Device",
+    "contradicts",
+    "execution_refusal",
+    "needs_desired",
+    "next_desired",
+    "renumbered",
+    "report_refusal",
+    "reports_success",
+    "reset",
+    "revived",
+    "take_presence",
+    "take_report",
+]
 
 ASK_REPORT = Desired(version=0, release=None)
 """Wants nothing; a device answers any version that it has seen, and every device has seen 0, by reporting itself."""
 
+REPORT_JUMP = 1_000_000
+"""How far above what it was asked a device may claim to be.
+
+Far more than a device takes, since a store may come back from an old backup and must not lock its devices out; and far
+too little to reach the end of numbers.
+"""
+
+_SEQUENCE_JUMP = 1_000_000
 _BOOTS_REMEMBERED = 8
 
 
@@ -76,6 +99,45 @@ def take_report(device: Device, message: Reported, now: float) -> Device | None:
     )
 
 
+def report_refusal(device: Device, desired: Desired | None, message: Reported) -> str | None:
+    """Return why nothing of a report is believed, as the end of a sentence; None: it may be.
+
+    Of a device that was never heard of, or was reset, everything is.
+    """
+    if device.target is None:
+        return None
+    if message.target != device.target:
+        return f"it says that its target is {message.target}, and it was {device.target}"
+    known = max(device.desired_version, desired.version if desired is not None else 0)
+    if message.desired_version > known + REPORT_JUMP:
+        return f"it says that it acted on version {message.desired_version}, and was asked for {known} at most"
+    if message.boot == device.boot and message.sequence > device.sequence + _SEQUENCE_JUMP:
+        return f"its sequence number jumps from {device.sequence} to {message.sequence}"
+    return None
+
+
+def contradicts(device: Device, message: Reported) -> bool:
+    """Return whether a report that is no news says something else than what is known of the device.
+
+    It is late, or what is known comes from somebody else: who is right shows when the device is asked.
+    """
+    if message.boot in device.past_boots:
+        return True
+    said = (message.release, message.previous, message.desired_version)
+    return message.sequence < device.sequence or said != (device.release, device.previous, device.desired_version)
+
+
+def revived(device: Device, boot: str) -> Device:
+    """Return the device when *boot* has proved to be the start that lives."""
+    past = tuple(other for other in device.past_boots if other != boot)
+    return replace(_on_boot(replace(device, past_boots=past), boot), sequence=-1)
+
+
+def reset(device: Device) -> Device:
+    """Return the device when nothing that it said counts any more; its next report is believed whatever it says."""
+    return replace(device, target=None, boot="", sequence=-1, past_boots=(), desired_version=0)
+
+
 def take_presence(device: Device, message: Presence, now: float) -> Device | None:
     """Return the device after a presence message, or None when it changes nothing.
 
@@ -102,6 +164,39 @@ def next_desired(
     """
     version = max(current.version if current else 0, device.desired_version) + 1
     return Desired(version=version, release=release, rollout=rollout, attempt=attempt, compare=compare)
+
+
+def renumbered(device: Device, desired: Desired) -> Desired | None:
+    """Return what is wanted under a version that the device will take; None: it takes the present one.
+
+    After a restored backup the device is ahead. After its disk was lost, or somebody lied about it, it is so far behind
+    that it refuses the jump. Version 0 stands for an unknown one, after a reset.
+    """
+    seen = device.desired_version
+    if desired.version != 0 and seen <= desired.version <= seen + VERSION_JUMP:
+        return None
+    return replace(desired, version=seen + 1)
+
+
+def execution_refusal(device: Device | None, desired: Desired | None, message: Execution) -> str | None:
+    """Return why a device's word on its part in a rollout does not count, as the end of a sentence; None: it does.
+
+    An end counts after the report that goes with it: a device says first what it runs.
+    """
+    if device is None or device.target is None:
+        return "it has never reported itself"
+    if not device.online:
+        return "it is offline"
+    if message.state in {ExecutionState.IN_PROGRESS, ExecutionState.SUCCEEDED}:
+        if desired is None or (desired.rollout, desired.attempt) != (message.rollout, message.attempt):
+            return f"it was not asked for attempt {message.attempt} of {message.rollout}"
+        if message.state is ExecutionState.IN_PROGRESS:
+            return None
+        if device.release != desired.release:
+            return f"it reports that it runs {device.release or 'nothing'}"
+    if desired is not None and device.desired_version != desired.version:
+        return f"it reports that it acted on version {device.desired_version}, and was asked for {desired.version}"
+    return None
 
 
 def needs_desired(device: Device, desired: Desired) -> bool:

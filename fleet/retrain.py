@@ -159,7 +159,9 @@ class _Retraining:
         parent = self.service.catalogue.manifest(run.parent)
         history: tuple[RoundRecord, ...] = ()
         if run.release is None:
+            _log.info("%s: training %s again on the devices, %d rounds", run.id, run.parent, self.settings.rounds)
             checkpoint, history = self._train(run, parent)
+            _log.info("%s: compiling for %s", run.id, ", ".join(artifact.target for artifact in parent.artifacts))
             manifest = self._release(run, parent, checkpoint)
             run = replace(run, release=manifest.release)
             windows = list(self.service.windows(release=run.parent))
@@ -168,6 +170,7 @@ class _Retraining:
             self.service.save_run(run)
         else:
             manifest = self.service.catalogue.manifest(run.release)
+        _log.info("%s: %s is signed; rolling it out", run.id, manifest.release)
         rollout = self.service.start_rollout(manifest.release, self._plan(run.parent), actor=run.id)
         done = replace(run, state="done", ended_at=self.clock())
         self.service.save_run(done)

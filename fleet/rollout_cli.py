@@ -1,7 +1,6 @@
 """``hedgerow rollout start`` and ``hedgerow rollout status``."""
 
 import json
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,46 +8,20 @@ from typing import Any
 
 import click
 
-from hedgerow.fleet.admin_keys import read_key_file
-from hedgerow.fleet.api_client import ApiClient
-from hedgerow.fleet.errors import AdminKeyError
+from hedgerow.fleet.api_options import as_json_option as _as_json
+from hedgerow.fleet.api_options import connect as _connect
+from hedgerow.fleet.api_options import key_file_option as _key_file
+from hedgerow.fleet.api_options import server_option as _server
 from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.rollout_plan import RolloutPlan
 
-__all__ = ["KEY_VARIABLE", "start", "status"]
+__all__ = ["start", "status"]
 
-KEY_VARIABLE = "HEDGEROW_ADMIN_KEY"
 _OVER = {"FINISHED", "ABORTED", "ROLLED_BACK"}
 _POLL_S = 0.5
 _SAY_AGAIN_S = 10.0
 """While nothing else changes, the evidence so far is told again no sooner; it changes with every window."""
 _DEFAULT_STAGES = " ".join(f"{stage.name}={stage.share:g}" for stage in RolloutPlan().stages)
-
-_server = click.option(
-    "--server",
-    "url",
-    default="http://127.0.0.1:8080",
-    show_default=True,
-    metavar="URL",
-    help="Address of the fleet service.",
-)
-_key_file = click.option(
-    "--key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="File with the admin key, admin.key in the fleet's folder.  "
-    f"[default: the key itself in the variable {KEY_VARIABLE}]",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
-
-
-def _connect(url: str, key_file: Path | None) -> ApiClient:
-    if key_file is not None:
-        return ApiClient(url, read_key_file(key_file))
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key:
-        raise AdminKeyError("none")
-    return ApiClient(url, key)
 
 
 def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from hedgerow.fleet.alerts import Alert
 from hedgerow.fleet.catalogue import Catalogue
 from hedgerow.fleet.commands import Command
 from hedgerow.fleet.consequences import Consequences
+from hedgerow.fleet.doubts import Refusal
 from hedgerow.fleet.errors import RolloutConflictError, UnknownDeviceError, UnknownRolloutError
 from hedgerow.fleet.events import AlertChanged, FleetEvent
 from hedgerow.fleet.message_intake import HEARD, MessageIntake
@@ -73,7 +74,7 @@ class FleetService:
         self._store = Store(store) if isinstance(store, Path) else store
         self._driver = RolloutDriver(self._store, catalogue)
         telemetry = TelemetryIntake(self._store, catalogue, settings)
-        intake = MessageIntake(self._store, self._driver, telemetry, settings)
+        intake = self._intake = MessageIntake(self._store, self._driver, telemetry, settings)
         self._writer = Writer(settings, link, self._store, self._driver, intake, clock, timeout_s=command_timeout_s)
         for channel in HEARD:
             link.subscribe(fleet_filter(settings.fleet, channel))
@@ -117,6 +118,10 @@ class FleetService:
         if device is None:
             raise UnknownDeviceError(name)
         return device
+
+    def refusal(self, name: str) -> Refusal | None:
+        """Return the last report in a device's name that was not believed since the service was started, if any."""
+        return self._intake.doubts.refusals.get(name)
 
     def desired(self, name: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing is."""
@@ -252,6 +257,25 @@ class FleetService:
             return self._driver.assign(device, release, then)
 
         return self._writer.call(change)
+
+    def reset_device(self, name: str, *, actor: str = "local", command_id: str | None = None) -> Device:
+        """Believe nothing that a device said so far: its next report counts, whatever target or version it names.
+
+        For a device that got other hardware, or whose numbers somebody made up. What is wanted of it stays, under the
+        number that follows from its report.
+
+        Raises:
+            UnknownDeviceError: It was never heard of.
+        """
+
+        def change(then: Consequences, now: float) -> Device:
+            device = self._store.device(name)
+            if device is None:
+                raise UnknownDeviceError(name)
+            self._store.add_audit(at=now, actor=actor, action="device.reset", subject=name)
+            return self._intake.reset(name, device, then)
+
+        return self._writer.call(change, command_id=command_id, what=f"{actor}: device.reset {name}")
 
     def save_run(self, run: TrainingRun) -> None:
         """Keep how a retraining goes."""

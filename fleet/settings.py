@@ -49,6 +49,9 @@ class FleetSettings:
         default=5.0, metadata={"help": "first wait before an unanswered assignment is published again; it doubles"}
     )
     nudge_longest_s: float = field(default=120.0, metadata={"help": "longest wait between two such publications"})
+    device_limit: int = field(
+        default=100_000, metadata={"help": "devices that are taken in; further names are ignored"}
+    )
     recent_windows: int = field(default=200, metadata={"help": "windows kept for each device"})
     merge_period_s: float = field(default=300.0, metadata={"help": "length of one period of merged windows"})
     drift_alpha: float = field(default=0.01, metadata={"help": "chance of a false drift alert over a release's life"})
@@ -89,6 +92,7 @@ class FleetSettings:
                 raise SettingsError(name, str(getattr(self, name)), "a time above 0")
         for name in (
             "batch_events",
+            "device_limit",
             "recent_windows",
             "drift_consecutive",
             "retrain_minimum_devices",

@@ -223,12 +223,18 @@ class Store(StoreReader):
             "SELECT id, boot, sequence FROM windows WHERE device = ? ORDER BY id DESC LIMIT -1 OFFSET ?", device, keep
         )
         for row in surplus:
+            self._write("DELETE FROM windows WHERE id = ?", row["id"])
+            kept = self._row(
+                "SELECT MIN(sequence) AS lowest FROM windows WHERE device = ? AND boot = ?", device, row["boot"]
+            )
+            # A number that somebody made up must not turn all that follow into repeats.
+            lowest = kept["lowest"] if kept is not None else None
+            pruned_to = row["sequence"] if lowest is None else min(row["sequence"], lowest - 1)
             self._write(
                 "INSERT INTO pruned_windows VALUES (?, ?, ?) ON CONFLICT (device, boot)"
                 " DO UPDATE SET sequence = MAX(sequence, excluded.sequence)",
-                device, row["boot"], row["sequence"],
+                device, row["boot"], pruned_to,
             )  # fmt: skip
-            self._write("DELETE FROM windows WHERE id = ?", row["id"])
         return True
 
     def add_to_merged(self, slice_name: str, period: int, window: Window) -> None:

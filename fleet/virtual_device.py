@@ -11,6 +11,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.link import Connected, Link, Message
 from hedgerow.window import Window
 from hedgerow.wire import (
+    VERSION_JUMP,
     Channel,
     Desired,
     Execution,
@@ -156,8 +157,8 @@ class VirtualDevice:
             return
 
     def _desired(self, desired: Desired) -> None:
-        if desired.version <= self.desired_version:
-            # Said again, so the fleet has not heard: answer again.
+        if desired.version <= self.desired_version or desired.version > self.desired_version + VERSION_JUMP:
+            # Said again, so the fleet has not heard; or a jump that is refused, so that it hears where to go on.
             self.report()
             return
         self.desired_version = desired.version

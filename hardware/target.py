@@ -137,6 +137,11 @@ class Target:
         """The default recipe: the first candidate."""
         return self.recipes[0]
 
+    @property
+    def is_modelled(self) -> bool:
+        """Whether the cost model says something: for CPUs. What an accelerator takes is known once one has run."""
+        return self.accelerator == "none"
+
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
         return {

@@ -166,8 +166,8 @@ class _Examination:
             return call()
         except HedgerowError as exc:
             self.mistakes.append(f"{what}: {exc}")
-        # The user's code may raise anything; the report must name it all the same.
-        except Exception as exc:  # noqa: BLE001
+        # The user's code may raise anything, and exit; the report must name it all the same.
+        except (Exception, SystemExit) as exc:  # noqa: BLE001
             self.mistakes.append(f"{what} raised {type(exc).__name__}: {exc}")
         return None
 

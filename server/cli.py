@@ -7,8 +7,8 @@ import click
 
 from hedgerow.decode import encode_json
 from hedgerow.installation import require
+from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.errors import RoundFailedError
-from hedgerow.server.progress_bar import progress_bar
 from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
@@ -89,7 +89,7 @@ def train(
     from hedgerow.server.training import train_task
 
     _report, data = examine_task(loaded, clients=clients, seed=seed)
-    with progress_bar(quiet=as_json) as show:
+    with ProgressDisplay() as display:
         try:
             result = train_task(
                 loaded,
@@ -101,7 +101,7 @@ def train(
                 seed=seed,
                 data=data,
                 fresh=not resume,
-                report=show,
+                report=display.report,
             )
         except KeyboardInterrupt:
             click.echo(f"stopped; finished rounds are in {out}, the same command goes on from there", err=True)
@@ -122,6 +122,7 @@ def train(
             "seed": seed,
             "updates": result.updates,
             "refused": result.refused,
+            "privacy": None if result.privacy is None else result.privacy.to_record(),
             "metrics": dict(result.checkpoint.metrics),
             "seconds": round(sum(entry.seconds for entry in result.history), 3),
             "history": [entry.to_record() for entry in result.history],
@@ -132,6 +133,8 @@ def train(
     trained = last.clients or len(last.participants)
     click.echo(f"{loaded.name}: {len(result.history)} rounds of {strategy} over {trained} clients; {shown}")
     click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
+    if result.privacy is not None:
+        click.echo(result.privacy.line())
     click.echo(f"checkpoint: {result.checkpoint_folder}")
 
 

@@ -53,9 +53,10 @@ class FlowerVersionError(ServerError):
 class NotEnoughDevicesError(ServerError):
     """Fewer devices than the minimum can train."""
 
-    def __init__(self, needed: int, found: int, waited_s: float) -> None:
+    def __init__(self, needed: int, found: int, waited_s: float, trouble: str = "") -> None:
+        why = f" ({trouble})" if trouble else ""
         super().__init__(
-            f"expected at least {needed} devices that can train, found {found} after {waited_s:g} s; "
+            f"expected at least {needed} devices that can train, found {found} after {waited_s:g} s{why}; "
             "connect more devices or lower the minimum"
         )
         self.needed, self.found, self.waited_s = needed, found, waited_s

@@ -17,6 +17,7 @@ Runs under Flower are Flower's: they are not resumable, and SuperNodes cut the t
 Needs torch and Flower.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,18 +29,20 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from hedgerow.checkpoint import Checkpoint, save_checkpoint
+from hedgerow.server.accounting import state_privacy
 from hedgerow.server.client_app import make_client_app
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.border import JudgedGrid
 from hedgerow.server.outcome import check_end
 from hedgerow.server.replies import narrowed
-from hedgerow.server.strategies import build_strategy
+from hedgerow.server.strategies import build_strategy, privacy_terms
 from hedgerow.server.training import initial_weights
 from hedgerow.task import load_task
 
 __all__ = ["client_app", "server_app"]
 
+_LOG = logging.getLogger(__name__)
 _CLIENTS: dict[tuple[str, int], Callable[[Any, Any], Any]] = {}
 _LOCK = threading.Lock()
 
@@ -84,6 +87,10 @@ def _main(grid: Grid, context: Any) -> None:
         evaluate_fn=evaluate,
     )
     check_end(judged.history(rounds))
+    terms = privacy_terms(name)
+    statement = None if terms is None else state_privacy(terms, strategy.releases)
+    if statement is not None:
+        _LOG.warning("%s", statement.line())
     if "out" not in config:
         return
     metrics = result.evaluate_metrics_serverapp.get(rounds, {})
@@ -96,6 +103,7 @@ def _main(grid: Grid, context: Any) -> None:
         grid="flower",
         seed=seed,
         metrics={key: float(value) for key, value in metrics.items()},
+        privacy=None if statement is None else statement.to_record(),
     )
     save_checkpoint(Path(str(config["out"])) / "checkpoint", checkpoint)
 

@@ -56,6 +56,7 @@ class Kind(StrEnum):
     CRASHED = "crashed"
     LATE = "late"
     ABSENT = "absent"
+    DROPPED = "dropped out"
     DECLINED = "declined"
     TRANSPORT = "transport"
     FORM = "form"
@@ -173,7 +174,7 @@ def longest_update(norms: NDArray[np.float64], length: float, limits: ReplyLimit
 def model_length(sent: Mapping[str, Any]) -> float:
     """Return the L2 norm of all floats in *sent*, plus the square root of their number."""
     floats = [array for array in sent.values() if array.dtype.kind == "f"]
-    squares = sum(float(np.square(array, dtype=np.float64).sum()) for array in floats)
+    squares = sum(_squares(array) for array in floats)
     return float(np.sqrt(squares) + np.sqrt(sum(array.size for array in floats)))
 
 
@@ -249,8 +250,20 @@ def _change_norm(arrays: Mapping[str, Any], sent: Arrays) -> float:
     squares = 0.0
     for name, array in arrays.items():
         if array.dtype.kind == "f":
-            squares += float(np.square(array.astype(np.float64) - sent[name]).sum())
+            with np.errstate(over="ignore"):
+                squares += _squares(array - sent[name])
     return float(np.sqrt(squares))
+
+
+def _squares(array: NDArray[Any]) -> float:
+    """Return the sum of squares; of numbers that overflow in their own type in float64."""
+    flat = array.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.dot(flat, flat))
+    if np.isfinite(total):
+        return total
+    wide = flat.astype(np.float64)
+    return float(np.dot(wide, wide))
 
 
 def _listed(names: frozenset[str]) -> str:

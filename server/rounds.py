@@ -4,11 +4,13 @@ The loop is ours because Flower's ``Strategy.start`` always begins at round 1 an
 the strategy's. Needs torch and Flower.
 """
 
+import hmac
 import logging
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from flwr.app import ConfigRecord
 from hedgerow.batches import client_seed
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.decode import Fields
+from hedgerow.server.accounting import PrivacyStatement, state_privacy
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import aggregation_errors, answering_clients, array_record, numpy_arrays
@@ -24,7 +27,7 @@ from hedgerow.server.grids.border import kinds_of
 from hedgerow.server.outcome import check_round
 from hedgerow.server.replies import EXAMPLES, Kind
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
-from hedgerow.server.strategies import restore_state, strategy_state
+from hedgerow.server.strategies import privacy_terms, restore_state, strategy_state
 from hedgerow.task import Task
 from hedgerow.task_module import load_weights, model_weights
 from hedgerow.weights import Arrays
@@ -46,6 +49,9 @@ class Run:
         self._metrics: Mapping[str, float] = {}
         self.round = 0
         self.history: list[RoundRecord] = []
+        self._terms = privacy_terms(folder.settings.strategy)
+        # A seed is public: whoever knows it would know the noise, and who was asked.
+        self._key = folder.noise_key() if self._terms is not None else None
 
     def resume(self, weights: Arrays) -> None:
         """Start from *weights*, or from the folder's last finished round."""
@@ -61,9 +67,22 @@ class Run:
                 self._grid.restore(Fields(saved.grid, "grid.json"))
         self.history = self._folder.history(self.round)
 
-    def checkpoint(self) -> Checkpoint:
-        """Return the weights with the run's record."""
-        return self._folder.settings.checkpoint(self._weights, self.round, self._metrics)
+    def checkpoint(self, privacy: PrivacyStatement | None = None) -> Checkpoint:
+        """Return the weights with the run's record.
+
+        Args:
+            privacy: What the run can promise, when it is at its end.
+        """
+        held = self._folder.settings.checkpoint(self._weights, self.round, self._metrics)
+        if self._terms is not None and privacy is None:
+            privacy = state_privacy(self._terms, (), unaccounted="the run was not at its end")
+        return held if privacy is None else replace(held, privacy=privacy.to_record())
+
+    def privacy(self) -> PrivacyStatement | None:
+        """Return what the run can promise, or None if it promised nothing."""
+        if self._terms is None:
+            return None
+        return state_privacy(self._terms, [record.privacy for record in self.history if record.privacy is not None])
 
     def take_round(
         self,
@@ -90,7 +109,7 @@ class Run:
         started = time.perf_counter()
         number = self.round + 1
         seed = int(config["seed"])
-        with _seeded_sampling(client_seed(seed, number, "sampling")):
+        with _seeded_sampling(self._drawn_from(seed, number, "sampling")):
             messages = self._strategy.configure_train(
                 number, array_record(self._weights), ConfigRecord(dict(config)), self._grid
             )
@@ -101,8 +120,9 @@ class Run:
         participants = [name for reply in usable for name in self._names(reply)]
         examples, train_loss = _totals(usable), _loss(usable)
         try:
-            with _seeded_noise(client_seed(seed, number, "noise")):
-                arrays, _metrics = self._strategy.aggregate_train(number, replies)
+            if self._key is not None:
+                self._strategy.generator = np.random.default_rng(self._drawn_from(seed, number, "noise"))
+            arrays, _metrics = self._strategy.aggregate_train(number, replies)
         except aggregation_errors() as exc:
             raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})", kinds=refused) from exc
         if arrays is None:
@@ -129,6 +149,7 @@ class Run:
             refused=refused,
             virtual_s=self._grid.clock.now_s if hasattr(self._grid, "clock") else None,
             clients=len(participants) if len(participants) > _NAMED else None,
+            privacy=self._strategy.releases[-1] if self._key is not None and arrays is not None else None,
         )
         self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
         self._folder.add_record(record)
@@ -153,6 +174,12 @@ class Run:
             measured = self._evaluator.measure(self._weights)
             self._metrics = {name: value for name, value in measured.items() if _finite(value) is not None}
 
+    def _drawn_from(self, seed: int, number: int, purpose: str) -> int:
+        """Return what a generator of this round starts from: the run's key if it is private, else its seed."""
+        if self._key is None:
+            return client_seed(seed, number, purpose)
+        return int.from_bytes(hmac.digest(self._key, f"{number} {purpose}".encode(), "sha256"), "big")
+
     def _name(self, reply: Any) -> str:
         node: int = reply.metadata.src_node_id
         name: str = self._grid.node_name(node) if hasattr(self._grid, "node_name") else str(node)
@@ -173,17 +200,6 @@ def _seeded_sampling(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(before)
-
-
-@contextmanager
-def _seeded_noise(seed: int) -> Iterator[None]:
-    """Make the noise of Flower's privacy wrappers, drawn from numpy's global generator, depend on *seed* alone."""
-    before = np.random.get_state()  # noqa: NPY002 (Flower's generator, not ours)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
 
 
 def _empty_round(number: int, failures: Mapping[str, str], refused: Mapping[str, int]) -> RoundRecord:

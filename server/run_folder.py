@@ -9,15 +9,19 @@
                        where the grid carries something on, the grid's (grid.json)
       checkpoint/      the result, written after the last round
       failed.json      why the run failed, until it succeeds
+      noise.key        of a private run: what its noise and its cohorts are drawn from. Whoever has it can take the
+                       noise off again, so only its owner can read it, and it is in no checkpoint
       lock             held while a process trains here
 
 A round's folder appears by one rename, so it is there whole or not at all. No generator's state is kept: every one is
-made anew from (seed, round, client). Simulations save not every round; what came after the last saved one is run again.
+made anew from (seed, round, client), or from the key. Simulations save not every round; what came after the last saved
+one is run again.
 """
 
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +34,7 @@ from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
 from hedgerow.errors import DecodeError
 from hedgerow.server.errors import RoundFailedError, RunFolderError, RunMismatchError
+from hedgerow.server.privacy import Release
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = ["RoundRecord", "RunFolder", "RunSettings", "SavedRound", "recorded_settings"]
@@ -39,6 +44,7 @@ _VERSION = 1
 _LIMIT_BYTES = 2**20
 _STATE_LIMIT_BYTES = 16 * 2**30
 _GRID_LIMIT_BYTES = 2**30
+_KEY_FILE, _KEY_BYTES = "noise.key", 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +139,7 @@ class RoundRecord:
             set.
         failures: Name -> why its update was not used, of the first hundred.
         refused: Why updates were not used, in a word (``hedgerow.server.replies.Kind``) -> how many.
+        privacy: What the round gave away (``hedgerow.server.privacy.Release``); None: nothing, or it promised nothing.
         clients: How many clients' updates were averaged where they are too many to be named: the seed and the round say
             which. None: *participants* names them.
         virtual_s: Time at the end of the round on the virtual clock of a device model; None without one.
@@ -149,6 +156,7 @@ class RoundRecord:
     refused: Mapping[str, int] = field(default_factory=dict)
     virtual_s: float | None = None
     clients: int | None = None
+    privacy: Release | None = None
 
     @property
     def used(self) -> int:
@@ -168,6 +176,7 @@ class RoundRecord:
             "participants": list(self.participants),
             "failures": {name: reason[:256] for name, reason in self.failures.items()},
             **({"refused": dict(self.refused)} if self.refused else {}),
+            **({} if self.privacy is None else {"privacy": self.privacy.to_record()}),
             **{name: value for name, value in optional.items() if value is not None},
         }
 
@@ -192,9 +201,22 @@ class RoundRecord:
             refused={} if refused is None else {name: refused.integer(name) for name in refused.names()},
             virtual_s=fields.optional_number("virtual_s", minimum=0),
             clients=fields.optional_integer("clients"),
+            privacy=_release(fields.nested("privacy")) if "privacy" in fields.names() else None,
         )
         fields.finish()
         return record
+
+
+def _release(fields: Fields) -> Release:
+    release = Release(
+        nodes=fields.integer("nodes"),
+        asked=fields.integer("asked"),
+        answered=fields.integer("answered"),
+        clip=fields.number("clip", minimum=0),
+        noise_std=fields.number("noise_std", minimum=0),
+    )
+    fields.finish()
+    return release
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +276,32 @@ class RunFolder:
             except RoundFailedError as exc:
                 opened.save_failure(exc)
                 raise
+
+    def noise_key(self) -> bytes:
+        """Return the run's secret, made when it is asked for first.
+
+        Raises:
+            RunFolderError: It cannot be written, or is damaged.
+        """
+        path = self.path / _KEY_FILE
+        try:
+            if not path.exists():
+                part = path.with_name(f".{path.name}.part")
+                part.unlink(missing_ok=True)
+                with open(part, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                    file.write(secrets.token_bytes(_KEY_BYTES))
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.rename(path)
+                sync_folder(self.path)
+            key = path.read_bytes()
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+        if len(key) != _KEY_BYTES:
+            raise RunFolderError(
+                self.path, f"a {_KEY_FILE} of {_KEY_BYTES} bytes", f"{len(key)} bytes", "start with --fresh"
+            )
+        return key
 
     def last_round(self) -> SavedRound | None:
         """Return the newest finished round that is whole, or None before the first."""
@@ -425,5 +473,5 @@ def _round_folders(path: Path) -> Sequence[Path]:
 def _forget(path: Path) -> None:
     for name in ("rounds", "checkpoint"):
         shutil.rmtree(path / name, ignore_errors=True)
-    for name in ("rounds.jsonl", "run.json", FAILURE_FILE):
+    for name in ("rounds.jsonl", "run.json", FAILURE_FILE, _KEY_FILE):
         (path / name).unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 """How updates become new weights: a table of Flower's own strategies and one of ours, with settings for a first try.
 
 The table says for each strategy which of its attributes carry state from round to round, so that a run can be saved
-and resumed, and whether it needs no more than the mean of the updates. A name may go on with one of Flower's
-differential-privacy wrappers, ``fedavg+client-fixed:clip=1,noise=0.5``; it is part of the name so that whatever records
-the strategy of a run records it. Importing this module does not import Flower.
+and resumed, and whether it needs no more than the mean of the updates. The name of one that does not may go on with a
+differential-privacy wrapper (``hedgerow.server.privacy``), ``fedavg+client-fixed:clip=1,noise=0.5``; it is part of the
+name so that whatever records the strategy of a run records it. Importing this module does not import Flower.
 
 ``FedXgbBagging`` and ``FedXgbCyclic`` are not in the table: their updates are trees, which no task here has. They run
 on grids of arbitrary ClientApps.
@@ -19,15 +19,16 @@ from hedgerow.errors import UnknownNameError
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.server.errors import StrategyOptionError
 from hedgerow.server.flower import adopt_flower, array_record, is_array_record, numpy_arrays
+from hedgerow.server.privacy import PrivacyTerms, parse_privacy
 from hedgerow.weights import Arrays
 
 __all__ = [
-    "PRIVACY",
     "STRATEGIES",
     "StrategySpec",
     "build_strategy",
     "check_strategy",
     "mean_suffices",
+    "privacy_terms",
     "restore_state",
     "strategy_state",
 ]
@@ -134,26 +135,7 @@ STRATEGIES: Mapping[str, StrategySpec] = {
 }
 
 
-PRIVACY: Mapping[str, Plugin] = {
-    "client-fixed": _flower("DifferentialPrivacyClientSideFixedClipping"),
-    "client-adaptive": _flower("DifferentialPrivacyClientSideAdaptiveClipping"),
-    "server-fixed": _flower("DifferentialPrivacyServerSideFixedClipping"),
-    "server-adaptive": _flower("DifferentialPrivacyServerSideAdaptiveClipping"),
-}
-"""Central differential privacy: who clips an update (McMahan et al. 2018, arXiv 1710.06963), and whether the norm
-follows a quantile of the updates' norms (Andrew et al. 2021, arXiv 1905.03871). The server adds the noise."""
-
-_OPTIONS = {
-    "fixed": {"clip": "clipping_norm", "noise": "noise_multiplier"},
-    "adaptive": {
-        "clip": "initial_clipping_norm",
-        "noise": "noise_multiplier",
-        "quantile": "target_clipped_quantile",
-        "rate": "clip_norm_lr",
-        "count-noise": "clipped_count_stddev",
-    },
-}
-_DEFAULTS = {"clip": 1.0, "noise": 0.0}
+_WRAPPER = Plugin("hedgerow.server.private_strategy:PrivateMean", "train")
 _CLIPPING_NORM = "privacy/clipping_norm"
 
 
@@ -162,13 +144,9 @@ def check_strategy(name: str) -> None:
 
     Raises:
         UnknownNameError: No strategy or no wrapper has this name.
-        StrategyOptionError: An option of the wrapper is unknown or no number.
+        StrategyOptionError: An option of the wrapper is unknown or no number, or the strategy cannot be wrapped.
     """
-    base, kind, _options = _parsed(name)
-    if base not in STRATEGIES:
-        raise UnknownNameError("strategy", base, STRATEGIES)
-    if kind and kind not in PRIVACY:
-        raise UnknownNameError("privacy wrapper", kind, PRIVACY)
+    _parsed(name)
 
 
 def mean_suffices(name: str) -> bool:
@@ -176,8 +154,13 @@ def mean_suffices(name: str) -> bool:
 
     The privacy wrappers do not: they clip or count update by update.
     """
-    base, kind, _options = _parsed(name)
-    return STRATEGIES[base].mean and not kind
+    base, terms = _parsed(name)
+    return STRATEGIES[base].mean and terms is None
+
+
+def privacy_terms(name: str) -> PrivacyTerms | None:
+    """Return what strategy *name* promises, or None if it promises nothing."""
+    return _parsed(name)[1]
 
 
 def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: float = 1.0) -> Any:
@@ -185,10 +168,11 @@ def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: f
 
     Args:
         name: A key of :data:`STRATEGIES`; for differential privacy followed by ``+``, a key of :data:`PRIVACY`, and
-            options: ``clip`` (norm, or the first one), ``noise`` (multiplier), and for adaptive clipping ``quantile``,
-            ``rate`` and ``count-noise``, as in ``fedavg+client-adaptive:clip=0.1,noise=0.3,quantile=0.5``.
-        clients: How many clients take part in a round; robust rules derive from it how many they mistrust, privacy
-            wrappers how much noise.
+            options: ``clip`` (norm, or the first one), ``noise`` (multiplier), ``delta``, and for adaptive clipping
+            ``quantile``, ``rate`` and ``count-noise``, as in
+            ``fedavg+client-adaptive:clip=0.1,noise=0.3,quantile=0.5`` (``hedgerow.server.privacy.PrivacyTerms``).
+        clients: How many clients take part in a round; robust rules derive from it how many they mistrust, adaptive
+            clipping its noise on a count.
         learning_rate: The clients' step size, which some strategies need to know.
         fraction: Share of the nodes that each round samples.
 
@@ -198,8 +182,7 @@ def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: f
         ExtraNotInstalledError: Flower is absent.
         FlowerVersionError: The installed Flower was not tested.
     """
-    check_strategy(name)
-    base, kind, options = _parsed(name)
+    base, terms = _parsed(name, clients)
     plugins = {known: spec.plugin for known, spec in STRATEGIES.items()}
     strategy_class = load_plugin("strategy", plugins, base)
     adopt_flower()
@@ -208,38 +191,33 @@ def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: f
     strategy = strategy_class(
         fraction_train=fraction, min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **settings
     )
-    if not kind:
+    if terms is None:
         return strategy
-    try:
-        return load_plugin("privacy wrapper", PRIVACY, kind)(strategy, num_sampled_clients=clients, **options)
-    except ValueError as exc:
-        raise StrategyOptionError(name, str(exc)) from exc
+    return load_plugin("privacy wrapper", {terms.kind: _WRAPPER}, terms.kind)(strategy, terms, clients)
 
 
-def _parsed(name: str) -> tuple[str, str, dict[str, float]]:
-    """Return the strategy's key, the wrapper's (or nothing), and the wrapper's arguments."""
-    base, _plus, privacy = name.partition("+")
+def _parsed(name: str, clients: int | None = None) -> tuple[str, PrivacyTerms | None]:
+    """Return the strategy's key, and the terms of the wrapper if there is one."""
+    base, plus, privacy = name.partition("+")
+    if base not in STRATEGIES:
+        raise UnknownNameError("strategy", base, STRATEGIES)
+    if not plus:
+        return base, None
     kind, _colon, text = privacy.partition(":")
-    if not kind:
-        return base, "", {}
-    known = _OPTIONS["adaptive" if kind.endswith("adaptive") else "fixed"]
-    given = dict(_DEFAULTS)
-    for part in filter(None, text.split(",")):
-        key, _equals, value = part.partition("=")
-        if key not in known:
-            raise StrategyOptionError(name, f"an option {key!r} (there are {', '.join(known)})")
-        try:
-            given[key] = float(value)
-        except ValueError:
-            raise StrategyOptionError(name, f"{key}={value!r}, which is no number") from None
-    return base, kind, {known[key]: value for key, value in given.items()}
+    terms = parse_privacy(name, kind, text, clients=clients)
+    if not STRATEGIES[base].mean:
+        averaging = ", ".join(known for known, spec in STRATEGIES.items() if spec.mean)
+        raise StrategyOptionError(
+            name, f"{base}, in which one client can count for more than its share (these average: {averaging})"
+        )
+    return base, terms
 
 
 def strategy_state(name: str, strategy: Any) -> Arrays:
     """Return what *strategy* carries to the next round as named arrays: ``attribute/key`` -> array."""
-    base, kind, _options = _parsed(name)
+    base, terms = _parsed(name)
     arrays: Arrays = {}
-    if kind:
+    if terms is not None:
         arrays[_CLIPPING_NORM] = np.asarray(strategy.clipping_norm, np.float64)
         strategy = strategy.strategy
     for attribute in STRATEGIES[base].state:
@@ -254,8 +232,8 @@ def strategy_state(name: str, strategy: Any) -> Arrays:
 
 def restore_state(name: str, strategy: Any, arrays: Arrays) -> None:
     """Give a new *strategy* the state that :func:`strategy_state` returned."""
-    base, kind, _options = _parsed(name)
-    if kind:
+    base, terms = _parsed(name)
+    if terms is not None:
         if _CLIPPING_NORM in arrays:
             strategy.clipping_norm = float(arrays[_CLIPPING_NORM])
         strategy = strategy.strategy

@@ -20,6 +20,7 @@ import torch
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.errors import TaskError
 from hedgerow.progress import Progress, Report, silent
+from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.client_app import make_client_app
 from hedgerow.server.errors import NotEnoughDevicesError, RunMismatchError
 from hedgerow.server.evaluation import Evaluator
@@ -50,11 +51,13 @@ class TrainResult:
         checkpoint_folder: Where the checkpoint lies.
         checkpoint: The same, loaded.
         history: One record a round.
+        privacy: What the run can promise; None: it promised nothing.
     """
 
     checkpoint_folder: Path
     checkpoint: Checkpoint
     history: tuple[RoundRecord, ...]
+    privacy: PrivacyStatement | None = None
 
     @property
     def updates(self) -> int:
@@ -180,8 +183,9 @@ def train_task(
             note = f"accuracy {record.accuracy:.3f}" if record.accuracy is not None else ""
             report(Progress(f"train {task.name}", run.round, rounds, note))
         check_end(run.history)
-        checkpoint = run.checkpoint()
-        return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history))
+        privacy = run.privacy()
+        checkpoint = run.checkpoint(privacy)
+        return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history), privacy)
 
 
 def initial_weights(task: Task, seed: int) -> Arrays:
@@ -231,7 +235,7 @@ def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     while (found := len(list(grid.get_node_ids()))) < minimum:
         if time.monotonic() >= deadline:
-            raise NotEnoughDevicesError(minimum, found, wait_s)
+            raise NotEnoughDevicesError(minimum, found, wait_s, getattr(grid, "trouble", ""))
         time.sleep(min(0.2, wait_s))
 
 

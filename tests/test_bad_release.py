@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,7 +149,8 @@ class Field:
         build = write_build(self.folder / f"build-{made.manifest.number}", made)
         return create_release(self.fleet, "demo", build, now=time.time()).release
 
-    def start_agent(self) -> subprocess.Popen:
+    def start_agent(self, *prefix: str) -> subprocess.Popen:
+        """Start it; *prefix* is a command that runs the rest of its command line."""
         options = {
             "device": "d1",
             "fleet": FLEET,
@@ -163,7 +164,7 @@ class Field:
             "window-samples": "10",
             "healthy-after-s": "0.5",
         }
-        command = [sys.executable, "-m", "hedgerow.cli", "agent", "run"]
+        command = [*prefix, sys.executable, "-m", "hedgerow.cli", "agent", "run"]
         for name, value in options.items():
             command += [f"--{name}", value]
         with (self.folder / f"agent-{len(self.starts)}.log").open("wb") as log:
@@ -197,10 +198,16 @@ class Field:
         return max(float(np.diff(np.sort(times)).max()) for times in (asked, counted))
 
 
+@contextmanager
+def open_field(folder: Path) -> Iterator[Field]:
+    with ExitStack() as stack:
+        yield Field(folder, stack)
+
+
 @pytest.fixture
 def field(tmp_path) -> Iterator[Field]:
-    with ExitStack() as stack:
-        yield Field(tmp_path, stack)
+    with open_field(tmp_path) as made:
+        yield made
 
 
 def pointer(field: Field) -> dict:

@@ -1,5 +1,6 @@
 """LiteRT, or on older devices its frozen predecessor tflite_runtime. Interpreters are not thread-safe, so they lock."""
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ except ModuleNotFoundError:
     from tflite_runtime.interpreter import Interpreter
 
 __all__ = ["LiteRtRuntime"]
+
+_log = logging.getLogger(__name__)
+# What the interpreter calls a node that stands for the operators that a delegate took.
+_DELEGATED = "DELEGATE"
 
 
 class _Graph:
@@ -58,6 +63,13 @@ class _Graph:
     def _shape(details: Mapping[str, Any], tensor: Tensor) -> Iterable[int]:
         return (int(size) for size in details[tensor.tensor]["shape"])
 
+    @property
+    def delegate(self) -> str:
+        """The delegate that took operators; the only one that LiteRT's Python package applies by itself is XNNPACK."""
+        # There is no public way to ask.
+        nodes: list[dict[str, Any]] = getattr(self._interpreter, "_get_ops_details", list)()
+        return "XNNPACK delegate" if any(node["op_name"] == _DELEGATED for node in nodes) else "its own kernels"
+
     def run(self, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the outputs, by name, for inputs of exactly the allocated shapes, by name."""
         with self._lock:
@@ -75,11 +87,16 @@ def _index(details: Mapping[str, Any], tensor: Tensor) -> int:
 
 
 class _LiteRtModel:
-    """An interpreter for predictions."""
+    """An interpreter for predictions.
+
+    Attributes:
+        executed_by: The package, and the delegate that really took operators of the artifact.
+    """
 
     def __init__(self, path: Path, artifact: Artifact) -> None:
         self._graph = _Graph(path, artifact.inputs, artifact.outputs)
         self._batch = static_batch(artifact.inputs) or 1
+        self.executed_by = f"{Interpreter.__module__.partition('.')[0]}, {self._graph.delegate}"
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the schema's outputs for a batch of any size."""
@@ -100,7 +117,9 @@ class LiteRtRuntime:
 
     def load(self, path: Path, artifact: Artifact) -> LoadedModel:
         """Load an artifact."""
-        return _LiteRtModel(path, artifact)
+        model = _LiteRtModel(path, artifact)
+        _log.info("the artifact for %s is run by %s", artifact.target, model.executed_by)
+        return model
 
     def load_train_graph(self, path: Path, graph: TrainGraph) -> TrainStep:
         """Load a train graph."""

@@ -1,5 +1,6 @@
 """ONNX Runtime: single-threaded sessions, small arenas, no graph written back to disk."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = ["OrtRuntime"]
 
 # Warnings about initializers and shapes are for whoever exported the file, not for a device's log.
 _ERRORS_ONLY = 3
+_log = logging.getLogger(__name__)
 
 
 def _session(path: Path, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> Any:
@@ -46,13 +48,18 @@ def _session(path: Path, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -
 
 
 class _OrtModel:
-    """A session; ONNX Runtime's Run is thread-safe."""
+    """A session; ONNX Runtime's Run is thread-safe.
+
+    Attributes:
+        executed_by: The runtime with its version, and the providers that the session really got, first choice first.
+    """
 
     def __init__(self, path: Path, artifact: Artifact) -> None:
         self._inputs, self._outputs = artifact.inputs, artifact.outputs
         self._names = [tensor.tensor for tensor in artifact.outputs]
         self._batch = static_batch(artifact.inputs)
         self._session = _session(path, artifact.inputs, artifact.outputs)
+        self.executed_by = f"ONNX Runtime {onnxruntime.__version__}, {', '.join(self._session.get_providers())}"
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the schema's outputs for a batch of any size."""
@@ -69,7 +76,9 @@ class OrtRuntime:
 
     def load(self, path: Path, artifact: Artifact) -> LoadedModel:
         """Load an artifact."""
-        return _OrtModel(path, artifact)
+        model = _OrtModel(path, artifact)
+        _log.info("the artifact for %s is run by %s", artifact.target, model.executed_by)
+        return model
 
     def load_train_graph(self, path: Path, graph: TrainGraph) -> TrainStep:
         """Load a train graph."""

@@ -14,6 +14,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.proto import Model_pb2
 from numpy.typing import NDArray
 
+from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.coreml_reference.arithmetic import ARITHMETIC
 from hedgerow.compile.coreml_reference.call import Call, NoReferenceError, Operator
 from hedgerow.compile.coreml_reference.layers import LAYERS
@@ -68,7 +69,9 @@ def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArra
                 program = load(model, model.specificationVersion, str(path.parent / "weights"))
                 constants = _constants(program.functions["main"])
             # coremltools' loader raises whatever its types and builders raise for what it cannot hold.
-            except Exception as exc:  # noqa: BLE001
+            except Exception as exc:
+                if is_raised_by_hedgerow(exc):
+                    raise
                 return UnknownOperator((), f"coremltools cannot read the program back: {type(exc).__name__}: {exc}")
     function = program.functions["main"]
     if any(types.is_tensor(v.sym_type) and not _is_static(v) for op in function.operations for v in op.outputs):

@@ -1,4 +1,7 @@
-"""Read a Core ML package back from its protobuf and weight files: its operators and how its weights are stored."""
+"""Read a Core ML package back from its protobuf and weight files: its operators and how its weights are stored.
+
+What the package says is checked before it is used, so that whatever is raised afterwards is a bug of ours.
+"""
 
 import math
 import tempfile
@@ -11,8 +14,9 @@ from typing import Any
 import numpy as np
 from coremltools.libmilstoragepython import _BlobStorageReader
 from coremltools.proto import MIL_pb2, Model_pb2
+from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
 
-from hedgerow.compile.inspection.facts import FileFacts, OperatorFacts, any_broken
+from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
 from hedgerow.compile.mlpackage import specification, unpack
 from hedgerow.errors import DecodeError
 
@@ -35,6 +39,17 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "gru": ("weight_ih", "weight_hh", "bias", "input_bias"),
     "rnn": ("weight_ih", "weight_hh", "bias"),
 }
+# Operator -> the arguments that say how much it computes; what stands here must be there.
+_RANKED: Mapping[str, tuple[str, ...]] = {
+    "conv": ("weight",),
+    "linear": ("weight",),
+    "conv_transpose": ("x", "weight"),
+    "matmul": ("x",),
+    "lstm": ("x",),
+    "gru": ("x",),
+    "rnn": ("x",),
+}
+_NAMED = 4
 # Core ML counts its operator sets from iOS 11 on: CoreML5 is iOS 15.
 _OPSET_TO_IOS = 10
 
@@ -47,15 +62,23 @@ def specification_version(content: bytes) -> int:
 
 
 def _specification(folder: Path) -> Any:
-    return Model_pb2.Model.FromString(specification(folder).read_bytes())
+    try:
+        return Model_pb2.Model.FromString(specification(folder).read_bytes())
+    except ProtobufError as exc:
+        raise DecodeError("mlpackage", "a protobuf of a Core ML model", str(exc)) from exc
 
 
-def read_coreml(content: bytes) -> FileFacts:
+def read_coreml(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES) -> FileFacts:
     """Return the facts of a Core ML package, of all its functions; the graph of ``main``.
 
+    Args:
+        content: The package as a zip.
+        shapes: Input -> its shape for one prediction; not used, because nothing here derives other sizes from them.
+
     Raises:
-        DecodeError: The bytes are no package of an mlprogram.
+        DecodeError: The bytes are no package of an mlprogram, or it contradicts itself.
     """
+    del shapes
     with tempfile.TemporaryDirectory() as folder:
         unpack(content, Path(folder))
         model = _specification(Path(folder))
@@ -63,7 +86,22 @@ def read_coreml(content: bytes) -> FileFacts:
             raise DecodeError("mlpackage", "an mlprogram", str(model.WhichOneof("Type")))
         functions = model.mlProgram.functions
         blocks = {name: function.block_specializations[function.opset] for name, function in functions.items()}
+        _check(blocks)
         return _facts(functions, blocks, specification(Path(folder)).parent / "weights")
+
+
+def _check(blocks: Mapping[str, Any]) -> None:
+    """Refuse operations that cannot be what they say.
+
+    Raises:
+        DecodeError: There is one.
+    """
+    for operation in (operation for block in blocks.values() for operation in _operations(block)):
+        if _is_constant(operation) and not operation.outputs:
+            raise DecodeError("mlpackage", f"{operation.type} with an output", "none")
+        for argument in _RANKED.get(operation.type, ()):
+            if argument not in operation.inputs or not operation.outputs:
+                raise DecodeError("mlpackage", f"{operation.type} with the argument {argument} and an output", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +172,39 @@ def _facts(functions: Mapping[str, Any], blocks: Mapping[str, Any], weights: Pat
         float_tensors=sum(count for kind, count in kinds.items() if kind in _FLOATS),
         graph=tuple(_operator(op, version, activations, constants) for op in graph if not _is_constant(op)),
         tensor_bytes={
-            name: math.ceil(math.prod(shape) * _BITS.get(kind, 0) / 8) for name, (kind, shape) in activations.items()
+            name: math.ceil(math.prod(shape) * _BITS.get(kind, 0) / 8)
+            for name, (kind, shape) in activations.items()
+            if _is_known(shape)
         },
         inputs=tuple(value.name for value in main.inputs),
         outputs=tuple(_main_block(blocks).outputs),
+        open_sizes=_open_sizes(main, graph, activations),
     )
+
+
+def _is_known(shape: tuple[int, ...]) -> bool:
+    return min(shape, default=1) > 0
+
+
+def _open_sizes(main: Any, graph: Iterable[Any], activations: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what keeps sizes from being known: open inputs, else operators at which they get lost."""
+    found = [
+        f"the dimension {place} of the input {value.name!r}"
+        for value in main.inputs
+        for place, size in enumerate(_tensor(value.type)[1])
+        if size < 1
+    ]
+    if found:
+        return tuple(found)
+    lost = set[str]()
+    for operation in graph:
+        unknown = {v.name for v in operation.outputs if v.name in activations and not _is_known(activations[v.name][1])}
+        if operation.blocks:
+            found.append(f"what the operator {operation.type} runs inside")
+        elif unknown and not lost & set(_arguments(operation)):
+            found.append(f"the output {min(unknown)!r} of the operator {operation.type}")
+        lost |= unknown
+    return tuple(found[:_NAMED])
 
 
 def _main_block(blocks: Mapping[str, Any]) -> Any:
@@ -198,9 +264,10 @@ def _values(operation: Any) -> list[Any]:
 def _tensor(kind: Any) -> tuple[str, tuple[int, ...]]:
     if not kind.HasField("tensorType"):
         return "", ()
-    name = MIL_pb2.DataType.Name(kind.tensorType.dataType).lower()
-    # An unknown size counts as 1.
-    shape = tuple(int(axis.constant.size) or 1 for axis in kind.tensorType.dimensions)
+    code = kind.tensorType.dataType
+    name = MIL_pb2.DataType.Name(code).lower() if code in MIL_pb2.DataType.values() else "unknown"
+    # A size that is unknown stands as 0.
+    shape = tuple(int(axis.constant.size) for axis in kind.tensorType.dimensions)
     return {"float": "float32"}.get(name, name), shape
 
 
@@ -214,8 +281,8 @@ def _operator(
     def shape(argument: str) -> tuple[int, ...]:
         bindings = operation.inputs[argument].arguments if argument in operation.inputs else ()
         names = [binding.name for binding in bindings]
-        shapes = [constants[name].shape if name in constants else activations[name][1] for name in names]
-        return tuple(shapes[0]) if shapes else ()
+        known = [constants[name].shape if name in constants else activations.get(name, ("", (0,)))[1] for name in names]
+        return tuple(known[0]) if known else ()
 
     return OperatorFacts(
         name=operation.type,
@@ -226,21 +293,24 @@ def _operator(
     )
 
 
-def _macs(operation: Any, shape: Callable[[str], tuple[int, ...]], output: tuple[int, ...]) -> int:
+def _macs(operation: Any, shape: Callable[[str], tuple[int, ...]], output: tuple[int, ...]) -> int | None:
+    """Return the multiply-accumulates of one call, or None where a size that they depend on is open."""
     kind = operation.type
+    if kind not in _RANKED:
+        return 0
+    named = [shape(argument) for argument in _RANKED[kind]]
+    if not all(map(_is_known, (*named, output))):
+        return None
     if kind in {"conv", "linear"}:
-        return math.prod(output) * math.prod(shape("weight")[1:])
+        return math.prod(output) * math.prod(named[0][1:])
     if kind == "conv_transpose":
-        return math.prod(shape("x")) * math.prod(shape("weight")[1:])
+        return math.prod(named[0]) * math.prod(named[1][1:])
     if kind == "matmul":
         # The inner size is what the output lacks: x holds (batch..., rows, inner), in either order.
         rows = output[-2] if len(output) > 1 else 1
-        inner = math.prod(shape("x")[-2:]) // rows
-        return math.prod(output) * inner
-    if kind in {"lstm", "gru", "rnn"}:
-        matrices = ("weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back")
-        return math.prod(shape("x")[:2]) * sum(math.prod(shape(name)) for name in matrices if name in operation.inputs)
-    return 0
+        return math.prod(output) * (math.prod(named[0][-2:]) // rows)
+    matrices = ("weight_ih", "weight_hh", "weight_ih_back", "weight_hh_back")
+    return math.prod(named[0][:2]) * sum(math.prod(shape(name)) for name in matrices if name in operation.inputs)
 
 
 def _parameters(operations: Iterable[Any], constants: Mapping[str, _Constant]) -> int:
@@ -260,16 +330,23 @@ def _any_nan(values: Iterable[Any], weights: Path) -> bool:
         kind, _shape = _tensor(value.type)
         if kind not in {"float16", "float32"}:
             continue
-        if value.HasField("blobFileValue"):
-            name = value.blobFileValue.fileName.rsplit("/", 1)[-1]
-            if name not in readers:
-                readers[name] = _BlobStorageReader(str(weights / name))
-            read = readers[name].read_fp16_data if kind == "float16" else readers[name].read_float_data
-            numbers = np.asarray(read(value.blobFileValue.offset))
-            numbers = numbers.view(np.float16) if kind == "float16" else numbers
-        else:
-            tensor = value.immediateValue.tensor
-            numbers = np.frombuffer(tensor.bytes.values, np.float16) if kind == "float16" else tensor.floats.values
+        try:
+            numbers = _numbers(value, kind, weights, readers)
+        # What Core ML's reader raises for a place that the weight file does not have, and numpy for half a number.
+        except (RuntimeError, ValueError) as exc:
+            raise DecodeError("mlpackage", "weights in the package's weight file", str(exc)[:200]) from exc
         if any_broken(np.asarray(numbers, dtype=np.float32)):
             return True
     return False
+
+
+def _numbers(value: Any, kind: str, weights: Path, readers: dict[str, Any]) -> Any:
+    if not value.HasField("blobFileValue"):
+        tensor = value.immediateValue.tensor
+        return np.frombuffer(tensor.bytes.values, np.float16) if kind == "float16" else tensor.floats.values
+    name = value.blobFileValue.fileName.rsplit("/", 1)[-1]
+    if name not in readers:
+        readers[name] = _BlobStorageReader(str(weights / name))
+    read = readers[name].read_fp16_data if kind == "float16" else readers[name].read_float_data
+    numbers = np.asarray(read(value.blobFileValue.offset))
+    return numbers.view(np.float16) if kind == "float16" else numbers

@@ -1,13 +1,14 @@
 """Read a file of any format, and say what a target is asked to hold."""
 
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import ModelFacts
 
 __all__ = ["format_of", "model_facts", "read_facts"]
+
+_LARGEST = 2**53 - 1
 
 
 def format_of(content: bytes) -> str:
@@ -17,24 +18,35 @@ def format_of(content: bytes) -> str:
     return "mlpackage" if content[:4] == b"PK\x03\x04" else "onnx"
 
 
-def read_facts(kind: str, content: bytes) -> FileFacts:
+def read_facts(kind: str, content: bytes, shapes: Mapping[str, tuple[int, ...]] | None = None) -> FileFacts:
     """Return the facts of a file.
+
+    The bytes are parsed by native code of the formats' libraries: read a file from elsewhere in a process of its own
+    (:mod:`hedgerow.compile.foreign`).
 
     Args:
         kind: ``onnx``, ``tflite`` or ``mlpackage``.
         content: The file.
+        shapes: Input -> its shape for one prediction, for sizes that the file leaves open; None: they are unknown, and
+            so is what follows from them (:attr:`FileFacts.open_sizes`).
 
     Raises:
         DecodeError: The bytes are no such file, or there is no such format.
+        InputShapeError: *shapes* does not fit the file's inputs.
     """
-    try:
-        return _reader(kind)(content)
-    # What the formats' parsers raise when they follow a damaged length, place or type.
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error) as exc:
-        raise DecodeError(kind, "a file that is whole", f"{type(exc).__name__}: {exc}"[:300]) from exc
+    facts = _reader(kind)(content, shapes or {})
+    counts = (
+        *facts.tensor_bytes.values(),
+        facts.weights_bytes,
+        facts.parameters,
+        *(op.macs or 0 for op in facts.graph),
+    )
+    if max(counts, default=0) > _LARGEST:
+        raise DecodeError(kind, f"tensors of at most {_LARGEST} bytes", str(max(counts)))
+    return facts
 
 
-def _reader(kind: str) -> Callable[[bytes], FileFacts]:
+def _reader(kind: str) -> Callable[[bytes, Mapping[str, tuple[int, ...]]], FileFacts]:
     if kind == "onnx":
         from hedgerow.compile.inspection.onnx import read_onnx
 

@@ -1,19 +1,24 @@
-"""Read an ONNX file back."""
+"""Read an ONNX file back.
+
+What the file says is checked before it is used, so that whatever is raised afterwards is a bug of ours.
+"""
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError as ProtobufError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from hedgerow.compile.inspection.facts import FileFacts, OperatorFacts, any_broken
+from hedgerow.compile.errors import InputShapeError
+from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
 from hedgerow.errors import DecodeError
 
-__all__ = ["read_onnx"]
+__all__ = ["border_values", "read_onnx"]
 
 _NAMES = {"float": "float32", "double": "float64"}
 _FLOATS = {"float16", "float32", "float64", "bfloat16"}
@@ -50,26 +55,45 @@ _DESCRIBING: Mapping[str, slice] = {
     "MatMulNBits": slice(2, 4),
     "GatherBlockQuantized": slice(2, None),
 }
+# The inputs whose shapes say how much an operator computes; weights stand last. What stands here must be there.
+_NEEDED: Mapping[str, tuple[int, ...]] = {
+    "Conv": (0, 1),
+    "ConvInteger": (0, 1),
+    "ConvTranspose": (0, 1),
+    "QLinearConv": (0, 3),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QLinearMatMul": (0, 3),
+    "MatMulNBits": (0, 1),
+    "LSTM": (0, 1, 2),
+    "GRU": (0, 1, 2),
+    "RNN": (0, 1, 2),
+    **dict.fromkeys(("Cast", "Clip", "DequantizeLinear", "QuantizeLinear", "Reshape", "Transpose"), (0,)),
+}
+_RANKED = {"LSTM", "GRU", "RNN", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "Gemm"}
+_CODES = frozenset(onnx.TensorProto.DataType.values())
+# So many places are named where sizes get lost.
+_NAMED = 4
 
 
-def read_onnx(content: bytes) -> FileFacts:
+def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES) -> FileFacts:
     """Return the facts of an ONNX file: operators, weights and types with those of sub-graphs, the main graph.
 
+    Args:
+        content: The file.
+        shapes: Input -> its shape for one prediction, where the file leaves a size open.
+
     Raises:
-        DecodeError: The bytes are no ONNX file, or its weights are in other files.
+        DecodeError: The bytes are no ONNX file, it contradicts itself, or its weights are in other files.
+        InputShapeError: *shapes* does not fit the inputs.
     """
-    try:
-        model = onnx.load_model_from_string(content)
-    except ProtobufError as exc:
-        raise DecodeError("onnx", "a protobuf of an ONNX model", str(exc)) from exc
-    if not model.graph.node:
-        raise DecodeError("onnx", "a model with operators", "none")
+    model = _parse(content)
     graphs = list(_graphs(model.graph))
     constants = {name: tensor for graph in graphs for name, tensor in _constants(graph)}
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in constants.values()):
-        raise DecodeError("onnx", "one file that holds its weights", "weights in other files")
     nodes = [node for graph in graphs for node in graph.node]
-    inferred = _inferred(model)
+    _check(nodes, constants)
+    inferred = _inferred(model, constants, shapes)
     describing = {
         name for node in nodes if node.op_type in _DESCRIBING for name in node.input[_DESCRIBING[node.op_type]]
     }
@@ -103,7 +127,7 @@ def read_onnx(content: bytes) -> FileFacts:
         weights_bytes=sum(bytes_by_bits.values()),
         weights_bytes_by_bits=dict(bytes_by_bits),
         parameters=_parameters(model.graph, constants),
-        has_nan=any(_has_nan(tensor) for tensor in constants.values()),
+        has_nan=any(_has_nan(name, tensor) for name, tensor in constants.items()),
         dynamic_shapes=_is_dynamic(model.graph, constants),
         float_tensors=sum(kind in _FLOATS for kind in kinds.values()),
         graph=tuple(
@@ -118,13 +142,73 @@ def read_onnx(content: bytes) -> FileFacts:
         outputs=outputs,
         border_types=frozenset(kinds[name] for name in (*inputs, *outputs) if name in kinds),
         asymmetric_tensors=_asymmetric(nodes, constants),
+        open_sizes=_open_sizes(model.graph, inputs, folded, inferred, shapes),
     )
 
 
-def _asymmetric(nodes: list[Any], constants: Mapping[str, Any]) -> int:
+def border_values(content: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Return the inputs and the outputs of the main graph: (name, name, shape with -1 for what is open, type).
+
+    Raises:
+        DecodeError: The bytes are no ONNX file, or one of them is no tensor.
+    """
+    model = _parse(content)
+    constants = {name for name, _tensor in _constants(model.graph)}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    return [_border_value(value) for value in inputs], [_border_value(value) for value in model.graph.output]
+
+
+def _border_value(value: Any) -> tuple[Any, ...]:
+    kind = value.type.tensor_type
+    if not kind.HasField("shape") or _kind(kind.elem_type) in {"unknown", "undefined"}:
+        raise DecodeError("onnx", f"a tensor with a type and dimensions as {value.name!r}", "something else")
+    sizes = [axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else -1 for axis in kind.shape.dim]
+    return value.name, value.name, tuple(sizes), _kind(kind.elem_type)
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        model = onnx.load_model_from_string(content)
+    except ProtobufError as exc:
+        raise DecodeError("onnx", "a protobuf of an ONNX model", str(exc)) from exc
+    if not model.graph.node:
+        raise DecodeError("onnx", "a model with operators", "none")
+    return model
+
+
+def _check(nodes: Sequence[Any], constants: Mapping[str, Any]) -> None:
+    """Refuse what contradicts itself, as far as it is read here.
+
+    Raises:
+        DecodeError: It does, or constants are in other files.
+    """
+    for node in nodes:
+        needed = max((place + 1 for place in _NEEDED.get(node.op_type, ())), default=0)
+        if not any(node.output) or not node.output[0] or len(node.input) < needed:
+            found = f"{len(node.input)} inputs and {len(node.output)} outputs"
+            raise DecodeError("onnx", f"{node.op_type} with at least {needed} inputs and an output", found)
+        if node.op_type == "MatMulNBits" and min(_attribute(node, "N", 0), _attribute(node, "K", 0)) < 1:
+            raise DecodeError("onnx", "MatMulNBits with the sizes N and K", "none")
+    for name, tensor in constants.items():
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise DecodeError("onnx", "one file that holds its weights", "weights in other files")
+        if tensor.data_type not in _CODES or any(size < 0 for size in tensor.dims):
+            found = f"type {tensor.data_type} and sizes {list(tensor.dims)}"
+            raise DecodeError("onnx", f"a known type and sizes of the constant {name!r}", found)
+
+
+def _asymmetric(nodes: Sequence[Any], constants: Mapping[str, Any]) -> int:
     linear = [n for n in nodes if n.op_type in {"QuantizeLinear", "DequantizeLinear"} and len(n.input) > 2]
     points = {node.input[2] for node in linear} & constants.keys()
-    return sum(bool(numpy_helper.to_array(constants[name]).astype(np.int64).any()) for name in points)
+    return sum(bool(_array(name, constants[name]).astype(np.int64).any()) for name in points)
+
+
+def _array(name: str, tensor: Any) -> NDArray[Any]:
+    try:
+        return numpy_helper.to_array(tensor)
+    # What onnx raises where a constant holds more or less than its shape says.
+    except (ValueError, TypeError) as exc:
+        raise DecodeError("onnx", f"numbers that fill the constant {name!r}", str(exc)[:200]) from exc
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
@@ -140,34 +224,67 @@ def _constants(graph: Any) -> Iterator[tuple[str, Any]]:
     for tensor in graph.initializer:
         yield tensor.name, tensor
     for node in graph.node:
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and node.output:
             for attribute in node.attribute:
                 if attribute.name == "value":
                     yield node.output[0], attribute.t
 
 
 def _kind(code: int) -> str:
-    name: str = onnx.TensorProto.DataType.Name(code).lower()
+    name: str = onnx.TensorProto.DataType.Name(code).lower() if code in _CODES else "unknown"
     return _NAMES.get(name, name)
 
 
-def _inferred(model: Any) -> dict[str, Any]:
-    """Return the type and shape of every tensor of the main graph for one sample: dynamic sizes are 1."""
+def _inferred(model: Any, constants: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Return the type and shape of every tensor of the main graph; a size that nobody knows has no value."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]
-    for value in fixed.graph.input:
-        for axis in value.type.tensor_type.shape.dim:
-            if not axis.HasField("dim_value"):
-                axis.dim_value = 1
+    borders = {value.name: value for value in fixed.graph.input if value.name not in constants}
+    if unknown := sorted(shapes.keys() - borders.keys()):
+        raise InputShapeError(unknown[0], f"an input among {', '.join(sorted(borders)) or 'none'}", "no such input")
+    for name, value in borders.items():
+        _fix(name, value.type.tensor_type.shape.dim, shapes.get(name))
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
+    for node in fixed.graph.node:
+        if node.op_type == "MatMulNBits":
+            _as_matmul(fixed.graph, node)
     try:
         graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    except onnx.shape_inference.InferenceError as exc:
+    # The library's own error, and what it raises where the model cannot be handed over.
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as exc:
         raise DecodeError("onnx", "operators whose shapes fit", str(exc)[:300]) from exc
-    constants = [onnx.helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in _constants(graph)]
-    return {value.name: value for value in (*graph.input, *graph.value_info, *graph.output, *constants)}
+    added = {value.name for value in fixed.graph.input} - {value.name for value in model.graph.input}
+    infos = [onnx.helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in _constants(graph)]
+    values = (*graph.input, *graph.value_info, *graph.output, *infos)
+    return {value.name: value for value in values if value.name not in added}
+
+
+def _fix(name: str, sizes: Any, shape: tuple[int, ...] | None) -> None:
+    """Write *shape* into an input; open whatever is no size."""
+    for axis in sizes:
+        if axis.HasField("dim_value") and axis.dim_value <= 0:
+            axis.ClearField("dim_value")
+    if shape is None:
+        return
+    found = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in sizes)
+    if len(found) != len(shape) or any(size not in {None, given} for size, given in zip(found, shape, strict=True)):
+        listed = ", ".join("open" if size is None else str(size) for size in found)
+        raise InputShapeError(name, f"the sizes {listed}", ", ".join(map(str, shape)))
+    for axis, size in zip(sizes, shape, strict=True):
+        axis.dim_value = size
+
+
+def _as_matmul(graph: Any, node: Any) -> None:
+    """Make of a product with packed weights, which onnx does not know, a plain one of the same shapes."""
+    weight = f"{node.output[0]}:weight"
+    sizes = (_attribute(node, "K", 0), _attribute(node, "N", 0))
+    graph.input.append(onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, sizes))
+    node.op_type, node.domain = "MatMul", ""
+    taken = (node.input[0], weight)
+    del node.input[:], node.attribute[:]
+    node.input.extend(taken)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
@@ -192,41 +309,79 @@ def _is_dynamic(graph: Any, constants: Mapping[str, Any]) -> bool:
     return any(not axis.HasField("dim_value") for v in border for axis in v.type.tensor_type.shape.dim[1:])
 
 
-def _has_nan(tensor: Any) -> bool:
-    if _kind(tensor.data_type) not in _FLOATS:
-        return False
-    return any_broken(numpy_helper.to_array(tensor).astype(np.float64))
+def _open_sizes(
+    graph: Any,
+    inputs: Sequence[str],
+    folded: set[str],
+    inferred: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[str, ...]:
+    """Return what keeps sizes from being known: open inputs, else the operators at which they get lost."""
+    found: list[str] = []
+    for value in graph.input:
+        if value.name not in inputs or value.name in shapes:
+            continue
+        if not value.type.tensor_type.HasField("shape"):
+            found.append(f"the shape of the input {value.name!r}")
+        for place, axis in enumerate(value.type.tensor_type.shape.dim):
+            if not axis.HasField("dim_value") or axis.dim_value <= 0:
+                named = repr(axis.dim_param) if axis.dim_param else str(place)
+                found.append(f"the dimension {named} of the input {value.name!r}")
+    if found:
+        return tuple(found)
+    known = {name for name, value in inferred.items() if _shape(value) is not None} | folded | {""}
+    for node in graph.node:
+        if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
+            found.append(f"what the operator {node.op_type} runs inside")
+        elif set(node.input) <= known and not set(node.output) <= known:
+            found.append(f"the output {node.output[0]!r} of the operator {node.op_type}")
+    lost = [name for name in (value.name for value in graph.output) if name not in known]
+    return tuple(found[:_NAMED]) or tuple(f"the shape of the output {name!r}" for name in lost[:_NAMED])
+
+
+def _has_nan(name: str, tensor: Any) -> bool:
+    return _kind(tensor.data_type) in _FLOATS and any_broken(_array(name, tensor).astype(np.float64))
 
 
 def _operator(node: Any, folded: set[str], inferred: Mapping[str, Any], domains: Mapping[str, int]) -> OperatorFacts:
+    shapes = [_shape(inferred.get(name)) for name in node.input]
     return OperatorFacts(
         name=node.op_type,
         version=domains.get(node.domain, 1),
         inputs=tuple(name for name in node.input if name and name not in folded),
         outputs=tuple(name for name in node.output if name),
-        macs=_macs(
-            node, [_shape(inferred.get(name)) or () for name in node.input], _shape(inferred.get(node.output[0]))
-        ),
+        macs=_macs(node, shapes, _shape(inferred.get(node.output[0]))),
     )
 
 
-def _macs(node: Any, inputs: list[tuple[int, ...]], output: tuple[int, ...] | None) -> int:
+def _macs(node: Any, inputs: Sequence[tuple[int, ...] | None], output: tuple[int, ...] | None) -> int | None:
+    """Return the multiply-accumulates of one call, or None where a size that they depend on is open.
+
+    Raises:
+        DecodeError: A shape has too few dimensions for the operator.
+    """
     kind = node.op_type
-    if kind not in _PARAMETERS or not output:
+    if kind not in _PARAMETERS:
         return 0
-    out = math.prod(output)
-    if kind in {"Conv", "ConvInteger", "QLinearConv"}:
-        return out * math.prod(inputs[_PARAMETERS[kind][0]][1:])
-    if kind == "ConvTranspose":
-        return math.prod(inputs[0]) * math.prod(inputs[1][1:])
-    if kind == "Gemm":
-        return out * inputs[0][0 if _attribute(node, "transA", 0) else -1]
-    if kind in {"MatMul", "MatMulInteger", "QLinearMatMul"}:
-        return out * inputs[0][-1]
     if kind == "MatMulNBits":
-        return out * _attribute(node, "K", 0)
+        return None if output is None else math.prod(output) * _attribute(node, "K", 0)
+    needed = [inputs[place] for place in _NEEDED[kind]]
+    known = [shape for shape in needed if shape is not None]
+    if output is None or len(known) < len(needed):
+        return None
+    first, weights = known[0], known[-1]
+    if min(map(len, known)) < (2 if kind in _RANKED else 1):
+        raise DecodeError("onnx", f"the operator {kind} on tensors with dimensions", str(known))
+    if kind in {"Conv", "ConvInteger", "QLinearConv"}:
+        return math.prod(output) * math.prod(weights[1:])
+    if kind == "ConvTranspose":
+        return math.prod(first) * math.prod(weights[1:])
+    if kind == "Gemm":
+        return math.prod(output) * first[0 if _attribute(node, "transA", 0) else -1]
+    if kind in {"MatMul", "MatMulInteger", "QLinearMatMul"}:
+        return math.prod(output) * first[-1]
     # A recurrent cell uses both weight matrices (of every direction) once a step and sample.
-    return math.prod(inputs[0][:2]) * (math.prod(inputs[1]) + math.prod(inputs[2]))
+    return math.prod(first[:2]) * (math.prod(known[1]) + math.prod(known[2]))
 
 
 def _attribute(node: Any, name: str, default: int) -> int:
@@ -244,7 +399,10 @@ def _parameters(graph: Any, constants: Mapping[str, Any]) -> int:
     for node in graph.node:
         for place in _PARAMETERS.get(node.op_type, ()):
             name = node.input[place] if place < len(node.input) else ""
-            while name in producers and producers[name].op_type in _THROUGH:
+            passed = set[str]()
+            # A graph has no circles, but a damaged file may.
+            while name in producers and producers[name].op_type in _THROUGH and name not in passed:
+                passed.add(name)
                 name = producers[name].input[0]
             if name in constants:
                 packed = node.op_type == "MatMulNBits"

@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
 
+from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Stage
@@ -45,6 +46,8 @@ def tool_errors(step: str) -> Iterator[None]:
             raise
         # The quantizer raises whatever its algorithms raise; the message must name the step.
         except Exception as exc:
+            if is_raised_by_hedgerow(exc):
+                raise
             said = (str(exc).strip().splitlines() or [""])[0][:300]
             raise PassError(step, f"{type(exc).__name__}: {said}") from exc
 

@@ -14,6 +14,7 @@ import torch
 import torch_pruning
 from torch import nn
 
+from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.errors import PassError, UnsuitableError
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.macs import count_macs
@@ -129,6 +130,8 @@ def _tool_errors() -> Iterator[None]:
         except PassError:
             raise
         except Exception as exc:
+            if is_raised_by_hedgerow(exc):
+                raise
             said = (str(exc).strip().splitlines() or [""])[0][:200]
             raise PassError(_STEP, f"{type(exc).__name__}: {said}") from exc
 

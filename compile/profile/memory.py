@@ -1,19 +1,13 @@
-"""Peak activation memory, from how long each tensor lives.
+"""Peak activation memory, from how long each tensor lives: what a runtime with a perfect allocator needs.
 
-Two numbers: the most bytes that live at once (what a runtime with a perfect allocator needs), and the arena of
-TensorFlow Lite Micro, whose planner places buffers greedily by size (tflite-micro, ``memory_planner/
-greedy_memory_planner.cc``) with 16-byte alignment.
+The arena of TensorFlow Lite Micro is never derived: it is found by its own interpreter (:mod:`hedgerow.compile.arena`).
 """
 
 from dataclasses import dataclass
 
 from hedgerow.compile.inspection.facts import FileFacts
 
-__all__ = ["Lifetime", "arena_bytes", "lifetimes", "peak_bytes"]
-
-_ALIGNMENT_BYTES = 16
-_BYTES_PER_TENSOR, _BYTES_PER_OPERATOR, _FIXED_BYTES = 32, 96, 2048
-"""First-order tail of the TFLM arena: TfLiteEvalTensor with its dims, node and kernel data, the interpreter's own."""
+__all__ = ["Lifetime", "lifetimes", "peak_bytes"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,27 +60,3 @@ def peak_bytes(lives: tuple[Lifetime, ...]) -> int:
         now += step
         peak = max(peak, now)
     return peak
-
-
-def arena_bytes(lives: tuple[Lifetime, ...], operators: int) -> int:
-    """Return an estimate of TensorFlow Lite Micro's tensor arena.
-
-    Args:
-        lives: Largest first, as :func:`lifetimes` gives them.
-        operators: How many the graph has.
-    """
-    placed: list[tuple[int, int, Lifetime]] = []
-    for life in lives:
-        size = -(-life.size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-        offset = 0
-        # The first gap between buffers that live at the same time, from the bottom up.
-        for start, end, other in placed:
-            if other.last < life.first or life.last < other.first:
-                continue
-            if start - offset >= size:
-                break
-            offset = max(offset, end)
-        placed.append((offset, offset + size, life))
-        placed.sort(key=lambda entry: entry[0])
-    head = max((end for _start, end, _life in placed), default=0)
-    return head + _FIXED_BYTES + _BYTES_PER_TENSOR * len(lives) + _BYTES_PER_OPERATOR * operators

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.runners.border import from_stored, to_stored
 from hedgerow.compile.stage import Stage
-from hedgerow.manifest import Tensor
 
-__all__ = ["open_session", "predict_onnx", "session_tensors"]
+__all__ = ["executed_by", "open_session", "predict_onnx"]
 
 
 def open_session(content: bytes, threads: int = 1) -> ort.InferenceSession:
@@ -22,17 +21,9 @@ def open_session(content: bytes, threads: int = 1) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def session_tensors(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return inputs and outputs of any file under its own names, in its own order."""
-    session = open_session(content)
-    return tuple(map(_tensor, session.get_inputs())), tuple(map(_tensor, session.get_outputs()))
-
-
-def _tensor(argument: Any) -> Tensor:
-    kind = argument.type.removeprefix("tensor(").removesuffix(")")
-    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-    shape = tuple(size if isinstance(size, int) and size > 0 else -1 for size in argument.shape)
-    return Tensor(argument.name, argument.name, shape, dtype)
+def executed_by(session: ort.InferenceSession) -> str:
+    """Return what runs a session: ONNX Runtime, and the providers that it really got, first choice first."""
+    return f"ONNX Runtime {ort.__version__}, {', '.join(session.get_providers())}"
 
 
 def predict_onnx(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

@@ -1,18 +1,21 @@
 """Run a TFLite file on this host with LiteRT, one thread, one sample a call."""
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
+from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.runners.border import from_stored, to_stored
 from hedgerow.compile.stage import Stage
+from hedgerow.errors import DecodeError
 from hedgerow.manifest import Tensor
 from hedgerow.schema import ModelSchema
 
-__all__ = ["file_tensors", "open_signature", "predict_tflite", "signature_tensors"]
+__all__ = ["executed_by", "open_signature", "predict_tflite", "resolved_shapes", "signature_tensors"]
 
 
 def signature_tensors(content: bytes, schema: ModelSchema) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -35,13 +38,48 @@ def _tensor(name: str, tensor: str, details: Mapping[str, Any]) -> Tensor:
     return Tensor(name, tensor, shape, np.dtype(detail["dtype"]).name, float(scale) or None, int(zero_point))
 
 
-def file_tensors(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return inputs and outputs of any file under its own names, in its own order."""
-    taken, given = _details(Interpreter(model_content=content, num_threads=1))
-    return (
-        tuple(_tensor(name, name, taken) for name in taken),
-        tuple(_tensor(name, name, given) for name in given),
-    )
+def resolved_shapes(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """Return the shape of every tensor of the main graph in a prediction with these input shapes.
+
+    Sizes that depend on values are known after a run alone, so the file is run once, on zeros.
+
+    Args:
+        content: The file.
+        shapes: Name of an input's tensor, or in the signature -> its shape.
+
+    Returns:
+        Place of the tensor in the graph -> shape.
+
+    Raises:
+        DecodeError: The file does not load, or does not run with these shapes.
+        InputShapeError: It has no such input.
+    """
+    try:
+        # A delegate would keep the shapes inside its part to itself.
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        interpreter = Interpreter(model_content=content, num_threads=1, experimental_op_resolver_type=plain)
+    # LiteRT's own words for a file that it does not take.
+    except (ValueError, RuntimeError) as exc:
+        raise DecodeError("tflite", "a file that LiteRT loads", str(exc)[:300]) from exc
+    places = {detail["name"]: int(detail["index"]) for detail in interpreter.get_input_details()}
+    places |= _places(interpreter)[0]
+    for name, shape in shapes.items():
+        if name not in places:
+            raise InputShapeError(name, f"an input among {', '.join(sorted(places))}", "no such input")
+        interpreter.resize_tensor_input(places[name], list(shape))
+    try:
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(int(detail["index"]), np.zeros(detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    except (ValueError, RuntimeError) as exc:
+        said = " ".join(str(exc).split())[:300]
+        raise DecodeError("tflite", "a file that runs with inputs of these shapes", said) from exc
+    return {
+        int(detail["index"]): tuple(int(size) for size in detail["shape"])
+        for detail in interpreter.get_tensor_details()
+        if detail["name"] and "shape" in detail
+    }
 
 
 def _details(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,6 +119,15 @@ def open_signature(content: bytes, threads: int = 1) -> Callable[[Mapping[str, N
         return {name: interpreter.get_tensor(index) for name, index in given.items()}
 
     return run
+
+
+def executed_by(content: bytes) -> str:
+    """Return what runs a file on this host: LiteRT, and the delegate that took operators of it, if one did."""
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    # The only delegate that LiteRT's Python package applies by itself.
+    delegated = any(detail["op_name"] == "DELEGATE" for detail in interpreter._get_ops_details())  # noqa: SLF001
+    return f"LiteRT {version('ai-edge-litert')}, " + ("XNNPACK delegate" if delegated else "its own kernels")
 
 
 def predict_tflite(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

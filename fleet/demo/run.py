@@ -207,7 +207,7 @@ def _serve_clean(scene: Scene, release: str) -> None:
     scene.display.step("the agents serve held-out digits and send windows")
     wait_for_windows(scene, release, "clean", scene.names, each=3)
     before = accuracy_in(scene, release, "clean", scene.names)
-    scene.display.say(f"accuracy on the devices {before:.1%}; {len(scene.watch.alerts())} alerts")
+    scene.display.note(f"accuracy on the devices {before:.1%}; {len(scene.watch.alerts())} alerts")
 
 
 def _move_the_world(scene: Scene, release: str) -> None:
@@ -219,7 +219,7 @@ def _move_the_world(scene: Scene, release: str) -> None:
     scene.watch.mark("drift alert")
     wait_for_windows(scene, release, "drifted", scene.drifting, each=1)
     during = accuracy_in(scene, release, "drifted", scene.drifting)
-    scene.display.say(f"drift alert; accuracy on these devices {during:.1%}")
+    scene.display.note(f"drift alert; accuracy on these devices {during:.1%}")
 
 
 def _raised(scene: Scene) -> bool:
@@ -272,7 +272,7 @@ def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftRe
         accuracy_before=accuracy_in(scene, release, "clean", scene.drifting),
         accuracy_during=accuracy_in(scene, release, "drifted", scene.drifting),
     )
-    scene.display.say(
+    scene.display.note(
         f"the alert named {', '.join(result.alerted_devices)}, by {', '.join(result.features)}; "
         f"{result.false_alarms} false alarms"
     )
@@ -288,7 +288,7 @@ def _recovered(scene: Scene, release: str, drift: DriftResult, rounds: int) -> R
         accuracy_after=accuracy_in(scene, release, "recovered", scene.drifting),
         accuracy_after_undrifted=accuracy_in(scene, release, "recovered", held),
     )
-    scene.display.say(
+    scene.display.note(
         f"accuracy on the drifted devices: {drift.accuracy_before:.1%} before, {drift.accuracy_during:.1%} during, "
         f"{result.accuracy_after:.1%} after"
     )

@@ -116,7 +116,7 @@ def make_release(scene: Scene, checkpoint: Path, targets: list[str], build: str,
     compile_checkpoint(settings.task, checkpoint, targets, out, workers=scene.workers, report=scene.display.report)
     manifest = create_release(scene.folder, load_task(settings.task).name, out, now=time.time(), note=note)
     keep_checkpoint(scene.folder, manifest, checkpoint)
-    scene.display.say(
+    scene.display.note(
         f"{manifest.release} is signed: {len(manifest.artifacts)} artifacts, {len(manifest.train_graphs)} train graphs"
     )
     return manifest
@@ -132,7 +132,7 @@ def wait_for_rollout(scene: Scene, rollout_id: str) -> Rollout:
         if rollout.stage != stage and rollout.state is RolloutState.RUNNING:
             stage = rollout.stage
             names = ", ".join(sorted(n for n, e in rollout.executions.items() if e.stage == stage))
-            scene.display.say(f"stage {rollout.plan.stages[stage].name}: {names}")
+            scene.display.note(f"stage {rollout.plan.stages[stage].name}: {names}")
             scene.watch.mark(f"{rollout.release} {rollout.plan.stages[stage].name}")
         return rollout.state.is_terminal or rollout.state is RolloutState.PAUSED
 
@@ -143,7 +143,7 @@ def wait_for_rollout(scene: Scene, rollout_id: str) -> Rollout:
         found=lambda: str(scene.fleet.service.rollout(rollout_id).state),
     )
     rollout = scene.fleet.service.rollout(rollout_id)
-    scene.display.say(f"rollout {rollout.state.value}" + (f": {rollout.reason}" if rollout.reason else ""))
+    scene.display.note(f"rollout {rollout.state.value}" + (f": {rollout.reason}" if rollout.reason else ""))
     return rollout
 
 

@@ -7,6 +7,7 @@ import torch
 
 from hedgerow.closing import Closing
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.memory import weights_bytes
 from hedgerow.server.cohort.orders import local_work
 from hedgerow.server.cohort.work import CohortUpdate, CohortWork, StackedWeights, Weights
@@ -67,7 +68,11 @@ class SequentialEngine(Closing):
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.work.CohortEngine`."""
+        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.work.CohortEngine`.
+
+        Raises:
+            ClientTrainingError: The task's code exited.
+        """
         limit = max(1, _EACH_BYTES // max(1, weights_bytes(weights))) if each else len(clients)
         for start in range(0, len(clients), max(1, limit)):
             rows = range(start, min(start + limit, len(clients)))
@@ -109,14 +114,17 @@ class SequentialEngine(Closing):
     def _train_client(
         self, weights: Weights, client: int, row: int, work: CohortWork, corrections: StackedWeights | None
     ) -> StepsTaken:
-        return self._trainer.take_steps(
-            weights,
-            self._data.inputs,
-            self._data.labels,
-            local_work(work, client),
-            corrections={name: stack[row] for name, stack in corrections.items()} if corrections else None,
-            positions=torch.from_numpy(np.array(self._clients.indices(client))).to(self._device),
-        )
+        try:
+            return self._trainer.take_steps(
+                weights,
+                self._data.inputs,
+                self._data.labels,
+                local_work(work, client),
+                corrections={name: stack[row] for name, stack in corrections.items()} if corrections else None,
+                positions=torch.from_numpy(np.array(self._clients.indices(client))).to(self._device),
+            )
+        except SystemExit as exc:  # the task's code ends a client, and not this program without a word
+            raise ClientTrainingError(client, f"it exited with {exc.code}") from exc
 
 
 def _sum_type(tensor: torch.Tensor) -> torch.dtype:

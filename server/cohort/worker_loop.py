@@ -147,7 +147,7 @@ class WorkerLoop:
             try:
                 self._do(ticket)
             # The outermost loop of this process: the parent raises it as the failure of this client.
-            except Exception as exc:  # noqa: BLE001 - see above
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 - see above
                 said = " ".join(str(exc).split())
                 self._shared.write_text(self._number, f"it raised {type(exc).__name__}: {said}")
                 job, failed = Job.FAILED, True

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flwr.app import Error, Message, MessageType
+from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 
 from hedgerow.server.flower import error_codes, numpy_arrays, refusal_kind, set_refusal_kind
@@ -29,10 +29,10 @@ def sent_arrays(message: Any) -> Arrays | None:
     They are its first record: SCAFFOLD sends its corrections as a second one. Strategies with server-side optimizers
     hand out float64 (``FedAdam`` multiplies by a float64 scalar), which no train graph takes.
     """
-    records = message.content.array_records
+    records = _records(message.content, ArrayRecord)
     if _kind(message) != MessageType.TRAIN or not records:
         return None
-    return narrowed(numpy_arrays(next(iter(records.values()))))
+    return narrowed(numpy_arrays(records[0]))
 
 
 def error_reply(message: Any, code: int, node: str, reason: str, kind: Kind | None = None) -> Any:
@@ -113,7 +113,7 @@ def judged_replies(
         if reply.has_error() or _kind(message) not in {MessageType.TRAIN, MessageType.EVALUATE}:
             continue
         # Messages of one round differ (corrections, fewer epochs), but carry the same weights.
-        first = next(iter(message.content.array_records.values()), None)
+        first = next(iter(_records(message.content, ArrayRecord)), None)
         groups.setdefault((_kind(message), id(first)), []).append(key)
     for keys in groups.values():
         first_message = asked[keys[0]]
@@ -198,13 +198,18 @@ class JudgedGrid(Grid):
 
 def _answer(reply: Any, declared: int | None) -> Answer:
     arrays: list[Mapping[str, Any]] = []
-    for record in reply.content.array_records.values():
+    for record in _records(reply.content, ArrayRecord):
         try:
             # Apps that were sent float64, as strategies with server-side optimizers do, may answer with it.
             arrays.append(narrowed(numpy_arrays(record)))
         except _UNREADABLE as exc:
             arrays.append({"(unreadable)": exc})
-    return Answer(arrays, list(reply.content.metric_records.values()), declared)
+    return Answer(arrays, _records(reply.content, MetricRecord), declared)
+
+
+def _records(content: Any, kind: type[Any]) -> list[Any]:
+    """Return the records of one *kind*; Flower's own properties make dictionaries that check each entry again."""
+    return [record for record in content.values() if isinstance(record, kind)]
 
 
 def _refused(message: Any, node: str, refusal: Refusal) -> Any:

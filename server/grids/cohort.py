@@ -246,9 +246,9 @@ class CohortGrid(SynchronousGrid):
                 continue
             refusal = too_long(norm, longest)
             if not finite:
-                reason = "NaN or infinity in its update or loss (is a learning rate too large?)"
-                refusal = Refusal(Kind.NOT_FINITE, reason)
-            yield self._refuse(waiting[client].pop(), refusal.reason, kind=refusal.kind)
+                refusal = Refusal(Kind.NOT_FINITE, "NaN or infinity in its update or loss")
+            reason = f"{refusal.reason} (is a learning rate too large?)"
+            yield self._refuse(waiting[client].pop(), reason, kind=refusal.kind)
 
     def _mean(self, part: "_Slice", waiting: _Waiting) -> Any:
         update = part.update

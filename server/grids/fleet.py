@@ -35,6 +35,9 @@ class FleetGrid(SynchronousGrid):
     ``minimum-samples``. An update that failed, was declined, is late, missing or cannot be used
     (``hedgerow.server.replies``) becomes a Flower error reply, which strategies leave out; so do all of a round whose
     transport raises. Devices do not evaluate: evaluation messages get error replies.
+
+    Attributes:
+        trouble: Why nobody can say which devices are there; empty if that is known.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class FleetGrid(SynchronousGrid):
             "minimum-samples": minimum_samples,
         }
         self._deadline_s = deadline_s
+        self.trouble = ""
         self._names: dict[int, str] = {}
         self._present: set[int] = set()
 
@@ -88,7 +92,15 @@ class FleetGrid(SynchronousGrid):
         Between two rounds the answer only grows: Flower waits without end when a node vanishes between two calls of
         one round. A device that did vanish times out and becomes an error reply.
         """
-        for device in self._transport.devices():
+        try:
+            devices = self._transport.devices()
+        # As in a round: what it raises is no reason to end a run, but for one if it goes on.
+        except Exception as exc:  # noqa: BLE001
+            _LOG.exception("the transport raised")
+            self.trouble = f"the transport raised {type(exc).__name__}: {exc}"
+            return sorted(self._present)
+        self.trouble = ""
+        for device in devices:
             node = device_node_id(device)
             self._names[node] = device
             self._present.add(node)

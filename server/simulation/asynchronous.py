@@ -164,6 +164,12 @@ class _Versions:
         return self.folder.settings.checkpoint(self.weights, len(self.history), self.metrics)
 
 
+_REASONS = {
+    str(Kind.NOT_FINITE): "NaN or infinity in its update or loss (is a learning rate too large?)",
+    str(Kind.NORM): "its update was far too long (is a learning rate too large?)",
+}
+
+
 def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float) -> RoundRecord:
     used = [device for device in new.devices if device not in new.refused]
     return RoundRecord(
@@ -174,7 +180,7 @@ def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float) ->
         seconds=round(seconds, 4),
         examples=new.examples,
         participants=tuple(str(device) for device in sorted(used)),
-        failures={str(device): kind for device, kind in sorted(new.refused.items())},
+        failures={str(device): _REASONS.get(kind, kind) for device, kind in sorted(new.refused.items())},
         refused=dict(Counter(new.refused.values()).most_common()),
         virtual_s=new.at_s,
     )

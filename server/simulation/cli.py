@@ -1,5 +1,6 @@
 """``hedgerow simulate``. Importing this module imports neither torch nor Flower."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,9 @@ from hedgerow.errors import UnknownNameError
 from hedgerow.installation import require
 from hedgerow.partition import PARTITIONS, parse_partition
 from hedgerow.plugins import Plugin, load_plugin
+from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.cohort.engines import AUTO, ENGINES
 from hedgerow.server.errors import RoundFailedError
-from hedgerow.server.progress_bar import progress_bar
 from hedgerow.server.simulation.device_model import PHONES, DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
 from hedgerow.server.simulation.plan import ASYNCHRONOUS, OPTIMIZERS, SimulationPlan
@@ -182,7 +183,7 @@ def simulate(
     device = resolve_device(device)
     _report, data = examine_task(task, clients=1, seed=plan.seed)
     with (
-        progress_bar(quiet=as_json) as show,
+        ProgressDisplay() as display,
         simulator_class(task, data=data, engine=engine, device=device, workers=workers) as simulator,
     ):
         try:
@@ -190,10 +191,17 @@ def simulate(
                 from hedgerow.server.simulation.sweep import run_sweep
 
                 sweep = run_sweep(
-                    simulator, plan, variations, out, trials=trials, prune=prune, fresh=not resume, report=show
+                    simulator,
+                    plan,
+                    variations,
+                    out,
+                    trials=trials,
+                    prune=prune,
+                    fresh=not resume,
+                    report=display.report,
                 )
             else:
-                result = simulator.run(plan, out, fresh=not resume, report=show)
+                result = simulator.run(plan, out, fresh=not resume, report=display.report)
         except KeyboardInterrupt:
             click.echo(f"stopped; {out} holds the last checkpoint, the same command goes on from there", err=True)
             raise
@@ -208,6 +216,13 @@ def simulate(
     else:
         for line in result.lines():
             click.echo(line)
+    if variations and sweep.best is None:
+        states = Counter(trial.state for trial in sweep.trials)
+        raise SimulationError(
+            "a trial that came to its end",
+            ", ".join(f"{count} {state}" for state, count in states.most_common()) or "none",
+            f"see {sweep.folder / 'sweep.json'}, and vary other settings",
+        )
 
 
 def _plan(settings: dict[str, Any]) -> SimulationPlan:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.work import CohortEngine
 from hedgerow.server.evaluation import Evaluator
@@ -60,9 +61,11 @@ class RunEnd:
         history: One record a round.
         outcomes: What became of devices -> how many; empty without a device model.
         notes: What may surprise, one sentence each.
+        privacy: What the run can promise; None: it promised nothing.
     """
 
     checkpoint: Checkpoint
     history: Sequence[RoundRecord]
     outcomes: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    privacy: PrivacyStatement | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.outcome import refusals, shown_refusals
 from hedgerow.server.run_folder import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
@@ -30,6 +31,7 @@ class SimulationResult:
         outcomes: With a device model, what became of the devices that were asked (``done``, ``partial``, ``late``,
             ``dropped``, ``unavailable``) -> how many, in all rounds; else empty.
         plots: The drawn files.
+        privacy: What the run can promise; None: it promised nothing.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class SimulationResult:
     notes: tuple[str, ...]
     outcomes: Mapping[str, int]
     plots: tuple[Path, ...]
+    privacy: PrivacyStatement | None = None
 
     @property
     def seconds(self) -> float:
@@ -91,6 +94,7 @@ class SimulationResult:
             "engine": self.engine,
             "engine_reason": self.reason,
             "device": self.device,
+            "privacy": None if self.privacy is None else self.privacy.to_record(),
             "metrics": dict(self.checkpoint.metrics),
             "refused": refusals(self.history),
             "failures": self.failures,
@@ -110,6 +114,7 @@ class SimulationResult:
             f"{self.checkpoint.task}: {work}, {plan.partition}; {shown}",
             f"{speed}; engine {self.engine} on {self.device}: {self.reason}",
             f"updates: {self.updates:,} used, {shown_refusals(refusals(self.history))} refused",
+            *([] if self.privacy is None else [self.privacy.line()]),
             *self.notes,
         ]
         if self.virtual_s is not None:

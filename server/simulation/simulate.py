@@ -172,6 +172,7 @@ class Simulator(Closing):
                 reason=choice.reason,
                 device=self._device,
                 outcomes=ended.outcomes,
+                privacy=ended.privacy,
                 notes=tuple(note for note in (registered.note, *ended.notes) if note),
                 plots=_write_plots(folder, draw_curves(ended.history, title)) if plots else (),
             )

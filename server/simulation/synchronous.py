@@ -63,7 +63,8 @@ def run_rounds(parts: RunParts) -> RunEnd:
         parts.tell(run.history)
     check_end(run.history)
     run.measure()
-    return RunEnd(run.checkpoint(), run.history, _outcomes(grid))
+    privacy = run.privacy()
+    return RunEnd(run.checkpoint(privacy), run.history, _outcomes(grid), privacy=privacy)
 
 
 def _grid(parts: RunParts) -> CohortGrid | TimedGrid:

@@ -10,8 +10,9 @@ from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
 from hedgerow.decode import Fields
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.errors import NotEnoughDevicesError
-from hedgerow.server.flower import error_codes, received_message
+from hedgerow.server.flower import error_codes, received_message, set_refusal_kind
 from hedgerow.server.grids.synchronous import SynchronousGrid
+from hedgerow.server.replies import Kind
 from hedgerow.server.simulation.availability import AlwaysAvailable
 from hedgerow.server.simulation.battery import BatteryLedger
 from hedgerow.server.simulation.clock import DAY_HOURS, HOUR_S, VirtualClock
@@ -31,6 +32,8 @@ _REASONS = {
     Outcome.DROPPED: "it dropped out",
     Outcome.UNAVAILABLE: "it was not available when the round began",
 }
+
+_KINDS = {Outcome.LATE: Kind.LATE, Outcome.DROPPED: Kind.DROPPED, Outcome.UNAVAILABLE: Kind.ABSENT}
 
 
 def sizes_of(clients: ClientIndex) -> SampleCounts:
@@ -285,7 +288,9 @@ def _with_epochs(content: Any, epochs: int) -> Any:
 def _refusal(message: Any, outcome: Outcome) -> Any:
     codes = error_codes()
     code = codes.NODE_UNAVAILABLE if outcome == Outcome.UNAVAILABLE else codes.REPLY_MESSAGE_UNAVAILABLE
-    return Message(Error(code, _REASONS[outcome]), reply_to=message)
+    reply = Message(Error(code, _REASONS[outcome]), reply_to=message)
+    set_refusal_kind(reply, _KINDS[outcome])
+    return reply
 
 
 def _timed_round(fields: Fields) -> TimedRound:

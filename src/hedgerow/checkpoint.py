@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hedgerow.decode import SHA256, decode_json, encode_json
 from hedgerow.durable import write_durably
@@ -53,6 +54,7 @@ class Checkpoint:
         data_fingerprint: Hash of the data on the training side; empty when devices trained.
         parent: The release it started from, if any.
         metrics: Float metrics on held-out data, such as ``accuracy``.
+        privacy: What its training promises, as ``hedgerow.server.accounting`` states it; None: nothing.
     """
 
     weights: Arrays
@@ -65,6 +67,7 @@ class Checkpoint:
     data_fingerprint: str = ""
     parent: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    privacy: Mapping[str, Any] | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -87,6 +90,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "data_fingerprint": checkpoint.data_fingerprint,
         "parent": checkpoint.parent,
         "metrics": dict(checkpoint.metrics),
+        **({} if checkpoint.privacy is None else {"privacy": dict(checkpoint.privacy)}),
     }
     write_durably(folder / RECORD_FILE, encode_json(record))
 
@@ -144,6 +148,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             data_fingerprint=fields.text("data_fingerprint"),
             parent=fields.optional_text("parent"),
             metrics={name: metrics.number(name) for name in metrics.names()},
+            privacy=fields.nested("privacy").plain() if "privacy" in fields.names() else None,
         )
         fields.finish()
     except DecodeError as exc:

@@ -27,6 +27,9 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
         "Compile a checkpoint for hardware targets.",
     ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
+    "device": {
+        "reset": (Plugin("hedgerow.fleet.device_cli:reset", "fleet"), "Believe the next report of a device."),
+    },
     "fleet": {
         "init": (Plugin("hedgerow.fleet.cli:init", "fleet"), "Make a fleet's folder, signing keys and admin key."),
         "serve": (Plugin("hedgerow.fleet.cli:serve", "fleet"), "Run the fleet service: MQTT, admin API, downloads."),
@@ -59,6 +62,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
 
 GROUPS: Mapping[str, str] = {
     "agent": "What runs on a device.",
+    "device": "Single devices of a fleet.",
     "fleet": "What the fleet's devices talk to.",
     "release": "Signed releases, made from builds.",
     "rollout": "Bring a release to the fleet's devices, in stages.",
@@ -155,6 +159,8 @@ def _run(argv: Sequence[str], group: click.Command | None) -> int:
         code = command.main(list(argv), prog_name="hedgerow", standalone_mode=False)
     except HedgerowError as exc:
         click.echo(f"hedgerow: {exc}", err=True)
+        if exc.details:
+            click.echo(exc.details, err=True)
         return exc.exit_code
     except click.ClickException as exc:
         exc.show()

@@ -43,9 +43,11 @@ class HedgerowError(Exception):
 
     Attributes:
         exit_code: What the command exits with when this ends it.
+        details: More lines for whoever reports the error, such as a traceback; empty for an error of the world.
     """
 
     exit_code = 1
+    details = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with the finished message, which no constructor of ours takes: an error from a

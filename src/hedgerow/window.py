@@ -18,6 +18,7 @@ from hedgerow.schema import ModelSchema
 
 __all__ = [
     "LATENCY_EDGES_MS",
+    "WINDOW_SAMPLES_LIMIT",
     "FeatureCounts",
     "PairedCounts",
     "Window",
@@ -28,6 +29,12 @@ __all__ = [
 
 LATENCY_EDGES_MS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Inner edges of the latency histogram, in milliseconds."""
+
+WINDOW_SAMPLES_LIMIT = 2**24
+"""Samples of one window from a device. Sums of windows may hold up to 2**53 - 1, so half a billion of the largest."""
+
+_COUNT_LIMIT = 2**53 - 1
+_LATEST_S = 253402300800.0  # the year 10000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +129,22 @@ class Window:
         }
 
     @classmethod
-    def from_fields(cls, fields: Fields) -> "Window":
-        """Decode a window.
+    def from_fields(cls, fields: Fields, *, limit_samples: int = _COUNT_LIMIT) -> "Window":
+        """Decode a window, or a sum of windows.
+
+        Args:
+            fields: Its record.
+            limit_samples: More are refused; :data:`WINDOW_SAMPLES_LIMIT` for what a device sends.
 
         Raises:
             DecodeError: A field is wrong, or the counts contradict each other.
         """
-        samples = fields.integer("samples")
+        samples = fields.integer("samples", maximum=limit_samples)
         window = cls(
             release=fields.text("release", maximum_chars=128),
             index=fields.integer("index"),
-            started_at=fields.number("started_at", minimum=0),
-            ended_at=fields.number("ended_at", minimum=0),
+            started_at=fields.number("started_at", minimum=0, maximum=_LATEST_S),
+            ended_at=fields.number("ended_at", minimum=0, maximum=_LATEST_S),
             samples=samples,
             features=fields.mapping("features", _feature_counts),
             out_of_range=fields.integer("out_of_range", maximum=samples),

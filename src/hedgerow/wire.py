@@ -15,11 +15,13 @@ from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.link import PAYLOAD_LIMIT_BYTES
 from hedgerow.manifest import RELEASE_ID, Blob
-from hedgerow.window import Window
+from hedgerow.window import WINDOW_SAMPLES_LIMIT, Window
 
 __all__ = [
     "CHANNELS",
     "NAME",
+    "VERSION_JUMP",
+    "VERSION_LIMIT",
     "Channel",
     "Desired",
     "Execution",
@@ -39,6 +41,22 @@ VERSION = 1
 _LONGEST_AGE_S = 100 * 366 * 86400
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PROBLEMS_LIMIT, _PROBLEM_CHARS = 16, 256
+
+VERSION_JUMP = 1000
+"""How far above the last version that a device accepted the next one may lie.
+
+A number that may rise by anything is lost to the first liar. A service that is further ahead hears from the device's
+report where it stands and goes on from there.
+"""
+
+VERSION_LIMIT = 2**40
+"""No desired version lies above. A device reports at most half of it, so that there is always a next one."""
+
+_SEQUENCE_LIMIT = 2**40
+_ROUND_LIMIT = 10**6
+_EXAMPLES_LIMIT = 10**9
+_WEIGHTS_LIMIT_BYTES = 2**30
+_METRICS_LIMIT = 64
 
 
 class Channel(StrEnum):
@@ -149,7 +167,7 @@ class Desired(_Message):
     def from_fields(cls, fields: Fields) -> Self:
         """Decode the fields."""
         return cls(
-            version=fields.integer("version"),
+            version=fields.integer("version", maximum=VERSION_LIMIT),
             release=fields.optional_text("release", pattern=RELEASE_ID),
             rollout=fields.optional_text("rollout", pattern=NAME),
             attempt=fields.integer("attempt", minimum=1, maximum=100),
@@ -206,8 +224,8 @@ class Reported(_Message):
         """Decode the fields."""
         return cls(
             boot=fields.text("boot", pattern=NAME),
-            sequence=fields.integer("sequence"),
-            desired_version=fields.integer("desired_version"),
+            sequence=fields.integer("sequence", maximum=_SEQUENCE_LIMIT),
+            desired_version=fields.integer("desired_version", maximum=VERSION_LIMIT // 2),
             release=fields.optional_text("release", pattern=RELEASE_ID),
             previous=fields.optional_text("previous", pattern=RELEASE_ID),
             target=fields.text("target", pattern=NAME),
@@ -322,8 +340,8 @@ class Telemetry(_Message):
         """Decode the fields."""
         return cls(
             boot=fields.text("boot", pattern=NAME),
-            sequence=fields.integer("sequence"),
-            window=Window.from_fields(fields.nested("window")),
+            sequence=fields.integer("sequence", maximum=_SEQUENCE_LIMIT),
+            window=Window.from_fields(fields.nested("window"), limit_samples=WINDOW_SAMPLES_LIMIT),
         )
 
 
@@ -378,16 +396,18 @@ class TrainTask(_Message):
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
         """Decode the fields."""
+        weights = Blob.from_fields(fields.nested("weights"))
+        _check_weights(weights, fields)
         return cls(
             run=fields.text("run", pattern=NAME),
-            round=fields.integer("round", minimum=1),
+            round=fields.integer("round", minimum=1, maximum=_ROUND_LIMIT),
             release=fields.text("release", pattern=RELEASE_ID),
-            weights=Blob.from_fields(fields.nested("weights")),
+            weights=weights,
             token=fields.text("token", maximum_chars=128),
             epochs=fields.integer("epochs", minimum=1, maximum=1000),
             learning_rate=fields.number("learning_rate", minimum=0, maximum=1000),
             seed=fields.integer("seed"),
-            minimum_samples=fields.integer("minimum_samples"),
+            minimum_samples=fields.integer("minimum_samples", maximum=_EXAMPLES_LIMIT),
             deadline_s=fields.number("deadline_s", minimum=0, maximum=7 * 86400),
             maximum_age_s=fields.optional_number("maximum_age_s", minimum=0, maximum=_LONGEST_AGE_S),
         )
@@ -434,16 +454,26 @@ class TrainUpdate(_Message):
     def from_fields(cls, fields: Fields) -> Self:
         """Decode the fields."""
         metrics = fields.nested("metrics")
+        if len(metrics.names()) > _METRICS_LIMIT:
+            raise DecodeError(metrics.where, f"at most {_METRICS_LIMIT} metrics", str(len(metrics.names())))
         weights = fields.optional("weights")
         update = cls(
             run=fields.text("run", pattern=NAME),
-            round=fields.integer("round", minimum=1),
+            round=fields.integer("round", minimum=1, maximum=_ROUND_LIMIT),
             state=fields.choice("state", _UPDATE_STATES),
-            examples=fields.integer("examples"),
+            examples=fields.integer("examples", maximum=_EXAMPLES_LIMIT),
             metrics={name: metrics.number(name) for name in metrics.names()},
             weights=Blob.from_fields(weights) if weights else None,
             reason=fields.text("reason"),
         )
         if (update.state == "done") != (update.weights is not None):
             raise DecodeError(f"{fields.where}.weights", "weights exactly when done", update.state)
+        if update.weights is not None:
+            _check_weights(update.weights, fields)
         return update
+
+
+def _check_weights(blob: Blob, fields: Fields) -> None:
+    if blob.length_bytes > _WEIGHTS_LIMIT_BYTES:
+        where = f"{fields.where}.weights.length_bytes"
+        raise DecodeError(where, f"at most {_WEIGHTS_LIMIT_BYTES} bytes", str(blob.length_bytes))

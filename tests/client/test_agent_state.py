@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.client.actions import Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
-from hedgerow.client.agent_state import AgentState, Identity, advance
+from hedgerow.client.agent_state import AgentState, Identity, advance, jumps_too_far
 from hedgerow.client.events import (
     DesiredArrived,
     HealthChanged,
@@ -24,7 +24,7 @@ from hedgerow.client.events import (
 )
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.manifest import Blob
-from hedgerow.wire import Channel, Desired, ExecutionState, TrainTask, TrainUpdate
+from hedgerow.wire import VERSION_JUMP, Channel, Desired, ExecutionState, TrainTask, TrainUpdate
 
 IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=("onnxruntime",))
 NEW = replace(AgentState(identity=IDENTITY), is_connected=True)
@@ -71,6 +71,18 @@ def test_a_new_version_is_saved_before_anything_else():
     assert actions[-1] == Install("demo@1")
     assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.IN_PROGRESS
     assert state.acted_version == 0, "it is acted on when it is done"
+
+
+def test_a_version_that_jumps_too_far_is_answered_with_a_report_and_kept_nowhere():
+    state, _ = play(NEW, DesiredArrived(desired(3)), Installed("demo@1", None), Proved())
+    after, actions = advance(state, DesiredArrived(desired(4 + VERSION_JUMP, "demo@2")))
+    assert after == replace(state, sequence=state.sequence + 1)
+    assert [message.desired_version for message in sent(actions, Channel.REPORTED)] == [3]
+    assert len(actions) == 1
+    after, actions = advance(after, DesiredArrived(desired(3 + VERSION_JUMP, "demo@2")))
+    assert actions[-1] == Install("demo@2")
+    assert jumps_too_far(NEW, desired(VERSION_JUMP + 1))
+    assert not jumps_too_far(NEW, desired(VERSION_JUMP))
 
 
 def test_what_does_not_work_is_reported_at_once_and_in_every_report_until_it_is_over():

@@ -239,3 +239,30 @@ def test_a_damaged_time_makes_a_sample_old_and_no_other(tmp_path, byte):
     assert since(again, None) == [0, 1]
     assert since(again, 1.0) == [1]
     again.close()
+
+
+def test_a_buffer_that_cannot_be_written_is_read(tmp_path, monkeypatch):
+    buffer = LabelledBuffer(tmp_path)
+    for number in range(4):
+        buffer.add(sample(number), number)
+    buffer.close()
+    with (tmp_path / "samples.bin").open("ab") as file:
+        file.write(b"cut off")
+    content = (tmp_path / "samples.bin").read_bytes()
+    real = type(tmp_path).open
+
+    def refuse(path, mode="r", *more, **options):
+        if "a" in mode or "w" in mode:
+            raise OSError(30, "Read-only file system")
+        return real(path, mode, *more, **options)
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    worn = LabelledBuffer(tmp_path)
+    assert sorted(everything(worn)) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    with pytest.raises(OSError, match="Read-only"):
+        worn.add(sample(9), 0)
+    worn.close()
+    assert (tmp_path / "samples.bin").read_bytes() == content
+    empty = LabelledBuffer(tmp_path / "none")
+    assert everything(empty) == []
+    empty.close()

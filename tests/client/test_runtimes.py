@@ -1,6 +1,7 @@
 """Runtimes: the border, the table, and one contract that every runtime keeps."""
 
 import threading
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -220,12 +221,15 @@ def onnx_train_graph() -> bytes:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("batch", ["n", 1, 7])
-def test_onnx_runtime_keeps_the_contract(tmp_path, batch):
+def test_onnx_runtime_keeps_the_contract(tmp_path, batch, caplog):
+    caplog.set_level("INFO", "hedgerow")
     path = tmp_path / "m.onnx"
     path.write_bytes(onnx_model(batch))
     size = batch if isinstance(batch, int) else -1
     x, p = Tensor("x", "x", (size, 4), "float32"), Tensor("probabilities", "probabilities", (size, 3), "float32")
     check_model(load_runtime("onnxruntime").load(path, artifact("onnxruntime", x, p)))
+    said = f"the artifact for bench is run by ONNX Runtime {version('onnxruntime')}, CPUExecutionProvider"
+    assert [record.message for record in caplog.records] == [said]
 
 
 @pytest.mark.heavy
@@ -249,7 +253,8 @@ def test_onnx_runtime_refuses_other_files_and_other_tensors(tmp_path):
 
 @pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")  # The converter's own imports warn in dozens of ways.
-def test_litert_keeps_the_contract_and_trains(tmp_path):
+def test_litert_keeps_the_contract_and_trains(tmp_path, caplog):
+    caplog.set_level("INFO", "hedgerow")
     import litert_torch
     import torch
 
@@ -271,6 +276,8 @@ def test_litert_keeps_the_contract_and_trains(tmp_path):
     litert_torch.convert(Served().eval(), (torch.tensor(X[:1]),)).export(str(tmp_path / "m.tflite"))
     x, p = Tensor("x", "args_0", (1, 4), "float32"), Tensor("probabilities", "output_0", (1, 3), "float32")
     check_model(load_runtime("litert").load(tmp_path / "m.tflite", artifact("litert", x, p)))
+    said = "the artifact for bench is run by ai_edge_litert, XNNPACK delegate"
+    assert [record.message for record in caplog.records if record.name.startswith("hedgerow")] == [said]
     sample = (
         torch.tensor(X),
         torch.zeros(7, dtype=torch.int64),

@@ -93,3 +93,10 @@ def test_what_the_disk_does_not_take_waits_in_memory_and_is_written_when_it_does
         "a window could not be written: OSError: [Errno 28] No space left on device",
         "windows are written again; 3 were not written at once in 0 s",
     ]
+
+
+def test_a_folder_that_cannot_be_made_keeps_windows_in_memory(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    spool = Spool(tmp_path / "file" / "spool")
+    spool.put(b"0")
+    assert waiting(spool) == [b"0"]

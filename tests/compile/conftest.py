@@ -22,6 +22,28 @@ def mlperf_tiny() -> Path:
 
 
 @pytest.fixture(scope="session")
+def scrambled() -> bytes:
+    """A TFLite file that aborts LiteRT and runs in TensorFlow Lite Micro; tests are skipped where it is not."""
+    cases = os.environ.get("HEDGEROW_CASES") or Path(__file__).parents[3] / "shared" / "cases"
+    path = Path(cases) / "keyword_scrambled_8bit.tflite"
+    if not path.is_file():
+        pytest.skip(f"needs {path} (or set HEDGEROW_CASES)")
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def own_int8_file() -> bytes:
+    """ResNet-8 with random weights, every tensor int8: a file for microcontrollers."""
+    pytest.importorskip("litert_torch")
+    from hedgerow.compile.passes.export_tflite import export_tflite
+    from hedgerow.compile.passes.quantize_tflite import quantize_tflite_full
+    from tests.compile.nets import make_source, resnet8
+
+    source = make_source(resnet8)
+    return quantize_tflite_full(source, export_tflite(source, None, {}), {}).content
+
+
+@pytest.fixture(scope="session")
 def digits() -> str:
     """The reference of the digits task."""
     return DIGITS

@@ -1,14 +1,16 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
+from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.build import Build, add_blob
-from hedgerow.compile.c_array import LIMIT_BYTES, c_header, c_name, c_source, write_c_array, write_c_arrays
+from hedgerow.compile.c_array import LIMIT_BYTES, CModel, c_header, c_name, c_source, write_c_array, write_c_arrays
 from hedgerow.compile.errors import CArrayError
-from hedgerow.manifest import Artifact
-from hedgerow.schema import ModelSchema
+from hedgerow.manifest import Artifact, Tensor
+from hedgerow.schema import ModelSchema, TensorSpec
 
 CONTENT = bytes(range(256)) * 3 + b"\x1c"
 
@@ -32,41 +34,115 @@ def test_a_name_without_letters_and_digits_is_refused():
         c_name("---")
 
 
+ARENA = Arena(bytes=53_008, kernels="reference kernels", version="0.1", scratch_bytes=2304, scratch_omitted="")
+IMAGE = TensorSpec("image", (1, 8, 8), unit="intensity", minimum=0, maximum=16)
+SCHEMA = ModelSchema((IMAGE,), (TensorSpec("probabilities", (3,)),), ("0", 'the "one"', "zwölf*/ \\"))
+
+
+def model(content: bytes = CONTENT, name: str = "digits", **changes) -> CModel:
+    facts = CModel(
+        name=name,
+        target="cortex-m4",
+        architecture="armv7e-m",
+        content=content,
+        inputs=(Tensor("image", "args_0", (1, 1, 8, 8), "int8", 1 / 16, -128),),
+        outputs=(Tensor("probabilities", "output_0", (1, 3), "int8", 0.00390625, -128),),
+        schema=SCHEMA,
+        arena=ARENA,
+    )
+    return replace(facts, **changes)
+
+
 def test_the_source_holds_every_byte_in_order_and_is_aligned():
-    text = c_source("digits", CONTENT)
+    text = c_source(model())
     assert bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", text)) == CONTENT
     assert "alignas(16) const unsigned char digits_model[" in text
 
 
-def test_the_same_content_gives_the_same_text():
-    assert c_source("digits", CONTENT) == c_source("digits", CONTENT)
-    assert c_header("digits", 10, 100) == c_header("digits", 10, 100)
+def test_the_same_model_gives_the_same_text():
+    assert c_source(model()) == c_source(model())
+    assert c_header(model()) == c_header(model())
 
 
-def test_the_header_says_length_and_arena_rounded_up():
-    text = c_header("digits", 769, 53_001)
+def words(text: str) -> str:
+    """Return the prose of a header in one line."""
+    return " ".join(re.sub(r"^ ?/?\*+/?|\*/$", " ", text, flags=re.MULTILINE).split())
+
+
+def test_the_header_gives_the_arena_exactly_with_kernels_and_version_and_promises_no_core_anything():
+    text = c_header(model())
     assert "#define DIGITS_MODEL_BYTES 769\n" in text
-    assert "#define DIGITS_MODEL_ARENA_BYTES 53248\n" in text
+    assert "#define DIGITS_MODEL_ARENA_BYTES 53008\n" in text
     assert text.startswith("#ifndef HEDGEROW_DIGITS_MODEL_H_\n#define HEDGEROW_DIGITS_MODEL_H_\n")
+    said = words(text)
+    assert "The smallest tensor arena in which reference kernels (tflite-micro 0.1, 64-bit pointers) allocate" in said
+    assert "It was not run on a cortex-m4, and nothing is promised for that core" in said
+    assert "Such a target runs no agent of Hedgerow" in said
+
+
+def test_cmsis_nns_scratch_is_a_second_number_with_its_source_and_only_for_cores_that_have_it():
+    text = c_header(model())
+    assert "#define DIGITS_MODEL_CMSIS_NN_SCRATCH_BYTES 2304\n" in text
+    assert "CMSIS-NN 99f736a" in words(text)
+    other = c_header(model(architecture="xtensa-lx7"))
+    assert "CMSIS_NN_SCRATCH" not in other
+    assert "how much is not known for this core's own kernels (xtensa-lx7)" in words(other)
+    unknown = replace(ARENA, scratch_bytes=None, scratch_omitted="the formula for SVDF is not covered")
+    text = c_header(model(arena=unknown))
+    assert "CMSIS_NN_SCRATCH" not in text
+    assert "how much is not known with CMSIS-NN: the formula for SVDF is not covered" in words(text)
+
+
+def test_an_arena_that_nobody_measured_is_no_number_at_all():
+    text = c_header(model(arena=None))
+    assert "ARENA_BYTES" not in text
+    assert "How large a tensor arena it needs is not known" in words(text)
+    assert "hedgerow[mcu]" in text
+
+
+def test_the_header_says_how_to_feed_the_model_and_read_it():
+    text = c_header(model())
+    assert "#define DIGITS_MODEL_INPUT_0_SCALE 0.0625f\n" in text
+    assert "#define DIGITS_MODEL_INPUT_0_ZERO_POINT (-128)\n" in text
+    assert '#define DIGITS_MODEL_INPUT_0_NAME "image"\n' in text
+    assert "#define DIGITS_MODEL_INPUT_0_BYTES 64\n" in text
+    assert "#define DIGITS_MODEL_OUTPUT_0_SCALE 0.00390625f\n" in text
+    assert "#define DIGITS_MODEL_OUTPUT_0_BYTES 3\n" in text
+    assert "#define DIGITS_MODEL_LABELS 3\n" in text
+    said = words(text)
+    assert "Input 0, image: int8[1, 1, 8, 8], intensity, 0 to 16." in said
+    assert "pre-processing is inside the model, and so is its softmax" in said
+    assert "Converting to stored integers is not inside: stored = round(real / SCALE) + ZERO_POINT" in said
+    assert "Nothing is known of pre-processing" in words(c_header(model(is_foreign=True)))
+
+
+def test_a_float_tensor_has_no_scale():
+    floating = (Tensor("image", "x", (1, 1, 8, 8), "float32"),)
+    text = c_header(model(inputs=floating))
+    assert "INPUT_0_SCALE" not in text
+    assert "#define DIGITS_MODEL_INPUT_0_BYTES 256\n" in text
 
 
 @pytest.mark.parametrize("size_bytes", [0, LIMIT_BYTES + 1])
 def test_an_empty_or_huge_model_is_refused_and_nothing_is_written(size_bytes, tmp_path):
     with pytest.raises(CArrayError, match=f"found {size_bytes} bytes"):
-        write_c_array(tmp_path / "c", "digits", bytes(size_bytes), 1)
+        write_c_array(tmp_path / "c", model(bytes(size_bytes)))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc on this machine")
 def test_a_compiler_takes_the_source_and_puts_the_model_into_read_only_memory(tmp_path):
-    source, header = write_c_array(tmp_path / "c", "digits", CONTENT, 53_001)
+    source, header = write_c_array(tmp_path / "c", model())
     main = tmp_path / "main.cc"
     main.write_text(
-        '#include "c/model.h"\n#include "c/model.h"\n'
-        "static_assert(DIGITS_MODEL_ARENA_BYTES == 53248);\n"
+        '#include <cstring>\n#include "c/model.h"\n#include "c/model.h"\n'
+        "static_assert(DIGITS_MODEL_ARENA_BYTES == 53008 && DIGITS_MODEL_LABELS == 3);\n"
+        "static_assert(DIGITS_MODEL_INPUT_0_SCALE == 0.0625f && DIGITS_MODEL_INPUT_0_ZERO_POINT == -128);\n"
         "int main() {\n"
         "  unsigned sum = 0;\n"
         "  for (unsigned i = 0; i < digits_model_len; ++i) sum += digits_model[i];\n"
+        '  if (std::strcmp(digits_model_labels[1], "the \\"one\\"") != 0) return 252;\n'
+        '  if (std::strcmp(digits_model_labels[2], "zw\\xc3\\xb6lf*/ \\\\") != 0) return 253;\n'
         "  return sum % 251 + 2 * ((unsigned long)digits_model % 16 != 0);\n"
         "}\n"
     )
@@ -89,12 +165,12 @@ def artifact(folder, target: str, content: bytes) -> Artifact:
         format="tflite",
         runtime="litert",
         blob=add_blob(folder, content),
-        inputs=(),
-        outputs=(),
+        inputs=model().inputs,
+        outputs=model().outputs,
         recipe=(),
         golden=None,
         golden_tolerance=0.0,
-        metrics={"peak_memory_bytes": 2000.0},
+        metrics={"peak_memory_bytes": 53008.0},
         checks={},
     )
 
@@ -102,7 +178,7 @@ def artifact(folder, target: str, content: bytes) -> Artifact:
 def test_a_build_gets_sources_for_the_targets_that_link_their_model(tmp_path):
     build = Build(
         task="digits",
-        model_schema=ModelSchema((), ()),
+        model_schema=SCHEMA,
         artifacts=(artifact(tmp_path, "android-arm64", b"one"), artifact(tmp_path, "cortex-m7", CONTENT)),
         train_graphs=(),
         reference=add_blob(tmp_path, b"reference"),
@@ -113,11 +189,13 @@ def test_a_build_gets_sources_for_the_targets_that_link_their_model(tmp_path):
         parent=None,
     )
 
-    assert write_c_arrays(tmp_path, build) == (tmp_path / "c" / "cortex-m7" / "model.cc",)
+    sources = write_c_arrays(tmp_path, build, {"cortex-m7": ARENA})
+
+    assert sources == (tmp_path / "c" / "cortex-m7" / "model.cc",)
 
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["cortex-m7"]
-    assert (tmp_path / "c" / "cortex-m7" / "model.cc").read_text() == c_source("digits", CONTENT)
-    assert "ARENA_BYTES 2048" in (tmp_path / "c" / "cortex-m7" / "model.h").read_text()
+    assert (tmp_path / "c" / "cortex-m7" / "model.cc").read_text() == c_source(model())
+    assert "MODEL_ARENA_BYTES 53008\n" in (tmp_path / "c" / "cortex-m7" / "model.h").read_text()
 
 
 @pytest.mark.heavy
@@ -131,4 +209,6 @@ def test_a_model_from_elsewhere_becomes_firmware_too(mlperf_tiny, tmp_path):
     text = (tmp_path / "out" / "c" / "cortex-m4" / "model.cc").read_text()
     assert bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", text)) == file.read_bytes()
     header = (tmp_path / "out" / "c" / "cortex-m4" / "model.h").read_text()
-    assert 8_000 < int(re.search(r"KEYWORDS_MODEL_ARENA_BYTES (\d+)", header)[1]) < 98_304
+    assert "Nothing is known of pre-processing" in words(header)
+    if installed_version() is not None:
+        assert "#define KEYWORDS_MODEL_ARENA_BYTES" in header

@@ -8,11 +8,9 @@ import pytest
 from hedgerow.compile.edgetpu import (
     CHECK,
     OperatorLine,
-    check_edgetpu,
     compile_for_edgetpu,
-    find_compiler,
+    compiled_for,
     parse_report,
-    why_not_run,
 )
 from hedgerow.compile.errors import VerificationError
 from hedgerow.hardware.target import load_target
@@ -85,19 +83,21 @@ def test_the_table_is_read_and_the_prose_is_not():
     assert parse_report(HEAD) == ()
 
 
-def test_without_the_compiler_the_check_is_not_run(tmp_path):
+def test_without_the_compiler_the_target_is_refused_and_gets_no_file_for_the_cpu(tmp_path):
     report = compile_for_edgetpu(b"model", search_path=str(tmp_path))
     assert (report.state, report.reason) == ("not run", "edgetpu_compiler is not installed")
-    assert check_edgetpu(CORAL, b"model", search_path=str(tmp_path)) == {CHECK: "not run"}
-    if find_compiler() is None:
-        assert why_not_run() == "edgetpu_compiler is not installed"
+    with pytest.raises(VerificationError) as caught:
+        compiled_for(CORAL, b"model", search_path=str(tmp_path))
+    assert (caught.value.subject, caught.value.check) == ("coral-edgetpu", CHECK)
+    assert caught.value.found == "edgetpu_compiler is not installed"
+    assert "install edgetpu_compiler" in str(caught.value)
 
 
-def test_other_targets_have_no_such_check(tmp_path):
-    assert check_edgetpu(load_target("android-arm64"), b"model", search_path=str(tmp_path)) == {}
+def test_other_targets_get_their_file_as_it_is_and_have_no_such_check(tmp_path):
+    assert compiled_for(load_target("android-arm64"), b"model", search_path=str(tmp_path)) == (b"model", {})
 
 
-def test_a_model_whose_operators_are_all_mapped_passes_and_its_file_is_returned(tmp_path):
+def test_a_model_whose_operators_are_all_mapped_passes_and_its_compiled_file_is_what_devices_get(tmp_path):
     # --show_operations --out_dir FOLDER MODEL
     path = printing(
         tmp_path, HEAD + ALL, 'while read -r line; do echo "$line chip"; done < "$4" > "$3/model_edgetpu.tflite"'
@@ -105,7 +105,7 @@ def test_a_model_whose_operators_are_all_mapped_passes_and_its_file_is_returned(
     report = compile_for_edgetpu(b"model\n", search_path=path)
     assert (report.state, report.mapped, report.total) == ("passed", 13, 13)
     assert report.compiled == b"model chip\n"
-    assert check_edgetpu(CORAL, b"model\n", search_path=path) == {CHECK: "passed"}
+    assert compiled_for(CORAL, b"model\n", search_path=path) == (b"model chip\n", {CHECK: "passed"})
 
 
 def test_operators_left_to_the_cpu_fail_the_check_and_are_named(tmp_path):
@@ -115,7 +115,7 @@ def test_operators_left_to_the_cpu_fail_the_check_and_are_named(tmp_path):
     with pytest.raises(
         VerificationError, match="DEQUANTIZE: Operation is working on an unsupported data type; SOFTMAX"
     ):
-        check_edgetpu(CORAL, b"model", search_path=path)
+        compiled_for(CORAL, b"model", search_path=path)
 
 
 def test_a_compiler_that_gives_up_fails_the_check_with_its_last_word(tmp_path):

@@ -1,8 +1,11 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
 from hedgerow.cli import main
+from hedgerow.compile.arena import installed_version
 from hedgerow.compile.build import load_build
 from hedgerow.compile.packing import pack_targets
 
@@ -31,6 +34,67 @@ def test_a_file_that_nobody_can_hold_leaves_no_build_and_exit_code_1(mlperf_tiny
     assert (record["out"], record["artifacts"]) == (None, [])
     assert record["refused"][0]["target"] == "cortex-m4"
     assert not out.exists()
+
+
+def test_a_file_that_kills_litert_is_a_refused_target_with_the_signal_and_not_a_dead_command(
+    scrambled, tmp_path, capsys
+):
+    """In a process of its own, as a user calls it: exit code 139 and no word is what it was."""
+    file, out = tmp_path / "keyword_scrambled_8bit.tflite", tmp_path / "out"
+    file.write_bytes(scrambled)
+    targets = ("android-arm64", "cortex-m4", "x86-gateway")
+    command = [sys.executable, "-m", "hedgerow.cli", "compile", "--artifact", str(file), "--out", str(out)]
+    command += [word for name in targets for word in ("--target", name)]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    refused = {refusal["target"]: refusal for refusal in json.loads(done.stdout.splitlines()[-1])["refused"]}
+    assert set(refused) == set(targets)
+    assert refused["android-arm64"]["check"] == "process"
+    reason = refused["android-arm64"]["reason"]
+    begin = f"running {file.name} in LiteRT: expected a process that ends by itself, found the signal SIG"
+    assert reason.startswith(begin)
+    # TensorFlow Lite Micro would run it; the target has no 16-bit integers.
+    assert refused["cortex-m4"]["check"] == "number types"
+    assert refused["x86-gateway"]["check"] == "format"
+    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert plain.returncode == 1
+    assert "refused: android-arm64: running keyword_scrambled_8bit.tflite in LiteRT" in plain.stdout
+    assert "no build: nothing passed" in plain.stdout
+    assert not out.exists()
+
+
+def test_a_microcontrollers_artifact_is_run_in_its_own_interpreter_and_the_report_says_so(own_int8_file, tmp_path):
+    file, out = tmp_path / "own.tflite", tmp_path / "out"
+    file.write_bytes(own_int8_file)
+    outcome = pack_targets(file, ["cortex-m7", "android-arm64"], out)
+    assert outcome.refused == ()
+    micro, phone = outcome.to_record()["artifacts"]
+    assert phone["executed_by"]["golden"].startswith("LiteRT ")
+    assert phone["arena"] is None
+    header = (out / "c" / "cortex-m7" / "model.h").read_text()
+    if installed_version() is None:
+        assert micro["checks"]["oracle"] == micro["checks"]["memory"] == "not run"
+        assert "hedgerow[mcu]" in micro["not_run"]["memory"]
+        assert micro["peak_memory_bytes"] is None
+        assert "ARENA_BYTES" not in header
+        return
+    assert micro["checks"]["oracle"] == micro["checks"]["memory"] == "passed"
+    assert micro["executed_by"]["oracle"].endswith(installed_version())
+    assert micro["peak_memory_bytes"] == micro["arena"]["bytes"]
+    assert f"#define OWN_MODEL_ARENA_BYTES {micro['arena']['bytes']}\n" in header
+
+
+def test_without_the_extra_nothing_is_claimed_of_a_microcontrollers_memory(own_int8_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("hedgerow.compile.third_party.installed_version", lambda: None)
+    file = tmp_path / "own.tflite"
+    file.write_bytes(own_int8_file)
+    (micro,) = pack_targets(file, ["cortex-m7"], tmp_path / "out").to_record()["artifacts"]
+    assert (micro["checks"]["oracle"], micro["checks"]["memory"]) == ("not run", "not run")
+    assert micro["peak_memory_bytes"] is None
+    assert "pip install 'hedgerow[mcu]'" in micro["not_run"]["memory"]
+    # The golden samples are LiteRT's then, and the record says so.
+    assert micro["executed_by"]["golden"].startswith("LiteRT ")
+    assert "ARENA_BYTES" not in (tmp_path / "out" / "c" / "cortex-m7" / "model.h").read_text()
 
 
 def test_no_target_is_a_bug_of_the_caller(tmp_path):

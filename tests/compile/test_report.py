@@ -214,3 +214,12 @@ def test_nothing_to_report_is_a_bug_of_the_caller():
 )
 def test_an_error_is_refused_by_a_check(error, check):
     assert refused_by(error) == check
+
+
+def test_the_card_says_what_each_check_was_measured_in():
+    ran = {"accuracy": "LiteRT 2.3.0, XNNPACK delegate", "golden": "LiteRT 2.3.0, XNNPACK delegate", "oracle": "TFLM 1"}
+    facts = card(outcome(executed_by={"raspberry-pi-4": ran}), EVALUATION, max_drop=0.015)
+    text = render("report.md.j2", facts)
+    assert "- raspberry-pi-4: accuracy, golden measured in LiteRT 2.3.0, XNNPACK delegate.\n" in text
+    assert "- raspberry-pi-4: oracle measured in TFLM 1.\n" in text
+    assert "<li>raspberry-pi-4: oracle measured in TFLM 1.</li>" in render("report.html.j2", facts)

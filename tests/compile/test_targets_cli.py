@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("ai_edge_litert")
@@ -77,6 +78,84 @@ def test_a_file_that_is_no_model_is_one_sentence_and_exit_code_1(make, said, tmp
     assert captured.out == ""
     assert said in captured.err
     assert captured.err.count("\n") == 1
+
+
+def open_onnx(folder: Path) -> Path:
+    """Return a product of a series of any length with a matrix."""
+    onnx = pytest.importorskip("onnx")
+    weight = onnx.numpy_helper.from_array(np.ones((6, 3), np.float32), "w")
+    taken = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, "time", 6))
+    given = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, "time", 3))
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "graph", [taken], [given], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / "open.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_model_with_an_open_size_is_unknown_and_never_fits(tmp_path, capsys):
+    path = open_onnx(tmp_path)
+    code, record = answers(capsys, path, "--target", "raspberry-pi-4")
+    assert code == 1
+    [answer] = record["targets"]
+    assert (answer["fits"], answer["misfits"]) == (None, [])
+    assert answer["unknown"] == {
+        "memory": "unknown, because the file leaves open the dimension 'time' of the input 'x'"
+    }
+    assert set(answer["profile"]) == {"parameters"}
+    assert main(["targets", "check", str(path), "--target", "raspberry-pi-4"]) == 1
+    [line] = capsys.readouterr().out.splitlines()
+    assert line == (
+        "raspberry-pi-4  unknown  memory: unknown, because the file leaves open the dimension 'time' of the input 'x'; "
+        "give its sizes with --input-shape NAME=SIZE,SIZE,..."
+    )
+
+
+def test_a_given_shape_answers_the_question(tmp_path, capsys):
+    path = open_onnx(tmp_path)
+    code, record = answers(capsys, path, "--target", "raspberry-pi-4", "--input-shape", "x=1,1000,6")
+    assert (code, record["targets"][0]["fits"]) == (0, True)
+    # 1,000 rows of 6 and of 3 floats.
+    assert record["targets"][0]["profile"]["peak_memory_bytes"] == 36_000
+    assert record["targets"][0]["profile"]["macs"] == 18_000
+
+
+@pytest.mark.parametrize("shape", ["x", "x=", "x=1,0,6", "x=1,-1,6", "=1", "x=1,a,6", "z=1,6", "x=1,6"])
+def test_a_shape_that_is_none_or_does_not_fit_is_one_sentence(shape, tmp_path, capsys):
+    assert main(["targets", "check", str(open_onnx(tmp_path)), "--input-shape", shape]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "correct --input-shape" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_file_that_kills_the_parser_ends_in_one_sentence(tmp_path, capsys, monkeypatch):
+    (tmp_path / "dying_worker.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("hedgerow.compile.foreign._MODULE", "dying_worker")
+    assert main(["targets", "check", str(open_onnx(tmp_path))]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("hedgerow: starting to look at open.onnx in the onnx parser: ")
+    assert "the signal SIGSEGV" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_an_accelerators_time_is_not_run_rather_than_modelled(resnet, capsys):
+    _, record = answers(capsys, resnet)
+    modelled = {answer["target"]: "target_latency_ms" in answer["profile"] for answer in record["targets"]}
+    assert modelled == {
+        "android-arm64": True,
+        "android-npu": False,
+        "coral-edgetpu": False,
+        "cortex-m4": True,
+        "cortex-m7": True,
+        "esp32-s3": True,
+    }
+    assert main(["targets", "check", str(resnet), "--target", "coral-edgetpu"]) == 0
+    said = capsys.readouterr().out
+    assert "its time was not run: nothing has run on the accelerator (edgetpu)" in said
+    assert "cost model" not in said
 
 
 def test_an_unknown_target_is_named_before_anything_is_read(tmp_path, capsys):

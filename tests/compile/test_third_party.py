@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hedgerow.client.runtimes import load_runtime
 from hedgerow.compile.build import load_build
 from hedgerow.compile.errors import BuildFolderError, ModelFileError, VerificationError
-from hedgerow.compile.third_party import pack_third_party, read_model_file
+from hedgerow.compile.model_file import ModelFile, open_model_file, read_model_file
+from hedgerow.compile.third_party import pack_third_party
 from hedgerow.reference import Reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.weights import decode_arrays
@@ -21,7 +22,7 @@ from hedgerow.window import WindowCounter
 pytestmark = pytest.mark.heavy
 
 # file -> targets that can hold it.
-INTEGER = ("android-arm64", "android-npu", "coral-edgetpu", "cortex-m4", "cortex-m7", "esp32-s3")
+INTEGER = ("android-arm64", "android-npu", "cortex-m4", "cortex-m7", "esp32-s3")
 HELD = {
     "ad01_fp32.tflite": ("android-arm64",),
     "ad01_int8.tflite": INTEGER,
@@ -31,8 +32,14 @@ HELD = {
     "pretrainedResnet_quant.tflite": INTEGER,
     "str_ww_ref_model.tflite": INTEGER,
     "vww_96_float.tflite": ("android-arm64",),
-    "vww_96_int8.tflite": INTEGER,
+    # It needs 103,680 bytes of arena in the interpreter's own reference kernels; the target has 98,304.
+    "vww_96_int8.tflite": tuple(name for name in INTEGER if name != "cortex-m4"),
 }
+
+
+def read(path: Path) -> ModelFile:
+    with open_model_file(path) as file:
+        return read_model_file(file)
 
 
 def blob(folder: Path, sha256: str) -> bytes:
@@ -47,8 +54,8 @@ def test_a_reference_model_is_packed_for_every_target_that_holds_it(name, mlperf
     for artifact in build.artifacts:
         assert blob(tmp_path / "out", artifact.blob.sha256) == (mlperf_tiny / name).read_bytes()
         not_run = {key for key, state in artifact.checks.items() if state == "not run"}
-        # Google's compiler is on few machines.
-        assert not_run - {"edgetpu compiler"} == {"accuracy", "parity"}
+        assert not_run - {"latency"} == {"accuracy", "parity"}
+        assert ("latency" in not_run) == (artifact.target == "android-npu")
         assert "failed" not in artifact.checks.values()
         assert artifact.metrics["macs"] > 0
         assert "accuracy" not in artifact.metrics
@@ -61,7 +68,8 @@ def test_a_float_or_large_model_is_refused_by_the_targets_that_cannot_hold_it(na
     for target in set(INTEGER) - set(HELD[name]):
         with pytest.raises(VerificationError) as caught:
             pack_third_party(mlperf_tiny / name, [target], tmp_path / "out")
-        assert "all integer" in [check for check, _expected, _found in caught.value.failures]
+        failed = [check for check, _expected, _found in caught.value.failures]
+        assert "all integer" in failed or (failed, name) == (["memory"], "vww_96_int8.tflite")
     with pytest.raises(VerificationError) as caught:
         pack_third_party(mlperf_tiny / name, ["raspberry-pi-4"], tmp_path / "out")
     assert caught.value.check == "format"
@@ -87,7 +95,7 @@ def test_a_device_loads_what_was_packed_replays_its_golden_samples_and_counts(na
 
 def test_golden_inputs_lie_in_the_valid_range_and_depend_on_the_seed_alone(mlperf_tiny, tmp_path):
     path = mlperf_tiny / "ad01_int8.tflite"
-    [spec] = read_model_file(path).schema.inputs
+    [spec] = read(path).schema.inputs
     first = pack_third_party(path, ["cortex-m4"], tmp_path / "a").artifacts[0].golden
     assert pack_third_party(path, ["cortex-m4"], tmp_path / "b").artifacts[0].golden == first
     assert pack_third_party(path, ["cortex-m4"], tmp_path / "c", seed=1).artifacts[0].golden != first
@@ -156,7 +164,7 @@ def test_nan_weights_are_refused(tmp_path):
 )
 def test_a_shape_that_no_schema_can_hold_is_refused(taken, given, expected, tmp_path):
     with pytest.raises(ModelFileError, match=expected):
-        read_model_file(onnx_file(tmp_path, taken=taken, given=given))
+        read(onnx_file(tmp_path, taken=taken, given=given))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04zip", b"xxxxTFL3", b"xxxxTFL3" + b"\xff" * 64, b"no model"])

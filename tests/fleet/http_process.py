@@ -3,6 +3,7 @@
 Started by tests: ``python -m tests.fleet.http_process FOLDER``.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,9 +27,12 @@ def main(path: Path) -> None:
     folder.tuf_metadata.mkdir(parents=True)
     (folder.tuf_metadata / "timestamp.json").write_text("{}")
     exchange = TrainingExchange()
-    exchange.open_round("run-1", 1, b"w" * 100_000, ["device-0"], lambda _device: None)
+    tokens = exchange.open_round("run-1", 1, b"w" * 100_000, ["device-0"], lambda _device: None)
     app = create_app(fleet.service, folder, exchange)
-    with HttpServer(app, "127.0.0.1", 0, limits=LIMITS):
+    with HttpServer(app, "127.0.0.1", 0, limits=LIMITS) as server:
+        facts = {"port": server.port, "key": key, "token": tokens["device-0"]}
+        sys.stdout.write(f"{json.dumps(facts)}\n")
+        sys.stdout.flush()
         sys.stdin.read()
     fleet.service.stop()
 

@@ -1,6 +1,7 @@
 """The admin API over ASGI, in this process."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -84,6 +85,23 @@ def test_devices_and_releases_can_be_seen(served):
     releases = served.client.get("/v1/releases").json()
     assert [entry["release"] for entry in releases] == ["toy@1", "toy@2", "toy@3"]
     assert served.client.get("/v1/releases/toy@1").content == served.fleet.catalogue.manifest("toy@1").encode()
+
+
+def test_a_device_can_be_reset_and_what_was_refused_of_it_is_said(served):
+    forged = {
+        "v": 1, "boot": "x", "sequence": 0, "desired_version": 0, "release": None, "previous": None,
+        "target": "x86-gateway", "agent_version": "1", "runtimes": [],
+    }  # fmt: skip
+    served.fleet.broker.route("hedgerow/v1/fleet/device-0/reported", json.dumps(forged).encode(), retain=False)
+    served.fleet.settle()
+    refused = served.client.get("/v1/devices/device-0").json()["refused"]
+    assert "x86-gateway" in refused["reason"]
+    found = served.client.post("/v1/devices/device-0/reset").json()
+    assert (found["target"], found["refused"]) == (None, None)
+    served.fleet.settle()
+    assert served.client.get("/v1/devices/device-0").json()["target"] == "raspberry-pi-4"
+    assert_problem(served.client.post("/v1/devices/nobody/reset"), 404, "nobody")
+    assert_problem(served.anonymous.post("/v1/devices/device-0/reset"), 401)
 
 
 def test_a_rollout_can_be_started_watched_and_stopped(served):

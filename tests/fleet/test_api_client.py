@@ -1,5 +1,6 @@
 """The client against a real server whose service is held up."""
 
+import socket
 import threading
 from contextlib import closing, contextmanager
 
@@ -102,16 +103,41 @@ def test_the_client_says_what_is_still_under_way_after_its_patience(served):
 
 def test_the_client_asks_for_the_answer_that_it_did_not_wait_for(served):
     """The line is silent for longer than the client waits; what it asked for is done once."""
+
+    def hurry(request):
+        request.extensions["timeout"]["read"] = 0.1 if request.method == "POST" else 20
+
+    served.client._client.event_hooks = {"request": [hurry]}
+    served.service._writer._timeout_s = 30
     with served.slow() as released:
         served.client._pause = lambda _s: released.set()
-        served.client._client.timeout = httpx.Timeout(0.1)
-        served.service._writer._timeout_s = 30
-        try:
-            rollout = served.client.post("/v1/rollouts", WAITING)
-        finally:
-            served.client._client.timeout = httpx.Timeout(20)
+        rollout = served.client.post("/v1/rollouts", WAITING)
     assert rollout["id"] == "rollout-1"
     assert len(served.client.get("/v1/rollouts")) == 1
+
+
+def test_what_was_refused_after_the_client_gave_up_is_told_as_a_refusal(served):
+    served.client._client.event_hooks = {
+        "request": [lambda r: r.extensions["timeout"].update(read=0.1 if r.method == "POST" else 20)]
+    }
+    served.service._writer._timeout_s = 30
+    with held_up(served.service) as release:
+        served.service._writer._timeout_s = 30
+        served.client._pause = lambda _s: release.set()
+        with pytest.raises(RefusedRequestError, match="toy@9") as caught:
+            served.client.post("/v1/rollouts", {"release": "toy@9"})
+    assert caught.value.status == 404
+
+
+def test_a_line_that_breaks_after_the_request_is_not_called_a_service_that_is_absent(served):
+    """Nobody knows then whether it was done; the client does not pretend to."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        closing(ApiClient(f"http://127.0.0.1:{mute.getsockname()[1]}", "x")) as lost,
+    ):
+        lost._client.event_hooks = {"request": [lambda request: request.extensions["timeout"].update(read=0.1)]}
+        with pytest.raises(ServiceUnreachableError, match="look before you ask again"):
+            lost.post("/v1/rollouts", WAITING)
 
 
 def test_what_failed_in_the_end_is_told_as_it_would_have_been_at_once(served):

@@ -141,6 +141,8 @@ def test_serve_and_rollout_work_together_and_end_with_an_interrupt(tmp_path, cap
         key_file = str(folder.admin_key)
         assert main(["rollout", "status", "--server", url, "--key-file", key_file, "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {"rollouts": []}
+        assert main(["device", "reset", "pi-0", "--server", url, "--key-file", key_file]) == 1
+        assert "pi-0" in sentence(capsys)
         assert main(["rollout", "start", "digits@1", "--server", url, "--key-file", key_file]) == 1
         assert "digits@1" in sentence(capsys)
         Path(tmp_path / "wrong.key").write_text("hgk_wrong\n")

@@ -3,8 +3,22 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.fleet.registry import Device, needs_desired, next_desired, reports_success, take_presence, take_report
-from hedgerow.wire import Desired, Presence, Reported
+from hedgerow.fleet.registry import (
+    REPORT_JUMP,
+    Device,
+    contradicts,
+    execution_refusal,
+    needs_desired,
+    next_desired,
+    renumbered,
+    report_refusal,
+    reports_success,
+    reset,
+    revived,
+    take_presence,
+    take_report,
+)
+from hedgerow.wire import VERSION_JUMP, Desired, Execution, ExecutionState, Presence, Reported
 
 
 def report(boot="b1", sequence=0, **values):
@@ -69,3 +83,78 @@ def test_a_report_proves_success_only_for_the_version_and_release_of_a_rollout()
     assert not reports_success(replace(device, release=None), wanted)
     assert not reports_success(device, replace(wanted, rollout=None))
     assert not reports_success(device, None)
+
+
+KNOWN = Device(name="a", target="pi", release="toy@1", online=True, boot="b1", sequence=9, desired_version=4)
+WANTED = Desired(version=6, release="toy@2", rollout="r-1", attempt=2)
+
+
+def test_a_report_is_refused_for_another_target_or_a_jump_and_only_of_a_known_device():
+    assert report_refusal(KNOWN, WANTED, report(desired_version=6 + REPORT_JUMP)) is None
+    assert "was asked for 6 at most" in report_refusal(KNOWN, WANTED, report(desired_version=7 + REPORT_JUMP))
+    assert "was asked for 4 at most" in report_refusal(KNOWN, None, report(desired_version=5 + REPORT_JUMP))
+    assert "target is x86" in report_refusal(KNOWN, WANTED, report(target="x86"))
+    assert report_refusal(KNOWN, WANTED, report(sequence=1_000_009)) is None
+    assert "jumps from 9 to 1000010" in report_refusal(KNOWN, WANTED, report(sequence=1_000_010))
+    assert report_refusal(KNOWN, WANTED, report("b2", sequence=10**9)) is None
+    for unknown in (Device(name="a"), reset(KNOWN)):
+        assert report_refusal(unknown, WANTED, report("b1", 10**9, desired_version=10**9, target="x86")) is None
+
+
+def test_an_exact_repeat_contradicts_nothing_and_everything_else_that_is_no_news_does():
+    again = report("b1", 9, release="toy@1", desired_version=4)
+    assert not contradicts(KNOWN, again)
+    assert contradicts(KNOWN, replace(again, sequence=8))
+    assert contradicts(KNOWN, replace(again, release=None))
+    assert contradicts(replace(KNOWN, boot="b2", past_boots=("b1",)), again)
+
+
+def test_a_start_that_lives_takes_the_place_of_the_one_that_was_believed():
+    hidden = replace(KNOWN, boot="liar", sequence=0, past_boots=("b0", "b1"))
+    device = take_report(revived(hidden, "b1"), report("b1", 12), 5.0)
+    assert (device.boot, device.sequence, device.past_boots) == ("b1", 12, ("b0", "liar"))
+    forged = replace(KNOWN, sequence=10**5)
+    assert take_report(revived(forged, "b1"), report("b1", 12), 5.0).sequence == 12
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7))
+def test_what_is_wanted_is_numbered_so_that_the_device_takes_it(seen, version):
+    device = replace(KNOWN, desired_version=seen)
+    number = (renumbered(device, replace(WANTED, version=version)) or replace(WANTED, version=version)).version
+    assert seen <= number <= seen + VERSION_JUMP
+    assert number > 0
+    assert number > seen or number == version
+
+
+def test_a_number_that_the_device_takes_stays_and_the_wish_stays_in_any_case():
+    assert renumbered(KNOWN, WANTED) is None
+    assert renumbered(KNOWN, replace(WANTED, version=4)) is None
+    assert renumbered(KNOWN, replace(WANTED, version=4 + VERSION_JUMP)) is None
+    assert renumbered(KNOWN, replace(WANTED, version=5 + VERSION_JUMP)) == replace(WANTED, version=5)
+    assert renumbered(KNOWN, replace(WANTED, version=3)) == replace(WANTED, version=5)
+    assert renumbered(replace(KNOWN, desired_version=0), replace(WANTED, version=0)) == replace(WANTED, version=1)
+
+
+def word(state, **changes):
+    return Execution(**{"rollout": "r-1", "attempt": 2, "state": ExecutionState(state), **changes})
+
+
+def test_an_execution_counts_of_a_device_that_is_there_was_asked_and_acknowledged():
+    done = replace(KNOWN, desired_version=6, release="toy@2")
+    assert execution_refusal(done, WANTED, word("SUCCEEDED")) is None
+    assert execution_refusal(KNOWN, WANTED, word("IN_PROGRESS")) is None
+    assert execution_refusal(replace(KNOWN, desired_version=6), WANTED, word("FAILED")) is None
+    assert execution_refusal(done, replace(WANTED, rollout=None), word("FAILED")) is None
+    for device, wanted, message, reason in (
+        (None, WANTED, word("SUCCEEDED"), "never reported"),
+        (Device(name="a", online=True), WANTED, word("SUCCEEDED"), "never reported"),
+        (replace(done, online=False), WANTED, word("IN_PROGRESS"), "offline"),
+        (replace(done, online=False), WANTED, word("FAILED"), "offline"),
+        (done, None, word("SUCCEEDED"), "not asked"),
+        (done, WANTED, word("SUCCEEDED", attempt=1), "not asked for attempt 1 of r-1"),
+        (done, WANTED, word("IN_PROGRESS", rollout="r-2"), "not asked"),
+        (replace(done, release="toy@1"), WANTED, word("SUCCEEDED"), "runs toy@1"),
+        (replace(done, desired_version=5), WANTED, word("SUCCEEDED"), "acted on version 5, and was asked for 6"),
+        (KNOWN, WANTED, word("REJECTED"), "acted on version 4"),
+    ):
+        assert reason in execution_refusal(device, wanted, message)

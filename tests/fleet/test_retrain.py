@@ -1,6 +1,8 @@
 """The whole retraining, with virtual devices that train nothing: what is made, kept, recorded and rolled out."""
 
 import hashlib
+import logging
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from hedgerow.fleet.training_exchange import TrainingExchange
 from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.manifest import Blob
 from hedgerow.memory_link import MemoryBroker
+from hedgerow.progress_display import progress_log
 from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire import TrainUpdate
@@ -181,6 +184,33 @@ def changed(name, release, began):
         windows=2,
         began=began,
     )
+
+
+def test_a_service_logs_every_stage_round_and_artifact_of_a_retraining(fleet, caplog):
+    settings = RetrainSettings(rounds=2, max_drop=0.1, plan=ONE_STAGE)
+    report = progress_log(logging.getLogger("hedgerow.fleet.test"))
+    with fleet.living(), caplog.at_level(logging.INFO, "hedgerow.fleet"):
+        fleet.wait_for(lambda: len([d for d in fleet.service.devices() if d.target]) == 2)
+        first = fleet.service.start_rollout("digits@1", ONE_STAGE)
+        fleet.wait_for(lambda: fleet.service.rollout(first.id).state is RolloutState.FINISHED)
+        result = retrain(
+            fleet.service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings, report=report
+        )
+
+    said = "\n".join(re.sub(r"[\d,.]+ bytes.*| \(\d+ s\)", "", line) for line in caplog.messages)
+    run = result.run.id
+    wanted = [
+        f"{run}: training digits@1 again on the devices, 2 rounds",
+        "round 1: 2 of 2",
+        "round 2: 2 of 2",
+        "train digits: 2 of 2",
+        f"{run}: compiling for x86-gateway",
+        "compile x86-gateway: ",
+        f"{run}: digits@2 is signed; rolling it out",
+    ]
+    places = [said.find(line) for line in wanted]
+    assert -1 not in places, said
+    assert places == sorted(places)
 
 
 def test_a_retraining_that_cannot_be_is_recorded_with_its_reason(fleet):

@@ -1,4 +1,4 @@
-from itertools import pairwise
+import itertools
 
 from hedgerow.fleet.retrain_policy import (
     AskApproval,
@@ -92,7 +92,7 @@ def failing(policy, count):
 def test_the_wait_doubles_with_every_failure_in_a_row_up_to_its_bound():
     starts, state, _ = failing(RetrainPolicy(cool_down_s=10, longest_cool_down_s=35, most_failures=9), 5)
     # One second of work, then 10, 20, 35 and 35 and 35 seconds.
-    assert [later - earlier for earlier, later in pairwise(starts)] == [11, 21, 36, 36, 36]
+    assert [later - earlier for earlier, later in itertools.pairwise(starts)] == [11, 21, 36, 36, 36]
     assert state.failures == 5
 
 

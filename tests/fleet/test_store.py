@@ -186,6 +186,15 @@ def test_windows_are_kept_once_and_only_the_latest_of_each_device(store):
     assert [stored.received_at for stored in store.windows(limit=2)] == [9.0, 99.0]
 
 
+def test_a_window_with_a_made_up_number_does_not_turn_those_that_follow_into_repeats(store):
+    assert store.add_window("a", telemetry(0), 1.0, keep=3)
+    assert store.add_window("a", telemetry(2**40), 2.0, keep=3)
+    for sequence in range(1, 20):
+        assert store.add_window("a", telemetry(sequence), 3.0, keep=3), sequence
+        assert not store.add_window("a", telemetry(sequence), 3.0, keep=3)
+    assert not store.add_window("a", telemetry(3), 4.0, keep=3), "a repeat of one that was pruned"
+
+
 @pytest.mark.parametrize("module", ["migrations", "store", "store_reader"])
 def test_no_statement_numbers_its_placeholders(module):
     """Python 3.12 warns of numbers that are given a sequence, and 3.14 refuses them."""

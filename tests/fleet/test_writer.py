@@ -37,7 +37,7 @@ def held_up(service):
     assert begun.wait(30)
     service._writer._timeout_s = timeout_s
     try:
-        yield
+        yield released
     finally:
         released.set()
         holder.join()

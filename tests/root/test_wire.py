@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hedgerow.errors import DecodeError
 from hedgerow.wire import (
+    VERSION_LIMIT,
     Channel,
     Desired,
     Execution,
@@ -204,6 +205,50 @@ def test_a_fleet_listens_to_a_channel_of_all_devices():
 
 def test_two_states_are_not_the_end():
     assert [state.value for state in ExecutionState if not state.is_terminal] == ["QUEUED", "IN_PROGRESS"]
+
+
+# A seed only feeds a generator, an index only names a window, and metrics are judged where they are used.
+ANY_NUMBER = {"seed", "index", "loss"}
+
+
+def numbers_in(node, path=()):
+    """Yield the path of every number in a document."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*path, key)
+        yield from numbers_in(value, (*path, key))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.KIND)
+@pytest.mark.parametrize("number", [2**53 - 1, 2**53, -1, 1e300, -1e300])
+def test_no_number_of_a_message_may_be_anything(message, number):
+    for path in numbers_in(json.loads(message.encode())):
+        document = json.loads(message.encode())
+        node = document
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = number
+        if path[-1] in ANY_NUMBER:
+            continue
+        with pytest.raises(DecodeError):
+            type(message).decode(json.dumps(document).encode())
+
+
+def test_versions_and_sequences_may_be_as_large_as_they_ever_get():
+    assert Desired(version=VERSION_LIMIT, release=None).encode()
+    assert Desired.decode(Desired(version=VERSION_LIMIT, release=None).encode()).version == VERSION_LIMIT
+    report = next(message for message in MESSAGES if message.KIND == "reported")
+    largest = replace(report, desired_version=VERSION_LIMIT // 2, sequence=2**40)
+    assert type(report).decode(largest.encode()) == largest
+    with pytest.raises(DecodeError):
+        type(report).decode(replace(report, desired_version=VERSION_LIMIT // 2 + 1).encode())
+
+
+def test_an_update_has_few_metrics():
+    update = TrainUpdate(run="r", round=1, state="failed", metrics={f"m{n}": 1.0 for n in range(65)})
+    with pytest.raises(DecodeError, match="at most 64 metrics"):
+        TrainUpdate.decode(update.encode())
 
 
 def test_a_task_for_a_device_whose_world_held_reads_as_it_always_did():

@@ -44,6 +44,10 @@ def raises(*_arguments):
     raise RuntimeError("broken")
 
 
+def exits(*_arguments):
+    raise SystemExit(3)
+
+
 def data(labels=None, values=None):
     point = np.zeros((30, 2), np.float32) if values is None else values
     wanted = np.arange(30, dtype=np.int64) % 3 if labels is None else labels
@@ -54,6 +58,7 @@ def data(labels=None, values=None):
     ("changes", "mistake"),
     [
         ({"data": raises}, "data() raised RuntimeError: broken"),
+        ({"data": exits}, "data() raised SystemExit: 3"),
         ({"data": lambda: None}, "must return a TaskData"),
         ({"data": data(labels=np.full(30, 7, np.int64))}, "must lie in 0..2"),
         ({"data": data(values=np.zeros((30, 5), np.float32))}, "the task says float32[2]"),

@@ -9,7 +9,7 @@ from hedgerow.server.cohort.clients import RepeatedClients
 from hedgerow.server.cohort.null import NullEngine
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.grids.cohort import CohortGrid
-from hedgerow.server.rounds import Run, _few, _like, _natural, _seeded_noise, _seeded_sampling
+from hedgerow.server.rounds import Run, _few, _like, _natural, _seeded_sampling
 from hedgerow.server.run_folder import RunFolder, RunSettings
 from hedgerow.server.strategies import build_strategy
 from hedgerow.server.training import initial_weights
@@ -52,17 +52,6 @@ def test_sampling_depends_on_the_seed_alone_and_leaves_the_generator_as_it_was()
 def test_numbers_are_sorted_as_numbers():
     assert sorted(["10", "2", "1"], key=_natural) == ["1", "2", "10"]
     assert sorted(["b", "a-10", "a"], key=_natural) == ["a", "a-10", "b"]
-
-
-def test_noise_depends_on_the_seed_alone_and_leaves_the_generator_as_it_was():
-    np.random.seed(1)  # noqa: NPY002 (Flower's generator)
-    before = np.random.get_state()[1].tolist()  # noqa: NPY002
-    draws = []
-    for _ in range(2):
-        with _seeded_noise(2**62 + 5):
-            draws.append(np.random.normal(size=3).tolist())  # noqa: NPY002
-    assert draws[0] == draws[1]
-    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
 def test_a_view_of_a_cohorts_updates_is_copied_and_an_array_of_its_own_is_not():

@@ -236,6 +236,26 @@ def test_too_few_devices_end_the_wait(tiny_task, tmp_path):
         train_task(tiny_task, tmp_path, rounds=2, grid=grid, wait_s=0.0)
 
 
+def test_too_few_devices_for_a_transport_that_raises_name_that_as_the_reason(tiny_task, tmp_path):
+    class Deaf(SimulatedTransport):
+        def devices(self):
+            raise TimeoutError("no broker")
+
+    with pytest.raises(NotEnoughDevicesError, match=r"after 0 s \(the transport raised TimeoutError: no broker"):
+        train_task(tiny_task, tmp_path, rounds=2, grid=FleetGrid(Deaf({})), wait_s=0.0)
+
+
+def test_a_transport_that_raises_in_every_round_ends_the_run_with_that_reason(tiny_task, tmp_path):
+    class Broken(SimulatedTransport):
+        def run_round(self, _work):
+            raise ConnectionError("the broker is gone")
+
+    grid = FleetGrid(Broken({name: device(tiny_task, 0) for name in "ab"}))
+    with pytest.raises(NoUpdateError, match="the broker is gone") as caught:
+        train_task(tiny_task, tmp_path, rounds=9, grid=grid)
+    assert caught.value.kinds == {"transport": 6}
+
+
 def test_three_rounds_in_a_row_without_updates_end_a_run(tiny_task, tmp_path):
     refuse = lambda work, name: DeviceUpdate(device=name, state="failed", reason="no runtime")  # noqa: E731
     transport = SimulatedTransport({"a": refuse, "b": refuse})

@@ -44,7 +44,7 @@ def package(source):
 def test_a_float_file_holds_what_the_network_has(export, source):
     stage = export(source, None, {})
     assert format_of(stage.content) == stage.format
-    facts = read_facts(stage.format, stage.content)
+    facts = read_facts(stage.format, stage.content, {stage.inputs[0].tensor: (1, *stage.inputs[0].shape[1:])})
     assert (facts.parameters, facts.macs) == (PARAMETERS, MACS)
     assert facts.weights_bytes_by_bits == {32: 4 * PARAMETERS}
     assert facts.quantized_share == 0

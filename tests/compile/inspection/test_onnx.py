@@ -30,7 +30,7 @@ BIAS = np.zeros(4, np.float32)
 
 def test_a_float_convolution_is_counted_for_one_sample():
     content = model([CONV, RELU], {"w": WEIGHT, "b": BIAS})
-    facts = read_facts(format_of(content), content)
+    facts = read_facts(format_of(content), content, {"x": (1, 3, 8, 8)})
     assert facts.macs == 4 * 8 * 8 * 3 * 3 * 3
     assert facts.parameters == 4 * 27 + 4
     assert facts.weights_bytes_by_bits == {32: 4 * (4 * 27 + 4)}
@@ -67,7 +67,7 @@ def test_a_dequantized_weight_is_no_activation_and_scales_are_no_weights():
         "z": np.zeros(4, np.int8),
         "b": BIAS,
     }
-    facts = read_facts("onnx", model(nodes, constants))
+    facts = read_facts("onnx", model(nodes, constants), {"x": (1, 3, 8, 8)})
     assert facts.quantized_weights == 108
     assert facts.float_weights == 4
     assert facts.parameters == 112

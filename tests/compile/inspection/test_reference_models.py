@@ -6,7 +6,6 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 from hedgerow.compile.inspection.model import read_facts
-from hedgerow.compile.inspection.tflite import read_tflite
 from hedgerow.errors import DecodeError
 
 pytestmark = pytest.mark.heavy
@@ -28,13 +27,13 @@ TABLE = {
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_parameters_and_multiplications_are_exactly_those_of_the_table(name, mlperf_tiny):
     content = (mlperf_tiny / name).read_bytes()
-    facts = read_tflite(content)
+    facts = read_facts("tflite", content)
     assert (facts.parameters, facts.macs, len(content)) == TABLE[name]
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_every_tensor_of_the_graph_has_a_size_and_a_producer(name, mlperf_tiny):
-    facts = read_tflite((mlperf_tiny / name).read_bytes())
+    facts = read_facts("tflite", (mlperf_tiny / name).read_bytes())
     made = set(facts.inputs)
     for operator in facts.graph:
         assert set(operator.inputs) <= made
@@ -43,13 +42,13 @@ def test_every_tensor_of_the_graph_has_a_size_and_a_producer(name, mlperf_tiny):
 
 
 def test_an_integer_model_has_no_float_tensor_and_a_float_one_no_quantized_weight(mlperf_tiny):
-    integer = read_tflite((mlperf_tiny / "pretrainedResnet_quant.tflite").read_bytes())
+    integer = read_facts("tflite", (mlperf_tiny / "pretrainedResnet_quant.tflite").read_bytes())
     assert integer.float_tensors == 0
     assert integer.border_types == {"int8"}
     assert integer.quantized_share == 1
     assert integer.weights_bytes_by_bits == {8: 77_360}
     assert integer.operator_versions["CONV_2D"] == 3
-    floating = read_tflite((mlperf_tiny / "pretrainedResnet.tflite").read_bytes())
+    floating = read_facts("tflite", (mlperf_tiny / "pretrainedResnet.tflite").read_bytes())
     assert floating.weights_bytes == 4 * 77_706
     assert floating.quantized_share == 0
     assert floating.float_tensors > 0
@@ -59,7 +58,7 @@ def test_an_integer_model_has_no_float_tensor_and_a_float_one_no_quantized_weigh
 
 def test_a_file_that_calls_itself_float_and_is_not_is_seen(mlperf_tiny):
     """22,604 float weights need 90 kB; this file has 43 kB, because most of its weights are int8."""
-    facts = read_tflite((mlperf_tiny / "kws_ref_model_float32.tflite").read_bytes())
+    facts = read_facts("tflite", (mlperf_tiny / "kws_ref_model_float32.tflite").read_bytes())
     assert facts.border_types == {"float32"}
     assert facts.quantized_share > 0.8
 
@@ -68,7 +67,7 @@ def test_a_file_that_calls_itself_float_and_is_not_is_seen(mlperf_tiny):
 def test_a_file_that_is_cut_off_is_no_tflite_file(length, mlperf_tiny):
     content = (mlperf_tiny / "ad01_int8.tflite").read_bytes()[:length]
     with pytest.raises(DecodeError):
-        read_tflite(content)
+        read_facts("tflite", content)
 
 
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(mlperf_tiny):

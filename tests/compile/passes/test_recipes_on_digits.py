@@ -10,6 +10,7 @@ from hedgerow.compile.recipes import PASSES, RECIPES, PassCall  # noqa: E402 - n
 from hedgerow.compile.stage import Source  # noqa: E402
 from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
+from hedgerow.hardware.target import load_target  # noqa: E402
 from hedgerow.plugins import load_plugin  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task import Dataset  # noqa: E402
@@ -47,7 +48,9 @@ def test_the_artifact_passes_every_check_that_this_host_can_run(recipe, foundati
     assert (latency is None) == (artifact.format == "mlpackage")
     assert artifact.metrics["bytes"] < artifact.metrics["float_bytes"] * 0.6
     not_run = {name for name, state in artifact.checks.items() if state != "passed"}
-    assert not_run == ({"runs on device"} if artifact.format == "mlpackage" else set())
+    # Nothing has run on a phone's Neural Engine, nor on the other accelerators.
+    unknown = set() if load_target(artifact.target).is_modelled else {"latency"}
+    assert not_run == unknown | ({"runs on device"} if artifact.format == "mlpackage" else set())
     assert artifact.metrics["snr_db"] > 30
     golden = decode_arrays((tmp_path / "blobs" / artifact.golden.sha256).read_bytes(), "golden", limit_bytes=10**6)
     assert golden["input.image"].shape == (16, 1, 8, 8)
@@ -69,7 +72,8 @@ def test_recipes_that_change_the_model_or_its_border_pass_the_gate(recipe, share
     artifact = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent).artifact
     assert artifact.metrics["bytes"] < share * artifact.metrics["float_bytes"]
     assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
-    assert set(artifact.checks.values()) == {"passed"}
+    not_run = {name for name, state in artifact.checks.items() if state != "passed"}
+    assert not_run == (set() if target == "raspberry-pi-4" else {"latency"})
 
 
 def test_a_recipe_with_a_student_is_refused_for_a_task_without_one(foundation, tmp_path):

@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from hedgerow.compile.arena import Arena
 from hedgerow.compile.inspection.facts import FileFacts, OperatorFacts
 from hedgerow.compile.profile.model import profile_model, workload
 from hedgerow.hardware.cost import Workload, estimate_cost
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.target import load_target, target_names
 
 FACTS = FileFacts(
     operators=frozenset({"CONV_2D", "QUANTIZE"}),
@@ -32,8 +33,32 @@ def test_a_profile_counts_the_file_and_costs_it_by_the_targets_model():
     assert profile.metrics()["macs"] == 5000.0
 
 
-def test_a_microcontroller_needs_an_arena_and_no_less_than_the_tensors():
-    assert profile_model(FACTS, load_target("cortex-m4")).peak_memory_bytes > 96
+def test_a_microcontrollers_memory_is_the_arena_that_was_measured_and_nothing_else():
+    arena = Arena(bytes=6784, kernels="reference", version="1", scratch_bytes=None, scratch_omitted="not covered")
+    profile = profile_model(FACTS, load_target("cortex-m4"), arena)
+    assert (profile.peak_memory_bytes, profile.not_run) == (6784, {})
+    unmeasured = profile_model(FACTS, load_target("cortex-m4"), "nobody looked")
+    assert (unmeasured.peak_memory_bytes, unmeasured.not_run) == (None, {"memory": "nobody looked"})
+    assert "peak_memory_bytes" not in unmeasured.metrics()
+
+
+@pytest.mark.parametrize("name", [n for n in target_names() if load_target(n).accelerator != "none"])
+def test_the_latency_and_energy_of_an_accelerator_on_which_nothing_ran_are_not_known(name):
+    profile = profile_model(FACTS, load_target(name))
+    assert (profile.target_latency_ms, profile.target_energy_mj, profile.error_factor) == (None, None, None)
+    accelerator = load_target(name).accelerator
+    said = f"nothing has run on the accelerator ({accelerator}), so its latency and energy are not known"
+    assert profile.not_run == {"latency": said}
+    assert set(profile.metrics()) == {"parameters", "macs", "moved_bytes", "peak_memory_bytes"}
+
+
+def test_a_file_with_an_open_size_has_no_memory_and_no_cost_and_says_which():
+    opened = replace(FACTS, open_sizes=("the dimension 'n' of the input 'x'",))
+    profile = profile_model(opened, load_target("raspberry-pi-4"))
+    said = "unknown, because the file leaves open the dimension 'n' of the input 'x'"
+    assert profile.not_run == {"memory": said, "latency": said}
+    assert profile.metrics() == {"parameters": 900.0}
+    assert workload(opened) is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from torch import nn
 
 from hedgerow.batches import client_seed
 from hedgerow.server.cohort.clients import ClientSlices
+from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.sequential import SequentialEngine
 from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.local_steps import LocalTrainer, LocalWork
@@ -67,3 +68,13 @@ def test_an_unknown_optimizer_and_no_epochs_are_wrong_calls():
         CohortWork(**settings, optimizer="rmsprop")
     with pytest.raises(ValueError, match="at least one epoch"):
         CohortWork(**settings, epochs_of={3: 0})
+
+
+def test_a_task_whose_code_exits_ends_a_client_and_not_the_program(make_task):
+    def loss(_logits, _labels):
+        raise SystemExit(4)
+
+    task = make_task(loss=loss)
+    engine = SequentialEngine(task, task.data().train, CLIENTS)
+    with pytest.raises(ClientTrainingError, match=r"client 1 .*it exited with 4"):
+        list(engine.train(weights_of(task), [1, 2], WORK, each=True))

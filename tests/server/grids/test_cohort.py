@@ -12,10 +12,12 @@ from hedgerow.server.cohort.null import NullEngine
 from hedgerow.server.cohort.sequential import SequentialEngine
 from hedgerow.server.cohort.vectorized import VectorizedEngine
 from hedgerow.server.flower import array_record, numpy_arrays
+from hedgerow.server.grids.border import reply_kind
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.grids.in_process import InProcessGrid
 from hedgerow.server.local_steps import torch_threads
-from hedgerow.server.strategies import PRIVACY, STRATEGIES, build_strategy, mean_suffices
+from hedgerow.server.privacy import PRIVACY
+from hedgerow.server.strategies import STRATEGIES, build_strategy, mean_suffices
 from hedgerow.server.training import initial_weights
 
 pytestmark = pytest.mark.heavy
@@ -65,7 +67,7 @@ def train(grid, strategy, weights, rounds=3, evaluate=True, **config):
     history = []
     for number in range(1, rounds + 1):
         random.seed(number)
-        np.random.seed(number)  # noqa: NPY002 (Flower's generator)
+        strategy.generator = np.random.default_rng(number)  # of noise, if there is any
         messages = strategy.configure_train(number, array_record(weights), ConfigRecord(config), grid)
         arrays, metrics = strategy.aggregate_train(number, grid.send_and_receive(messages))
         weights = {name: value.astype(np.float32) for name, value in numpy_arrays(arrays).items()}
@@ -242,6 +244,35 @@ def test_a_client_that_diverged_is_left_out(partial_sums, tiny_task, data, clien
     for reply in replies:
         if reply.has_content():
             np.testing.assert_allclose(reply.content["arrays"]["bias"].numpy(), start(tiny_task)["bias"] + 1)
+
+
+@pytest.mark.parametrize("slices", [0, 1, 3])
+@pytest.mark.parametrize("partial_sums", [True, False])
+def test_a_client_whose_update_is_absurd_is_left_out_of_the_mean_also_if_it_is_trained_alone(
+    partial_sums, slices, tiny_task, data, clients
+):
+    engine = NullEngine(clients, slices=slices, shift=lambda client: 1e15 if client == 2 else 1.0)
+    grid = CohortGrid(tiny_task, data, clients, engine, partial_sums=partial_sums)
+    replies = grid.send_and_receive(messages(tiny_task, range(1, 6)))
+    (failed,) = (reply for reply in replies if reply.has_error())
+    assert (failed.metadata.src_node_id, reply_kind(failed)) == (3, "norm")
+    assert "no longer than 300" in failed.error.reason  # a hundred medians: 100 x 1.0 x sqrt(9 numbers)
+    for reply in replies:
+        if reply.has_content():
+            np.testing.assert_allclose(reply.content["arrays"]["bias"].numpy(), start(tiny_task)["bias"] + 1)
+
+
+@pytest.mark.parametrize("partial_sums", [True, False])
+def test_a_client_whose_loss_is_not_finite_is_left_out(partial_sums, tiny_task, data, clients):
+    class Lossless(NullEngine):
+        def _answer(self, weights, asked, *, each):
+            update = super()._answer(weights, asked, each=each)
+            return dataclasses.replace(update, losses=np.where(np.array(asked) == 2, np.nan, 1.0))
+
+    grid = CohortGrid(tiny_task, data, clients, Lossless(clients), partial_sums=partial_sums)
+    replies = grid.send_and_receive(messages(tiny_task, range(1, 6)))
+    assert [(r.metadata.src_node_id, reply_kind(r)) for r in replies if r.has_error()] == [(3, "not finite")]
+    assert all(r.content["metrics"]["loss"] == 1.0 for r in replies if r.has_content())
 
 
 def test_what_cannot_be_answered_gets_a_reason(tiny_task, data, clients):

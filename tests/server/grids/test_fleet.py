@@ -209,3 +209,21 @@ def test_an_answer_of_a_device_that_was_not_asked_is_ignored(caplog):
         weights, _result, _transport = fedavg({"a": done([2, 2, 2]), "b": step})
     assert weights == [2, 2, 2]
     assert "round 1: stranger answered without being asked" in caplog.messages
+
+
+def test_a_transport_that_cannot_name_devices_is_asked_again_and_its_trouble_kept():
+    class Deaf(SimulatedTransport):
+        broken = True
+
+        def devices(self):
+            if self.broken:
+                raise TimeoutError("no broker")
+            return super().devices()
+
+    transport = Deaf({"a": done([1, 1, 1])})
+    grid = FleetGrid(transport)
+    assert list(grid.get_node_ids()) == []
+    assert grid.trouble == "the transport raised TimeoutError: no broker"
+    transport.broken = False
+    assert list(grid.get_node_ids()) == [device_node_id("a")]
+    assert grid.trouble == ""

@@ -119,3 +119,39 @@ def test_an_interrupt_leaves_a_folder_that_goes_on(tiny_reference, tmp_path):
     done = subprocess.run([*command, str(saved + 1), "--json"], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["rounds"] == saved + 1
+
+
+def test_a_sweep_in_which_no_trial_comes_to_its_end_is_an_error(tiny_reference, tmp_path, capsys):
+    command = ["simulate", "--task", tiny_reference, "--clients", "20", "--rounds", "2", "--population", "phones"]
+    command += ["--drop-out", "1", "--vary", "epochs=1,2", "--out", str(tmp_path), "--json"]
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert [trial["state"] for trial in json.loads(out.splitlines()[-1])["trials"]] == ["failed", "failed"]
+    assert "expected a trial that came to its end, found 2 failed; see" in err
+
+
+def test_a_simulation_without_updates_is_an_error_with_the_reasons_by_kind(tiny_reference, tmp_path, capsys):
+    command = ["simulate", "--task", tiny_reference, "--clients", "20", "--rounds", "2", "--population", "phones"]
+    assert main([*command, "--drop-out", "1", "--out", str(tmp_path), "--json"]) == 1
+    out, err = capsys.readouterr()
+    record = json.loads(out.splitlines()[-1])
+    assert (record["round"], record["refused"]) == (2, {"dropped out": 20})
+    assert record["error"] in err
+
+
+def test_a_private_simulation_says_what_it_promises_and_clipping_is_not_called_privacy(
+    tiny_reference, tmp_path, capsys
+):
+    command = ["simulate", "--task", tiny_reference, "--clients", "50", "--rounds", "2"]
+    assert main([*command, "--strategy", "fedavg+server-fixed:noise=4", "--out", str(tmp_path / "a")]) == 0
+    assert "privacy: epsilon " in capsys.readouterr().out
+    clipped = [*command, "--strategy", "fedavg+server-fixed:noise=0", "--out", str(tmp_path / "b")]
+    assert main(clipped) == 0
+    shown = capsys.readouterr().out
+    assert "clipping: updates were clipped" in shown
+    assert "epsilon" not in shown
+    assert main([*clipped, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["privacy"] == {
+        "mechanism": "server-fixed", "clip": 1.0, "noise": 0.0, "kind": "clipping", "releases": 2,
+    }  # fmt: skip

@@ -1,5 +1,6 @@
 """A simulation learns, says what it did, and ends with the same weights however often it was stopped."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.errors import UnknownNameError
 from hedgerow.partition import PartitionError, parse_partition
-from hedgerow.server.errors import RoundFailedError, RunMismatchError
+from hedgerow.server.errors import NoUpdateError, RoundFailedError, RunMismatchError
+from hedgerow.server.privacy import PRIVACY
 from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.errors import NoGpuError, SimulationError
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.simulate import Simulator, resolve_device, simulate_task
-from hedgerow.server.strategies import PRIVACY, STRATEGIES
+from hedgerow.server.strategies import STRATEGIES
 from hedgerow.server.training import train_task
 
 pytestmark = pytest.mark.heavy
@@ -104,10 +106,14 @@ def test_every_strategy_runs_and_goes_on_with_the_same_bits(strategy, simulator,
             raise StopError
 
     whole = simulator.run(plan, tmp_path / "whole", plots=False)
+    (tmp_path / "parts").mkdir()
+    for key in (tmp_path / "whole").glob("noise.key"):  # what a private run's noise and cohorts are drawn from
+        shutil.copy(key, tmp_path / "parts")
     with pytest.raises(StopError):
         simulator.run(plan, tmp_path / "parts", watch=stop, plots=False)
     parts = simulator.run(plan, tmp_path / "parts", plots=False)
 
+    assert (tmp_path / "whole" / "noise.key").exists() == ("+" in strategy)
     assert [len(record.participants) for record in whole.history] == [7] * 4
     assert same(whole.checkpoint.weights, parts.checkpoint.weights)
 
@@ -253,3 +259,46 @@ def test_a_run_goes_on_with_the_engine_that_it_began_with(tiny_task, tmp_path):
     assert (more.engine, more.reason) == ("sequential", "the run began with it")
     with pytest.raises(RunMismatchError, match="engine 'sequential' instead of 'vectorized'"):
         simulate_task(tiny_task, tmp_path, replace(plan, rounds=4), engine="vectorized")
+
+
+def test_a_run_whose_devices_never_answer_fails_with_the_kinds_and_leaves_no_result(simulator, tmp_path):
+    plan = SimulationPlan(clients=20, cohort=5, rounds=6, devices=DeviceModel(mix="phones", drop_out=1.0))
+    with pytest.raises(NoUpdateError, match="it dropped out") as caught:
+        simulator.run(plan, tmp_path, plots=False)
+    assert (caught.value.round_number, caught.value.kinds) == (3, {"dropped out": 15})
+    assert not (tmp_path / "checkpoint").exists()
+    assert not (tmp_path / "summary.json").exists()
+    assert (tmp_path / "failed.json").exists()
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedbuff"])
+def test_a_run_whose_updates_all_diverge_fails_under_every_strategy(strategy, make_task, tmp_path):
+    task = make_task(loss=lambda logits, labels: (logits**4).mean())
+    plan = SimulationPlan(
+        clients=20, cohort=4, rounds=6, strategy=strategy, learning_rate=900.0, devices=DeviceModel(mix="phones")
+    )
+    with pytest.raises(NoUpdateError, match="learning rate") as caught:
+        simulate_task(task, tmp_path, plan, engine="sequential")
+    assert set(caught.value.kinds) <= {"norm", "not finite"}
+    assert caught.value.rounds == 3
+
+
+def test_a_run_that_failed_goes_on_when_more_rounds_bring_updates(simulator, tmp_path, monkeypatch):
+    from hedgerow.server.grids.cohort import CohortGrid
+
+    plan = SimulationPlan(clients=20, cohort=5, rounds=3)
+    train, gone = CohortGrid._train, [2, 3]
+
+    def fail(self, waiting, weights, *, own_copies):
+        message = next(iter(waiting.values()))[0]
+        if next(iter(message.content.config_records.values()))["server-round"] in gone:
+            return [self._refuse(message, "gone") for each in waiting.values() for message in each]
+        return train(self, waiting, weights, own_copies=own_copies)
+
+    monkeypatch.setattr(CohortGrid, "_train", fail)
+    with pytest.raises(NoUpdateError):
+        simulator.run(plan, tmp_path, plots=False)
+    gone.remove(3)
+    result = simulator.run(plan, tmp_path, plots=False)
+    assert [record.used for record in result.history] == [5, 0, 5]
+    assert load_checkpoint(tmp_path / "checkpoint").round == 3

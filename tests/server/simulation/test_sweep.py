@@ -1,10 +1,12 @@
 """A sweep is many runs, each of which is the run that the same settings alone would be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.simulate import Simulator, simulate_task
 from hedgerow.server.simulation.sweep import run_sweep
@@ -78,6 +80,14 @@ def test_a_run_that_diverges_is_a_result(make_task, tmp_path):
         (900.0, "diverged"),
     ]
     assert result.best.choices == {"learning-rate": 0.0001}
+
+
+def test_a_trial_that_trains_nobody_is_a_failed_one_and_no_diverged_one(tiny_task, tmp_path):
+    plan = replace(PLAN, devices=DeviceModel(mix="phones", drop_out=1.0))
+    with Simulator(tiny_task) as simulator:
+        result = run_sweep(simulator, plan, parse_variations(["epochs=1,2"]), tmp_path)
+    assert [trial.state for trial in result.trials] == ["failed", "failed"]
+    assert result.best is None
 
 
 def test_a_range_is_searched_and_the_search_goes_on_as_if_it_had_not_been_stopped(simulator, tmp_path):

@@ -1,0 +1,65 @@
+"""Whose fault an unexpected exception is: ours, or that of the task's own code.
+
+What a user gave is blamed only for what a parser or a runtime said of it, or for what the user's own functions raised.
+Everything else that nobody expected is a bug of Hedgerow's, and is told as one.
+"""
+
+import sysconfig
+from collections.abc import Iterator
+from types import TracebackType
+
+from hedgerow.compile.errors import internal_error
+from hedgerow.errors import HedgerowError, TaskError
+
+__all__ = ["blamed", "is_raised_by_hedgerow"]
+
+_OURS = "hedgerow"
+_MISTAKES = (LookupError, TypeError, AttributeError, NameError, AssertionError, ArithmeticError)
+_INSTALLED = ("site-packages", "dist-packages")
+_LIBRARY = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+
+
+def blamed(step: str, exc: Exception, task: str) -> HedgerowError:
+    """Return the error that names whose code raised *exc*, an exception that no one in between expected.
+
+    Of our code and the task's, the one that was called last raised it, or called what did.
+
+    Args:
+        step: What was being done.
+        exc: The exception, with its traceback.
+        task: The task's reference, for the message.
+    """
+    place = None
+    for traceback in _frames(exc.__traceback__):
+        frame = traceback.tb_frame
+        if _is_ours(frame.f_globals.get("__name__", "")):
+            place = None
+        elif not _is_library(frame.f_code.co_filename):
+            place = f"{frame.f_code.co_name}() in {frame.f_code.co_filename}, line {traceback.tb_lineno}"
+    if place is None:
+        return internal_error(step, exc)
+    said = " ".join(str(exc).split())[:300]
+    return TaskError(repr(task), [f"{place}, raised {type(exc).__name__} in {step}: {said}"])
+
+
+def is_raised_by_hedgerow(exc: BaseException) -> bool:
+    """Say whether a line of ours made the mistake behind *exc* itself, and no library that it called.
+
+    Native code leaves no frame, so only kinds of errors count that it does not raise for what it was given.
+    """
+    frames = list(_frames(exc.__traceback__))
+    return isinstance(exc, _MISTAKES) and bool(frames) and _is_ours(frames[-1].tb_frame.f_globals.get("__name__", ""))
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == _OURS
+
+
+def _is_library(path: str) -> bool:
+    return path.startswith("<") or path.startswith(_LIBRARY) or any(f"/{name}/" in path for name in _INSTALLED)

@@ -1,0 +1,112 @@
+"""The border of a file: its inputs and outputs as the file itself names them, with no runtime loaded."""
+
+from typing import Any
+
+from hedgerow.compile.cmsis_nn import Call
+from hedgerow.errors import DecodeError
+from hedgerow.manifest import Tensor
+
+__all__ = ["Border", "read_border", "read_calls"]
+
+Border = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Inputs and outputs, in the file's order."""
+
+
+def read_border(kind: str, content: bytes) -> Border:
+    """Return inputs and outputs of a file under its own names.
+
+    Args:
+        kind: ``onnx`` or ``tflite``.
+        content: The file.
+
+    Raises:
+        DecodeError: The bytes are no such file, two of its tensors have one name, or a type is unknown.
+    """
+    inputs, outputs = _of_onnx(content) if kind == "onnx" else _of_tflite(content)
+    for what, tensors in (("inputs", inputs), ("outputs", outputs)):
+        names = [tensor.tensor for tensor in tensors]
+        if not names or len(set(names)) != len(names):
+            raise DecodeError(kind, f"{what} with names that differ", ", ".join(map(repr, names)) or "none")
+    return inputs, outputs
+
+
+def _of_onnx(content: bytes) -> Border:
+    from hedgerow.compile.inspection.onnx import border_values
+
+    inputs, outputs = border_values(content)
+    return tuple(Tensor(*each) for each in inputs), tuple(Tensor(*each) for each in outputs)
+
+
+def _of_tflite(content: bytes) -> Border:
+    from hedgerow.compile.inspection.tflite import parse_tflite
+
+    file = parse_tflite(content)
+    names: dict[int, str] = {}
+    # Where there is a signature, runtimes know the tensors by its names.
+    for signature in file.signatures[:1]:
+        if signature.subgraphIndex != 0:
+            raise DecodeError("tflite", "a first signature of the main graph", f"of subgraph {signature.subgraphIndex}")
+        for entry in (*(signature.inputs or ()), *(signature.outputs or ())):
+            names[entry.tensorIndex] = _text(entry.name)
+    graph = file.graphs[0]
+    return (
+        tuple(_tflite_tensor(graph.tensors[int(index)], names.get(int(index))) for index in _present(graph.inputs)),
+        tuple(_tflite_tensor(graph.tensors[int(index)], names.get(int(index))) for index in _present(graph.outputs)),
+    )
+
+
+def _present(values: Any) -> list[int]:
+    return [] if values is None else [int(value) for value in values]
+
+
+def _text(name: bytes | None) -> str:
+    return name.decode("utf-8", "replace") if name else ""
+
+
+def _tflite_tensor(tensor: Any, name: str | None) -> Tensor:
+    from hedgerow.compile.inspection.tflite import type_name
+
+    shape = _present(tensor.shape)
+    signature = _present(tensor.shapeSignature)
+    # The size that stands for an open dimension means nothing, but that of the batch, which is 1.
+    if len(signature) == len(shape):
+        marked = enumerate(zip(shape, signature, strict=True))
+        shape = [-1 if place and mark < 0 else size for place, (size, mark) in marked]
+    scales = [] if tensor.quantization is None else list(tensor.quantization.scale or ())
+    points = [] if tensor.quantization is None else _present(tensor.quantization.zeroPoint)
+    scale = float(scales[0]) if len(scales) == 1 and scales[0] else None
+    called = _text(tensor.name) if name is None else name
+    point = points[0] if scale is not None and points else 0
+    return Tensor(called, called, tuple(shape), type_name(tensor.type), scale, point)
+
+
+def read_calls(content: bytes) -> tuple[Call, ...]:
+    """Return every operator of a TFLite file's main graph, with what CMSIS-NN's formulas need.
+
+    Raises:
+        DecodeError: The bytes are no TFLite file.
+    """
+    from hedgerow.compile.inspection.tflite import parse_tflite, type_name
+
+    file = parse_tflite(content)
+    graph = file.graphs[0]
+    calls = []
+    for operator in graph.operators:
+        inputs = [graph.tensors[index] if index >= 0 else None for index in _present(operator.inputs)]
+        outputs = [graph.tensors[index] for index in _present(operator.outputs) if index >= 0]
+        first, weights = inputs[0] if inputs else None, inputs[1] if len(inputs) > 1 else None
+        options = operator.builtinOptions
+        scales = weights.quantization.scale if weights is not None and weights.quantization is not None else None
+        calls.append(
+            Call(
+                operator=file.operators[operator.opcodeIndex],
+                number_type=type_name(first.type) if first is not None else "",
+                weight_type=type_name(weights.type) if weights is not None else "",
+                taken=tuple(_present(first.shape)) if first is not None else (),
+                weights=tuple(_present(weights.shape)) if weights is not None else (),
+                given=tuple(_present(outputs[0].shape)) if outputs else (),
+                is_dilated=max(getattr(options, "dilationWFactor", 1), getattr(options, "dilationHFactor", 1)) > 1,
+                is_per_channel=scales is not None and len(scales) > 1,
+            )
+        )
+    return tuple(calls)

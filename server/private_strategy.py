@@ -1,0 +1,160 @@
+"""Central differential privacy round any strategy that needs no more than the mean of the updates. Needs Flower.
+
+It takes the place of Flower 1.41's wrappers, which weigh updates by claimed samples (one client of ten that claims 91
+of 100 samples moves the mean by 0.91 of the norm where the noise hides 0.1), throw a whole round away when one client
+is absent, divide by zero at an update of zeros, add the noise after the inner strategy's own step (a server-side Adam
+enlarges what the noise should have hidden), and move an adaptive norm away from its quantile.
+"""
+
+import logging
+import math
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import MetricRecord, RecordDict
+from flwr.serverapp.exception import AggregationError
+from flwr.serverapp.strategy import Strategy
+
+from hedgerow.server.flower import answering_clients, array_record, clipping_keys, numpy_arrays, received_message
+from hedgerow.server.privacy import PrivacyTerms, Release
+from hedgerow.server.replies import EXAMPLES
+from hedgerow.weights import Arrays
+
+__all__ = ["PrivateMean"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class PrivateMean(Strategy):
+    """Clips each update, averages them with equal weights, adds noise, and hands the inner strategy this one mean.
+
+    What the inner strategy makes of it costs no more privacy. Whole numbers in the weights, such as BatchNorm's count
+    of batches, stay as they were: they say nothing of clients then.
+
+    Attributes:
+        strategy: The inner one, which samples the clients and makes the step.
+        terms: What was asked for.
+        clipping_norm: The norm of the next round; it moves if the terms are adaptive.
+        generator: Draws the noise. By default nobody can know it; one that is to be set again after a kill must be
+            seeded with a secret.
+        releases: What each round gave away that gave something away, since this was made.
+    """
+
+    def __init__(self, strategy: Any, terms: PrivacyTerms, clients: int) -> None:
+        """Wrap *strategy*.
+
+        Args:
+            strategy: Must need no more than the mean.
+            terms: The mechanism.
+            clients: That are expected in a round.
+        """
+        super().__init__()
+        self.strategy, self.terms = strategy, terms
+        self.clipping_norm = terms.clip
+        self.generator = np.random.default_rng(secrets.randbits(256))
+        self.releases: list[Release] = []
+        self._noise, self._count_noise = terms.noise_on_updates(clients), terms.noise_on_count(clients)
+        self._sent: Arrays = {}
+        self._asked = self._nodes = 0
+
+    def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Iterable[Any]:
+        """Let the inner strategy sample; clients that clip are told the norm."""
+        self._sent = numpy_arrays(arrays)
+        if self.terms.by_client:
+            config[clipping_keys()[0]] = self.clipping_norm
+        messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
+        self._asked, self._nodes = len(messages), len(list(grid.get_node_ids()))
+        return messages
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Any]) -> tuple[Any, Any]:
+        """Return the inner strategy's step along the noisy mean of those who answered; (None, None) if nobody did.
+
+        Raises:
+            AggregationError: A reply stands for several clients, or clients that clip do not say whether they did.
+        """
+        answered = [reply for reply in replies if reply.has_content()]
+        if any(answering_clients(reply) is not None for reply in answered):
+            raise AggregationError("partial sums weigh clients by their samples; privacy needs each client's update")
+        clipped, total = 0, {name: np.zeros(array.shape, np.float64) for name, array in self._floats().items()}
+        used = []
+        for reply in answered:
+            update = self._update(reply)
+            norm = math.sqrt(sum(float(np.square(change).sum()) for change in update.values()))
+            if not math.isfinite(norm):  # a grid without a border brought it
+                _LOG.warning(
+                    "round %d: NaN or infinity of node %d is not used", server_round, reply.metadata.src_node_id
+                )
+                continue
+            factor = self.clipping_norm / norm if norm > self.clipping_norm else 1.0
+            for name, change in update.items():
+                total[name] += change * factor
+            clipped += self._was_clipped(reply, norm)
+            used.append(reply)
+        if not used:
+            return None, None
+        mean = self._noisy_mean(total, len(used))
+        self._adapt(clipped, len(used))
+        content = RecordDict({"arrays": array_record(mean), "metrics": MetricRecord(_mean_metrics(used))})
+        aggregated: tuple[Any, Any] = self.strategy.aggregate_train(server_round, [received_message(used[0], content)])
+        return aggregated
+
+    def configure_evaluate(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Iterable[Any]:
+        """Pass on."""
+        messages: Iterable[Any] = self.strategy.configure_evaluate(server_round, arrays, config, grid)
+        return messages
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Any]) -> Any:
+        """Pass on: measures of clients are not private."""
+        return self.strategy.aggregate_evaluate(server_round, replies)
+
+    def summary(self) -> None:
+        """Log what the mechanism is."""
+        _LOG.info("%s: %s", "privacy" if self.terms.is_private else "clipping", self.terms.to_record())
+        self.strategy.summary()
+
+    def _floats(self) -> Arrays:
+        return {name: array for name, array in self._sent.items() if array.dtype.kind == "f"}
+
+    def _update(self, reply: Any) -> Arrays:
+        arrays = numpy_arrays(next(iter(reply.content.array_records.values())))
+        return {name: arrays[name].astype(np.float64) - sent for name, sent in self._floats().items()}
+
+    def _was_clipped(self, reply: Any, norm: float) -> int:
+        if not (self.terms.adaptive and self.terms.by_client):
+            return int(norm > self.clipping_norm)
+        key = clipping_keys()[1]
+        record: Mapping[str, Any] = next(iter(reply.content.metric_records.values()))
+        if key not in record:
+            raise AggregationError(f"clients that clip to an adaptive norm must say in {key} whether they did")
+        return int(bool(record[key]))
+
+    def _noisy_mean(self, total: Arrays, answered: int) -> Arrays:
+        """Return new weights: those that were sent, plus the mean update, plus noise."""
+        std = self._noise * self.clipping_norm / answered
+        self.releases.append(
+            Release(nodes=self._nodes, asked=self._asked, answered=answered, clip=self.clipping_norm, noise_std=std)
+        )
+        noisy = dict(self._sent)
+        for name in sorted(total):
+            sent = self._sent[name]
+            noise = self.generator.normal(0.0, std, sent.shape) if std else 0.0
+            noisy[name] = np.asarray(sent + total[name] / answered + noise, dtype=sent.dtype)
+        return noisy
+
+    def _adapt(self, clipped: int, answered: int) -> None:
+        """Move the norm towards the quantile (Andrew et al. 2021, section 2.1)."""
+        if not self.terms.adaptive:
+            return
+        noise = float(self.generator.normal(0.0, self._count_noise)) if self._count_noise else 0.0
+        unclipped = (answered - clipped + noise) / answered
+        self.clipping_norm *= math.exp(-self.terms.rate * (unclipped - self.terms.quantile))
+
+
+def _mean_metrics(replies: list[Any]) -> dict[str, Any]:
+    """Return the plain mean of each metric that all have, and how many samples they name in all."""
+    records = [next(iter(reply.content.metric_records.values())) for reply in replies]
+    names = set(records[0]).intersection(*records[1:]) - {EXAMPLES, clipping_keys()[1]}
+    means = {name: math.fsum(record[name] for record in records) / len(records) for name in sorted(names)}
+    return {**means, EXAMPLES: max(1, sum(int(record.get(EXAMPLES, 1)) for record in records))}

@@ -1,0 +1,97 @@
+"""Who may use a state folder, and what is left of the agent's state."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hedgerow.client.agent_state import AgentState, Identity
+from hedgerow.client.errors import SettingsError
+from hedgerow.client.state_folder import StateFile, StateFolderLock
+from hedgerow.wire import Desired
+
+IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=())
+ASKED = AgentState(identity=IDENTITY, desired=Desired(version=3, release="demo@1"), is_settled=False)
+
+
+def refuse(number: int, text: str):
+    """Return an `os.open` of a disk that cannot be written."""
+    real = os.open
+
+    def opened(path, flags, *more):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(number, text)
+        return real(path, flags, *more)
+
+    return opened
+
+
+def test_one_agent_at_a_time(tmp_path):
+    with StateFolderLock(tmp_path / "s") as lock:
+        lock.check_writable()
+        with pytest.raises(SettingsError, match="another agent"):
+            StateFolderLock(tmp_path / "s")
+    with StateFolderLock(tmp_path / "s"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(30, "Read-only file system"), (13, "Permission denied"), (28, "No space")]
+)
+@pytest.mark.parametrize("has_lock", [False, True])
+def test_a_folder_that_cannot_be_written_is_locked_all_the_same(tmp_path, monkeypatch, number, text, has_lock):
+    if has_lock:
+        (tmp_path / "agent.lock").touch()
+    monkeypatch.setattr("os.open", refuse(number, text))
+    with StateFolderLock(tmp_path) as lock:
+        with pytest.raises(SettingsError, match=f"can be written.*{text}"):
+            lock.check_writable()
+        with pytest.raises(SettingsError, match="another agent"):
+            StateFolderLock(tmp_path)
+    with StateFolderLock(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SettingsError, match="--state"):
+        StateFolderLock(tmp_path / "file" / "state")
+
+
+def test_the_state_comes_back(tmp_path):
+    assert StateFile(tmp_path / "agent.json").load(IDENTITY) == AgentState(identity=IDENTITY)
+    assert StateFile(tmp_path / "agent.json").save(ASKED)
+    again = StateFile(tmp_path / "agent.json")
+    assert again.load(IDENTITY) == ASKED
+    assert not again.save(ASKED), "nothing has changed"
+    assert (tmp_path / "agent.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_copy_of_the_state_costs_nothing_and_is_put_right(tmp_path):
+    StateFile(tmp_path / "agent.json").save(ASKED)
+    for name in ("agent.json", "agent.spare.json"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole.replace(b"demo@1", b"demo@3"))
+        file = StateFile(tmp_path / "agent.json")
+        assert file.load(IDENTITY) == ASKED
+        assert file.save(ASKED)
+        assert (tmp_path / name).read_bytes() == (tmp_path / "agent.json").read_bytes()
+
+
+def test_a_state_that_is_lost_begins_anew(tmp_path):
+    StateFile(tmp_path / "agent.json").save(ASKED)
+    for name in ("agent.json", "agent.spare.json"):
+        (tmp_path / name).write_bytes(b"rust")
+    assert StateFile(tmp_path / "agent.json").load(IDENTITY) == AgentState(identity=IDENTITY)
+
+
+def test_a_card_that_takes_nothing_leaves_the_old_state(tmp_path):
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    StateFile(tmp_path / "agent.json").save(ASKED)
+    file = StateFile(tmp_path / "agent.json", full)
+    file.load(IDENTITY)
+    with pytest.raises(OSError, match="No space"):
+        file.save(AgentState(identity=IDENTITY))
+    assert StateFile(tmp_path / "agent.json").load(IDENTITY) == ASKED
