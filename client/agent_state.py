@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
@@ -23,6 +23,7 @@ from hedgerow.client.events import (
     StepEntered,
     TrainArrived,
     Trained,
+    Unhealthy,
     WindowStored,
 )
 from hedgerow.decode import Fields
@@ -159,6 +160,9 @@ def advance(state: AgentState, event: Event) -> Step:
             return _installed(replace(state, active=active, previous=previous))
         case Proved():
             return _proved(replace(state, is_proving=False))
+        case Unhealthy(reason):
+            # Falling back is the end of the installation, and nothing else begins before it is over.
+            return replace(state, is_proving=False, installing=state.installing or state.desired), (FallBack(reason),)
         case InstallFailed():
             is_proving = event.active is not None and not event.is_proved
             held = replace(state, active=event.active, previous=event.previous, is_proving=is_proving)
