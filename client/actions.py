@@ -8,6 +8,7 @@ __all__ = [
     "Action",
     "Answer",
     "Compare",
+    "FallBack",
     "FlushSpool",
     "Install",
     "Prove",
@@ -48,6 +49,17 @@ class Prove:
 
 
 @dataclass(frozen=True, slots=True)
+class FallBack:
+    """Give the active release up for one that has proved itself, or for none, and raise :class:`InstallFailed`.
+
+    Attributes:
+        reason: One sentence.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetryLater:
     """Raise :class:`RetryDue` after some seconds."""
 
@@ -73,4 +85,4 @@ class FlushSpool:
     """Publish the windows that wait."""
 
 
-Action = Save | Send | Install | Prove | RetryLater | Compare | Train | FlushSpool
+Action = Save | Send | Install | Prove | FallBack | RetryLater | Compare | Train | FlushSpool

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from hedgerow import __version__
 from hedgerow.client import slots as rules
-from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.agent_state import Identity, advance, jumps_too_far
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.errors import ClientError, RejectedError, StoppedError
@@ -31,6 +31,7 @@ from hedgerow.client.events import (
     StepEntered,
     TrainArrived,
     Trained,
+    Unhealthy,
     WindowStored,
 )
 from hedgerow.client.fleet_http import FleetHttp
@@ -64,6 +65,7 @@ _IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
 _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
 _SIGN_OF_LIFE_S = 30.0
+_SAVE_AGAIN_S = 10.0
 
 
 def new_boot() -> str:
@@ -144,6 +146,7 @@ class Agent:
         self._window_sequence = 0
         self._jobs = Jobs()
         self._is_saved = True
+        self._save_again_at = 0.0
         self._retry_at: float | None = None
         # When the release of this name has been healthy for long enough, and when to say that it still is.
         self._healthy_at: tuple[float, str | None] | None = None
@@ -241,6 +244,8 @@ class Agent:
             self._health_news.clear()
             self._handle(HealthChanged(self.health.problems))
         now = time.monotonic()
+        if now >= self._save_again_at and (not self._is_saved or Part.STATE in self.health.failing):
+            self._try_the_disk_again(now)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._handle(RetryDue())
@@ -256,6 +261,10 @@ class Agent:
             self._healthy_at = None
         elif now >= healthy_at:
             self._healthy_at = None
+            reason = self._failing(release)
+            if reason is not None and self._state.is_proving:
+                self._handle(Unhealthy(reason))
+                return
             settle(self._slots, release)
             self._handle(Proved())
         elif now >= self._alive_at:
@@ -313,6 +322,8 @@ class Agent:
                 now = time.monotonic()
                 self._healthy_at = (now + self._settings.healthy_after_s, self.active.release)
                 self._alive_at = now + _SIGN_OF_LIFE_S
+            case FallBack(reason):
+                self._jobs.start("fall back", lambda: self._report(self._fall_back(reason)))
             case RetryLater(after_s):
                 self._retry_at = time.monotonic() + after_s
             case Compare(is_wanted):
@@ -329,11 +340,21 @@ class Agent:
             is_written = self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
+            self._save_again_at = time.monotonic() + _SAVE_AGAIN_S
             self.health.failed(Part.STATE, exc)
         else:
             self._is_saved = True
             if is_written:
                 self.health.worked(Part.STATE)
+
+    def _try_the_disk_again(self, now: float) -> None:
+        self._save_again_at = now + _SAVE_AGAIN_S
+        self._save()
+        if Part.STATE in self.health.failing:
+            try:
+                self._slots.check_writable()
+            except OSError as exc:
+                self.health.failed(Part.STATE, exc)
 
     def _topic(self, channel: Channel) -> str:
         return device_topic(self._settings.fleet, self._settings.device, channel)
@@ -403,6 +424,27 @@ class Agent:
             state = slots.state
             return InstallFailed(reason, is_final, self.active.release, state.previous, is_proved=state.is_proved)
         return Installed(self.active.release, slots.state.previous)
+
+    def _failing(self, release: str | None) -> str | None:
+        """Return why the model that serves is not healthy: it fails on more than it answers; None: it is."""
+        answers = self._ready.answers if self._ready is not None else None
+        if answers is None or answers.failed <= answers.given:
+            return None
+        total = answers.failed + answers.given
+        return f"expected answers from {release}, found that {answers.failed} of {total} failed ({answers.reason})"
+
+    def _fall_back(self, reason: str) -> Event:
+        slots = self._slots
+        bad, state = slots.state.release, slots.assume(rules.fallen_back)
+        _log.error("%s; back to %s", reason, state.release or "no release")
+        ready = None
+        if state.active is not None:
+            try:
+                ready = load_model(slots.open(state.active), self._runtimes)
+            except ClientError as exc:
+                _log.error("%s cannot be served: %s", state.release, exc)
+        self._activate(ready)
+        return InstallFailed(f"{bad} is refused: {reason}", True, self.active.release, state.previous)
 
     def _activate(self, ready: ReadyModel | None) -> None:
         self._ready = ready

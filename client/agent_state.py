@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hedgerow.client.actions import Action, Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
@@ -23,6 +23,7 @@ from hedgerow.client.events import (
     StepEntered,
     TrainArrived,
     Trained,
+    Unhealthy,
     WindowStored,
 )
 from hedgerow.decode import Fields
@@ -159,6 +160,9 @@ def advance(state: AgentState, event: Event) -> Step:
             return _installed(replace(state, active=active, previous=previous))
         case Proved():
             return _proved(replace(state, is_proving=False))
+        case Unhealthy(reason):
+            # Falling back is the end of the installation, and nothing else begins before it is over.
+            return replace(state, is_proving=False, installing=state.installing or state.desired), (FallBack(reason),)
         case InstallFailed():
             is_proving = event.active is not None and not event.is_proved
             held = replace(state, active=event.active, previous=event.previous, is_proving=is_proving)
@@ -243,8 +247,9 @@ def _desired_arrived(state: AgentState, desired: Desired) -> Step:
     seen = state.desired.version if state.desired is not None else 0
     if desired.version <= seen:
         # Not while it has yet to be acted on: a report of the older version would be asked about again, for ever.
+        # Version 0 asks for no more than a sign of life, and gets it.
         is_idle = state.desired is None or (state.is_settled and state.installing is None)
-        return _answered_again(state, desired) if is_idle else (state, ())
+        return _answered_again(state, desired) if is_idle or desired.version == 0 else (state, ())
     state = replace(state, desired=desired, is_settled=False, failures=0)
     if _may_overtake(state, desired) if state.is_proving else state.installing is None:
         state, actions = _begin(state)

@@ -18,6 +18,7 @@ __all__ = [
     "StepEntered",
     "TrainArrived",
     "Trained",
+    "Unhealthy",
     "WindowStored",
 ]
 
@@ -78,6 +79,17 @@ class Installed:
 @dataclass(frozen=True, slots=True)
 class Proved:
     """The active release was healthy for a whole health period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """The active release got through its health period and did not do well in it.
+
+    Attributes:
+        reason: One sentence.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +154,7 @@ Event = (
     | StepEntered
     | Installed
     | Proved
+    | Unhealthy
     | InstallFailed
     | RetryDue
     | TrainArrived

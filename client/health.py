@@ -71,6 +71,7 @@ class Trouble:
 
     Attributes:
         reason: Of the first one.
+        told: Of the first one, as the fleet hears it.
         since, last: When the first and the latest failed, in seconds of a clock that does not go back.
         failures: How many.
         said_at: When the log was told last.
@@ -80,6 +81,7 @@ class Trouble:
     """
 
     reason: str
+    told: str = ""
     since: float
     last: float
     failures: int = 1
@@ -88,13 +90,12 @@ class Trouble:
     is_over: bool = False
 
 
-def after_failure(trouble: Trouble | None, reason: str, now: float) -> tuple[Trouble, bool]:
+def after_failure(trouble: Trouble | None, reason: str, now: float, told: str = "") -> tuple[Trouble, bool]:
     """Return the trouble after one more failure, and whether to say so."""
-    if trouble is None or (trouble.is_over and now - trouble.last > _LONGEST_CALM_S):
-        return Trouble(reason=reason, since=now, last=now, said_at=now), True
-    if trouble.is_over:
-        calm_s = min(_LONGEST_CALM_S, trouble.calm_s * 2)
-        return Trouble(reason=reason, since=now, last=now, said_at=now, calm_s=calm_s), True
+    if trouble is None or trouble.is_over:
+        is_relapse = trouble is not None and now - trouble.last <= _LONGEST_CALM_S
+        calm_s = min(_LONGEST_CALM_S, trouble.calm_s * 2) if trouble is not None and is_relapse else _FIRST_CALM_S
+        return Trouble(reason=reason, told=told, since=now, last=now, said_at=now, calm_s=calm_s), True
     is_due = now - trouble.said_at >= _REMIND_S
     said_at = now if is_due else trouble.said_at
     return replace(trouble, last=now, failures=trouble.failures + 1, said_at=said_at), is_due
@@ -130,17 +131,21 @@ class Health:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """``part: reason`` of each part that does not work now, sorted; what is told to the fleet."""
+        """``part: reason`` of each part that does not work now, sorted; what is told to the fleet.
+
+        The text of an exception that is not Hedgerow's own stays in the log, for it may quote a sample.
+        """
         with self._lock:
             return tuple(
-                f"{part}: {trouble.reason}" for part, trouble in sorted(self._troubles.items()) if not trouble.is_over
+                f"{part}: {trouble.told}" for part, trouble in sorted(self._troubles.items()) if not trouble.is_over
             )
 
     def failed(self, part: Part, exc: BaseException | str) -> None:
         """Note that *part* failed; the log hears of the first failure, and of how many there were an hour later."""
         reason = exc if isinstance(exc, str) else _reason(exc)
+        told = reason if isinstance(exc, str | HedgerowError) else _told(exc)
         with self._lock:
-            trouble, is_news = after_failure(self._troubles.get(part), reason, self._timer())
+            trouble, is_news = after_failure(self._troubles.get(part), reason, self._timer(), told)
             self._troubles[part] = trouble
             is_changed = self._update()
         if is_news and trouble.failures == 1:
@@ -190,6 +195,11 @@ def _reason(exc: BaseException) -> str:
     known = isinstance(exc, HedgerowError)
     reason = text if known and text else f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     return reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 3] + "..."
+
+
+def _told(exc: BaseException) -> str:
+    name = type(exc).__name__
+    return f"{name}: {exc.strerror}" if isinstance(exc, OSError) and exc.strerror else name
 
 
 def _duration(seconds: float) -> str:

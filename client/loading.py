@@ -4,8 +4,9 @@ A runtime's native code may end the process that loads or runs a file. :func:`tr
 everything that may go wrong so; trial.py lets a child process do it first.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from hedgerow.schema import InputError, ModelSchema
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = [
+    "Answers",
     "LoadRuntime",
     "ReadyModel",
     "find_runtime",
@@ -34,12 +36,34 @@ _GOLDEN_LIMIT_BYTES = 256 * 2**20
 LoadRuntime = Callable[[str], Runtime]
 
 
+@dataclass(slots=True)
+class Answers:
+    """How a model has done since it was loaded.
+
+    Attributes:
+        given: Batches that it answered.
+        failed: Batches on which it raised.
+        reason: What it raised last.
+    """
+
+    given: int = 0
+    failed: int = 0
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadyModel:
-    """A model in memory, with the slot that it came from."""
+    """A model in memory, with the slot that it came from.
+
+    Attributes:
+        slot: Verified.
+        model: Loaded.
+        answers: Counts what :attr:`model` does.
+    """
 
     slot: OpenSlot
     model: LoadedModel
+    answers: Answers = field(default_factory=Answers)
 
     @property
     def release(self) -> str:
@@ -68,7 +92,25 @@ def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyMod
     """
     artifact = slot.artifact
     runtime = find_runtime(artifact.runtime, slot.manifest.release, runtimes)
-    return ReadyModel(slot, runtime.load(slot.blob(artifact.blob), artifact))
+    answers = Answers()
+    return ReadyModel(slot, _CountingModel(runtime.load(slot.blob(artifact.blob), artifact), answers), answers)
+
+
+class _CountingModel:
+    """A model whose answers are counted."""
+
+    def __init__(self, model: LoadedModel, answers: Answers) -> None:
+        self._model, self._answers = model, answers
+
+    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        try:
+            outputs = self._model.predict(inputs)
+        except Exception as exc:
+            self._answers.failed += 1
+            self._answers.reason = f"{type(exc).__name__}: {exc}"
+            raise
+        self._answers.given += 1
+        return outputs
 
 
 def replay_golden(ready: ReadyModel) -> float | None:

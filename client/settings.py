@@ -71,6 +71,8 @@ class AgentSettings:
             name = getattr(self, kind)
             if not NAME.fullmatch(name):
                 raise SettingsError(f"expected a {kind} name like {NAME.pattern}, found {name!r}; choose another name")
+        if self.source is None and (self.sink is not None or self.is_printing):
+            raise SettingsError("expected --source beside --sink or --print, found none; say where samples come from")
         if not 1 <= self.broker_port <= 65535:
             raise SettingsError(f"expected a broker port from 1 to 65535, found {self.broker_port}; correct --broker")
         for number in ("window_samples", "buffer_samples", "spool_windows", "crash_limit"):

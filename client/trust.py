@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from hedgerow.client.errors import InstallError, RejectedError, SettingsError, TransferError
 from hedgerow.client.fleet_http import FleetHttp
-from hedgerow.client.signed_time import DatedDocument, format_time, lower_bound, read_time
+from hedgerow.client.signed_time import RELEASED_AT, DatedDocument, format_time, lower_bound, read_time
 
 __all__ = ["SignedFile", "Trust", "open_trust", "read_trusted_root"]
 
@@ -117,7 +117,13 @@ def _now() -> datetime:
 
 
 def open_trust(
-    folder: Path, trusted_root: bytes, http: FleetHttp, release: str, *, clock: Callable[[], datetime] = _now
+    folder: Path,
+    trusted_root: bytes,
+    http: FleetHttp,
+    release: str,
+    *,
+    clock: Callable[[], datetime] = _now,
+    released_at: datetime = RELEASED_AT,
 ) -> Trust:
     """Fetch and verify the signed metadata.
 
@@ -127,6 +133,7 @@ def open_trust(
         http: The server.
         release: For messages.
         clock: This machine's time; what signatures say about the time counts where the clock is behind it.
+        released_at: When this agent was released; no clock is earlier.
 
     Raises:
         RejectedError: A signature is wrong.
@@ -160,7 +167,7 @@ def open_trust(
             str(folder), f"{http.server}/{_METADATA_PATH}", fetcher=Fetcher(), config=config, bootstrap=trusted_root
         )
         updater.refresh()
-        _check_expiry(folder, clock())
+        _check_expiry(folder, clock(), released_at)
         return updater
 
     updater = _translated(release, refreshed, clock)
@@ -170,7 +177,7 @@ def open_trust(
     return _TufTrust(updater, is_consistent)
 
 
-def _check_expiry(folder: Path, now: datetime) -> None:
+def _check_expiry(folder: Path, now: datetime, released_at: datetime) -> None:
     """Refuse what has expired by the time that it is at least; the updater keeps what it trusts under these names.
 
     Raises:
@@ -184,7 +191,7 @@ def _check_expiry(folder: Path, now: datetime) -> None:
         documents[role] = DatedDocument(
             role=role, expires=signed.expires, signed_at=read_time(signed.unrecognized_fields)
         )
-    bound = lower_bound(documents)
+    bound = lower_bound(documents, released_at)
     time, witness = max((now, "this device's clock"), (bound.time, bound.witness))
     for document in documents.values():
         if time >= document.expires:

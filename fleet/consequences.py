@@ -15,7 +15,9 @@ class Consequences:
     Attributes:
         desired: (device, what is wanted of it now), to be published in this order.
         events: For the subscribers.
+        doubted: Devices of which nobody knows whether they are there; they are to be asked.
     """
 
     desired: list[tuple[str, Desired]] = field(default_factory=list)
     events: list[FleetEvent] = field(default_factory=list)
+    doubted: list[str] = field(default_factory=list)

@@ -15,11 +15,13 @@ from hedgerow.fleet.registry import (
     Device,
     contradicts,
     execution_refusal,
+    is_doubtful,
     renumbered,
     report_refusal,
     reports_success,
     reset,
     revived,
+    take_contact,
     take_presence,
     take_report,
 )
@@ -78,10 +80,13 @@ class MessageIntake:
                     self._presence(device, Presence.decode(message.payload), then, now, is_old=message.retained)
                 case Channel.EXECUTION:
                     self._execution(device, Execution.decode(message.payload), then, now)
+                    self._heard(device, then, now)
                 case Channel.TELEMETRY:
                     self._window(device, Telemetry.decode(message.payload), then, now)
+                    self._heard(device, then, now)
                 case Channel.UPDATE:
                     then.events.append(UpdateArrived(device, TrainUpdate.decode(message.payload)))
+                    self._heard(device, then, now)
                 case _:
                     pass
         except DecodeError as exc:
@@ -105,17 +110,28 @@ class MessageIntake:
         before = self._store.device(name)
         if before is None and not self._has_room(name):
             return
-        after = take_presence(before or Device(name=name), message, now)
+        known = before or Device(name=name)
+        if is_doubtful(known, message, is_old=is_old):
+            then.doubted.append(name)
+        after = take_presence(known, message, now, is_old=is_old)
         if after is not None:
             self._store.save_device(after)
             then.events.append(DeviceChanged(after, before))
-            if is_old and after.online and after.sequence < 0:
-                # It was here before us, and what it said of itself then was not kept.
-                then.desired.append((name, self._store.desired(name) or ASK_REPORT))
-            elif before is not None and before.online and after.boot != before.boot:
+            if before is not None and before.online and after.boot != before.boot:
                 self._ask(name, then, now)
         elif before is not None and message.online and message.boot in before.past_boots:
             self._ask(name, then, now)
+
+    def _heard(self, name: str, then: Consequences, now: float) -> None:
+        """Note that a device spoke; of one that counts as gone, only a report says that it is back."""
+        device = self._store.device(name)
+        if device is None:
+            return
+        if not device.online:
+            then.doubted.append(name)
+        after = take_contact(device, now)
+        if after is not None:
+            self._store.save_device(after)
 
     def _reported(self, name: str, message: Reported, then: Consequences, now: float) -> None:
         before = self._store.device(name)

@@ -10,6 +10,7 @@ __all__ = [
     "Device",
     "contradicts",
     "execution_refusal",
+    "is_doubtful",
     "needs_desired",
     "next_desired",
     "renumbered",
@@ -17,6 +18,7 @@ __all__ = [
     "reports_success",
     "reset",
     "revived",
+    "take_contact",
     "take_presence",
     "take_report",
 ]
@@ -33,6 +35,7 @@ too little to reach the end of numbers.
 
 _SEQUENCE_JUMP = 1_000_000
 _BOOTS_REMEMBERED = 8
+_CONTACT_STEP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class Device:
         target: Its hardware target; None until its first report.
         release: The active release; None: none.
         previous: The release it can go back to without a download.
-        online: Whether the broker has it connected.
+        online: Whether it is there: it said so, and was heard since or has not been asked in vain (roll_call.py).
         boot: The agent's present start; empty until it is heard of.
         sequence: Sequence number of the last report of this boot; -1 before the first.
         past_boots: Earlier starts, the latest last; their late messages are ignored.
@@ -138,15 +141,42 @@ def reset(device: Device) -> Device:
     return replace(device, target=None, boot="", sequence=-1, past_boots=(), desired_version=0)
 
 
-def take_presence(device: Device, message: Presence, now: float) -> Device | None:
+def take_presence(device: Device, message: Presence, now: float, *, is_old: bool = False) -> Device | None:
     """Return the device after a presence message, or None when it changes nothing.
 
     The will of an earlier start may arrive after the next start is up; it says nothing about that one.
+
+    Args:
+        device: As it is known.
+        message: What came.
+        now: Unix time.
+        is_old: Whether the broker had kept the message. That a device was there once does not say that it still is.
     """
     if message.boot in device.past_boots or (not message.online and device.boot not in {"", message.boot}):
         return None
+    if message.online and is_old:
+        return None
     after = replace(_on_boot(device, message.boot), online=message.online)
     return None if after == device else replace(after, last_seen=now)
+
+
+def is_doubtful(device: Device, message: Presence, *, is_old: bool = False) -> bool:
+    """Return whether a presence message is no answer but a question: only a report of the device can tell.
+
+    A kept message says that the device was there, and the will of a start that was never heard of is that of a later
+    start or of an earlier one.
+    """
+    if message.boot in device.past_boots:
+        return False
+    if message.online:
+        return is_old and not device.online
+    return device.boot not in {"", message.boot}
+
+
+def take_contact(device: Device, now: float) -> Device | None:
+    """Return the device after any message of its own, or None when that says nothing new; one in 5 s is enough."""
+    is_new = device.online and not 0 <= now - device.last_seen < _CONTACT_STEP_S
+    return replace(device, last_seen=now) if is_new else None
 
 
 def next_desired(

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.alerts import RETRAINING, Alert
 from hedgerow.fleet.events import AlertChanged, FleetEvent, ReleaseProven, RolloutChanged
+from hedgerow.fleet.failure_lines import FailureLines
 from hedgerow.fleet.retrain_policy import (
     AskApproval,
     DriftRaised,
@@ -126,14 +127,35 @@ class RetrainLoop:
                 pass
 
     def _run(self) -> None:
-        self._catch_up()
+        lines = FailureLines(_log, "looking after retraining")
+        is_caught_up = False
         while not self._stopping.is_set():
+            # The outermost loop of the thread: a store that cannot be read now must not end retraining for good.
             try:
-                event = self._inbox.get(timeout=self._look_s)
-            except queue.Empty:
-                event = TimePassed(self._clock())
-            if event is not None and self._is_current(event):
-                self._take(event)
+                if not is_caught_up:
+                    self._catch_up()
+                    is_caught_up = True
+                self._look()
+            except Exception as exc:  # noqa: BLE001 - see above; it is logged
+                lines.failed(exc)
+                self._stopping.wait(self._look_s)
+            else:
+                lines.worked()
+
+    def _look(self) -> None:
+        try:
+            event = self._inbox.get(timeout=self._look_s)
+        except queue.Empty:
+            event = TimePassed(self._clock())
+        if event is None:
+            return
+        try:
+            is_current = self._is_current(event)
+        except Exception:
+            self._inbox.put(event)
+            raise
+        if is_current:
+            self._take(event)
 
     def _catch_up(self) -> None:
         runs = self._service.runs()

@@ -52,6 +52,12 @@ class FleetSettings:
     device_limit: int = field(
         default=100_000, metadata={"help": "devices that are taken in; further names are ignored"}
     )
+    presence_silence_s: float = field(
+        default=900.0, metadata={"help": "a device that is not heard for so long is asked whether it is there"}
+    )
+    presence_answer_s: float = field(
+        default=90.0, metadata={"help": "a device that is asked and not heard for so long counts as offline"}
+    )
     recent_windows: int = field(default=200, metadata={"help": "windows kept for each device"})
     merge_period_s: float = field(default=300.0, metadata={"help": "length of one period of merged windows"})
     drift_alpha: float = field(default=0.01, metadata={"help": "chance of a false drift alert over a release's life"})
@@ -87,7 +93,15 @@ class FleetSettings:
         for name in ("port", "broker_port"):
             if not 0 <= getattr(self, name) <= 65535:
                 raise SettingsError(name, str(getattr(self, name)), "a port from 0 to 65535")
-        for name in ("tick_s", "nudge_s", "nudge_longest_s", "merge_period_s", "retrain_timeout_s"):
+        for name in (
+            "tick_s",
+            "nudge_s",
+            "nudge_longest_s",
+            "presence_silence_s",
+            "presence_answer_s",
+            "merge_period_s",
+            "retrain_timeout_s",
+        ):
             if not getattr(self, name) > 0:
                 raise SettingsError(name, str(getattr(self, name)), "a time above 0")
         for name in (

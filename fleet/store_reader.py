@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,22 @@ class StoreReader:
         """Return how many devices there are."""
         row = self._row("SELECT COUNT(*) AS devices FROM devices")
         return int(row["devices"]) if row else 0
+
+    def last_seen(self, *, silent_since: float, limit: int, also: Sequence[str] = ()) -> dict[str, float]:
+        """Return when devices were heard last.
+
+        Args:
+            silent_since: Those online that were not heard after this Unix time.
+            limit: At most so many of them, the longest silent first.
+            also: These too, as far as they are known.
+        """
+        rows = self._rows(
+            "SELECT * FROM (SELECT name, last_seen FROM devices WHERE online AND last_seen <= ?"
+            " ORDER BY last_seen, name LIMIT ?) UNION SELECT name, last_seen FROM devices"
+            " WHERE name IN (SELECT value FROM json_each(?))",
+            silent_since, limit, json.dumps(list(also)),
+        )  # fmt: skip
+        return {row["name"]: row["last_seen"] for row in rows}
 
     def desired(self, device: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing ever was."""

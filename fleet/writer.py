@@ -9,16 +9,19 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hedgerow.errors import LinkError
 from hedgerow.fleet.commands import Change, Command, Commands
 from hedgerow.fleet.consequences import Consequences
 from hedgerow.fleet.errors import ServiceStoppedError
-from hedgerow.fleet.events import FleetEvent
+from hedgerow.fleet.events import DeviceChanged, FleetEvent
+from hedgerow.fleet.failure_lines import FailureLines
 from hedgerow.fleet.message_intake import MessageIntake
 from hedgerow.fleet.nudges import Nudges
 from hedgerow.fleet.registry import ASK_REPORT
+from hedgerow.fleet.roll_call import RollCall
 from hedgerow.fleet.rollout_driver import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
@@ -70,6 +73,7 @@ class Writer:
         self.commands = Commands()
         self._timeout_s = timeout_s
         self._waiting: queue.SimpleQueue[Command[Any]] = queue.SimpleQueue()
+        self._roll_call = RollCall(settings.presence_silence_s, settings.presence_answer_s)
         self._subscribers: dict[int, Callable[[FleetEvent], None]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -158,13 +162,16 @@ class Writer:
         return len(events)
 
     def _run(self) -> None:
+        lines = FailureLines(_log, "a turn of the fleet service")
         while not self._stopping.is_set():
             # The outermost loop of the thread: a turn that fails is logged, and the next one begins from the store.
             try:
                 self.turn(self._settings.tick_s)
-            except Exception:  # noqa: BLE001 - see above; it is logged
-                _log.exception("a turn of the fleet service failed; it goes on from the store")
+            except Exception as exc:  # noqa: BLE001 - see above; it is logged
+                lines.failed(exc)
                 self._stopping.wait(self._settings.tick_s)
+            else:
+                lines.worked()
 
     def _answer(self, command: Command[Any]) -> None:
         future = command.future
@@ -202,6 +209,8 @@ class Writer:
             elif isinstance(event, Connected):
                 # Messages of ours may be lost; what is retained at the broker may be older than the store.
                 then.desired.extend(self._store.pending(only_online=False).items())
+                # Nor is it sure who is still there.
+                self._roll_call.doubt_all(now)
 
     def _pass_time(self, then: Consequences, now: float) -> None:
         self._driver.tick(now, then)
@@ -210,6 +219,21 @@ class Writer:
             pending = self._store.pending(only_online=True)
             due = self._nudges.due({device: desired.version for device, desired in pending.items()}, now)
             then.desired.extend((device, pending[device]) for device in due)
+            self._call_the_roll(then, now)
+
+    def _call_the_roll(self, then: Consequences, now: float) -> None:
+        roll_call = self._roll_call
+        silent = self._store.last_seen(
+            silent_since=roll_call.silent_since(now), limit=roll_call.limit, also=roll_call.doubted
+        )
+        verdict = roll_call.take(silent, now)
+        then.desired.extend((device, ASK_REPORT) for device in verdict.ask)
+        for name in verdict.gone:
+            before = self._store.device(name)
+            if before is not None and before.online:
+                after = replace(before, online=False)
+                self._store.save_device(after)
+                then.events.append(DeviceChanged(after, before))
 
     def _commit(self, change: Change[T]) -> T:
         """Apply a change in a transaction; after it is on disk, publish and tell."""
@@ -220,6 +244,8 @@ class Writer:
         except BaseException:
             self._intake.forget()
             raise
+        for device in then.doubted:
+            self._roll_call.doubt(device, self._clock())
         for device, desired in then.desired:
             self._publish(device, desired)
         for event in then.events:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hedgerow.client.agent import Agent, presence_will
-from hedgerow.client.runtimes.linear import load_linear
+from hedgerow.client.runtimes.linear import LINEAR, LinearRuntime, load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.start_up import load_active
@@ -33,6 +33,7 @@ from hedgerow.wire import (
     device_topic,
     parse_topic,
 )
+from tests.client.deadly_runtimes import load_deadly
 
 KINDS = {
     Channel.REPORTED: Reported,
@@ -283,7 +284,7 @@ def test_a_source_that_fails_is_named_to_the_fleet_and_called_again(bench, repos
 
     repository.add(release(1))
     with bench.running(broken):
-        assert bench.wait_for(Reported, problems=("source: RuntimeError: the cable came off",)).release is None
+        assert bench.wait_for(Reported, problems=("source: RuntimeError",)).release is None
         bench.want(1, "demo@1")
         assert bench.wait_for(Reported, release="demo@1", desired_version=1)
         assert bench.wait_for(Telemetry).window.correct == 10
@@ -336,7 +337,7 @@ def test_a_disk_that_fills_up_costs_windows_and_nothing_else(bench, repository, 
 
         monkeypatch.setattr(agent._spool, "put", full)
         reported = bench.wait(lambda m: isinstance(m, Reported) and m.problems)
-        assert reported.problems == ("windows: OSError: [Errno 28] No space left on device",)
+        assert reported.problems == ("windows: OSError: No space left on device",)
         monkeypatch.undo()
         before = bench.wait_for(Telemetry)
         assert before.window.release == "demo@1"
@@ -346,6 +347,28 @@ def test_a_disk_that_fills_up_costs_windows_and_nothing_else(bench, repository, 
     assert bench.wait_for(Presence, online=False)
     with bench.running(zeros):
         assert bench.wait_for(Reported).release == "demo@1"
+
+
+def test_a_state_that_could_not_be_written_is_written_when_there_is_room(bench, repository, release, monkeypatch):
+    monkeypatch.setattr("hedgerow.client.agent._SAVE_AGAIN_S", 0.05)
+    repository.add(release(1))
+    with bench.running(zeros) as (agent, _):
+        agent.health._timer = lambda: 100 * time.monotonic()
+        save, is_full = agent._file.save, [True]
+
+        def limited(state):
+            if is_full:
+                raise OSError(28, "No space left on device")
+            return save(state)
+
+        monkeypatch.setattr(agent._file, "save", limited)
+        bench.want(1, "demo@1")
+        bench.wait_for(Reported, problems=("state: OSError: No space left on device",))
+        bench.wait_for(Telemetry)
+        assert not (bench.folder / "state" / "agent.json").exists()
+        is_full.clear()
+        bench.wait_for(Reported, problems=(), release="demo@1")
+    assert b"demo@1" in (bench.folder / "state" / "agent.json").read_bytes()
 
 
 def test_no_release_wanted_stops_serving_and_keeps_the_slot(bench, repository, release):
@@ -405,6 +428,28 @@ def test_a_round_is_trained_once_and_answered_as_often_as_asked(bench, repositor
     assert np.abs(update["weight"]).max() > 0.1
 
 
+def test_a_train_graph_that_ends_its_process_fails_the_round_and_the_model_serves_on(bench, repository, fleet, release):
+    repository.add(release(1, runtime="train.abort"))
+    weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})
+    fleet.weights["/v1/training/run-1/1/weights"] = weights
+    agent = Agent(bench.settings(), bench.broker.connect("d1"), learner, runtimes=load_deadly)
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    try:
+        bench.want(1, "demo@1")
+        bench.wait(lambda m: isinstance(m, Execution) and m.state is ExecutionState.SUCCEEDED, 30)
+        bench.send(Channel.TRAIN, train_task(1, weights))
+        update = bench.wait(lambda m: isinstance(m, TrainUpdate), 30)
+        assert update.state == "failed"
+        assert "train graph of demo@1" in update.reason
+        assert "SIGABRT" in update.reason
+        assert agent.active.predict({"x": np.zeros((1, 4), np.float32)}) is not None
+    finally:
+        agent.stop()
+        thread.join(5)
+    assert fleet.paths("PUT") == []
+
+
 def test_labels_from_before_the_change_are_not_trained_on(bench, repository, fleet, release):
     repository.add(release(1))
     weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})
@@ -435,6 +480,56 @@ def test_the_wrong_weights_fail_the_round(bench, repository, fleet, release):
     assert update.state == "failed"
     assert "SHA-256" in update.reason
     assert fleet.paths("PUT") == []
+
+
+class Squeamish(LinearRuntime):
+    """Weights whose first class wins are answered with; others fail on zeros, which no golden sample is."""
+
+    def load(self, path, artifact):
+        model = super().load(path, artifact)
+
+        class Model:
+            def predict(self, inputs):
+                outputs = model.predict(inputs)
+                if not inputs["x"].any() and outputs["probabilities"].argmax() != 0:
+                    raise RuntimeError("Node number 7 failed to invoke")
+                return outputs
+
+        return Model()
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2,)])
+def test_a_release_that_fails_on_what_it_is_asked_is_given_up_after_its_health_period(
+    bench, repository, release, numbers
+):
+    def patient(context: SourceContext) -> Iterator[Sample]:
+        # As long as a prediction that fails ends the source.
+        while True:
+            with contextlib.suppress(RuntimeError):
+                agent.active.predict({"x": np.zeros((1, 4), dtype=np.float32)}, np.zeros(1, np.int64))
+            time.sleep(0.001)
+            yield Sample({"x": np.zeros(4, dtype=np.float32)}, 0, "learn")
+
+    def runtimes(name: str):
+        return Squeamish() if name == LINEAR else load_linear(name)
+
+    settings = bench.settings(healthy_after_s=0.3)
+    agent = Agent(settings, bench.broker.connect("d1"), patient, runtimes=runtimes, trials=DirectTrials(runtimes))
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    try:
+        for number in numbers:
+            repository.add(release(number))
+            bench.want(number, f"demo@{number}", rollout=f"r{number}")
+            ended = bench.wait(lambda m: isinstance(m, Execution) and m.state.is_terminal)
+        assert (ended.state, ended.rollout) == (ExecutionState.REJECTED, "r2")
+        assert "demo@2 is refused: expected answers from demo@2" in ended.reason
+        assert "Node number 7 failed to invoke" in ended.reason
+        assert agent.active.release == ("demo@1" if len(numbers) == 2 else None)
+        assert agent._slots.state.holds("demo@2") is None
+    finally:
+        agent.stop()
+        thread.join(5)
 
 
 def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, release):

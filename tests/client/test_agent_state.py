@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.client.actions import Compare, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
+from hedgerow.client.actions import Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.agent_state import AgentState, Identity, advance, jumps_too_far
 from hedgerow.client.events import (
     DesiredArrived,
@@ -20,6 +20,7 @@ from hedgerow.client.events import (
     StepEntered,
     TrainArrived,
     Trained,
+    Unhealthy,
     WindowStored,
 )
 from hedgerow.decode import decode_json, encode_json
@@ -96,6 +97,14 @@ def test_what_does_not_work_is_reported_at_once_and_in_every_report_until_it_is_
     assert [message.problems for message in sent(actions, Channel.REPORTED)] == [()]
 
 
+def test_version_0_is_answered_at_any_time_and_disturbs_nothing():
+    busy, _ = advance(NEW, DesiredArrived(desired(3)))
+    state, actions = advance(busy, DesiredArrived(Desired(version=0, release=None)))
+    assert [message.desired_version for message in sent(actions, Channel.REPORTED)] == [0]
+    assert replace(state, sequence=busy.sequence) == busy
+    assert advance(busy, DesiredArrived(desired(3)))[1] == (), "while a repeat waits until it was acted on"
+
+
 def test_an_installation_ends_in_a_report_and_one_terminal_state():
     state, actions = play(NEW, DesiredArrived(desired(3)), StepEntered("load"), Installed("demo@1", None), Proved())
     executions = sent(actions, Channel.EXECUTION)
@@ -115,6 +124,20 @@ def test_a_swap_is_reported_and_is_no_success_yet():
     assert not state.is_settled
     _, actions = advance(state, Proved())
     assert not any(isinstance(action, Compare) for action in actions), "it runs already"
+
+
+def test_a_release_that_does_badly_in_its_health_period_is_given_up_and_refused():
+    state = replace(NEW, active="demo@1")
+    state, _ = play(state, DesiredArrived(desired(3, "demo@2")), Installed("demo@2", "demo@1"))
+    state, actions = advance(state, Unhealthy("9 of 9 failed"))
+    assert actions == (FallBack("9 of 9 failed"),)
+    waiting, actions = advance(state, DesiredArrived(desired(4, "demo@3")))
+    assert actions == (Save(),), "one thing at a time"
+    state, actions = advance(state, InstallFailed("9 of 9 failed", True, "demo@1", None))
+    assert sent(actions, Channel.EXECUTION)[-1].state is ExecutionState.REJECTED
+    assert (state.active, state.is_settled, state.is_proving) == ("demo@1", True, False)
+    _, actions = advance(waiting, InstallFailed("9 of 9 failed", True, "demo@1", None))
+    assert actions[-1] == Install("demo@3")
 
 
 def test_going_back_does_not_wait_for_a_release_that_has_yet_to_prove_itself():

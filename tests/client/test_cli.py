@@ -115,8 +115,10 @@ def own_log():
         (["--source", "nothing.py:x"], "no such file"),
         (["--source-option", "x"], "--source-option"),
         (["--trusted-root", "absent.json"], "root metadata"),
-        (["--sink", "nothing.py:x"], "no such file"),
-        (["--sink", "os:sep"], "--sink"),
+        (["--source", "os:getcwd", "--sink", "nothing.py:x"], "no such file"),
+        (["--source", "os:getcwd", "--sink", "os:sep"], "correct --sink"),
+        (["--source", "os:sep"], "correct --source"),
+        (["--print"], "--source beside"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_1(tmp_path, repository, capsys, changes, said):

@@ -43,7 +43,7 @@ def test_a_thousand_failures_are_one_line_and_their_end_is_another(health, clock
     for _ in range(1000):
         health.failed(Part.WINDOWS, OSError(28, "No space left on device"))
         clock.now += 0.01
-    assert health.problems == ("windows: OSError: [Errno 28] No space left on device",)
+    assert health.problems == ("windows: OSError: No space left on device",)
     clock.now += 5
     health.worked(Part.WINDOWS)
     assert health.problems == ()
@@ -60,9 +60,9 @@ def test_a_fault_of_the_code_comes_with_its_traceback_and_a_known_error_without(
     health.failed(Part.STATE, OSError(30, "Read-only file system"))
     assert [record.exc_info is not None for record in caplog.records] == [True, False, False]
     assert health.problems == (
-        "model: ZeroDivisionError: division by zero",
+        "model: ZeroDivisionError",
         "sink: expected a sink that keeps up",
-        "state: OSError: [Errno 30] Read-only file system",
+        "state: OSError: Read-only file system",
     )
     assert health.failing == {Part.MODEL, Part.SINK, Part.STATE}
 
@@ -110,12 +110,31 @@ def test_other_parts_are_others(health, clock):
     assert health.failing == set()
 
 
-def test_a_long_reason_is_cut_and_lines_become_one(health):
-    health.failed(Part.MODEL, RuntimeError("a\nb " + "x" * 1000))
+def test_a_long_reason_is_cut_and_lines_become_one(health, caplog):
+    health.failed(Part.SINK, SinkError("a\nb " + "x" * 1000))
     (problem,) = health.problems
-    assert problem.startswith("model: RuntimeError: a b xxx")
+    assert problem.startswith("sink: a b xxx")
     assert problem.endswith("...")
-    assert len(problem) == len("model: ") + 200
+    assert len(problem) == len("sink: ") + 200
+    assert lines(caplog) == ["ERROR an answer could not be handed on: " + problem.removeprefix("sink: ")]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("could not convert 'Jane Doe, 37.2'"), "source: ValueError"),
+        (
+            FileNotFoundError(2, "No such file or directory", "/home/jane"),
+            "source: FileNotFoundError: No such file or directory",
+        ),
+        (OSError("Jane"), "source: OSError"),
+        (SystemExit("Jane"), "source: SystemExit"),
+    ],
+)
+def test_the_fleet_never_hears_what_an_exception_quotes(health, caplog, error, told):
+    health.failed(Part.SOURCE, error)
+    assert health.problems == (told,)
+    assert str(error) in caplog.text, "the device's own log does"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1000)), max_size=60))

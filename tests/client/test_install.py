@@ -1,6 +1,7 @@
 """Installing: power cuts at every durable step, and everything that signatures are for."""
 
 import json
+import random
 import shutil
 from datetime import UTC, datetime, timezone
 from pathlib import Path
@@ -11,13 +12,21 @@ from securesystemslib.signer import CryptoSigner
 from tuf.ngclient._internal import trusted_metadata_set
 
 from hedgerow.client.disk import RealDisk
-from hedgerow.client.errors import InstallError, RejectedError, SlotDamagedError, StoppedError, TransferError
+from hedgerow.client.errors import (
+    InstallError,
+    RejectedError,
+    SlotDamagedError,
+    StoppedError,
+    TransferError,
+    TrialFailedError,
+    TrialRejectedError,
+)
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.install import Installer, Step
 from hedgerow.client.loading import load_model
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.slot_folders import SlotFolders
-from hedgerow.client.slots import Slot
+from hedgerow.client.slots import Slot, Trial
 from hedgerow.client.start_up import settle
 from hedgerow.client.trial import DirectTrials
 from hedgerow.client.trust import open_trust
@@ -321,6 +330,82 @@ def test_metadata_never_goes_back(device, repository, release):
     with pytest.raises(InstallError, match="only rise"):
         device.install("demo@1")
     assert device.release() == "demo@2"
+
+
+def test_a_flipped_bit_in_the_metadata_of_the_device_does_not_refuse_a_release(device, repository, release, tmp_path):
+    repository.add(release(1))
+    device.install("demo@1")
+    shutil.copytree(device.folder, tmp_path / "before")
+    repository.add(release(2))
+    rng = random.Random(0)
+    names = [path.relative_to(device.folder) for path in (device.folder / "tuf").rglob("*.json")]
+    assert {name.name for name in names} >= {"root.json", "timestamp.json", "snapshot.json", "targets.json"}
+    for name in names:
+        shutil.rmtree(device.folder)
+        shutil.copytree(tmp_path / "before", device.folder)
+        content = bytearray((device.folder / name).read_bytes())
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (device.folder / name).write_bytes(bytes(content))
+        assert device.install("demo@2").state.release == "demo@2"
+
+
+def test_what_fails_its_trial_is_no_place_to_fall_back_to(device, repository, release):
+    class Deadly(DirectTrials):
+        def model(self, slot, enter=lambda _step: None) -> None:
+            enter("load")
+            raise TrialRejectedError(slot.manifest.release, "SIGABRT")
+
+    repository.add(release(1))
+    repository.add(release(2))
+    device.install("demo@1")
+    with pytest.raises(RejectedError, match="SIGABRT"):
+        device.install("demo@2", trials=Deadly(load_linear))
+    state = SlotFolders(device.folder, "bench").state
+    assert (state.release, state.previous, state.trial, state.holds("demo@2")) == ("demo@1", None, None, None)
+
+
+def test_a_trial_that_may_pass_leaves_the_files_for_another_one(device, repository, fleet, release):
+    class Slow(DirectTrials):
+        def model(self, _slot, enter=lambda _step: None) -> None:
+            enter("replay")
+            raise TrialFailedError("too slow")
+
+    repository.add(release(1))
+    repository.add(release(2))
+    device.install("demo@1")
+    with pytest.raises(InstallError, match="too slow"):
+        device.install("demo@2", trials=Slow(load_linear))
+    state = SlotFolders(device.folder, "bench").state
+    assert (state.release, state.previous, state.trial) == ("demo@1", None, None)
+    fleet.requests.clear()
+    assert device.install("demo@2").state.release == "demo@2"
+    assert fleet.requests == []
+
+
+def test_what_is_tried_is_on_disk_before_it_is_tried(device, repository, release):
+    class PowerCut(DirectTrials):
+        def model(self, _slot, enter=lambda _step: None) -> None:
+            enter("load")
+            enter("replay")
+            raise PowerCutError
+
+    repository.add(release(1))
+    repository.add(release(2))
+    device.install("demo@1")
+    with pytest.raises(PowerCutError):
+        device.install("demo@2", trials=PowerCut(load_linear))
+    assert SlotFolders(device.folder, "bench").state.trial == Trial(Slot.B, "demo@2", "replay", 0)
+
+
+def test_a_third_release_is_not_installed_over_the_only_proved_one(device, repository, release):
+    for number in (1, 2, 3):
+        repository.add(release(number))
+    device.install("demo@1")
+    device.install("demo@2", is_healthy=False)
+    with pytest.raises(InstallError, match="demo@2 is healthy, since only demo@1 is so far"):
+        device.install("demo@3")
+    state = SlotFolders(device.folder, "bench").state
+    assert (state.release, state.previous) == ("demo@2", "demo@1")
 
 
 def test_another_root_than_the_provisioned_one_is_no_authority(tmp_path, repository, fleet, release):

@@ -46,6 +46,13 @@ def test_a_wrong_setting_is_one_sentence(change):
         AgentSettings(**{**GOOD, **change})
 
 
+@pytest.mark.parametrize("change", [{"sink": "app.py:act"}, {"is_printing": True}])
+def test_answers_need_a_source(change):
+    with pytest.raises(SettingsError, match="--source beside"):
+        AgentSettings(**{**GOOD, **change})
+    assert AgentSettings(**{**GOOD, **change, "source": "app.py:stream"})
+
+
 def test_every_setting_has_help():
     AgentSettings(**GOOD)
     assert all(field.metadata["help"].endswith(".") for field in fields(AgentSettings))

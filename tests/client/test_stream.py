@@ -109,7 +109,7 @@ def test_a_source_that_raises_is_called_again_after_pauses_that_grow_to_a_minute
 
     bench.run(source, pauses=9)
     assert bench.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert bench.health.problems == ("source: RuntimeError: the cable came off",)
+    assert bench.health.problems == ("source: RuntimeError",)
     assert len(bench.sunk) == 9
 
 
@@ -139,8 +139,8 @@ def test_pauses_are_bounded_and_begin_anew():
         (lambda _context: iter(()), "found that it ended"),
         (lambda _context: None, "found one that returned NoneType"),
         (lambda _context: 1 / 0, "ZeroDivisionError"),
-        (lambda _context: exit_now(), "SystemExit: 3"),
-        (lambda _context: (exit_now() for _ in range(3)), "SystemExit: 3"),
+        (lambda _context: exit_now(), "SystemExit"),
+        (lambda _context: (exit_now() for _ in range(3)), "SystemExit"),
     ],
 )
 def test_a_source_that_ends_or_is_none_is_named(bench, source, said):
@@ -182,8 +182,8 @@ def test_a_generator_is_closed_when_the_agent_stops(bench):
         (Sample({"x": [1.0, "a", None, 4.0]}), "array of numbers"),
         (Sample({"x": [[1.0], [1.0, 2.0]]}), "ValueError"),
         (Sample(None), "AttributeError"),
-        (Sample({"x": ZEROS}, "seven"), "'seven'"),
-        (Sample({"x": ZEROS}, 1.5), "1.5"),
+        (Sample({"x": ZEROS}, "seven"), "found str"),
+        (Sample({"x": ZEROS}, 1.5), "found float"),
         (Sample({"x": ZEROS}, 2**70), "from 0 to"),
         (Sample({"x": ZEROS}, 1, "eat"), "'eat'"),
         (Sample({"x": [object()]}, 1, "learn"), "array of numbers"),
@@ -211,14 +211,14 @@ def test_an_answer_that_the_model_cannot_give_is_none_and_the_model_is_named(ben
         answers.append((yield Sample({"x": ZEROS})))
         bench.model.fails = False
         answers.append((yield Sample({"x": ZEROS})))
-        assert bench.health.problems == ("model: RuntimeError: out of arena",)
+        assert bench.health.problems == ("model: RuntimeError",)
         bench.now += 5
         yield Sample({"x": ZEROS})
         assert bench.health.problems == ()
         raise RuntimeError("the end")
 
     bench.run(source)
-    assert bench.health.problems == ("source: RuntimeError: the end",), "and no assertion of the source's"
+    assert bench.health.problems == ("source: RuntimeError",), "and no assertion of the source's"
     assert [answer and answer.index for answer in answers] == [None, 1]
 
 

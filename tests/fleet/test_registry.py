@@ -8,6 +8,7 @@ from hedgerow.fleet.registry import (
     Device,
     contradicts,
     execution_refusal,
+    is_doubtful,
     needs_desired,
     next_desired,
     renumbered,
@@ -15,6 +16,7 @@ from hedgerow.fleet.registry import (
     reports_success,
     reset,
     revived,
+    take_contact,
     take_presence,
     take_report,
 )
@@ -43,6 +45,12 @@ def test_a_report_is_taken_once():
     assert take_report(device, report(sequence=2), 2.0) is None
 
 
+def test_what_does_not_work_is_what_the_last_report_says():
+    device = take_report(Device(name="a"), report(sequence=1, problems=("model: RuntimeError",)), 1.0)
+    assert device.problems == ("model: RuntimeError",)
+    assert take_report(device, report(sequence=2), 2.0).problems == ()
+
+
 def test_a_new_start_begins_its_own_sequence_and_ends_the_one_before():
     device = take_report(Device(name="a"), report("b1", 9), 1.0)
     device = take_report(device, report("b2", 0), 2.0)
@@ -55,6 +63,38 @@ def test_a_new_start_begins_its_own_sequence_and_ends_the_one_before():
 def test_presence_that_changes_nothing_is_no_change():
     device = take_report(Device(name="a"), report(), 1.0)
     assert take_presence(device, Presence(online=True, boot="b1"), 2.0) is None
+
+
+def test_a_kept_presence_takes_a_device_offline_and_never_online():
+    gone = Device(name="a", boot="b1", past_boots=("b0",))
+    there = replace(gone, online=True)
+    assert take_presence(gone, Presence(online=True, boot="b1"), 2.0, is_old=True) is None
+    assert take_presence(gone, Presence(online=True, boot="b2"), 2.0, is_old=True) is None
+    assert not take_presence(there, Presence(online=False, boot="b1"), 2.0, is_old=True).online
+    assert take_presence(there, Presence(online=False, boot="b0"), 2.0, is_old=True) is None
+    assert take_presence(gone, Presence(online=True, boot="b1"), 2.0).online, "said now, it counts"
+
+
+def test_what_presence_cannot_say_is_a_question():
+    gone = Device(name="a", boot="b1", past_boots=("b0",))
+    there = replace(gone, online=True)
+    kept_online, will = Presence(online=True, boot="b1"), Presence(online=False, boot="b9")
+    assert is_doubtful(gone, kept_online, is_old=True)
+    assert not is_doubtful(there, kept_online, is_old=True), "it is asked with all others"
+    assert not is_doubtful(gone, kept_online)
+    assert is_doubtful(there, will), "the will of a start that was never heard of"
+    assert take_presence(there, will, 2.0) is None
+    assert not is_doubtful(there, Presence(online=False, boot="b1"))
+    for old in (True, False):
+        assert not is_doubtful(gone, Presence(online=True, boot="b0"), is_old=old), "a past start says nothing"
+
+
+def test_contact_is_noted_every_few_seconds_and_takes_nobody_online():
+    device = Device(name="a", online=True, last_seen=100.0)
+    assert take_contact(device, 104.0) is None
+    assert take_contact(device, 105.0) == replace(device, last_seen=105.0)
+    assert take_contact(device, 50.0) == replace(device, last_seen=50.0), "a clock that was set back"
+    assert take_contact(replace(device, online=False), 500.0) is None
 
 
 @given(st.integers(0, 100), st.integers(0, 100))

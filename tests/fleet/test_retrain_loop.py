@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 from dataclasses import replace
 
@@ -65,6 +66,31 @@ def test_a_failure_is_logged_and_tried_again_after_the_cool_down(fleet, caplog, 
         work.wait()
     assert len(work.calls) == 2
     assert "no device answered" in caplog.text
+
+
+def test_a_store_that_cannot_be_read_for_a_while_costs_no_alert(fleet, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    work, left = Work(), [5, 5]
+    devices, runs = fleet.service.devices, fleet.service.runs
+
+    def unreadable(which, real):
+        def read():
+            if left[which]:
+                left[which] -= 1
+                raise sqlite3.OperationalError("disk I/O error")
+            return real()
+
+        return read
+
+    monkeypatch.setattr(fleet.service, "devices", unreadable(0, devices))
+    monkeypatch.setattr(fleet.service, "runs", unreadable(1, runs))
+    with RetrainLoop(fleet.service, RetrainPolicy(), work, look_s=0.01):
+        alert = drift(fleet)
+        work.wait()
+    assert work.calls == [("toy@1", alert.id, None)]
+    assert left == [0, 0]
+    rows = caplog.text.count("looking after retraining works again")
+    assert caplog.text.count("looking after retraining failed") == rows, "a line for each row of failures, not for each"
 
 
 def test_a_restart_resumes_the_run_that_was_interrupted_and_takes_up_no_alert_twice(fleet):

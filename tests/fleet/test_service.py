@@ -465,6 +465,17 @@ def test_the_world_in_which_a_retrained_release_has_proven_itself_is_normal(flee
     assert fleet.service.alerts() == ()
 
 
+def test_what_a_model_answers_before_it_has_proven_itself_is_no_baseline(fleet):
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4")
+    fleet.send_windows("toy@4", x=(98, 2), correct=50, confident=10)
+    assert set(fleet.service._store.reader.baselines("toy@4")["device-0"]) == {"x"}
+    fleet.service._store.save_proof("toy@4", fleet.now, "a person looked at it")
+    fleet.send_windows("toy@4", x=(98, 2), confident=80)
+    assert fleet.service._store.reader.baselines("toy@4")["device-0"]["output.confidence"] == (20, 80)
+
+
 def test_a_score_below_the_floor_raises_an_alert_that_names_the_devices_and_grows(fleet):
     fleet.roll_out("toy@1", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
     for _ in range(5):
@@ -591,6 +602,122 @@ def test_devices_that_were_there_before_the_service_are_asked_to_report(tmp_path
     fleet.settle()
     assert [device.target for device in fleet.service.devices()] == [TARGETS[0]] * 3
     assert all(device.installations == [] for device in fleet.devices.values())
+    fleet.service.stop()
+
+
+def test_turns_that_fail_again_and_again_are_said_once_and_their_end_is_said(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    fleet = VirtualFleet(tmp_path, devices=0, tick_s=0.001)
+    real, failed = fleet.service._writer.turn, []
+
+    def full(timeout_s):
+        if len(failed) < 50:
+            failed.append(timeout_s)
+            raise OSError(28, "No space left on device")
+        return real(timeout_s)
+
+    monkeypatch.setattr(fleet.service._writer, "turn", full)
+    fleet.service.start()
+    deadline = time.monotonic() + 10
+    while "works again" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    fleet.service.stop()
+    assert [record.getMessage() for record in caplog.records if "turn" in record.getMessage()] == [
+        "a turn of the fleet service failed (1 since the last that did not)",
+        "a turn of the fleet service works again; 50 failed",
+    ]
+
+
+def online(fleet) -> set[str]:
+    return {device.name for device in fleet.service.devices() if device.online}
+
+
+def switch_off(fleet, name: str) -> None:
+    """As when device and broker lose power together: no will is published."""
+    device = fleet.devices.pop(name)
+    fleet.broker.forget(device._link)
+
+
+def test_devices_that_went_while_the_service_was_down_are_found_out_after_its_restart(fleet):
+    everybody = set(fleet.devices)
+    fleet.crash_service()
+    switch_off(fleet, "device-3")
+    fleet.start_service()
+    fleet.events.clear()
+    fleet.settle(seconds=60)
+    assert online(fleet) == everybody, "it may yet connect again"
+    fleet.settle(seconds=60)
+    assert online(fleet) == everybody - {"device-3"}
+    assert [
+        event.device.name for event in fleet.events if isinstance(event, DeviceChanged) and not event.device.online
+    ] == ["device-3"]
+
+
+def test_devices_that_went_with_the_broker_are_found_out_when_it_is_back(fleet):
+    everybody = set(fleet.devices)
+    link = fleet.link
+    fleet.broker.break_link("fleet-service")
+    switch_off(fleet, "device-3")
+    fleet.broker.mend_link(link)
+    fleet.settle(seconds=120)
+    assert online(fleet) == everybody - {"device-3"}
+    fleet.add_device("device-3", TARGETS[1], boot="boot-2")
+    fleet.settle()
+    assert online(fleet) == everybody
+
+
+def test_what_a_broker_kept_of_a_device_that_is_gone_does_not_bring_it_back(fleet):
+    """Service and broker with its store restart; in the broker's store the device is online."""
+    everybody = set(fleet.devices)
+    switch_off(fleet, "device-3")
+    for _ in range(3):
+        fleet.crash_service()
+        fleet.start_service()
+        fleet.settle(seconds=120)
+        assert online(fleet) == everybody - {"device-3"}
+
+
+def test_a_will_of_a_start_that_the_service_missed_ends_that_device(fleet):
+    """The device started again and died while the service was away; the broker kept that it is offline."""
+    fleet.crash_service()
+    switch_off(fleet, "device-3")
+    topic = device_topic("fleet", "device-3", Channel.PRESENCE)
+    fleet.broker.route(topic, b'{"boot":"boot-2","online":false,"v":1}', retain=True)
+    fleet.start_service()
+    fleet.settle(seconds=120)
+    assert "device-3" not in online(fleet)
+
+
+def test_the_will_of_a_start_that_nobody_heard_of_does_not_end_a_device_that_answers(fleet):
+    topic = device_topic("fleet", "device-3", Channel.PRESENCE)
+    fleet.broker.route(topic, b'{"boot":"boot-0","online":false,"v":1}', retain=True)
+    fleet.settle(seconds=120)
+    assert "device-3" in online(fleet)
+
+
+def test_a_device_that_falls_silent_without_a_will_is_asked_and_then_gone(tmp_path):
+    fleet = VirtualFleet(tmp_path, devices=2, presence_silence_s=30.0, presence_answer_s=20.0)
+    fleet.settle(seconds=2)
+    switch_off(fleet, "device-1")
+    reports = fleet.devices["device-0"]._sequence
+    fleet.settle(seconds=28)
+    assert (online(fleet), fleet.devices["device-0"]._sequence) == ({"device-0", "device-1"}, reports)
+    fleet.settle(seconds=23)
+    assert online(fleet) == {"device-0"}
+    assert fleet.devices["device-0"]._sequence == reports + 1, "and who is there is asked once for each silence"
+    fleet.service.stop()
+
+
+def test_a_device_that_sends_windows_is_not_asked(tmp_path):
+    fleet = VirtualFleet(tmp_path, devices=1, presence_silence_s=30.0, presence_answer_s=20.0)
+    fleet.settle(seconds=2)
+    fleet.roll_out("toy@1")
+    reports = fleet.devices["device-0"]._sequence
+    for _ in range(20):
+        fleet.settle(seconds=10)
+        fleet.send_windows("toy@1")
+    assert fleet.devices["device-0"]._sequence == reports
+    assert online(fleet) == {"device-0"}
     fleet.service.stop()
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import psutil
 import pytest
 
 from hedgerow.fleet.brokers import DevelopmentBroker, find_mosquitto
@@ -87,3 +88,41 @@ def test_good_releases_arrive_and_bad_ones_are_taken_back_across_a_restart(tmp_p
             wait_for(lambda: service.rollout(bad.id).state is RolloutState.ROLLED_BACK)
             wait_for(lambda: all(device.release == "toy@2" for device in service.devices()))
         link.close()
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+def test_a_device_that_went_down_with_the_broker_is_offline_when_the_broker_is_back(tmp_path):
+    """The broker is killed, so no will is published; it comes back on the same port and knows nothing."""
+    settings = FleetSettings(presence_answer_s=8.0)
+    names = ["device-0", "device-1"]
+    broker = DevelopmentBroker(choose="mosquitto")
+    broker.start()
+    again = DevelopmentBroker(broker.host, broker.port, choose="mosquitto")
+    try:
+        with Devices(broker.host, broker.port, names) as devices:
+            link = MqttLink("hedgerow-fleet", broker.host, broker.port, uniform=lambda low, _high: low)
+            with FleetService(settings, link, tmp_path / "fleet.db", MemoryCatalogue()) as service:
+                wait_for(lambda: [device.online for device in service.devices()] == [True, True])
+                for child in psutil.Process().children(recursive=True):
+                    if child.name() == "mosquitto":
+                        child.kill()
+                wait_for(lambda: not broker.is_running)
+                gone = devices.all.pop("device-1")
+                gone._link.close()
+                again.start()
+                began = time.monotonic()
+                wait_for(lambda: [device.online for device in service.devices()] == [True, False], timeout_s=60)
+                assert time.monotonic() - began >= 8, "nobody said so: it did not answer"
+                wait_for(lambda: service.device("device-0").last_seen > service.device("device-1").last_seen)
+            link.close()
+            # And after a restart of the service, which begins with what its store says.
+            link = MqttLink("hedgerow-fleet", broker.host, broker.port)
+            with FleetService(settings, link, tmp_path / "fleet.db", MemoryCatalogue()) as service:
+                seen = service.device("device-0").last_seen
+                wait_for(lambda: service.device("device-0").last_seen > seen)
+                assert [device.online for device in service.devices()] == [True, False]
+            link.close()
+    finally:
+        broker.stop()
+        again.stop()

@@ -4,6 +4,7 @@ import random
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -46,6 +47,31 @@ def test_no_broker_is_one_sentence_with_the_address():
 
     with pytest.raises(BrokerUnreachableError, match=f"expected an MQTT broker at 127.0.0.1:{port}, found none"):
         MqttLink("device", "127.0.0.1", port, connect_timeout_s=1.0)
+
+
+def test_a_topic_that_is_no_text_does_not_end_the_link():
+    """No broker should pass it on; this one does, and then sends what is all right."""
+
+    def published(topic: bytes) -> bytes:
+        return bytes((0x30, 2 + len(topic) + 1)) + len(topic).to_bytes(2, "big") + topic + b"x"
+
+    def serve(listener: socket.socket) -> None:
+        connection, _address = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"\x20\x02\x00\x00" + published(b"\xff\xfe") + published(b"a/b"))
+            connection.recv(1000)
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        link = MqttLink("device", "127.0.0.1", listener.getsockname()[1])
+        assert link.receive(5) == Connected()
+        assert link.receive(5) == Message("a/b", b"x")
+        link.close()
+        thread.join(5)
 
 
 def test_a_listener_that_is_no_broker_is_unreachable_in_bounded_time():
