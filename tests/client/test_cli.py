@@ -131,8 +131,11 @@ def test_bad_input_is_one_sentence_and_exit_1(tmp_path, repository, capsys, chan
 
 
 def test_no_broker_and_nothing_to_serve_is_one_sentence_and_exit_1(tmp_path, repository):
-    process = start(tmp_path, *arguments(tmp_path, repository.trusted_root, "http://h", free_port()))
-    out, err = process.communicate(timeout=20)
+    with start(tmp_path, *arguments(tmp_path, repository.trusted_root, "http://h", free_port())) as process:
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert out == ""
     assert re.search(r"^hedgerow: expected an MQTT broker at 127\.0\.0\.1:\d+, found none", err, re.MULTILINE)
