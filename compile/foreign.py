@@ -76,24 +76,21 @@ class ForeignFile:
     def __init__(self, name: str, kind: str, content: bytes, *, timeout_s: float = TIMEOUT_S) -> None:
         self.name, self.kind, self.content = name, kind, content
         self._timeout_s = timeout_s
-        self._folder = tempfile.TemporaryDirectory(prefix="hedgerow-foreign-", ignore_cleanup_errors=True)
+        self._opened = contextlib.ExitStack()
+        self._folder = Path()
 
     def __enter__(self) -> Self:
         """Write the bytes where the processes find them."""
-        try:
-            self._model.write_bytes(self.content)
-        except BaseException:
-            self._folder.cleanup()
-            raise
+        with contextlib.ExitStack() as stack:
+            made = tempfile.TemporaryDirectory(prefix="hedgerow-foreign-", ignore_cleanup_errors=True)
+            self._folder = Path(stack.enter_context(made))
+            (self._folder / "model").write_bytes(self.content)
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         """Remove them."""
-        self._folder.cleanup()
-
-    @property
-    def _model(self) -> Path:
-        return Path(self._folder.name) / "model"
+        self._opened.close()
 
     def facts(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> FileFacts:
         """Read what the file holds; see :func:`hedgerow.compile.inspection.model.read_facts`.
@@ -157,7 +154,7 @@ class ForeignFile:
             ForeignFileError: The runtime died or hung.
             RuntimeRefusedError: It does not take the file.
         """
-        folder = Path(self._folder.name)
+        folder = self._folder
         (folder / "inputs").write_bytes(encode_arrays(inputs))
         request = {
             "runtime": runtime,
@@ -177,7 +174,7 @@ class ForeignFile:
         """Do one piece of work in a process of its own and return its answer."""
         if self.kind in PARSERS:
             check_installed(self.kind, (PARSERS[self.kind],))
-        payload = encode_json({"work": work, "kind": self.kind, "folder": self._folder.name, **request})
+        payload = encode_json({"work": work, "kind": self.kind, "folder": str(self._folder), **request})
         with tempfile.TemporaryFile() as log:
             process, answers = _start(payload, log)
             taken = _Taken(self.name, runtime)

@@ -27,7 +27,7 @@ RUNTIME_NAMES: Mapping[str, str] = {
 PARSERS: Mapping[str, str] = {"onnx": "onnx", "tflite": "ai_edge_litert", "mlpackage": "coremltools"}
 """Format -> the package that reads its files."""
 
-NO_MCU = "the interpreter of TensorFlow Lite Micro is not installed; run: pip install 'hedgerow[mcu]'"
+NO_MCU = "the interpreter of TensorFlow Lite Micro is not installed; install the extra mcu"
 """Why nothing was run as on a microcontroller."""
 
 

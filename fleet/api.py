@@ -3,6 +3,7 @@
 Inside, everything is the service's; here are paths, keys and JSON.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from hedgerow.fleet.api_bodies import RolloutBody
 from hedgerow.fleet.commands import Command
 from hedgerow.fleet.doubts import Refusal
 from hedgerow.fleet.downloads import download_router
+from hedgerow.fleet.expiry import expiry_alarms
 from hedgerow.fleet.http_bodies import BoundedBodies
 from hedgerow.fleet.http_server import HttpServer
 from hedgerow.fleet.keyed_routes import Actor, keyed_router
@@ -23,6 +25,7 @@ from hedgerow.fleet.problems import add_problem_handlers, problem_of
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import Rollout
 from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.signing import expiries
 from hedgerow.fleet.training_api import training_router
 from hedgerow.fleet.training_exchange import TrainingExchange
 from hedgerow.wire import NAME, Desired
@@ -67,15 +70,27 @@ def create_app(
     app.include_router(download_router(folder))
     if exchange is not None:
         app.include_router(training_router(exchange))
-    app.include_router(_admin_router(service, approve_retraining or (lambda: False)))
+    app.include_router(_admin_router(service, folder, approve_retraining or (lambda: False)))
     return app
 
 
-def _admin_router(service: FleetService, approve_retraining: Callable[[], bool]) -> APIRouter:
+def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining: Callable[[], bool]) -> APIRouter:
     router = keyed_router("/v1", service.admin_key_hashes)
 
     def record_of(device: Device) -> _Record:
         return _device(device, service.desired(device.name), service.refusal(device.name))
+
+    @router.get("/status")
+    def status() -> _Record:
+        """Return how the fleet stands: its size, until when its signatures count, and which of them end soon."""
+        ends = expiries(folder)
+        return {
+            "fleet": service.settings.fleet,
+            "version": __version__,
+            "devices": service.count_devices(),
+            "signatures": ends,
+            "alarms": [alarm.to_record() for alarm in expiry_alarms(ends, time.time())],
+        }
 
     @router.get("/devices")
     def devices() -> list[_Record]:

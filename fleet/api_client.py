@@ -98,6 +98,11 @@ class ApiClient:
                 if waited_s > _ARRIVAL_S:
                     raise lost from None
                 found = {"state": "waiting"}
+            except ServiceUnreachableError as exc:
+                # An answer that was lost on the way is asked for again, as the first one is.
+                if not exc.was_sent or waited_s > _FOLLOW_S:
+                    raise
+                found = {"state": "waiting"}
             if found["state"] == "done":
                 return found["answer"]
             if found["state"] == "failed":

@@ -209,15 +209,22 @@ def serve(
 
 
 def _keep_signed(folder: FleetFolder, stopped: threading.Event) -> None:
-    """Sign timestamp and snapshot anew while they have half of their life left, until stopped."""
+    """Sign timestamp and snapshot anew while they have half of their life left, until stopped; say what ends soon."""
+    from hedgerow.fleet.expiry import ExpiryWatch
     from hedgerow.fleet.keys import ONLINE_ROLES, load_signers
-    from hedgerow.fleet.signing import refresh_online
+    from hedgerow.fleet.signing import expiries, refresh_online
 
+    watch = ExpiryWatch()
     while True:
         try:
             refresh_online(folder, load_signers(folder, ONLINE_ROLES), time.time())
         except (HedgerowError, OSError) as exc:
             _log.error("could not sign the timestamp anew: %s", exc)
+        try:
+            for sentence in watch.due(expiries(folder), time.time()):
+                _log.warning("%s", sentence)
+        except (HedgerowError, OSError) as exc:
+            _log.error("could not look when signatures end: %s", exc)
         if stopped.wait(_REFRESH_S):
             return
 

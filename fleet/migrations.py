@@ -193,8 +193,11 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(
         4,
-        "what does not work on a device",
-        ("ALTER TABLE devices ADD COLUMN problems TEXT NOT NULL DEFAULT '[]'",),
+        "what does not work on a device, and devices by their last contact",
+        (
+            "ALTER TABLE devices ADD COLUMN problems TEXT NOT NULL DEFAULT '[]'",
+            "CREATE INDEX devices_by_contact ON devices (last_seen, name) WHERE online",
+        ),
     ),
     Migration(
         5,

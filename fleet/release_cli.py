@@ -15,9 +15,10 @@ from rich.text import Text
 from hedgerow.compile.build import load_build
 from hedgerow.fleet import releases
 from hedgerow.fleet.checkpoints import check_checkpoint, keep_checkpoint
+from hedgerow.fleet.expiry import expiry_alarms
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.releases import ReleaseEntry
-from hedgerow.fleet.signing import signed_releases
+from hedgerow.fleet.signing import expiries, signed_releases
 from hedgerow.manifest import Artifact, Manifest
 
 __all__ = ["create", "list_releases", "show"]
@@ -94,10 +95,18 @@ def create(
 @_folder_option
 @_json_option
 def list_releases(fleet_folder: Path, *, as_json: bool) -> None:
-    """List all releases. Devices install those that are listed, and neither revoked nor unlisted ones."""
-    entries = releases.list_releases(FleetFolder(fleet_folder))
+    """List all releases. Devices install those that are listed, and neither revoked nor unlisted ones.
+
+    A signature that ends soon is told on stderr; `hedgerow fleet status` says it by its exit code as well.
+    """
+    folder = FleetFolder(fleet_folder)
+    entries = releases.list_releases(folder)
+    alarms = expiry_alarms(expiries(folder), time.time())
+    for alarm in alarms:
+        click.echo(f"warning: {alarm.sentence}", err=True)
     if as_json:
-        click.echo(json.dumps({"releases": [_summary(entry.manifest, entry.state) for entry in entries]}))
+        listed = [_summary(entry.manifest, entry.state) for entry in entries]
+        click.echo(json.dumps({"releases": listed, "alarms": [alarm.to_record() for alarm in alarms]}))
         return
     if not entries:
         click.echo("no releases yet; make one with `hedgerow release create`")

@@ -24,6 +24,7 @@ from hedgerow.fleet.errors import FailedChecksError, ReleaseError, UnknownReleas
 from hedgerow.fleet.exclusive import exclusive
 from hedgerow.fleet.keys import Signers, load_signers
 from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.release_fit import check_fit
 from hedgerow.fleet.signing import publish, revoke, signed_hashes, signed_releases
 from hedgerow.manifest import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
 
@@ -89,10 +90,12 @@ def create_release(
         signers: Of targets, snapshot and timestamp; default: the keys in the fleet's folder.
 
     Raises:
-        ReleaseError: The name, the parent or the note is not acceptable, or the build holds nothing.
+        ReleaseError: The name, the parent or the note is not acceptable, or the build holds nothing or parts that do
+            not fit each other.
         FailedChecksError: A check failed.
         KeyFileError: A key is absent or readable by others.
-        SigningError: The TUF repository is absent or damaged, or these are not its keys.
+        SigningError: The TUF repository is absent or damaged, these are not its keys, or no device would accept what
+            they sign; nothing of the release is left.
         OSError: The folder cannot be written; nothing of the release is left.
     """
     if not MODEL_NAME.fullmatch(name):
@@ -107,6 +110,7 @@ def create_release(
     failed = failed_checks(build)
     if failed and not allow_failed_checks:
         raise FailedChecksError(build_folder, failed)
+    check_fit(build, build_folder)
     signers = load_signers(folder, ("targets", "snapshot", "timestamp")) if signers is None else signers
     listed = signed_releases(folder)
     folder.releases.mkdir(parents=True, exist_ok=True)

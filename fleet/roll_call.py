@@ -43,10 +43,11 @@ class RollCall:
             after the broker was away, which is up to a minute.
         at_once: First questions at one time; the rest waits for the next, so that a large fleet does not answer in
             one burst.
+        open_limit: Questions that wait for an answer at one time.
     """
 
-    def __init__(self, silence_s: float, answer_s: float, *, at_once: int = 500) -> None:
-        self._silence_s, self._answer_s, self._at_once = silence_s, answer_s, at_once
+    def __init__(self, silence_s: float, answer_s: float, *, at_once: int = 500, open_limit: int = 10_000) -> None:
+        self._silence_s, self._answer_s, self._at_once, self._open_limit = silence_s, answer_s, at_once, open_limit
         self._doubted_at = -math.inf
         self._doubted: dict[str, float] = {}
         self._questions: dict[str, _Question] = {}
@@ -64,6 +65,11 @@ class RollCall:
         return max(now - self._silence_s, self._doubted_at)
 
     @property
+    def limit(self) -> int:
+        """How many devices, the longest silent first, :meth:`take` looks at."""
+        return min(self._open_limit, len(self._questions) + self._at_once)
+
+    @property
     def doubted(self) -> tuple[str, ...]:
         """The devices that :meth:`doubt` named and that have not been heard since."""
         return tuple(self._doubted)
@@ -72,9 +78,9 @@ class RollCall:
         """Let time pass.
 
         Args:
-            last_seen: When each device was heard last: those that count as present and were not heard after
-                :meth:`silent_since`, and those in :attr:`doubted` that are known. Devices that are absent have answered
-                or are gone, unless they are doubted.
+            last_seen: When each device was heard last: the first :attr:`limit` that count as present and were not heard
+                after :meth:`silent_since`, and those in :attr:`doubted` that are known. Devices that are absent have
+                answered or are gone, unless they are doubted.
             now: Seconds, of the clock of *last_seen*.
         """
         self._doubted = {name: at for name, at in self._doubted.items() if last_seen.get(name, 0.0) <= at <= now}

@@ -9,13 +9,13 @@ The timestamp is the only file whose content changes, and it is written last; ev
 name of its own. So a client sees the old repository or the new one, and a crash between two steps leaves the old one
 valid: the files of the unfinished step have numbers that nothing refers to, and the next run writes over them.
 
-Which documents follow from which is in :mod:`hedgerow.fleet.tuf_metadata`.
+Which documents follow from which is in :mod:`hedgerow.fleet.tuf_metadata`. Nothing is written before a device's own
+code has accepted it (:mod:`hedgerow.fleet.fresh_client`), so what was published before stays when it does not.
 """
 
-import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from hedgerow.durable import sha256_of, sync_folder, write_durably
 from hedgerow.fleet.blobs import copy_blob
 from hedgerow.fleet.errors import ReleaseError, SigningError, UnknownReleaseError
 from hedgerow.fleet.exclusive import exclusive
-from hedgerow.fleet.keys import OFFLINE_ROLES, ONLINE_ROLES, ROLES, Signers
+from hedgerow.fleet.fresh_client import check_accepted
+from hedgerow.fleet.keys import ONLINE_ROLES, ROLES, Signers
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.tuf_metadata import (
     Lifetimes,
@@ -38,6 +39,7 @@ from hedgerow.fleet.tuf_metadata import (
     refreshed,
     release_targets,
     released_paths,
+    renewed,
     verify,
     with_targets,
 )
@@ -48,16 +50,15 @@ __all__ = [
     "init_repository",
     "publish",
     "refresh_online",
+    "renew_offline",
     "revoke",
     "signed_hashes",
     "signed_releases",
     "trusted_root",
 ]
 
-_log = logging.getLogger(__name__)
 _DEFAULT_LIFETIMES = Lifetimes()
 _RESTORE = "restore the fleet folder from its copy"
-_WARN_S = 30 * 86400.0
 _CLIENTS_LIMIT_BYTES = 5_000_000  # tuf.ngclient.UpdaterConfig.targets_max_length
 
 
@@ -85,6 +86,7 @@ def init_repository(
         if any(not path.name.startswith("1.") for path in folder.tuf_metadata.glob("*.json")):
             raise SigningError(folder.tuf, "timestamp.json beside the other metadata", "none", _RESTORE)
         state = first_state(signers, lifetimes, now)
+        _check(folder, None, state)
         write_durably(folder.tuf_metadata / "1.root.json", state.root.to_bytes())
         _write(folder, None, state)
     sync_folder(folder.path)
@@ -130,6 +132,7 @@ def publish(
                 source = release_folder / "blobs" / Path(file.path).name
             _place(folder, file, source)
         _sync_targets(folder, manifest.release)
+        _check(folder, state, state_after, files, manifest.release)
         _write(folder, state, state_after)
 
 
@@ -155,7 +158,9 @@ def revoke(
         if not paths and not files.exists():
             raise UnknownReleaseError(release, listed_releases(state.targets.signed.targets))
         if paths:
-            _write(folder, state, with_targets(state, signers, lifetimes, now, remove=paths))
+            after = with_targets(state, signers, lifetimes, now, remove=paths)
+            _check(folder, state, after)
+            _write(folder, state, after)
         # Only now: a client that still sees the old timestamp must find what that leads to.
         if files.exists():
             shutil.rmtree(files)
@@ -178,13 +183,33 @@ def refresh_online(
     with _locked(folder):
         state = _read(folder, online)
         after = refreshed(state, online, lifetimes, now)
-        for role, expires in _expiries(state).items():
-            if role in OFFLINE_ROLES and expires - now < _WARN_S:
-                _log.warning(
-                    "the signature of %s ends in %.0f days: bring the offline keys", role, (expires - now) / 86400
-                )
+        if after is not state:
+            _check(folder, state, after)
         _write(folder, state, after)
     return after is not state
+
+
+def renew_offline(
+    folder: FleetFolder, signers: Signers, now: float, *, lifetimes: Lifetimes = _DEFAULT_LIFETIMES
+) -> None:
+    """Sign root and targets anew, with the same keys and for the same files; what was published otherwise stays.
+
+    Args:
+        folder: The fleet's.
+        signers: One for each of the four roles.
+        now: Unix seconds.
+        lifetimes: How long signatures count.
+
+    Raises:
+        SigningError: The repository is damaged, its root does not name these keys, or no device would accept it.
+        OSError: The folder cannot be written.
+    """
+    with _locked(folder):
+        state = _read(folder, signers)
+        after = renewed(state, signers, lifetimes, now)
+        _check(folder, state, after)
+        write_durably(folder.tuf_metadata / f"{after.root.signed.version}.root.json", after.root.to_bytes())
+        _write(folder, state, after)
 
 
 def signed_releases(folder: FleetFolder) -> tuple[str, ...]:
@@ -280,15 +305,36 @@ def _read(folder: FleetFolder, signers: Signers) -> RepositoryState:
     return state
 
 
+def _documents(before: RepositoryState | None, after: RepositoryState) -> dict[str, bytes]:
+    """Return name -> content of what is new but the root, in the order in which it may be seen."""
+    documents = {}
+    if before is None or after.targets is not before.targets:
+        documents[f"{after.targets.signed.version}.targets.json"] = after.targets.to_bytes()
+    if before is None or after.snapshot is not before.snapshot:
+        documents[f"{after.snapshot.signed.version}.snapshot.json"] = after.snapshot.to_bytes()
+    if before is None or after.timestamp is not before.timestamp:
+        documents["timestamp.json"] = after.timestamp.to_bytes()
+    return documents
+
+
+def _check(
+    folder: FleetFolder,
+    before: RepositoryState | None,
+    after: RepositoryState,
+    files: Sequence[TargetFile] = (),
+    release: str = "the fleet's releases",
+) -> None:
+    """Refuse what a device would refuse, before it is written."""
+    root = {}
+    if before is None or after.root is not before.root:
+        root[f"{after.root.signed.version}.root.json"] = after.root.to_bytes()
+    check_accepted(folder, root | _documents(before, after), files, release)
+
+
 def _write(folder: FleetFolder, before: RepositoryState | None, after: RepositoryState) -> None:
     """Write what is new, the timestamp last."""
-    metadata = folder.tuf_metadata
-    if before is None or after.targets is not before.targets:
-        write_durably(metadata / f"{after.targets.signed.version}.targets.json", after.targets.to_bytes())
-    if before is None or after.snapshot is not before.snapshot:
-        write_durably(metadata / f"{after.snapshot.signed.version}.snapshot.json", after.snapshot.to_bytes())
-    if before is None or after.timestamp is not before.timestamp:
-        write_durably(metadata / "timestamp.json", after.timestamp.to_bytes())
+    for name, content in _documents(before, after).items():
+        write_durably(folder.tuf_metadata / name, content)
 
 
 def _target_folder(folder: FleetFolder, release: str) -> Path:

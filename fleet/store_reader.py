@@ -123,12 +123,19 @@ class StoreReader:
         row = self._row("SELECT COUNT(*) AS devices FROM devices")
         return int(row["devices"]) if row else 0
 
-    def last_seen(self, *, silent_since: float, also: Sequence[str] = ()) -> dict[str, float]:
-        """Return when devices were heard last: those online that were not heard after that, and those in *also*."""
+    def last_seen(self, *, silent_since: float, limit: int, also: Sequence[str] = ()) -> dict[str, float]:
+        """Return when devices were heard last.
+
+        Args:
+            silent_since: Those online that were not heard after this Unix time.
+            limit: At most so many of them, the longest silent first.
+            also: These too, as far as they are known.
+        """
         rows = self._rows(
-            "SELECT name, last_seen FROM devices WHERE (online AND last_seen <= ?)"
-            " OR name IN (SELECT value FROM json_each(?))",
-            silent_since, json.dumps(list(also)),
+            "SELECT * FROM (SELECT name, last_seen FROM devices WHERE online AND last_seen <= ?"
+            " ORDER BY last_seen, name LIMIT ?) UNION SELECT name, last_seen FROM devices"
+            " WHERE name IN (SELECT value FROM json_each(?))",
+            silent_since, limit, json.dumps(list(also)),
         )  # fmt: skip
         return {row["name"]: row["last_seen"] for row in rows}
 

@@ -141,8 +141,16 @@ class TelemetryIntake:
         return self._references[release]
 
     def _grow_baseline(self, device: Device, window: Window) -> None:
-        """Only of a release that was trained on devices: the others are compared with their reference."""
+        """Only of a release that was trained on devices: the others are compared with their reference.
+
+        And only from windows by which its gate judges it, or after it has proven itself: what a model answers while
+        nobody knows whether it is right is no picture of anything.
+        """
         if not self._store.has_baselines(window.release):
+            return
+        last = self._last_rollout(window.release)
+        is_gated = last is not None and last.plan.gate is not None
+        if not is_gated and not self._store.is_proven(window.release):
             return
         own = self._store.baselines(window.release).get(device.name, {})
         grown = grown_baseline(own, window, self._settings.baseline_samples)

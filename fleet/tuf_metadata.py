@@ -26,6 +26,7 @@ __all__ = [
     "refreshed",
     "release_targets",
     "released_paths",
+    "renewed",
     "verify",
     "with_targets",
 ]
@@ -149,6 +150,20 @@ def refreshed(state: RepositoryState, signers: Signers, lifetimes: Lifetimes, no
         return state
     timestamp = _next_timestamp(state.timestamp.signed.version, snapshot, signers, lifetimes, now)
     return replace(state, snapshot=snapshot, timestamp=timestamp)
+
+
+def renewed(state: RepositoryState, signers: Signers, lifetimes: Lifetimes, now: float) -> RepositoryState:
+    """Return what follows when root and targets are signed anew, by the same keys and for the same files."""
+    before = state.root.signed
+    root = Root(
+        version=before.version + 1,
+        spec_version=before.spec_version,
+        expires=lifetimes.expiry("root", now),
+        keys=before.keys,
+        roles=before.roles,
+        consistent_snapshot=before.consistent_snapshot,
+    )
+    return replace(with_targets(state, signers, lifetimes, now), root=_signed(root, "root", signers, now))
 
 
 def _is_ahead(metadata: Metadata[Snapshot] | Metadata[Timestamp], now: float) -> bool:

@@ -222,8 +222,11 @@ class Writer:
             self._call_the_roll(then, now)
 
     def _call_the_roll(self, then: Consequences, now: float) -> None:
-        silent = self._store.last_seen(silent_since=self._roll_call.silent_since(now), also=self._roll_call.doubted)
-        verdict = self._roll_call.take(silent, now)
+        roll_call = self._roll_call
+        silent = self._store.last_seen(
+            silent_since=roll_call.silent_since(now), limit=roll_call.limit, also=roll_call.doubted
+        )
+        verdict = roll_call.take(silent, now)
         then.desired.extend((device, ASK_REPORT) for device in verdict.ask)
         for name in verdict.gone:
             before = self._store.device(name)

@@ -36,7 +36,14 @@ def show(name: str, as_json: bool) -> None:
         return
     cost = record.pop("cost")
     rates = ", ".join(f"{kind} {rate:.3g}/s" for kind, rate in cost.pop("macs_per_s").items())
-    lines = {**record, "multiply-accumulates": rates, **cost}
+    known = f"by the model below, within a factor of {cost['error_factor']:g}"
+    unknown = f"not run: nothing has run on the accelerator ({record['accelerator']}); the model below is not used"
+    lines = {
+        **record,
+        "latency and energy": known if load_target(name).is_modelled else unknown,
+        "multiply-accumulates": rates,
+        **cost,
+    }
     width = max(len(key) for key in lines) + 2
     for key, value in lines.items():
         text = textwrap.fill(

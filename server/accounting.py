@@ -1,4 +1,4 @@
-"""What a run's releases cost in privacy: epsilon by ``dp-accounting`` (extra ``dp``), or why it is unknown.
+"""What a run's noisy means cost in privacy: epsilon by ``dp-accounting`` (extra ``dp``), or why it is unknown.
 
 Two data sets are neighbours if they differ in all data of one client: one client is replaced by another, for their
 number is known to everybody. Each round draws a cohort of a fixed size without replacement, and is accounted for as
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hedgerow.server.privacy import PrivacyTerms, Release
+from hedgerow.server.privacy import NoisyMean, PrivacyTerms
 
 __all__ = ["PrivacyStatement", "state_privacy"]
 
@@ -27,7 +27,7 @@ class PrivacyStatement:
 
     Attributes:
         terms: What was asked for.
-        releases: So many rounds gave something away.
+        rounds: So many gave something away.
         epsilon: Of all of them together; None: unknown, or there is no noise.
         delta: With it.
         reason: Why epsilon is unknown; empty if it is known.
@@ -35,7 +35,7 @@ class PrivacyStatement:
     """
 
     terms: PrivacyTerms
-    releases: int
+    rounds: int
     epsilon: float | None
     delta: float
     reason: str
@@ -45,7 +45,7 @@ class PrivacyStatement:
         """Return this as plain JSON values."""
         least, most, fewest, largest = self.cohorts
         if not self.terms.is_private:
-            return {**self.terms.to_record(), "kind": "clipping", "releases": self.releases}
+            return {**self.terms.to_record(), "kind": "clipping", "rounds": self.rounds}
         return {
             **self.terms.to_record(),
             "kind": "differential privacy",
@@ -55,7 +55,7 @@ class PrivacyStatement:
             "sampling": "a cohort of fixed size, drawn without replacement",
             "asked": [least, most],
             "nodes": [fewest, largest],
-            "releases": self.releases,
+            "rounds": self.rounds,
             "covers": "the weights of all rounds",
             **({"reason": self.reason} if self.reason else {}),
         }
@@ -68,7 +68,7 @@ class PrivacyStatement:
         least, most, fewest, largest = self.cohorts
         asked = f"{most:,}" if least == most else f"{least:,} to {most:,}"
         nodes = f"{largest:,}" if fewest == largest else f"{fewest:,} to {largest:,}"
-        ran = f"noise {terms.noise:g}, {self.releases:,} rounds, {asked} of {nodes} clients drawn without replacement"
+        ran = f"noise {terms.noise:g}, {self.rounds:,} rounds, {asked} of {nodes} clients drawn without replacement"
         if self.epsilon is None:
             return f"privacy: epsilon unknown ({self.reason}); {ran}"
         return (
@@ -77,23 +77,23 @@ class PrivacyStatement:
         )
 
 
-def state_privacy(terms: PrivacyTerms, releases: Sequence[Release], *, unaccounted: str = "") -> PrivacyStatement:
+def state_privacy(terms: PrivacyTerms, means: Sequence[NoisyMean], *, unaccounted: str = "") -> PrivacyStatement:
     """Return the statement of a run.
 
     Args:
         terms: What was asked for.
-        releases: Of all rounds.
+        means: Of all rounds.
         unaccounted: Why epsilon cannot be known, if the caller knows a reason.
     """
-    asked = [release.asked for release in releases] or [0]
-    nodes = [release.nodes for release in releases] or [0]
+    asked = [mean.asked for mean in means] or [0]
+    nodes = [mean.nodes for mean in means] or [0]
     delta = terms.stated_delta(max(nodes))
     epsilon, reason = None, unaccounted
     if terms.is_private and not unaccounted:
-        epsilon, reason = _epsilon(terms, releases, delta)
+        epsilon, reason = _epsilon(terms, means, delta)
     return PrivacyStatement(
         terms=terms,
-        releases=len(releases),
+        rounds=len(means),
         epsilon=epsilon,
         delta=delta,
         reason=reason if terms.is_private else "",
@@ -101,8 +101,8 @@ def state_privacy(terms: PrivacyTerms, releases: Sequence[Release], *, unaccount
     )
 
 
-def _epsilon(terms: PrivacyTerms, releases: Sequence[Release], delta: float) -> tuple[float | None, str]:
-    if not releases:
+def _epsilon(terms: PrivacyTerms, means: Sequence[NoisyMean], delta: float) -> tuple[float | None, str]:
+    if not means:
         return 0.0, ""
     try:
         import dp_accounting
@@ -118,12 +118,12 @@ def _epsilon(terms: PrivacyTerms, releases: Sequence[Release], delta: float) -> 
             "tree",
         }:
             raise
-        return None, "the extra dp is not installed, run: pip install 'hedgerow[dp]'"
+        return None, "dp-accounting is not installed; install the extra dp"
     multiplier = terms.noise / 2
-    exact = dp_accounting.get_epsilon_gaussian(multiplier / math.sqrt(len(releases)), delta)
+    exact = dp_accounting.get_epsilon_gaussian(multiplier / math.sqrt(len(means)), delta)
     accountant = RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.REPLACE_ONE)
     gaussian = dp_accounting.GaussianDpEvent(multiplier)
-    for (asked, nodes), count in Counter((release.asked, release.nodes) for release in releases).items():
+    for (asked, nodes), count in Counter((mean.asked, mean.nodes) for mean in means).items():
         event = dp_accounting.SampledWithoutReplacementDpEvent(max(nodes, asked), asked, gaussian)
         accountant.compose(event, count)
     found = min(float(exact), float(accountant.get_epsilon(delta)))

@@ -27,7 +27,8 @@ _BAR_WIDTH = 20
     default="fedavg",
     show_default=True,
     metavar="NAME",
-    help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}.",
+    help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}; averaging ones with differential "
+    "privacy if wanted, such as fedavg+server-fixed:clip=1,noise=1.",
 )
 @click.option(
     "--rounds", default=20, show_default=True, type=click.IntRange(1), help="Rounds in all, finished ones included."
@@ -47,7 +48,11 @@ _BAR_WIDTH = 20
     help="Share of the clients that train in each round.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**53 - 1), help="Seed of everything random."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**53 - 1),
+    help="Seed of everything random, but for what privacy keeps secret.",
 )
 @click.option(
     "--out",

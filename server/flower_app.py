@@ -88,7 +88,7 @@ def _main(grid: Grid, context: Any) -> None:
     )
     check_end(judged.history(rounds))
     terms = privacy_terms(name)
-    statement = None if terms is None else state_privacy(terms, strategy.releases)
+    statement = None if terms is None else state_privacy(terms, strategy.means)
     if statement is not None:
         _LOG.warning("%s", statement.line())
     if "out" not in config:

@@ -1,4 +1,4 @@
-"""What a differential-privacy wrapper is asked for, and what it did: terms, releases, and a statement of both. Pure.
+"""What a differential-privacy wrapper is asked for, and what it did: terms, means, and a statement of both. Pure.
 
 The mechanism (McMahan et al. 2018, arXiv 1710.06963; Andrew et al. 2021, arXiv 1905.03871 for a norm that follows a
 quantile): each client's update is clipped to the L2 norm C, the n that came are averaged with equal weights, and noise
@@ -13,7 +13,7 @@ from typing import Any
 from hedgerow.errors import UnknownNameError
 from hedgerow.server.errors import StrategyOptionError
 
-__all__ = ["PRIVACY", "PrivacyTerms", "Release", "parse_privacy"]
+__all__ = ["PRIVACY", "NoisyMean", "PrivacyTerms", "parse_privacy"]
 
 PRIVACY: Mapping[str, str] = {
     "client-fixed": "clients clip to a fixed norm, and the server makes sure of it",
@@ -94,7 +94,7 @@ class PrivacyTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class NoisyMean:
     """What one round gave away: the noisy mean of some clients' updates.
 
     Attributes:

@@ -6,6 +6,7 @@ is absent, divide by zero at an update of zeros, add the noise after the inner s
 enlarges what the noise should have hidden), and move an adaptive norm away from its quantile.
 """
 
+import hmac
 import logging
 import math
 import secrets
@@ -18,7 +19,7 @@ from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import Strategy
 
 from hedgerow.server.flower import answering_clients, array_record, clipping_keys, numpy_arrays, received_message
-from hedgerow.server.privacy import PrivacyTerms, Release
+from hedgerow.server.privacy import NoisyMean, PrivacyTerms
 from hedgerow.server.replies import EXAMPLES
 from hedgerow.weights import Arrays
 
@@ -37,9 +38,11 @@ class PrivateMean(Strategy):
         strategy: The inner one, which samples the clients and makes the step.
         terms: What was asked for.
         clipping_norm: The norm of the next round; it moves if the terms are adaptive.
-        generator: Draws the noise. By default nobody can know it; one that is to be set again after a kill must be
-            seeded with a secret.
-        releases: What each round gave away that gave something away, since this was made.
+        generator: Draws the noise; nobody can know it.
+        round_key: A secret of the round from which the noise is drawn instead, so that a round that is taken again
+            after a kill has the same noise if it has the same updates. If it has others, its noise is another:
+            the difference of two means under the same noise would show the updates.
+        means: What each round gave away that gave something away, since this was made.
     """
 
     def __init__(self, strategy: Any, terms: PrivacyTerms, clients: int) -> None:
@@ -54,7 +57,8 @@ class PrivateMean(Strategy):
         self.strategy, self.terms = strategy, terms
         self.clipping_norm = terms.clip
         self.generator = np.random.default_rng(secrets.randbits(256))
-        self.releases: list[Release] = []
+        self.round_key: bytes | None = None
+        self.means: list[NoisyMean] = []
         self._noise, self._count_noise = terms.noise_on_updates(clients), terms.noise_on_count(clients)
         self._sent: Arrays = {}
         self._asked = self._nodes = 0
@@ -94,8 +98,9 @@ class PrivateMean(Strategy):
             used.append(reply)
         if not used:
             return None, None
-        mean = self._noisy_mean(total, len(used))
-        self._adapt(clipped, len(used))
+        generator = self._generator_for(total)
+        mean = self._noisy_mean(total, len(used), generator)
+        self._adapt(clipped, len(used), generator)
         content = RecordDict({"arrays": array_record(mean), "metrics": MetricRecord(_mean_metrics(used))})
         aggregated: tuple[Any, Any] = self.strategy.aggregate_train(server_round, [received_message(used[0], content)])
         return aggregated
@@ -130,24 +135,32 @@ class PrivateMean(Strategy):
             raise AggregationError(f"clients that clip to an adaptive norm must say in {key} whether they did")
         return int(bool(record[key]))
 
-    def _noisy_mean(self, total: Arrays, answered: int) -> Arrays:
+    def _generator_for(self, total: Arrays) -> np.random.Generator:
+        if self.round_key is None:
+            return self.generator
+        digest = hmac.new(self.round_key, digestmod="sha256")
+        for name in sorted(total):
+            digest.update(name.encode() + b"\0" + total[name].tobytes())
+        return np.random.default_rng(int.from_bytes(digest.digest(), "big"))
+
+    def _noisy_mean(self, total: Arrays, answered: int, generator: np.random.Generator) -> Arrays:
         """Return new weights: those that were sent, plus the mean update, plus noise."""
         std = self._noise * self.clipping_norm / answered
-        self.releases.append(
-            Release(nodes=self._nodes, asked=self._asked, answered=answered, clip=self.clipping_norm, noise_std=std)
+        self.means.append(
+            NoisyMean(nodes=self._nodes, asked=self._asked, answered=answered, clip=self.clipping_norm, noise_std=std)
         )
         noisy = dict(self._sent)
         for name in sorted(total):
             sent = self._sent[name]
-            noise = self.generator.normal(0.0, std, sent.shape) if std else 0.0
+            noise = generator.normal(0.0, std, sent.shape) if std else 0.0
             noisy[name] = np.asarray(sent + total[name] / answered + noise, dtype=sent.dtype)
         return noisy
 
-    def _adapt(self, clipped: int, answered: int) -> None:
+    def _adapt(self, clipped: int, answered: int, generator: np.random.Generator) -> None:
         """Move the norm towards the quantile (Andrew et al. 2021, section 2.1)."""
         if not self.terms.adaptive:
             return
-        noise = float(self.generator.normal(0.0, self._count_noise)) if self._count_noise else 0.0
+        noise = float(generator.normal(0.0, self._count_noise)) if self._count_noise else 0.0
         unclipped = (answered - clipped + noise) / answered
         self.clipping_norm *= math.exp(-self.terms.rate * (unclipped - self.terms.quantile))
 

@@ -121,7 +121,7 @@ class Run:
         examples, train_loss = _totals(usable), _loss(usable)
         try:
             if self._key is not None:
-                self._strategy.generator = np.random.default_rng(self._drawn_from(seed, number, "noise"))
+                self._strategy.round_key = hmac.digest(self._key, f"{number} noise".encode(), "sha256")
             arrays, _metrics = self._strategy.aggregate_train(number, replies)
         except aggregation_errors() as exc:
             raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})", kinds=refused) from exc
@@ -149,7 +149,7 @@ class Run:
             refused=refused,
             virtual_s=self._grid.clock.now_s if hasattr(self._grid, "clock") else None,
             clients=len(participants) if len(participants) > _NAMED else None,
-            privacy=self._strategy.releases[-1] if self._key is not None and arrays is not None else None,
+            privacy=self._strategy.means[-1] if self._key is not None and arrays is not None else None,
         )
         self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
         self._folder.add_record(record)

@@ -34,7 +34,7 @@ from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
 from hedgerow.errors import DecodeError
 from hedgerow.server.errors import RoundFailedError, RunFolderError, RunMismatchError
-from hedgerow.server.privacy import Release
+from hedgerow.server.privacy import NoisyMean
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = ["RoundRecord", "RunFolder", "RunSettings", "SavedRound", "recorded_settings"]
@@ -139,7 +139,7 @@ class RoundRecord:
             set.
         failures: Name -> why its update was not used, of the first hundred.
         refused: Why updates were not used, in a word (``hedgerow.server.replies.Kind``) -> how many.
-        privacy: What the round gave away (``hedgerow.server.privacy.Release``); None: nothing, or it promised nothing.
+        privacy: What the round gave away; None: nothing, or it promised nothing.
         clients: How many clients' updates were averaged where they are too many to be named: the seed and the round say
             which. None: *participants* names them.
         virtual_s: Time at the end of the round on the virtual clock of a device model; None without one.
@@ -156,7 +156,7 @@ class RoundRecord:
     refused: Mapping[str, int] = field(default_factory=dict)
     virtual_s: float | None = None
     clients: int | None = None
-    privacy: Release | None = None
+    privacy: NoisyMean | None = None
 
     @property
     def used(self) -> int:
@@ -201,14 +201,14 @@ class RoundRecord:
             refused={} if refused is None else {name: refused.integer(name) for name in refused.names()},
             virtual_s=fields.optional_number("virtual_s", minimum=0),
             clients=fields.optional_integer("clients"),
-            privacy=_release(fields.nested("privacy")) if "privacy" in fields.names() else None,
+            privacy=_noisy_mean_of(fields.nested("privacy")) if "privacy" in fields.names() else None,
         )
         fields.finish()
         return record
 
 
-def _release(fields: Fields) -> Release:
-    release = Release(
+def _noisy_mean_of(fields: Fields) -> NoisyMean:
+    mean = NoisyMean(
         nodes=fields.integer("nodes"),
         asked=fields.integer("asked"),
         answered=fields.integer("answered"),
@@ -216,7 +216,7 @@ def _release(fields: Fields) -> Release:
         noise_std=fields.number("noise_std", minimum=0),
     )
     fields.finish()
-    return release
+    return mean
 
 
 @dataclass(frozen=True, slots=True)

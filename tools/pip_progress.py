@@ -53,17 +53,18 @@ class PipReading:
         """Take one line of pip's standard output."""
         if found := _COLLECT.match(line):
             self._looked_at[found.group(1)] = None
-            self._finish()
+            self.finish()
         elif found := _FETCH.match(line):
-            self._finish()
+            self.finish()
             if found.group(1) == "Downloading":
                 self.file = found.group(2).rpartition("/")[2]
                 self._file_bytes = float(found.group(3) or 0) * _UNITS[found.group(4) or "bytes"]
         elif found := _INSTALL.match(line):
-            self._finish()
+            self.finish()
             self.packages = len(found.group(1).split(","))
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Count the file that was being downloaded as downloaded: pip went on, or ended."""
         self.downloaded_bytes += self._file_bytes
         self.file, self._file_bytes = "", 0.0
 
@@ -113,6 +114,7 @@ def main(arguments: Sequence[str]) -> int:
             errors.seek(0)
             shutil.copyfileobj(errors, sys.stderr.buffer)
             return pip.returncode
+    reading.finish()
     said = f"{reading.packages} packages installed" if reading.packages else "everything was there"
     seconds = time.monotonic() - began
     sys.stderr.write(f"{said}, {reading.downloaded_bytes / _MB:,.0f} MB downloaded, in {seconds:.0f} s\n")

@@ -85,7 +85,11 @@ _PARTS = {
 @click.option("--momentum", default=0.0, show_default=True, type=float, help="Of the clients' SGD.")
 @click.option("--weight-decay", default=0.0, show_default=True, type=float, help="Of the clients.")
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**53 - 1), help="Seed of everything random."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**53 - 1),
+    help="Seed of everything random, but for what privacy keeps secret.",
 )
 @click.option(
     "--population",

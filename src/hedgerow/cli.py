@@ -34,6 +34,8 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
         "init": (Plugin("hedgerow.fleet.cli:init", "fleet"), "Make a fleet's folder, signing keys and admin key."),
         "serve": (Plugin("hedgerow.fleet.cli:serve", "fleet"), "Run the fleet service: MQTT, admin API, downloads."),
         "broker": (Plugin("hedgerow.fleet.cli:broker", "fleet"), "Run an MQTT broker for development."),
+        "status": (Plugin("hedgerow.fleet.signature_cli:status", "fleet"), "Show until when the signatures count."),
+        "renew": (Plugin("hedgerow.fleet.signature_cli:renew", "fleet"), "Sign root and targets for another year."),
     },
     "release": {
         "create": (Plugin("hedgerow.fleet.release_cli:create", "fleet"), "Sign a build as a new release."),

@@ -107,6 +107,21 @@ def test_a_lost_clock_refuses_what_ended_before_the_agent_was_released(scene):
     assert "timestamp.json" in said
 
 
+def test_a_new_device_with_a_lost_clock_knows_when_its_root_was_signed(scene):
+    """It was provisioned yesterday; somebody serves it a timestamp of a month ago."""
+    scene.sign(T - 30 * DAY)
+    path = scene.folder.tuf_metadata / "1.root.json"
+    root = Metadata.from_file(str(path))
+    root.signed.unrecognized_fields[SIGNED_AT] = "2027-03-01T00:00:00Z"
+    root.sign(scene.signers["root"])
+    path.write_bytes(root.to_bytes())
+    said = refusal(scene, DEAD_BATTERY)
+    assert "timestamp.json that expired at 2027-01-31T00:00:00Z" in said
+    assert "it is at least 2027-03-01T00:00:00Z by the signature of root.json" in said
+    scene.sign(T)
+    assert is_trusted(scene, DEAD_BATTERY)
+
+
 def test_a_lost_clock_refuses_after_a_restart_what_it_refused_before(scene):
     scene.sign(T, targets_s=86400.0)
     assert is_trusted(scene, DEAD_BATTERY)

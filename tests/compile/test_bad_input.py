@@ -129,3 +129,23 @@ def test_wrong_calibration_data_stops_the_compile_before_anything_is_written(
         )
     assert not (tmp_path / "out").exists()
     assert list((tmp_path / "cache").rglob("*.result")) == []
+
+
+CARELESS = """
+from dataclasses import replace
+from hedgerow.examples.digits.task import task as digits
+
+def careless(probabilities, labels):
+    return [][len(labels)]
+
+task = replace(digits, metrics={"careless": careless})
+"""
+
+
+def test_what_a_tasks_own_function_raises_is_told_with_its_place_and_not_as_a_bug_of_ours(digits_checkpoint, tmp_path):
+    (tmp_path / "task.py").write_text(CARELESS)
+    with pytest.raises(TaskError) as caught:
+        compile_targets(f"{tmp_path / 'task.py'}:task", digits_checkpoint, [PI], tmp_path / "out")
+    said = f"careless() in {tmp_path / 'task.py'}, line 6, raised IndexError in compiling the reference"
+    assert said in str(caught.value)
+    assert not (tmp_path / "out").exists()

@@ -97,7 +97,7 @@ def test_an_arena_that_nobody_measured_is_no_number_at_all():
     text = c_header(model(arena=None))
     assert "ARENA_BYTES" not in text
     assert "How large a tensor arena it needs is not known" in words(text)
-    assert "hedgerow[mcu]" in text
+    assert "install the extra mcu" in text
 
 
 def test_the_header_says_how_to_feed_the_model_and_read_it():

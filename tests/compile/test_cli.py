@@ -1,8 +1,11 @@
+import json
+
 import pytest
 
 from hedgerow.cli import main
 from hedgerow.compile.cli import _parse_recipes
 from hedgerow.compile.errors import CompileError
+from hedgerow.compile.outcome import Outcome, Refusal
 
 
 def test_help_names_every_option(capsys):
@@ -46,3 +49,21 @@ def test_usage_errors_exit_with_2(capsys):
     assert main(["compile", "x", "--artifact", "model.tflite", "--target", "cortex-m4"]) == 2
     assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--max-drop", "101"]) == 2
     assert main(["compile", "x", "--task", "t", "--target", "x86-gateway", "--jobs", "0"]) == 2
+
+
+def outcome_with(check: str, details: str = "") -> Outcome:
+    refusal = Refusal(target="x86-gateway", recipe="onnx-float", check=check, reason="why", details=details)
+    return Outcome(build=None, refused=(refusal,), trials=(), recipes={}, cached=(), latencies={}, seconds=1.0)
+
+
+@pytest.mark.parametrize(("check", "details", "code"), [("accuracy", "", 1), ("internal", "Traceback: here", 70)])
+def test_a_bug_of_ours_has_its_own_exit_code_and_a_traceback(check, details, code, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hedgerow.compile.cli.compile_targets", lambda *_, **__: outcome_with(check, details))
+    arguments = ["compile", str(tmp_path), "--task", "t.py:task", "--target", "x86-gateway"]
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    assert "refused: x86-gateway: why" in captured.out
+    assert captured.err == (f"{details}\n" if details else "")
+    assert main([*arguments, "--json"]) == code
+    [refused] = json.loads(capsys.readouterr().out.splitlines()[-1])["refused"]
+    assert refused.get("details", "") == details

@@ -74,7 +74,7 @@ def test_a_microcontrollers_artifact_is_run_in_its_own_interpreter_and_the_repor
     header = (out / "c" / "cortex-m7" / "model.h").read_text()
     if installed_version() is None:
         assert micro["checks"]["oracle"] == micro["checks"]["memory"] == "not run"
-        assert "hedgerow[mcu]" in micro["not_run"]["memory"]
+        assert "install the extra mcu" in micro["not_run"]["memory"]
         assert micro["peak_memory_bytes"] is None
         assert "ARENA_BYTES" not in header
         return
@@ -91,7 +91,7 @@ def test_without_the_extra_nothing_is_claimed_of_a_microcontrollers_memory(own_i
     (micro,) = pack_targets(file, ["cortex-m7"], tmp_path / "out").to_record()["artifacts"]
     assert (micro["checks"]["oracle"], micro["checks"]["memory"]) == ("not run", "not run")
     assert micro["peak_memory_bytes"] is None
-    assert "pip install 'hedgerow[mcu]'" in micro["not_run"]["memory"]
+    assert "install the extra mcu" in micro["not_run"]["memory"]
     # The golden samples are LiteRT's then, and the record says so.
     assert micro["executed_by"]["golden"].startswith("LiteRT ")
     assert "ARENA_BYTES" not in (tmp_path / "out" / "c" / "cortex-m7" / "model.h").read_text()

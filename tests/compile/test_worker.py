@@ -4,8 +4,12 @@ import errno
 
 import pytest
 
-from hedgerow.compile.errors import CompileError, DiskError, PassError
-from hedgerow.compile.worker import _explained
+from hedgerow.compile.errors import CompileError, DiskError, InternalError, PassError
+from hedgerow.compile.failures import decode_failure
+from hedgerow.compile.messages import Job
+from hedgerow.compile.profile.memory import peak_bytes
+from hedgerow.compile.worker import _explained, _work_through
+from hedgerow.decode import Fields
 
 
 def raised(error: CompileError, cause: Exception) -> CompileError:
@@ -33,3 +37,43 @@ def test_native_code_that_could_not_write_is_known_by_its_words(said):
 def test_any_other_error_stays_what_it_is():
     error = raised(PassError("export-onnx", "no such operator"), FileNotFoundError(errno.ENOENT, "No such file"))
     assert _explained(error) is error
+
+
+class Bench:
+    """A workbench whose foundation is nothing: the units below do not look at it."""
+
+    def foundation(self, *_arguments):
+        return None
+
+
+@pytest.mark.heavy
+def test_a_bug_of_ours_costs_its_unit_alone_and_is_told_as_ours(monkeypatch):
+    units = pytest.importorskip("hedgerow.compile.units")
+
+    def do_unit(_foundation, unit, _job, _report):
+        return {"done": unit.name} if unit.name != "x86-gateway" else {"peak": peak_bytes(None)}
+
+    monkeypatch.setattr(units, "do_unit", do_unit)
+    job = Job(
+        toolchain="onnx",
+        task="task.py:task",
+        checkpoint="",
+        weights_sha256="",
+        folder="",
+        search_path=(),
+        max_drop=0.015,
+        artifacts={"x86-gateway": "onnx-float", "raspberry-pi-4": "onnx-float"},
+        train_formats=(),
+        reference=False,
+        counts={},
+    )
+    sent = []
+    _work_through(job, Bench(), sent.append)
+    refused, answered = [message for message in sent if {"refused", "artifact"} & message.keys()]
+    assert answered == {"artifact": {"done": "raspberry-pi-4"}}
+    assert refused["refused"]["name"] == "x86-gateway"
+    error = decode_failure(Fields(refused["refused"]["failure"], "failure"))
+    assert type(error) is InternalError
+    assert error.step == "compiling x86-gateway by onnx-float"
+    assert "peak_bytes" in error.details
+    assert error.exit_code == 70

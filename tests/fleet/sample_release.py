@@ -3,6 +3,9 @@
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
+from hedgerow.compile.golden import encode_golden
 from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
 
@@ -12,6 +15,11 @@ SCHEMA = ModelSchema(
     labels=("no", "yes"),
 )
 REFERENCE = b'{"features":[],"version":1}'
+
+
+def golden_samples(count: int = 2) -> bytes:
+    inputs, outputs = np.zeros((count, 1, 8, 8), np.float32), np.full((count, 2), 0.5, np.float32)
+    return encode_golden({"image": inputs}, {"probabilities": outputs})
 
 
 def put_blob(folder: Path, content: bytes) -> Blob:
@@ -24,8 +32,8 @@ def put_blob(folder: Path, content: bytes) -> Blob:
 def make_artifact(folder: Path, target: str, content: bytes, *, golden: bytes | None = None, check: str = "passed"):
     return Artifact(
         target=target,
-        format="onnx",
-        runtime="onnxruntime",
+        format="sample",
+        runtime="sample",
         blob=put_blob(folder, content),
         inputs=(Tensor("image", "image", (-1, 1, 8, 8), "float32"),),
         outputs=(Tensor("probabilities", "probabilities", (-1, 2), "float32"),),

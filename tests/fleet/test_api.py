@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+import shutil
+import time
 
 import httpx
 import pytest
 
 from hedgerow.fleet.admin_keys import hash_key, make_key
 from hedgerow.fleet.api import create_app
+from hedgerow.fleet.keys import create_keys, load_signers
 from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.signing import init_repository
 from hedgerow.fleet.training_exchange import TrainingExchange
+from hedgerow.fleet.tuf_metadata import Lifetimes
 from tests.fleet.virtual_fleet import VirtualFleet
 
 
@@ -85,6 +90,18 @@ def test_devices_and_releases_can_be_seen(served):
     releases = served.client.get("/v1/releases").json()
     assert [entry["release"] for entry in releases] == ["toy@1", "toy@2", "toy@3"]
     assert served.client.get("/v1/releases/toy@1").content == served.fleet.catalogue.manifest("toy@1").encode()
+
+
+def test_the_status_says_which_signatures_end_soon(served):
+    create_keys(served.folder)
+    shutil.rmtree(served.folder.tuf)
+    lifetimes = Lifetimes(root_s=29 * 86400)
+    init_repository(served.folder, load_signers(served.folder), time.time(), lifetimes=lifetimes)
+    found = served.client.get("/v1/status").json()
+    assert (found["fleet"], found["devices"]) == ("fleet", 8)
+    assert sorted(found["signatures"]) == ["root", "snapshot", "targets", "timestamp"]
+    assert [(alarm["role"], alarm["is_over"]) for alarm in found["alarms"]] == [("root", False)]
+    assert_problem(served.anonymous.get("/v1/status"), 401)
 
 
 def test_a_device_can_be_reset_and_what_was_refused_of_it_is_said(served):

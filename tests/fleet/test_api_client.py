@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from contextlib import closing, contextmanager
 
 import httpx
@@ -10,7 +11,13 @@ import pytest
 from hedgerow.fleet.admin_keys import hash_key, make_key
 from hedgerow.fleet.api import create_app
 from hedgerow.fleet.api_client import ApiClient
-from hedgerow.fleet.errors import AdminKeyError, CommandUnderWayError, RefusedRequestError, ServiceUnreachableError
+from hedgerow.fleet.errors import (
+    AdminKeyError,
+    CommandUnderWayError,
+    RefusedRequestError,
+    ServiceUnreachableError,
+    UnknownCommandError,
+)
 from hedgerow.fleet.events import RolloutChanged
 from hedgerow.fleet.http_server import HttpServer
 from hedgerow.fleet.layout import FleetFolder
@@ -101,31 +108,89 @@ def test_the_client_says_what_is_still_under_way_after_its_patience(served):
         served.client.post("/v1/rollouts", WAITING)
 
 
-def test_the_client_asks_for_the_answer_that_it_did_not_wait_for(served):
-    """The line is silent for longer than the client waits; what it asked for is done once."""
+class LossyLine:
+    """A transport that loses the answers to the first requests; then the command is done."""
 
-    def hurry(request):
-        request.extensions["timeout"]["read"] = 0.1 if request.method == "POST" else 20
+    def __init__(self, lost):
+        self.lost, self.asked, self.pauses = lost, [], []
+        self.client = ApiClient(
+            "http://fleet", "key", transport=httpx.MockTransport(self), clock=self.clock, pause=self.pauses.append
+        )
 
-    served.client._client.event_hooks = {"request": [hurry]}
+    def clock(self):
+        return sum(self.pauses) * 20
+
+    def __call__(self, request):
+        self.asked.append(request.method)
+        if len(self.asked) <= self.lost:
+            raise httpx.ReadTimeout("timed out", request=request)
+        return httpx.Response(200, json={"state": "done", "answer": {"id": "rollout-1"}})
+
+
+def test_an_answer_that_is_lost_again_is_asked_for_again():
+    line = LossyLine(lost=4)
+
+    assert line.client.post("/v1/rollouts", WAITING) == {"id": "rollout-1"}
+    assert line.asked == ["POST", "GET", "GET", "GET", "GET"]
+
+
+def test_answers_that_stay_lost_are_given_up_after_a_minute():
+    line = LossyLine(lost=1000)
+
+    with pytest.raises(ServiceUnreachableError, match="timed out"):
+        line.client.post("/v1/rollouts", WAITING)
+    assert 60 < line.clock() <= 70
+    assert len(line.asked) == len(line.pauses) + 2
+
+
+class Impatient(httpx.BaseTransport):
+    """Gives up a POST as soon as the service knows the command; everything else is waited for."""
+
+    def __init__(self, service):
+        self.service, self.real, self.threads = service, httpx.HTTPTransport(), []
+
+    def handle_request(self, request):
+        if request.method != "POST":
+            return self.real.handle_request(request)
+        request.read()
+        sent = {"content": request.content, "headers": request.headers, "trust_env": False, "timeout": 30}
+        self.threads.append(threading.Thread(target=httpx.post, args=(request.url,), kwargs=sent))
+        self.threads[-1].start()
+        while True:
+            try:
+                self.service.command(request.headers["Idempotency-Key"])
+            except UnknownCommandError:
+                time.sleep(0.005)
+            else:
+                raise httpx.ReadTimeout("timed out")
+
+    def close(self):
+        for thread in self.threads:
+            thread.join()
+        self.real.close()
+
+
+@pytest.fixture
+def impatient(served):
     served.service._writer._timeout_s = 30
+    with closing(ApiClient(served.server.url, served.key, transport=Impatient(served.service))) as client:
+        yield client
+
+
+def test_the_client_asks_for_the_answer_that_it_did_not_wait_for(served, impatient):
+    """The line is silent for longer than the client waits; what it asked for is done once."""
     with served.slow() as released:
-        served.client._pause = lambda _s: released.set()
-        rollout = served.client.post("/v1/rollouts", WAITING)
+        impatient._pause = lambda _s: released.set()
+        rollout = impatient.post("/v1/rollouts", WAITING)
     assert rollout["id"] == "rollout-1"
     assert len(served.client.get("/v1/rollouts")) == 1
 
 
-def test_what_was_refused_after_the_client_gave_up_is_told_as_a_refusal(served):
-    served.client._client.event_hooks = {
-        "request": [lambda r: r.extensions["timeout"].update(read=0.1 if r.method == "POST" else 20)]
-    }
-    served.service._writer._timeout_s = 30
+def test_what_was_refused_after_the_client_gave_up_is_told_as_a_refusal(served, impatient):
     with held_up(served.service) as release:
-        served.service._writer._timeout_s = 30
-        served.client._pause = lambda _s: release.set()
+        impatient._pause = lambda _s: release.set()
         with pytest.raises(RefusedRequestError, match="toy@9") as caught:
-            served.client.post("/v1/rollouts", {"release": "toy@9"})
+            impatient.post("/v1/rollouts", {"release": "toy@9"})
     assert caught.value.status == 404
 
 

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from hedgerow.fleet.catalogue import FolderCatalogue, MemoryCatalogue
@@ -14,7 +16,7 @@ from tests.fleet.virtual_fleet import REFERENCE, make_manifest
 def folder(tmp_path):
     made = FleetFolder(tmp_path)
     create_keys(made)
-    init_repository(made, load_signers(made), 1000.0)
+    init_repository(made, load_signers(made), time.time())
     return made
 
 
@@ -22,7 +24,7 @@ def release(folder, number):
     place = folder.release(f"digits@{number}")
     place.mkdir(parents=True)
     manifest = write_release(place, number)
-    publish(folder, manifest, place, load_signers(folder), 1000.0 + number)
+    publish(folder, manifest, place, load_signers(folder), time.time())
     return manifest
 
 
@@ -39,7 +41,7 @@ def test_a_revoked_release_is_unknown_although_it_was_read_before(folder):
     catalogue = FolderCatalogue(folder)
     release(folder, 1)
     catalogue.reference("digits@1")
-    revoke(folder, "digits@1", load_signers(folder), 2000.0)
+    revoke(folder, "digits@1", load_signers(folder), time.time())
     for read in (catalogue.manifest, catalogue.reference):
         with pytest.raises(UnknownReleaseError, match="digits@1"):
             read("digits@1")

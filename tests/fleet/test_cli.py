@@ -1,6 +1,7 @@
 """The commands, called as `hedgerow` calls them."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,10 +16,13 @@ import pytest
 
 from hedgerow.cli import main
 from hedgerow.fleet.admin_keys import hash_key
-from hedgerow.fleet.cli import make_fleet, read_fleet_name
+from hedgerow.fleet.cli import _keep_signed, make_fleet, read_fleet_name
 from hedgerow.fleet.errors import FleetFolderError, SettingsError
+from hedgerow.fleet.keys import load_signers
 from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.signing import init_repository
 from hedgerow.fleet.store import Store
+from hedgerow.fleet.tuf_metadata import Lifetimes
 
 PYTHON = [sys.executable, "-m", "hedgerow.cli"]
 
@@ -72,7 +76,27 @@ def test_init_refuses_a_bad_name_and_the_folder_of_another_fleet(tmp_path):
         make_fleet(FleetFolder(tmp_path / "file"), "garden", now=1.0)
 
 
-@pytest.mark.parametrize("command", ["init", "serve", "broker"])
+def test_the_service_says_once_a_day_what_ends_soon_and_says_why_it_cannot_sign(tmp_path, caplog):
+    folder = FleetFolder(tmp_path / "f")
+    make_fleet(folder, "garden", now=time.time())
+    shutil.rmtree(folder.tuf)
+    init_repository(folder, load_signers(folder), time.time(), lifetimes=Lifetimes(root_s=2, timestamp_s=3600))
+    time.sleep(2.1)
+    turns = []
+
+    class Stopped:
+        def wait(self, _seconds):
+            turns.append(len(turns))
+            return len(turns) == 3
+
+    before = (folder.tuf_metadata / "timestamp.json").read_bytes()
+    _keep_signed(folder, Stopped())
+    assert caplog.text.count("the signature of root ended at") == 1
+    assert caplog.text.count("could not sign the timestamp anew: expected metadata that a device accepts") == 3
+    assert (folder.tuf_metadata / "timestamp.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["init", "serve", "broker", "status", "renew"])
 def test_every_command_has_help(command, capsys):
     assert main(["fleet", command, "--help"]) == 0
     assert "Example:" in capsys.readouterr().out

@@ -25,7 +25,7 @@ from hedgerow.fleet.rollout import RolloutPlan, RolloutState, StagePlan
 from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
 
-pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.timeout(900)]
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 TASK, TARGET = f"{DIGITS / 'task.py'}:task", "x86-gateway"
 PLAN = RolloutPlan(stages=(StagePlan("canary", 0.5), StagePlan("fleet", 1.0)), gate=GatePlan(floor=0.85))
@@ -54,7 +54,7 @@ class Scene:
 
         self.folder = FleetFolder(folder / "fleet")
         make_fleet(self.folder, "demo", now=time.time())
-        self.checkpoint = train_task(load_task(TASK), folder / "run", rounds=20, clients=8).checkpoint_folder
+        self.checkpoint = train_task(load_task(TASK), folder / "run", rounds=10, clients=8).checkpoint_folder
         self.release(folder / "build-1")
         broker = stack.enter_context(DevelopmentBroker())
         settings = FleetSettings(

@@ -1,7 +1,9 @@
 import json
 import shutil
 import threading
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,11 @@ from hedgerow.fleet.keys import create_keys, load_signers
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.releases import create_release, list_releases, load_release, revocation, revoke_release
 from hedgerow.fleet.signing import init_repository, signed_releases
-from tests.fleet.sample_release import REFERENCE, SCHEMA, make_artifact, put_blob
+from tests.fleet.sample_release import REFERENCE, SCHEMA, golden_samples, make_artifact, put_blob
 
-NOW = 1_800_000_000.0
+# What is signed is held against the real clock, as a device would.
+NOW = float(int(time.time()))
+NOW_TEXT = datetime.fromtimestamp(NOW, UTC).isoformat(timespec="seconds")
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def write_build(path, *, check="passed", checkpoint_sha256="ab" * 32):
         task="digits",
         model_schema=SCHEMA,
         artifacts=(
-            make_artifact(path, "raspberry-pi-4", b"pi", golden=b"golden"),
+            make_artifact(path, "raspberry-pi-4", b"pi", golden=golden_samples()),
             make_artifact(path, "android-arm64", b"android", check=check),
         ),
         train_graphs=(),
@@ -82,7 +86,7 @@ def test_a_build_becomes_a_release_with_a_manifest_and_its_blobs(folder, build_f
 
     path = folder.release("digits@1")
     assert manifest.release == "digits@1"
-    assert manifest.created_at == "2027-01-15T08:00:00+00:00"
+    assert manifest.created_at == NOW_TEXT
     assert (manifest.lineage.parent, manifest.lineage.note) == ("digits@9", "first")
     assert (manifest.lineage.run, manifest.lineage.checkpoint_sha256) == ("run-1", "ab" * 32)
     assert load_release(folder, "digits@1") == manifest
@@ -108,7 +112,7 @@ def test_a_revoked_number_is_not_used_again(folder, build_folder):
 
     assert create_release(folder, "digits", build_folder, now=NOW).release == "digits@2"
     assert states(folder) == {"digits@1": "revoked", "digits@2": "listed"}
-    assert revocation(folder, "digits@1") == ("2027-01-15T08:00:00+00:00", "broken weights")
+    assert revocation(folder, "digits@1") == (NOW_TEXT, "broken weights")
     assert revocation(folder, "digits@2") is None
 
 
@@ -252,7 +256,7 @@ def test_a_revocation_that_was_cut_off_can_be_finished(folder, build_folder):
     revoke_release(folder, "digits@1", now=NOW + 60, reason="again")
 
     assert not (folder.tuf_targets / "digits" / "1").exists()
-    assert revocation(folder, "digits@1") == ("2027-01-15T08:00:00+00:00", "bad")
+    assert revocation(folder, "digits@1") == (NOW_TEXT, "bad")
     with pytest.raises(UnknownReleaseError):
         revoke_release(folder, "digits@1", now=NOW, reason="third")
 

@@ -6,14 +6,17 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hedgerow.checkpoint import load_checkpoint
+from hedgerow.fleet.alerts import Alert
 from hedgerow.fleet.catalogue import FolderCatalogue
 from hedgerow.fleet.checkpoints import checkpoint_folder, keep_checkpoint
 from hedgerow.fleet.cli import make_fleet
+from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.layout import FleetFolder
 from hedgerow.fleet.releases import create_release
 from hedgerow.fleet.retrain import RetrainSettings, retrain
@@ -42,7 +45,7 @@ class Fleet:
         self.folder = FleetFolder(folder / "fleet")
         make_fleet(self.folder, "fleet", now=time.time())
         self.manifest = self._release(folder)
-        self.broker, self.exchange = MemoryBroker(), TrainingExchange()
+        self.broker, self.exchange, self.tasks = MemoryBroker(), TrainingExchange(), []
         self.catalogue = FolderCatalogue(self.folder)
         link = self.broker.connect("fleet-service")
         self.service = FleetService(FleetSettings(tick_s=0.01), link, self.folder.database, self.catalogue)
@@ -63,6 +66,7 @@ class Fleet:
         return manifest
 
     def _train(self, task, name):
+        self.tasks.append((name, task))
         weights = decode_arrays(self.exchange.weights(task.run, task.round, task.token), "w", limit_bytes=10**8)
         payload = encode_arrays({key: value * 1.001 for key, value in weights.items()})
         self.exchange.accept(task.run, task.round, name, task.token, payload)
@@ -140,6 +144,46 @@ def test_a_retraining_makes_a_release_that_knows_the_world_it_was_trained_in(fle
             service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings, run_id=run.id
         )
         assert (again.release, again.history, len(service.runs())) == ("digits@2", (), 1)
+
+
+def test_what_was_asked_of_the_parent_stays_asked_and_old_labels_of_changed_devices_are_left_out(fleet):
+    asked = GatePlan(floor=0.6, maximum_accuracy_drop=0.07)
+    settings = RetrainSettings(rounds=1, max_drop=0.1)
+    with fleet.living():
+        service = fleet.service
+        fleet.wait_for(lambda: len([d for d in service.devices() if d.target]) == 2)
+        first = service.start_rollout("digits@1", replace(ONE_STAGE, gate=asked))
+        fleet.wait_for(lambda: {d.release for d in service.devices()} == {"digits@1"})
+        for device in fleet.devices:
+            device.send_window(replace(fleet.window("digits@1", True), labelled=100, correct=99))
+        fleet.wait_for(lambda: service.rollout(first.id).state is RolloutState.FINISHED)
+        # A later one without a gate asks nothing, and takes nothing back.
+        again = service.start_rollout("digits@1", ONE_STAGE)
+        fleet.wait_for(lambda: service.rollout(again.id).state is RolloutState.FINISHED)
+        service.raise_alert(changed("drift-1", "digits@1", {"device:a": time.time() - 500}))
+        service.raise_alert(changed("drift-2", "digits@9", {"device:b": time.time() - 500}))
+        result = retrain(
+            service, fleet.exchange, fleet.folder, TASK, release="digits@1", trigger="drift-1", settings=settings
+        )
+        plan = service.rollout(result.rollout).plan
+    assert plan.gate == asked
+    assert [stage.name for stage in plan.stages] == ["canary", "fleet"]
+    ages_s = {name: task.maximum_age_s for name, task in fleet.tasks}
+    assert 500 <= ages_s["a"] < 600
+    assert ages_s["b"] is None
+
+
+def changed(name, release, began):
+    return Alert(
+        id=name,
+        release=release,
+        raised_at=time.time(),
+        devices=tuple(where.removeprefix("device:") for where in began),
+        features=(),
+        findings=(),
+        windows=2,
+        began=began,
+    )
 
 
 def test_a_service_logs_every_stage_round_and_artifact_of_a_retraining(fleet, caplog):

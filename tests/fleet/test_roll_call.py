@@ -9,7 +9,10 @@ from hedgerow.fleet.roll_call import RollCall, Verdict
 def silent(roll_call: RollCall, last_seen: dict[str, float], now: float) -> dict[str, float]:
     """What the store would give."""
     since = roll_call.silent_since(now)
-    return {name: at for name, at in last_seen.items() if at <= since or name in roll_call.doubted}
+    oldest = sorted((at, name) for name, at in last_seen.items() if at <= since)[: roll_call.limit]
+    return {name: at for at, name in oldest} | {
+        name: last_seen[name] for name in roll_call.doubted if name in last_seen
+    }
 
 
 def verdicts(roll_call: RollCall, last_seen: dict[str, float], times) -> list[tuple[float, Verdict]]:
@@ -80,6 +83,23 @@ def test_a_large_fleet_is_asked_in_parts_the_longest_silent_first():
     roll_call.doubt_all(50.0)
     found = verdicts(roll_call, last_seen, [50.0, 50.5, 51.0, 51.5])
     assert [verdict.ask for _, verdict in found] == [("e", "d"), ("c", "b"), ("a",)]
+
+
+def test_no_more_questions_are_open_than_the_limit_and_everybody_has_a_turn():
+    roll_call = RollCall(silence_s=100, answer_s=60, at_once=2, open_limit=3)
+    last_seen = {name: float(number) for number, name in enumerate("edcba")}
+    roll_call.doubt_all(50.0)
+    found = verdicts(roll_call, last_seen, [50.0, 50.5, 51.0])
+    assert [verdict.ask for _, verdict in found] == [("e", "d"), ("c",)]
+    gone, now = [], 51.0
+    while len(gone) < 5 and now < 500:
+        now += 0.5
+        for _, verdict in verdicts(roll_call, last_seen, [now]):
+            gone += verdict.gone
+            for name in verdict.gone:
+                del last_seen[name]
+    assert gone == list("edcba")
+    assert now <= 50 + 2 * 60 + 3
 
 
 def test_a_clock_that_was_set_back_starts_the_questions_anew():

@@ -465,6 +465,17 @@ def test_the_world_in_which_a_retrained_release_has_proven_itself_is_normal(flee
     assert fleet.service.alerts() == ()
 
 
+def test_what_a_model_answers_before_it_has_proven_itself_is_no_baseline(fleet):
+    fleet.roll_out("toy@1")
+    retrained_in_a_moved_world(fleet)
+    fleet.roll_out("toy@4")
+    fleet.send_windows("toy@4", x=(98, 2), correct=50, confident=10)
+    assert set(fleet.service._store.reader.baselines("toy@4")["device-0"]) == {"x"}
+    fleet.service._store.save_proof("toy@4", fleet.now, "a person looked at it")
+    fleet.send_windows("toy@4", x=(98, 2), confident=80)
+    assert fleet.service._store.reader.baselines("toy@4")["device-0"]["output.confidence"] == (20, 80)
+
+
 def test_a_score_below_the_floor_raises_an_alert_that_names_the_devices_and_grows(fleet):
     fleet.roll_out("toy@1", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
     for _ in range(5):

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -26,6 +27,7 @@ from hedgerow.fleet.signing import (
     init_repository,
     publish,
     refresh_online,
+    renew_offline,
     revoke,
     signed_releases,
     trusted_root,
@@ -79,8 +81,6 @@ class Device:
 @pytest.fixture
 def now():
     # The client's clock is the real one.
-    import time
-
     return time.time()
 
 
@@ -202,7 +202,8 @@ def test_a_rollback_of_the_timestamp_is_refused(tmp_path, folder, signers, relea
 def test_a_frozen_repository_is_noticed_when_its_timestamp_ends(tmp_path, release, now):
     frozen = FleetFolder(tmp_path / "frozen")
     create_keys(frozen)
-    init_repository(frozen, load_signers(frozen), now - 2 * DAY_S)
+    init_repository(frozen, load_signers(frozen), now - DAY_S + 3)
+    time.sleep(max(0.0, expiries(frozen)["timestamp"] - time.time() + 0.1))
 
     with pytest.raises(ExpiredMetadataError):
         Device(tmp_path / "d", trusted_root(frozen)).refresh(frozen.tuf)
@@ -351,8 +352,8 @@ def test_a_crash_between_any_two_steps_leaves_the_old_state_and_a_second_run_fin
 
         updater = device.refresh(folder.tuf)
         assert updater.download_target(updater.get_targetinfo("digits/2/manifest.json"))
-    # Each target file, targets, snapshot and timestamp.
-    assert steps - 1 == len(manifest.blobs()) + 1 + 3
+    # Each target file, the end of the look that a device would take, targets, snapshot and timestamp.
+    assert steps - 1 == len(manifest.blobs()) + 1 + 1 + 3
 
 
 def test_a_crash_while_revoking_leaves_a_whole_state_and_a_second_run_finishes(tmp_path, folder, signers, release, now):
@@ -428,10 +429,96 @@ def test_a_snapshot_that_lives_longer_is_signed_less_often(folder, now):
     assert expiries(folder)["snapshot"] == pytest.approx(now + 8 * DAY_S, abs=1)
 
 
-def test_a_signature_of_the_offline_keys_that_ends_soon_is_warned_about(folder, now, caplog):
-    refresh_online(folder, load_signers(folder, ONLINE_ROLES), now + 340 * DAY_S)
+# What no device would accept is not published.
 
-    assert "the signature of targets ends in 25 days" in caplog.text
+
+def published(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.tuf_metadata.iterdir())}
+
+
+def at_the_end_of_root(folder, signers, now):
+    """Make a repository whose root has just ended; everything else is fresh."""
+    shutil.rmtree(folder.tuf)
+    init_repository(folder, signers, now, lifetimes=Lifetimes(root_s=2))
+    time.sleep(max(0.0, expiries(folder)["root"] - time.time() + 0.1))
+
+
+def test_a_release_under_an_expired_root_is_not_called_signed_and_changes_nothing(folder, signers, release, now):
+    at_the_end_of_root(folder, signers, now)
+    before = published(folder)
+    for action in (
+        lambda: publish(folder, *release(1), signers, time.time()),
+        lambda: refresh_online(folder, signers, time.time() + 0.6 * DAY_S),
+    ):
+        with pytest.raises(
+            SigningError, match=r"from 1\.root\.json refuses.*root\.json is expired.*hedgerow fleet renew"
+        ):
+            action()
+        assert published(folder) == before
+    assert signed_releases(folder) == ()
+
+
+def test_renewing_the_root_makes_everything_acceptable_from_the_first_root_on(folder, signers, release, now, tmp_path):
+    at_the_end_of_root(folder, signers, now)
+    first = (folder.tuf_metadata / "1.root.json").read_bytes()
+    renew_offline(folder, signers, time.time())
+    publish(folder, *release(1), signers, time.time())
+    for number, root in enumerate((first, trusted_root(folder))):
+        updater = Device(tmp_path / f"device-{number}", root).refresh(folder.tuf)
+        assert updater.get_targetinfo("digits/1/manifest.json")
+    assert sorted(path.name for path in folder.tuf_metadata.glob("*.root.json")) == ["1.root.json", "2.root.json"]
+    assert expiries(folder)["root"] == pytest.approx(time.time() + 365 * DAY_S, abs=60)
+
+
+def test_renewing_keeps_what_is_listed_and_needs_the_offline_keys(folder, signers, release, now, tmp_path):
+    publish(folder, *release(1), signers, now)
+    thief = FleetFolder(tmp_path / "thief")
+    create_keys(thief)
+    before = published(folder)
+    with pytest.raises(SigningError, match="other keys of root"):
+        renew_offline(folder, {**signers, "root": load_signers(thief)["root"]}, now)
+    assert published(folder) == before
+    renew_offline(folder, signers, now + 60)
+    assert signed_releases(folder) == ("digits@1",)
+    assert expiries(folder)["targets"] == pytest.approx(now + 60 + 365 * DAY_S, abs=1)
+
+
+def test_a_clock_in_the_past_signs_nothing_that_devices_would_refuse(folder, signers, release, now):
+    before = published(folder)
+    for behind_days in (2, 400, 20_000):
+        with pytest.raises(SigningError, match="expired"):
+            publish(folder, *release(1), signers, now - behind_days * DAY_S)
+        assert published(folder) == before
+    publish(folder, *release(2), signers, now)
+    assert signed_releases(folder) == ("digits@2",)
+
+
+def test_an_empty_repository_that_no_device_would_accept_is_not_begun(tmp_path, now):
+    folder = FleetFolder(tmp_path / "late")
+    create_keys(folder)
+    with pytest.raises(SigningError, match="a device accepts"):
+        init_repository(folder, load_signers(folder), now - 400 * DAY_S)
+    assert published(folder) == {}
+    init_repository(folder, load_signers(folder), now)
+    assert signed_releases(folder) == ()
+
+
+def test_a_chain_of_roots_that_a_first_device_cannot_follow_is_noticed(folder, signers, release, now, tmp_path):
+    """The newest root alone vouches for everything; who was provisioned with the first one cannot get there."""
+    thief = FleetFolder(tmp_path / "thief")
+    create_keys(thief)
+    theirs = load_signers(thief)
+    root = Metadata.from_file(str(folder.tuf_metadata / "1.root.json")).signed
+    root.version = 2
+    root.revoke_key(signers["root"].public_key.keyid, "root")
+    root.add_key(theirs["root"].public_key, "root")
+    second = Metadata(root)
+    second.sign(theirs["root"])
+    (folder.tuf_metadata / "2.root.json").write_bytes(second.to_bytes())
+    before = published(folder)
+    with pytest.raises(SigningError, match=r"which starts from 1\.root\.json refuses"):
+        publish(folder, *release(1), {role: signers[role] for role in ("targets", *ONLINE_ROLES)}, now)
+    assert published(folder) == before
 
 
 def test_a_repository_is_made_once(folder, signers, now):

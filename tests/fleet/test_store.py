@@ -1,3 +1,4 @@
+import math
 import re
 import sqlite3
 from dataclasses import replace
@@ -10,6 +11,7 @@ from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.migrations import MIGRATIONS
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import DeviceFacts, RolloutState, Started, advance, create_rollout
+from hedgerow.fleet.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.store import Store
 from hedgerow.fleet.store_reader import TrainingRun
 from hedgerow.wire import Desired, Telemetry
@@ -244,3 +246,53 @@ def test_only_the_parts_of_a_drift_state_that_changed_are_written(store):
     less = replace(after, devices={"a": DRIFT.devices["a"]})
     store.save_drift_state(less, after)
     assert store.drift_state("toy@1") == less
+
+
+def test_the_longest_silent_devices_come_first_and_unknown_names_are_left_out(store):
+    with store.transaction():
+        for number, name in enumerate("abcde"):
+            store.save_device(Device(name=name, online=name != "b", last_seen=float(number)))
+    assert store.last_seen(silent_since=3.0, limit=2) == {"a": 0.0, "c": 2.0}
+    assert store.last_seen(silent_since=3.0, limit=10) == {"a": 0.0, "c": 2.0, "d": 3.0}
+    assert store.last_seen(silent_since=-math.inf, limit=10, also=("b", "e", "stranger")) == {"b": 1.0, "e": 4.0}
+
+
+SCORES = ScoreState(
+    "toy@1",
+    slices={"fleet": ScoreSlice(1, 3, 70, 60, "above", 12.5), "device:a": ScoreSlice(1), "device:b": ScoreSlice(2)},
+    raised=1,
+    open=Alert("score-toy-1-1", "toy@1", 2.0, ("b",), (), (), 0, "score", "below", {"device:b": 1.5}),
+)
+
+
+def test_only_the_slices_of_a_score_state_that_changed_are_written_and_all_are_there_after_reopening(tmp_path):
+    store = Store(tmp_path / "fleet.db")
+    store.save_score_state(SCORES, None)
+    after = replace(SCORES, slices={**SCORES.slices, "device:a": ScoreSlice(1, labelled=5, right=4)}, open=None)
+    written = []
+    store._database.conn.set_trace_callback(written.append)
+    store.save_score_state(after, SCORES)
+    store._database.conn.set_trace_callback(None)
+    assert sum("score_slices" in statement for statement in written) == 1
+    store.close()
+    again = Store(tmp_path / "fleet.db")
+    assert again.score_state("toy@1") == after
+    assert again.score_state("toy@2") is None
+    again.close()
+
+
+def test_a_release_proves_itself_once(store):
+    assert not store.is_proven("toy@1")
+    assert store.save_proof("toy@1", 5.0, "above the floor")
+    assert not store.save_proof("toy@1", 6.0, "again")
+    assert (store.is_proven("toy@1"), store.is_proven("toy@2")) == (True, False)
+
+
+def test_the_latest_rollout_of_a_release_is_found_without_its_executions(store):
+    for number in (1, 2):
+        rollout = create_rollout(f"rollout-{number}", "toy@1", CANARY, [DeviceFacts("a", "pi", None)], 1.0)
+        store.save_rollout(rollout, None, number=number)
+    found = store.last_rollout_of("toy@1")
+    assert (found.id, found.plan, dict(found.executions)) == ("rollout-2", CANARY, {})
+    assert store.last_rollout_state("toy@1") == ("rollout-2", "READY")
+    assert (store.last_rollout_of("toy@2"), store.last_rollout_state("toy@2")) == (None, None)

@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from hedgerow.cli import main
 from hedgerow.hardware.target import target_names
 
@@ -21,6 +23,20 @@ def test_list_prints_one_json_object(capsys):
 def test_show_prints_a_target(capsys):
     assert main(["targets", "show", "iphone-15"]) == 0
     assert "mlpackage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("raspberry-pi-4", "by the model below, within a factor of "),
+        ("jetson-orin-nano", "not run: nothing has run on the accelerator (tensorrt); the model below is not used"),
+    ],
+)
+def test_show_says_whether_the_cost_model_stands_for_anything(name, said, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["targets", "show", name]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("latency and energy")]
+    assert said in line
 
 
 def test_show_prints_one_json_object(capsys):

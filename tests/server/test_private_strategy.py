@@ -88,9 +88,9 @@ def test_noise_is_as_stated_for_those_who_answered(kind, gone, answered):
     strategy = private(f"fedavg+{kind}:clip=2,noise=0.5")
     found, _metrics = take_round(strategy, ten_clients(failing=gone), START)
     assert found["w"][1:].std() == pytest.approx(0.5 * 2 / answered, rel=0.02)
-    (release,) = strategy.releases
-    assert (release.nodes, release.asked, release.answered, release.clip) == (10, 10, answered, 2.0)
-    assert release.noise_std == 0.5 * 2 / answered
+    (mean,) = strategy.means
+    assert (mean.nodes, mean.asked, mean.answered, mean.clip) == (10, 10, answered, 2.0)
+    assert mean.noise_std == 0.5 * 2 / answered
 
 
 def test_influence_and_noise_are_the_same_in_worker_processes(tmp_path):
@@ -119,7 +119,7 @@ def test_updates_of_zeros_and_absent_clients_do_not_end_a_run(kind):
     assert found["w"].std() == pytest.approx(0.1, rel=0.2)
     strategy = private(name)
     assert take_round(strategy, ten_clients(failing=frozenset(range(1, 11))), START)[0] is None
-    assert strategy.releases == []
+    assert strategy.means == []
 
 
 @pytest.mark.parametrize("base", AVERAGING)
@@ -211,9 +211,9 @@ def test_every_engine_gives_the_plain_mean_of_clipped_updates_and_the_stated_noi
             mean = sum(update[key] * min(1, clip / norm) for update, norm in zip(updates, norms, strict=True)) / 5
             np.testing.assert_allclose(plain["noise=0"][key], value + mean, atol=2e-6)
         noise = np.concatenate([(plain["noise=1"][key] - plain["noise=0"][key]).ravel() for key in start])
-        assert noise.std() == pytest.approx(strategy.releases[0].noise_std, rel=0.03)
+        assert noise.std() == pytest.approx(strategy.means[0].noise_std, rel=0.03)
         factor = 1.0 if kind.endswith("fixed") else np.sqrt(4 / 3)  # the count's noise takes a quarter
-        assert strategy.releases[0].noise_std == pytest.approx(factor * clip / 5)
+        assert strategy.means[0].noise_std == pytest.approx(factor * clip / 5)
     finally:
         made.close()
 
@@ -275,6 +275,18 @@ def test_a_run_states_what_it_promises_in_its_checkpoint_and_its_rounds_what_the
     again = train_task(tiny_task, tmp_path, strategy="fedavg+server-fixed:noise=4", rounds=3, clients=8, fraction=0.5)
     assert again.privacy.to_record() == result.privacy.to_record()
     assert train_task(tiny_task, tmp_path / "plain", rounds=1).checkpoint.privacy is None
+
+
+def test_a_round_that_is_taken_again_has_the_same_noise_for_the_same_updates_and_another_for_others():
+    def noise(grid):
+        strategy = private("fedavg+server-fixed:clip=1,noise=1")
+        strategy.round_key = b"k" * 32
+        return take_round(strategy, grid, START)[0]["w"]
+
+    one, again, other = noise(ten_clients()), noise(ten_clients()), noise(ten_clients(first=0.9))
+    np.testing.assert_array_equal(one, again)
+    # Two independent draws: the difference has the deviation of one times the root of two.
+    assert (one[1:] - other[1:]).std() == pytest.approx(0.1 * np.sqrt(2), rel=0.02)
 
 
 def test_nan_that_no_border_stopped_is_left_out(caplog):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import Checkpoint, load_checkpoint
-from hedgerow.server.errors import RunFolderError, RunMismatchError
+from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
+from hedgerow.server.errors import NoUpdateError, RunFolderError, RunMismatchError
+from hedgerow.server.privacy import NoisyMean
 from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings, SavedRound
 
 SETTINGS = RunSettings(
@@ -174,3 +175,59 @@ def test_further_settings_are_compared_by_name(tmp_path):
         with pytest.raises(RunMismatchError) as caught, RunFolder.opened(tmp_path, replace(settings, more=more)):
             pass
         assert caught.value.differing == differing
+
+
+def test_a_rounds_refusals_and_what_it_gave_away_come_back(tmp_path):
+    given = NoisyMean(nodes=100, asked=10, answered=9, clip=0.5, noise_std=0.125)
+    record = replace(finished(1)[0], refused={"late": 1}, privacy=given)
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.add_record(record)
+        assert folder.history(1) == [record]
+
+
+def test_a_line_of_an_older_version_has_neither(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.add_record(finished(1)[0])
+        assert b"refused" not in (tmp_path / "rounds.jsonl").read_bytes()
+        (found,) = folder.history(1)
+    assert (found.refused, found.privacy, found.used) == ({}, None, 1)
+
+
+def test_the_key_of_a_private_run_is_made_once_read_by_its_owner_alone_and_forgotten_with_the_run(tmp_path):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        key = folder.noise_key()
+        assert len(key) == 32
+        assert folder.noise_key() == key
+    assert (tmp_path / "noise.key").stat().st_mode & 0o777 == 0o600
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        assert folder.noise_key() == key
+    with RunFolder.opened(tmp_path, SETTINGS, fresh=True) as folder:
+        assert not (tmp_path / "noise.key").exists()
+        assert folder.noise_key() != key
+
+
+def test_a_damaged_key_is_refused_rather_than_replaced(tmp_path):
+    (tmp_path / "noise.key").write_bytes(b"short")
+    with (
+        RunFolder.opened(tmp_path, SETTINGS) as folder,
+        pytest.raises(RunFolderError, match=r"noise.key of 32 bytes.*found 5 bytes"),
+    ):
+        folder.noise_key()
+
+
+def test_a_failure_is_written_until_there_is_a_result(tmp_path):
+    checkpoint = finished(1)[1].checkpoint
+
+    def fail():
+        with RunFolder.opened(tmp_path, SETTINGS) as folder:
+            folder.save_result(checkpoint)
+            raise NoUpdateError(3, 1, {"0": "gone"}, {"late": 2})
+
+    with pytest.raises(NoUpdateError):
+        fail()
+    with pytest.raises(CheckpointError, match="2 late; 0: gone"):
+        load_checkpoint(tmp_path / "checkpoint")
+    assert read_checkpoint(tmp_path / "checkpoint").round == 1
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        folder.save_result(checkpoint)
+    assert load_checkpoint(tmp_path / "checkpoint").round == 1

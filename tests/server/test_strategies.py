@@ -104,7 +104,7 @@ def test_every_privacy_wrapper_learns_and_resumes_to_the_same_weights(name, tiny
     for key, value in whole.checkpoint.weights.items():
         np.testing.assert_array_equal(value, parts.checkpoint.weights[key])
     assert parts.privacy.to_record() == whole.privacy.to_record() == whole.checkpoint.privacy
-    assert parts.privacy.releases == 4
+    assert parts.privacy.rounds == 4
 
 
 def test_the_adapted_norm_is_saved_with_the_inner_strategys_state():

@@ -82,8 +82,8 @@ def reached(requirements: list[str]) -> set[str]:
         if (name, extras) in seen:
             continue
         seen.add((name, extras))
-        ours = [line for extra in extras for line in OPTIONAL[extra]]
-        for line in ours if name == "hedgerow" else requires(name) or []:
+        asked = [line for extra in extras for line in OPTIONAL[extra]] if name == "hedgerow" else requires(name) or []
+        for line in asked:
             inside = Requirement(line)
             if inside.marker is None or any(inside.marker.evaluate({"extra": extra}) for extra in (*extras, "")):
                 waiting.append(inside)

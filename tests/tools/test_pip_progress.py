@@ -63,6 +63,14 @@ def test_installing_counts_packages_and_is_over_when_pip_says_so():
     assert found.progress(0, 3) == Progress("install", 2, 3, unit="packages")
 
 
+def test_the_last_file_counts_when_pip_ends_after_it():
+    found = reading(SAID)
+    found.finish()
+    found.finish()
+
+    assert (found.downloaded_bytes, found.packages) == (915_629_000, 0)
+
+
 @pytest.fixture
 def wheel(tmp_path):
     """Write a package that holds nothing."""

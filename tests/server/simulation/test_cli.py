@@ -153,5 +153,5 @@ def test_a_private_simulation_says_what_it_promises_and_clipping_is_not_called_p
     assert main([*clipped, "--json"]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["privacy"] == {
-        "mechanism": "server-fixed", "clip": 1.0, "noise": 0.0, "kind": "clipping", "releases": 2,
+        "mechanism": "server-fixed", "clip": 1.0, "noise": 0.0, "kind": "clipping", "rounds": 2,
     }  # fmt: skip
