@@ -19,6 +19,8 @@ from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import Misfit, fit
 from hedgerow.hardware.target import Target, load_target, target_names
+from hedgerow.progress import Progress
+from hedgerow.progress_display import ProgressDisplay
 
 __all__ = ["Answer", "check", "check_model"]
 
@@ -131,7 +133,9 @@ def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json:
     targets = [load_target(name) for name in dict.fromkeys(names)]
     given = _parse_shapes(shapes)
     kind, content = _read(model)
-    with ForeignFile(model.name, kind, content) as file:
+    with ProgressDisplay() as display, ForeignFile(model.name, kind, content) as file:
+        work = f"check {model.name}"
+        display.report(Progress(work, 0, 2, "read"))
         try:
             facts = file.facts(given)
         except DecodeError as exc:
@@ -139,6 +143,7 @@ def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json:
         if not targets:
             targets = [target for target in map(load_target, target_names()) if target.format == kind]
         micro = kind == "tflite" and any(target.arena_bytes is not None for target in targets)
+        display.report(Progress(work, 1, 2, "find the smallest arena" if micro else "ask the targets"))
         arena = _arena(file) if micro else NO_MCU
     answers = check_model(kind, len(content), facts, targets, arena)
     if as_json:

@@ -74,12 +74,12 @@ class ProgressLines:
     moved. Pure: time is given.
 
     Args:
-        every_s: Seconds from one line to the next.
-        first_s: Seconds from the first step to the first line; what is over sooner says its end alone.
+        every_s: Seconds from one line to the next, and from the first step to the first line; what is over sooner says
+            its end alone.
     """
 
-    def __init__(self, every_s: float = 5.0, first_s: float = 1.0) -> None:
-        self._every_s, self._first_s = every_s, first_s
+    def __init__(self, every_s: float = 5.0) -> None:
+        self._every_s = every_s
         self._open: dict[str, tuple[Progress, float]] = {}
         self._due_s: float | None = None
 
@@ -91,7 +91,7 @@ class ProgressLines:
             now_s: Seconds of any clock that only goes forward.
         """
         if self._due_s is None:
-            self._due_s = now_s + self._first_s
+            self._due_s = now_s + self._every_s
         _before, begun_s = self._open.pop(progress.work, (progress, now_s))
         if progress.is_over:
             return self._say(progress, begun_s, now_s)

@@ -72,10 +72,10 @@ def test_a_log_gets_the_same_lines(caplog):
     report = progress_log(logging.getLogger("hedgerow.test"), clock=lambda: now[0])
     with caplog.at_level(logging.INFO, "hedgerow.test"):
         for done in range(1, 4):
-            now[0] += 2
+            now[0] += 5
             report(Progress("round 1", done, 3))
 
-    assert caplog.messages == ["round 1: 2 of 3 (2 s)", "round 1: 3 of 3 (4 s)"]
+    assert caplog.messages == ["round 1: 2 of 3 (5 s)", "round 1: 3 of 3 (10 s)"]
 
 
 def on_a_terminal(code):

@@ -84,7 +84,7 @@ def test_without_the_library_epsilon_is_unknown_and_the_reason_is_said(monkeypat
     assert found.epsilon is None
     assert found.to_record()["epsilon"] is None
     assert "install the extra dp" in found.to_record()["reason"]
-    assert found.line().startswith("privacy: epsilon unknown (the extra dp is not installed")
+    assert found.line().startswith("privacy: epsilon unknown (dp-accounting is not installed")
 
 
 def test_what_the_caller_cannot_account_for_is_unknown():
