@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import math
+import mmap
 import os
 import struct
 import threading
@@ -37,6 +38,7 @@ _MAGIC = b"HGB2"
 _TIMELESS_MAGIC = b"HGB1"
 """Of agents that kept no times; such a sample is older than every change."""
 _EVER = 0.0
+_MAGIC_BEGIN = b"HGB"
 _LABEL = "label"
 _INPUT = "input."
 _SAMPLE_LIMIT_BYTES = 64 * 2**20
@@ -205,33 +207,55 @@ class LabelledBuffer:
         return sum(_HEADER.size + _TIME.size + entry.length for entry in self._entries.values())
 
     def _load(self) -> None:
-        end = self._file.seek(0, os.SEEK_END)
-        offset = self._file.seek(0)
-        while (header := self._file.read(_HEADER.size)) and len(header) == _HEADER.size:
-            magic, length, digest = _HEADER.unpack(header)
-            stamp = b"" if magic == _TIMELESS_MAGIC else self._file.read(_TIME.size)
-            begin = offset + len(header) + len(stamp)
-            if magic not in {_MAGIC, _TIMELESS_MAGIC} or length > _SAMPLE_LIMIT_BYTES or begin + length > end:
-                break
-            payload = self._file.read(length)
-            if hashlib.sha256(payload).digest() == digest:
-                try:
-                    inputs, label = _unpack(payload)
-                    came_at = _time(stamp)
-                    # The later record of a sample that came again stands at its place in the order of age.
-                    self._entries.pop(digest, None)
-                    self._entries[digest] = _Entry(begin, length, label, _signature(inputs), came_at, came_at)
-                except DecodeError as exc:
-                    _log.warning("a labelled sample is left out: %s", exc)
-            else:
-                _log.warning("a labelled sample at byte %d is damaged and left out", offset)
-            offset = begin + length
+        end, offset = self._file.seek(0, os.SEEK_END), 0
+        while offset < end:
+            found = self._record_at(offset, end)
+            if found is None:
+                following = self._next_record(offset + 1, end)
+                if following is None:
+                    break
+                _log.warning("the labelled buffer is damaged from byte %d to %d; that is left out", offset, following)
+                offset = following
+                continue
+            digest, payload, stamp, begin = found
+            try:
+                inputs, label = _unpack(payload)
+                came_at = _time(stamp)
+                # The later record of a sample that came again stands at its place in the order of age.
+                self._entries.pop(digest, None)
+                self._entries[digest] = _Entry(begin, len(payload), label, _signature(inputs), came_at, came_at)
+            except DecodeError as exc:
+                _log.warning("a labelled sample is left out: %s", exc)
+            offset = begin + len(payload)
         if offset < end:
             _log.warning("the labelled buffer ends in %d bytes of no sample; they are cut off", end - offset)
             if self._read_only is None:
                 self._file.truncate(offset)
         while len(self._entries) > self._limit:
             del self._entries[next(iter(self._entries))]
+
+    def _record_at(self, offset: int, end: int) -> tuple[bytes, bytes, bytes, int] | None:
+        """Return (digest, payload, time, where the payload begins) of a whole record, or None."""
+        self._file.seek(offset)
+        header = self._file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return None
+        magic, length, digest = _HEADER.unpack(header)
+        stamp = b"" if magic == _TIMELESS_MAGIC else self._file.read(_TIME.size)
+        begin = offset + len(header) + len(stamp)
+        if magic not in {_MAGIC, _TIMELESS_MAGIC} or length > _SAMPLE_LIMIT_BYTES or begin + length > end:
+            return None
+        payload = self._file.read(length)
+        return (digest, payload, stamp, begin) if hashlib.sha256(payload).digest() == digest else None
+
+    def _next_record(self, offset: int, end: int) -> int | None:
+        """Return where the next whole record begins: one flipped bit must not cost all that came after it."""
+        with mmap.mmap(self._file.fileno(), end, access=mmap.ACCESS_READ) as content:
+            while (offset := content.find(_MAGIC_BEGIN, offset)) >= 0:
+                if self._record_at(offset, end) is not None:
+                    return offset
+                offset += 1
+        return None
 
     def _compact(self) -> None:
         """Write what counts to a new file and put it in the place of the old one."""

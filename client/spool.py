@@ -4,6 +4,7 @@ A disk that takes no more must not cost a window: it waits in memory then, and i
 """
 
 import contextlib
+import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from hedgerow.client.health import Health, Part
 from hedgerow.durable import write_durably
+from hedgerow.errors import DecodeError
 
 __all__ = ["Spool"]
 
@@ -59,7 +61,7 @@ class Spool:
     def _write(self) -> None:
         for number, message in sorted(self._in_memory.items()):
             try:
-                write_durably(self._path(number), message)
+                write_durably(self._path(number), message + b"\n" + _checksum(message))
             except OSError as exc:
                 self._health.failed(Part.WINDOWS, exc)
                 return
@@ -74,13 +76,12 @@ class Spool:
             message = self._in_memory.get(number)
             if message is None:
                 try:
-                    message = self._path(number).read_bytes()
+                    message = _checked(self._path(number).read_bytes())
                 except FileNotFoundError:
                     continue
-                except OSError as exc:
+                except (OSError, DecodeError) as exc:
                     _log.error("a window that waits cannot be read and is left out: %s", exc)
-                    with self._lock:
-                        self._waiting.remove(number)
+                    self.remove(number)
                     continue
             yield number, message
 
@@ -99,3 +100,15 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:012d}.json"
+
+
+def _checksum(message: bytes) -> bytes:
+    return hashlib.sha256(message).hexdigest().encode()
+
+
+def _checked(content: bytes) -> bytes:
+    """Return the message in a file: one line of JSON, and on the next its hash; older agents wrote none."""
+    message, _newline, checksum = content.partition(b"\n")
+    if checksum and checksum != _checksum(message):
+        raise DecodeError("window", "the bytes that were kept", "others")
+    return message

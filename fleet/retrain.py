@@ -192,7 +192,10 @@ class _Retraining:
         return replace(RolloutPlan(), gate=through[-1]) if through else RolloutPlan()
 
     def _changes(self, parent: str) -> dict[str, float]:
-        """Return since when the devices' worlds may be other ones than the parent was made for: device -> Unix time."""
+        """Return since when the devices' worlds may be other ones than the parent was made for: device -> Unix time.
+
+        Each alert says when all was still well by what it watches; the latest of them is the best bound.
+        """
         changes: dict[str, float] = {}
         for device in self.service.devices():
             found = [
@@ -202,7 +205,7 @@ class _Retraining:
             ]
             moments = [moment for moment in found if moment is not None]
             if moments:
-                changes[device.name] = min(moments)
+                changes[device.name] = max(moments)
         return changes
 
     def _train(self, run: TrainingRun, parent: Manifest) -> "tuple[Path, tuple[RoundRecord, ...]]":

@@ -6,6 +6,7 @@ and LiteRT corrupts its memory with it. Each agent is a process of its own and i
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -292,6 +293,29 @@ def test_a_machine_that_dies_in_the_trial_blames_the_trial(field):
     assert {window.window.release for window in field.service.windows("d1", since=began)} == {good}
     assert releases(field) == {good}
     assert "the agent ended 3 times while demo@2 was in step replay" in field.log()
+
+
+def test_an_agent_that_is_killed_at_any_moment_of_installations_keeps_a_proved_release_and_serves(field):
+    rng = random.Random(5)
+    good = [field.sign(good_release(number)) for number in (1, 2, 3)]
+    deadly = field.sign(deadly_release(4))
+    process = field.start_agent()
+    field.roll_out(good[0])
+    for _ in range(8):
+        field.service.assign("d1", rng.choice([*good, deadly]))
+        time.sleep(rng.uniform(0.0, 2.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        state = pointer(field)
+        healthy = {content["release"] for content in state["contents"].values() if content["was_healthy"]}
+        assert healthy & set(good)
+        assert state["contents"][state["active"]]["release"] in good
+        began = time.time()
+        process = field.start_agent()
+        field.until(lambda since=began: len(field.service.windows("d1", since=since)) > 1)
+        assert {stored.window.release for stored in field.service.windows("d1", since=began)} <= set(good)
+    field.service.assign("d1", good[2])
+    field.until(lambda: field.service.device("d1").release == good[2])
 
 
 def test_the_file_does_what_it_is_here_for(tmp_path):

@@ -173,7 +173,20 @@ def _parse(content: bytes) -> Any:
         raise DecodeError("onnx", "a protobuf of an ONNX model", str(exc)) from exc
     if not model.graph.node:
         raise DecodeError("onnx", "a model with operators", "none")
+    # Protobuf does not check the text of this format: what is none comes as bytes.
+    if wrong := [name for name in _names(model) if not isinstance(name, str)]:
+        raise DecodeError("onnx", "names in UTF-8", repr(wrong[0])[:80])
     return model
+
+
+def _names(model: Any) -> Iterator[str | bytes]:
+    yield from (entry.domain for entry in model.opset_import)
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            yield from (node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+        for value in (*graph.input, *graph.output):
+            yield from (value.name, *(axis.dim_param for axis in value.type.tensor_type.shape.dim))
+        yield from (tensor.name for tensor in graph.initializer)
 
 
 def _check(nodes: Sequence[Any], constants: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ __all__ = ["FleetGrid", "device_node_id"]
 _LOG = logging.getLogger(__name__)
 _METRICS = frozenset({"loss", "seconds"})
 """What an agent reports of its training, beside the number of its samples."""
+_EXAMPLES = 100_000
+"""Fifty times the labelled samples that an agent keeps unless told otherwise (``--buffer-samples``)."""
 
 
 def device_node_id(device: str) -> int:
@@ -62,12 +64,13 @@ class FleetGrid(SynchronousGrid):
             seed: Of the order of samples.
             minimum_samples: A device with fewer declines.
             deadline_s: The longest that a round may take; a shorter timeout of the strategy wins.
-            limits: What updates may say; None: the default ones, and no metrics but those that agents report.
+            limits: What updates may say; None: at most 100,000 samples each, no metrics but those that agents report,
+                and the defaults of ``hedgerow.server.replies``.
 
         Raises:
             FlowerVersionError: The installed Flower was not tested.
         """
-        super().__init__(limits or ReplyLimits(metrics=_METRICS))
+        super().__init__(limits or ReplyLimits(examples=_EXAMPLES, metrics=_METRICS))
         self._transport = transport
         self._defaults: Mapping[str, Any] = {
             "run": run,

@@ -266,3 +266,23 @@ def test_a_buffer_that_cannot_be_written_is_read(tmp_path, monkeypatch):
     empty = LabelledBuffer(tmp_path / "none")
     assert everything(empty) == []
     empty.close()
+
+
+@given(position=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_one_flipped_bit_costs_one_sample_at_most(tmp_path_factory, position, bit):
+    folder = tmp_path_factory.mktemp("b")
+    buffer = LabelledBuffer(folder)
+    for number in range(6):
+        buffer.add(sample(number), number % 5)
+    wanted = everything(buffer)
+    buffer.close()
+    content = bytearray((folder / "samples.bin").read_bytes())
+    content[position % len(content)] ^= 1 << bit
+    (folder / "samples.bin").write_bytes(bytes(content))
+    for _start in range(2):
+        damaged = LabelledBuffer(folder)
+        assert set(everything(damaged)) <= {*wanted, (9.0, 0)}
+        assert len(damaged) >= 5
+        damaged.add(sample(9), 0)
+        assert (9, 0) in everything(damaged)
+        damaged.close()

@@ -100,3 +100,16 @@ def test_a_folder_that_cannot_be_made_keeps_windows_in_memory(tmp_path):
     spool = Spool(tmp_path / "file" / "spool")
     spool.put(b"0")
     assert waiting(spool) == [b"0"]
+
+
+def test_a_damaged_window_is_left_out_and_one_without_a_hash_is_taken(tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(3):
+        spool.put(b'{"samples":%d}' % number)
+    path = tmp_path / "000000000001.json"
+    path.write_bytes(path.read_bytes().replace(b":1", b":3"))
+    (tmp_path / "000000000002.json").write_bytes(b'{"samples":2}')
+    again = Spool(tmp_path)
+    assert waiting(again) == [b'{"samples":0}', b'{"samples":2}']
+    assert not path.exists()
+    assert len(again) == 2

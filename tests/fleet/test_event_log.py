@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from hedgerow.fleet.alerts import Alert
 from hedgerow.fleet.event_log import EventLog
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, RolloutChanged
+from hedgerow.fleet.events import AlertChanged, DeviceChanged, ReleaseProven, RolloutChanged
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout import RolloutPlan, RolloutState, create_rollout
 from hedgerow.fleet.stages import DeviceFacts
@@ -44,3 +44,16 @@ def test_an_alert_is_told_once():
 
     assert log.describe(AlertChanged(ALERT, is_new=True)) == "drift alert alert-1 under digits@1: pi-0; image.mean"
     assert log.describe(AlertChanged(ALERT, is_new=False)) == ""
+
+
+def test_alerts_of_other_kinds_are_told_with_their_reason_and_a_proof_with_its_figures():
+    log = EventLog()
+    score = replace(ALERT, kind="score", features=(), reason="fleet: accuracy 12.0% lies below the floor of 90.0%")
+
+    assert log.describe(AlertChanged(score, is_new=True)).startswith(
+        "score alert alert-1 under digits@1: pi-0; fleet: acc"
+    )
+    hopeless = replace(score, kind="retraining", devices=(), reason="5 retrainings brought no recovery")
+    told = log.describe(AlertChanged(hopeless, is_new=True))
+    assert told == "retraining alert alert-1 under digits@1: no single device; 5 retrainings brought no recovery"
+    assert log.describe(ReleaseProven("digits@2", "accuracy 99.0%")) == "digits@2 has proven itself: accuracy 99.0%"

@@ -162,6 +162,7 @@ def test_what_was_asked_of_the_parent_stays_asked_and_old_labels_of_changed_devi
         fleet.wait_for(lambda: service.rollout(again.id).state is RolloutState.FINISHED)
         service.raise_alert(changed("drift-1", "digits@1", {"device:a": time.time() - 500}))
         service.raise_alert(changed("drift-2", "digits@9", {"device:b": time.time() - 500}))
+        service.raise_alert(changed("drift-3", "digits@1", {"device:a": time.time() - 5000}))
         result = retrain(
             service, fleet.exchange, fleet.folder, TASK, release="digits@1", trigger="drift-1", settings=settings
         )

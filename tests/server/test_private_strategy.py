@@ -225,7 +225,7 @@ def test_it_holds_on_devices_whose_server_clips():
         return DeviceUpdate(
             device=device,
             state="done",
-            examples=900_000 if device == "a" else 1,
+            examples=90_000 if device == "a" else 1,
             metrics={"loss": 1.0},
             weights=weights,
         )

@@ -131,6 +131,12 @@ def test_a_constant_that_holds_less_than_its_shape_says_is_named():
         read_facts("onnx", model((1, 6), constants=(short,)))
 
 
+def test_a_name_that_is_no_text_is_refused():
+    content = model((1, 6)).replace(b"MatMul", b"Mat\xba\xffl")
+    with pytest.raises(DecodeError, match="names in UTF-8"):
+        read_facts("onnx", content)
+
+
 def test_a_damaged_onnx_file_is_read_or_refused_and_nothing_else():
     good = model(("batch", 6))
     rng = np.random.default_rng(0)

@@ -56,7 +56,7 @@ def test_fedavg_weighs_devices_by_their_examples():
         (lambda work, device: None, "no answer within 600 s"),
         (done([np.nan, 0, 0]), "NaN or infinity"),
         (done([1, 2]), "float32(3,)"),
-        (done([9, 9, 9], examples=0), "whole number of samples from 1 to 1000000, found 0"),
+        (done([9, 9, 9], examples=0), "whole number of samples from 1 to 100000, found 0"),
         (answers("done"), "expected one record of arrays, found 0"),
         (
             lambda work, device: DeviceUpdate(
@@ -134,7 +134,7 @@ def test_a_device_that_reports_other_metrics_than_agents_do_is_refused(caplog):
     assert any("of c is not used: expected a finite number as loss, found nan" in m for m in caplog.messages)
 
 
-@pytest.mark.parametrize("examples", [-5, 10**15, 2.5, True, float("nan")])
+@pytest.mark.parametrize("examples", [-5, 100_001, 10**15, 2.5, True, float("nan")])
 def test_a_device_that_miscounts_its_samples_is_refused(examples):
     weights, _result, _transport = fedavg({"a": done([2, 4, 6], 2), "bad": done([9, 9, 9], examples)})
     assert weights == [2, 4, 6]
