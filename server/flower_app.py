@@ -35,8 +35,8 @@ from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.border import JudgedGrid
 from hedgerow.server.outcome import check_end
-from hedgerow.server.replies import narrowed
-from hedgerow.server.strategies import build_strategy, privacy_terms
+from hedgerow.server.replies import ReplyLimits, narrowed
+from hedgerow.server.strategies import build_strategy, needed_metrics, privacy_terms
 from hedgerow.server.training import initial_weights
 from hedgerow.task import load_task
 
@@ -78,7 +78,7 @@ def _main(grid: Grid, context: Any) -> None:
 
     rounds = int(config.get("num-server-rounds", 20))
     strategy = build_strategy(name, clients=len(list(grid.get_node_ids())) or 1, learning_rate=task.local.learning_rate)
-    judged = JudgedGrid(grid)
+    judged = JudgedGrid(grid, ReplyLimits(needed=needed_metrics(name)))
     result = strategy.start(
         grid=judged,
         initial_arrays=array_record(initial_weights(task, seed)),
