@@ -84,7 +84,12 @@ class Run:
         """Return what the run can promise, or None if it promised nothing."""
         if self._terms is None:
             return None
-        return state_privacy(self._terms, [record.privacy for record in self.history if record.privacy is not None])
+        unknown = next((record.round for record in self.history if record.used and record.privacy is None), None)
+        return state_privacy(
+            self._terms,
+            [record.privacy for record in self.history if record.privacy is not None],
+            unaccounted="" if unknown is None else f"what round {unknown} gave away was not recorded",
+        )
 
     def take_round(
         self,
