@@ -178,6 +178,11 @@ class JudgedGrid(Grid):
             for number in range(1, rounds + 1)
         ]
 
+    def made_nothing(self, round_number: int) -> None:
+        """Note that the strategy made nothing of the updates of a round, whose weights are those before it."""
+        if unused := self._used.pop(round_number, 0):
+            self._refused.setdefault(round_number, Counter())[str(Kind.STRATEGY)] += unused
+
     def set_run(self, run: Any) -> None:
         """Pass on."""
         self._grid.set_run(run)
