@@ -27,7 +27,7 @@ from hedgerow.server.grids.border import kinds_of
 from hedgerow.server.outcome import check_round
 from hedgerow.server.replies import EXAMPLES, Kind
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
-from hedgerow.server.strategies import privacy_terms, restore_state, strategy_state
+from hedgerow.server.strategies import needed_metrics, privacy_terms, restore_state, strategy_state
 from hedgerow.task import Task
 from hedgerow.task_module import load_weights, model_weights
 from hedgerow.weights import Arrays
@@ -50,6 +50,8 @@ class Run:
         self.round = 0
         self.history: list[RoundRecord] = []
         self._terms = privacy_terms(folder.settings.strategy)
+        if hasattr(grid, "need_metrics"):
+            grid.need_metrics(needed_metrics(folder.settings.strategy))
         # A seed is public: whoever knows it would know the noise, and who was asked.
         self._key = folder.noise_key() if self._terms is not None else None
 
@@ -82,7 +84,12 @@ class Run:
         """Return what the run can promise, or None if it promised nothing."""
         if self._terms is None:
             return None
-        return state_privacy(self._terms, [record.privacy for record in self.history if record.privacy is not None])
+        unknown = next((record.round for record in self.history if record.used and record.privacy is None), None)
+        return state_privacy(
+            self._terms,
+            [record.privacy for record in self.history if record.privacy is not None],
+            unaccounted="" if unknown is None else f"what round {unknown} gave away was not recorded",
+        )
 
     def take_round(
         self,

@@ -3,6 +3,7 @@
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import Message, RecordDict
@@ -73,6 +74,10 @@ class SynchronousGrid(Grid):
             declared=self._declared,
             arrays=self._check_updates,
         )
+
+    def need_metrics(self, needed: Mapping[str, tuple[float, float]]) -> None:
+        """Refuse trained replies without the metrics that a strategy computes with: name -> between what they lie."""
+        self._limits = replace(self._limits, needed=dict(needed))
 
     def set_run(self, run: Any) -> None:
         """Take over Flower's record of the run."""

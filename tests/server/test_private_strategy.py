@@ -299,3 +299,19 @@ def test_nan_that_no_border_stopped_is_left_out(caplog):
         found, _metrics = take_round(private("fedavg+server-fixed:clip=1,noise=0"), grid, START)
     assert np.isfinite(found["w"]).all()
     assert "NaN or infinity of node 1 is not used" in caplog.text
+
+
+def test_a_node_that_comes_while_the_cohort_is_drawn_makes_it_no_larger_a_crowd():
+    class Growing(InProcessGrid):
+        asked = 0
+
+        def get_node_ids(self):
+            self.asked += 1
+            return list(range(1, 5 + self.asked))
+
+    grid = Growing(ten_clients()._client_app, 20)
+    strategy = private("fedavg+server-fixed", fraction=0.5)
+    take_round(strategy, grid, START)
+    (mean,) = strategy.means
+    assert mean.nodes == 5
+    assert mean.asked == mean.answered == 3
