@@ -120,11 +120,12 @@ class Store(StoreReader):
         self._in_transaction = True
         try:
             yield
-        except BaseException:
-            self._write("ROLLBACK")
-            raise
-        else:
             self._write("COMMIT")
+        except BaseException:
+            # On a full disk SQLite has rolled back already; that must not hide what happened.
+            if self._database.conn.in_transaction:
+                self._write("ROLLBACK")
+            raise
         finally:
             self._in_transaction = False
 

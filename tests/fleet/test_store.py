@@ -155,6 +155,16 @@ def test_a_transaction_that_fails_leaves_no_trace(store):
     assert store.devices() == (DEVICE,)
 
 
+def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store):
+    with pytest.raises(sqlite3.IntegrityError), store.transaction():
+        store.save_device(Device(name="half"))
+        store._write("PRAGMA defer_foreign_keys = ON")
+        store._write("INSERT INTO score_slices VALUES ('toy@1', 'fleet', '{}')")
+    with store.transaction():
+        store.save_device(Device(name="whole"))
+    assert [device.name for device in store.reader.devices()] == ["whole"]
+
+
 def test_readers_see_what_is_committed_and_nothing_else(store):
     with store.transaction():
         store.save_device(DEVICE)
