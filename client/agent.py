@@ -17,13 +17,11 @@ from hedgerow.client import slots as rules
 from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.agent_state import Identity, advance, jumps_too_far
 from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.client.errors import ClientError, RejectedError, StoppedError
+from hedgerow.client.errors import StoppedError
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
     HealthChanged,
-    Installed,
-    InstallFailed,
     LinkDown,
     LinkUp,
     Proved,
@@ -38,7 +36,8 @@ from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.health import Health, Part
 from hedgerow.client.install import Installer, Step
 from hedgerow.client.jobs import Jobs
-from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
+from hedgerow.client.loading import LoadRuntime
+from hedgerow.client.model_work import ModelWork
 from hedgerow.client.outlet import Outlet
 from hedgerow.client.runtimes import available_runtimes, load_runtime
 from hedgerow.client.serving import ActiveModel
@@ -142,7 +141,7 @@ class Agent:
             boot=boot or new_boot(), target=settings.target, agent_version=__version__, runtimes=available_runtimes()
         )
         self._state = self._file.load(identity)
-        self._ready: ReadyModel | None = None
+        self._models = ModelWork(self._slots, self._installer, self.active, runtimes, self.health, self._report)
         self._window_sequence = 0
         self._jobs = Jobs()
         self._is_saved = True
@@ -188,13 +187,13 @@ class Agent:
     def _start(self) -> None:
         wanted = self._state.desired.release if self._state.desired is not None else None
         try:
-            self._ready, restored = load_active(
+            ready, restored = load_active(
                 self._slots, self._runtimes, self._settings.crash_limit, self._trials, wanted=wanted
             )
         except StoppedError:
             return
-        if self._ready is not None:
-            self.active.activate(self._ready)
+        if ready is not None:
+            self._models.activate(ready)
         self._handle(restored)
         # A copy that was found damaged is put right.
         self._save()
@@ -261,7 +260,7 @@ class Agent:
             self._healthy_at = None
         elif now >= healthy_at:
             self._healthy_at = None
-            reason = self._failing(release)
+            reason = self._models.failing(release)
             if reason is not None and self._state.is_proving:
                 self._handle(Unhealthy(reason))
                 return
@@ -317,18 +316,18 @@ class Agent:
                 self._publish(channel, message.encode(), retain=retain)
             case Install(release):
                 self._retry_at = None
-                self._jobs.start("install", lambda: self._report(self._install(release)))
+                self._jobs.start("install", lambda: self._report(self._models.install(release)))
             case Prove():
                 now = time.monotonic()
                 self._healthy_at = (now + self._settings.healthy_after_s, self.active.release)
                 self._alive_at = now + _SIGN_OF_LIFE_S
             case FallBack(reason):
-                self._jobs.start("fall back", lambda: self._report(self._fall_back(reason)))
+                self._jobs.start("fall back", lambda: self._report(self._models.fall_back(reason)))
             case RetryLater(after_s):
                 self._retry_at = time.monotonic() + after_s
             case Compare(is_wanted):
-                ready = self._ready
-                self._jobs.start("compare", lambda: self._compare(ready, is_wanted=is_wanted))
+                ready = self._models.ready
+                self._jobs.start("compare", lambda: self._models.compare(ready, is_wanted=is_wanted))
             case Train(task):
                 self._rest_at = time.monotonic() + _TRAIN_GRAPH_KEPT_S
                 self._jobs.start("train", lambda: self._report(self._train(task)))
@@ -382,73 +381,6 @@ class Agent:
     def _report(self, event: Event | None) -> None:
         if event is not None:
             self._events.put(event)
-
-    def _compare(self, ready: ReadyModel | None, *, is_wanted: bool) -> None:
-        """Load the model before beside the active one, or let go of it."""
-        shadow, previous = None, self._slots.state.previous_slot
-        if ready is None:
-            return
-        if is_wanted and previous is not None:
-            try:
-                slot = self._slots.open(previous)
-                if slot.manifest.model_schema == ready.slot.manifest.model_schema:
-                    shadow = load_model(slot, self._runtimes)
-                else:
-                    _log.warning("%s has another schema than the release before; not compared", ready.release)
-            except Exception as exc:  # noqa: BLE001 - it is noted; comparing is worth no more than that
-                self.health.failed(Part.COMPARISON, exc)
-                return
-        self.active.compare(ready, shadow)
-
-    def _install(self, release: str | None) -> Event | None:
-        slots = self._slots
-        try:
-            if release is None:
-                self._activate(None)
-                slots.assume(rules.cleared)
-            else:
-                _log.info("installing %s", release)
-                started = time.monotonic()
-                self._installer.install(
-                    release, enter=lambda step: self._events.put(StepEntered(step.value)), activate=self._activate
-                )
-                _log.info("installed %s in %.2f s", release, time.monotonic() - started)
-        except StoppedError:
-            return None
-        except Exception as exc:  # noqa: BLE001 - the thread's outermost step
-            is_known = isinstance(exc, ClientError)
-            # Whatever an artifact does to a runtime must not end the agent.
-            _log.error("installing %s failed: %s", release, exc, exc_info=not is_known)
-            reason = str(exc) if is_known else f"{type(exc).__name__}: {exc}"
-            is_final = isinstance(exc, RejectedError)
-            state = slots.state
-            return InstallFailed(reason, is_final, self.active.release, state.previous, is_proved=state.is_proved)
-        return Installed(self.active.release, slots.state.previous)
-
-    def _failing(self, release: str | None) -> str | None:
-        """Return why the model that serves is not healthy: it fails on more than it answers; None: it is."""
-        answers = self._ready.answers if self._ready is not None else None
-        if answers is None or answers.failed <= answers.given:
-            return None
-        total = answers.failed + answers.given
-        return f"expected answers from {release}, found that {answers.failed} of {total} failed ({answers.reason})"
-
-    def _fall_back(self, reason: str) -> Event:
-        slots = self._slots
-        bad, state = slots.state.release, slots.assume(rules.fallen_back)
-        _log.error("%s; back to %s", reason, state.release or "no release")
-        ready = None
-        if state.active is not None:
-            try:
-                ready = load_model(slots.open(state.active), self._runtimes)
-            except ClientError as exc:
-                _log.error("%s cannot be served: %s", state.release, exc)
-        self._activate(ready)
-        return InstallFailed(f"{bad} is refused: {reason}", True, self.active.release, state.previous)
-
-    def _activate(self, ready: ReadyModel | None) -> None:
-        self._ready = ready
-        self.active.activate(ready)
 
     def _train(self, task: TrainTask) -> Event | None:
         try:
