@@ -145,6 +145,7 @@ class Agent:
         self._window_sequence = 0
         self._jobs = Jobs()
         self._is_saved = True
+        self._failed_saves = 0
         self._save_again_at = 0.0
         self._retry_at: float | None = None
         # When the release of this name has been healthy for long enough, and when to say that it still is.
@@ -168,6 +169,7 @@ class Agent:
             check: Called in each turn of the loop; may raise to end the agent.
         """
         serving = threading.Thread(target=self._serve, args=(self._source,), name="serve", daemon=True)
+        is_own_fault = True
         try:
             self._start()
             if self._source is not None:
@@ -177,10 +179,17 @@ class Agent:
             for channel in (Channel.DESIRED, Channel.TRAIN):
                 self._link.subscribe(self._topic(channel))
             while not self._stopping.is_set():
+                is_own_fault = False
                 check()
+                is_own_fault = True
                 self._turn()
+            is_own_fault = False
         finally:
             self._shut_down(serving)
+            # An agent that dies of an exception has crashed like one that dies of a signal, and the start counts.
+            if not is_own_fault:
+                rest(self._slots)
+            _log.info("stopped")
 
     # Start and stop
 
@@ -222,8 +231,6 @@ class Agent:
             # A full disk must not make an orderly stop look like a crash of the release.
             _log.error("the labelled samples could not be synced: %s", exc)
         self._http.close()
-        rest(self._slots)
-        _log.info("stopped")
 
     # The loop
 
@@ -243,7 +250,8 @@ class Agent:
             self._health_news.clear()
             self._handle(HealthChanged(self.health.problems))
         now = time.monotonic()
-        if now >= self._save_again_at and (not self._is_saved or Part.STATE in self.health.failing):
+        is_behind = not self._is_saved or self._slots.is_behind or Part.STATE in self.health.failing
+        if is_behind and now >= self._save_again_at:
             self._try_the_disk_again(now)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
@@ -259,8 +267,11 @@ class Agent:
         if release != self.active.release:
             self._healthy_at = None
         elif now >= healthy_at:
-            self._healthy_at = None
             reason = self._models.failing(release)
+            if reason is not None and not self._state.is_proving and not self._slots.state.is_proved:
+                # Another one is about to take its place. Should that fail, this one is judged all the same.
+                return
+            self._healthy_at = None
             if reason is not None and self._state.is_proving:
                 self._handle(Unhealthy(reason))
                 return
@@ -282,7 +293,7 @@ class Agent:
     def _take(self, message: Message) -> None:
         settings = self._settings
         place = parse_topic(message.topic)
-        self._is_saved = True
+        failures = self._failed_saves
         try:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
@@ -300,7 +311,7 @@ class Agent:
         else:
             self._refusals.worked(Part.MESSAGE)
         # The state is on disk by now, or the message is of no use. When the disk failed, the broker is to keep it.
-        if self._is_saved:
+        if self._failed_saves == failures:
             self._link.acknowledge(message)
 
     def _handle(self, event: Event) -> None:
@@ -339,6 +350,7 @@ class Agent:
             is_written = self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
+            self._failed_saves += 1
             self._save_again_at = time.monotonic() + _SAVE_AGAIN_S
             self.health.failed(Part.STATE, exc)
         else:
@@ -349,7 +361,7 @@ class Agent:
     def _try_the_disk_again(self, now: float) -> None:
         self._save_again_at = now + _SAVE_AGAIN_S
         self._save()
-        if Part.STATE in self.health.failing:
+        if self._slots.is_behind or Part.STATE in self.health.failing:
             try:
                 self._slots.check_writable()
             except OSError as exc:

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 
 from hedgerow.client import slots as rules
-from hedgerow.client.errors import ClientError, RejectedError, StoppedError
+from hedgerow.client.errors import ClientError, RejectedError, SlotDamagedError, StoppedError
 from hedgerow.client.events import Event, Installed, InstallFailed, StepEntered
 from hedgerow.client.health import Health, Part
 from hedgerow.client.install import Installer
 from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.slot_folders import SlotFolders
+from hedgerow.client.slots import Slot
 
 __all__ = ["ModelWork"]
 
@@ -96,11 +97,20 @@ class ModelWork:
         ready = None
         if state.active is not None:
             try:
-                ready = load_model(slots.open(state.active), self._runtimes)
+                ready = self._whole_or_enough(state.active)
             except ClientError as exc:
                 _log.error("%s cannot be served: %s", state.release, exc)
         self.activate(ready)
         return InstallFailed(f"{bad} is refused: {reason}", True, self._active.release, state.previous)
+
+    def _whole_or_enough(self, slot: Slot) -> ReadyModel:
+        """Return the model in *slot*, also where what serving does not need is damaged."""
+        try:
+            return load_model(self._slots.open(slot), self._runtimes)
+        except SlotDamagedError as exc:
+            ready = load_model(self._slots.open(slot, must_be_whole=False), self._runtimes)
+            _log.warning("%s is served although: %s", ready.release, exc)
+            return ready
 
     def compare(self, ready: ReadyModel | None, *, is_wanted: bool) -> None:
         """Load the model before beside the active one, or let go of it."""
