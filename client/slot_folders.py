@@ -211,6 +211,11 @@ class SlotFolders:
             return path
         return None
 
+    def clear_leftovers(self) -> None:
+        """Empty the folder of the idle slot, where an installation left its files and no release."""
+        if self.state.idle not in self.state.contents:
+            self._disk.clear(self.slot_folder(self.state.idle))
+
     def fill_idle(self, manifest: bytes, release: str, files: Mapping[Blob, Path]) -> Slot:
         """Write a release into the idle slot.
 

@@ -252,6 +252,27 @@ def test_a_model_that_leaves_outputs_out_has_not_replayed_its_golden_samples(dev
         replay_golden(ReadyModel(slot, Mute()))
 
 
+class SmallDisk(RealDisk):
+    """Has no room for the blobs of another release."""
+
+    def move(self, source: Path, destination: Path) -> None:
+        if any(destination.parent.glob("*")):
+            raise OSError(28, "No space left on device")
+        super().move(source, destination)
+
+
+def test_an_installation_without_room_gives_back_what_it_took(device, repository, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    device.install("demo@1")
+    with pytest.raises(InstallError, match="expected room on the disk"):
+        device.install("demo@2", disk=SmallDisk())
+    assert list((device.folder / "downloads").iterdir()) == []
+    assert list((device.folder / "slots" / "B").iterdir()) == []
+    assert device.release() == "demo@1"
+    assert device.install("demo@2").state.previous == "demo@1"
+
+
 def test_wrong_hardware_is_rejected_by_manifest_and_by_signature(device, repository, release):
     repository.add(release(1))
     with pytest.raises(RejectedError, match="artifact for other"):
