@@ -17,13 +17,11 @@ from hedgerow.client import slots as rules
 from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
 from hedgerow.client.agent_state import Identity, advance, jumps_too_far
 from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.client.errors import ClientError, RejectedError, StoppedError
+from hedgerow.client.errors import StoppedError
 from hedgerow.client.events import (
     DesiredArrived,
     Event,
     HealthChanged,
-    Installed,
-    InstallFailed,
     LinkDown,
     LinkUp,
     Proved,
@@ -38,7 +36,8 @@ from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.health import Health, Part
 from hedgerow.client.install import Installer, Step
 from hedgerow.client.jobs import Jobs
-from hedgerow.client.loading import LoadRuntime, ReadyModel, load_model
+from hedgerow.client.loading import LoadRuntime
+from hedgerow.client.model_work import ModelWork
 from hedgerow.client.outlet import Outlet
 from hedgerow.client.runtimes import available_runtimes, load_runtime
 from hedgerow.client.serving import ActiveModel
@@ -142,10 +141,11 @@ class Agent:
             boot=boot or new_boot(), target=settings.target, agent_version=__version__, runtimes=available_runtimes()
         )
         self._state = self._file.load(identity)
-        self._ready: ReadyModel | None = None
+        self._models = ModelWork(self._slots, self._installer, self.active, runtimes, self.health, self._report)
         self._window_sequence = 0
         self._jobs = Jobs()
         self._is_saved = True
+        self._failed_saves = 0
         self._save_again_at = 0.0
         self._retry_at: float | None = None
         # When the release of this name has been healthy for long enough, and when to say that it still is.
@@ -169,6 +169,7 @@ class Agent:
             check: Called in each turn of the loop; may raise to end the agent.
         """
         serving = threading.Thread(target=self._serve, args=(self._source,), name="serve", daemon=True)
+        is_own_fault = True
         try:
             self._start()
             if self._source is not None:
@@ -178,23 +179,30 @@ class Agent:
             for channel in (Channel.DESIRED, Channel.TRAIN):
                 self._link.subscribe(self._topic(channel))
             while not self._stopping.is_set():
+                is_own_fault = False
                 check()
+                is_own_fault = True
                 self._turn()
+            is_own_fault = False
         finally:
             self._shut_down(serving)
+            # An agent that dies of an exception has crashed like one that dies of a signal, and the start counts.
+            if not is_own_fault:
+                rest(self._slots)
+            _log.info("stopped")
 
     # Start and stop
 
     def _start(self) -> None:
         wanted = self._state.desired.release if self._state.desired is not None else None
         try:
-            self._ready, restored = load_active(
+            ready, restored = load_active(
                 self._slots, self._runtimes, self._settings.crash_limit, self._trials, wanted=wanted
             )
         except StoppedError:
             return
-        if self._ready is not None:
-            self.active.activate(self._ready)
+        if ready is not None:
+            self._models.activate(ready)
         self._handle(restored)
         # A copy that was found damaged is put right.
         self._save()
@@ -223,8 +231,6 @@ class Agent:
             # A full disk must not make an orderly stop look like a crash of the release.
             _log.error("the labelled samples could not be synced: %s", exc)
         self._http.close()
-        rest(self._slots)
-        _log.info("stopped")
 
     # The loop
 
@@ -244,7 +250,8 @@ class Agent:
             self._health_news.clear()
             self._handle(HealthChanged(self.health.problems))
         now = time.monotonic()
-        if now >= self._save_again_at and (not self._is_saved or Part.STATE in self.health.failing):
+        is_behind = not self._is_saved or self._slots.is_behind or Part.STATE in self.health.failing
+        if is_behind and now >= self._save_again_at:
             self._try_the_disk_again(now)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
@@ -260,8 +267,11 @@ class Agent:
         if release != self.active.release:
             self._healthy_at = None
         elif now >= healthy_at:
+            reason = self._models.failing(release)
+            if reason is not None and not self._state.is_proving and not self._slots.state.is_proved:
+                # Another one is about to take its place. Should that fail, this one is judged all the same.
+                return
             self._healthy_at = None
-            reason = self._failing(release)
             if reason is not None and self._state.is_proving:
                 self._handle(Unhealthy(reason))
                 return
@@ -283,7 +293,7 @@ class Agent:
     def _take(self, message: Message) -> None:
         settings = self._settings
         place = parse_topic(message.topic)
-        self._is_saved = True
+        failures = self._failed_saves
         try:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
@@ -301,7 +311,7 @@ class Agent:
         else:
             self._refusals.worked(Part.MESSAGE)
         # The state is on disk by now, or the message is of no use. When the disk failed, the broker is to keep it.
-        if self._is_saved:
+        if self._failed_saves == failures:
             self._link.acknowledge(message)
 
     def _handle(self, event: Event) -> None:
@@ -317,18 +327,18 @@ class Agent:
                 self._publish(channel, message.encode(), retain=retain)
             case Install(release):
                 self._retry_at = None
-                self._jobs.start("install", lambda: self._report(self._install(release)))
+                self._jobs.start("install", lambda: self._report(self._models.install(release)))
             case Prove():
                 now = time.monotonic()
                 self._healthy_at = (now + self._settings.healthy_after_s, self.active.release)
                 self._alive_at = now + _SIGN_OF_LIFE_S
             case FallBack(reason):
-                self._jobs.start("fall back", lambda: self._report(self._fall_back(reason)))
+                self._jobs.start("fall back", lambda: self._report(self._models.fall_back(reason)))
             case RetryLater(after_s):
                 self._retry_at = time.monotonic() + after_s
             case Compare(is_wanted):
-                ready = self._ready
-                self._jobs.start("compare", lambda: self._compare(ready, is_wanted=is_wanted))
+                ready = self._models.ready
+                self._jobs.start("compare", lambda: self._models.compare(ready, is_wanted=is_wanted))
             case Train(task):
                 self._rest_at = time.monotonic() + _TRAIN_GRAPH_KEPT_S
                 self._jobs.start("train", lambda: self._report(self._train(task)))
@@ -340,6 +350,7 @@ class Agent:
             is_written = self._file.save(self._state)
         except OSError as exc:
             self._is_saved = False
+            self._failed_saves += 1
             self._save_again_at = time.monotonic() + _SAVE_AGAIN_S
             self.health.failed(Part.STATE, exc)
         else:
@@ -350,7 +361,7 @@ class Agent:
     def _try_the_disk_again(self, now: float) -> None:
         self._save_again_at = now + _SAVE_AGAIN_S
         self._save()
-        if Part.STATE in self.health.failing:
+        if self._slots.is_behind or Part.STATE in self.health.failing:
             try:
                 self._slots.check_writable()
             except OSError as exc:
@@ -382,73 +393,6 @@ class Agent:
     def _report(self, event: Event | None) -> None:
         if event is not None:
             self._events.put(event)
-
-    def _compare(self, ready: ReadyModel | None, *, is_wanted: bool) -> None:
-        """Load the model before beside the active one, or let go of it."""
-        shadow, previous = None, self._slots.state.previous_slot
-        if ready is None:
-            return
-        if is_wanted and previous is not None:
-            try:
-                slot = self._slots.open(previous)
-                if slot.manifest.model_schema == ready.slot.manifest.model_schema:
-                    shadow = load_model(slot, self._runtimes)
-                else:
-                    _log.warning("%s has another schema than the release before; not compared", ready.release)
-            except Exception as exc:  # noqa: BLE001 - it is noted; comparing is worth no more than that
-                self.health.failed(Part.COMPARISON, exc)
-                return
-        self.active.compare(ready, shadow)
-
-    def _install(self, release: str | None) -> Event | None:
-        slots = self._slots
-        try:
-            if release is None:
-                self._activate(None)
-                slots.assume(rules.cleared)
-            else:
-                _log.info("installing %s", release)
-                started = time.monotonic()
-                self._installer.install(
-                    release, enter=lambda step: self._events.put(StepEntered(step.value)), activate=self._activate
-                )
-                _log.info("installed %s in %.2f s", release, time.monotonic() - started)
-        except StoppedError:
-            return None
-        except Exception as exc:  # noqa: BLE001 - the thread's outermost step
-            is_known = isinstance(exc, ClientError)
-            # Whatever an artifact does to a runtime must not end the agent.
-            _log.error("installing %s failed: %s", release, exc, exc_info=not is_known)
-            reason = str(exc) if is_known else f"{type(exc).__name__}: {exc}"
-            is_final = isinstance(exc, RejectedError)
-            state = slots.state
-            return InstallFailed(reason, is_final, self.active.release, state.previous, is_proved=state.is_proved)
-        return Installed(self.active.release, slots.state.previous)
-
-    def _failing(self, release: str | None) -> str | None:
-        """Return why the model that serves is not healthy: it fails on more than it answers; None: it is."""
-        answers = self._ready.answers if self._ready is not None else None
-        if answers is None or answers.failed <= answers.given:
-            return None
-        total = answers.failed + answers.given
-        return f"expected answers from {release}, found that {answers.failed} of {total} failed ({answers.reason})"
-
-    def _fall_back(self, reason: str) -> Event:
-        slots = self._slots
-        bad, state = slots.state.release, slots.assume(rules.fallen_back)
-        _log.error("%s; back to %s", reason, state.release or "no release")
-        ready = None
-        if state.active is not None:
-            try:
-                ready = load_model(slots.open(state.active), self._runtimes)
-            except ClientError as exc:
-                _log.error("%s cannot be served: %s", state.release, exc)
-        self._activate(ready)
-        return InstallFailed(f"{bad} is refused: {reason}", True, self.active.release, state.previous)
-
-    def _activate(self, ready: ReadyModel | None) -> None:
-        self._ready = ready
-        self.active.activate(ready)
 
     def _train(self, task: TrainTask) -> Event | None:
         try:

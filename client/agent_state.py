@@ -162,7 +162,8 @@ def advance(state: AgentState, event: Event) -> Step:
             return _proved(replace(state, is_proving=False))
         case Unhealthy(reason):
             # Falling back is the end of the installation, and nothing else begins before it is over.
-            return replace(state, is_proving=False, installing=state.installing or state.desired), (FallBack(reason),)
+            ending = state.installing or _installed_before(state)
+            return replace(state, is_proving=False, installing=ending), (FallBack(reason),)
         case InstallFailed():
             is_proving = event.active is not None and not event.is_proved
             held = replace(state, active=event.active, previous=event.previous, is_proving=is_proving)
@@ -284,6 +285,14 @@ def _begin(state: AgentState) -> Step:
         return state, (Compare(state.wants_comparison), *_sends(state, *_progress(state, "swap")))
     state = replace(state, installing=desired, is_proving=False)
     return state, (*_sends(state, *_progress(state, "")), Install(desired.release))
+
+
+def _installed_before(state: AgentState) -> Desired:
+    """Return what the active release is on trial for since a restart: what is wanted, or else no rollout's business."""
+    desired = state.desired
+    if desired is not None and desired.release == state.active:
+        return desired
+    return Desired(version=state.acted_version, release=state.active)
 
 
 def _installed(state: AgentState) -> Step:

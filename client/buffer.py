@@ -126,6 +126,19 @@ class LabelledBuffer:
         except OSError:
             return io.BytesIO()
 
+    def _open_again(self) -> None:
+        """Open a file that could not be written when the agent started; disks are changed, and made writable again.
+
+        Raises:
+            OSError: It still cannot be written.
+        """
+        if self._read_only is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("a+b")
+        self._file.close()
+        self._file, self._read_only = file, None
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._entries)
@@ -140,22 +153,27 @@ class LabelledBuffer:
         Raises:
             OSError: It could not be written.
         """
-        if self._read_only is not None:
-            raise OSError(*self._read_only.args)
         payload = _pack(inputs, label)
         digest = hashlib.sha256(payload).digest()
         with self._lock:
             if len(payload) > _SAMPLE_LIMIT_BYTES:
                 return False
+            self._open_again()
             now, known = self._clock(), self._entries.pop(digest, None)
             if known is not None and abs(now - known.written_at) < _WRITE_AGAIN_S:
                 self._entries[digest] = replace(known, came_at=now)
                 return False
             head = _head(digest, len(payload), now)
-            offset = self._file.seek(0, os.SEEK_END) + len(head)
-            self._file.write(head + payload)
-            # Survives the end of this process at once, and a power cut after the next sync.
-            self._file.flush()
+            try:
+                offset = self._file.seek(0, os.SEEK_END) + len(head)
+                self._file.write(head + payload)
+                # Survives the end of this process at once, and a power cut after the next sync.
+                self._file.flush()
+            except OSError:
+                if known is not None:
+                    # It lies there still; only its new time is not on disk.
+                    self._entries[digest] = replace(known, came_at=now)
+                raise
             self._entries[digest] = _Entry(offset, len(payload), label, _signature(inputs), now, now)
             while len(self._entries) > self._limit:
                 del self._entries[next(iter(self._entries))]
@@ -171,10 +189,11 @@ class LabelledBuffer:
 
         Args:
             schema: Of the release to train.
-            since: Only samples that came at this Unix time or later, by this device's clock; None: all.
+            since: Only samples that came at this Unix time or later, by this device's clock; None: all. One that would
+                come in the future was kept under a wrong clock, and nobody knows when it came.
         """
         wanted = frozenset((spec.name, spec.dtype, spec.shape) for spec in schema.inputs)
-        classes = len(schema.labels)
+        classes, now = len(schema.labels), self._clock()
         with self._lock:
             entries = [
                 entry
@@ -182,7 +201,7 @@ class LabelledBuffer:
                 if entry.signature == wanted
                 and entry.label >= 0
                 and (not classes or entry.label < classes)
-                and (since is None or entry.came_at >= since)
+                and (since is None or since <= entry.came_at <= now)
             ]
             # Compaction renames a new file into place; this handle keeps the old one.
             return LabelledSamples(self._path.open("rb") if entries else io.BytesIO(), entries)
@@ -207,6 +226,14 @@ class LabelledBuffer:
         return sum(_HEADER.size + _TIME.size + entry.length for entry in self._entries.values())
 
     def _load(self) -> None:
+        try:
+            self._scan()
+        except OSError as exc:
+            _log.error("the labelled buffer cannot be read to its end, and what follows is left out: %s", exc)
+        while len(self._entries) > self._limit:
+            del self._entries[next(iter(self._entries))]
+
+    def _scan(self) -> None:
         end, offset = self._file.seek(0, os.SEEK_END), 0
         while offset < end:
             found = self._record_at(offset, end)
@@ -231,8 +258,6 @@ class LabelledBuffer:
             _log.warning("the labelled buffer ends in %d bytes of no sample; they are cut off", end - offset)
             if self._read_only is None:
                 self._file.truncate(offset)
-        while len(self._entries) > self._limit:
-            del self._entries[next(iter(self._entries))]
 
     def _record_at(self, offset: int, end: int) -> tuple[bytes, bytes, bytes, int] | None:
         """Return (digest, payload, time, where the payload begins) of a whole record, or None."""
@@ -260,6 +285,21 @@ class LabelledBuffer:
     def _compact(self) -> None:
         """Write what counts to a new file and put it in the place of the old one."""
         part = self._path.with_suffix(".part")
+        try:
+            moved = self._copied(part)
+            part.replace(self._path)
+        except OSError:
+            # What was to make room must not take it.
+            part.unlink(missing_ok=True)
+            raise
+        self._file.close()
+        self._file = self._path.open("a+b")
+        self._entries = moved
+        self._unsynced = 0
+        sync_folder(self._path.parent)
+
+    def _copied(self, part: Path) -> dict[bytes, _Entry]:
+        """Write what counts to *part*; return where it lies there."""
         moved: dict[bytes, _Entry] = {}
         with part.open("wb") as target:
             for digest, entry in self._entries.items():
@@ -269,12 +309,7 @@ class LabelledBuffer:
                 target.write(payload)
             target.flush()
             os.fsync(target.fileno())
-        part.replace(self._path)
-        sync_folder(self._path.parent)
-        self._file.close()
-        self._file = self._path.open("a+b")
-        self._entries = moved
-        self._unsynced = 0
+        return moved
 
 
 def _head(digest: bytes, length: int, came_at: float) -> bytes:

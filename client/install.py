@@ -6,6 +6,7 @@ last step, ``commit``, is the agent's: it comes after a whole health period. Wha
 the class of the error: :class:`RejectedError` (never again) or :class:`InstallError` (may be tried again).
 """
 
+import contextlib
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ __all__ = ["Installer", "Step", "check_signed"]
 
 ANY_HARDWARE = "any"
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Step(StrEnum):
@@ -128,6 +130,8 @@ class Installer:
         except (DecodeError, SlotDamagedError, InputError) as exc:
             raise InstallError(f"installing {release}", "a whole release", str(exc)) from exc
         except OSError as exc:
+            if exc.errno in _NO_ROOM:
+                self._make_room()
             raise _disk_error(release, exc) from exc
         activate(ready)
         return ready
@@ -173,9 +177,18 @@ class Installer:
         files = {blob: self.slots.find_blob(blob) or self._download(file) for blob, file in signed.items()}
         enter(Step.UNPACK)
         slot = self.slots.fill_idle(document, release, files)
+        self._clear_downloads()
+        return slot
+
+    def _clear_downloads(self) -> None:
         for left in self.downloads.glob("*"):
             left.unlink(missing_ok=True)
-        return slot
+
+    def _make_room(self) -> None:
+        """Give back what an installation took that the disk has no room for; windows and records need it too."""
+        with contextlib.suppress(OSError):
+            self._clear_downloads()
+            self.slots.clear_leftovers()
 
     def _manifest(self, trust: Trust, release: str) -> bytes:
         file = check_signed(trust.find(release, manifest_path(release)), release, self.target)

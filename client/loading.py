@@ -4,14 +4,13 @@ A runtime's native code may end the process that loads or runs a file. :func:`tr
 everything that may go wrong so; trial.py lets a child process do it first.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.client.errors import InstallError, RejectedError, TrainingError
+from hedgerow.client.errors import ClientError, InstallError, RejectedError, TrainingError
 from hedgerow.client.runtimes import LoadedModel, Runtime, TrainStep, load_runtime
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
@@ -32,23 +31,30 @@ __all__ = [
 ]
 
 _GOLDEN_LIMIT_BYTES = 256 * 2**20
+_REASON_CHARS = 300
 
 LoadRuntime = Callable[[str], Runtime]
 
 
 @dataclass(slots=True)
 class Answers:
-    """How a model has done since it was loaded.
+    """How a model has done since it serves.
 
     Attributes:
         given: Batches that it answered.
-        failed: Batches on which it raised.
-        reason: What it raised last.
+        failed: Batches on which it raised, or gave what is no answer.
+        reason: What was wrong last.
     """
 
     given: int = 0
     failed: int = 0
     reason: str = ""
+
+    def missed(self, reason: str, *, was_given: bool = False) -> None:
+        """Count a batch as failed; *was_given*: it was counted as answered before anybody looked at it."""
+        self.given -= was_given
+        self.failed += 1
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class ReadyModel:
     Attributes:
         slot: Verified.
         model: Loaded.
-        answers: Counts what :attr:`model` does.
+        answers: What :attr:`model` has answered; whoever asks it counts.
     """
 
     slot: OpenSlot
@@ -92,25 +98,14 @@ def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyMod
     """
     artifact = slot.artifact
     runtime = find_runtime(artifact.runtime, slot.manifest.release, runtimes)
-    answers = Answers()
-    return ReadyModel(slot, _CountingModel(runtime.load(slot.blob(artifact.blob), artifact), answers), answers)
-
-
-class _CountingModel:
-    """A model whose answers are counted."""
-
-    def __init__(self, model: LoadedModel, answers: Answers) -> None:
-        self._model, self._answers = model, answers
-
-    def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        try:
-            outputs = self._model.predict(inputs)
-        except Exception as exc:
-            self._answers.failed += 1
-            self._answers.reason = f"{type(exc).__name__}: {exc}"
-            raise
-        self._answers.given += 1
-        return outputs
+    try:
+        return ReadyModel(slot, runtime.load(slot.blob(artifact.blob), artifact))
+    except ClientError:
+        raise
+    # Runtimes raise what they like, and one that cannot be loaded must not end the agent.
+    except Exception as exc:
+        found = f"{type(exc).__name__}: {exc}"[:_REASON_CHARS]
+        raise InstallError("loading the artifact", f"a file for {artifact.runtime}", found) from exc
 
 
 def replay_golden(ready: ReadyModel) -> float | None:
@@ -135,6 +130,11 @@ def replay_golden(ready: ReadyModel) -> float | None:
     slot.manifest.model_schema.check_inputs(inputs)
     outputs = ready.model.predict(inputs)
     largest = 0.0
+    absent = {name.removeprefix("output.") for name in golden if name.startswith("output.")} - set(outputs)
+    if absent:
+        raise InstallError(
+            "the golden samples", f"the outputs {', '.join(sorted(absent))}", "a model without them", "compile it again"
+        )
     for name, got in outputs.items():
         want = golden.get(f"output.{name}")
         if want is None or want.shape != got.shape:

@@ -77,8 +77,8 @@ class Outlet:
                 self._is_busy = True
             try:
                 self._sink(answer)
-            # The user's code may raise anything; sys.exit() in a thread would end it without a word.
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 - it is noted
+            # The user's code may raise anything: sys.exit() is no Exception, and would end the thread in silence.
+            except BaseException as exc:  # noqa: BLE001 - it is noted
                 self._health.failed(Part.SINK, exc)
             else:
                 self._health.worked(Part.SINK)

@@ -107,7 +107,9 @@ class ActiveModel:
                 return make_answer(active.release, active.slot.manifest.model_schema, outputs)
             except Exception as exc:
                 self._health.failed(Part.MODEL, exc)
-                raise PredictionError(active.release, f"outputs that are no batch of one ({exc})") from exc
+                reason = f"outputs that are no batch of one ({exc})"
+                active.answers.missed(reason, was_given=True)
+                raise PredictionError(active.release, reason) from exc
 
     def predict(
         self, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None = None
@@ -158,7 +160,10 @@ class ActiveModel:
         # Runtimes raise what they like, and the next input may do.
         except Exception as exc:
             self._health.failed(Part.MODEL, exc)
-            raise PredictionError(active.release, f"{type(exc).__name__}: {exc}") from exc
+            reason = f"{type(exc).__name__}: {exc}"
+            active.answers.missed(reason)
+            raise PredictionError(active.release, reason) from exc
+        active.answers.given += 1
         latency_ms = (self._timer() - before) * 1000 / max(1, size)
         self._health.worked(Part.MODEL)
         probabilities = outputs.get(PROBABILITIES)

@@ -112,6 +112,7 @@ class SlotFolders:
     Attributes:
         state: What lies where.
         was_rebuilt: Whether the pointer was lost, so that nothing is known of the slots but what they hold.
+        is_behind: Whether the disk did not take the state, so that it still holds an older one.
     """
 
     def __init__(self, folder: Path, target: str, disk: Disk | None = None, *, health: Health | None = None) -> None:
@@ -119,7 +120,7 @@ class SlotFolders:
         self._health = health if health is not None else Health()
         self._pointer = KeptRecord(folder / "pointer.json", "slots", self._disk.write)
         self._lock = threading.Lock()
-        self.was_rebuilt = False
+        self.was_rebuilt = self.is_behind = False
         self.state = self._read_pointer()
 
     def _read_pointer(self) -> Slots:
@@ -160,13 +161,14 @@ class SlotFolders:
     def assume(self, transition: Transition) -> Slots:
         """Apply *transition* to the state, and write it where the disk lets us; a disk that does not must stop nobody.
 
-        A copy of the pointer that was found damaged is put right on the way.
+        A copy of the pointer that was found damaged, and what the disk did not take before, is put right on the way.
         """
         with self._lock:
             try:
-                self._changed(transition, must_write=self._pointer.needs_repair)
+                self._changed(transition, must_write=self._pointer.needs_repair or self.is_behind)
             except OSError as exc:
                 self._health.failed(Part.STATE, exc)
+                self.is_behind = True
                 self.state = transition(self.state)
             return self.state
 
@@ -184,6 +186,7 @@ class SlotFolders:
 
     def _write(self, state: Slots) -> None:
         self._pointer.write(state.to_record())
+        self.is_behind = False
         self._health.worked(Part.STATE)
 
     def check_writable(self) -> None:
@@ -207,6 +210,11 @@ class SlotFolders:
         if path.is_file() and path.stat().st_size == blob.length_bytes and sha256_of(path) == blob.sha256:
             return path
         return None
+
+    def clear_leftovers(self) -> None:
+        """Empty the folder of the idle slot, where an installation left its files and no release."""
+        if self.state.idle not in self.state.contents:
+            self._disk.clear(self.slot_folder(self.state.idle))
 
     def fill_idle(self, manifest: bytes, release: str, files: Mapping[Blob, Path]) -> Slot:
         """Write a release into the idle slot.

@@ -17,6 +17,8 @@ from hedgerow.errors import DecodeError
 __all__ = ["Spool"]
 
 _log = logging.getLogger(__name__)
+_WRITES_AT_ONCE = 8
+"""Serving waits for a window to be written, so what a full disk left behind is written over several of them."""
 
 
 class Spool:
@@ -59,7 +61,7 @@ class Spool:
             self._write()
 
     def _write(self) -> None:
-        for number, message in sorted(self._in_memory.items()):
+        for number, message in sorted(self._in_memory.items())[:_WRITES_AT_ONCE]:
             try:
                 write_durably(self._path(number), message + b"\n" + _checksum(message))
             except OSError as exc:

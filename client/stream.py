@@ -82,8 +82,8 @@ class Stream:
                 pause_s = next_pause_s(pause_s, self._timer() - began)
                 self._health.failed(Part.SOURCE, exc.__cause__ or exc)
                 _log.debug("the source is called again in %g s", pause_s)
-            # The thread's outermost step: a fault of ours must not end serving either.
-            except Exception:  # noqa: BLE001 - it is logged
+            # The thread's outermost step: a fault of ours must not end serving either, of whatever class.
+            except BaseException:  # noqa: BLE001 - it is logged
                 pause_s = _LONGEST_PAUSE_S
                 _log.exception("serving failed by a fault of the agent; it goes on in %g s", pause_s)
 
@@ -169,8 +169,8 @@ def _ask(step: Callable[[], T]) -> T:
         ) from None
     except SourceError:
         raise
-    # It may raise anything; sys.exit() in a thread would end it without a word.
-    except (Exception, SystemExit) as exc:
+    # It may raise anything: sys.exit() and what asyncio cancels are no Exception, and would end the thread in silence.
+    except BaseException as exc:
         raise SourceError(f"expected samples, found {type(exc).__name__}: {exc}; correct the source") from exc
 
 
@@ -182,7 +182,7 @@ def _checked(sample: Sample) -> tuple[dict[str, NDArray[Any]], int]:
     """
     if not isinstance(sample, Sample):
         raise InputError(f"expected a hedgerow.client.Sample, found {type(sample).__name__}; yield samples")
-    if sample.use not in {"serve", "learn"}:
+    if not isinstance(sample.use, str) or sample.use not in {"serve", "learn"}:
         raise InputError(f"expected a sample to serve or to learn, found the use {sample.use!r}; correct the source")
     return _arrays(sample.inputs), _label(sample.label)
 

@@ -175,7 +175,13 @@ class ChildTrials:
             "ram_bytes": ram_bytes,
             "parent": os.getpid(),
         }
-        self._judge(self._run(encode_json(request), enter), what, slot, blob, runtime)
+        heard = self._run(encode_json(request), enter)
+        try:
+            self._judge(heard, what, slot, blob, runtime)
+        except DecodeError as exc:
+            raise TrialFailedError(
+                f"expected a verdict on {slot.manifest.release}, found none that can be read ({exc})"
+            ) from exc
 
     def _judge(self, heard: _Heard, what: str, slot: OpenSlot, blob: Blob, runtime: str) -> None:
         release = slot.manifest.release

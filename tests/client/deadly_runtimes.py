@@ -42,6 +42,15 @@ def leave_with_garbage() -> None:
     os._exit(0)
 
 
+def refuse_without_a_reason() -> None:
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, b'{"refused": {}}\n')
+        except OSError:
+            continue
+    os._exit(0)
+
+
 def take_all_memory() -> None:
     kept = []
     while True:
@@ -75,6 +84,7 @@ DEEDS = {
         hang,
         leave,
         leave_with_garbage,
+        refuse_without_a_reason,
         take_all_memory,
         fall_over,
         chatter,

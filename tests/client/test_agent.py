@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from hedgerow.client.agent import Agent, presence_will
+from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes.linear import LINEAR, LinearRuntime, load_linear
 from hedgerow.client.settings import AgentSettings
+from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.start_up import load_active
 from hedgerow.client.trial import DirectTrials
@@ -502,19 +504,11 @@ class Squeamish(LinearRuntime):
 def test_a_release_that_fails_on_what_it_is_asked_is_given_up_after_its_health_period(
     bench, repository, release, numbers
 ):
-    def patient(context: SourceContext) -> Iterator[Sample]:
-        # As long as a prediction that fails ends the source.
-        while True:
-            with contextlib.suppress(RuntimeError):
-                agent.active.predict({"x": np.zeros((1, 4), dtype=np.float32)}, np.zeros(1, np.int64))
-            time.sleep(0.001)
-            yield Sample({"x": np.zeros(4, dtype=np.float32)}, 0, "learn")
-
     def runtimes(name: str):
         return Squeamish() if name == LINEAR else load_linear(name)
 
     settings = bench.settings(healthy_after_s=0.3)
-    agent = Agent(settings, bench.broker.connect("d1"), patient, runtimes=runtimes, trials=DirectTrials(runtimes))
+    agent = Agent(settings, bench.broker.connect("d1"), zeros, runtimes=runtimes, trials=DirectTrials(runtimes))
     thread = threading.Thread(target=agent.run)
     thread.start()
     try:
@@ -530,6 +524,61 @@ def test_a_release_that_fails_on_what_it_is_asked_is_given_up_after_its_health_p
     finally:
         agent.stop()
         thread.join(5)
+
+
+def test_a_release_that_fails_is_not_healthy_because_another_is_about_to_take_its_place(bench, repository, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    is_going_back, may_go_back = threading.Event(), threading.Event()
+
+    class Slow(Squeamish):
+        def load(self, path, artifact):
+            if is_going_back.is_set():
+                may_go_back.wait(10)
+                raise InstallError("loading the artifact", "memory for it", "none")
+            return super().load(path, artifact)
+
+    def runtimes(name: str):
+        return Slow() if name == LINEAR else load_linear(name)
+
+    settings = bench.settings(healthy_after_s=0.5)
+    agent = Agent(settings, bench.broker.connect("d1"), zeros, runtimes=runtimes, trials=DirectTrials(runtimes))
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    try:
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        bench.want(2, "demo@2", rollout="r2")
+        bench.wait_for(Reported, release="demo@2")
+        is_going_back.set()
+        bench.want(3, "demo@1", rollout="r3")
+        time.sleep(1)
+        assert not agent._slots.state.is_proved, "all that it was asked failed"
+        may_go_back.set()
+        assert bench.wait_for(Execution, rollout="r3", state=ExecutionState.FAILED)
+        is_going_back.clear()
+        assert bench.wait_for(Reported, release="demo@1")
+        assert agent._slots.state.holds("demo@2") is None
+    finally:
+        may_go_back.set()
+        agent.stop()
+        thread.join(5)
+
+
+def test_an_agent_that_dies_of_an_exception_counts_as_crashed(bench, repository, release, monkeypatch):
+    repository.add(release(1))
+    with bench.running():
+        bench.want(1, "demo@1")
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+    for starts in (1, 2):
+        agent = Agent(bench.settings(), bench.broker.connect("d1"), runtimes=load_linear)
+        monkeypatch.setattr(agent, "_turn", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            agent.run()
+        assert SlotFolders(bench.folder / "state", "bench").state.starts == starts
+    with bench.running():
+        bench.wait_for(Reported, release="demo@1")
+    assert SlotFolders(bench.folder / "state", "bench").state.starts == 0
 
 
 def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, release):

@@ -140,6 +140,34 @@ def test_a_release_that_does_badly_in_its_health_period_is_given_up_and_refused(
     assert actions[-1] == Install("demo@3")
 
 
+def test_a_release_that_does_badly_after_a_restart_is_not_held_against_what_waits_behind_it():
+    waiting = replace(AgentState(identity=IDENTITY), desired=desired(4, "demo@3"), is_settled=False, acted_version=2)
+    state, _ = play(waiting, LinkUp(), Restored("demo@2", "demo@1", is_proved=False))
+    assert (state.is_proving, state.installing) == (True, None)
+    state, actions = advance(state, Unhealthy("9 of 9 failed"))
+    assert actions == (FallBack("9 of 9 failed"),)
+    assert state.installing is not None, "one thing at a time"
+    state, actions = advance(state, InstallFailed("9 of 9 failed", True, "demo@1", None))
+    assert [m.state for m in sent(actions, Channel.EXECUTION)] == [ExecutionState.IN_PROGRESS], "demo@3 was not tried"
+    assert [(m.release, m.desired_version) for m in sent(actions, Channel.REPORTED)] == [("demo@1", 2)]
+    assert actions[-1] == Install("demo@3")
+
+
+def test_a_release_that_does_badly_and_that_nobody_asked_for_is_reported_as_gone():
+    state, _ = play(
+        AgentState(identity=IDENTITY), LinkUp(), Restored("demo@2", "demo@1", is_lost=True, is_proved=False)
+    )
+    state, actions = play(state, Unhealthy("9 of 9 failed"), InstallFailed("9 of 9 failed", True, "demo@1", None))
+    assert [m.release for m in sent(actions, Channel.REPORTED)] == ["demo@1"]
+    assert sent(actions, Channel.EXECUTION) == []
+    assert (state.installing, state.is_proving) == (None, False)
+    settled = replace(AgentState(identity=IDENTITY), desired=desired(4, "demo@3"), acted_version=4)
+    state, _ = play(settled, LinkUp(), Restored("demo@2", "demo@1", is_proved=False))
+    state, actions = play(state, Unhealthy("9 of 9 failed"), InstallFailed("9 of 9 failed", True, "demo@1", None))
+    assert (state.is_settled, state.acted_version) == (True, 4)
+    assert not any(isinstance(action, Install) for action in actions), "demo@3 was refused before and stays so"
+
+
 def test_going_back_does_not_wait_for_a_release_that_has_yet_to_prove_itself():
     state = replace(NEW, active="demo@1")
     state, _ = play(state, DesiredArrived(desired(3, "demo@2")), Installed("demo@2", "demo@1"))

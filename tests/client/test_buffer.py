@@ -1,5 +1,8 @@
 """The labelled buffer: bounded, free of repeats, in one order, and whole after a crash."""
 
+import contextlib
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -286,3 +289,122 @@ def test_one_flipped_bit_costs_one_sample_at_most(tmp_path_factory, position, bi
         damaged.add(sample(9), 0)
         assert (9, 0) in everything(damaged)
         damaged.close()
+
+
+class NoRoom:
+    """A file on a disk that is full as long as it is told so: nothing is written, as by the kernel."""
+
+    def __init__(self, file) -> None:
+        self.file, self.is_full = file, True
+
+    def write(self, content: bytes) -> int:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        return self.file.write(content)
+
+    def __getattr__(self, name: str):
+        return getattr(self.file, name)
+
+
+def test_a_known_sample_that_comes_again_on_a_full_disk_is_not_lost(tmp_path):
+    now = [1000.0]
+    buffer = LabelledBuffer(tmp_path, clock=lambda: now[0])
+    for number in range(3):
+        buffer.add(sample(number), number)
+    buffer._file = disk = NoRoom(buffer._file)
+    now[0] = 2000.0
+    with pytest.raises(OSError, match="No space"):
+        buffer.add(sample(1), 1)
+    with pytest.raises(OSError, match="No space"):
+        buffer.add(sample(7), 1)
+    assert sorted(everything(buffer)) == [(0, 0), (1, 1), (2, 2)]
+    assert since(buffer, 1500.0) == [1], "as new as its last label"
+    disk.is_full = False
+    assert buffer.add(sample(7), 1)
+    assert sorted(everything(buffer)) == [(0, 0), (1, 1), (2, 2), (7, 1)]
+    buffer.close()
+    again = LabelledBuffer(tmp_path)
+    assert sorted(everything(again)) == [(0, 0), (1, 1), (2, 2), (7, 1)]
+    again.close()
+
+
+def test_a_compaction_that_finds_no_room_loses_no_sample_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    buffer = LabelledBuffer(tmp_path, limit_samples=2)
+    large = {"x": np.zeros(300_000, np.float32)}
+    buffer.add(large, 0)
+    buffer.add({"x": np.ones(300_000, np.float32)}, 1)
+    real = os.fsync
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hedgerow.client.buffer.os.fsync", full)
+    for number in range(2, 6):
+        with contextlib.suppress(OSError):
+            buffer.add({"x": np.full(300_000, number, np.float32)}, number)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.bin"]
+    monkeypatch.setattr("hedgerow.client.buffer.os.fsync", real)
+    buffer.add({"x": np.full(300_000, 6, np.float32)}, 6)
+    assert (tmp_path / "samples.bin").stat().st_size < 3 * 1_200_000 + 1000
+    buffer.close()
+    again = LabelledBuffer(tmp_path, limit_samples=2)
+    assert sorted(entry.label for entry in again._entries.values()) == [5, 6]
+    again.close()
+
+
+def test_a_folder_that_can_be_written_again_takes_samples_again(tmp_path, monkeypatch):
+    LabelledBuffer(tmp_path).close()
+    real, is_worn = type(tmp_path).open, [True]
+
+    def refuse(path, mode="r", *more, **options):
+        if is_worn and ("a" in mode or "w" in mode):
+            raise OSError(30, "Read-only file system")
+        return real(path, mode, *more, **options)
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    buffer = LabelledBuffer(tmp_path)
+    with pytest.raises(OSError, match="Read-only"):
+        buffer.add(sample(1), 1)
+    is_worn.clear()
+    assert buffer.add(sample(2), 2)
+    assert everything(buffer) == [(2, 2)]
+    buffer.close()
+    again = LabelledBuffer(tmp_path)
+    assert everything(again) == [(2, 2)]
+    again.close()
+
+
+def test_a_card_that_cannot_be_read_any_more_gives_what_was_read_before(tmp_path, monkeypatch, caplog):
+    buffer = LabelledBuffer(tmp_path)
+    for number in range(4):
+        buffer.add(sample(number), number)
+    buffer.close()
+    content = (tmp_path / "samples.bin").read_bytes()
+    real = LabelledBuffer._record_at
+    read = []
+
+    def failing(self, offset, end):
+        if len(read) == 2:
+            raise OSError(5, "Input/output error")
+        read.append(offset)
+        return real(self, offset, end)
+
+    monkeypatch.setattr(LabelledBuffer, "_record_at", failing)
+    worn = LabelledBuffer(tmp_path)
+    assert len(worn) == 2
+    assert "Input/output error" in caplog.text
+    worn.close()
+    assert (tmp_path / "samples.bin").read_bytes() == content, "what cannot be read is not cut off"
+
+
+def test_a_sample_from_the_future_is_no_news(tmp_path):
+    now = [5000.0]
+    buffer = LabelledBuffer(tmp_path, clock=lambda: now[0])
+    buffer.add(sample(1), 1)
+    now[0] = 1000.0
+    buffer.add(sample(2), 2)
+    assert since(buffer, 900.0) == [2], "when it came is not known: the clock was wrong"
+    assert sorted(everything(buffer)) == [(1, 1), (2, 2)]
+    buffer.add(sample(1), 1)
+    assert sorted(since(buffer, 900.0)) == [1, 2]
+    buffer.close()

@@ -23,7 +23,7 @@ from hedgerow.client.errors import (
 )
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.install import Installer, Step
-from hedgerow.client.loading import load_model
+from hedgerow.client.loading import ReadyModel, load_model, replay_golden
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.slots import Slot, Trial
@@ -236,6 +236,41 @@ def test_golden_samples_that_come_out_otherwise_fail_the_installation(device, re
     with pytest.raises(InstallError, match="golden samples"):
         device.install("demo@2")
     assert device.release() == "demo@1"
+
+
+def test_a_model_that_leaves_outputs_out_has_not_replayed_its_golden_samples(device, repository, release):
+    repository.add(release(1))
+    device.install("demo@1")
+
+    class Mute:
+        def predict(self, _inputs):
+            return {}
+
+    slot = SlotFolders(device.folder, "bench").open(Slot.A)
+    assert replay_golden(load_model(slot, load_linear)) < 1e-4
+    with pytest.raises(InstallError, match="the outputs probabilities, found a model without them"):
+        replay_golden(ReadyModel(slot, Mute()))
+
+
+class SmallDisk(RealDisk):
+    """Has no room for the blobs of another release."""
+
+    def move(self, source: Path, destination: Path) -> None:
+        if any(destination.parent.glob("*")):
+            raise OSError(28, "No space left on device")
+        super().move(source, destination)
+
+
+def test_an_installation_without_room_gives_back_what_it_took(device, repository, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    device.install("demo@1")
+    with pytest.raises(InstallError, match="expected room on the disk"):
+        device.install("demo@2", disk=SmallDisk())
+    assert list((device.folder / "downloads").iterdir()) == []
+    assert list((device.folder / "slots" / "B").iterdir()) == []
+    assert device.release() == "demo@1"
+    assert device.install("demo@2").state.previous == "demo@1"
 
 
 def test_wrong_hardware_is_rejected_by_manifest_and_by_signature(device, repository, release):

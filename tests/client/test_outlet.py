@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from asyncio import CancelledError
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_answers_arrive_in_order_and_what_waits_is_handed_over_at_the_end(health
     assert health.problems == ()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no hands"), SystemExit(3), BrokenPipeError()])
+@pytest.mark.parametrize("error", [RuntimeError("no hands"), SystemExit(3), BrokenPipeError(), CancelledError()])
 def test_a_sink_that_raises_is_named_and_gets_the_next_answer(health, error):
     taken = []
 

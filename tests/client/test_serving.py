@@ -145,10 +145,16 @@ def test_what_is_no_prediction_is_the_models_fault(active, ready, outputs):
         def predict(self, _inputs):
             return outputs
 
-    active.activate(ReadyModel(ready(1).slot, Odd()))
+    odd = ReadyModel(ready(1).slot, Odd())
+    active.activate(odd)
     with pytest.raises(PredictionError):
         active.answer({"x": np.zeros(4, dtype=np.float32)})
     assert Part.MODEL in active._health.failing
+    assert (odd.answers.given, odd.answers.failed) == (0, 1)
+    good = ready(1)
+    active.activate(good)
+    active.answer({"x": np.zeros(4, dtype=np.float32)})
+    assert (good.answers.given, good.answers.failed) == (1, 0)
 
 
 def test_a_fault_in_counting_costs_the_sample_in_the_window_and_not_the_answer(active, ready, windows):

@@ -2,6 +2,7 @@
 
 from hedgerow.client.health import Health
 from hedgerow.client.spool import Spool
+from hedgerow.durable import write_durably
 
 
 def waiting(spool: Spool) -> list[bytes]:
@@ -113,3 +114,23 @@ def test_a_damaged_window_is_left_out_and_one_without_a_hash_is_taken(tmp_path):
     assert waiting(again) == [b'{"samples":0}', b'{"samples":2}']
     assert not path.exists()
     assert len(again) == 2
+
+
+def test_what_a_full_disk_left_behind_is_written_a_few_at_a_time(tmp_path, monkeypatch):
+    spool, is_full, written = Spool(tmp_path), [True], []
+
+    def write(path, content):
+        if is_full:
+            raise OSError(28, "No space left on device")
+        written.append(path.name)
+        write_durably(path, content)
+
+    monkeypatch.setattr("hedgerow.client.spool.write_durably", write)
+    for number in range(30):
+        spool.put(b"%d" % number)
+    is_full.clear()
+    spool.put(b"30")
+    assert len(written) == 8, "serving waits for it"
+    for number in range(31, 36):
+        spool.put(b"%d" % number)
+    assert [message for _, message in Spool(tmp_path).pending()] == [b"%d" % number for number in range(36)]

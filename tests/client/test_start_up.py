@@ -8,9 +8,9 @@ import pytest
 from hedgerow.client.disk import RealDisk
 from hedgerow.client.errors import TrialFailedError, TrialRejectedError
 from hedgerow.client.events import Restored
-from hedgerow.client.runtimes.linear import load_linear
+from hedgerow.client.runtimes.linear import LinearRuntime, load_linear
 from hedgerow.client.slot_folders import SlotFolders
-from hedgerow.client.slots import Slot, Slots, Trial, committed, swapped, trying
+from hedgerow.client.slots import Slot, Slots, Trial, committed, dropped, swapped, trying
 from hedgerow.client.start_up import load_active, rest, settle
 from hedgerow.client.trial import DirectTrials
 from hedgerow.errors import UnknownNameError
@@ -280,3 +280,40 @@ def test_a_disk_that_cannot_be_written_serves_the_other_slot_when_one_is_damaged
     ready, restored = load_active(SlotFolders(two, "bench", ReadOnly()), load_linear, 3, TRIALS)
     assert ready.release == "demo@1"
     assert restored == Restored("demo@1", None, is_lost=True)
+
+
+class Full(RealDisk):
+    is_full = True
+
+    def write(self, path: Path, content: bytes) -> None:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        super().write(path, content)
+
+
+def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(two):
+    disk = Full()
+    folders = SlotFolders(two, "bench", disk)
+    assert load_active(folders, load_linear, 3, TRIALS)[0].release == "demo@2"
+    settle(folders, "demo@2")
+    folders.assume(lambda state: dropped(state, Slot.A))
+    assert folders.is_behind
+    assert SlotFolders(two, "bench").state.previous == "demo@1", "the disk holds what it held"
+    disk.is_full = False
+    folders.assume(lambda state: state)
+    assert not folders.is_behind
+    assert SlotFolders(two, "bench").state == folders.state
+    assert SlotFolders(two, "bench").state.previous is None
+
+
+class Odd(LinearRuntime):
+    def load(self, path, artifact):
+        if artifact.golden is not None:
+            raise TypeError("a runtime that was changed under the agent")
+        return super().load(path, artifact)
+
+
+def test_a_runtime_that_raises_what_it_likes_ends_no_start(two):
+    ready, restored = load_active(SlotFolders(two, "bench"), lambda _name: Odd(), 3, TRIALS)
+    assert (ready, restored.active, restored.is_lost) == (None, None, True)
+    assert start(two)[0].release == "demo@2", "and nothing was thrown away"

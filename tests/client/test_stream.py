@@ -1,5 +1,6 @@
 """The serving thread: answers come back, faults are named, and it never ends by itself."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,7 @@ def test_pauses_are_bounded_and_begin_anew():
         (lambda _context: 1 / 0, "ZeroDivisionError"),
         (lambda _context: exit_now(), "SystemExit"),
         (lambda _context: (exit_now() for _ in range(3)), "SystemExit"),
+        (lambda _context: cancel(), "CancelledError"),
     ],
 )
 def test_a_source_that_ends_or_is_none_is_named(bench, source, said):
@@ -153,6 +155,11 @@ def test_a_source_that_ends_or_is_none_is_named(bench, source, said):
 
 def exit_now():
     raise SystemExit(3)
+
+
+def cancel():
+    """What a source that is built on asyncio may end in; no Exception."""
+    raise asyncio.CancelledError
 
 
 def test_a_generator_is_closed_when_the_agent_stops(bench):
@@ -186,6 +193,7 @@ def test_a_generator_is_closed_when_the_agent_stops(bench):
         (Sample({"x": ZEROS}, 1.5), "found float"),
         (Sample({"x": ZEROS}, 2**70), "from 0 to"),
         (Sample({"x": ZEROS}, 1, "eat"), "'eat'"),
+        (Sample({"x": ZEROS}, 1, ["serve"]), "['serve']"),
         (Sample({"x": [object()]}, 1, "learn"), "array of numbers"),
     ],
 )

@@ -90,6 +90,11 @@ def test_garbage_and_a_forged_result_on_stdout_are_no_success(opened):
         ChildTrials(load_deadly).model(opened("load.leave_with_garbage"))
 
 
+def test_a_verdict_that_cannot_be_read_is_no_verdict(opened):
+    with pytest.raises(TrialFailedError, match="none that can be read"):
+        ChildTrials(load_deadly).model(opened("load.refuse_without_a_reason"))
+
+
 def test_all_memory_is_not_taken(opened):
     with pytest.raises(InstallError, match="memory"):
         ChildTrials(load_deadly, ram_bytes=512 * MEBIBYTE).model(opened("replay.take_all_memory"))
