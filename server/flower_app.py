@@ -18,6 +18,7 @@ Needs torch and Flower.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -80,7 +81,9 @@ def _main(grid: Grid, context: Any) -> None:
 
     rounds = int(config.get("num-server-rounds", 20))
     strategy = build_strategy(name, clients=len(list(grid.get_node_ids())) or 1, learning_rate=task.local.learning_rate)
-    judged = JudgedGrid(grid, ReplyLimits(needed=needed_metrics(name)))
+    terms = privacy_terms(name)
+    # As our own runs: what is clipped may be of any length.
+    judged = JudgedGrid(grid, ReplyLimits(needed=needed_metrics(name), norm=None if terms is None else math.inf))
     _check_rounds(strategy, judged, rounds)
     result = strategy.start(
         grid=judged,
@@ -89,7 +92,6 @@ def _main(grid: Grid, context: Any) -> None:
         train_config=ConfigRecord({"seed": seed}),
         evaluate_fn=evaluate,
     )
-    terms = privacy_terms(name)
     statement = None if terms is None else state_privacy(terms, strategy.means)
     if statement is not None:
         _LOG.warning("%s", statement.line())
