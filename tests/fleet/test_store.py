@@ -156,10 +156,14 @@ def test_a_transaction_that_fails_leaves_no_trace(store):
 
 
 def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store):
-    with pytest.raises(sqlite3.IntegrityError), store.transaction():
-        store.save_device(Device(name="half"))
-        store._write("PRAGMA defer_foreign_keys = ON")
-        store._write("INSERT INTO score_slices VALUES ('toy@1', 'fleet', '{}')")
+    def write_what_its_commit_refuses():
+        with store.transaction():
+            store.save_device(Device(name="half"))
+            store._write("PRAGMA defer_foreign_keys = ON")
+            store._write("INSERT INTO score_slices VALUES ('toy@1', 'fleet', '{}')")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        write_what_its_commit_refuses()
     with store.transaction():
         store.save_device(Device(name="whole"))
     assert [device.name for device in store.reader.devices()] == ["whole"]
