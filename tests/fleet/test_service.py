@@ -863,3 +863,21 @@ def test_an_old_failure_of_a_stopped_or_unknown_rollout_changes_nothing(fleet):
         canary._publish(Channel.EXECUTION, message)
         fleet.settle()
     assert fleet.service.rollout(rollout) == before
+
+
+def test_a_device_that_dies_after_the_clock_was_set_back_does_not_stay_online_until_it_has_caught_up(fleet):
+    fleet.now += 2 * 86400
+    fleet.broker.break_link("fleet-service")
+    fleet.broker.mend_link(fleet.link)
+    fleet.settle()
+    fleet.now -= 2 * 86400
+    fleet.settle(seconds=1)
+    del fleet.devices["device-5"]
+    asked = []
+    publish = fleet.link.publish
+    fleet.link.publish = lambda topic, payload, **more: (asked.append(topic), publish(topic, payload, **more))
+    fleet.settle(seconds=600, step=10)
+    assert asked == [], "everybody was asked once, and has answered"
+    fleet.settle(seconds=600, step=10)
+    assert [name for name in fleet.devices if not fleet.service.device(name).online] == []
+    assert not fleet.service.device("device-5").online

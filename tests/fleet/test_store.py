@@ -279,6 +279,13 @@ SCORES = ScoreState(
 )
 
 
+def test_contacts_of_a_clock_that_was_set_back_since_count_as_just_now(store):
+    for name, online, last_seen in (("a", True, 5.0), ("b", True, 90.0), ("c", False, 90.0)):
+        store.save_device(Device(name=name, online=online, last_seen=last_seen))
+    store.date_contacts_back(10.0)
+    assert [(device.name, device.last_seen) for device in store.devices()] == [("a", 5.0), ("b", 10.0), ("c", 90.0)]
+
+
 def test_only_the_slices_of_a_score_state_that_changed_are_written_and_all_are_there_after_reopening(tmp_path):
     store = Store(tmp_path / "fleet.db")
     store.save_score_state(SCORES, None)
