@@ -163,6 +163,10 @@ class Store(StoreReader):
             device.last_seen, json.dumps(device.problems),
         )  # fmt: skip
 
+    def date_contacts_back(self, now: float) -> None:
+        """Let devices that were heard after *now*, by a clock that was set back since, have been heard just now."""
+        self._write("UPDATE devices SET last_seen = ? WHERE online AND last_seen > ?", now, now)
+
     def save_desired(self, device: str, desired: Desired) -> None:
         """Insert or replace what is wanted of a device."""
         self._write(

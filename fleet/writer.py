@@ -234,6 +234,7 @@ class Writer:
 
     def _call_the_roll(self, then: Consequences, now: float) -> None:
         roll_call = self._roll_call
+        self._store.date_contacts_back(now)
         silent = self._store.last_seen(
             silent_since=roll_call.silent_since(now), limit=roll_call.limit, also=roll_call.doubted
         )

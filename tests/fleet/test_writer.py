@@ -108,8 +108,7 @@ def test_what_came_while_the_disk_was_full_is_taken_once_there_is_room(fleet):
         for device in fleet.devices.values():
             device.turn()
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            while fleet.service.turn(0.0):
-                pass
+            fleet.settle()
         with pytest.raises(sqlite3.OperationalError, match="full"):
             fleet.service.turn(0.0)
     fleet.settle()
