@@ -218,7 +218,7 @@ class Agent:
             outlet.close(_JOIN_S / len(self._outlets))
         self._jobs.join(_JOIN_S)
         self._drain()
-        self.active.cut()
+        self.active.cut(_JOIN_S)
         if self._state.is_connected:
             self._flush_spool()
             self._publish(
@@ -270,6 +270,11 @@ class Agent:
             reason = self._models.failing(release)
             if reason is not None and not self._state.is_proving and not self._slots.state.is_proved:
                 # Another one is about to take its place. Should that fail, this one is judged all the same.
+                return
+            if self.active.busy_s >= self._settings.healthy_after_s and not self._slots.state.is_proved:
+                # Nobody knows whether it will ever answer; as long as it does not, it is no success.
+                if Part.MODEL not in self.health.failing:
+                    self.health.failed(Part.MODEL, f"expected {release} to answer, found it busy with one sample")
                 return
             self._healthy_at = None
             if reason is not None and self._state.is_proving:

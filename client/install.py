@@ -160,7 +160,9 @@ class Installer:
             self.slots.change(lambda state: rules.trying(state, slot, step))
             enter(Step(step))
 
-        if self.slots.state.contents[slot].was_healthy:
+        state = self.slots.state
+        # The active one is only asked for here when this start could not serve it, whatever it did before.
+        if state.contents[slot].was_healthy and slot is not state.active:
             return try_model(opened, self.runtimes, enter_trial)
         self.trials.model(opened, enter_trial)
         return load_model(opened, self.runtimes)

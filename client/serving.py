@@ -53,12 +53,19 @@ class ActiveModel:
         self._shadow: ReadyModel | None = None
         self._counter: WindowCounter | None = None
         self._next_index = 0
+        self._asked_at: float | None = None
 
     @property
     def release(self) -> str | None:
         """The release that serves, or None."""
         active = self._active
         return active.release if active else None
+
+    @property
+    def busy_s(self) -> float:
+        """How long the prediction in progress has taken so far, in seconds; 0 when there is none."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else self._timer() - asked_at
 
     def compare(self, active: ReadyModel, shadow: ReadyModel | None) -> None:
         """Run *shadow* on the same inputs and compare, for as long as *active* is the one that serves; None: stop."""
@@ -127,10 +134,13 @@ class ActiveModel:
         with self._lock:
             return None if self._active is None else self._predict(self._active, inputs, labels)
 
-    def cut(self) -> None:
-        """Cut the window in progress, when it holds anything."""
-        with self._lock:
-            self._cut()
+    def cut(self, timeout_s: float) -> None:
+        """Cut the window in progress, when it holds anything; a prediction that hangs is waited for so long at most."""
+        if self._lock.acquire(timeout=timeout_s):
+            try:
+                self._cut()
+            finally:
+                self._lock.release()
 
     def _predict(
         self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None
@@ -154,7 +164,7 @@ class ActiveModel:
         self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None
     ) -> dict[str, NDArray[Any]]:
         size = len(next(iter(inputs.values())))
-        before = self._timer()
+        before = self._asked_at = self._timer()
         try:
             outputs = dict(active.model.predict(inputs))
         # Runtimes raise what they like, and the next input may do.
@@ -163,6 +173,8 @@ class ActiveModel:
             reason = f"{type(exc).__name__}: {exc}"
             active.answers.missed(reason)
             raise PredictionError(active.release, reason) from exc
+        finally:
+            self._asked_at = None
         active.answers.given += 1
         latency_ms = (self._timer() - before) * 1000 / max(1, size)
         self._health.worked(Part.MODEL)

@@ -23,7 +23,8 @@ def load_active(
 
     The start is counted on disk before anything is loaded, so a crash of the runtime itself counts too, against what
     was being tried; :func:`settle` ends the count. A release that was never healthy here is tried in a child process
-    first. When the active one cannot be served, one that has proved itself takes over, else whatever passes its trial.
+    first, and so is one with which the agent crashed and that has no stand-in. When the active one cannot be served,
+    one that has proved itself takes over, else whatever passes its trial.
 
     Args:
         folders: The slots.
@@ -44,6 +45,7 @@ class _StartUp:
     def __init__(self, folders: SlotFolders, runtimes: LoadRuntime, trials: Trials) -> None:
         self._folders, self._runtimes, self._trials = folders, runtimes, trials
         self._bad: str | None = None
+        self._suspect: str | None = None
         self._reason = ""
         self._is_lost = folders.was_rebuilt
         self._damaged: list[Slot] = []
@@ -82,6 +84,10 @@ class _StartUp:
             bad = str(folders.state.release)
             back = folders.assume(rules.fallen_back).release
             self._blame(bad, f"the agent crashed {limit} times with {bad} and fell back to {back or 'no release'}")
+        elif folders.state.active is not None and folders.state.starts >= limit:
+            # It has proved itself, and nothing else has; so it stays, but may not end another start before it is tried.
+            self._suspect = folders.state.release
+            _log.error("the agent crashed %d times with %s, and has nothing to fall back to", limit, self._suspect)
 
     def _blame(self, release: str, reason: str) -> None:
         self._bad, self._reason = release, reason
@@ -95,7 +101,9 @@ class _StartUp:
             if (ready := self._load(slot)) is not None:
                 return slot, ready
         for slot in first:
-            if state.contents[slot].was_healthy and (ready := self._load_what_serving_needs(slot)) is not None:
+            content = state.contents[slot]
+            is_enough = slot in self._damaged and content.was_healthy and content.release != self._suspect
+            if is_enough and (ready := self._load_what_serving_needs(slot)) is not None:
                 return slot, ready
 
         def rank(slot: Slot) -> tuple[bool, int]:
@@ -112,7 +120,8 @@ class _StartUp:
         content = folders.state.contents[slot]
         try:
             opened = folders.open(slot)
-            if not content.was_healthy:
+            # What was healthy may crash by now, as after a change of the runtime; an agent that lives can be helped.
+            if not content.was_healthy or content.release == self._suspect:
                 self._trials.model(opened)
             return load_model(opened, self._runtimes)
         except StoppedError:
@@ -125,8 +134,10 @@ class _StartUp:
             _log.error("%s cannot be served: %s", content.release, exc)
             # One that ran here before is not thrown away: it is the device that has changed.
             self._is_lost = True
-            if isinstance(exc, RejectedError) and not content.was_healthy:
+            is_final = isinstance(exc, RejectedError)
+            if is_final and (not content.was_healthy or content.release == self._suspect):
                 self._bad, self._reason = content.release, str(exc)
+            if is_final and not content.was_healthy:
                 self._damaged.append(slot)
         return None
 

@@ -565,6 +565,56 @@ def test_a_release_that_fails_is_not_healthy_because_another_is_about_to_take_it
         thread.join(5)
 
 
+def test_a_release_that_never_answers_is_no_success_and_does_not_hold_up_stopping(bench, repository, release):
+    repository.add(release(1))
+    may_answer = threading.Event()
+
+    class Hanging(LinearRuntime):
+        def load(self, path, artifact):
+            model = super().load(path, artifact)
+
+            class Model:
+                def predict(self, inputs):
+                    if not inputs["x"].any():
+                        may_answer.wait(20)
+                    return model.predict(inputs)
+
+            return Model()
+
+    def runtimes(name: str):
+        return Hanging() if name == LINEAR else load_linear(name)
+
+    def run() -> tuple[Agent, threading.Thread]:
+        settings = bench.settings(healthy_after_s=0.2)
+        agent = Agent(settings, bench.broker.connect("d1"), zeros, runtimes=runtimes, trials=DirectTrials(runtimes))
+        thread = threading.Thread(target=agent.run)
+        thread.start()
+        return agent, thread
+
+    agent, thread = run()
+    try:
+        bench.want(1, "demo@1")
+        problem = "model: expected demo@1 to answer, found it busy with one sample"
+        assert bench.wait_for(Reported, problems=(problem,)).release == "demo@1"
+        time.sleep(0.5)
+        bench.listen()
+        assert not any(isinstance(m, Execution) and m.state.is_terminal for m in bench.heard)
+        assert not agent._slots.state.is_proved
+    finally:
+        began = time.monotonic()
+        agent.stop()
+        thread.join(5)
+    assert time.monotonic() - began < 3
+    agent, thread = run()
+    try:
+        bench.wait_for(Reported, problems=(problem,))
+        may_answer.set()
+        assert bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+    finally:
+        agent.stop()
+        thread.join(5)
+
+
 def test_an_agent_that_dies_of_an_exception_counts_as_crashed(bench, repository, release, monkeypatch):
     repository.add(release(1))
     with bench.running():

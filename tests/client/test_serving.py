@@ -64,9 +64,9 @@ def test_windows_are_cut_exactly_whatever_the_batches(active, ready, windows):
         assert active.predict(batch(size))["probabilities"].shape == (size, 3)
     assert [window.samples for window in windows] == [4, 4, 4]
     assert [window.index for window in windows] == [0, 1, 2]
-    active.cut()
+    active.cut(1)
     assert windows[-1].samples == 1
-    active.cut()
+    active.cut(1)
     assert len(windows) == 4
 
 
@@ -108,7 +108,7 @@ def test_inputs_that_do_not_fit_are_refused_and_not_counted(active, ready, windo
         active.predict({"x": np.zeros((1, 5), dtype=np.float32)})
     with pytest.raises(InputError):
         active.predict({"y": np.zeros((1, 4), dtype=np.float32)})
-    active.cut()
+    active.cut(1)
     assert windows == []
 
 
@@ -129,7 +129,7 @@ def test_a_model_that_fails_is_named_with_its_release_and_not_counted(active, re
     assert active._health.problems == ("model: RuntimeError",)
     active.activate(made)
     assert active._health.problems == (), "another model is another matter"
-    active.cut()
+    active.cut(1)
     assert windows == []
 
 

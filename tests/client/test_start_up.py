@@ -317,3 +317,27 @@ def test_a_runtime_that_raises_what_it_likes_ends_no_start(two):
     ready, restored = load_active(SlotFolders(two, "bench"), lambda _name: Odd(), 3, TRIALS)
     assert (ready, restored.active, restored.is_lost) == (None, None, True)
     assert start(two)[0].release == "demo@2", "and nothing was thrown away"
+
+
+def test_a_proved_release_that_crashes_with_nothing_behind_it_is_tried_before_it_may_crash_again(tmp_path, release):
+    fill(tmp_path, release(1))
+    for _ in range(3):
+        assert start(tmp_path, Refusing("demo@1"))[0].release == "demo@1", "it has proved itself"
+    trials, loaded = Refusing("demo@1"), []
+
+    def runtimes(name):
+        loaded.append(name)
+        return load_linear(name)
+
+    ready, restored = load_active(SlotFolders(tmp_path, "bench"), runtimes, 3, trials)
+    assert (ready, restored.active, restored.crashed, loaded) == (None, None, "demo@1", [])
+    assert "SIGABRT" in restored.reason
+    assert SlotFolders(tmp_path, "bench").state.previous is None
+    assert start(tmp_path, trials)[0] is None, "and no start after it dies"
+    trials.refused = ()
+    assert start(tmp_path, trials)[0].release == "demo@1", "it was kept, and serves as long as it passes"
+    folders = SlotFolders(tmp_path, "bench")
+    settle(folders, "demo@1")
+    trials.tried.clear()
+    assert start(tmp_path, trials)[0].release == "demo@1"
+    assert trials.tried == [], "it is healthy again"

@@ -99,7 +99,7 @@ def test_a_generator_gets_the_answer_to_each_sample(bench):
 @pytest.mark.parametrize("make", [iter, list, lambda samples: (s for s in samples)])
 def test_sources_that_ignore_answers_are_served_all_the_same(bench, make):
     bench.run(lambda _context: make([Sample({"x": ZEROS}, 1), Sample({"x": ZEROS}, 0)]))
-    bench.active.cut()
+    bench.active.cut(1)
     assert [(window.samples, window.labelled, window.correct) for window in bench.windows] == [(2, 2, 1)]
 
 
