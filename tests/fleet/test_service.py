@@ -195,7 +195,9 @@ def test_a_rollout_needs_a_signed_release_and_devices_and_no_other_rollout(fleet
     with pytest.raises(NoDevicesError, match="iphone-15"):
         fleet.service.start_rollout("toy@5", ONE_STAGE)
     first = fleet.service.start_rollout("toy@1", replace(ONE_STAGE, needs_approval=True))
-    with pytest.raises(RolloutConflictError, match="AWAITING_APPROVAL"):
+    with pytest.raises(
+        RolloutConflictError, match=r"\(AWAITING_APPROVAL\); .* abort it with POST /v1/rollouts/\S+/abort$"
+    ):
         fleet.service.start_rollout("toy@1", ONE_STAGE)
     assert fleet.releases() == [None] * 8
     fleet.service.approve(first.id)
