@@ -109,7 +109,7 @@ def train(
                 report=display.report,
             )
         except KeyboardInterrupt:
-            click.echo(f"stopped; finished rounds are in {out}, the same command goes on from there", err=True)
+            display.say(f"stopped; finished rounds are in {out}, the same command goes on from there")
             raise
         except RoundFailedError as exc:
             if as_json:

@@ -56,7 +56,9 @@ _KEY_FILE, _KEY_BYTES = "noise.key", 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """What makes a run the run it is. Two runs with equal settings give equal weights; the number of rounds is free.
+    """What makes a run the run it is. Runs with equal settings give equal weights, but for the noise of private ones.
+
+    The number of rounds is free.
 
     Attributes:
         run: Identity, made once; the only field that is not compared.

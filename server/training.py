@@ -95,7 +95,8 @@ def train_task(
     """Train *task* and return its checkpoint.
 
     The same arguments give the same weights, also when the run was killed and started again in between, on a grid
-    whose clients are deterministic.
+    whose clients are deterministic. Under a privacy wrapper that holds within one run folder, whose secret the noise is
+    drawn from.
 
     Args:
         task: What to learn.

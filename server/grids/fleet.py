@@ -99,8 +99,10 @@ class FleetGrid(SynchronousGrid):
             devices = self._transport.devices()
         # As in a round: what it raises is no reason to end a run, but for one if it goes on.
         except Exception as exc:  # noqa: BLE001
-            _LOG.exception("the transport raised")
-            self.trouble = f"the transport raised {type(exc).__name__}: {exc}"
+            trouble = f"the transport raised {type(exc).__name__}: {exc}"
+            if trouble != self.trouble:  # who waits for devices asks five times a second
+                _LOG.exception("the transport raised")
+            self.trouble = trouble
             return sorted(self._present)
         self.trouble = ""
         for device in devices:

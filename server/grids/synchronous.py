@@ -42,7 +42,8 @@ class SynchronousGrid(Grid):
             FlowerVersionError: The installed Flower was not tested.
         """
         adopt_flower()
-        self._limits, self._declared = limits or ReplyLimits(), dict(declared or {})
+        self._limits = self._own_limits = limits or ReplyLimits()
+        self._declared = dict(declared or {})
         self._check_updates = check_updates
         self._run = empty_run(1)
         self._numbers = itertools.count(1)
@@ -77,14 +78,15 @@ class SynchronousGrid(Grid):
         )
 
     def fit_to(self, needed: Mapping[str, tuple[float, float]], *, clips: bool) -> None:
-        """Fit the border to a strategy.
+        """Fit the border to a strategy, whatever it was fitted to before.
 
         Args:
             needed: Metrics that trained replies must have, for it computes with them -> between what they may lie.
             clips: It clips each update itself, so that updates may be of any length unless a norm was declared.
         """
-        norm = math.inf if clips and self._limits.norm is None else self._limits.norm
-        self._limits = replace(self._limits, needed=dict(needed), norm=norm)
+        own = self._own_limits
+        norm = math.inf if clips and own.norm is None else own.norm
+        self._limits = replace(own, needed={**own.needed, **needed}, norm=norm)
 
     def set_run(self, run: Any) -> None:
         """Take over Flower's record of the run."""

@@ -207,7 +207,7 @@ def simulate(
             else:
                 result = simulator.run(plan, out, fresh=not resume, report=display.report)
         except KeyboardInterrupt:
-            click.echo(f"stopped; {out} holds the last checkpoint, the same command goes on from there", err=True)
+            display.say(f"stopped; {out} holds the last checkpoint, the same command goes on from there")
             raise
         except RoundFailedError as exc:
             if as_json:

@@ -329,8 +329,13 @@ def test_who_is_left_out_of_a_private_mean_does_not_depend_on_how_long_others_up
             RecordDict({"arrays": arrays, "metrics": MetricRecord({"loss": 1.0, "num-examples": 1})}), reply_to=message
         )
 
-    for strategy, used in (("fedavg", 4), ("fedavg+server-fixed:clip=1", 5)):
-        grid = InProcessGrid(app, 5)
-        result = train_task(tiny_task, tmp_path / str(used), rounds=1, grid=grid, minimum_devices=5, strategy=strategy)
-        assert result.updates == used
-    assert result.history[0].privacy.answered == 5
+    grid = InProcessGrid(app, 5)
+
+    def train(strategy):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        return train_task(tiny_task, folder, rounds=1, grid=grid, minimum_devices=5, strategy=strategy)
+
+    assert train("fedavg").refused == {"norm": 1}
+    private_run = train("fedavg+server-fixed:clip=1")
+    assert (private_run.updates, private_run.history[0].privacy.answered) == (5, 5)
+    assert train("fedavg").refused == {"norm": 1}  # the grid's border is again what it was

@@ -227,3 +227,22 @@ def test_a_transport_that_cannot_name_devices_is_asked_again_and_its_trouble_kep
     transport.broken = False
     assert list(grid.get_node_ids()) == [device_node_id("a")]
     assert grid.trouble == ""
+
+
+def test_a_trouble_that_lasts_is_logged_once_and_again_when_it_comes_back(caplog):
+    class Deaf(SimulatedTransport):
+        words = ""
+
+        def devices(self):
+            if self.words:
+                raise TimeoutError(self.words)
+            return super().devices()
+
+    transport = Deaf({"a": done([1, 2, 3])})
+    grid = FleetGrid(transport)
+    counts = []
+    for words in ("no broker", "no broker", "no broker", "no route", "", "no route"):
+        transport.words = words
+        grid.get_node_ids()
+        counts.append(caplog.messages.count("the transport raised"))
+    assert counts == [1, 1, 1, 2, 2, 3]
