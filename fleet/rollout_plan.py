@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hedgerow.decode import Fields
+from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import PlanError
 from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.stages import StagePlan, stage_mistakes
@@ -96,7 +97,15 @@ class RolloutPlan:
                 found.append(f"{name} must be above 0, not {getattr(self, name):g}")
         if self.denominator not in DENOMINATORS:
             found.append(f"denominator must be {' or '.join(DENOMINATORS)}, not {self.denominator!r}")
-        return found
+        return found or self._unreadable()
+
+    def _unreadable(self) -> list[str]:
+        """Return what would be refused when the plan is read again: a rollout that was saved must be found again."""
+        try:
+            RolloutPlan.from_fields(Fields(self.to_record(), "plan"))
+        except DecodeError as exc:
+            return [str(exc)]
+        return []
 
     def check(self) -> None:
         """Refuse a plan that contradicts itself.

@@ -131,6 +131,9 @@ class MqttLink:
         self._is_dropping = False
         # Which connection a message came over: packet ids start anew with each.
         self._connection = 0
+        # Receipts of this connection that wait for their acknowledgement, in order; True: nobody gets the message.
+        self._open_receipts: dict[int, bool] = {}
+        self._receipts_lock = threading.Lock()
         self._handed_over, self._delivered = 0, 0
         self._delivery = threading.Condition()
         is_five = version == 5
@@ -199,9 +202,10 @@ class MqttLink:
 
     def acknowledge(self, message: Message) -> None:
         """Send the PUBACK; for a message of an earlier connection do nothing, since it is delivered again."""
-        connection, mid = divmod(message.receipt, 1 << _MID_BITS)
-        if mid and connection == self._connection:
-            self._client.ack(mid, 1)
+        with self._receipts_lock:
+            if self._open_receipts.pop(message.receipt, None) is not None:
+                self._client.ack(message.receipt % (1 << _MID_BITS), 1)
+                self._acknowledge_dropped()
 
     def close(self) -> None:
         """Wait until the broker has what was published, for at most a second, and disconnect in order."""
@@ -216,6 +220,15 @@ class MqttLink:
         stopper = threading.Thread(target=self._client.loop_stop, name="link-stop", daemon=True)
         stopper.start()
         stopper.join(_STOP_TIMEOUT_S)
+        # paho closes its last two sockets when nobody refers to it any more; its callbacks refer to us, and we to it.
+        self._client.on_connect = self._client.on_connect_fail = self._client.on_disconnect = None
+        self._client.on_message = self._client.on_publish = None
+
+    def _acknowledge_dropped(self) -> None:
+        """Acknowledge what nobody gets once everything before it is; rumqttd cuts off who answers in another order."""
+        while self._open_receipts and self._open_receipts[receipt := next(iter(self._open_receipts))]:
+            del self._open_receipts[receipt]
+            self._client.ack(receipt % (1 << _MID_BITS), 1)
 
     def _on_connect(self, client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -223,7 +236,9 @@ class MqttLink:
             self._first_result.set()
             return
         self._delay_s = _FIRST_DELAY_S
-        self._connection += 1
+        with self._receipts_lock:
+            self._connection += 1
+            self._open_receipts.clear()
         # News first: what the subscriptions bring must come after it.
         self._inbox.put(Connected())
         with self._lock:
@@ -246,7 +261,8 @@ class MqttLink:
         # paho doubles from min to max by itself; equal bounds leave the choice to us.
         self._client.reconnect_delay_set(self._delay_s, self._delay_s)  # type: ignore[arg-type]
 
-    def _on_message(self, client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+        receipt = (self._connection << _MID_BITS) + message.mid if message.qos else 0
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -255,11 +271,18 @@ class MqttLink:
         if not topic or len(message.payload) > PAYLOAD_LIMIT_BYTES:
             # Acknowledged, or the broker would send it again for ever; nobody is to decode it.
             _log.warning("dropped a message of %d bytes on %.200s", len(message.payload), topic or "no topic")
-            if message.qos:
-                client.ack(message.mid, message.qos)
+            with self._receipts_lock:
+                if receipt:
+                    self._open_receipts[receipt] = True
+                self._acknowledge_dropped()
             return
-        receipt = (self._connection << _MID_BITS) + message.mid if message.qos else 0
+        with self._receipts_lock:
+            if receipt:
+                self._open_receipts[receipt] = False
         taken = self._inbox.put(Message(topic, bytes(message.payload), bool(message.retain), receipt))
+        if not taken:
+            with self._receipts_lock:
+                self._open_receipts.pop(receipt, None)
         if not taken and not self._is_dropping:
             _log.warning("nobody receives: %d messages wait, and new ones are dropped", len(self._inbox))
         self._is_dropping = not taken

@@ -101,6 +101,16 @@ def parse_topic(topic: str) -> tuple[str, str, Channel] | None:
     return parts[2], parts[3], CHANNELS[parts[4]]
 
 
+def _one_line(text: str) -> str:
+    """Return what a device said in words without what breaks lines or moves a terminal's cursor: people read it."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _lines(fields: Fields, key: str, maximum_items: int, maximum_chars: int) -> tuple[str, ...]:
+    found = fields.texts(key, maximum_items=maximum_items, maximum_chars=maximum_chars)
+    return tuple(_one_line(text) for text in found)
+
+
 class _Message(ABC):
     """What all messages share: a name for errors, a version, canonical JSON."""
 
@@ -229,13 +239,11 @@ class Reported(_Message):
             release=fields.optional_text("release", pattern=RELEASE_ID),
             previous=fields.optional_text("previous", pattern=RELEASE_ID),
             target=fields.text("target", pattern=NAME),
-            agent_version=fields.text("agent_version", maximum_chars=64),
-            runtimes=fields.texts("runtimes", maximum_items=16, maximum_chars=64),
-            problems=(
-                fields.texts("problems", maximum_items=_PROBLEMS_LIMIT, maximum_chars=_PROBLEM_CHARS)
-                if "problems" in fields.names()
-                else ()
-            ),
+            agent_version=_one_line(fields.text("agent_version", maximum_chars=64)),
+            runtimes=_lines(fields, "runtimes", 16, 64),
+            problems=_lines(fields, "problems", _PROBLEMS_LIMIT, _PROBLEM_CHARS)
+            if "problems" in fields.names()
+            else (),
         )
 
 
@@ -317,8 +325,8 @@ class Execution(_Message):
             rollout=fields.text("rollout", pattern=NAME),
             attempt=fields.integer("attempt", minimum=1, maximum=100),
             state=fields.choice("state", _DEVICE_STATES),
-            step=fields.text("step", maximum_chars=64),
-            reason=fields.text("reason"),
+            step=_one_line(fields.text("step", maximum_chars=64)),
+            reason=_one_line(fields.text("reason")),
         )
 
 
@@ -478,7 +486,7 @@ class TrainUpdate(_Message):
             examples=fields.integer("examples", maximum=_EXAMPLES_LIMIT),
             metrics={name: metrics.number(name) for name in metrics.names()},
             weights=Blob.from_fields(weights) if weights else None,
-            reason=fields.text("reason"),
+            reason=_one_line(fields.text("reason")),
         )
         if (update.state == "done") != (update.weights is not None):
             raise DecodeError(f"{fields.where}.weights", "weights exactly when done", update.state)

@@ -240,6 +240,29 @@ def test_a_broker_passes_a_megabyte_and_a_link_drops_it_and_goes_on(broker):
     receiver.close()
 
 
+def test_a_dropped_message_between_others_that_wait_for_their_acknowledgement_costs_no_connection(broker):
+    """Rumqttd cuts off who acknowledges in another order, and sends everything again over the next connection."""
+    receiver = MqttLink("fleet", broker.host, broker.port)
+    receiver.subscribe("t")
+    until_ready(receiver)
+    sender = MqttLink("pi-1", broker.host, broker.port)
+    for number in range(12):
+        sender.publish("t", b"%d" % number)
+        if number % 4 == 1:
+            sender.publish("t", bytes(PAYLOAD_LIMIT_BYTES + 1))
+
+    found = messages(receiver, 12)
+    for message in found:
+        receiver.acknowledge(message)  # a second time, which says nothing to the broker
+    sender.publish("t", b"last")
+
+    assert [message.payload for message in found] == [b"%d" % number for number in range(12)]
+    assert [message.payload for message in messages(receiver, 1)] == [b"last"]
+    assert receiver._connection == 1
+    sender.close()
+    receiver.close()
+
+
 def test_a_packet_above_a_mebibyte_is_not_passed_on(broker):
     receiver = MqttLink("fleet", broker.host, broker.port)
     receiver.subscribe("t")

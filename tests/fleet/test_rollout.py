@@ -1,6 +1,7 @@
 """The rollout's rules: the whole table, and what holds in any order of events."""
 
 import json
+import math
 from dataclasses import replace
 from itertools import product
 from typing import get_args
@@ -641,3 +642,20 @@ def test_every_order_of_answers_ends_in_one_terminal_state_each(order, failing):
         rollout, _ = advance(rollout, report(rollout, f"d{i}", X.FAILED))
     assert rollout.state is S.FINISHED
     assert tally(rollout)[X.FAILED] == len(failing)
+
+
+@pytest.mark.parametrize(
+    ("plan", "where"),
+    [
+        (RolloutPlan(stages=(StagePlan("my canary", 0.5), StagePlan("fleet", 1.0))), r"plan.stages\[0\].name"),
+        (RolloutPlan(stages=(StagePlan("", 1.0),)), r"plan.stages\[0\].name"),
+        (RolloutPlan(stages=tuple(StagePlan(f"s{n}", n / 501) for n in range(1, 502))), r"plan.stages"),
+        (RolloutPlan(abort_rules=(AbortRule("ALL", 0.5, 2**53),)), r"plan.abort_rules\[0\].minimum_executed"),
+        (RolloutPlan(abort_rules=(AbortRule("ALL", 0.5, 1),) * 17), r"plan.abort_rules"),
+        (RolloutPlan(gate=GatePlan(minimum_samples=2**53)), r"plan.gate.minimum_samples"),
+        (RolloutPlan(stage_deadline_s=math.inf), r"plan.stage_deadline_s"),
+    ],
+)
+def test_a_plan_that_could_not_be_read_again_is_refused_before_it_is_saved(plan, where):
+    with pytest.raises(PlanError, match=where):
+        plan.check()

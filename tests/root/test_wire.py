@@ -103,6 +103,18 @@ def test_a_long_reason_is_cut_by_the_sender():
     assert len(Execution.decode(message.encode()).reason) == 1024
 
 
+def test_what_a_device_says_in_words_is_one_line_that_moves_no_cursor():
+    said, read = "it failed\n2026-01-01 all is well\x1b[2J\u2028\u202e", "it failed 2026-01-01 all is well [2J  "
+    execution = Execution(rollout="r", attempt=1, state=ExecutionState.FAILED, step="a\rb", reason=said)
+    report = next(message for message in MESSAGES if isinstance(message, Reported))
+    report = replace(report, agent_version="1\n2", runtimes=("a\tb",), problems=(said,))
+    update = TrainUpdate(run="r", round=1, state="failed", reason=said)
+
+    assert Execution.decode(execution.encode()) == replace(execution, step="a b", reason=read)
+    assert Reported.decode(report.encode()) == replace(report, agent_version="1 2", runtimes=("a b",), problems=(read,))
+    assert TrainUpdate.decode(update.encode()).reason == read
+
+
 @pytest.mark.parametrize(("state", "weights"), [("done", None), ("failed", BLOB), ("declined", BLOB)])
 def test_an_update_has_weights_exactly_when_it_is_done(state, weights):
     with pytest.raises(DecodeError, match=r"update.weights: expected weights exactly when done"):
