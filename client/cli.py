@@ -1,6 +1,7 @@
 """``hedgerow agent run``: the device agent as a command."""
 
 import dataclasses
+import logging
 import os
 import random
 import signal
@@ -20,10 +21,13 @@ from hedgerow.client.outlet import AnswerLines
 from hedgerow.client.settings import AgentSettings, parse_address, parse_options
 from hedgerow.client.source import Sink, load_sink, load_source
 from hedgerow.client.state_folder import StateFolderLock
+from hedgerow.errors import UnknownNameError
+from hedgerow.hardware.target import target_names
 from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
 
 __all__ = ["run"]
 
+_log = logging.getLogger(__name__)
 _FIELDS = {field.name: field for field in dataclasses.fields(AgentSettings)}
 
 
@@ -77,6 +81,14 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
     host, port = parse_address(broker)
     settings = AgentSettings(broker_host=host, broker_port=port, source_options=parse_options(source_options), **values)
     log_to_stderr(settings.device, log_level)
+    known = target_names()
+    if settings.target not in known:
+        # A newer fleet may know more targets, so this is no error; but nothing else tells the device of a misspelt one.
+        _log.warning(
+            "%s (this device gets only releases that are signed for %r)",
+            UnknownNameError("target", settings.target, known),
+            settings.target,
+        )
     stopping = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hedgerow.client.answer import Answer
 from hedgerow.client.errors import SettingsError
+from hedgerow.errors import TaskError
 from hedgerow.task import load_attribute
 
 __all__ = ["Sample", "Sink", "Source", "SourceContext", "load_sink", "load_source"]
@@ -61,8 +62,8 @@ def load_source(reference: str) -> Source:
     """Import a source.
 
     Raises:
-        TaskError: It cannot be imported.
-        SettingsError: It is not callable.
+        SettingsError: It cannot be imported, or is not callable.
+        ExtraNotInstalledError: It imports a package that an extra of ours brings.
     """
     source: Source = _function(reference, "a function of a SourceContext", "--source")
     return source
@@ -72,15 +73,19 @@ def load_sink(reference: str) -> Sink:
     """Import a sink.
 
     Raises:
-        TaskError: It cannot be imported.
-        SettingsError: It is not callable.
+        SettingsError: It cannot be imported, or is not callable.
+        ExtraNotInstalledError: It imports a package that an extra of ours brings.
     """
     sink: Sink = _function(reference, "a function of an Answer", "--sink")
     return sink
 
 
 def _function(reference: str, expected: str, option: str) -> Any:
-    found = load_attribute(reference)
+    try:
+        found = load_attribute(reference)
+    except TaskError as exc:
+        # It is found as a task is, and is none.
+        raise SettingsError(f"{option} {reference!r} cannot be used: {'; '.join(exc.mistakes)}") from exc
     if not callable(found):
         raise SettingsError(f"expected {expected} at {reference!r}, found {type(found).__name__}; correct {option}")
     return found

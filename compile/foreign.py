@@ -31,6 +31,7 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.toolchains import PARSERS, RUNTIME_NAMES, check_installed
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
+from hedgerow.interrupts import hold_interrupts
 from hedgerow.manifest import Tensor
 from hedgerow.weights import decode_arrays, encode_arrays
 
@@ -175,8 +176,11 @@ class ForeignFile:
         if self.kind in PARSERS:
             check_installed(self.kind, (PARSERS[self.kind],))
         payload = encode_json({"work": work, "kind": self.kind, "folder": str(self._folder), **request})
-        with tempfile.TemporaryFile() as log:
-            process, answers = _start(payload, log)
+        with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
+            # An interrupt between the start of the process and what ends it would leave it to nobody.
+            with hold_interrupts():
+                process, answers = _start(payload, log)
+                stack.callback(_end, process, answers)
             taken = _Taken(self.name, runtime)
             try:
                 taken.read(answers, time.monotonic() + self._timeout_s, self._timeout_s)
@@ -184,11 +188,6 @@ class ForeignFile:
                 code = process.wait(_END_TIMEOUT_S)
             except subprocess.TimeoutExpired as exc:
                 raise taken.failed(f"no end within {_END_TIMEOUT_S:g} s of its answer") from exc
-            finally:
-                os.close(answers)
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
             return taken.result(code, _last_output(log))
 
 
@@ -282,6 +281,14 @@ def _start(payload: bytes, log: IO[bytes]) -> tuple[subprocess.Popen[bytes], int
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(payload)
     return process, answers
+
+
+def _end(process: subprocess.Popen[bytes], answers: int) -> None:
+    """Stop a process that still runs, and close our end of its pipe."""
+    os.close(answers)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def _signal_name(number: int) -> str:

@@ -18,6 +18,7 @@ from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.messages import LINE_LIMIT_BYTES, Job, decode_line, progress_from
 from hedgerow.decode import Fields, encode_json
 from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.interrupts import hold_interrupts
 from hedgerow.progress import Report, silent
 
 __all__ = ["Answer", "CompileWorkers", "Refuse"]
@@ -156,8 +157,10 @@ class CompileWorkers:
                 self._start(toolchain).send(encode_json({"warm": {"toolchain": toolchain}}) + b"\n")
 
     def _start(self, toolchain: str) -> _Worker:
-        worker = _Worker(toolchain)
-        self._workers.append(worker)
+        # An interrupt between a process's start and its place in the list would leave it to nobody.
+        with hold_interrupts():
+            worker = _Worker(toolchain)
+            self._workers.append(worker)
         return worker
 
     def _drop_ended(self) -> None:

@@ -117,7 +117,10 @@ class RolloutConflictError(FleetError):
     """Another rollout is not finished yet."""
 
     def __init__(self, rollout: str, state: str) -> None:
-        super().__init__(f"expected no unfinished rollout, found {rollout} ({state}); wait until it ends or abort it")
+        super().__init__(
+            f"expected no unfinished rollout, found {rollout} ({state}); wait until it ends, or abort it with "
+            f"POST /v1/rollouts/{rollout}/abort"
+        )
         self.rollout, self.state = rollout, state
 
 

@@ -180,7 +180,7 @@ class MessageIntake:
                 )
                 self._driver.device_reported(name, success, now, then)
         elif after.release != desired.release:
-            self._driver.runs_another(after, desired, now, then)
+            self._driver.runs_another(after, known.release, desired, now, then)
 
     def _execution(self, name: str, message: Execution, then: Consequences, now: float) -> None:
         device = self._store.device(name)

@@ -211,7 +211,8 @@ def renumbered(device: Device, desired: Desired) -> Desired | None:
 def execution_refusal(device: Device | None, desired: Desired | None, message: Execution) -> str | None:
     """Return why a device's word on its part in a rollout does not count, as the end of a sentence; None: it does.
 
-    An end counts after the report that goes with it: a device says first what it runs.
+    An end counts after the report that goes with it: a device says first what it runs. Of another rollout than the one
+    that asks now it can only take a success back, which it may do before it has acted on what is asked.
     """
     if device is None or device.target is None:
         return "it has never reported itself"
@@ -224,7 +225,8 @@ def execution_refusal(device: Device | None, desired: Desired | None, message: E
             return None
         if device.release != desired.release:
             return f"it reports that it runs {device.release or 'nothing'}"
-    if desired is not None and device.desired_version != desired.version:
+    is_asked = desired is not None and desired.rollout == message.rollout
+    if desired is not None and is_asked and device.desired_version != desired.version:
         return f"it reports that it acted on version {device.desired_version}, and was asked for {desired.version}"
     return None
 

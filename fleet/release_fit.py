@@ -1,7 +1,7 @@
 """Whether the parts of a build fit each other, before they are signed for ever.
 
 A device finds a misfit only when it counts, replays or predicts; here it is an error that names both sides. Artifacts
-are read, never run.
+are read, in a process of their own, and never run.
 """
 
 import math
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hedgerow.compile.build import BLOB_FOLDER, Build
-from hedgerow.errors import DecodeError
+from hedgerow.errors import DecodeError, ExtraNotInstalledError
 from hedgerow.features import CONFIDENCE, PREDICTED, input_features
 from hedgerow.fleet.errors import ReleaseError
 from hedgerow.manifest import Artifact, Blob, Tensor
@@ -127,12 +127,19 @@ def _check_file(artifact: Artifact, folder: Path, where: str) -> None:
     """Compare the border that the manifest names with the one that the file shows, where that can be read."""
     if artifact.format not in _READABLE:
         return
-    try:
-        from hedgerow.compile.inspection.model import read_facts
+    from hedgerow.compile.errors import InputShapeError
+    from hedgerow.compile.foreign import ForeignFile
 
-        facts = read_facts(artifact.format, _read(folder, artifact.blob))
-    except ModuleNotFoundError:
+    # An ONNX file leaves the batch open, and with it every size; the manifest says what one sample is.
+    is_open = artifact.format == "onnx"
+    shapes = {tensor.tensor: tuple(abs(size) for size in tensor.shape) for tensor in artifact.inputs if is_open}
+    try:
+        with ForeignFile(where, artifact.format, _read(folder, artifact.blob)) as file:
+            facts = file.facts(shapes)
+    except ExtraNotInstalledError:
         return  # The extra that reads this format is not installed here.
+    except InputShapeError as exc:
+        raise ReleaseError(where, f"{exc.expected} for the input {exc.name}", exc.found, _ADVICE) from exc
     except DecodeError as exc:
         raise ReleaseError(where, exc.expected, exc.found, _ADVICE) from exc
     for side, tensors, names in (

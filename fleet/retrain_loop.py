@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
@@ -167,7 +167,7 @@ class RetrainLoop:
             waiting=again,
             ended_at=max((run.ended_at for run in runs if run.ended_at is not None), default=None),
             answered=frozenset(triggers),
-            failures=_failures(runs),
+            failures=_failures(runs, self._service.proven_releases()),
             proving=_proving(runs),
         )
         if last is not None and again is not None and self._state.failures >= self._policy.most_failures:
@@ -261,10 +261,15 @@ class RetrainLoop:
             self._look_at(made)
 
 
-def _failures(runs: Sequence[TrainingRun]) -> int:
-    """Return how many of the last runs in a row brought no recovery."""
-    ended = [run.state for run in runs if run.state != "running"]
-    return next((index for index, state in enumerate(reversed(ended)) if state != "failed"), len(ended))
+def _failures(runs: Sequence[TrainingRun], proven: Mapping[str, float]) -> int:
+    """Return how many of the last runs in a row brought no recovery, since another release proved itself."""
+    count = 0
+    for run in reversed([run for run in runs if run.state != "running"]):
+        ended_at = run.ended_at or run.started_at
+        if run.state != "failed" or any(at > ended_at for name, at in proven.items() if name != run.parent):
+            break
+        count += 1
+    return count
 
 
 def _proving(runs: Sequence[TrainingRun]) -> tuple[str, StartRetrain] | None:

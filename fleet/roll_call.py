@@ -62,6 +62,8 @@ class RollCall:
 
     def silent_since(self, now: float) -> float:
         """Return the time after which a device must have been heard, or it is asked."""
+        # A clock that was set back: everybody is still doubted, and once.
+        self._doubted_at = min(self._doubted_at, now)
         return max(now - self._silence_s, self._doubted_at)
 
     @property

@@ -163,22 +163,34 @@ class RolloutDriver:
         if takes_back or message.rollout in self._loaded():
             self.apply(message.rollout, DeviceReported(device=device, message=message, now=now), then)
 
-    def runs_another(self, device: Device, desired: Desired, now: float, then: Consequences) -> None:
+    def runs_another(
+        self, device: Device, before: str | None, desired: Desired, now: float, then: Consequences
+    ) -> None:
         """Take note of a device that acted on what is wanted of it and runs another release.
 
         Its own message says why, as a rule, and first; this is for the one that was lost.
+
+        Args:
+            device: As it is now.
+            before: The release that it ran by its report before.
+            desired: What is wanted of it.
+            now: Unix time.
+            then: What follows.
         """
-        if desired.rollout is None or not self._has_succeeded(desired.rollout, device.name):
+        rollout = desired.rollout
+        if rollout is None and desired.release is not None and before == desired.release:
+            # Wanted for its own sake since the rollout that brought it is over.
+            found = self._store.last_rollout_state(desired.release)
+            rollout = found[0] if found is not None else None
+        record = self._store.execution(rollout, device.name) if rollout is not None else None
+        if rollout is None or record is None:
             return
         reason = f"it says that it runs {device.release or 'no release'}, not {desired.release or 'none'}"
         failure = Execution(
-            rollout=desired.rollout,
-            attempt=desired.attempt,
-            state=ExecutionState.FAILED,
-            step="reported",
-            reason=reason,
+            rollout=rollout, attempt=record.attempt, state=ExecutionState.FAILED, step="reported", reason=reason
         )
-        self.device_reported(device.name, failure, now, then)
+        if record.state is ExecutionState.SUCCEEDED:
+            self.device_reported(device.name, failure, now, then)
 
     def _has_succeeded(self, rollout_id: str, device: str) -> bool:
         record = self._store.execution(rollout_id, device)

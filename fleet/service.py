@@ -295,6 +295,10 @@ class FleetService:
         """Return whether a release has shown on labelled samples of the fleet to be above its floor."""
         return self._store.reader.is_proven(release)
 
+    def proven_releases(self) -> dict[str, float]:
+        """Return the releases that have proven themselves -> since when, Unix seconds."""
+        return self._store.reader.proven_releases()
+
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Keep what each device saw when *release* was trained: device -> input feature -> counts."""
         self._writer.call(lambda _then, _now: self._store.save_baselines(release, baselines))

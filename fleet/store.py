@@ -120,11 +120,12 @@ class Store(StoreReader):
         self._in_transaction = True
         try:
             yield
-        except BaseException:
-            self._write("ROLLBACK")
-            raise
-        else:
             self._write("COMMIT")
+        except BaseException:
+            # On a full disk SQLite has rolled back already; that must not hide what happened.
+            if self._database.conn.in_transaction:
+                self._write("ROLLBACK")
+            raise
         finally:
             self._in_transaction = False
 
@@ -161,6 +162,10 @@ class Store(StoreReader):
             json.dumps(device.past_boots), device.desired_version, device.agent_version, json.dumps(device.runtimes),
             device.last_seen, json.dumps(device.problems),
         )  # fmt: skip
+
+    def date_contacts_back(self, now: float) -> None:
+        """Let devices that were heard after *now*, by a clock that was set back since, have been heard just now."""
+        self._write("UPDATE devices SET last_seen = ? WHERE online AND last_seen > ?", now, now)
 
     def save_desired(self, device: str, desired: Desired) -> None:
         """Insert or replace what is wanted of a device."""

@@ -251,6 +251,10 @@ class StoreReader:
         """Return whether a release has shown on labelled samples to be above its floor."""
         return self._row("SELECT 1 FROM proven_releases WHERE release = ?", release) is not None
 
+    def proven_releases(self) -> dict[str, float]:
+        """Return the releases that have shown to be above their floor -> since when, Unix seconds."""
+        return {row["release"]: row["at"] for row in self._rows("SELECT release, at FROM proven_releases")}
+
     def last_rollout_of(self, release: str) -> Rollout | None:
         """Return the latest rollout of a release without its executions, or None when there was none."""
         row = self._row("SELECT id, record FROM rollouts WHERE release = ? ORDER BY number DESC LIMIT 1", release)

@@ -74,6 +74,7 @@ class Writer:
         self._timeout_s = timeout_s
         self._waiting: queue.SimpleQueue[Command[Any]] = queue.SimpleQueue()
         self._roll_call = RollCall(settings.presence_silence_s, settings.presence_answer_s)
+        self._untaken: list[LinkEvent] = []
         self._subscribers: dict[int, Callable[[FleetEvent], None]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -150,16 +151,24 @@ class Writer:
         Returns:
             How many link events were taken.
         """
+        events = self._untaken or self._receive(timeout_s)
+        # Kept here until they were taken: what is not acknowledged is sent again over another connection only, and a
+        # broker that waits for a few acknowledgements sends nothing more.
+        self._untaken = events
+        self._take(events)
+        self._untaken = []
+        while not self._waiting.empty():
+            self._answer(self._waiting.get_nowait())
+        self._commit(self._pass_time)
+        return len(events)
+
+    def _receive(self, timeout_s: float) -> list[LinkEvent]:
         events: list[LinkEvent] = []
         event = self._link.receive(timeout_s if self._waiting.empty() else 0.0)
         while event is not None:
             events.append(event)
             event = self._link.receive(0.0) if len(events) < self._settings.batch_events else None
-        self._take(events)
-        while not self._waiting.empty():
-            self._answer(self._waiting.get_nowait())
-        self._commit(self._pass_time)
-        return len(events)
+        return events
 
     def _run(self) -> None:
         lines = FailureLines(_log, "a turn of the fleet service")
@@ -191,13 +200,15 @@ class Writer:
         try:
             self._commit(lambda then, now: self._take_all(events, then, now))
         except sqlite3.OperationalError:
-            # The disk, not the messages: they stay unacknowledged, and the broker or the device sends them again.
+            # The disk, not the messages: they stay unacknowledged, and are taken when there is room.
             raise
         except Exception:  # noqa: BLE001 - a message that we cannot take must not stop the others; it is logged
-            if len(events) == 1:
-                _log.exception("a message was dropped: %.200r", events[0])
-            for event in events if len(events) > 1 else ():
-                self._take([event])
+            if len(events) > 1:
+                # Each is acknowledged on its way, and only once: the second time would be for another message.
+                for event in events:
+                    self._take([event])
+                return
+            _log.exception("a message was dropped: %.200r", events[0])
         for event in events:
             if isinstance(event, Message):
                 self._link.acknowledge(event)
@@ -223,6 +234,7 @@ class Writer:
 
     def _call_the_roll(self, then: Consequences, now: float) -> None:
         roll_call = self._roll_call
+        self._store.date_contacts_back(now)
         silent = self._store.last_seen(
             silent_since=roll_call.silent_since(now), limit=roll_call.limit, also=roll_call.doubted
         )

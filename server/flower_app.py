@@ -18,6 +18,7 @@ Needs torch and Flower.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,12 +32,13 @@ from flwr.serverapp import Grid, ServerApp
 from hedgerow.checkpoint import Checkpoint, save_checkpoint
 from hedgerow.server.accounting import state_privacy
 from hedgerow.server.client_app import make_client_app
+from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.border import JudgedGrid
-from hedgerow.server.outcome import check_end
-from hedgerow.server.replies import narrowed
-from hedgerow.server.strategies import build_strategy, privacy_terms
+from hedgerow.server.outcome import check_round
+from hedgerow.server.replies import ReplyLimits, narrowed
+from hedgerow.server.strategies import build_strategy, needed_metrics, privacy_terms
 from hedgerow.server.training import initial_weights
 from hedgerow.task import load_task
 
@@ -65,7 +67,8 @@ def _main(grid: Grid, context: Any) -> None:
     """Train the run's task with Flower's own round loop and leave a checkpoint.
 
     Raises:
-        NoUpdateError: The last round used no update; there is no checkpoint then.
+        NoUpdateError: Three rounds in a row, or the last one, used no update; there is no checkpoint then.
+        RoundFailedError: The updates of a round give no weights.
     """
     config = context.run_config
     seed, name = int(config.get("seed", 0)), str(config.get("strategy", "fedavg"))
@@ -78,7 +81,10 @@ def _main(grid: Grid, context: Any) -> None:
 
     rounds = int(config.get("num-server-rounds", 20))
     strategy = build_strategy(name, clients=len(list(grid.get_node_ids())) or 1, learning_rate=task.local.learning_rate)
-    judged = JudgedGrid(grid)
+    terms = privacy_terms(name)
+    # As our own runs: what is clipped may be of any length.
+    judged = JudgedGrid(grid, ReplyLimits(needed=needed_metrics(name), norm=None if terms is None else math.inf))
+    _check_rounds(strategy, judged, rounds)
     result = strategy.start(
         grid=judged,
         initial_arrays=array_record(initial_weights(task, seed)),
@@ -86,8 +92,6 @@ def _main(grid: Grid, context: Any) -> None:
         train_config=ConfigRecord({"seed": seed}),
         evaluate_fn=evaluate,
     )
-    check_end(judged.history(rounds))
-    terms = privacy_terms(name)
     statement = None if terms is None else state_privacy(terms, strategy.means)
     if statement is not None:
         _LOG.warning("%s", statement.line())
@@ -106,6 +110,23 @@ def _main(grid: Grid, context: Any) -> None:
         privacy=None if statement is None else statement.to_record(),
     )
     save_checkpoint(Path(str(config["out"])) / "checkpoint", checkpoint)
+
+
+def _check_rounds(strategy: Any, judged: JudgedGrid, rounds: int) -> None:
+    """Have *strategy* end the run at a bad round, as ours end; Flower's loop goes on whatever becomes of a round."""
+    aggregate = strategy.aggregate_train
+
+    def aggregate_train(number: int, replies: Any) -> Any:
+        arrays, metrics = aggregate(number, replies)
+        if arrays is None:
+            judged.made_nothing(number)
+        elif not all(np.isfinite(array).all() for array in numpy_arrays(arrays).values()):
+            raise RoundFailedError(number, {}, "NaN in the aggregated weights (is a learning rate too large?)")
+        *before, last = judged.history(number)
+        check_round(before, last, last=number == rounds)
+        return arrays, metrics
+
+    strategy.aggregate_train = aggregate_train
 
 
 server_app = ServerApp()

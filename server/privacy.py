@@ -13,7 +13,7 @@ from typing import Any
 from hedgerow.errors import UnknownNameError
 from hedgerow.server.errors import StrategyOptionError
 
-__all__ = ["PRIVACY", "NoisyMean", "PrivacyTerms", "parse_privacy"]
+__all__ = ["PRIVACY", "NoisyMean", "PrivacyTerms", "next_norm", "parse_privacy"]
 
 PRIVACY: Mapping[str, str] = {
     "client-fixed": "clients clip to a fixed norm, and the server makes sure of it",
@@ -23,7 +23,7 @@ PRIVACY: Mapping[str, str] = {
 }
 """Central differential privacy: who clips, and to what. The server adds the noise."""
 
-_LARGEST = 1e6
+_LARGEST, _LEAST_NOISE = 1e6, 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +116,21 @@ class NoisyMean:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+def next_norm(terms: PrivacyTerms, norm: float, unclipped: float) -> float:
+    """Return the norm of the next round (Andrew et al. 2021, section 2.1).
+
+    Args:
+        terms: The mechanism.
+        norm: Of this round.
+        unclipped: The noisy share of updates that the norm did not clip; noise may have carried it out of [0, 1], from
+            where it says no more than the nearest share. To bring it back costs no privacy.
+    """
+    if not terms.adaptive:
+        return norm
+    moved = norm * math.exp(-terms.rate * (min(1.0, max(0.0, unclipped)) - terms.quantile))
+    return min(_LARGEST, max(1 / _LARGEST, moved))
+
+
 def parse_privacy(name: str, kind: str, text: str, *, clients: int | None = None) -> PrivacyTerms:
     """Return the terms that a strategy's name asks for.
 
@@ -153,11 +168,15 @@ def parse_privacy(name: str, kind: str, text: str, *, clients: int | None = None
 def _check_ranges(name: str, terms: PrivacyTerms, clients: int | None) -> None:
     wrong = {
         f"clip={terms.clip:g}, which is not above 0 and at most {_LARGEST:g}": not 0 < terms.clip <= _LARGEST,
-        f"noise={terms.noise:g}, which is not from 0 to {_LARGEST:g}": not 0 <= terms.noise <= _LARGEST,
+        f"noise={terms.noise:g}, which is not 0 and not from {_LEAST_NOISE:g} to {_LARGEST:g}": not (
+            terms.noise == 0 or _LEAST_NOISE <= terms.noise <= _LARGEST
+        ),
         f"delta={terms.delta}, which is not between 0 and 1": not 0 < (terms.delta or 0.5) < 1 or terms.delta == 0,
         f"quantile={terms.quantile:g}, which is not from 0 to 1": not 0 <= terms.quantile <= 1,
         f"rate={terms.rate:g}, which is not above 0 and at most 10": not 0 < terms.rate <= 10,
-        f"count-noise={terms.count_noise}, which is below 0": (terms.count_noise or 0.0) < 0,
+        f"count-noise={terms.count_noise}, which is not from 0 to {_LARGEST:g}": not (
+            0 <= (terms.count_noise or 0.0) <= _LARGEST
+        ),
     }
     for found, is_wrong in wrong.items():
         if is_wrong:

@@ -19,7 +19,7 @@ from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import Strategy
 
 from hedgerow.server.flower import answering_clients, array_record, clipping_keys, numpy_arrays, received_message
-from hedgerow.server.privacy import NoisyMean, PrivacyTerms
+from hedgerow.server.privacy import NoisyMean, PrivacyTerms, next_norm
 from hedgerow.server.replies import EXAMPLES
 from hedgerow.weights import Arrays
 
@@ -68,8 +68,10 @@ class PrivateMean(Strategy):
         self._sent = numpy_arrays(arrays)
         if self.terms.by_client:
             config[clipping_keys()[0]] = self.clipping_norm
+        # Counted before the draw: who comes while it is made could not be drawn, and makes no cohort more secret.
+        self._nodes = len(list(grid.get_node_ids()))
         messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
-        self._asked, self._nodes = len(messages), len(list(grid.get_node_ids()))
+        self._asked = len(messages)
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Any]) -> tuple[Any, Any]:
@@ -157,12 +159,9 @@ class PrivateMean(Strategy):
         return noisy
 
     def _adapt(self, clipped: int, answered: int, generator: np.random.Generator) -> None:
-        """Move the norm towards the quantile (Andrew et al. 2021, section 2.1)."""
-        if not self.terms.adaptive:
-            return
+        """Move the norm towards the quantile."""
         noise = float(generator.normal(0.0, self._count_noise)) if self._count_noise else 0.0
-        unclipped = (answered - clipped + noise) / answered
-        self.clipping_norm *= math.exp(-self.terms.rate * (unclipped - self.terms.quantile))
+        self.clipping_norm = next_norm(self.terms, self.clipping_norm, (answered - clipped + noise) / answered)
 
 
 def _mean_metrics(replies: list[Any]) -> dict[str, Any]:

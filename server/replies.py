@@ -14,9 +14,10 @@ little, but seldom further than the model is long. This keeps out numbers that d
 that is what robust strategies are for. A number that is known to be enough may be declared instead.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -45,6 +46,8 @@ _WHOLE = {"steps": (1, 2**31), "norm_bit": (0, 1)}
 """Metrics that strategies compute with, and between what they may lie: SCAFFOLD's steps, Flower's bit of clipping."""
 _LARGEST_CHANGE = 10**9
 """So far a whole number in the weights, such as BatchNorm's count of batches, may move in a round."""
+_LARGEST_METRIC = 1e30
+"""Of so large numbers the sum of many is still finite."""
 _ABSURD = 1e6
 """No update may be so many times as long as the model."""
 
@@ -90,12 +93,14 @@ class ReplyLimits:
         norm: The longest update (L2 norm over all floats); None: see this module.
         outlier_factor: So many times the median's length, as this module says.
         metrics: Names that may stand beside ``num-examples``; None: those that most replies of the round have.
+        needed: Names that trained replies must have, for the strategy computes with them -> between what they may lie.
     """
 
     examples: int = 1_000_000
     norm: float | None = None
     outlier_factor: float = 100.0
     metrics: frozenset[str] | None = None
+    needed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.examples < 1 or not self.outlier_factor >= 1 or not (self.norm is None or self.norm > 0):
@@ -132,6 +137,7 @@ def judge_answers(
     Returns:
         For each answer why it cannot be used, or None if it can.
     """
+    limits = limits if trained else replace(limits, needed={})
     refusals = [_judge_alone(answer, sent, limits, trained=trained) for answer in answers]
     good = [place for place, refusal in enumerate(refusals) if refusal is None]
     names = _agreed([frozenset(answers[place].metrics[0]) for place in good])
@@ -216,16 +222,24 @@ def _judge_metrics(metrics: Mapping[str, Any], declared: int | None, limits: Rep
     examples = metrics.get(EXAMPLES)
     if not _is_whole(examples, 1, most):
         whose = "" if declared is None else ", which it declared"
-        found = "none" if examples is None else repr(examples)
+        found = "none" if examples is None else _shown(examples)
         return Refusal(Kind.COUNT, f"expected a whole number of samples from 1 to {most}{whose}, found {found:.60}")
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             return Refusal(Kind.METRICS, f"expected one number as {name:.60}, found {type(value).__name__}")
-        if not np.isfinite(float(value)):
+        if isinstance(value, float) and not math.isfinite(value):
             return Refusal(Kind.METRICS, f"expected a finite number as {name:.60}, found {value}")
+        if abs(value) > _LARGEST_METRIC:
+            reason = f"expected a number within {_LARGEST_METRIC:g} as {name:.60}, found a larger one"
+            return Refusal(Kind.METRICS, reason)
         if name in _WHOLE and not _is_whole(value, *_WHOLE[name]):
             low, high = _WHOLE[name]
             return Refusal(Kind.METRICS, f"expected a whole number from {low} to {high} as {name}, found {value}")
+    for name, (least, greatest) in limits.needed.items():
+        if name not in metrics or not least <= metrics[name] <= greatest:
+            said = f"{metrics[name]:g}" if name in metrics else "none"
+            reason = f"expected {name} from {least:g} to {greatest:g}, which the strategy computes with, found {said}"
+            return Refusal(Kind.METRICS, reason)
     if limits.metrics is not None:
         extra = sorted(set(metrics) - limits.metrics - {EXAMPLES})
         if extra:
@@ -236,6 +250,13 @@ def _judge_metrics(metrics: Mapping[str, Any], declared: int | None, limits: Rep
 
 def _is_whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _shown(value: object) -> str:
+    """Return *value* as text; Python refuses to write very long whole numbers."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)
 
 
 def _agreed(names: Sequence[frozenset[str]]) -> frozenset[str]:

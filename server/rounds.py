@@ -27,15 +27,15 @@ from hedgerow.server.grids.border import kinds_of
 from hedgerow.server.outcome import check_round
 from hedgerow.server.replies import EXAMPLES, Kind
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
-from hedgerow.server.strategies import privacy_terms, restore_state, strategy_state
+from hedgerow.server.strategies import needed_metrics, privacy_terms, restore_state, strategy_state
 from hedgerow.task import Task
 from hedgerow.task_module import load_weights, model_weights
 from hedgerow.weights import Arrays
 
-__all__ = ["Run"]
+__all__ = ["NAMED", "Run", "few_failures"]
 
 _LOG = logging.getLogger(__name__)
-_NAMED = 100
+NAMED = 100
 """So many participants are named in a round's record; of more there is only the number."""
 
 
@@ -50,6 +50,9 @@ class Run:
         self.round = 0
         self.history: list[RoundRecord] = []
         self._terms = privacy_terms(folder.settings.strategy)
+        if hasattr(grid, "fit_to"):
+            # Who is left out must not depend on how long others' updates are: that would show them.
+            grid.fit_to(needed_metrics(folder.settings.strategy), clips=self._terms is not None)
         # A seed is public: whoever knows it would know the noise, and who was asked.
         self._key = folder.noise_key() if self._terms is not None else None
 
@@ -82,7 +85,12 @@ class Run:
         """Return what the run can promise, or None if it promised nothing."""
         if self._terms is None:
             return None
-        return state_privacy(self._terms, [record.privacy for record in self.history if record.privacy is not None])
+        unknown = next((record.round for record in self.history if record.used and record.privacy is None), None)
+        return state_privacy(
+            self._terms,
+            [record.privacy for record in self.history if record.privacy is not None],
+            unaccounted="" if unknown is None else f"what round {unknown} gave away was not recorded",
+        )
 
     def take_round(
         self,
@@ -144,11 +152,11 @@ class Run:
             train_loss=_finite(train_loss),
             seconds=round(time.perf_counter() - started, 4),
             examples=examples,
-            participants=tuple(sorted(participants, key=_natural)) if len(participants) <= _NAMED else (),
-            failures=_few(failures),
+            participants=tuple(sorted(participants, key=_natural)) if len(participants) <= NAMED else (),
+            failures=few_failures(failures),
             refused=refused,
             virtual_s=self._grid.clock.now_s if hasattr(self._grid, "clock") else None,
-            clients=len(participants) if len(participants) > _NAMED else None,
+            clients=len(participants) if len(participants) > NAMED else None,
             privacy=self._strategy.means[-1] if self._key is not None and arrays is not None else None,
         )
         self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
@@ -211,16 +219,16 @@ def _empty_round(number: int, failures: Mapping[str, str], refused: Mapping[str,
         seconds=0.0,
         examples=0,
         participants=(),
-        failures=_few(failures),
+        failures=few_failures(failures),
         refused=refused,
     )
 
 
-def _few(failures: Mapping[str, str]) -> dict[str, str]:
+def few_failures(failures: Mapping[str, str]) -> dict[str, str]:
     """Return *failures* by name, and of very many only the first and the number of the others."""
     names = sorted(failures)
-    kept = {name: failures[name] for name in names[:_NAMED]}
-    return kept if len(names) <= _NAMED else {**kept, "and": f"{len(names) - _NAMED} others"}
+    kept = {name: failures[name] for name in names[:NAMED]}
+    return kept if len(names) <= NAMED else {**kept, "and": f"{len(names) - NAMED} others"}
 
 
 def _like(arrays: Arrays, like: Arrays, round_number: int, failures: Mapping[str, str]) -> Arrays:

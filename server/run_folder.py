@@ -29,7 +29,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hedgerow.checkpoint import FAILURE_FILE, Checkpoint, CheckpointError, read_checkpoint, save_checkpoint
+from hedgerow.checkpoint import (
+    FAILURE_FILE,
+    ROUNDS_FOLDER,
+    Checkpoint,
+    CheckpointError,
+    read_checkpoint,
+    save_checkpoint,
+)
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
 from hedgerow.errors import DecodeError
@@ -326,7 +333,7 @@ class RunFolder:
         """Return the records of rounds 1..*up_to*, and drop later ones from the file: those rounds are run again.
 
         Raises:
-            RunFolderError: The file is damaged.
+            RunFolderError: The file is damaged, or lacks one of them: what a run promises is counted over all.
         """
         path = self.path / "rounds.jsonl"
         lines = path.read_bytes().splitlines() if path.exists() else []
@@ -340,8 +347,11 @@ class RunFolder:
                 continue
             records[record.round] = record
         kept = [records[number] for number in sorted(records) if number <= up_to]
-        if damaged is not None and len(kept) < up_to:  # else a power cut took lines of rounds that are run again
-            raise RunFolderError(self.path, "whole lines in rounds.jsonl", str(damaged), "start with --fresh")
+        if len(kept) < up_to:  # else a power cut took lines of rounds that are run again
+            absent = next(number for number in range(1, up_to + 1) if number not in records)
+            found = f"none of round {absent}" if damaged is None else str(damaged)
+            advice = "restore the file or start with --fresh"
+            raise RunFolderError(self.path, f"a whole line for each of {up_to} rounds in rounds.jsonl", found, advice)
         write_durably(path, b"".join(encode_json(record.to_record()) + b"\n" for record in kept))
         return kept
 
@@ -373,17 +383,17 @@ class RunFolder:
             RunFolderError: The disk is full or cannot be written; the rounds before are untouched.
         """
         number = saved.checkpoint.round
-        rounds = self.path / "rounds"
+        rounds = self.path / ROUNDS_FOLDER
         folder, part = rounds / f"{number:06d}", rounds / f".{number:06d}.part"
         try:
             shutil.rmtree(part, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
             with (self.path / "rounds.jsonl").open("ab") as file:
                 os.fsync(file.fileno())
             write_durably(part / "strategy.safetensors", encode_arrays(saved.state))
             if saved.grid is not None:
                 write_durably(part / "grid.json", encode_json(saved.grid))
             save_checkpoint(part, saved.checkpoint)
+            shutil.rmtree(folder, ignore_errors=True)  # only now: a full disk leaves what was there
             part.rename(folder)
             sync_folder(rounds)
         except OSError as exc:
@@ -466,12 +476,12 @@ def _recorded(path: Path, settings: RunSettings) -> RunSettings:
 
 
 def _round_folders(path: Path) -> Sequence[Path]:
-    rounds = path / "rounds"
+    rounds = path / ROUNDS_FOLDER
     return [folder for folder in rounds.iterdir() if folder.name.isdecimal()] if rounds.is_dir() else []
 
 
 def _forget(path: Path) -> None:
-    for name in ("rounds", "checkpoint"):
+    for name in (ROUNDS_FOLDER, "checkpoint"):
         shutil.rmtree(path / name, ignore_errors=True)
     for name in ("rounds.jsonl", "run.json", FAILURE_FILE, _KEY_FILE):
         (path / name).unlink(missing_ok=True)

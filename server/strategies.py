@@ -10,7 +10,7 @@ on grids of arbitrary ClientApps.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from hedgerow.errors import UnknownNameError
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.server.errors import StrategyOptionError
-from hedgerow.server.flower import adopt_flower, array_record, is_array_record, numpy_arrays
+from hedgerow.server.flower import adopt_flower, array_record, clipping_keys, is_array_record, numpy_arrays
 from hedgerow.server.privacy import PrivacyTerms, parse_privacy
 from hedgerow.weights import Arrays
 
@@ -28,6 +28,7 @@ __all__ = [
     "build_strategy",
     "check_strategy",
     "mean_suffices",
+    "needed_metrics",
     "privacy_terms",
     "restore_state",
     "strategy_state",
@@ -46,6 +47,7 @@ class StrategySpec:
         settings: (clients, local learning rate) -> arguments of the class.
         state: Attributes that carry state between rounds.
         mean: The mean of the updates, weighted by examples, is all it needs; partial sums may stand for them.
+        metrics: Metrics of clients that it computes with -> between what they must lie.
     """
 
     plugin: Plugin
@@ -53,6 +55,7 @@ class StrategySpec:
     settings: Settings = lambda _clients, _learning_rate: {}
     state: tuple[str, ...] = ()
     mean: bool = False
+    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def _flower(name: str) -> Plugin:
@@ -107,6 +110,8 @@ STRATEGIES: Mapping[str, StrategySpec] = {
         _flower("QFedAvg"),
         "more weight to clients with a high loss (Li et al. 2020)",
         lambda _clients, rate: {"client_learning_rate": rate, "q": 0.1, "train_loss_key": "loss"},
+        # It raises losses to a power.
+        metrics={"loss": (0.0, 1e30)},
     ),
     "krum": StrategySpec(
         _flower("Krum"),
@@ -131,6 +136,7 @@ STRATEGIES: Mapping[str, StrategySpec] = {
         "plain mean; control variates correct local steps that drift apart (Karimireddy et al. 2020)",
         lambda _clients, rate: {"learning_rate": rate},
         ("controls",),
+        metrics={"steps": (1, 2**31)},
     ),
 }
 
@@ -156,6 +162,13 @@ def mean_suffices(name: str) -> bool:
     """
     base, terms = _parsed(name)
     return STRATEGIES[base].mean and terms is None
+
+
+def needed_metrics(name: str) -> Mapping[str, tuple[float, float]]:
+    """Return the metrics of clients that strategy *name* computes with -> between what they must lie."""
+    base, terms = _parsed(name)
+    counts_clipped = terms is not None and terms.by_client and terms.adaptive
+    return {**STRATEGIES[base].metrics, **({clipping_keys()[1]: (0, 1)} if counts_clipped else {})}
 
 
 def privacy_terms(name: str) -> PrivacyTerms | None:

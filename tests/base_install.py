@@ -37,6 +37,9 @@ COMMANDS = {
 }
 """Command -> arguments with which it would work."""
 
+WORK = {"fleet renew", "fleet status"}
+"""Commands that get by with the base install so far, until they meet a fleet that has to be made first."""
+
 SENTENCE = re.compile(
     r"hedgerow: .* needs the packages of the extra '([a-z]+)', and the module '[\w.]+' is not installed; "
     r"run: \S+ -m pip install .*\[\1\]\S*\n"

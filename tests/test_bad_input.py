@@ -37,6 +37,7 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.manifest import Manifest, blob_path
 from hedgerow.memory_link import MemoryBroker
 from tests.client.conftest import Release, make_release
+from tests.extras import TRAINS_AND_COMPILES, needs_torch
 
 DIGITS = f"{Path(__file__).parents[1] / 'examples' / 'digits' / 'task.py'}:task"
 FLEET = "garden"
@@ -209,6 +210,8 @@ SERVE = ["fleet", "serve", "--fleet-folder", "fleet", "--port", "0"]
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
 def test_wrong_arguments_are_one_sentence_and_change_nothing(world, own_process, capsys, arguments, words):
+    if arguments[0] in TRAINS_AND_COMPILES and needs_torch.args[0]:
+        pytest.skip(needs_torch.kwargs["reason"])
     before = tree(world)
 
     code = main(arguments)
@@ -271,6 +274,7 @@ def test_what_no_command_takes_is_a_usage_error(world, capsys, arguments):
     assert tree(world) == before
 
 
+@needs_torch
 def test_ten_mistakes_in_a_task_are_told_at_once(world, capsys):
     (world / "ten.py").write_text(
         "from hedgerow import LocalTraining, Task, TensorSpec\n"
@@ -300,6 +304,7 @@ def test_ten_mistakes_in_a_task_are_told_at_once(world, capsys):
         (lambda folder: flip(folder / "weights.safetensors"), ["SHA-256", "restore a copy"]),
     ],
 )
+@needs_torch
 def test_a_damaged_checkpoint_is_not_compiled(world, capsys, spoil, words):
     spoil(world / "checkpoint")
 
@@ -363,6 +368,7 @@ def test_a_store_that_is_no_database_is_left_as_it_is(world, capsys):
     assert (world / "fleet/fleet.db").read_text() == "not a database, but somebody's"
 
 
+@needs_torch
 def test_a_folder_that_is_no_build_is_not_replaced(world, capsys):
     before = tree(world)
     code = main([*COMPILE, "--out", "mine"])

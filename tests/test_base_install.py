@@ -65,7 +65,7 @@ def base_only(tmp_path, monkeypatch) -> Path:
 def test_every_command_that_needs_an_extra_is_called():
     called = {command.partition(" --")[0] for command in base_install.COMMANDS}
 
-    assert called == {name for name, plugin in commands() if plugin.extra}
+    assert called == {name for name, plugin in commands() if plugin.extra} - base_install.WORK
 
 
 @pytest.mark.heavy  # some fifteen processes

@@ -4,6 +4,8 @@ It is what a microcontroller of a ``tflite-micro`` target runs, with other kerne
 standard error output of this process; whoever runs a file from elsewhere does so in a process of its own.
 """
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tflite_micro.python.tflite_micro import runtime
 
-from hedgerow.compile.arena import KERNELS, Arena, installed_version, smallest_arena
+from hedgerow.compile.arena import KERNELS, LARGEST_BYTES, Arena, installed_version, smallest_arena
 from hedgerow.compile.cmsis_nn import scratch_bytes
 from hedgerow.compile.inspection.border import read_calls
 from hedgerow.compile.runners.border import from_stored, to_stored
 from hedgerow.manifest import Tensor
 
 __all__ = ["find_arena", "predict_tflite_micro"]
+
+_TRY_TIMEOUT_S = 60
 
 
 def find_arena(content: bytes) -> Arena | None:
@@ -26,9 +30,12 @@ def find_arena(content: bytes) -> Arena | None:
     Raises:
         DecodeError: The bytes are no TFLite file.
     """
-    found = smallest_arena(lambda size: _allocates(content, size))
-    if found is None:
+    # What dies even in the largest arena dies here, where it is told as the death of this process.
+    if not _allocates(content, LARGEST_BYTES):
         return None
+    found = smallest_arena(lambda size: size == LARGEST_BYTES or _allocates_apart(content, size))
+    if found is None:
+        raise RuntimeError("the largest arena works, and no arena does")
     scratch, omitted = scratch_bytes(read_calls(content))
     return Arena(
         bytes=found,
@@ -46,6 +53,21 @@ def _allocates(content: bytes, arena_bytes: int) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _allocates_apart(content: bytes, arena_bytes: int) -> bool:
+    """Say whether an arena is large enough, from a copy of this process: some that are not end it by a signal."""
+    process = os.fork()
+    if process == 0:
+        # The alarm ends a copy that hangs, and one whose parent was ended.
+        signal.alarm(_TRY_TIMEOUT_S)
+        code = 1
+        try:
+            code = 0 if _allocates(content, arena_bytes) else 1
+        finally:
+            os._exit(code)
+    _process, status = os.waitpid(process, 0)
+    return status == 0
 
 
 def predict_tflite_micro(

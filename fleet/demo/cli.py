@@ -98,9 +98,10 @@ def _print_table(result: DemoResult) -> None:
     artifacts = Table(title="artifacts of the first release", title_justify="left", box=SIMPLE)
     for column in ("target", "format"):
         artifacts.add_column(column, no_wrap=True)
-    for column in ("bytes", "float bytes", "accuracy", "float accuracy", "checks"):
+    for column in ("bytes", "float bytes", "accuracy", "float accuracy"):
         # As wide as the longest word: a heading may take two lines, but its words stay whole.
         artifacts.add_column(column, justify="right", min_width=max(map(len, column.split())))
+    artifacts.add_column("checks", justify="right", no_wrap=True)
     for artifact in result.artifacts:
         passed = list(artifact.checks.values()).count("passed")
         artifacts.add_row(

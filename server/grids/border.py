@@ -6,8 +6,11 @@ Needs Flower.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 
@@ -19,8 +22,24 @@ from hedgerow.weights import Arrays
 __all__ = ["JudgedGrid", "error_reply", "judged_replies", "kinds_of", "reply_kind", "sent_arrays"]
 
 _LOG = logging.getLogger(__name__)
-_UNREADABLE = (ValueError, TypeError, KeyError, OSError, EOFError, MemoryError)
-"""What Flower and numpy raise about the bytes of an array that are none."""
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OSError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    TokenError,
+    BadZipFile,
+    NotImplementedError,
+)
+"""What Flower and numpy raise about the bytes of an array that are none: numpy parses headers as Python, and opens what
+begins like a ZIP archive as one."""
+_REASON_CHARACTERS = 500
+"""Clients' own words, such as names of arrays, stand in reasons."""
 
 
 def sent_arrays(message: Any) -> Arrays | None:
@@ -45,6 +64,7 @@ def error_reply(message: Any, code: int, node: str, reason: str, kind: Kind | No
         reason: One sentence.
         kind: Of the reason; None: the one that the code stands for.
     """
+    reason = reason[:_REASON_CHARACTERS]
     _LOG.warning("round %s: the update of %s is not used: %s", _round_of(message) or "?", node, reason)
     reply = Message(Error(code, reason), reply_to=message)
     if kind is not None:
@@ -82,14 +102,14 @@ def judged_replies(
     declared: Mapping[int, int] | None = None,
     arrays: bool = True,
 ) -> list[Any]:
-    """Return *replies* with an error reply in the place of each that cannot be used.
+    """Return *replies* with an error reply in the place of each that cannot be used or did not come.
 
     Error replies, and answers to queries, pass as they are.
 
     Args:
         messages: What was sent; each has its id.
-        replies: What came. Of several replies to one message, and of those to none, only the first of each is looked
-            at.
+        replies: What came. Of several replies to one message only the first is looked at, and those to none are left
+            out.
         limits: What they may say.
         names: Node id -> what people call it.
         declared: Node id -> so many samples it may have used.
@@ -123,6 +143,11 @@ def judged_replies(
         for key, refusal in zip(keys, judge_answers(answers, sent, limits, trained=trained), strict=True):
             if refusal is not None:
                 found[key] = _refused(asked[key], names(asked[key].metadata.dst_node_id), refusal)
+    for key, message in asked.items():
+        if key not in found:
+            name = names(message.metadata.dst_node_id)
+            code = error_codes().REPLY_MESSAGE_UNAVAILABLE
+            found[key] = error_reply(message, code, name, "expected a reply to its message, found none", Kind.LATE)
     return list(found.values())
 
 
@@ -152,6 +177,11 @@ class JudgedGrid(Grid):
             )
             for number in range(1, rounds + 1)
         ]
+
+    def made_nothing(self, round_number: int) -> None:
+        """Note that the strategy made nothing of the updates of a round, whose weights are those before it."""
+        if unused := self._used.pop(round_number, 0):
+            self._refused.setdefault(round_number, Counter())[str(Kind.STRATEGY)] += unused
 
     def set_run(self, run: Any) -> None:
         """Pass on."""
@@ -189,8 +219,6 @@ class JudgedGrid(Grid):
             self._used[number] += sum(reply.has_content() for reply in replies)
             tally = self._refused.setdefault(number, Counter())
             tally.update(kinds_of(replies))
-            if len(replies) < len(sent):
-                tally[str(Kind.LATE)] += len(sent) - len(replies)
             failures = self._failures.setdefault(number, {})
             failures.update((str(r.metadata.src_node_id), str(r.error.reason)) for r in replies if r.has_error())
         return replies
@@ -200,8 +228,9 @@ def _answer(reply: Any, declared: int | None) -> Answer:
     arrays: list[Mapping[str, Any]] = []
     for record in _records(reply.content, ArrayRecord):
         try:
+            read = numpy_arrays(record)
             # Apps that were sent float64, as strategies with server-side optimizers do, may answer with it.
-            arrays.append(narrowed(numpy_arrays(record)))
+            arrays.append(narrowed(read) if all(isinstance(array, np.ndarray) for array in read.values()) else read)
         except _UNREADABLE as exc:
             arrays.append({"(unreadable)": exc})
     return Answer(arrays, _records(reply.content, MetricRecord), declared)

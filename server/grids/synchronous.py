@@ -1,8 +1,10 @@
 """A Flower grid without SuperLink: messages are answered within the call that sends them."""
 
 import itertools
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import Message, RecordDict
@@ -73,6 +75,16 @@ class SynchronousGrid(Grid):
             declared=self._declared,
             arrays=self._check_updates,
         )
+
+    def fit_to(self, needed: Mapping[str, tuple[float, float]], *, clips: bool) -> None:
+        """Fit the border to a strategy.
+
+        Args:
+            needed: Metrics that trained replies must have, for it computes with them -> between what they may lie.
+            clips: It clips each update itself, so that updates may be of any length unless a norm was declared.
+        """
+        norm = math.inf if clips and self._limits.norm is None else self._limits.norm
+        self._limits = replace(self._limits, needed=dict(needed), norm=norm)
 
     def set_run(self, run: Any) -> None:
         """Take over Flower's record of the run."""

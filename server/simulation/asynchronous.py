@@ -19,6 +19,7 @@ from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.errors import NoUpdateError, RoundFailedError, RunMismatchError
 from hedgerow.server.outcome import check_end, check_round
 from hedgerow.server.replies import Kind
+from hedgerow.server.rounds import NAMED, few_failures
 from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
 from hedgerow.server.simulation.arrivals import BufferedPlan
 from hedgerow.server.simulation.buffered import BufferedRound, Standing, WaitingUpdate, run_buffered
@@ -179,9 +180,10 @@ def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float) ->
         train_loss=new.loss if math.isfinite(new.loss) else None,
         seconds=round(seconds, 4),
         examples=new.examples,
-        participants=tuple(str(device) for device in sorted(used)),
-        failures={str(device): _REASONS.get(kind, kind) for device, kind in sorted(new.refused.items())},
+        participants=tuple(str(device) for device in sorted(used)) if len(used) <= NAMED else (),
+        failures=few_failures({str(device): _REASONS.get(kind, kind) for device, kind in new.refused.items()}),
         refused=dict(Counter(new.refused.values()).most_common()),
+        clients=len(used) if len(used) > NAMED else None,
         virtual_s=new.at_s,
     )
 

@@ -14,6 +14,7 @@ run, and that more values or trials take up what is there. Needs torch and Flowe
 
 import hashlib
 import logging
+import math
 import shutil
 import statistics
 import time
@@ -82,7 +83,9 @@ class Trial:
         """Return what trials are ranked by: accuracy, and among equals the loss."""
         if self.accuracy is None:
             return -1.0, 0.0
-        return self.accuracy, -statistics.fmean(run.checkpoint.metrics["loss"] for run in self.runs.values())
+        # A loss that is no number is in no checkpoint; nothing is worse.
+        losses = [run.checkpoint.metrics.get("loss", math.inf) for run in self.runs.values()]
+        return self.accuracy, -statistics.fmean(losses)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""

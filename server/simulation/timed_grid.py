@@ -179,6 +179,10 @@ class TimedGrid(SynchronousGrid):
         """Return *replies* as the inner grid judges them: it knows its nodes."""
         return self._inner.judge(messages, replies)
 
+    def fit_to(self, needed: Mapping[str, tuple[float, float]], *, clips: bool) -> None:
+        """Fit the inner grid's border to a strategy."""
+        self._inner.fit_to(needed, clips=clips)
+
     def state(self) -> dict[str, Any]:
         """Return what carries on to the next round as plain JSON values, for a run that is resumed."""
         return {

@@ -8,6 +8,7 @@ with but for the run itself.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = [
     "FAILURE_FILE",
+    "ROUNDS_FOLDER",
     "Checkpoint",
     "CheckpointError",
     "load_checkpoint",
@@ -29,7 +31,8 @@ __all__ = [
 
 WEIGHTS_FILE, RECORD_FILE = "weights.safetensors", "checkpoint.json"
 FAILURE_FILE = "failed.json"
-"""In a run's folder: why the run failed. Its rounds and its checkpoint lie up to two folders below."""
+"""In a run's folder: why the run failed. Its checkpoint lies one folder below, its rounds in one more."""
+ROUNDS_FOLDER = "rounds"
 _WEIGHTS_LIMIT_BYTES = 8 * 2**30
 _RECORD_LIMIT_BYTES = 2**20
 _VERSION = 1
@@ -101,8 +104,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: There is none, it is damaged, its weights are not those of its record, or its run failed.
     """
-    place = folder.absolute()
-    for run in (place, *list(place.parents)[:2]):
+    place = Path(os.path.realpath(folder))  # a link to a checkpoint of a failed run is no other checkpoint
+    rounds = [place.parent.parent] if place.parent.name == ROUNDS_FOLDER else []
+    for run in (place, place.parent, *rounds):
         if (run / FAILURE_FILE).exists():
             raise CheckpointError(
                 f"expected a checkpoint of a run that succeeded at {folder}, found one that failed: "

@@ -97,14 +97,15 @@ class LazyGroup(click.Group):
         """Return the names in the table."""
         return sorted(self._table)
 
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command, or None."""
         entry = self._table.get(cmd_name)
         if entry is None:
             return None
         if isinstance(entry, Mapping):
             return LazyGroup(cmd_name, entry, GROUPS.get(cmd_name, ""))
-        command: click.Command = load_plugin("command", {cmd_name: entry[0]}, cmd_name)
+        name = _full_name(ctx, cmd_name)
+        command: click.Command = load_plugin("command", {name: entry[0]}, name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -115,7 +116,7 @@ class LazyGroup(click.Group):
             name = str(ctx.invoked_subcommand)
             entry = self._table.get(name)
             if isinstance(entry, tuple):
-                raise_missing(exc, f"the command {name!r}", entry[0].extra)
+                raise_missing(exc, f"the command {_full_name(ctx, name)!r}", entry[0].extra)
             raise
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -128,6 +129,11 @@ class LazyGroup(click.Group):
                 rows += [(f"{name} {inner}", summary) for inner, (_plugin, summary) in sorted(entry.items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _full_name(ctx: click.Context, name: str) -> str:
+    """Return the name of a group's command as it is called: two groups may have commands of one name."""
+    return f"{ctx.command_path} {name}".strip()
 
 
 def command_group() -> LazyGroup:

@@ -247,18 +247,18 @@ class MqttLink:
         self._client.reconnect_delay_set(self._delay_s, self._delay_s)  # type: ignore[arg-type]
 
     def _on_message(self, client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
-        if len(message.payload) > PAYLOAD_LIMIT_BYTES:
-            # Acknowledged, or the broker would send it again for ever; nobody is to decode it.
-            _log.warning("dropped a message of %d bytes on %.200s", len(message.payload), message.topic)
-            if message.qos:
-                client.ack(message.mid, message.qos)
-            return
-        receipt = (self._connection << _MID_BITS) + message.mid if message.qos else 0
         try:
             topic = message.topic
         except UnicodeDecodeError:
             # No topic of ours. Raised here, it would end paho's thread, and the link with it.
+            topic = ""
+        if not topic or len(message.payload) > PAYLOAD_LIMIT_BYTES:
+            # Acknowledged, or the broker would send it again for ever; nobody is to decode it.
+            _log.warning("dropped a message of %d bytes on %.200s", len(message.payload), topic or "no topic")
+            if message.qos:
+                client.ack(message.mid, message.qos)
             return
+        receipt = (self._connection << _MID_BITS) + message.mid if message.qos else 0
         taken = self._inbox.put(Message(topic, bytes(message.payload), bool(message.retain), receipt))
         if not taken and not self._is_dropping:
             _log.warning("nobody receives: %d messages wait, and new ones are dropped", len(self._inbox))

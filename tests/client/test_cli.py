@@ -112,10 +112,13 @@ def own_log():
         (["--broker", "nowhere"], "--broker"),
         (["--server", "ftp://x"], "--server"),
         (["--device", "a/b"], "device name"),
-        (["--source", "nothing.py:x"], "no such file"),
+        (["--source", "nothing.py:x"], "--source 'nothing.py:x' cannot be used: there is no such file"),
         (["--source-option", "x"], "--source-option"),
         (["--trusted-root", "absent.json"], "root metadata"),
-        (["--source", "os:getcwd", "--sink", "nothing.py:x"], "no such file"),
+        (
+            ["--source", "os:getcwd", "--sink", "nothing.py:x"],
+            "--sink 'nothing.py:x' cannot be used: there is no such file",
+        ),
         (["--source", "os:getcwd", "--sink", "os:sep"], "correct --sink"),
         (["--source", "os:sep"], "correct --source"),
         (["--print"], "--source beside"),
@@ -128,6 +131,19 @@ def test_bad_input_is_one_sentence_and_exit_1(tmp_path, repository, capsys, chan
     assert len(sentence) == 1
     assert said in sentence[0]
     assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("own_log")
+def test_a_misspelt_target_is_told_and_one_of_the_list_is_not(tmp_path, repository, capsys):
+    command = arguments(tmp_path, repository.trusted_root, "http://h", free_port())
+
+    main([*command, "--target", "raspbery-pi-4"])
+    told = [line for line in capsys.readouterr().err.splitlines() if "WARNING client.cli" in line]
+    main([*command, "--target", "raspberry-pi-4"])
+
+    assert len(told) == 1
+    assert "no target is called 'raspbery-pi-4'; did you mean 'raspberry-pi-4'?" in told[0]
+    assert "WARNING client.cli" not in capsys.readouterr().err
 
 
 def test_no_broker_and_nothing_to_serve_is_one_sentence_and_exit_1(tmp_path, repository):

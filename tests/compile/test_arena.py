@@ -44,6 +44,24 @@ def test_the_interpreter_takes_exactly_the_arena_that_was_found_and_no_step_less
             runtime.Interpreter.from_bytes(own_int8_file, arena_size=less)
 
 
+@pytest.mark.heavy
+@pytest.mark.skipif(installed_version() is None, reason="needs the extra mcu")
+def test_an_arena_that_is_too_small_may_kill_the_interpreter_and_is_too_small(own_int8_file, monkeypatch):
+    """Seen with the zoo's autoencoder: some sizes below the smallest end the process by SIGSEGV."""
+    import os
+    import signal
+
+    from hedgerow.compile.runners import tflite_micro
+
+    def allocates(_content, size):
+        if size < 40_000:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+    monkeypatch.setattr(tflite_micro, "_allocates", allocates)
+    assert tflite_micro.find_arena(own_int8_file).bytes == 40_000
+
+
 # Of the nine reference models of MLPerf Tiny, the eight that TensorFlow Lite Micro runs.
 RUN = (
     "ad01_fp32",

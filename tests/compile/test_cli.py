@@ -6,6 +6,7 @@ from hedgerow.cli import main
 from hedgerow.compile.cli import _parse_recipes
 from hedgerow.compile.errors import CompileError
 from hedgerow.compile.outcome import Outcome, Refusal
+from tests.extras import needs_torch
 
 
 def test_help_names_every_option(capsys):
@@ -27,6 +28,7 @@ def test_a_recipe_is_given_by_target():
             _parse_recipes((wrong,))
 
 
+@needs_torch
 def test_a_missing_checkpoint_is_one_sentence_and_exit_code_1(tmp_path, capsys):
     arguments = ["compile", str(tmp_path / "none"), "--task", "t.py:task", "--target", "x86-gateway"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
@@ -36,11 +38,13 @@ def test_a_missing_checkpoint_is_one_sentence_and_exit_code_1(tmp_path, capsys):
     assert captured.err.count("\n") == 1
 
 
+@needs_torch
 def test_an_unknown_target_is_one_sentence_and_exit_code_1(tmp_path, capsys):
     assert main(["compile", str(tmp_path), "--task", "t.py:task", "--target", "raspberry-pi-9"]) == 1
     assert capsys.readouterr().err == "hedgerow: no target is called 'raspberry-pi-9'; did you mean 'raspberry-pi-5'?\n"
 
 
+@needs_torch
 def test_usage_errors_exit_with_2(capsys):
     assert main(["compile", "x", "--task", "t.py:task"]) == 2
     assert main(["compile", "x", "--task", "t.py:task", "--target", "x86-gateway", "--all-targets"]) == 2
@@ -57,6 +61,7 @@ def outcome_with(check: str, details: str = "") -> Outcome:
 
 
 @pytest.mark.parametrize(("check", "details", "code"), [("accuracy", "", 1), ("internal", "Traceback: here", 70)])
+@needs_torch
 def test_a_bug_of_ours_has_its_own_exit_code_and_a_traceback(check, details, code, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hedgerow.compile.cli.compile_targets", lambda *_, **__: outcome_with(check, details))
     arguments = ["compile", str(tmp_path), "--task", "t.py:task", "--target", "x86-gateway"]

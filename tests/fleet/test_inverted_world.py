@@ -131,12 +131,13 @@ def test_stale_labels_in_an_inverted_world_are_never_green(tmp_path):
         (score,) = scene.alerts(SCORE)
         assert "lies below the floor of 85.0%, which was asked for" in score.reason
 
-        # The devices have labels, of the world before; they decline, again and again, and a person is told.
+        # The devices have labels, of the world before; they decline, again and again, and a person is told. One that no
+        # alert has named yet may still train on them: then the gate sends back what comes of it.
         scene.wait_for("giving up", lambda: scene.alerts(RETRAINING))
         (told,) = scene.alerts(RETRAINING)
         assert "2 retrainings of digits@1 in a row brought no recovery" in told.reason
         assert [run.state for run in service.runs()] == ["failed", "failed"]
-        assert service.catalogue.releases() == ("digits@1",)
+        assert {run.reason.split(":")[0] for run in service.runs()} <= {"round 1", "digits@2 was sent back"}
 
         # A release that equals the one before, at next to nothing.
         equal = scene.release(tmp_path / "build-2")
@@ -146,6 +147,9 @@ def test_stale_labels_in_an_inverted_world_are_never_green(tmp_path):
         scene.wait_for("digits@1 again", lambda: {d.release for d in service.devices()} == {"digits@1"})
         time.sleep(3)
         assert not service.is_proven(equal)
-        assert [found.state for found in service.rollouts()] == [RolloutState.FINISHED, RolloutState.ROLLED_BACK]
+        first, *others = service.rollouts()
+        assert (first.release, first.state) == ("digits@1", RolloutState.FINISHED)
+        assert {found.state for found in others} == {RolloutState.ROLLED_BACK}
+        assert all(found.reason.startswith("the gate stopped it: below the floor") for found in others)
         assert {alert.kind for alert in service.alerts()} == {DRIFT, SCORE, RETRAINING}
         assert len(service.runs()) == 2

@@ -92,11 +92,12 @@ def test_a_misfit_names_both_sides(make, changes, words):
         assert word in str(caught.value)
 
 
-def onnx_file(*, width=2, inputs=1):
+def onnx_file(*, width=2, inputs=1, name=None):
     from onnx import TensorProto, helper
 
-    images = [helper.make_tensor_value_info(f"image{n}", TensorProto.FLOAT, ["n", 1, 8, 8]) for n in range(inputs)]
-    nodes = [helper.make_node("Flatten", ["image0"], ["flat"])]
+    names = ["image", "sound"][:inputs] if name is None else [name]
+    images = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, 8, 8]) for name in names]
+    nodes = [helper.make_node("Flatten", names[:1], ["flat"])]
     shape = helper.make_tensor("shape", TensorProto.FLOAT, [64, width], [0.0] * 64 * width)
     nodes.append(helper.make_node("MatMul", ["flat", "shape"], ["y"]))
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])
@@ -111,6 +112,7 @@ def test_the_border_of_a_file_is_read_and_compared_without_running_it(make):
     for content, words in (
         (onnx_file(width=3), ["outputs of 8 bytes in the file, as the manifest says", "found 12 bytes"]),
         (onnx_file(inputs=2), ["1 inputs in the file (image)", "found 2"]),
+        (onnx_file(name="picture"), ["an input among picture for the input image"]),
         (b"no model", ["the artifact for raspberry-pi-4"]),
     ):
         with pytest.raises(ReleaseError) as caught:

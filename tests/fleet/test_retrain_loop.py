@@ -297,3 +297,30 @@ def test_a_retraining_that_waits_for_a_release_that_nobody_runs_any_more_is_drop
         until(lambda: loop.state.waiting is None and loop.state.failures == 1)
         threading.Event().wait(0.1)
     assert work.calls == []
+
+
+@pytest.mark.parametrize(
+    ("release", "proven_at", "failures"),
+    [("toy@2", 60.0, 0), ("toy@2", 45.0, 1), ("toy@2", 5.0, 5), ("toy@1", 60.0, 5)],
+)
+def test_a_restart_forgets_the_failures_before_another_release_proved_itself(fleet, release, proven_at, failures):
+    """As the loop does while it runs; else no alert would ever start a retraining again."""
+    for number in range(1, 6):
+        ended_at = number * 10.0
+        fleet.service.save_run(
+            TrainingRun(
+                id=f"run-{number}",
+                started_at=ended_at - 5,
+                ended_at=ended_at,
+                state="failed",
+                trigger=f"alert-{number}",
+                parent="toy@1",
+                reason="no device answered",
+            )
+        )
+    fleet.service._store.save_proof(release, proven_at, "97 %")
+    with RetrainLoop(fleet.service, RetrainPolicy(cool_down_s=10**9), Work(), look_s=0.01) as loop:
+        until(lambda: "alert-5" in loop.state.answered)
+        assert loop.state.failures == failures
+    told = [alert for alert in fleet.service.alerts() if alert.kind == "retraining"]
+    assert len(told) == (failures == 5)

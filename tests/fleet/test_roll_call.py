@@ -102,6 +102,15 @@ def test_no_more_questions_are_open_than_the_limit_and_everybody_has_a_turn():
     assert now <= 50 + 2 * 60 + 3
 
 
+def test_a_clock_that_was_set_back_since_everybody_was_doubted_asks_everybody_once():
+    roll_call = RollCall(silence_s=100, answer_s=60)
+    roll_call.doubt_all(10_000.0)
+    last_seen = {"a": 10.0, "b": 10.0}
+    assert verdicts(roll_call, last_seen, [10.5]) == [(10.5, Verdict(ask=("a", "b")))]
+    last_seen |= {"a": 11.0, "b": 11.0}
+    assert verdicts(roll_call, last_seen, [12.0, 20.0, 80.0]) == []
+
+
 def test_a_clock_that_was_set_back_starts_the_questions_anew():
     roll_call = RollCall(silence_s=100, answer_s=60)
     roll_call.doubt_all(1000.0)

@@ -19,9 +19,10 @@ from hedgerow.fleet.events import AlertChanged, DeviceChanged, ReleaseProven, Ro
 from hedgerow.fleet.gates import GatePlan
 from hedgerow.fleet.rollout import RolloutState
 from hedgerow.fleet.virtual_device import Installation
+from hedgerow.link import Connected
 from hedgerow.reference import Reference
 from hedgerow.window import PairedCounts
-from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Reported, device_topic
+from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Presence, Reported, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
 
 
@@ -194,7 +195,9 @@ def test_a_rollout_needs_a_signed_release_and_devices_and_no_other_rollout(fleet
     with pytest.raises(NoDevicesError, match="iphone-15"):
         fleet.service.start_rollout("toy@5", ONE_STAGE)
     first = fleet.service.start_rollout("toy@1", replace(ONE_STAGE, needs_approval=True))
-    with pytest.raises(RolloutConflictError, match="AWAITING_APPROVAL"):
+    with pytest.raises(
+        RolloutConflictError, match=r"\(AWAITING_APPROVAL\); .* abort it with POST /v1/rollouts/\S+/abort$"
+    ):
         fleet.service.start_rollout("toy@1", ONE_STAGE)
     assert fleet.releases() == [None] * 8
     fleet.service.approve(first.id)
@@ -808,6 +811,48 @@ def test_a_fall_back_after_the_end_changes_the_record_of_the_finished_rollout_an
     assert fleet.releases().count("toy@2") == 7
 
 
+def test_a_report_alone_takes_a_success_back_after_the_end_too(fleet):
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2")
+    assert fleet.service.desired("device-5").rollout is None
+    fleet.devices["device-5"]._last_execution = None
+    fall_back(fleet.devices["device-5"], None)
+    fleet.settle()
+    record = fleet.service.rollout(rollout).executions["device-5"]
+    assert (record.state, record.step) == (ExecutionState.FAILED, "reported")
+    assert record.reason == "it says that it runs toy@1, not toy@2"
+
+
+def test_an_earlier_release_that_cannot_be_given_back_takes_no_success_back(fleet):
+    rollout = fleet.roll_out("toy@1")
+    fleet.roll_out("toy@2")
+    fleet.devices["device-5"].install = lambda _: Installation(ExecutionState.REJECTED, "damaged")
+    fleet.service.assign("device-5", "toy@1")
+    fleet.settle()
+    assert fleet.service.device("device-5").release == "toy@2"
+    assert fleet.service.rollout(rollout).executions["device-5"].state is ExecutionState.SUCCEEDED
+
+
+def test_a_fall_back_is_heard_although_something_else_is_wanted_by_now(fleet):
+    """The device was away meanwhile, and says on its return first how its last part ended."""
+    fleet.roll_out("toy@1")
+    rollout = fleet.roll_out("toy@2")
+    fleet.broker.break_link("device-5")
+    fleet.settle()
+    later = fleet.service.start_rollout("toy@3", ONE_STAGE).id
+    fleet.settle()
+    device = fleet.devices["device-5"]
+    fleet.broker.mend_link(device._link)
+    assert isinstance(device._link.receive(0.0), Connected)
+    device._publish(Channel.PRESENCE, Presence(online=True, boot=device.boot))
+    fall_back(device, rollout)
+    fleet.settle()
+    record = fleet.service.rollout(rollout).executions["device-5"]
+    assert (record.state, record.reason) == (ExecutionState.FAILED, "it crashed 3 times")
+    assert fleet.service.rollout(later).executions["device-5"].state is ExecutionState.SUCCEEDED
+    assert fleet.releases() == ["toy@3"] * 8
+
+
 def test_an_old_failure_of_a_stopped_or_unknown_rollout_changes_nothing(fleet):
     fleet.roll_out("toy@1")
     rollout = fleet.roll_out("toy@2", CANARY)
@@ -820,3 +865,21 @@ def test_an_old_failure_of_a_stopped_or_unknown_rollout_changes_nothing(fleet):
         canary._publish(Channel.EXECUTION, message)
         fleet.settle()
     assert fleet.service.rollout(rollout) == before
+
+
+def test_a_device_that_dies_after_the_clock_was_set_back_does_not_stay_online_until_it_has_caught_up(fleet):
+    fleet.now += 2 * 86400
+    fleet.broker.break_link("fleet-service")
+    fleet.broker.mend_link(fleet.link)
+    fleet.settle()
+    fleet.now -= 2 * 86400
+    fleet.settle(seconds=1)
+    del fleet.devices["device-5"]
+    asked = []
+    publish = fleet.link.publish
+    fleet.link.publish = lambda topic, payload, **more: (asked.append(topic), publish(topic, payload, **more))
+    fleet.settle(seconds=600, step=10)
+    assert asked == [], "everybody was asked once, and has answered"
+    fleet.settle(seconds=600, step=10)
+    assert [name for name in fleet.devices if not fleet.service.device(name).online] == []
+    assert not fleet.service.device("device-5").online

@@ -155,6 +155,20 @@ def test_a_transaction_that_fails_leaves_no_trace(store):
     assert store.devices() == (DEVICE,)
 
 
+def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store):
+    def write_what_its_commit_refuses():
+        with store.transaction():
+            store.save_device(Device(name="half"))
+            store._write("PRAGMA defer_foreign_keys = ON")
+            store._write("INSERT INTO score_slices VALUES ('toy@1', 'fleet', '{}')")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        write_what_its_commit_refuses()
+    with store.transaction():
+        store.save_device(Device(name="whole"))
+    assert [device.name for device in store.reader.devices()] == ["whole"]
+
+
 def test_readers_see_what_is_committed_and_nothing_else(store):
     with store.transaction():
         store.save_device(DEVICE)
@@ -263,6 +277,13 @@ SCORES = ScoreState(
     raised=1,
     open=Alert("score-toy-1-1", "toy@1", 2.0, ("b",), (), (), 0, "score", "below", {"device:b": 1.5}),
 )
+
+
+def test_contacts_of_a_clock_that_was_set_back_since_count_as_just_now(store):
+    for name, online, last_seen in (("a", True, 5.0), ("b", True, 90.0), ("c", False, 90.0)):
+        store.save_device(Device(name=name, online=online, last_seen=last_seen))
+    store.date_contacts_back(10.0)
+    assert [(device.name, device.last_seen) for device in store.devices()] == [("a", 5.0), ("b", 10.0), ("c", 90.0)]
 
 
 def test_only_the_slices_of_a_score_state_that_changed_are_written_and_all_are_there_after_reopening(tmp_path):

@@ -1,5 +1,6 @@
 """Commands of a service whose thread is held up: by a subscriber, and by a change that takes long."""
 
+import sqlite3
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 from hedgerow.fleet.errors import CommandConflictError, CommandNotBegunError, CommandUnderWayError
 from hedgerow.fleet.events import RolloutChanged
 from hedgerow.fleet.rollout import RolloutState
-from tests.fleet.virtual_fleet import ONE_STAGE, VirtualFleet
+from tests.fleet.virtual_fleet import ONE_STAGE, TARGETS, VirtualFleet
 
 WAITING = replace(ONE_STAGE, needs_approval=True)
 
@@ -87,3 +88,28 @@ def test_a_key_whose_command_was_taken_back_may_ask_again(fleet):
     with held_up(service), pytest.raises(CommandNotBegunError):
         service.start_rollout("toy@1", WAITING, command_id="mine")
     assert service.start_rollout("toy@1", WAITING, command_id="mine").id == "rollout-1"
+
+
+@contextmanager
+def full_disk(service):
+    """Let SQLite say that the disk is full, as soon as the store would grow."""
+    database = service._store._database
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    yield
+    database.execute("PRAGMA max_page_count = 1000000")
+
+
+def test_what_came_while_the_disk_was_full_is_taken_once_there_is_room(fleet):
+    names = {f"late-{index}" for index in range(100)}
+    with full_disk(fleet.service):
+        for name in names:
+            fleet.add_device(name, TARGETS[0])
+        for device in fleet.devices.values():
+            device.turn()
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            fleet.settle()
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            fleet.service.turn(0.0)
+    fleet.settle()
+    assert names <= {device.name for device in fleet.service.devices() if device.online}

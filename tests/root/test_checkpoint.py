@@ -5,7 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import RECORD_FILE, WEIGHTS_FILE, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from hedgerow.checkpoint import (
+    FAILURE_FILE,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 CHECKPOINT = Checkpoint(
     weights={"w": np.arange(4, dtype=np.float32), "steps": np.array(3)},
@@ -29,6 +37,25 @@ def test_a_checkpoint_survives_the_disk(tmp_path):
     assert {name: array.tolist() for name, array in loaded.weights.items()} == {"w": [0, 1, 2, 3], "steps": 3}
     for name in ("task", "run", "round", "strategy", "grid", "seed", "data_fingerprint", "parent", "metrics"):
         assert getattr(loaded, name) == getattr(CHECKPOINT, name)
+
+
+def test_a_failed_run_refuses_its_own_checkpoints_by_any_path_and_nobody_elses(tmp_path):
+    def saved(*folders):
+        for folder in folders:
+            save_checkpoint(tmp_path / folder, CHECKPOINT)
+
+    saved("runs/checkpoint", "runs/rounds/000005", "runs/other/checkpoint", "runs/other/rounds/000005")
+    (tmp_path / "runs" / FAILURE_FILE).write_text('{"reason":"nobody trained"}')
+    (tmp_path / "latest").symlink_to(tmp_path / "runs" / "checkpoint")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+
+    for refused in ("runs/checkpoint", "runs/rounds/000005", "latest", "runs/other/../checkpoint"):
+        with pytest.raises(CheckpointError, match="one that failed: nobody trained"):
+            load_checkpoint(tmp_path / refused)
+    assert load_checkpoint(tmp_path / "runs/other/checkpoint").round == 5
+    assert load_checkpoint(tmp_path / "runs/other/rounds/000005").round == 5
+    with pytest.raises(CheckpointError, match="found none"):
+        load_checkpoint(tmp_path / "loop")
 
 
 def test_saving_again_replaces_it(tmp_path):

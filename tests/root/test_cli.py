@@ -104,6 +104,18 @@ def test_an_error_is_one_sentence_and_an_exit_code(name, code, sentence, capsys)
     assert captured.err.endswith(sentence)
 
 
+@pytest.mark.parametrize("name", ["absent", "late"])
+def test_a_command_without_its_packages_is_named_as_it_was_called(name, capsys):
+    members = {
+        "absent": (Plugin("no_such_package:x", "compile"), "Need an extra."),
+        "late": (Plugin(f"{__name__}:late", "fleet"), "Need an extra after a while."),
+    }
+    group = LazyGroup("hedgerow", {"outer": members}, "Try.")
+
+    assert main(["outer", name], group) == 1
+    assert capsys.readouterr().err.startswith(f"hedgerow: the command 'hedgerow outer {name}' needs the packages")
+
+
 def test_listing_commands_does_not_need_their_packages(capsys):
     assert main(["--help"], GROUP) == 0
     assert "Need an extra." in capsys.readouterr().out

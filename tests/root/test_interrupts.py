@@ -9,6 +9,7 @@ import time
 import pytest
 
 from hedgerow.interrupts import Interrupted, UndisturbedStack, hold_interrupts, interruptible
+from tests.extras import needs_torch
 
 
 def run_script(script: str) -> subprocess.CompletedProcess[str]:
@@ -133,6 +134,7 @@ def test_an_interrupt_is_a_keyboard_interrupt_and_no_error():
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@needs_torch
 def test_an_interrupted_command_says_so_and_exits_with_130(tmp_path, name):
     (tmp_path / "slow.py").write_text(f"import os, signal, time\nos.kill(os.getpid(), signal.{name})\ntime.sleep(9)\n")
     command = [sys.executable, "-m", "hedgerow.cli", "task", "check", "slow.py:task"]

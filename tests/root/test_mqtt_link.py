@@ -52,20 +52,26 @@ def test_no_broker_is_one_sentence_with_the_address():
 def test_a_topic_that_is_no_text_does_not_end_the_link():
     """No broker should pass it on; this one does, and then sends what is all right."""
 
-    def published(topic: bytes) -> bytes:
-        return bytes((0x30, 2 + len(topic) + 1)) + len(topic).to_bytes(2, "big") + topic + b"x"
+    def published(topic: bytes, payload: bytes = b"x") -> bytes:
+        length, rest = bytearray(), 2 + len(topic) + len(payload)
+        while rest:
+            rest, seven_bits = divmod(rest, 128)
+            length.append(seven_bits | (0x80 if rest else 0))
+        return b"\x30" + bytes(length) + len(topic).to_bytes(2, "big") + topic + payload
+
+    messages = published(b"\xff\xfe") + published(b"\xff", bytes(PAYLOAD_LIMIT_BYTES + 1)) + published(b"a/b")
 
     def serve(listener: socket.socket) -> None:
         connection, _address = listener.accept()
         with connection:
             connection.recv(1000)
-            connection.sendall(b"\x20\x02\x00\x00" + published(b"\xff\xfe") + published(b"a/b"))
+            connection.sendall(b"\x20\x02\x00\x00" + messages)
             connection.recv(1000)
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        thread = threading.Thread(target=serve, args=(listener,))
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
         link = MqttLink("device", "127.0.0.1", listener.getsockname()[1])
         assert link.receive(5) == Connected()

@@ -149,6 +149,10 @@ def test_a_release_that_is_no_id_is_refused():
                 "both_wrong": 0,
             }
         },
+        {"labelled": 0, "correct": 0},
+        {"labelled": 3, "correct": 2},
+        {"labelled": 9, "correct": 0},
+        {"labelled": 9, "correct": 9},
     ],
 )
 def test_counts_that_contradict_each_other_are_refused(counts):

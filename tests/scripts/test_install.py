@@ -78,6 +78,41 @@ def test_an_option_that_does_not_exist_is_refused(machine, arguments):
     assert line == f"scripts/install: expected --python VERSION or --into FOLDER, found '{' '.join(arguments)}'"
 
 
+@pytest.mark.parametrize("place", ["notes", ".", "notes/a.txt", "/absolute"])
+def test_a_folder_with_other_files_is_not_cleared(machine, tmp_path, place):
+    machine.add_python("python3.11")
+    absolute = tmp_path / "elsewhere"
+    for folder in (machine.root / "notes", absolute):
+        folder.mkdir()
+        (folder / "a.txt").write_text("mine")
+    place = str(absolute) if place == "/absolute" else place
+    line = refusal(machine, "--into", place, "litert")
+
+    assert line == (
+        f"scripts/install: expected a Python environment or nothing at {place}, found other files; name another folder"
+    )
+    assert (machine.root / "notes" / "a.txt").read_text() == (absolute / "a.txt").read_text() == "mine"
+    assert (machine.root / "pyproject.toml").exists()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("left", [[], ["bin", "lib"]])
+def test_an_environment_is_made_where_it_was_asked_for(machine, tmp_path, left):
+    machine.add_python("python3.11")
+    for name in left:  # a making that was killed
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+    place = str(tmp_path / "elsewhere")
+    result = machine.run(
+        "install", "--into", place, "litert", PIP_INDEX_URL="http://127.0.0.1:1/simple", PIP_CONFIG_FILE="/dev/null"
+    )
+
+    assert result.stderr.startswith(f"scripts/install: making {place} with Python 3.")
+    assert (tmp_path / "elsewhere" / "pyvenv.cfg").exists()
+    assert sorted(path.name for path in machine.root.iterdir()) == [
+        "constraints.txt", "pyproject.toml", "scripts", "setup.py", "tools"
+    ]  # fmt: skip
+
+
 @pytest.mark.heavy
 def test_without_a_network_nothing_is_installed(machine):
     machine.add_python("python3.11")

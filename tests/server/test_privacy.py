@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hedgerow.errors import UnknownNameError
 from hedgerow.server.errors import StrategyOptionError
-from hedgerow.server.privacy import PRIVACY, PrivacyTerms, parse_privacy
+from hedgerow.server.privacy import PRIVACY, PrivacyTerms, next_norm, parse_privacy
 
 
 def parsed(kind, text="", **rest):
@@ -41,7 +41,9 @@ def test_every_option_is_read():
         ("server-fixed", "clip=nan", "clip=nan, which is no finite number"),
         ("server-fixed", "clip=inf", "clip=inf, which is no finite number"),
         ("server-fixed", "clip=1e9", "at most 1e+06"),
-        ("server-fixed", "noise=-0.5", "noise=-0.5, which is not from 0"),
+        ("server-fixed", "noise=-0.5", "noise=-0.5, which is not 0 and not from"),
+        ("server-fixed", "noise=1e-160", "noise=1e-160, which is not 0 and not from 0.001 to 1e+06"),
+        ("server-adaptive", "noise=1e-320", "not from 0.001 to 1e+06"),
         ("server-fixed", "noise=nan", "noise=nan, which is no finite number"),
         ("server-fixed", "noise=-inf", "no finite number"),
         ("server-fixed", "noise", "no number"),
@@ -53,7 +55,8 @@ def test_every_option_is_read():
         ("server-adaptive", "quantile=1.1", "quantile=1.1"),
         ("server-adaptive", "rate=0", "rate=0"),
         ("server-adaptive", "rate=nan", "no finite number"),
-        ("server-adaptive", "count-noise=-1", "count-noise=-1.0, which is below 0"),
+        ("server-adaptive", "count-noise=-1", "count-noise=-1.0, which is not from 0 to 1e+06"),
+        ("server-adaptive", "count-noise=1e300", "count-noise=1e+300, which is not from 0 to 1e+06"),
         ("server-adaptive", "count-noise=0.5", "must be above 0.5, half of the noise"),
         ("server-adaptive", "count-noise=0", "must be above 0.5"),
     ],
@@ -62,6 +65,24 @@ def test_what_cannot_be_followed_is_refused_by_name(kind, text, words):
     with pytest.raises(StrategyOptionError) as caught:
         parsed(kind, text)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("unclipped", "factor"),
+    [(0.5, 1.0), (1.0, math.exp(-0.5)), (0.0, math.exp(0.5)), (1e6, math.exp(-0.5)), (-1e6, math.exp(0.5))],
+)
+def test_the_norm_moves_by_the_share_however_far_noise_carries_it(unclipped, factor):
+    assert next_norm(parsed("server-adaptive", "rate=1"), 2.0, unclipped) == pytest.approx(2.0 * factor)
+    assert next_norm(parsed("server-fixed", ""), 2.0, unclipped) == 2.0
+
+
+def test_the_norm_stays_a_number_after_any_number_of_rounds():
+    terms = parsed("server-adaptive", "rate=10,quantile=1")
+    largest = smallest = 1.0
+    for _round in range(1_000):
+        largest = next_norm(terms, largest, 0.0)
+        smallest = next_norm(parsed("server-adaptive", "rate=10,quantile=0"), smallest, 1.0)
+    assert (largest, smallest) == (1e6, 1e-6)
 
 
 def test_an_unknown_wrapper_gets_a_suggestion():

@@ -299,3 +299,38 @@ def test_nan_that_no_border_stopped_is_left_out(caplog):
         found, _metrics = take_round(private("fedavg+server-fixed:clip=1,noise=0"), grid, START)
     assert np.isfinite(found["w"]).all()
     assert "NaN or infinity of node 1 is not used" in caplog.text
+
+
+def test_a_node_that_comes_while_the_cohort_is_drawn_makes_it_no_larger_a_crowd():
+    class Growing(InProcessGrid):
+        asked = 0
+
+        def get_node_ids(self):
+            self.asked += 1
+            return list(range(1, 5 + self.asked))
+
+    grid = Growing(ten_clients()._client_app, 20)
+    strategy = private("fedavg+server-fixed", fraction=0.5)
+    take_round(strategy, grid, START)
+    (mean,) = strategy.means
+    assert mean.nodes == 5
+    assert mean.asked == mean.answered == 3
+
+
+def test_who_is_left_out_of_a_private_mean_does_not_depend_on_how_long_others_updates_are(tiny_task, tmp_path):
+    """A rule that looks at the median would let one client's data decide whether another's update counts."""
+    from flwr.app import Message, MetricRecord, RecordDict
+
+    def app(message, context):
+        sent = numpy_arrays(message.content["arrays"])
+        far = np.float32(1e9 if context.node_id == 1 else 1e-3)
+        arrays = array_record({name: array + far for name, array in sent.items()})
+        return Message(
+            RecordDict({"arrays": arrays, "metrics": MetricRecord({"loss": 1.0, "num-examples": 1})}), reply_to=message
+        )
+
+    for strategy, used in (("fedavg", 4), ("fedavg+server-fixed:clip=1", 5)):
+        grid = InProcessGrid(app, 5)
+        result = train_task(tiny_task, tmp_path / str(used), rounds=1, grid=grid, minimum_devices=5, strategy=strategy)
+        assert result.updates == used
+    assert result.history[0].privacy.answered == 5

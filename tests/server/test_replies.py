@@ -57,6 +57,10 @@ def kinds(*answers, limits=None, sent=SENT, trained=True):
         (answer(records=[{"num-examples": 5}]), Kind.METRICS, "found num-examples"),
         (answer(steps=0), Kind.METRICS, "as steps, found 0"),
         (answer(norm_bit=2), Kind.METRICS, "from 0 to 1 as norm_bit, found 2"),
+        (answer(loss=10**400), Kind.METRICS, "within 1e+30 as loss"),
+        (answer(loss=10**9999), Kind.METRICS, "within 1e+30 as loss"),
+        (answer(loss=-1.7e308), Kind.METRICS, "within 1e+30 as loss"),
+        (answer(examples=10**9999), Kind.COUNT, "found a whole number of 33216 bits"),
         (answer(norm_bit=0.5), Kind.METRICS, "as norm_bit, found 0.5"),
     ],
 )
@@ -66,6 +70,23 @@ def test_what_breaks_a_rule_is_refused_with_its_kind_and_the_others_pass(bad, ki
     assert refusals[1].kind == kind
     assert words in refusals[1].reason
     assert "expected" in refusals[1].reason
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (answer(loss=-1e-9), "found -1e-09"),
+        (answer(loss=11.0), "found 11"),
+        (answer(records=[{"num-examples": 5}]), "found none"),
+    ],
+)
+def test_of_two_who_differ_the_one_without_what_the_strategy_computes_with_is_refused(bad, said):
+    limits = ReplyLimits(needed={"loss": (0.0, 10.0)})
+    honest, refusal = judge_answers([answer(loss=10.0), bad], SENT, limits)
+    assert honest is None
+    assert refusal.kind == Kind.METRICS
+    assert refusal.reason == f"expected loss from 0 to 10, which the strategy computes with, {said}"
+    assert kinds(answer(loss=-1.0), limits=limits, trained=False) == [None]
 
 
 def test_the_largest_and_the_smallest_honest_numbers_pass():

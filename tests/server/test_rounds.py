@@ -9,7 +9,7 @@ from hedgerow.server.cohort.clients import RepeatedClients
 from hedgerow.server.cohort.null import NullEngine
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.grids.cohort import CohortGrid
-from hedgerow.server.rounds import Run, _few, _like, _natural, _seeded_sampling
+from hedgerow.server.rounds import Run, _like, _natural, _seeded_sampling, few_failures
 from hedgerow.server.run_folder import RunFolder, RunSettings
 from hedgerow.server.strategies import build_strategy
 from hedgerow.server.training import initial_weights
@@ -61,8 +61,8 @@ def test_a_view_of_a_cohorts_updates_is_copied_and_an_array_of_its_own_is_not():
 
 
 def test_of_very_many_failures_the_first_and_the_number_of_the_others_are_kept():
-    assert _few({"b": "late", "a": "dropped"}) == {"a": "dropped", "b": "late"}
-    kept = _few({f"{number:04d}": "late" for number in range(1000)})
+    assert few_failures({"b": "late", "a": "dropped"}) == {"a": "dropped", "b": "late"}
+    kept = few_failures({f"{number:04d}": "late" for number in range(1000)})
     assert len(kept) == 101
     assert kept["and"] == "900 others"
 

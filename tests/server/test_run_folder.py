@@ -1,11 +1,13 @@
 """Tests of hedgerow.server.run_folder."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
+from hedgerow.server import run_folder
 from hedgerow.server.errors import NoUpdateError, RunFolderError, RunMismatchError
 from hedgerow.server.privacy import NoisyMean
 from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings, SavedRound
@@ -60,6 +62,35 @@ def test_a_damaged_round_falls_back_to_the_one_before_and_later_records_are_drop
         assert [record.round for record in folder.history(1)] == [1]
         folder.save_round(*finished(2))
         assert folder.last_round().checkpoint.round == 2
+
+
+@pytest.mark.parametrize("left", [b"", b'{"round":2,"lo\n'])
+def test_a_history_that_lacks_a_finished_round_is_refused(tmp_path, left):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        for number in (1, 2, 3):
+            folder.save_round(*finished(number))
+        lines = (tmp_path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "rounds.jsonl").write_bytes(lines[0] + left + lines[2])
+        with pytest.raises(RunFolderError, match="expected a whole line for each of 3 rounds") as caught:
+            folder.history(3)
+        assert "restore the file or start with --fresh" in str(caught.value)
+        assert len((tmp_path / "rounds.jsonl").read_bytes().splitlines()) == 2 + bool(left)
+        assert len(folder.history(1)) == 1
+
+
+def test_a_full_disk_leaves_the_round_that_was_to_be_saved_again(tmp_path, monkeypatch):
+    with RunFolder.opened(tmp_path, SETTINGS) as folder:
+        for number in (1, 2):
+            folder.save_round(*finished(number))
+
+        def full(path, _content):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+        monkeypatch.setattr(run_folder, "write_durably", full)
+        with pytest.raises(RunFolderError, match="No space left on device"):
+            folder.save_state(finished(2)[1])
+        assert folder.last_round().checkpoint.round == 2
+        assert sorted(path.name for path in (tmp_path / "rounds").iterdir()) == ["000001", "000002"]
 
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path):

@@ -15,7 +15,13 @@ from torch import nn
 from hedgerow.checkpoint import CheckpointError, load_checkpoint
 from hedgerow.errors import TaskError, UnknownNameError
 from hedgerow.partition import PartitionError
-from hedgerow.server.errors import NotEnoughDevicesError, NoUpdateError, RoundFailedError, RunMismatchError
+from hedgerow.server.errors import (
+    NotEnoughDevicesError,
+    NoUpdateError,
+    RoundFailedError,
+    RunFolderError,
+    RunMismatchError,
+)
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.grids.fleet import FleetGrid
@@ -318,6 +324,27 @@ def test_a_failed_run_goes_on_when_the_cause_is_gone_and_ends_as_one_that_skippe
     assert (result.updates, result.refused) == (6, {"raised": 3})
     assert not (tmp_path / "a" / "failed.json").exists()
     assert load_checkpoint(result.checkpoint_folder).round == 3
+
+
+def test_a_private_run_counts_all_its_rounds_or_says_that_it_cannot(tiny_task, tmp_path):
+    pytest.importorskip("dp_accounting")
+
+    def train(rounds):
+        return train_task(tiny_task, tmp_path, rounds=rounds, clients=3, strategy="fedavg+server-fixed:noise=3")
+
+    first, more = train(2).privacy, train(4).privacy
+    assert (first.rounds, more.rounds) == (2, 4)
+    assert more.epsilon > first.epsilon > 0
+    lines = (tmp_path / "rounds.jsonl").read_text().splitlines()
+    (tmp_path / "rounds.jsonl").write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    with pytest.raises(RunFolderError, match="found none of round 2"):
+        train(5)
+    forgotten = json.loads(lines[1])
+    del forgotten["privacy"]
+    (tmp_path / "rounds.jsonl").write_text("\n".join([lines[0], json.dumps(forgotten), *lines[2:]]) + "\n")
+    unknown = train(5).privacy
+    assert unknown.epsilon is None
+    assert unknown.line().startswith("privacy: epsilon unknown (what round 2 gave away was not recorded)")
 
 
 def test_a_result_of_fewer_rounds_is_none_any_more_when_the_longer_run_fails(tiny_task, tmp_path):

@@ -1,5 +1,8 @@
 """Tests of hedgerow.server.grids.border: Flower's messages judged, whoever brought them."""
 
+import io
+import pickle
+
 import numpy as np
 import pytest
 
@@ -76,6 +79,54 @@ def test_bytes_that_are_no_array_are_refused():
     assert reply_kind(first) == Kind.FORM
     assert second.has_content()
     assert third.has_content()
+
+
+@pytest.mark.parametrize("payload", ["archive", "damaged archive", "header", "deep header", "pickle", "nothing"])
+def test_bytes_that_numpy_takes_for_something_else_are_refused_and_the_others_pass(payload):
+    from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+
+    archive = io.BytesIO()
+    np.savez(archive, w=np.zeros(2, np.float32))
+    data = {
+        "archive": archive.getvalue(),
+        "damaged archive": b"PK\x03\x04 and no more",
+        "header": b"\x93NUMPY\x01\x00\x40\x00" + b"{'descr': ((((".ljust(63) + b"\n",
+        "deep header": b"\x93NUMPY\x01\x00\x10\x27" + b"(" * 9_999 + b"\n",
+        "pickle": pickle.dumps([1]),
+        "nothing": b"",
+    }[payload]
+    one, two = asked((1, 2))
+    record = ArrayRecord({"w": Array("float32", (2,), "numpy.ndarray", data)})
+    bad = Message(RecordDict({"arrays": record, "metrics": MetricRecord({"num-examples": 1})}), reply_to=one)
+    first, second = judged([one, two], [bad, answered(two)])
+    assert reply_kind(first) == Kind.FORM
+    assert first.error.reason.startswith("expected arrays, found ")
+    assert second.has_content()
+
+
+def test_a_node_that_answers_something_else_is_counted_and_named():
+    def app(message, _context):
+        return asked((message.metadata.dst_node_id,))[0]
+
+    replies = InProcessGrid(app, 2).send_and_receive(asked((1, 2)))
+    assert [(reply.metadata.src_node_id, reply.error.reason) for reply in replies] == [
+        (1, "expected a reply to its message, found none"),
+        (2, "expected a reply to its message, found none"),
+    ]
+    assert kinds_of(replies) == {"late": 2}
+
+
+def test_what_clients_write_into_reasons_is_cut(caplog):
+    from flwr.app import MetricRecord
+
+    one, two = asked((1, 2))
+    long = answered(one)
+    for number in range(100):
+        long.content["arrays"]["n" * 50 + str(number)] = array_record({"x": np.zeros(1, np.float32)})["x"]
+    long.content["metrics"] = MetricRecord({"num-examples": 1})
+    refused, _fine = judged([one, two], [long, answered(two)])
+    assert len(refused.error.reason) == 500
+    assert len(caplog.messages[-1]) < 600
 
 
 def test_kinds_are_counted_also_of_errors_that_flower_made():

@@ -1,7 +1,9 @@
 """A sweep is many runs, each of which is the run that the same settings alone would be."""
 
 import json
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.simulate import Simulator, simulate_task
-from hedgerow.server.simulation.sweep import run_sweep
+from hedgerow.server.simulation.sweep import Trial, run_sweep
 from hedgerow.server.simulation.variations import parse_variations
 
 pytestmark = pytest.mark.heavy
@@ -21,6 +23,16 @@ PLAN = SimulationPlan(clients=20, cohort=5, rounds=6)
 def simulator(tiny_task):
     with Simulator(tiny_task, engine="sequential") as made:
         yield made
+
+
+def test_of_two_equal_trials_the_one_whose_loss_is_no_number_is_ranked_last():
+    def trial(**metrics):
+        run = SimpleNamespace(checkpoint=SimpleNamespace(metrics={"accuracy": 0.1, **metrics}))
+        return Trial({"learning-rate": 1.0}, {0: run})
+
+    fine, lost = trial(loss=50.0), trial()
+    assert lost.merit() == (0.1, -math.inf)
+    assert max([lost, fine], key=Trial.merit) is fine
 
 
 def settings_of(result):
