@@ -65,6 +65,7 @@ _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
 _SIGN_OF_LIFE_S = 30.0
 _SAVE_AGAIN_S = 10.0
+_STUCK_S = 60.0
 
 
 def new_boot() -> str:
@@ -249,6 +250,8 @@ class Agent:
         if self._health_news.is_set():
             self._health_news.clear()
             self._handle(HealthChanged(self.health.problems))
+        if self._is_stuck and Part.MODEL not in self.health.failing:
+            self.health.failed(Part.MODEL, f"expected {self.active.release} to answer, found it busy with one sample")
         now = time.monotonic()
         is_behind = not self._is_saved or self._slots.is_behind or Part.STATE in self.health.failing
         if is_behind and now >= self._save_again_at:
@@ -262,6 +265,12 @@ class Agent:
             self._rest_at = None
             self._trainer.rest()
 
+    @property
+    def _is_stuck(self) -> bool:
+        """Whether the model is busy with one sample for longer than what has proved itself, or has yet to, may be."""
+        limit_s = self._settings.healthy_after_s
+        return self.active.busy_s >= (max(limit_s, _STUCK_S) if self._slots.state.is_proved else limit_s)
+
     def _prove(self, now: float, healthy_at: float, release: str | None) -> None:
         """End the health period when its time has come; it counts for the release with which it began, and no other."""
         if release != self.active.release:
@@ -271,10 +280,8 @@ class Agent:
             if reason is not None and not self._state.is_proving and not self._slots.state.is_proved:
                 # Another one is about to take its place. Should that fail, this one is judged all the same.
                 return
-            if self.active.busy_s >= self._settings.healthy_after_s and not self._slots.state.is_proved:
+            if self._is_stuck and not self._slots.state.is_proved:
                 # Nobody knows whether it will ever answer; as long as it does not, it is no success.
-                if Part.MODEL not in self.health.failing:
-                    self.health.failed(Part.MODEL, f"expected {release} to answer, found it busy with one sample")
                 return
             self._healthy_at = None
             if reason is not None and self._state.is_proving:

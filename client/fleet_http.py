@@ -30,7 +30,7 @@ class Stream:
 
 
 class FleetHttp:
-    """A client of one server.
+    """A client of one server. What that says beside a status that ends the matter is not read: it may have no end.
 
     Args:
         server: Such as ``http://fleet.example:8080``.
@@ -63,7 +63,7 @@ class FleetHttp:
             sent["Range"] = f"bytes={offset}-"
         answer = self._request("GET", path, None, sent)
         if answer.status not in {200, 206}:
-            answer.drain_conn()
+            answer.close()
             raise TransferError(f"GET {path}", "status 200", f"status {answer.status}", status=answer.status)
         start = 0
         if answer.status == 206:
@@ -94,7 +94,7 @@ class FleetHttp:
         """
         sent = {"Content-Type": "application/octet-stream", **(headers or {})}
         answer = self._request("PUT", path, body, sent)
-        answer.drain_conn()
+        answer.close()
         if not 200 <= answer.status < 300:
             raise TransferError(f"PUT {path}", "status 200", f"status {answer.status}", status=answer.status)
 

@@ -82,11 +82,18 @@ def find_runtime(name: str, release: str, runtimes: LoadRuntime = load_runtime) 
 
     Raises:
         RejectedError: It is unknown here or not installed.
+        InstallError: It is installed and cannot be loaded.
     """
     try:
         return runtimes(name)
     except (UnknownNameError, ExtraNotInstalledError) as exc:
         raise RejectedError(release, f"the runtime {name}", str(exc), "install it or compile for another one") from exc
+    except ClientError:
+        raise
+    # What a native library lacks on this machine comes as an ImportError, an OSError or anything else.
+    except Exception as exc:
+        found = f"{type(exc).__name__}: {exc}"[:_REASON_CHARS]
+        raise InstallError(f"loading the runtime {name}", "one that works here", found, "install it anew") from exc
 
 
 def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyModel:

@@ -1,5 +1,6 @@
 """The agent's folder on disk: who may use it, and the durable part of the agent's state."""
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -46,6 +47,10 @@ class StateFolderLock:
                 f"expected the state folder {folder} for this agent alone, found another agent using it; stop that "
                 "one or give another --state"
             ) from exc
+        # What a start that was killed left of a record that it wrote; nobody else writes here now.
+        with contextlib.suppress(OSError):
+            for part in folder.glob(".*.json.*.part"):
+                part.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
         """Return if files can be made in the folder.

@@ -565,7 +565,9 @@ def test_a_release_that_fails_is_not_healthy_because_another_is_about_to_take_it
         thread.join(5)
 
 
-def test_a_release_that_never_answers_is_no_success_and_does_not_hold_up_stopping(bench, repository, release):
+def test_a_release_that_never_answers_is_no_success_and_does_not_hold_up_stopping(
+    bench, repository, release, monkeypatch
+):
     repository.add(release(1))
     may_answer = threading.Event()
 
@@ -610,7 +612,14 @@ def test_a_release_that_never_answers_is_no_success_and_does_not_hold_up_stoppin
         bench.wait_for(Reported, problems=(problem,))
         may_answer.set()
         assert bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+        # One that has proved itself is named too, after a minute.
+        agent.health._timer = lambda: 1e6 + 100 * time.monotonic()
+        assert bench.wait_for(Reported, problems=())
+        monkeypatch.setattr("hedgerow.client.agent._STUCK_S", 0.4)
+        may_answer.clear()
+        assert bench.wait_for(Reported, problems=(problem,))
     finally:
+        may_answer.set()
         agent.stop()
         thread.join(5)
 

@@ -367,21 +367,31 @@ EVENTS = st.one_of(
     ),
     st.sampled_from([LinkUp(), LinkDown(), RetryDue(), WindowStored(), StepEntered("load")]),
     st.builds(lambda number: TrainArrived(task(number)), st.integers(1, 4)),
-    st.sampled_from(["finish", "prove", "fail", "reject", "trained"]),
+    st.sampled_from(["finish", "prove", "fail", "reject", "ill", "fallen", "trained"]),
 )
 
 
 @given(st.lists(EVENTS, max_size=40))
-def test_any_order_of_events_keeps_the_promises(events):
+def test_any_order_of_events_keeps_the_promises(events):  # noqa: PLR0915 - one small world, event by event
     state, installing, slots = AgentState(identity=IDENTITY), None, [None, None]
-    is_installing, is_proved, training = False, True, None
+    is_installing, is_falling, is_proved, training = False, False, True, None
     versions = [0]
     for drawn in events:
         event = drawn
         if drawn == "prove":
-            if is_proved or is_installing:
+            if is_proved or is_installing or is_falling:
                 continue
             is_proved, event = True, Proved()
+        elif drawn == "ill":
+            if is_proved or is_installing or is_falling:
+                continue
+            event = Unhealthy("9 of 9 failed")
+        elif drawn == "fallen":
+            if not is_falling:
+                continue
+            # What was given up is gone, and what serves now had proved itself.
+            is_falling, is_proved, slots = False, True, [slots[1], None]
+            event = InstallFailed("9 of 9 failed", True, *slots)
         elif drawn in {"finish", "fail", "reject"}:
             if not is_installing:
                 continue
@@ -401,8 +411,12 @@ def test_any_order_of_events_keeps_the_promises(events):
             training = None
         state, actions = advance(state, event)
         for action in actions:
+            if isinstance(action, FallBack):
+                assert not is_installing
+                is_falling = True
             if isinstance(action, Install):
                 assert not is_installing, "one installation at a time"
+                assert not is_falling, "falling back comes to its end first"
                 is_installing, installing = True, action.release
                 assert installing != slots[0]
                 assert is_proved or installing in {None, slots[1]}, "the only proved release is not overwritten"
@@ -413,7 +427,7 @@ def test_any_order_of_events_keeps_the_promises(events):
                 assert is_proved, "success is said after the health period"
             assert state.is_connected or not isinstance(action, Send | FlushSpool)
         assert (state.active, state.previous) == tuple(slots)
-        if is_installing:
+        if is_installing or is_falling:
             assert state.installing is not None
             assert not state.is_proving
         else:

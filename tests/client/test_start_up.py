@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from hedgerow.client.disk import RealDisk
-from hedgerow.client.errors import TrialFailedError, TrialRejectedError
+from hedgerow.client.errors import InstallError, TrialFailedError, TrialRejectedError
 from hedgerow.client.events import Restored
+from hedgerow.client.loading import load_model
 from hedgerow.client.runtimes.linear import LinearRuntime, load_linear
 from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.slots import Slot, Slots, Trial, committed, dropped, swapped, trying
@@ -341,3 +342,15 @@ def test_a_proved_release_that_crashes_with_nothing_behind_it_is_tried_before_it
     trials.tried.clear()
     assert start(tmp_path, trials)[0].release == "demo@1"
     assert trials.tried == [], "it is healthy again"
+
+
+@pytest.mark.parametrize("error", [ImportError("GLIBC_2.38 not found"), OSError(2, "libtensorflowlite.so")])
+def test_a_runtime_that_cannot_be_imported_ends_no_start_and_is_named(two, error):
+    def broken(_name):
+        raise error
+
+    ready, restored = load_active(SlotFolders(two, "bench"), broken, 3, TRIALS)
+    assert (ready, restored.is_lost, restored.crashed) == (None, True, None)
+    with pytest.raises(InstallError, match=r"loading the runtime linear: expected .* found (ImportError|FileNotFound)"):
+        load_model(SlotFolders(two, "bench").open(Slot.B), broken)
+    assert start(two)[0].release == "demo@2", "and nothing was thrown away"

@@ -95,3 +95,13 @@ def test_a_card_that_takes_nothing_leaves_the_old_state(tmp_path):
     with pytest.raises(OSError, match="No space"):
         file.save(AgentState(identity=IDENTITY))
     assert StateFile(tmp_path / "agent.json").load(IDENTITY) == ASKED
+
+
+def test_what_a_killed_start_left_of_a_record_is_removed_by_the_next_one(tmp_path):
+    (tmp_path / ".pointer.json.ab12cd34.part").write_bytes(b"{")
+    (tmp_path / "agent.json").write_bytes(b"{}")
+    with StateFolderLock(tmp_path):
+        (tmp_path / ".agent.json.x.part").write_bytes(b"{")
+        with pytest.raises(SettingsError, match="another agent"):
+            StateFolderLock(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".agent.json.x.part", "agent.json", "agent.lock"]
