@@ -223,8 +223,7 @@ def _translated(release: str, ask: Callable[[], Any], clock: Callable[[], dateti
             "the signed metadata", "versions that only rise", str(exc), "serve the newest metadata, whole"
         ) from exc
     except tuf.RepositoryError as exc:
-        raise RejectedError(
-            release, "metadata signed by the keys of the trusted root", str(exc), "sign it with the fleet's keys"
-        ) from exc
+        advice = "sign it with the fleet's keys, or give this device the root metadata of this fleet (--trusted-root)"
+        raise RejectedError(release, "metadata signed by the keys of the trusted root", str(exc), advice) from exc
     except OSError as exc:
         raise InstallError("the signed metadata", "a folder to keep it in", str(exc), "make room on the disk") from exc

@@ -105,7 +105,7 @@ class DevelopmentBroker:
         """
         if not _is_loopback(self.host):
             advice = "use 127.0.0.1, or run mosquitto with TLS and an ACL"
-            raise BrokerStartError(self._choose, f"the address {self.host}, which other machines reach", advice)
+            raise BrokerStartError("for development", f"the address {self.host}, which other machines reach", advice)
         mosquitto = find_mosquitto() if self._choose != "iotcore" else None
         if self._choose == "mosquitto" and mosquitto is None:
             raise BrokerStartError("mosquitto", "that it is not installed", "run: apt-get install mosquitto")

@@ -25,7 +25,7 @@ from hedgerow.fleet.roll_call import RollCall
 from hedgerow.fleet.rollout_driver import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store import Store
-from hedgerow.link import Connected, Link, LinkEvent, Message
+from hedgerow.link import Connected, Disconnected, Link, LinkEvent, Message
 from hedgerow.wire import Channel, Desired, device_topic
 
 __all__ = ["COMMAND_TIMEOUT_S", "Writer"]
@@ -75,6 +75,7 @@ class Writer:
         self._waiting: queue.SimpleQueue[Command[Any]] = queue.SimpleQueue()
         self._roll_call = RollCall(settings.presence_silence_s, settings.presence_answer_s)
         self._untaken: list[LinkEvent] = []
+        self._is_cut = False
         self._subscribers: dict[int, Callable[[FleetEvent], None]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -167,8 +168,21 @@ class Writer:
         event = self._link.receive(timeout_s if self._waiting.empty() else 0.0)
         while event is not None:
             events.append(event)
+            self._log_link(event)
             event = self._link.receive(0.0) if len(events) < self._settings.batch_events else None
         return events
+
+    def _log_link(self, event: LinkEvent) -> None:
+        """Log that the broker is gone, and that it is back: until then no device hears of what is asked for here."""
+        if isinstance(event, Disconnected) and not self._is_cut:
+            self._is_cut = True
+            broker = f"{self._settings.broker_host}:{self._settings.broker_port}"
+            _log.warning(
+                "the link to the broker at %s broke (%s); trying again in the background", broker, event.reason
+            )
+        elif isinstance(event, Connected) and self._is_cut:
+            self._is_cut = False
+            _log.info("the link to the broker is back")
 
     def _run(self) -> None:
         lines = FailureLines(_log, "a turn of the fleet service")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hedgerow import Dataset, Partition
+from hedgerow.errors import ExtraNotInstalledError
 
 TRAIN, HELD_OUT, FIELD, TEST = range(1000), range(1000, 1250), range(1250, 1550), range(1550, 1797)
 """Train: cut into the clients' shards. Held out: every accuracy. Field: labelled by users. Test: what devices meet."""
@@ -18,7 +19,7 @@ def digits() -> Dataset:
     # The file itself: importing scikit-learn would cost a device 100 MB and two seconds.
     package = find_spec("sklearn")
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("the digits come with scikit-learn; install it", name="sklearn")
+        raise ExtraNotInstalledError("the digits example", "examples", "sklearn")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     table = table[np.random.default_rng(7).permutation(len(table))]
     images = table[:, :-1].reshape(-1, 1, 8, 8).astype(np.float32)

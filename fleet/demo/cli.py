@@ -16,9 +16,13 @@ from hedgerow.fleet.demo.plan import plan_devices
 from hedgerow.fleet.demo.report import write_report
 from hedgerow.fleet.demo.result import DemoResult
 from hedgerow.fleet.drift import DriftPlan
+from hedgerow.installation import require
 from hedgerow.interrupts import Interrupted
 
 __all__ = ["demo"]
+
+_MODULES = ("ai_edge_litert", "coremltools", "fastapi", "flwr", "jinja2", "litert_torch", "onnx", "sklearn", "torch")
+"""One or more of each extra that the demo goes through."""
 
 
 @click.command("demo", epilog="\b\nExample:\n  hedgerow demo --seed 3")
@@ -42,6 +46,8 @@ def demo(out: Path, devices: int, seed: int, as_json: bool) -> None:
     LiteRT, on 1,797 real images. It takes one to two minutes.
     """
     plan_devices(devices)
+    # Before a broker is started, and before what an earlier demo left is replaced.
+    require("the demo", "all", _MODULES)
     try:
         result = _run(out.resolve(), devices, seed)
     except KeyboardInterrupt as exc:

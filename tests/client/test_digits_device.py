@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hedgerow.client import SourceContext
+from hedgerow.errors import ExtraNotInstalledError
 from hedgerow.task import load_attribute
 
 DEVICE = str(Path(__file__).resolve().parents[2] / "examples" / "digits" / "device.py")
@@ -22,6 +23,16 @@ def everything():
     from digits_data import digits
 
     return digits()
+
+
+def test_without_the_images_it_says_which_extra_brings_them(monkeypatch):
+    load_attribute(f"{DEVICE}:stream")
+    import digits_data
+
+    monkeypatch.setattr(digits_data, "find_spec", lambda _name: None)
+
+    with pytest.raises(ExtraNotInstalledError, match="the extra 'examples', and the module 'sklearn' is not installed"):
+        digits_data.digits()
 
 
 def samples(folder: Path, **options: str):
@@ -110,6 +121,7 @@ def test_the_sensor_loads_neither_torch_nor_scikit_learn(tmp_path):
 import sys
 from hedgerow.task import load_attribute
 from hedgerow.client import SourceContext
+from hedgerow.errors import ExtraNotInstalledError
 from pathlib import Path
 next(load_attribute({DEVICE + ":stream"!r})(SourceContext("d", Path({str(tmp_path)!r}), {{}})))
 sys.exit(str([name for name in ("torch", "sklearn", "scipy") if name in sys.modules] or 0))

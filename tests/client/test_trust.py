@@ -2,6 +2,7 @@
 
 import datetime as dt
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -63,8 +64,10 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path, fleet, monkeypatch) -> Scene:
-    return Scene(tmp_path, fleet, monkeypatch)
+def scene(tmp_path, fleet, monkeypatch) -> Iterator[Scene]:
+    made = Scene(tmp_path, fleet, monkeypatch)
+    yield made
+    made.http.close()
 
 
 def is_trusted(scene: Scene, clock: datetime) -> bool:
@@ -183,3 +186,13 @@ def test_metadata_that_do_not_say_when_they_were_signed_are_judged_by_the_clock(
     scene.write_timestamp(silent)
     assert is_trusted(scene, T + DAY - SECOND)
     assert "clock" in refusal(scene, T + DAY)
+
+
+def test_metadata_of_another_fleet_are_refused_with_what_to_give_the_device(scene, tmp_path):
+    scene.sign(T)
+    other = FleetFolder(tmp_path / "other")
+    create_keys(other)
+    init_repository(other, load_signers(other), T.timestamp())
+
+    with pytest.raises(RejectedError, match=r"give this device the root metadata of this fleet \(--trusted-root\)"):
+        open_trust(scene.device / "tuf", trusted_root(other), scene.http, "demo@1", clock=lambda: T)

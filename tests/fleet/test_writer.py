@@ -113,3 +113,17 @@ def test_what_came_while_the_disk_was_full_is_taken_once_there_is_room(fleet):
             fleet.service.turn(0.0)
     fleet.settle()
     assert names <= {device.name for device in fleet.service.devices() if device.online}
+
+
+def test_a_broker_that_goes_and_comes_back_is_told_once_each(fleet, caplog):
+    caplog.set_level("INFO", "hedgerow.fleet.writer")
+
+    for _break in range(2):
+        fleet.broker.break_link("fleet-service")
+        fleet.service.turn(0.0)
+        fleet.service.turn(0.0)
+        fleet.broker.mend_link(fleet.link)
+        fleet.service.turn(0.0)
+
+    lost = "the link to the broker at 127.0.0.1:1883 broke (the broker cut the link); trying again in the background"
+    assert [record.getMessage() for record in caplog.records] == [lost, "the link to the broker is back"] * 2

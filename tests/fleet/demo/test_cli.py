@@ -2,6 +2,8 @@
 
 import pytest
 
+from hedgerow import installation
+from hedgerow.cli import main
 from hedgerow.fleet.demo.cli import _print_table
 from hedgerow.fleet.demo.result import (
     ArtifactResult,
@@ -44,3 +46,17 @@ def test_each_artifact_is_one_whole_line_on_a_terminal_of_80_columns(result, mon
     lines = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
     for artifact in result.artifacts:
         assert f"{artifact.target} {artifact.format} 74,077 287,894 98.8% 98.4% 12 of 12" in lines
+
+
+@pytest.mark.parametrize("absent", ["coremltools", "flwr", "sklearn"])
+def test_what_any_part_needs_is_asked_for_before_the_demo_begins(absent, tmp_path, monkeypatch, capsys):
+    is_installed = installation.is_installed
+    monkeypatch.setattr(installation, "is_installed", lambda module: module != absent and is_installed(module))
+
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
+
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"hedgerow: the demo needs the packages of the extra 'all', and the module {absent!r} is not"
+    )
+    assert list(tmp_path.iterdir()) == []
