@@ -1,6 +1,6 @@
 """The broker that comes with the extra ``fleet``: iotcore 0.4, which is rumqttd compiled into a wheel.
 
-It is for development on one machine. What it does otherwise than mosquitto is in ADR 0014.
+It is for development on one machine. What it does otherwise than mosquitto is in ADR 0009.
 """
 
 import sys
