@@ -16,6 +16,7 @@ from hedgerow.compile.errors import Failure, VerificationError
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import model_facts
 from hedgerow.compile.recipes import Recipe
+from hedgerow.features import predicted_classes
 from hedgerow.hardware.fit import fit
 from hedgerow.hardware.target import Target
 from hedgerow.task import accuracy
@@ -126,8 +127,9 @@ def signal_to_noise_db(signal: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Return the share of samples on which both predict the same class."""
-    return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+    """Return the share of samples on which both predict the same class; what is not finite agrees with nothing."""
+    first = predicted_classes(one)
+    return float(((first == predicted_classes(other)) & (first >= 0)).mean())
 
 
 def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_drop: float) -> Verdict:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hedgerow.schema import ModelSchema, TensorSpec
 
-__all__ = ["CONFIDENCE", "PREDICTED", "input_features", "out_of_range", "output_features"]
+__all__ = ["CONFIDENCE", "PREDICTED", "input_features", "out_of_range", "output_features", "predicted_classes"]
 
 CONFIDENCE = "output.confidence"
 PREDICTED = "output.label"
@@ -89,6 +89,18 @@ def out_of_range(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> NDA
     return np.zeros(0, dtype=np.bool_) if flags is None else flags
 
 
+def predicted_classes(probabilities: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the most probable class of each sample, ``int64[batch]``; -1 where a probability is not finite.
+
+    What is no number is no prediction: the first of several NaN must not be right by chance.
+
+    Args:
+        probabilities: ``(batch, classes)``.
+    """
+    values = np.asarray(probabilities)
+    return np.where(np.isfinite(values).all(axis=1), values.argmax(axis=1), -1).astype(np.int64)
+
+
 def output_features(probabilities: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     """Return the confidence and the predicted class of a batch.
 
@@ -96,7 +108,13 @@ def output_features(probabilities: NDArray[Any]) -> dict[str, NDArray[np.float64
         probabilities: ``(batch, classes)``.
 
     Returns:
-        :data:`CONFIDENCE` and :data:`PREDICTED`, each ``float64[batch]``; confidence is NaN where a probability is.
+        :data:`CONFIDENCE` and :data:`PREDICTED`, each ``float64[batch]``; both are NaN where a probability is not
+        finite.
     """
     values = np.asarray(probabilities, dtype=np.float64)
-    return {CONFIDENCE: values.max(axis=1), PREDICTED: values.argmax(axis=1).astype(np.float64)}
+    predicted = predicted_classes(values).astype(np.float64)
+    is_none = predicted < 0
+    return {
+        CONFIDENCE: np.where(is_none, np.nan, values.max(axis=1)),
+        PREDICTED: np.where(is_none, np.nan, predicted),
+    }

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.errors import ExtraNotInstalledError, TaskError
+from hedgerow.features import predicted_classes
 from hedgerow.installation import extra_of, is_installed
 from hedgerow.manifest import MODEL_NAME
 from hedgerow.partition import Partition
@@ -107,13 +108,13 @@ class LocalTraining:
 
 
 def accuracy(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Return the share of samples whose most probable class is the label.
+    """Return the share of samples whose most probable class is the label; what is not finite is right nowhere.
 
     Args:
         probabilities: ``(n, classes)``.
         labels: ``int64[n]``.
     """
-    return float((np.asarray(probabilities).argmax(axis=1) == labels).mean())
+    return float((predicted_classes(probabilities) == labels).mean())
 
 
 Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features, out_of_range, output_features
+from hedgerow.features import (
+    CONFIDENCE,
+    PREDICTED,
+    input_features,
+    out_of_range,
+    output_features,
+    predicted_classes,
+)
 from hedgerow.reference import Reference
 from hedgerow.schema import ModelSchema
 
@@ -273,13 +280,13 @@ class WindowCounter:
         binned = {f.name: f.bin(columns[f.name]) for f in self._reference.features}
         missing = {name: int(np.isnan(columns[name]).sum()) for name in binned}
         outside = int(out_of_range(self._schema, inputs).sum())
-        predicted = columns[PREDICTED].astype(np.int64)
+        predicted = predicted_classes(probabilities)
         known = np.zeros(size, dtype=np.bool_) if labels is None else labels >= 0
         right = np.zeros(size, dtype=np.bool_) if labels is None else predicted == labels
         labelled, correct = int(known.sum()), int((right & known).sum())
         paired = PairedCounts()
         if previous is not None:
-            before = np.asarray(previous).argmax(axis=1)
+            before = predicted_classes(previous)
             same = before == predicted
             was_right = np.zeros(size, dtype=np.bool_) if labels is None else before == labels
             paired = PairedCounts(

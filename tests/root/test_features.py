@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features, out_of_range, output_features
+from hedgerow.features import CONFIDENCE, PREDICTED, input_features, out_of_range, output_features, predicted_classes
 from hedgerow.schema import ModelSchema, TensorSpec
 
 IMAGE = ModelSchema((TensorSpec("image", (1, 5, 4), minimum=0.0, maximum=16.0),), ())
@@ -91,5 +91,9 @@ def test_the_output_is_watched_through_its_winner():
     assert features[CONFIDENCE].tolist() == pytest.approx([0.8, 0.5], abs=1e-7)
 
 
-def test_a_nan_among_the_probabilities_is_no_confidence():
-    assert np.isnan(output_features(np.array([[np.nan, 0.8]]))[CONFIDENCE]).all()
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_no_confidence_and_no_class(value):
+    features = output_features(np.array([[value, 0.8], [0.1, 0.9]]))
+
+    assert np.isnan(features[CONFIDENCE]).tolist() == np.isnan(features[PREDICTED]).tolist() == [True, False]
+    assert predicted_classes(np.array([[value, 0.8], [0.1, 0.9]])).tolist() == [-1, 1]

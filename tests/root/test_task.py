@@ -162,6 +162,11 @@ def test_accuracy_is_the_share_of_samples_whose_best_class_is_the_label():
     assert accuracy(np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]]), np.array([0, 1, 1])) == pytest.approx(2 / 3)
 
 
+def test_a_prediction_that_is_no_number_is_right_nowhere():
+    nan, inf = float("nan"), float("inf")
+    assert accuracy(np.array([[nan, nan], [nan, 0.9], [inf, 0.1], [0.9, 0.1]]), np.array([0, 0, 0, 0])) == 0.25
+
+
 def write(folder, text):
     path = folder / "mine.py"
     path.write_text(text)

@@ -96,6 +96,20 @@ def test_a_batch_is_counted_exactly():
     assert window.paired == PairedCounts(agreed=1, disagreed=2, both_right=1, only_new_right=1)
 
 
+def test_outputs_that_are_no_numbers_are_no_class_and_never_right():
+    """The first of two NaN is class 0 to a plain argmax."""
+    inputs, _, old = draw(1, 4)
+    counting = counter()
+
+    nothing = np.full((4, 2), np.nan)
+    counting.observe(inputs, nothing, latency_ms=0.1, now=1.0, labels=np.zeros(4, np.int64), previous=old)
+    window = counting.cut(2.0)
+
+    assert (window.labelled, window.correct, window.paired.agreed) == (4, 0, 0)
+    assert window.paired.only_old_right + window.paired.both_wrong == 4
+    assert window.features["output.label"] == FeatureCounts((0, 0), 4)
+
+
 @given(st.floats(0, 1e6))
 def test_a_latency_falls_into_the_bin_whose_lower_edge_it_reached(latency_ms):
     counting = counter()
