@@ -143,7 +143,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-AGENT = ["agent", "run", "--device", "d1", "--fleet", FLEET, "--target", "bench", "--broker", "127.0.0.1:1"]
+AGENT = ["agent", "run", "--device", "d1", "--fleet", FLEET, "--target", "raspberry-pi-4", "--broker", "127.0.0.1:1"]
 AGENT += ["--server", "http://127.0.0.1:1", "--trusted-root", "fleet/tuf/metadata/1.root.json", "--state", "state"]
 COMPILE = ["compile", "checkpoint", "--task", DIGITS, "--target", "x86-gateway", "--out", "new"]
 CREATE = ["release", "create", "demo", "--fleet-folder", "fleet", "--build", "build"]
