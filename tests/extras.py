@@ -6,7 +6,7 @@ import pytest
 
 __all__ = ["TRAINS_AND_COMPILES", "needs_torch"]
 
-TRAINS_AND_COMPILES = {"compile", "simulate", "task", "train"}
+TRAINS_AND_COMPILES = {"compile", "demo", "simulate", "task", "train"}
 """Groups of commands that need the extras ``train`` or ``compile``, and refuse first where these are absent."""
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs the extras train and compile")
