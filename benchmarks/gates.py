@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hedgerow.fleet.floors import Floor, measured_floor
-from hedgerow.fleet.gates import GatePlan, judge, measurement_alpha
-from hedgerow.fleet.rollout import (
+from hedgerow.fleet.rollout.floors import Floor, measured_floor
+from hedgerow.fleet.rollout.gates import GatePlan, judge, measurement_alpha
+from hedgerow.fleet.rollout.rules import (
     DeviceReported,
     GateJudged,
     Rollout,
@@ -28,7 +28,7 @@ from hedgerow.fleet.rollout import (
     advance,
     create_rollout,
 )
-from hedgerow.fleet.stages import DeviceFacts
+from hedgerow.fleet.rollout.stages import DeviceFacts
 from hedgerow.window import PairedCounts, Window
 from hedgerow.wire import Execution, ExecutionState
 

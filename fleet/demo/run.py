@@ -7,10 +7,8 @@ from pathlib import Path
 
 from hedgerow.compile import CompileWorkers
 from hedgerow.compile.pipeline import toolchains
-from hedgerow.fleet.alerts import DRIFT
-from hedgerow.fleet.brokers import DevelopmentBroker
-from hedgerow.fleet.checkpoints import checkpoint_folder
-from hedgerow.fleet.cli import make_fleet
+from hedgerow.fleet.brokers.development import DevelopmentBroker
+from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
 from hedgerow.fleet.demo.display import Display
 from hedgerow.fleet.demo.errors import DemoError
@@ -40,12 +38,14 @@ from hedgerow.fleet.demo.scene import (
 )
 from hedgerow.fleet.demo.story import Story
 from hedgerow.fleet.demo.watch import Watch
-from hedgerow.fleet.layout import FleetFolder
+from hedgerow.fleet.drift.alerts import DRIFT
+from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.processes import ChildProcesses
-from hedgerow.fleet.retrain import RetrainSettings
-from hedgerow.fleet.rollout import Rollout, RolloutState, exposed
+from hedgerow.fleet.retrain.run import RetrainSettings
+from hedgerow.fleet.rollout.rules import Rollout, RolloutState, exposed
 from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.trust.checkpoints import checkpoint_folder
 from hedgerow.interrupts import UndisturbedStack
 from hedgerow.manifest import Manifest
 from hedgerow.task import load_task

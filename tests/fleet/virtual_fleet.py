@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from hedgerow.fleet.catalogue import MemoryCatalogue
-from hedgerow.fleet.gates import GatePlan
-from hedgerow.fleet.rollout import AbortRule, RolloutPlan, StagePlan
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.rollout.gates import GatePlan
+from hedgerow.fleet.rollout.rules import AbortRule, RolloutPlan, StagePlan
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
 from hedgerow.memory_link import Deliver, MemoryBroker, Will
