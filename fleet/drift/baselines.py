@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import reduce
 
 from hedgerow.fleet.drift.findings import MISSING, OUT_OF_RANGE, counts_of
-from hedgerow.fleet.store.reading import StoredWindow
+from hedgerow.fleet.records import StoredWindow
 from hedgerow.reference import Reference
 from hedgerow.window import Window, is_output_feature, merge_windows
 

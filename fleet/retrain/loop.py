@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.drift.alerts import RETRAINING, Alert
+from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.retrain.policy import (
     AskApproval,
     DriftRaised,
@@ -28,7 +29,6 @@ from hedgerow.fleet.rollout.rules import RolloutState
 from hedgerow.fleet.service.events import AlertChanged, FleetEvent, ReleaseProven, RolloutChanged
 from hedgerow.fleet.service.failure_lines import FailureLines
 from hedgerow.fleet.service.fleet_service import FleetService
-from hedgerow.fleet.store.reading import TrainingRun
 
 __all__ = ["RetrainLoop", "Work"]
 

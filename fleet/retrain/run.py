@@ -16,11 +16,11 @@ from hedgerow.errors import HedgerowError
 from hedgerow.fleet.drift.baselines import device_baselines, reference_counts
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.retrain.exchange import TrainingExchange
 from hedgerow.fleet.retrain.policy import RetrainPolicy
 from hedgerow.fleet.rollout.rules import RolloutPlan, RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
-from hedgerow.fleet.store.reading import TrainingRun
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint, kept_checkpoint
 from hedgerow.manifest import Manifest
 from hedgerow.progress import Report, silent

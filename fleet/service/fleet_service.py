@@ -14,6 +14,7 @@ from typing import Any, Self
 from hedgerow.decode import encode_json
 from hedgerow.fleet.drift.alerts import Alert
 from hedgerow.fleet.errors import RolloutConflictError, UnknownDeviceError, UnknownRolloutError
+from hedgerow.fleet.records import AuditEntry, StoredWindow, TrainingRun
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.rules import Approved, Canceled, Event, Paused, Resumed, Rollout, RolloutPlan
 from hedgerow.fleet.service.after_commit import Consequences
@@ -25,7 +26,6 @@ from hedgerow.fleet.service.rollouts import RolloutDriver
 from hedgerow.fleet.service.telemetry import TelemetryIntake
 from hedgerow.fleet.service.writer import COMMAND_TIMEOUT_S, Writer
 from hedgerow.fleet.settings import FleetSettings
-from hedgerow.fleet.store.reading import AuditEntry, StoredWindow, TrainingRun
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
 from hedgerow.link import Link

@@ -1,10 +1,9 @@
-"""What can be read from the store: rows in, domain objects out. The writing half is store.py."""
+"""What can be read from the store: rows in, domain objects out. The writing half is writing.py."""
 
 import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlite_utils import Database
@@ -12,67 +11,16 @@ from sqlite_utils import Database
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.alerts import Alert, DriftState
 from hedgerow.fleet.drift.scores import ScoreState
+from hedgerow.fleet.records import AuditEntry, StoredWindow, TrainingRun
 from hedgerow.fleet.registry import ASK_REPORT, Device
 from hedgerow.fleet.rollout.rules import ExecutionRecord, Rollout
 from hedgerow.window import Window
 from hedgerow.wire import Desired
 
-__all__ = ["DRIFT_PARTS", "AuditEntry", "StoreReader", "StoredWindow", "TrainingRun", "to_text"]
-
+__all__ = ["DRIFT_PARTS", "StoreReader", "to_text"]
 
 DRIFT_PARTS = ("devices", "slices")
 """The mappings of a drift state that are kept in rows of their own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredWindow:
-    """One window of one device.
-
-    Attributes:
-        device: Whose.
-        received_at: Unix time by the fleet's clock.
-        window: What it counted.
-    """
-
-    device: str
-    received_at: float
-    window: Window
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingRun:
-    """One retraining.
-
-    Attributes:
-        id: Its identity.
-        started_at, ended_at: Unix times; *ended_at* is None while it runs.
-        state: ``running``; ``done``: its release is on its way to the devices; then ``recovered``: the release has
-            proven itself there; or ``failed``, at any time.
-        trigger: The alert that asked for it, or ``manual``.
-        parent: The release it started from.
-        release: The release it made, once there is one.
-        reason: Why it failed; one sentence.
-    """
-
-    id: str
-    started_at: float
-    ended_at: float | None
-    state: str
-    trigger: str
-    parent: str
-    release: str | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
-    """One line of the append-only log: who did what to what, and when."""
-
-    at: float
-    actor: str
-    action: str
-    subject: str
-    detail: str
 
 
 def to_text(record: Mapping[str, Any]) -> str:

@@ -18,10 +18,11 @@ from hedgerow.decode import Fields
 from hedgerow.fleet.drift.alerts import Alert, DriftState
 from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.errors import StoreError
+from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.rules import ExecutionRecord, Rollout
 from hedgerow.fleet.store.migrations import apply_migrations
-from hedgerow.fleet.store.reading import DRIFT_PARTS, StoreReader, TrainingRun, to_text
+from hedgerow.fleet.store.reading import DRIFT_PARTS, StoreReader, to_text
 from hedgerow.window import Window, merge_windows
 from hedgerow.wire import Desired, Telemetry
 

@@ -7,7 +7,7 @@ from hedgerow.fleet.drift.baselines import (
     reference_counts,
     without_outputs,
 )
-from hedgerow.fleet.store.reading import StoredWindow
+from hedgerow.fleet.records import StoredWindow
 from hedgerow.reference import FeatureReference, Reference
 from tests.fleet.virtual_fleet import make_window
 

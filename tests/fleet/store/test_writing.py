@@ -9,10 +9,10 @@ import pytest
 from hedgerow.fleet.drift.alerts import Alert, DeviceDrift, DriftState, SliceDrift
 from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.errors import StoreError
+from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.rules import DeviceFacts, RolloutState, Started, advance, create_rollout
 from hedgerow.fleet.store.migrations import MIGRATIONS
-from hedgerow.fleet.store.reading import TrainingRun
 from hedgerow.fleet.store.writing import Store
 from hedgerow.wire import Desired, Telemetry
 from tests.fleet.virtual_fleet import CANARY, make_window
