@@ -14,7 +14,7 @@ from hedgerow import __version__
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.registry import Device
-from hedgerow.fleet.retrain.exchange import TrainingExchange
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.rollout.rules import Rollout
 from hedgerow.fleet.service.commands import Command
 from hedgerow.fleet.service.doubts import Refusal
