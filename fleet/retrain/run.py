@@ -19,7 +19,8 @@ from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.retrain.policy import RetrainPolicy
 from hedgerow.fleet.retrain.wire_round import TrainingExchange
-from hedgerow.fleet.rollout.rules import RolloutPlan, RolloutState
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint, kept_checkpoint
 from hedgerow.manifest import Manifest
@@ -28,7 +29,7 @@ from hedgerow.task import load_task
 
 if TYPE_CHECKING:
     from hedgerow.compile import CompileWorkers
-    from hedgerow.server.training import RoundRecord
+    from hedgerow.server.run_folder import RoundRecord
 
 __all__ = ["RetrainPolicy", "RetrainResult", "RetrainSettings", "retrain"]
 
