@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.retrain.exchange import TrainingExchange
 from hedgerow.fleet.retrain.loop import RetrainLoop
 from hedgerow.fleet.retrain.policy import RetrainPolicy
 from hedgerow.fleet.retrain.run import RetrainResult, RetrainSettings, retrain
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store

@@ -23,7 +23,9 @@ from hedgerow.features import CONFIDENCE, PREDICTED, input_features
 from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.rollout.rules import Rollout, RolloutPlan, RolloutState, StagePlan
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
+from hedgerow.fleet.rollout.state import Rollout, RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.catalogue import FolderCatalogue

@@ -12,7 +12,9 @@ from hedgerow.fleet.demo.plan import BUILT_ONLY, DemoDevice
 from hedgerow.fleet.demo.watch import Watch
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.rollout.gates import GatePlan
-from hedgerow.fleet.rollout.rules import Rollout, RolloutPlan, RolloutState, StagePlan
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
+from hedgerow.fleet.rollout.state import Rollout, RolloutState
 from hedgerow.fleet.serving import ServingFleet
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint
 from hedgerow.fleet.trust.releases import create_release

@@ -13,7 +13,7 @@ from hedgerow.fleet.demo.story import Moment, RoundPoint, Running, Story, Window
 from hedgerow.fleet.drift.alerts import Alert
 from hedgerow.fleet.drift.effect_size import js_bits
 from hedgerow.fleet.processes import ChildProcesses
-from hedgerow.fleet.rollout.rules import Rollout
+from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.service.events import AlertChanged, DeviceChanged, FleetEvent, RolloutChanged, WindowArrived
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.window import Window, is_output_feature

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow.decode import Fields
+from hedgerow.fleet.drift.baselines import Baseline, Baselines
 from hedgerow.fleet.drift.findings import DriftPlan, Finding, comparisons_of, test_window
 from hedgerow.manifest import RELEASE_ID
 from hedgerow.reference import Reference
@@ -30,7 +31,6 @@ __all__ = [
     "RETRAINING",
     "SCORE",
     "Alert",
-    "Baselines",
     "DeviceDrift",
     "DriftState",
     "SliceDrift",
@@ -45,8 +45,6 @@ KINDS = (DRIFT, SCORE, RETRAINING) = ("drift", "score", "retraining")
 _DEVICE, _TARGET, _FLEET = "device:", "target:", "fleet"
 _MANY = 10_000_000
 _SLICE_CHARS = 128
-
-Baselines = Mapping[str, Mapping[str, Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +320,7 @@ def observe(
             look=before.looks + 1,
             comparisons=tested * comparisons_of(reference),
             rng=rng,
-            baseline=_baseline(fresh, baselines or {}),
+            baseline=_sum_of(fresh, baselines or {}),
         )
         streaks = {f.feature: before.streaks.get(f.feature, 0) + 1 for f in findings if f.drifted}
         opened = before.last_began if before.last_began is not None else merged.started_at
@@ -344,7 +342,7 @@ def _members(name: str, devices: Mapping[str, DeviceDrift]) -> list[str]:
     return [name.removeprefix(_DEVICE)]
 
 
-def _baseline(members: Iterable[str], baselines: Baselines) -> Mapping[str, Sequence[int]] | None:
+def _sum_of(members: Iterable[str], baselines: Baselines) -> Baseline | None:
     """Return the sum of the members' baselines, of the features that all of them have; None: a member has none."""
     found = [baselines.get(member) for member in members]
     given = [baseline for baseline in found if baseline]

@@ -17,6 +17,7 @@ from hedgerow.window import Window, is_output_feature, merge_windows
 
 __all__ = [
     "Baseline",
+    "Baselines",
     "device_baselines",
     "grown_baseline",
     "normal_before",
@@ -26,6 +27,9 @@ __all__ = [
 
 Baseline = Mapping[str, Sequence[int]]
 """Feature -> counts, as :func:`hedgerow.fleet.drift.findings.counts_of` names them."""
+
+Baselines = Mapping[str, Baseline]
+"""Device -> its baseline."""
 
 
 def _merged(windows: Sequence[StoredWindow], since: float) -> dict[str, Window]:
@@ -87,7 +91,7 @@ def normal_before(reference: Reference, before: Reference) -> Reference:
     )
 
 
-def without_outputs(baselines: Mapping[str, Baseline]) -> dict[str, dict[str, Sequence[int]]]:
+def without_outputs(baselines: Baselines) -> dict[str, dict[str, Sequence[int]]]:
     """Return baselines without what a model answered; of another model it says nothing."""
     return {
         device: {n: counts for n, counts in own.items() if not is_output_feature(n.removeprefix(MISSING))}

@@ -25,19 +25,19 @@ from hedgerow.fleet.retrain.policy import (
     StartRetrain,
     TimePassed,
 )
-from hedgerow.fleet.rollout.rules import RolloutState
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.events import AlertChanged, FleetEvent, ReleaseProven, RolloutChanged
 from hedgerow.fleet.service.failure_lines import FailureLines
 from hedgerow.fleet.service.fleet_service import FleetService
 
-__all__ = ["RetrainLoop", "Work"]
+__all__ = ["RetrainLoop", "RetrainWork"]
 
 _log = logging.getLogger(__name__)
 _MANUAL = "manual"
 _SENT_BACK = frozenset({RolloutState.ABORTED, RolloutState.ROLLED_BACK})
 
 
-class Work(Protocol):
+class RetrainWork(Protocol):
     """What the loop calls to train again."""
 
     def __call__(self, *, release: str, trigger: str, run_id: str | None) -> str | None:
@@ -66,7 +66,7 @@ class RetrainLoop:
         self,
         service: FleetService,
         policy: RetrainPolicy,
-        work: Work,
+        work: RetrainWork,
         *,
         clock: Callable[[], float] = time.time,
         look_s: float = 1.0,

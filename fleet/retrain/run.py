@@ -17,9 +17,10 @@ from hedgerow.fleet.drift.baselines import device_baselines, reference_counts
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.records import TrainingRun
-from hedgerow.fleet.retrain.exchange import TrainingExchange
 from hedgerow.fleet.retrain.policy import RetrainPolicy
-from hedgerow.fleet.rollout.rules import RolloutPlan, RolloutState
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint, kept_checkpoint
 from hedgerow.manifest import Manifest
@@ -28,7 +29,7 @@ from hedgerow.task import load_task
 
 if TYPE_CHECKING:
     from hedgerow.compile import CompileWorkers
-    from hedgerow.server.training import RoundRecord
+    from hedgerow.server.run_folder import RoundRecord
 
 __all__ = ["RetrainPolicy", "RetrainResult", "RetrainSettings", "retrain"]
 
@@ -209,7 +210,7 @@ class _Retraining:
         return changes
 
     def _train(self, run: TrainingRun, parent: Manifest) -> "tuple[Path, tuple[RoundRecord, ...]]":
-        from hedgerow.fleet.retrain.round_transport import MqttRoundTransport
+        from hedgerow.fleet.retrain.wire_round import WireRoundTransport
         from hedgerow.server.grids.fleet import FleetGrid
         from hedgerow.server.training import train_task
 
@@ -220,7 +221,7 @@ class _Retraining:
                 "give the task that the release was trained for"
             )
         initial = kept_checkpoint(self.folder, parent)
-        transport = MqttRoundTransport(
+        transport = WireRoundTransport(
             self.service,
             self.exchange,
             parent.release,

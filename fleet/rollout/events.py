@@ -13,15 +13,15 @@ __all__ = [
     "Approved",
     "Assign",
     "Canceled",
-    "Command",
+    "DeviceCommand",
     "DeviceJoined",
     "DeviceRemoved",
     "DeviceReported",
-    "Event",
     "GateJudged",
     "Paused",
     "Resumed",
     "RollBack",
+    "RolloutEvent",
     "Started",
     "Tick",
 ]
@@ -104,7 +104,7 @@ class Tick:
     now: float
 
 
-Event = (
+RolloutEvent = (
     Approved | Started | Paused | Resumed | Canceled | DeviceReported | GateJudged | DeviceJoined | DeviceRemoved | Tick
 )
 
@@ -134,4 +134,4 @@ class RollBack:
     release: str | None
 
 
-Command = Assign | RollBack
+DeviceCommand = Assign | RollBack

@@ -25,23 +25,23 @@ __all__ = [
     "unanswered",
 ]
 
-_S = ExecutionState
-
 EXECUTION_TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = {
-    _S.QUEUED: frozenset(set(_S) - {_S.QUEUED}),
+    ExecutionState.QUEUED: frozenset(set(ExecutionState) - {ExecutionState.QUEUED}),
     # Back to QUEUED: failed or timed out with attempts left.
-    _S.IN_PROGRESS: frozenset(_S),
-    **{state: frozenset() for state in _S if state.is_terminal},
+    ExecutionState.IN_PROGRESS: frozenset(ExecutionState),
+    **{state: frozenset() for state in ExecutionState if state.is_terminal},
     # The device had to give the release up after all.
-    _S.SUCCEEDED: frozenset({_S.FAILED}),
+    ExecutionState.SUCCEEDED: frozenset({ExecutionState.FAILED}),
     # A device that comes back into the fleet starts anew.
-    _S.REMOVED: frozenset({_S.QUEUED}),
+    ExecutionState.REMOVED: frozenset({ExecutionState.QUEUED}),
 }
 """State -> the states that may follow. A terminal state is final, but for a success that the device takes back and a
 removed device that joins again."""
 
-_REPORTABLE = frozenset({_S.IN_PROGRESS, _S.SUCCEEDED, _S.FAILED, _S.REJECTED})
-_RETRIED = frozenset({_S.FAILED, _S.TIMED_OUT})
+_REPORTABLE = frozenset(
+    {ExecutionState.IN_PROGRESS, ExecutionState.SUCCEEDED, ExecutionState.FAILED, ExecutionState.REJECTED}
+)
+_RETRIED = frozenset({ExecutionState.FAILED, ExecutionState.TIMED_OUT})
 _STATES = {state.value: state for state in ExecutionState}
 
 
@@ -80,14 +80,14 @@ class ExecutionRecord:
     @property
     def is_wanted(self) -> bool:
         """Whether the fleet has ever asked this device for the release, so that its desired state still names it."""
-        return (self.assigned or self.attempt > 1) and self.state is not _S.REMOVED
+        return (self.assigned or self.attempt > 1) and self.state is not ExecutionState.REMOVED
 
     @property
     def is_exposed(self) -> bool:
         """Whether the device runs or may run the release: it began, and did not say that it kept the old one."""
-        if self.state in {_S.IN_PROGRESS, _S.SUCCEEDED}:
+        if self.state in {ExecutionState.IN_PROGRESS, ExecutionState.SUCCEEDED}:
             return True
-        return self.started_at is not None and self.state in {_S.TIMED_OUT, _S.CANCELED}
+        return self.started_at is not None and self.state in {ExecutionState.TIMED_OUT, ExecutionState.CANCELED}
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -139,24 +139,24 @@ def reported(record: ExecutionRecord, message: Execution, plan: RolloutPlan, now
     """
     if message.attempt != record.attempt or message.state not in _REPORTABLE or not record.assigned:
         return record
-    if record.state is _S.SUCCEEDED and message.state is _S.FAILED:
-        failed = replace(record, state=_S.FAILED, step=message.step, reason=message.reason)
+    if record.state is ExecutionState.SUCCEEDED and message.state is ExecutionState.FAILED:
+        failed = replace(record, state=ExecutionState.FAILED, step=message.step, reason=message.reason)
         return replace(failed, version=record.version + 1, updated_at=max(now, record.updated_at or now))
     if record.state.is_terminal:
         return record
     started_at = now if record.started_at is None else record.started_at
-    if message.state is _S.IN_PROGRESS:
+    if message.state is ExecutionState.IN_PROGRESS:
         alive = replace(record, started_at=started_at, updated_at=max(now, record.updated_at or now))
-        if (record.state, record.step) == (_S.IN_PROGRESS, message.step):
+        if (record.state, record.step) == (ExecutionState.IN_PROGRESS, message.step):
             return alive  # a repeat: it shows life and changes nothing else
-        return replace(alive, state=_S.IN_PROGRESS, step=message.step, version=record.version + 1)
+        return replace(alive, state=ExecutionState.IN_PROGRESS, step=message.step, version=record.version + 1)
     begun = replace(record, started_at=started_at, step=message.step)
     return _ended(begun, message.state, message.reason, plan, now)
 
 
 def expires_at(record: ExecutionRecord, plan: RolloutPlan) -> float | None:
     """Return when a device in progress is given up, Unix seconds; None: it is not in progress."""
-    if record.state is not _S.IN_PROGRESS or record.started_at is None:
+    if record.state is not ExecutionState.IN_PROGRESS or record.started_at is None:
         return None
     step_from = record.started_at if record.updated_at is None else record.updated_at
     return min(record.started_at + plan.in_progress_timeout_s, step_from + plan.step_timeout_s)
@@ -168,22 +168,22 @@ def expired(record: ExecutionRecord, plan: RolloutPlan, now: float) -> Execution
     if bound is None or now < bound:
         return record
     step = f" in step {record.step}" if record.step else ""
-    return _ended(record, _S.TIMED_OUT, f"no answer in time{step}", plan, now)
+    return _ended(record, ExecutionState.TIMED_OUT, f"no answer in time{step}", plan, now)
 
 
 def canceled(record: ExecutionRecord, now: float) -> ExecutionRecord:
     """Close a record that is still open because the rollout stopped."""
-    return _closed(record, _S.CANCELED, record.reason, now)
+    return _closed(record, ExecutionState.CANCELED, record.reason, now)
 
 
 def removed(record: ExecutionRecord, now: float) -> ExecutionRecord:
     """Close a record that is still open because the device left."""
-    return _closed(record, _S.REMOVED, record.reason, now)
+    return _closed(record, ExecutionState.REMOVED, record.reason, now)
 
 
 def unanswered(record: ExecutionRecord, now: float) -> ExecutionRecord:
     """Close a record that is still open because the rollout finished without it."""
-    return _closed(record, _S.TIMED_OUT, "the rollout finished before the device answered", now)
+    return _closed(record, ExecutionState.TIMED_OUT, "the rollout finished before the device answered", now)
 
 
 def _closed(record: ExecutionRecord, state: ExecutionState, reason: str, now: float) -> ExecutionRecord:
@@ -198,7 +198,7 @@ def _ended(
     if state in _RETRIED and record.attempt < plan.max_attempts:
         return replace(
             record,
-            state=_S.QUEUED,
+            state=ExecutionState.QUEUED,
             attempt=record.attempt + 1,
             version=record.version + 1,
             started_at=None,
@@ -207,5 +207,5 @@ def _ended(
             assigned=False,
             reason=f"attempt {record.attempt} {state.value}: {reason}",
         )
-    kept = "" if state is _S.SUCCEEDED else reason
+    kept = "" if state is ExecutionState.SUCCEEDED else reason
     return replace(record, state=state, reason=kept, version=record.version + 1, updated_at=now)

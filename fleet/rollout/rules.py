@@ -17,60 +17,27 @@ from hedgerow.fleet.rollout.events import (
     Approved,
     Assign,
     Canceled,
-    Command,
+    DeviceCommand,
     DeviceJoined,
     DeviceRemoved,
     DeviceReported,
-    Event,
     GateJudged,
     Paused,
     Resumed,
     RollBack,
+    RolloutEvent,
     Started,
     Tick,
 )
 from hedgerow.fleet.rollout.executions import ExecutionRecord, canceled, expired, removed, reported, unanswered
 from hedgerow.fleet.rollout.gates import Decision
-from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
-from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan, StageState, assign_stages, joining_stage
-from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, tally, waiting_for_gate
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.stages import DeviceFacts, StageState, assign_stages, joining_stage
+from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, waiting_for_gate
 from hedgerow.fleet.rollout.table import NO_EFFECT, TRANSITIONS
 from hedgerow.wire import ExecutionState
 
-__all__ = [
-    "NO_EFFECT",
-    "TRANSITIONS",
-    "AbortRule",
-    "Approved",
-    "Assign",
-    "Canceled",
-    "Command",
-    "DeviceFacts",
-    "DeviceJoined",
-    "DeviceRemoved",
-    "DeviceReported",
-    "Event",
-    "ExecutionRecord",
-    "GateJudged",
-    "Paused",
-    "Resumed",
-    "RollBack",
-    "Rollout",
-    "RolloutPlan",
-    "RolloutState",
-    "StagePlan",
-    "StageState",
-    "Started",
-    "Tick",
-    "advance",
-    "create_rollout",
-    "exposed",
-    "tally",
-    "waiting_for_gate",
-]
-
-
-_S = RolloutState
+__all__ = ["advance", "create_rollout"]
 
 
 def create_rollout(
@@ -106,11 +73,11 @@ def create_rollout(
         device.name: ExecutionRecord(device.name, device.target, stages[device.name], previous=device.release)
         for device in sorted(devices, key=lambda device: device.name)
     }
-    state = _S.AWAITING_APPROVAL if plan.needs_approval else _S.READY
+    state = RolloutState.AWAITING_APPROVAL if plan.needs_approval else RolloutState.READY
     return Rollout(
         id=id,
         release=release,
-        state=_S.DRAFT if draft else state,
+        state=RolloutState.DRAFT if draft else state,
         plan=plan,
         stage=0,
         stages=(StageState.SCHEDULED,) * len(plan.stages),
@@ -119,7 +86,7 @@ def create_rollout(
     )
 
 
-def advance(rollout: Rollout, event: Event) -> tuple[Rollout, tuple[Command, ...]]:
+def advance(rollout: Rollout, event: RolloutEvent) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
     """Apply *event* and say what to ask of devices.
 
     Save the new rollout before obeying the commands: a crash may then repeat a command, which is harmless, but lose
@@ -136,11 +103,11 @@ def advance(rollout: Rollout, event: Event) -> tuple[Rollout, tuple[Command, ...
         raise InvalidTransitionError(rollout.id, rollout.state.value, type(event).__name__, allowed)
     match event:
         case Approved():
-            return replace(rollout, state=_S.READY), ()
+            return replace(rollout, state=RolloutState.READY), ()
         case Started(now):
             return _start(rollout, now)
         case Paused(_, reason):
-            return replace(rollout, state=_S.PAUSED, reason=reason, gate_since=None), ()
+            return replace(rollout, state=RolloutState.PAUSED, reason=reason, gate_since=None), ()
         case Resumed(now):
             return _resume(rollout, now)
         case Canceled(reason, now):
@@ -170,16 +137,16 @@ def _with(rollout: Rollout, records: Iterable[ExecutionRecord]) -> Rollout:
     return replace(rollout, executions={**rollout.executions, **changed}) if changed else rollout
 
 
-def _start(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]:
-    if rollout.state is _S.DRAFT and rollout.plan.needs_approval:
-        return replace(rollout, state=_S.AWAITING_APPROVAL), ()
-    return _settle(_begin_stage(replace(rollout, state=_S.RUNNING), 0, now), now)
+def _start(rollout: Rollout, now: float) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
+    if rollout.state is RolloutState.DRAFT and rollout.plan.needs_approval:
+        return replace(rollout, state=RolloutState.AWAITING_APPROVAL), ()
+    return _settle(_begin_stage(replace(rollout, state=RolloutState.RUNNING), 0, now), now)
 
 
-def _resume(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]:
+def _resume(rollout: Rollout, now: float) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
     # Time on hold is nobody's fault: the stage gets its whole deadline again.
     deadline = now + rollout.plan.stage_deadline_s
-    return _settle(replace(rollout, state=_S.RUNNING, reason="", stage_deadline_at=deadline), now)
+    return _settle(replace(rollout, state=RolloutState.RUNNING, reason="", stage_deadline_at=deadline), now)
 
 
 def _begin_stage(rollout: Rollout, stage: int, now: float) -> Rollout:
@@ -204,13 +171,13 @@ def _join(rollout: Rollout, facts: DeviceFacts) -> Rollout:
     return _with(rollout, [again])
 
 
-def _judged(rollout: Rollout, event: GateJudged) -> tuple[Rollout, tuple[Command, ...]]:
+def _judged(rollout: Rollout, event: GateJudged) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
     verdict, now = event.verdict, event.now
     if rollout.plan.gate is None:
         return rollout, ()
     if verdict.decision is Decision.ABORT:
         return _stop(rollout, f"the gate stopped it: {verdict.reason}", now)
-    if rollout.state is not _S.RUNNING:
+    if rollout.state is not RolloutState.RUNNING:
         return rollout, ()
     rollout = replace(rollout, reason=verdict.reason[:2048])
     if verdict.decision is Decision.GO and waiting_for_gate(rollout):
@@ -218,19 +185,19 @@ def _judged(rollout: Rollout, event: GateJudged) -> tuple[Rollout, tuple[Command
     return _settle(rollout, now)
 
 
-def _settle_if_begun(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]:
-    return _settle(rollout, now) if rollout.state in {_S.RUNNING, _S.PAUSED} else (rollout, ())
+def _settle_if_begun(rollout: Rollout, now: float) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
+    return _settle(rollout, now) if rollout.state in {RolloutState.RUNNING, RolloutState.PAUSED} else (rollout, ())
 
 
-def _settle(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]:
+def _settle(rollout: Rollout, now: float) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
     """Draw every conclusion from what is known now."""
-    if rollout.state not in {_S.RUNNING, _S.PAUSED}:
+    if rollout.state not in {RolloutState.RUNNING, RolloutState.PAUSED}:
         return rollout, ()
     counts = _counts(rollout)
     broken = _broken_rule(rollout, counts)
     if broken is not None:
         return _stop(rollout, broken, now)
-    if rollout.state is _S.PAUSED:
+    if rollout.state is RolloutState.PAUSED:
         return rollout, ()
     unasked = rollout
     rollout, commands = _assign(rollout)
@@ -253,7 +220,7 @@ def _settle(rollout: Rollout, now: float) -> tuple[Rollout, tuple[Command, ...]]
     return rollout, (*commands, *more)
 
 
-def _assign(rollout: Rollout) -> tuple[Rollout, tuple[Command, ...]]:
+def _assign(rollout: Rollout) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
     """Ask for every queued attempt of a stage that has started and was not asked for yet."""
     waiting = [
         record
@@ -301,7 +268,7 @@ def _broken_rule(rollout: Rollout, tallies: Sequence[Mapping[ExecutionState, int
 
 
 def _hold(rollout: Rollout, reason: str) -> Rollout:
-    return replace(rollout, state=_S.PAUSED, reason=reason, gate_since=None)
+    return replace(rollout, state=RolloutState.PAUSED, reason=reason, gate_since=None)
 
 
 def _undecided(rollout: Rollout) -> str:
@@ -317,14 +284,14 @@ def _finish_stage(rollout: Rollout, now: float) -> Rollout:
     if rollout.stage + 1 < len(states):
         return _begin_stage(done, rollout.stage + 1, now)
     closed = _with(done, [unanswered(record, now) for record in done.executions.values()])
-    return replace(closed, state=_S.FINISHED)
+    return replace(closed, state=RolloutState.FINISHED)
 
 
-def _stop(rollout: Rollout, reason: str, now: float) -> tuple[Rollout, tuple[Command, ...]]:
+def _stop(rollout: Rollout, reason: str, now: float) -> tuple[Rollout, tuple[DeviceCommand, ...]]:
     """End it for good: back to what was before, wherever the release was asked for."""
     affected = sorted(record.device for record in rollout.executions.values() if record.is_wanted)
     commands = tuple(RollBack(device, rollout.executions[device].previous) for device in affected)
     states = tuple(StageState.FAILED if state is StageState.RUNNING else state for state in rollout.stages)
-    state = _S.ROLLED_BACK if exposed(rollout) else _S.ABORTED
+    state = RolloutState.ROLLED_BACK if exposed(rollout) else RolloutState.ABORTED
     stopped = _with(rollout, [canceled(record, now) for record in rollout.executions.values()])
     return replace(stopped, state=state, stages=states, reason=reason[:4096], gate_since=None), commands

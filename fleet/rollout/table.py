@@ -8,10 +8,10 @@ from hedgerow.fleet.rollout.events import (
     DeviceJoined,
     DeviceRemoved,
     DeviceReported,
-    Event,
     GateJudged,
     Paused,
     Resumed,
+    RolloutEvent,
     Started,
     Tick,
 )
@@ -19,67 +19,66 @@ from hedgerow.fleet.rollout.state import RolloutState
 
 __all__ = ["NO_EFFECT", "TRANSITIONS"]
 
-_S = RolloutState
-_STOPPED = frozenset({_S.ABORTED, _S.ROLLED_BACK})
-_IN_STAGES = frozenset({_S.RUNNING, _S.PAUSED, _S.FINISHED}) | _STOPPED
-_HELD = frozenset({_S.PAUSED}) | _STOPPED
+_STOPPED = frozenset({RolloutState.ABORTED, RolloutState.ROLLED_BACK})
+_IN_STAGES = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.FINISHED}) | _STOPPED
+_HELD = frozenset({RolloutState.PAUSED}) | _STOPPED
 
-TRANSITIONS: Mapping[tuple[RolloutState, type[Event]], frozenset[RolloutState]] = {
-    (_S.DRAFT, Approved): frozenset({_S.READY}),
-    (_S.DRAFT, Started): frozenset({_S.AWAITING_APPROVAL, _S.RUNNING}),
-    (_S.DRAFT, Canceled): frozenset({_S.ABORTED}),
-    (_S.DRAFT, DeviceJoined): frozenset({_S.DRAFT}),
-    (_S.DRAFT, DeviceRemoved): frozenset({_S.DRAFT}),
-    (_S.AWAITING_APPROVAL, Approved): frozenset({_S.READY}),
-    (_S.AWAITING_APPROVAL, Canceled): frozenset({_S.ABORTED}),
-    (_S.AWAITING_APPROVAL, DeviceJoined): frozenset({_S.AWAITING_APPROVAL}),
-    (_S.AWAITING_APPROVAL, DeviceRemoved): frozenset({_S.AWAITING_APPROVAL}),
-    (_S.READY, Started): frozenset({_S.RUNNING}),
-    (_S.READY, Canceled): frozenset({_S.ABORTED}),
-    (_S.READY, DeviceJoined): frozenset({_S.READY}),
-    (_S.READY, DeviceRemoved): frozenset({_S.READY}),
-    (_S.RUNNING, Paused): frozenset({_S.PAUSED}),
-    (_S.RUNNING, Canceled): _STOPPED,
-    (_S.RUNNING, DeviceReported): _IN_STAGES,
-    (_S.RUNNING, GateJudged): _IN_STAGES,
-    (_S.RUNNING, DeviceJoined): _IN_STAGES,
-    (_S.RUNNING, DeviceRemoved): _IN_STAGES,
-    (_S.RUNNING, Tick): _IN_STAGES,
-    (_S.PAUSED, Resumed): _IN_STAGES,
-    (_S.PAUSED, Canceled): _STOPPED,
-    (_S.PAUSED, DeviceReported): _HELD,
-    (_S.PAUSED, GateJudged): _HELD,
-    (_S.PAUSED, DeviceJoined): _HELD,
-    (_S.PAUSED, DeviceRemoved): _HELD,
-    (_S.PAUSED, Tick): _HELD,
+TRANSITIONS: Mapping[tuple[RolloutState, type[RolloutEvent]], frozenset[RolloutState]] = {
+    (RolloutState.DRAFT, Approved): frozenset({RolloutState.READY}),
+    (RolloutState.DRAFT, Started): frozenset({RolloutState.AWAITING_APPROVAL, RolloutState.RUNNING}),
+    (RolloutState.DRAFT, Canceled): frozenset({RolloutState.ABORTED}),
+    (RolloutState.DRAFT, DeviceJoined): frozenset({RolloutState.DRAFT}),
+    (RolloutState.DRAFT, DeviceRemoved): frozenset({RolloutState.DRAFT}),
+    (RolloutState.AWAITING_APPROVAL, Approved): frozenset({RolloutState.READY}),
+    (RolloutState.AWAITING_APPROVAL, Canceled): frozenset({RolloutState.ABORTED}),
+    (RolloutState.AWAITING_APPROVAL, DeviceJoined): frozenset({RolloutState.AWAITING_APPROVAL}),
+    (RolloutState.AWAITING_APPROVAL, DeviceRemoved): frozenset({RolloutState.AWAITING_APPROVAL}),
+    (RolloutState.READY, Started): frozenset({RolloutState.RUNNING}),
+    (RolloutState.READY, Canceled): frozenset({RolloutState.ABORTED}),
+    (RolloutState.READY, DeviceJoined): frozenset({RolloutState.READY}),
+    (RolloutState.READY, DeviceRemoved): frozenset({RolloutState.READY}),
+    (RolloutState.RUNNING, Paused): frozenset({RolloutState.PAUSED}),
+    (RolloutState.RUNNING, Canceled): _STOPPED,
+    (RolloutState.RUNNING, DeviceReported): _IN_STAGES,
+    (RolloutState.RUNNING, GateJudged): _IN_STAGES,
+    (RolloutState.RUNNING, DeviceJoined): _IN_STAGES,
+    (RolloutState.RUNNING, DeviceRemoved): _IN_STAGES,
+    (RolloutState.RUNNING, Tick): _IN_STAGES,
+    (RolloutState.PAUSED, Resumed): _IN_STAGES,
+    (RolloutState.PAUSED, Canceled): _STOPPED,
+    (RolloutState.PAUSED, DeviceReported): _HELD,
+    (RolloutState.PAUSED, GateJudged): _HELD,
+    (RolloutState.PAUSED, DeviceJoined): _HELD,
+    (RolloutState.PAUSED, DeviceRemoved): _HELD,
+    (RolloutState.PAUSED, Tick): _HELD,
     # A success that a device takes back changes its record and nothing else.
-    (_S.FINISHED, DeviceReported): frozenset({_S.FINISHED}),
+    (RolloutState.FINISHED, DeviceReported): frozenset({RolloutState.FINISHED}),
 }
 """(State, event) -> the states that it may lead to. The tests walk every pair."""
 
-NO_EFFECT: frozenset[tuple[RolloutState, type[Event]]] = frozenset(
+NO_EFFECT: frozenset[tuple[RolloutState, type[RolloutEvent]]] = frozenset(
     # An operator's command whose effect is there already.
     {
-        (_S.AWAITING_APPROVAL, Started),
-        (_S.READY, Approved),
-        (_S.RUNNING, Started),
-        (_S.RUNNING, Resumed),
-        (_S.PAUSED, Paused),
-        (_S.ABORTED, Canceled),
-        (_S.ROLLED_BACK, Canceled),
+        (RolloutState.AWAITING_APPROVAL, Started),
+        (RolloutState.READY, Approved),
+        (RolloutState.RUNNING, Started),
+        (RolloutState.RUNNING, Resumed),
+        (RolloutState.PAUSED, Paused),
+        (RolloutState.ABORTED, Canceled),
+        (RolloutState.ROLLED_BACK, Canceled),
     }
     # Time and devices do not ask; before the start and after the end they are not listened to.
     | {
         (state, event)
-        for state in (_S.DRAFT, _S.AWAITING_APPROVAL, _S.READY)
+        for state in (RolloutState.DRAFT, RolloutState.AWAITING_APPROVAL, RolloutState.READY)
         for event in (DeviceReported, GateJudged, Tick)
     }
     | {
         (state, event)
-        for state in _S
+        for state in RolloutState
         if state.is_terminal
         for event in (DeviceReported, GateJudged, DeviceJoined, DeviceRemoved, Tick)
-        if (state, event) != (_S.FINISHED, DeviceReported)
+        if (state, event) != (RolloutState.FINISHED, DeviceReported)
     }
 )
 """(State, event) pairs that are accepted and change nothing."""

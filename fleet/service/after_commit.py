@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from hedgerow.fleet.service.events import FleetEvent
 from hedgerow.wire import Desired
 
-__all__ = ["Consequences"]
+__all__ = ["AfterCommit"]
 
 
 @dataclass(slots=True)
-class Consequences:
+class AfterCommit:
     """What is to be done once the change is saved.
 
     Attributes:

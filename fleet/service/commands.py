@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from hedgerow.fleet.errors import CommandConflictError, CommandNotBegunError, CommandUnderWayError, UnknownCommandError
-from hedgerow.fleet.service.after_commit import Consequences
+from hedgerow.fleet.service.after_commit import AfterCommit
 
 __all__ = ["Change", "Command", "Commands"]
 
 T = TypeVar("T")
 
-Change = Callable[[Consequences, float], T]
-"""What is done in a transaction: ``(consequences, now) -> result``."""
+Change = Callable[[AfterCommit, float], T]
+"""What is done in a transaction: ``(then, now) -> result``."""
 
 _KEPT = 16
 

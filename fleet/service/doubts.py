@@ -7,11 +7,11 @@ higher number than before, lives.
 
 from dataclasses import dataclass
 
-__all__ = ["Doubts", "Refusal"]
+__all__ = ["Doubts", "RefusedReport"]
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedReport:
     """The last report of a device of which nothing was believed.
 
     Attributes:
@@ -34,7 +34,7 @@ class Doubts:
         self._pause_s = pause_s
         self._heard: dict[str, dict[str, int]] = {}
         self._asked_at: dict[str, float] = {}
-        self.refusals: dict[str, Refusal] = {}
+        self.refusals: dict[str, RefusedReport] = {}
 
     def hear(self, device: str, boot: str, sequence: int) -> str:
         """Note that *boot* speaks although it should not; return what that means.
@@ -69,7 +69,7 @@ class Doubts:
     def refuse(self, device: str, reason: str, now: float) -> bool:
         """Remember why a report of *device* was refused; return whether that is news."""
         before = self.refusals.get(device)
-        self.refusals[device] = Refusal(reason, now)
+        self.refusals[device] = RefusedReport(reason, now)
         return before is None or before.reason != reason
 
     def settle(self, device: str) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 
-from hedgerow.fleet.rollout.rules import Rollout
+from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.service.events import (
     AlertChanged,
     DeviceChanged,

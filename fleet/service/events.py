@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hedgerow.fleet.drift.alerts import Alert
 from hedgerow.fleet.registry import Device
-from hedgerow.fleet.rollout.rules import Rollout
+from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
 from hedgerow.wire import TrainUpdate
 

@@ -16,10 +16,12 @@ from hedgerow.fleet.drift.alerts import Alert
 from hedgerow.fleet.errors import RolloutConflictError, UnknownDeviceError, UnknownRolloutError
 from hedgerow.fleet.records import AuditEntry, StoredWindow, TrainingRun
 from hedgerow.fleet.registry import Device
-from hedgerow.fleet.rollout.rules import Approved, Canceled, Event, Paused, Resumed, Rollout, RolloutPlan
-from hedgerow.fleet.service.after_commit import Consequences
+from hedgerow.fleet.rollout.events import Approved, Canceled, Paused, Resumed, RolloutEvent
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.state import Rollout
+from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.commands import Command
-from hedgerow.fleet.service.doubts import Refusal
+from hedgerow.fleet.service.doubts import RefusedReport
 from hedgerow.fleet.service.events import AlertChanged, FleetEvent
 from hedgerow.fleet.service.messages import HEARD, MessageIntake
 from hedgerow.fleet.service.rollouts import RolloutDriver
@@ -119,7 +121,7 @@ class FleetService:
             raise UnknownDeviceError(name)
         return device
 
-    def refusal(self, name: str) -> Refusal | None:
+    def refusal(self, name: str) -> RefusedReport | None:
         """Return the last report in a device's name that was not believed since the service was started, if any."""
         return self._intake.doubts.refusals.get(name)
 
@@ -192,7 +194,7 @@ class FleetService:
         """
         wanted = plan if plan is not None else RolloutPlan()
 
-        def change(then: Consequences, now: float) -> Rollout:
+        def change(then: AfterCommit, now: float) -> Rollout:
             rollout = self._driver.start(release, wanted, now, then)
             self._store.add_audit(at=now, actor=actor, action="rollout.start", subject=rollout.id, detail=release)
             return rollout
@@ -227,9 +229,9 @@ class FleetService:
         )
 
     def _command(
-        self, rollout_id: str, action: str, event: Callable[[float], Event], actor: str, command_id: str | None
+        self, rollout_id: str, action: str, event: Callable[[float], RolloutEvent], actor: str, command_id: str | None
     ) -> Rollout:
-        def change(then: Consequences, now: float) -> Rollout:
+        def change(then: AfterCommit, now: float) -> Rollout:
             rollout = self._driver.apply(rollout_id, event(now), then)
             self._store.add_audit(at=now, actor=actor, action=action, subject=rollout_id)
             return self._driver.go_on(rollout, now, then)
@@ -245,7 +247,7 @@ class FleetService:
             RolloutConflictError: A rollout that is not over has this device.
         """
 
-        def change(then: Consequences, now: float) -> Desired:
+        def change(then: AfterCommit, now: float) -> Desired:
             if self._store.device(device) is None:
                 raise UnknownDeviceError(device)
             if release is not None:
@@ -268,7 +270,7 @@ class FleetService:
             UnknownDeviceError: It was never heard of.
         """
 
-        def change(then: Consequences, now: float) -> Device:
+        def change(then: AfterCommit, now: float) -> Device:
             device = self._store.device(name)
             if device is None:
                 raise UnknownDeviceError(name)
@@ -284,7 +286,7 @@ class FleetService:
     def raise_alert(self, alert: Alert) -> None:
         """Keep an alert that something else than a window raised; one that is known is kept as it was."""
 
-        def change(then: Consequences, now: float) -> None:
+        def change(then: AfterCommit, now: float) -> None:
             if alert.id not in {known.id for known in self._store.alerts()}:
                 self._store.save_alert(alert, now)
                 then.events.append(AlertChanged(alert, is_new=True))

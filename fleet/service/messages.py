@@ -22,7 +22,7 @@ from hedgerow.fleet.registry import (
     take_presence,
     take_report,
 )
-from hedgerow.fleet.service.after_commit import Consequences
+from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.doubts import Doubts
 from hedgerow.fleet.service.events import DeviceChanged, ReportRefused, UpdateArrived
 from hedgerow.fleet.service.rollouts import RolloutDriver
@@ -60,12 +60,12 @@ class MessageIntake:
         self.doubts = Doubts(settings.nudge_s)
         self._is_full = False
 
-    def forget(self) -> None:
+    def reload(self) -> None:
         """Load from the store again on next use; call it when a transaction was rolled back."""
-        self._driver.forget()
-        self._telemetry.forget()
+        self._driver.reload()
+        self._telemetry.reload()
 
-    def take(self, message: Message, then: Consequences, now: float) -> None:
+    def take(self, message: Message, then: AfterCommit, now: float) -> None:
         """Take a message; what is not ours, not understood or a repeat changes nothing."""
         place = parse_topic(message.topic)
         # Some brokers deliver outside the subscription.
@@ -92,7 +92,7 @@ class MessageIntake:
         except DecodeError as exc:
             _log.warning("a message on %s was refused: %s", message.topic, exc)
 
-    def reset(self, name: str, device: Device, then: Consequences) -> Device:
+    def reset(self, name: str, device: Device, then: AfterCommit) -> Device:
         """Believe nothing that a device said so far, and ask it anew."""
         fresh = reset(device)
         self.doubts.forget(name)
@@ -106,7 +106,7 @@ class MessageIntake:
         then.events.append(DeviceChanged(fresh, device))
         return fresh
 
-    def _presence(self, name: str, message: Presence, then: Consequences, now: float, *, is_old: bool) -> None:
+    def _presence(self, name: str, message: Presence, then: AfterCommit, now: float, *, is_old: bool) -> None:
         before = self._store.device(name)
         if before is None and not self._has_room(name):
             return
@@ -122,7 +122,7 @@ class MessageIntake:
         elif before is not None and message.online and message.boot in before.past_boots:
             self._ask(name, then, now)
 
-    def _heard(self, name: str, then: Consequences, now: float) -> None:
+    def _heard(self, name: str, then: AfterCommit, now: float) -> None:
         """Note that a device spoke; of one that counts as gone, only a report says that it is back."""
         device = self._store.device(name)
         if device is None:
@@ -133,7 +133,7 @@ class MessageIntake:
         if after is not None:
             self._store.save_device(after)
 
-    def _reported(self, name: str, message: Reported, then: Consequences, now: float) -> None:
+    def _reported(self, name: str, message: Reported, then: AfterCommit, now: float) -> None:
         before = self._store.device(name)
         if before is None and not self._has_room(name):
             return
@@ -182,7 +182,7 @@ class MessageIntake:
         elif after.release != desired.release:
             self._driver.runs_another(after, known.release, desired, now, then)
 
-    def _execution(self, name: str, message: Execution, then: Consequences, now: float) -> None:
+    def _execution(self, name: str, message: Execution, then: AfterCommit, now: float) -> None:
         device = self._store.device(name)
         reason = execution_refusal(device, self._store.desired(name), message)
         if reason is None:
@@ -191,7 +191,7 @@ class MessageIntake:
             _log.info("%s of %s in %s does not count: %s", message.state, name, message.rollout, reason)
             self._ask(name, then, now)
 
-    def _window(self, name: str, message: Telemetry, then: Consequences, now: float) -> None:
+    def _window(self, name: str, message: Telemetry, then: AfterCommit, now: float) -> None:
         device = self._store.device(name)
         if device is None:
             return
@@ -207,7 +207,7 @@ class MessageIntake:
         if rollout is not None:
             self._driver.judge(rollout, now, then)
 
-    def _ask(self, name: str, then: Consequences, now: float) -> None:
+    def _ask(self, name: str, then: AfterCommit, now: float) -> None:
         """Let a device say what it is: it answers what it has seen, and everybody has seen version 0."""
         if self.doubts.may_ask(name, now):
             then.desired.append((name, ASK_REPORT))

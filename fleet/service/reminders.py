@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-__all__ = ["Nudges"]
+__all__ = ["Reminders"]
 
 
-class Nudges:
+class Reminders:
     """Waits that double with every repetition and begin anew with every new version.
 
     Args:

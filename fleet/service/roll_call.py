@@ -9,13 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-__all__ = ["RollCall", "Verdict"]
+__all__ = ["RollCall", "RollCallResult"]
 
 _FIRST_REPEAT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RollCallResult:
     """What follows from the time that passed.
 
     Attributes:
@@ -76,7 +76,7 @@ class RollCall:
         """The devices that :meth:`doubt` named and that have not been heard since."""
         return tuple(self._doubted)
 
-    def take(self, last_seen: Mapping[str, float], now: float) -> Verdict:
+    def take(self, last_seen: Mapping[str, float], now: float) -> RollCallResult:
         """Let time pass.
 
         Args:
@@ -107,4 +107,4 @@ class RollCall:
                 questions[name] = replace(question, next_at=now + wait_s, wait_s=wait_s)
                 ask.append(name)
         self._questions = questions
-        return Verdict(tuple(ask), tuple(gone))
+        return RollCallResult(tuple(ask), tuple(gone))

@@ -7,27 +7,23 @@ from collections.abc import Mapping
 
 from hedgerow.fleet.errors import NoDevicesError, RolloutConflictError, UnknownRolloutError
 from hedgerow.fleet.registry import Device, next_desired
-from hedgerow.fleet.rollout.floors import Floor, floor_of
-from hedgerow.fleet.rollout.gates import GatePlan, judge, measurement_alpha
-from hedgerow.fleet.rollout.rules import (
+from hedgerow.fleet.rollout.events import (
     Assign,
-    Command,
+    DeviceCommand,
     DeviceJoined,
     DeviceReported,
-    Event,
     GateJudged,
-    Rollout,
-    RolloutPlan,
-    RolloutState,
+    RolloutEvent,
     Started,
     Tick,
-    advance,
-    create_rollout,
-    exposed,
-    waiting_for_gate,
 )
+from hedgerow.fleet.rollout.floors import Floor, floor_of
+from hedgerow.fleet.rollout.gates import GatePlan, judge, measurement_alpha
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.rules import advance, create_rollout
 from hedgerow.fleet.rollout.stages import DeviceFacts
-from hedgerow.fleet.service.after_commit import Consequences
+from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, waiting_for_gate
+from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.events import ReleaseProven, RolloutChanged
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
@@ -51,7 +47,7 @@ class RolloutDriver:
         self._unfinished: dict[str, Rollout] | None = None
         self._looks: dict[str, tuple[int, float | None, int]] = {}
 
-    def forget(self) -> None:
+    def reload(self) -> None:
         """Load from the store again on next use; call it when a transaction was rolled back."""
         self._unfinished = None
         self._looks = {}
@@ -66,7 +62,7 @@ class RolloutDriver:
             self._unfinished = {rollout.id: rollout for rollout in self._store.rollouts(only_unfinished=True)}
         return self._unfinished
 
-    def start(self, release: str, plan: RolloutPlan, now: float, then: Consequences) -> Rollout:
+    def start(self, release: str, plan: RolloutPlan, now: float, then: AfterCommit) -> Rollout:
         """Create a rollout for the devices whose hardware the release has, and start it unless it needs approval.
 
         Raises:
@@ -89,7 +85,7 @@ class RolloutDriver:
         then.events.append(RolloutChanged(rollout))
         return self.go_on(rollout, now, then)
 
-    def apply(self, rollout_id: str, event: Event, then: Consequences) -> Rollout:
+    def apply(self, rollout_id: str, event: RolloutEvent, then: AfterCommit) -> Rollout:
         """Advance a rollout by one event.
 
         Raises:
@@ -117,13 +113,13 @@ class RolloutDriver:
                 then.events.append(ReleaseProven(after.release, after.reason))
         return after
 
-    def _settle(self, rollout: Rollout, then: Consequences) -> None:
+    def _settle(self, rollout: Rollout, then: AfterCommit) -> None:
         """Want the release for its own sake from now on: the gate has decided, so no device needs to run two models."""
         for record in rollout.executions.values():
             if record.state is ExecutionState.SUCCEEDED and record.previous is not None:
                 self.assign(record.device, rollout.release, then)
 
-    def _obey(self, rollout: Rollout, command: Command, then: Consequences) -> None:
+    def _obey(self, rollout: Rollout, command: DeviceCommand, then: AfterCommit) -> None:
         if isinstance(command, Assign):
             self.assign(
                 command.device,
@@ -140,7 +136,7 @@ class RolloutDriver:
         self,
         name: str,
         release: str | None,
-        then: Consequences,
+        then: AfterCommit,
         *,
         rollout: str | None = None,
         attempt: int = 1,
@@ -154,7 +150,7 @@ class RolloutDriver:
         then.desired.append((name, desired))
         return desired
 
-    def device_reported(self, device: str, message: Execution, now: float, then: Consequences) -> None:
+    def device_reported(self, device: str, message: Execution, now: float, then: AfterCommit) -> None:
         """Apply a device's report on its part in a rollout.
 
         One on a rollout that is over changes nothing, unless it takes a success back.
@@ -163,9 +159,7 @@ class RolloutDriver:
         if takes_back or message.rollout in self._loaded():
             self.apply(message.rollout, DeviceReported(device=device, message=message, now=now), then)
 
-    def runs_another(
-        self, device: Device, before: str | None, desired: Desired, now: float, then: Consequences
-    ) -> None:
+    def runs_another(self, device: Device, before: str | None, desired: Desired, now: float, then: AfterCommit) -> None:
         """Take note of a device that acted on what is wanted of it and runs another release.
 
         Its own message says why, as a rule, and first; this is for the one that was lost.
@@ -196,7 +190,7 @@ class RolloutDriver:
         record = self._store.execution(rollout_id, device)
         return record is not None and record.state is ExecutionState.SUCCEEDED
 
-    def go_on(self, rollout: Rollout, now: float, then: Consequences) -> Rollout:
+    def go_on(self, rollout: Rollout, now: float, then: AfterCommit) -> Rollout:
         """Start a rollout that has just become ready."""
         return self.apply(rollout.id, Started(now=now), then) if rollout.state is RolloutState.READY else rollout
 
@@ -209,7 +203,7 @@ class RolloutDriver:
         last = execution.updated_at if execution.updated_at is not None else execution.started_at
         return now - last if last is not None else None
 
-    def device_joined(self, device: Device, now: float, then: Consequences) -> None:
+    def device_joined(self, device: Device, now: float, then: AfterCommit) -> None:
         """Place a device that was never heard of before.
 
         It joins running rollouts through their stages; with none, it gets what the last finished rollout brought to
@@ -228,14 +222,14 @@ class RolloutDriver:
             return False
         return self._catalogue.manifest(release).artifact(device.target) is not None
 
-    def tick(self, now: float, then: Consequences) -> None:
+    def tick(self, now: float, then: AfterCommit) -> None:
         """Let time pass in every unfinished rollout, and let the gates judge where they are waited for."""
         for rollout_id in list(self._loaded()):
             rollout = self.apply(rollout_id, Tick(now=now), then)
             if rollout.state is RolloutState.RUNNING and waiting_for_gate(rollout):
                 self.judge(rollout_id, now, then)
 
-    def judge(self, rollout_id: str, now: float, then: Consequences) -> None:
+    def judge(self, rollout_id: str, now: float, then: AfterCommit) -> None:
         """Let the gate of a running rollout's present stage look at its evidence."""
         rollout = self._loaded().get(rollout_id)
         # Also while it is held: a bad candidate is stopped whenever that shows.

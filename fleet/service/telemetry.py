@@ -10,16 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from hedgerow.fleet.drift.alerts import Baselines, DriftState, observe
-from hedgerow.fleet.drift.baselines import grown_baseline, normal_before, without_outputs
+from hedgerow.fleet.drift.alerts import DriftState, observe
+from hedgerow.fleet.drift.baselines import Baselines, grown_baseline, normal_before, without_outputs
 from hedgerow.fleet.drift.findings import DriftPlan
 from hedgerow.fleet.drift.scores import ScoreState, observe_score
 from hedgerow.fleet.errors import UnknownReleaseError
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.floors import floor_of
 from hedgerow.fleet.rollout.gates import GatePlan, measurement_alpha
-from hedgerow.fleet.rollout.rules import Rollout, RolloutState, exposed
-from hedgerow.fleet.service.after_commit import Consequences
+from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed
+from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.events import AlertChanged, ReleaseProven, WindowArrived
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
@@ -88,12 +88,12 @@ class TelemetryIntake:
             consecutive=settings.drift_consecutive,
         )
 
-    def forget(self) -> None:
+    def reload(self) -> None:
         """Load from the store again on next use; call it when a transaction was rolled back."""
         self._drift, self._scores, self._rollouts = {}, {}, {}
 
     def take(
-        self, device: Device, message: Telemetry, unfinished: Mapping[str, Rollout], now: float, then: Consequences
+        self, device: Device, message: Telemetry, unfinished: Mapping[str, Rollout], now: float, then: AfterCommit
     ) -> str | None:
         """Take one window.
 
@@ -180,7 +180,7 @@ class TelemetryIntake:
         normal, baselines = self._normal(parent, before)
         return normal_before(reference, normal), without_outputs(baselines)
 
-    def _watch(self, device: Device, window: Window, reference: Reference, now: float, then: Consequences) -> None:
+    def _watch(self, device: Device, window: Window, reference: Reference, now: float, then: AfterCommit) -> None:
         if device.target is None:
             return
         saved = self._drift.get(window.release) or self._store.drift_state(window.release)
@@ -197,7 +197,7 @@ class TelemetryIntake:
             then.events.append(AlertChanged(alert, is_new=state.open is None))
 
     def _watch_score(
-        self, device: Device, window: Window, rollout: Rollout | None, now: float, then: Consequences
+        self, device: Device, window: Window, rollout: Rollout | None, now: float, then: AfterCommit
     ) -> None:
         if window.labelled == 0:
             return

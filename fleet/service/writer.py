@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 from hedgerow.errors import LinkError
 from hedgerow.fleet.errors import ServiceStoppedError
 from hedgerow.fleet.registry import ASK_REPORT
-from hedgerow.fleet.service.after_commit import Consequences
+from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.commands import Change, Command, Commands
 from hedgerow.fleet.service.events import DeviceChanged, FleetEvent
 from hedgerow.fleet.service.failure_lines import FailureLines
 from hedgerow.fleet.service.messages import MessageIntake
-from hedgerow.fleet.service.reminders import Nudges
+from hedgerow.fleet.service.reminders import Reminders
 from hedgerow.fleet.service.roll_call import RollCall
 from hedgerow.fleet.service.rollouts import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
@@ -33,7 +33,7 @@ __all__ = ["COMMAND_TIMEOUT_S", "Writer"]
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_NUDGE_LOOK_S = 0.5
+_REMINDER_LOOK_S = 0.5
 
 COMMAND_TIMEOUT_S = 20.0
 """How long a caller is kept waiting; shorter than what clients of the admin API wait, so that they hear why."""
@@ -68,8 +68,8 @@ class Writer:
     ) -> None:
         self._settings, self._link, self._store, self._driver = settings, link, store, driver
         self._intake, self._clock = intake, clock
-        self._nudges = Nudges(settings.nudge_s, settings.nudge_longest_s)
-        self._next_nudge_look = 0.0
+        self._reminders = Reminders(settings.nudge_s, settings.nudge_longest_s)
+        self._next_reminder_look = 0.0
         self.commands = Commands()
         self._timeout_s = timeout_s
         self._waiting: queue.SimpleQueue[Command[Any]] = queue.SimpleQueue()
@@ -227,7 +227,7 @@ class Writer:
             if isinstance(event, Message):
                 self._link.acknowledge(event)
 
-    def _take_all(self, events: Sequence[LinkEvent], then: Consequences, now: float) -> None:
+    def _take_all(self, events: Sequence[LinkEvent], then: AfterCommit, now: float) -> None:
         for event in events:
             if isinstance(event, Message):
                 self._intake.take(event, then, now)
@@ -237,16 +237,16 @@ class Writer:
                 # Nor is it sure who is still there.
                 self._roll_call.doubt_all(now)
 
-    def _pass_time(self, then: Consequences, now: float) -> None:
+    def _pass_time(self, then: AfterCommit, now: float) -> None:
         self._driver.tick(now, then)
-        if not 0 <= self._next_nudge_look - now <= _NUDGE_LOOK_S:
-            self._next_nudge_look = now + _NUDGE_LOOK_S
+        if not 0 <= self._next_reminder_look - now <= _REMINDER_LOOK_S:
+            self._next_reminder_look = now + _REMINDER_LOOK_S
             pending = self._store.pending(only_online=True)
-            due = self._nudges.due({device: desired.version for device, desired in pending.items()}, now)
+            due = self._reminders.due({device: desired.version for device, desired in pending.items()}, now)
             then.desired.extend((device, pending[device]) for device in due)
             self._call_the_roll(then, now)
 
-    def _call_the_roll(self, then: Consequences, now: float) -> None:
+    def _call_the_roll(self, then: AfterCommit, now: float) -> None:
         roll_call = self._roll_call
         self._store.date_contacts_back(now)
         silent = self._store.last_seen(
@@ -263,12 +263,12 @@ class Writer:
 
     def _commit(self, change: Change[T]) -> T:
         """Apply a change in a transaction; after it is on disk, publish and tell."""
-        then = Consequences()
+        then = AfterCommit()
         try:
             with self._store.transaction():
                 result = change(then, self._clock())
         except BaseException:
-            self._intake.forget()
+            self._intake.reload()
             raise
         for device in then.doubted:
             self._roll_call.doubt(device, self._clock())
@@ -284,7 +284,7 @@ class Writer:
             # A question is not kept: what is wanted of the device would be gone from the broker.
             self._link.publish(topic, desired.encode(), retain=desired != ASK_REPORT)
         except LinkError as exc:
-            # It is saved, so it is published again when the link is back or the device is nudged.
+            # It is saved, so it is published again when the link is back or the device is reminded.
             _log.warning("could not publish what is wanted of %s: %s", device, exc)
 
     def _tell(self, event: FleetEvent) -> None:

@@ -13,7 +13,8 @@ from hedgerow.fleet.drift.alerts import Alert, DriftState
 from hedgerow.fleet.drift.scores import ScoreState
 from hedgerow.fleet.records import AuditEntry, StoredWindow, TrainingRun
 from hedgerow.fleet.registry import ASK_REPORT, Device
-from hedgerow.fleet.rollout.rules import ExecutionRecord, Rollout
+from hedgerow.fleet.rollout.executions import ExecutionRecord
+from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
 from hedgerow.wire import Desired
 

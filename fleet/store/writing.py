@@ -20,7 +20,7 @@ from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.registry import Device
-from hedgerow.fleet.rollout.rules import ExecutionRecord, Rollout
+from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.store.migrations import apply_migrations
 from hedgerow.fleet.store.reading import DRIFT_PARTS, StoreReader, to_text
 from hedgerow.window import Window, merge_windows
@@ -200,7 +200,7 @@ class Store(StoreReader):
                 "UPDATE rollouts SET state = ?, is_over = ?, record = ? WHERE id = ?",
                 rollout.state.value, rollout.state.is_terminal, to_text(record), rollout.id,
             )  # fmt: skip
-        earlier: Mapping[str, ExecutionRecord] = before.executions if before else {}
+        earlier = before.executions if before else {}
         for device, execution in rollout.executions.items():
             if earlier.get(device) is not execution:
                 self._write(

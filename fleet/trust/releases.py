@@ -25,7 +25,7 @@ from hedgerow.fleet.trust.blobs import copy_blob
 from hedgerow.fleet.trust.keys import Signers, load_signers
 from hedgerow.fleet.trust.release_fit import check_fit
 from hedgerow.fleet.trust.signing import publish, revoke, signed_hashes, signed_releases
-from hedgerow.fleet.trust.write_lock import exclusive
+from hedgerow.fleet.trust.write_lock import write_lock
 from hedgerow.manifest import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
 
 __all__ = [
@@ -114,7 +114,7 @@ def create_release(
     signers = load_signers(folder, ("targets", "snapshot", "timestamp")) if signers is None else signers
     listed = signed_releases(folder)
     folder.releases.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.releases / ".lock"):
+    with write_lock(folder.releases / ".lock"):
         _clear_interrupted(folder)
         number = _next_number(folder, name, listed)
         manifest = _manifest(name, number, build, now, parent, note)
@@ -269,7 +269,7 @@ def revoke_release(
     if not RELEASE_ID.fullmatch(release) or not folder.release(release).is_dir():
         raise UnknownReleaseError(release, listed)
     signers = load_signers(folder, ("targets", "snapshot", "timestamp")) if signers is None else signers
-    with exclusive(folder.releases / ".lock"):
+    with write_lock(folder.releases / ".lock"):
         if release in listed:
             record = {"revoked_at": _utc(now), "reason": reason[:1024]}
             write_durably(folder.release(release) / _REVOKED, encode_json(record))

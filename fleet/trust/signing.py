@@ -43,7 +43,7 @@ from hedgerow.fleet.trust.tuf_metadata import (
     verify,
     with_targets,
 )
-from hedgerow.fleet.trust.write_lock import exclusive
+from hedgerow.fleet.trust.write_lock import write_lock
 from hedgerow.manifest import Manifest
 
 __all__ = [
@@ -257,7 +257,7 @@ def _expiries(state: RepositoryState) -> dict[str, float]:
 def _locked(folder: FleetFolder) -> Iterator[None]:
     if not folder.tuf.is_dir():
         raise _no_repository(folder)
-    with exclusive(folder.tuf / ".lock"):
+    with write_lock(folder.tuf / ".lock"):
         yield
 
 

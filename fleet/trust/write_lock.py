@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["exclusive"]
+__all__ = ["write_lock"]
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def write_lock(path: Path) -> Iterator[None]:
     """Hold the lock *path*; wait for it as long as another process or thread does. Not reentrant.
 
     Raises:

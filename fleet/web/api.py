@@ -14,10 +14,10 @@ from hedgerow import __version__
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.registry import Device
-from hedgerow.fleet.retrain.exchange import TrainingExchange
-from hedgerow.fleet.rollout.rules import Rollout
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
+from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.service.commands import Command
-from hedgerow.fleet.service.doubts import Refusal
+from hedgerow.fleet.service.doubts import RefusedReport
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.trust.expiry import expiry_alarms
 from hedgerow.fleet.trust.signing import expiries
@@ -217,7 +217,7 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
     return router
 
 
-def _device(device: Device, desired: Desired | None, refusal: Refusal | None = None) -> _Record:
+def _device(device: Device, desired: Desired | None, refusal: RefusedReport | None = None) -> _Record:
     return {
         "name": device.name,
         "target": device.target,

@@ -15,19 +15,19 @@ _PLAN: dict[str, Any] = {field.name: field.default for field in fields(RolloutPl
 _GATE = GatePlan()
 
 
-class _Body(BaseModel):
+class _StrictBody(BaseModel):
     # What is not understood is refused: a client that asks for more must not be told yes.
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class StageBody(_Body):
+class StageBody(_StrictBody):
     """One stage: its name, and the cumulative share of the devices that have the release after it."""
 
     name: str = Field(max_length=64)
     share: float = Field(gt=0, le=1)
 
 
-class AbortRuleBody(_Body):
+class AbortRuleBody(_StrictBody):
     """When failures stop the rollout."""
 
     kind: str = Field(max_length=16)
@@ -35,7 +35,7 @@ class AbortRuleBody(_Body):
     minimum_executed: int = Field(ge=1)
 
 
-class GateBody(_Body):
+class GateBody(_StrictBody):
     """What the models must show after each stage."""
 
     alpha: float = _GATE.alpha
@@ -49,7 +49,7 @@ class GateBody(_Body):
         return GatePlan(**self.model_dump())
 
 
-class PlanBody(_Body):
+class PlanBody(_StrictBody):
     """How the rollout goes; what is left out has the defaults of :class:`RolloutPlan`."""
 
     stages: list[StageBody] = Field(
@@ -89,7 +89,7 @@ class PlanBody(_Body):
         return plan
 
 
-class RolloutBody(_Body):
+class RolloutBody(_StrictBody):
     """A rollout to start."""
 
     release: str = Field(max_length=128)

@@ -19,10 +19,10 @@ _SILENCE_S = 20.0
 _SLOWEST_BYTES_PER_S, _GRACE_S = 1024, 60.0
 _BOUND = "hedgerow.body_limit_bytes"
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Any, Receive, Send], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
+AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
+AsgiApp = Callable[[Any, AsgiReceive, AsgiSend], Awaitable[None]]
 
 
 def bound_body(scope: MutableMapping[str, Any], limit_bytes: int) -> None:
@@ -45,7 +45,7 @@ class BoundedBodies:
 
     def __init__(
         self,
-        app: App,
+        app: AsgiApp,
         *,
         limit_bytes: int = BODY_LIMIT_BYTES,
         silence_s: float = _SILENCE_S,
@@ -54,14 +54,14 @@ class BoundedBodies:
         self._app, self._limit_bytes = app, limit_bytes
         self._silence_s, self._grace_s = silence_s, grace_s
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: AsgiReceive, send: AsgiSend) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(scope, receive, self._limit_bytes, self._silence_s, self._grace_s)
+        body = _BoundedBody(scope, receive, self._limit_bytes, self._silence_s, self._grace_s)
 
-        async def send_and_close(message: Message) -> None:
+        async def send_and_close(message: AsgiMessage) -> None:
             if message["type"] == "http.response.start" and not body.is_whole:
                 # Closed, not drained: who was refused must not keep us reading.
                 others = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"connection"]
@@ -71,11 +71,11 @@ class BoundedBodies:
         await self._app(scope, body.receive, send_and_close)
 
 
-class _Body:
+class _BoundedBody:
     """The body of one request, while it comes."""
 
     def __init__(
-        self, scope: MutableMapping[str, Any], receive: Receive, limit_bytes: int, silence_s: float, grace_s: float
+        self, scope: MutableMapping[str, Any], receive: AsgiReceive, limit_bytes: int, silence_s: float, grace_s: float
     ) -> None:
         self._scope, self._receive = scope, receive
         self._limit_bytes, self._silence_s, self._grace_s = limit_bytes, silence_s, grace_s
@@ -85,7 +85,7 @@ class _Body:
         self._declared = headers.get(b"content-length", b"0")
         self.is_whole = self._declared == b"0" and b"transfer-encoding" not in headers
 
-    async def receive(self) -> Message:
+    async def receive(self) -> AsgiMessage:
         if self.is_whole:
             return await self._receive()
         limit_bytes = self._scope.get(_BOUND, self._limit_bytes)

@@ -8,7 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from hedgerow.fleet.errors import TrainingRoundError
-from hedgerow.fleet.retrain.exchange import TrainingExchange
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.web.request_bodies import bound_body
 
 __all__ = ["training_router"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.retrain.exchange import TrainingExchange
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.web.admin_keys import hash_key, make_key
 from hedgerow.fleet.web.api import create_app
 from hedgerow.fleet.web.connections import ConnectionLimits

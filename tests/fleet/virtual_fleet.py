@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from hedgerow.fleet.rollout.gates import GatePlan
-from hedgerow.fleet.rollout.rules import AbortRule, RolloutPlan, StagePlan
+from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue

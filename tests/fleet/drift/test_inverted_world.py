@@ -20,7 +20,9 @@ from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.processes import ChildProcesses
 from hedgerow.fleet.retrain.run import RetrainSettings
 from hedgerow.fleet.rollout.gates import GatePlan
-from hedgerow.fleet.rollout.rules import RolloutPlan, RolloutState, StagePlan
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint

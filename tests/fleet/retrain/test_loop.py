@@ -9,7 +9,7 @@ from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.retrain.loop import RetrainLoop
 from hedgerow.fleet.retrain.policy import RetrainPolicy
 from hedgerow.fleet.rollout.gates import GatePlan
-from hedgerow.fleet.rollout.rules import RolloutState
+from hedgerow.fleet.rollout.state import RolloutState
 from tests.fleet.virtual_fleet import ONE_STAGE, VirtualFleet, make_window
 
 GATED = replace(ONE_STAGE, gate=GatePlan(floor=0.8))

@@ -15,10 +15,10 @@ from hedgerow.checkpoint import load_checkpoint
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.drift.alerts import Alert
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.retrain.exchange import TrainingExchange
 from hedgerow.fleet.retrain.run import RetrainSettings, retrain
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.rollout.gates import GatePlan
-from hedgerow.fleet.rollout.rules import RolloutState
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.catalogue import FolderCatalogue

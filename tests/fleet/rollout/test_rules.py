@@ -13,37 +13,28 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.errors import InvalidTransitionError, PlanError
-from hedgerow.fleet.rollout.executions import EXECUTION_TRANSITIONS, expires_at
-from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict
-from hedgerow.fleet.rollout.rules import (
-    NO_EFFECT,
-    TRANSITIONS,
-    AbortRule,
+from hedgerow.fleet.rollout.events import (
     Approved,
     Assign,
     Canceled,
-    DeviceFacts,
     DeviceJoined,
     DeviceRemoved,
     DeviceReported,
-    Event,
     GateJudged,
     Paused,
     Resumed,
     RollBack,
-    Rollout,
-    RolloutPlan,
-    RolloutState,
-    StagePlan,
-    StageState,
+    RolloutEvent,
     Started,
     Tick,
-    advance,
-    create_rollout,
-    exposed,
-    tally,
-    waiting_for_gate,
 )
+from hedgerow.fleet.rollout.executions import EXECUTION_TRANSITIONS, expires_at
+from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict
+from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
+from hedgerow.fleet.rollout.rules import advance, create_rollout
+from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan, StageState
+from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, tally, waiting_for_gate
+from hedgerow.fleet.rollout.table import NO_EFFECT, TRANSITIONS
 from hedgerow.wire import Execution, ExecutionState
 
 S, X = RolloutState, ExecutionState
@@ -122,7 +113,7 @@ def event_of(kind: type, rollout: Rollout):
     }[kind]
 
 
-@pytest.mark.parametrize(("state", "kind"), list(product(RolloutState, get_args(Event))))
+@pytest.mark.parametrize(("state", "kind"), list(product(RolloutState, get_args(RolloutEvent))))
 def test_every_pair_of_state_and_event_does_what_the_tables_say(state, kind):
     rollout = in_state(state)
     assert rollout.state is state

@@ -2,8 +2,10 @@ from dataclasses import replace
 
 from hedgerow.fleet.drift.alerts import Alert
 from hedgerow.fleet.registry import Device
-from hedgerow.fleet.rollout.rules import RolloutPlan, RolloutState, create_rollout
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.rules import create_rollout
 from hedgerow.fleet.rollout.stages import DeviceFacts
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.event_log import EventLog
 from hedgerow.fleet.service.events import AlertChanged, DeviceChanged, ReleaseProven, RolloutChanged
 

@@ -16,7 +16,7 @@ from hedgerow.fleet.errors import (
     UnknownRolloutError,
 )
 from hedgerow.fleet.rollout.gates import GatePlan
-from hedgerow.fleet.rollout.rules import RolloutState
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.events import AlertChanged, DeviceChanged, ReleaseProven, RolloutChanged, WindowArrived
 from hedgerow.fleet.virtual_device import Installation
 from hedgerow.link import Connected

@@ -17,7 +17,7 @@ from hedgerow.decode import decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import UnknownDeviceError
 from hedgerow.fleet.registry import REPORT_JUMP
-from hedgerow.fleet.rollout.rules import RolloutState
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.event_log import EventLog
 from hedgerow.fleet.service.events import ReportRefused
 from hedgerow.link import Connected, Message

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.fleet.service.roll_call import RollCall, Verdict
+from hedgerow.fleet.service.roll_call import RollCall, RollCallResult
 
 
 def silent(roll_call: RollCall, last_seen: dict[str, float], now: float) -> dict[str, float]:
@@ -15,11 +15,11 @@ def silent(roll_call: RollCall, last_seen: dict[str, float], now: float) -> dict
     }
 
 
-def verdicts(roll_call: RollCall, last_seen: dict[str, float], times) -> list[tuple[float, Verdict]]:
+def verdicts(roll_call: RollCall, last_seen: dict[str, float], times) -> list[tuple[float, RollCallResult]]:
     found = []
     for now in times:
         verdict = roll_call.take(silent(roll_call, last_seen, now), now)
-        if verdict != Verdict():
+        if verdict != RollCallResult():
             found.append((now, verdict))
     return found
 
@@ -28,22 +28,22 @@ def test_a_silent_device_is_asked_after_doubling_waits_and_then_is_gone():
     roll_call = RollCall(silence_s=100, answer_s=60)
     found = verdicts(roll_call, {"a": 0.0}, map(float, range(161)))
     assert found == [
-        (100.0, Verdict(ask=("a",))),
-        (105.0, Verdict(ask=("a",))),
-        (115.0, Verdict(ask=("a",))),
-        (135.0, Verdict(ask=("a",))),
-        (160.0, Verdict(gone=("a",))),
+        (100.0, RollCallResult(ask=("a",))),
+        (105.0, RollCallResult(ask=("a",))),
+        (115.0, RollCallResult(ask=("a",))),
+        (135.0, RollCallResult(ask=("a",))),
+        (160.0, RollCallResult(gone=("a",))),
     ]
 
 
 def test_a_device_that_answers_is_left_alone_until_it_is_silent_again():
     roll_call = RollCall(silence_s=100, answer_s=60)
     last_seen = {"a": 0.0}
-    assert verdicts(roll_call, last_seen, [101.0]) == [(101.0, Verdict(ask=("a",)))]
+    assert verdicts(roll_call, last_seen, [101.0]) == [(101.0, RollCallResult(ask=("a",)))]
     last_seen["a"] = 102.0
     assert verdicts(roll_call, last_seen, map(float, range(103, 202))) == []
-    assert verdicts(roll_call, last_seen, [202.0]) == [(202.0, Verdict(ask=("a",)))]
-    assert verdicts(roll_call, last_seen, [261.0, 262.0])[-1] == (262.0, Verdict(gone=("a",)))
+    assert verdicts(roll_call, last_seen, [202.0]) == [(202.0, RollCallResult(ask=("a",)))]
+    assert verdicts(roll_call, last_seen, [261.0, 262.0])[-1] == (262.0, RollCallResult(gone=("a",)))
 
 
 def test_after_a_loss_of_the_link_everybody_is_asked_who_was_not_heard_since():
@@ -51,17 +51,17 @@ def test_after_a_loss_of_the_link_everybody_is_asked_who_was_not_heard_since():
     last_seen = {"a": 9.0, "b": 8.0, "c": 10.5}
     assert verdicts(roll_call, last_seen, [10.0]) == []
     roll_call.doubt_all(10.0)
-    assert verdicts(roll_call, last_seen, [11.0]) == [(11.0, Verdict(ask=("b", "a")))]
+    assert verdicts(roll_call, last_seen, [11.0]) == [(11.0, RollCallResult(ask=("b", "a")))]
     last_seen["a"] = 11.5
-    assert verdicts(roll_call, last_seen, [71.0]) == [(71.0, Verdict(gone=("b",)))]
+    assert verdicts(roll_call, last_seen, [71.0]) == [(71.0, RollCallResult(gone=("b",)))]
 
 
 def test_an_answer_in_the_very_moment_of_the_doubt_is_asked_for_again():
     roll_call = RollCall(silence_s=100, answer_s=60)
     roll_call.doubt_all(10.0)
     last_seen = {"a": 10.0}
-    assert verdicts(roll_call, last_seen, [10.0]) == [(10.0, Verdict(ask=("a",)))]
-    assert verdicts(roll_call, last_seen, [10.5]) == [(10.5, Verdict(ask=("a",)))]
+    assert verdicts(roll_call, last_seen, [10.0]) == [(10.0, RollCallResult(ask=("a",)))]
+    assert verdicts(roll_call, last_seen, [10.5]) == [(10.5, RollCallResult(ask=("a",)))]
     last_seen["a"] = 10.75
     assert verdicts(roll_call, last_seen, map(float, range(11, 100))) == []
 
@@ -69,11 +69,11 @@ def test_an_answer_in_the_very_moment_of_the_doubt_is_asked_for_again():
 def test_a_doubted_device_is_asked_also_when_nothing_is_known_of_it_and_forgotten_without_an_answer():
     roll_call = RollCall(silence_s=100, answer_s=60)
     roll_call.doubt("stranger", 1.0)
-    assert verdicts(roll_call, {}, [1.0]) == [(1.0, Verdict(ask=("stranger",)))]
-    assert verdicts(roll_call, {}, [61.0]) == [(61.0, Verdict(gone=("stranger",)))]
+    assert verdicts(roll_call, {}, [1.0]) == [(1.0, RollCallResult(ask=("stranger",)))]
+    assert verdicts(roll_call, {}, [61.0]) == [(61.0, RollCallResult(gone=("stranger",)))]
     assert roll_call.doubted == ()
     roll_call.doubt("stranger", 62.0)
-    assert verdicts(roll_call, {}, [62.0]) == [(62.0, Verdict(ask=("stranger",)))]
+    assert verdicts(roll_call, {}, [62.0]) == [(62.0, RollCallResult(ask=("stranger",)))]
     assert verdicts(roll_call, {"stranger": 62.5}, map(float, range(63, 160))) == []
 
 
@@ -106,7 +106,7 @@ def test_a_clock_that_was_set_back_since_everybody_was_doubted_asks_everybody_on
     roll_call = RollCall(silence_s=100, answer_s=60)
     roll_call.doubt_all(10_000.0)
     last_seen = {"a": 10.0, "b": 10.0}
-    assert verdicts(roll_call, last_seen, [10.5]) == [(10.5, Verdict(ask=("a", "b")))]
+    assert verdicts(roll_call, last_seen, [10.5]) == [(10.5, RollCallResult(ask=("a", "b")))]
     last_seen |= {"a": 11.0, "b": 11.0}
     assert verdicts(roll_call, last_seen, [12.0, 20.0, 80.0]) == []
 
@@ -114,9 +114,9 @@ def test_a_clock_that_was_set_back_since_everybody_was_doubted_asks_everybody_on
 def test_a_clock_that_was_set_back_starts_the_questions_anew():
     roll_call = RollCall(silence_s=100, answer_s=60)
     roll_call.doubt_all(1000.0)
-    assert verdicts(roll_call, {"a": 900.0}, [1000.0]) == [(1000.0, Verdict(ask=("a",)))]
-    assert verdicts(roll_call, {"a": 900.0}, [950.0]) == [(950.0, Verdict(ask=("a",)))]
-    assert verdicts(roll_call, {"a": 900.0}, [1010.0]) == [(1010.0, Verdict(gone=("a",)))]
+    assert verdicts(roll_call, {"a": 900.0}, [1000.0]) == [(1000.0, RollCallResult(ask=("a",)))]
+    assert verdicts(roll_call, {"a": 900.0}, [950.0]) == [(950.0, RollCallResult(ask=("a",)))]
+    assert verdicts(roll_call, {"a": 900.0}, [1010.0]) == [(1010.0, RollCallResult(gone=("a",)))]
 
 
 @given(

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from hedgerow.fleet.brokers.development import DevelopmentBroker, find_mosquitto
-from hedgerow.fleet.rollout.rules import RolloutState
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hedgerow.fleet.errors import CommandConflictError, CommandNotBegunError, CommandUnderWayError
-from hedgerow.fleet.rollout.rules import RolloutState
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.events import RolloutChanged
 from tests.fleet.virtual_fleet import ONE_STAGE, TARGETS, VirtualFleet
 

@@ -11,7 +11,10 @@ from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.registry import Device
-from hedgerow.fleet.rollout.rules import DeviceFacts, RolloutState, Started, advance, create_rollout
+from hedgerow.fleet.rollout.events import Started
+from hedgerow.fleet.rollout.rules import advance, create_rollout
+from hedgerow.fleet.rollout.stages import DeviceFacts
+from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.store.migrations import MIGRATIONS
 from hedgerow.fleet.store.writing import Store
 from hedgerow.wire import Desired, Telemetry

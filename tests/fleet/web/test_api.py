@@ -1,6 +1,7 @@
 """The admin API over ASGI, in this process."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 import time
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.retrain.exchange import TrainingExchange
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.trust.keys import create_keys, load_signers
 from hedgerow.fleet.trust.signing import init_repository
 from hedgerow.fleet.trust.tuf_metadata import Lifetimes
@@ -239,7 +240,7 @@ def test_a_device_fetches_weights_and_leaves_its_update_with_its_token(served):
     client = served.anonymous
     assert client.get("/v1/training/run-1/3/weights", headers=headers).content == b"weights"
     assert client.put("/v1/training/run-1/3/updates/a", headers=headers, content=b"new").status_code == 204
-    assert (served.exchange.upload("run-1", 3, "a"), came) == (b"new", ["a"])
+    assert (served.exchange.update("run-1", 3, "a", hashlib.sha256(b"new").hexdigest()), came) == (b"new", ["a"])
     assert_problem(client.get("/v1/training/run-1/3/weights"), 401)
     assert_problem(client.put("/v1/training/run-1/3/updates/b", headers=headers, content=b"new"), 401)
     assert_problem(client.put("/v1/training/run-1/4/updates/a", headers=headers, content=b"new"), 404)

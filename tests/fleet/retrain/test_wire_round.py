@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hedgerow.fleet.retrain.exchange import TrainingExchange
-from hedgerow.fleet.retrain.round_transport import MqttRoundTransport
+from hedgerow.fleet.errors import TrainingRoundError
+from hedgerow.fleet.retrain.wire_round import TrainingExchange, WireRoundTransport
 from hedgerow.manifest import Blob
 from hedgerow.server.grids.transport import RoundWork
 from hedgerow.weights import decode_arrays, encode_arrays
@@ -68,7 +68,7 @@ class TrainingFleet:
         return script(self.exchange, task, name)
 
     def transport(self):
-        return MqttRoundTransport(self.fleet.service, self.exchange, "toy@1")
+        return WireRoundTransport(self.fleet.service, self.exchange, "toy@1")
 
 
 def trains(exchange, task, name, *, announced=None, changed=None):
@@ -180,7 +180,7 @@ def test_silence_ends_with_the_deadline(tmp_path, silent):
 def test_devices_whose_world_changed_are_told_how_old_a_label_may_be_in_every_round(tmp_path):
     changes = [{"a": 940.0}, {"a": 940.0, "b": 1100.0}]
     with TrainingFleet(tmp_path, {"a": trains, "b": trains}) as fleet:
-        transport = MqttRoundTransport(
+        transport = WireRoundTransport(
             fleet.fleet.service, fleet.exchange, "toy@1", changes=lambda: changes.pop(0), wall_clock=lambda: 1000.0
         )
         transport.run_round(make_work(["a", "b"]))
@@ -189,3 +189,82 @@ def test_devices_whose_world_changed_are_told_how_old_a_label_may_be_in_every_ro
         transport.run_round(replace(make_work(["a", "b"]), round=2))
     assert first == {"a": 60.0, "b": None}
     assert {name: task.maximum_age_s for name, task in fleet.tasks} == {"a": 60.0, "b": 0.0}
+
+
+@pytest.fixture
+def exchange():
+    return TrainingExchange()
+
+
+def came_whole(exchange, payload):
+    """Whether the update of the device a in round 1 of the run r is this one."""
+    return exchange.update("r", 1, "a", hashlib.sha256(payload).hexdigest()) == payload
+
+
+def refusal(function, *arguments):
+    with pytest.raises(TrainingRoundError) as caught:
+        function(*arguments)
+    return caught.value.status
+
+
+def test_each_device_has_a_token_of_its_own_that_goes_with_the_round(exchange):
+    came = []
+    tokens = exchange.open_round("r", 1, b"weights", ["a", "b"], came.append)
+    assert len(set(tokens.values())) == 2
+    assert exchange.weights("r", 1, tokens["a"]) == b"weights"
+    assert exchange.has_fetched("r", 1, "a")
+    assert not exchange.has_fetched("r", 1, "b")
+    exchange.accept("r", 1, "a", tokens["a"], b"new")
+    assert came_whole(exchange, b"new")
+    assert came == ["a"]
+    exchange.close_round("r", 1)
+    assert refusal(exchange.weights, "r", 1, tokens["a"]) == 404
+    assert not came_whole(exchange, b"new")
+
+
+def test_tokens_of_others_are_refused(exchange):
+    tokens = exchange.open_round("r", 1, b"weights", ["a", "b"], lambda _device: None)
+    later = exchange.open_round("r", 2, b"weights", ["a"], lambda _device: None)
+    assert refusal(exchange.weights, "r", 1, "guess") == 401
+    assert refusal(exchange.weights, "r", 1, later["a"]) == 401
+    assert refusal(exchange.accept, "r", 1, "a", tokens["b"], b"x") == 401
+    assert refusal(exchange.accept, "r", 1, "nobody", tokens["a"], b"x") == 401
+    assert refusal(exchange.begin, "r", 1, "a", tokens["b"]) == 401
+
+
+def test_an_update_is_not_much_longer_than_the_weights(exchange):
+    tokens = exchange.open_round("r", 1, b"w" * 1000, ["a"], lambda _device: None)
+    limit_bytes = exchange.begin("r", 1, "a", tokens["a"]).limit_bytes
+    assert 1000 < limit_bytes < 100_000
+    assert refusal(exchange.accept, "r", 1, "a", tokens["a"], b"x" * (limit_bytes + 1)) == 413
+
+
+def test_no_token_is_kept(exchange):
+    tokens = exchange.open_round("r", 1, b"weights", ["a"], lambda _device: None)
+    kept = repr(exchange._rounds["r", 1])
+    assert tokens["a"] not in kept
+
+
+def test_half_an_update_gives_way_to_the_next_one_and_goes_with_the_round(exchange):
+    tokens = exchange.open_round("r", 1, b"weights", ["a"], lambda _device: None)
+    first = exchange.begin("r", 1, "a", tokens["a"])
+    first.add(b"ha")
+    second = exchange.begin("r", 1, "a", tokens["a"])
+    assert refusal(first.add, b"lf") == 409
+    second.add(b"whole")
+    exchange.finish("r", 1, "a", second)
+    assert came_whole(exchange, b"whole")
+    assert refusal(exchange.finish, "r", 1, "a", first) == 409
+    third = exchange.begin("r", 1, "a", tokens["a"])
+    exchange.close_round("r", 1)
+    assert refusal(third.add, b"late") == 409
+    assert refusal(exchange.finish, "r", 1, "a", third) == 404
+
+
+def test_an_update_keeps_nothing_once_it_was_refused(exchange):
+    tokens = exchange.open_round("r", 1, b"weights", ["a"], lambda _device: None)
+    upload = exchange.begin("r", 1, "a", tokens["a"])
+    upload.add(b"x" * upload.limit_bytes)
+    assert refusal(upload.add, b"x") == 413
+    assert refusal(upload.take) == 409
+    assert not came_whole(exchange, b"x" * upload.limit_bytes)
