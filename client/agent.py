@@ -52,8 +52,7 @@ from hedgerow.client.training_round import RoundTrainer
 from hedgerow.client.trial import ChildTrials, Trials
 from hedgerow.client.trust import open_trust, read_trusted_root
 from hedgerow.errors import DecodeError, LinkError
-from hedgerow.link import Connected, Disconnected, Link, Message
-from hedgerow.memory_link import Will
+from hedgerow.link import Connected, Disconnected, LastWill, Link, Message
 from hedgerow.window import Window
 from hedgerow.wire import Channel, Desired, Presence, Telemetry, TrainTask, TrainUpdate, device_topic, parse_topic
 
@@ -73,10 +72,10 @@ def new_boot() -> str:
     return secrets.token_hex(8)
 
 
-def presence_will(settings: AgentSettings, boot: str) -> Will:
+def presence_will(settings: AgentSettings, boot: str) -> LastWill:
     """Return what the broker publishes when this device's link breaks."""
     topic = device_topic(settings.fleet, settings.device, Channel.PRESENCE)
-    return Will(topic, Presence(online=False, boot=boot).encode())
+    return LastWill(topic, Presence(online=False, boot=boot).encode())
 
 
 class Agent:

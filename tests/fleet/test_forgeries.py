@@ -20,8 +20,7 @@ from hedgerow.fleet.event_log import EventLog
 from hedgerow.fleet.events import ReportRefused
 from hedgerow.fleet.registry import REPORT_JUMP
 from hedgerow.fleet.rollout import RolloutState
-from hedgerow.link import Connected, Message
-from hedgerow.memory_link import Will
+from hedgerow.link import Connected, LastWill, Message
 from hedgerow.wire import (
     VERSION_JUMP,
     Channel,
@@ -43,7 +42,7 @@ class Device:
 
     def __init__(self, fleet, name, *, boot="boot-1", target=TARGETS[0], saved=None):
         self.name, self.target, self.boot = name, target, boot
-        will = Will(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot=boot).encode())
+        will = LastWill(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot=boot).encode())
         self.link = fleet.broker.connect(name, will=will)
         identity = Identity(boot=boot, target=target, agent_version="1", runtimes=("onnxruntime",))
         self.state = (
