@@ -1,4 +1,4 @@
-"""The agent's process: one loop that carries out what agent_state.py decides, and threads for what takes long.
+"""The agent's process: one loop that carries out what agent_rules.py decides, and threads for what takes long.
 
 The loop owns the state, the link and the files; it never waits for the network or a model. Installing and training run
 in a thread each, one job at a time, and serving in another; they report back through a queue. None of them outlives
@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from hedgerow import __version__
 from hedgerow.client import slots as rules
 from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
-from hedgerow.client.agent_state import Identity, advance, jumps_too_far
+from hedgerow.client.agent_rules import advance
+from hedgerow.client.agent_state import Identity
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.errors import StoppedError
 from hedgerow.client.events import (
@@ -35,6 +36,7 @@ from hedgerow.client.events import (
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.health import Health, Part
 from hedgerow.client.install import Installer, Step
+from hedgerow.client.install_rules import jumps_too_far
 from hedgerow.client.jobs import Jobs
 from hedgerow.client.loading import LoadRuntime
 from hedgerow.client.model_work import ModelWork

@@ -153,7 +153,17 @@ def test_the_contract_of_the_root_names_every_module_but_the_one_with_torch():
 def test_the_base_install_is_what_the_agent_imports():
     names = {re.match(r"[a-z0-9-]+", line).group() for line in PROJECT["project"]["dependencies"]}
 
-    assert names == {"click", "filelock", "numpy", "onnxruntime", "paho-mqtt", "psutil", "safetensors", "tuf", "urllib3"}
+    assert names == {
+        "click",
+        "filelock",
+        "numpy",
+        "onnxruntime",
+        "paho-mqtt",
+        "psutil",
+        "safetensors",
+        "tuf",
+        "urllib3",
+    }
 
 
 def test_every_direct_dependency_is_pinned():

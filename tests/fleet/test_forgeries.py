@@ -1,6 +1,6 @@
 """Messages that any client of the broker may send: what is known after the next genuine one, and the way back.
 
-The devices decide by the agent's own rules (client/agent_state.py); only installing is left out.
+The devices decide by the agent's own rules (client/agent_rules.py); only installing is left out.
 """
 
 import json
@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hedgerow.client.actions import Install, Prove, Send
-from hedgerow.client.agent_state import AgentState, Identity, advance
+from hedgerow.client.agent_rules import advance
+from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.events import DesiredArrived, Installed, LinkUp, Proved
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.errors import DecodeError
