@@ -142,7 +142,17 @@ def test_no_module_writes_the_environment_when_it_is_imported(name):
 def test_the_base_install_is_what_the_agent_imports():
     names = {re.match(r"[a-z0-9-]+", line).group() for line in PROJECT["project"]["dependencies"]}
 
-    assert names == {"click", "numpy", "onnxruntime", "paho-mqtt", "psutil", "safetensors", "tuf", "urllib3"}
+    assert names == {
+        "click",
+        "filelock",
+        "numpy",
+        "onnxruntime",
+        "paho-mqtt",
+        "psutil",
+        "safetensors",
+        "tuf",
+        "urllib3",
+    }
 
 
 def test_every_direct_dependency_is_pinned():
