@@ -243,6 +243,8 @@ def run_forked(mutant: Mutant | None, tests: Sequence[str], timeout_s: float) ->
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        # Tests of interrupts need what nohup takes away.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         quiet = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(quiet, stream)
