@@ -116,6 +116,7 @@ class _Heard:
                     enter(self.step)
                 else:
                     self.kind, self.verdict = name, fields.nested(name)
+                fields.finish()
             except DecodeError as exc:
                 self.nonsense = str(exc)
 
