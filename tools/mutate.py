@@ -5,9 +5,9 @@
 For each module (the pure core when none is named) *count* mutants are drawn by the seed from all that there are. A
 mutant is killed when a fast test fails or takes far longer than without it: first the test file that mirrors the
 module, then the suite over all decoders where the module decodes, then the folder's others. Survivors are printed
-with their place. Those in ``tools/equivalent_mutants.toml``
-change nothing that could be seen, with the reason beside each; they count as killed. Exits with 1 when fewer than 90 %
-of a module's mutants are. ``--share N`` draws a N-th of each module's mutants, for continuous integration.
+with their place. Those in ``tools/equivalent_mutants.toml`` change nothing that could be seen, with the reason beside
+each; they count as killed. Exits with 1 when fewer than 90 % of a module's mutants are. ``--share N`` draws a N-th of
+each module's mutants, for continuous integration.
 
 Each mutant runs in a process forked from one that has imported the libraries and none of Hedgerow.
 """
