@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.baseline import fingerprint, make_reference
-from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.build import add_blob
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import ForeignFileError, RuntimeRefusedError, VerificationError

@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
 
-from hedgerow.compile.blame import is_raised_by_hedgerow
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.stage import Stage
 from hedgerow.errors import HedgerowError
