@@ -28,23 +28,35 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
     ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
     "device": {
-        "reset": (Plugin("hedgerow.fleet.device_cli:reset", "fleet"), "Believe the next report of a device."),
+        "reset": (Plugin("hedgerow.fleet.commands.device:reset", "fleet"), "Believe the next report of a device."),
     },
     "fleet": {
-        "init": (Plugin("hedgerow.fleet.cli:init", "fleet"), "Make a fleet's folder, signing keys and admin key."),
-        "serve": (Plugin("hedgerow.fleet.cli:serve", "fleet"), "Run the fleet service: MQTT, admin API, downloads."),
-        "broker": (Plugin("hedgerow.fleet.cli:broker", "fleet"), "Run an MQTT broker for development."),
-        "status": (Plugin("hedgerow.fleet.signature_cli:status", "fleet"), "Show until when the signatures count."),
-        "renew": (Plugin("hedgerow.fleet.signature_cli:renew", "fleet"), "Sign root and targets for another year."),
+        "init": (
+            Plugin("hedgerow.fleet.commands.fleet:init", "fleet"),
+            "Make a fleet's folder, signing keys and admin key.",
+        ),
+        "serve": (
+            Plugin("hedgerow.fleet.commands.fleet:serve", "fleet"),
+            "Run the fleet service: MQTT, admin API, downloads.",
+        ),
+        "broker": (Plugin("hedgerow.fleet.commands.fleet:broker", "fleet"), "Run an MQTT broker for development."),
+        "status": (
+            Plugin("hedgerow.fleet.commands.signatures:status", "fleet"),
+            "Show until when the signatures count.",
+        ),
+        "renew": (
+            Plugin("hedgerow.fleet.commands.signatures:renew", "fleet"),
+            "Sign root and targets for another year.",
+        ),
     },
     "release": {
-        "create": (Plugin("hedgerow.fleet.release_cli:create", "fleet"), "Sign a build as a new release."),
-        "list": (Plugin("hedgerow.fleet.release_cli:list_releases", "fleet"), "List the signed releases."),
-        "show": (Plugin("hedgerow.fleet.release_cli:show", "fleet"), "Show one release."),
+        "create": (Plugin("hedgerow.fleet.commands.release:create", "fleet"), "Sign a build as a new release."),
+        "list": (Plugin("hedgerow.fleet.commands.release:list_releases", "fleet"), "List the signed releases."),
+        "show": (Plugin("hedgerow.fleet.commands.release:show", "fleet"), "Show one release."),
     },
     "rollout": {
-        "start": (Plugin("hedgerow.fleet.rollout_cli:start", "fleet"), "Roll a release out to the fleet."),
-        "status": (Plugin("hedgerow.fleet.rollout_cli:status", "fleet"), "Show how rollouts are going."),
+        "start": (Plugin("hedgerow.fleet.commands.rollout:start", "fleet"), "Roll a release out to the fleet."),
+        "status": (Plugin("hedgerow.fleet.commands.rollout:status", "fleet"), "Show how rollouts are going."),
     },
     "simulate": (
         Plugin("hedgerow.server.simulation.cli:simulate", "simulate"),

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from hedgerow.fleet.catalogue import MemoryCatalogue
-from hedgerow.fleet.gates import GatePlan
-from hedgerow.fleet.rollout import AbortRule, RolloutPlan, StagePlan
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.rollout.gates import GatePlan
+from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.link import LastWill
 from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
