@@ -29,7 +29,9 @@ from hedgerow.compile.stage import Source, Stage
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.compile.verify import Measured, Oracle, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Artifact, Blob, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.plugins import load_plugin
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema

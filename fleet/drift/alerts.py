@@ -20,10 +20,10 @@ import numpy as np
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.baselines import Baseline, Baselines
 from hedgerow.fleet.drift.findings import DriftPlan, Finding, comparisons_of, test_window
-from hedgerow.manifest import RELEASE_ID
+from hedgerow.manifest.release import RELEASE_ID
 from hedgerow.reference import Reference
 from hedgerow.window import Window, merge_windows
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = [
     "DRIFT",

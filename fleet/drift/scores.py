@@ -22,7 +22,7 @@ from hedgerow.fleet.drift.alerts import SCORE, Alert
 from hedgerow.fleet.drift.findings import spent_alpha
 from hedgerow.fleet.rollout.confidence import confidence_sequence, log_evidence
 from hedgerow.fleet.rollout.floors import Floor
-from hedgerow.manifest import RELEASE_ID
+from hedgerow.manifest.release import RELEASE_ID
 from hedgerow.window import Window
 
 __all__ = ["FLEET", "LONGEST_SERIES", "ScoreSlice", "ScoreState", "observe_score"]

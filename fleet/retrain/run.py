@@ -23,7 +23,7 @@ from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint, kept_checkpoint
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.progress import Report, silent
 from hedgerow.task import load_task
 

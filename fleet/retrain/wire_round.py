@@ -20,11 +20,12 @@ from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import TrainingRoundError
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.service.events import DeviceChanged, FleetEvent, UpdateArrived
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.grids.transport import DeviceUpdate, RoundWork
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import Channel, TrainTask, TrainUpdate
+from hedgerow.wire.topics import Channel
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["RoundService", "TrainingExchange", "Upload", "WireRoundTransport"]
 

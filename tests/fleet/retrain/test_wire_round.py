@@ -9,10 +9,10 @@ import pytest
 
 from hedgerow.fleet.errors import TrainingRoundError
 from hedgerow.fleet.retrain.wire_round import TrainingExchange, WireRoundTransport
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.server.grids.transport import RoundWork
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import TrainUpdate
+from hedgerow.wire.training import TrainUpdate
 from tests.fleet.virtual_fleet import TARGETS, VirtualFleet
 
 WEIGHTS = {"w": np.arange(4, dtype=np.float32)}
