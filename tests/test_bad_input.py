@@ -21,7 +21,8 @@ import pytest
 
 from hedgerow.checkpoint import Checkpoint, save_checkpoint
 from hedgerow.cli import main
-from hedgerow.client.agent import Agent, presence_will
+from hedgerow.client.agent import Agent
+from hedgerow.client.presence import presence_will
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.source import Sample

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes.base import LoadedModel, TrainStep
-from hedgerow.client.runtimes.border import from_file, in_batches, static_batch, to_file
+from hedgerow.client.runtimes.static_batch import in_batches, static_batch
 from hedgerow.manifest import Artifact, Tensor, TrainGraph
+from hedgerow.tensor_border import from_stored, to_stored
 from hedgerow.weights import Arrays
 
 try:
@@ -74,10 +75,10 @@ class _Graph:
         """Return the outputs, by name, for inputs of exactly the allocated shapes, by name."""
         with self._lock:
             for tensor, index in self._inputs:
-                self._interpreter.set_tensor(index, to_file(tensor, values[tensor.name]))
+                self._interpreter.set_tensor(index, to_stored(values[tensor.name], tensor))
             self._interpreter.invoke()
             # get_tensor copies, so the next call does not change what the caller holds.
-            return {tensor.name: from_file(tensor, self._interpreter.get_tensor(i)) for tensor, i in self._outputs}
+            return {tensor.name: from_stored(self._interpreter.get_tensor(i), tensor) for tensor, i in self._outputs}
 
 
 def _index(details: Mapping[str, Any], tensor: Tensor) -> int:

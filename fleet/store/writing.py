@@ -4,7 +4,6 @@ A :class:`Store` belongs to one thread, the service's own, which reads through i
 readers of their own (:meth:`Store.open_reader`), which see the last committed state and never wait for the writer.
 """
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -12,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock, Timeout
 
 from hedgerow.decode import Fields
+from hedgerow.file_lock import file_lock
 from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.drift.alerts import DriftState
 from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState
@@ -34,21 +35,21 @@ _DISK_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONL
 """The database is well, but the disk is full or cannot be written."""
 
 
-def _lock(path: Path) -> IO[bytes]:
+def _lock(path: Path) -> BaseFileLock:
     """Take the right to write; the kernel takes it back when the process ends, however it ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f"{path.name}.lock").open("wb")
-    except OSError as exc:
-        raise StoreError(str(path), "a folder that can be written", str(exc), "correct the fleet folder") from exc
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        lock = file_lock(path.with_name(f"{path.name}.lock"))
+        lock.acquire()
+    except Timeout:
         raise StoreError(
             str(path), "that nobody else writes it", "another fleet service that does", "stop that service first"
         ) from None
-    return file
+    except OSError as exc:
+        raise StoreError(
+            str(path), "a folder that can be written and locked", str(exc), "correct the fleet folder"
+        ) from exc
+    return lock
 
 
 class Store(StoreReader):
@@ -67,11 +68,11 @@ class Store(StoreReader):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._in_transaction = False
-        self._lock_file = _lock(path)
+        self._held = _lock(path)
         try:
             self._open()
         except BaseException:
-            self._lock_file.close()
+            self._held.release()
             raise
 
     def _open(self) -> None:
@@ -102,7 +103,7 @@ class Store(StoreReader):
     def close(self) -> None:
         """Close the connection; another process may write from now on."""
         super().close()
-        self._lock_file.close()
+        self._held.release()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

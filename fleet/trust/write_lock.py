@@ -1,10 +1,10 @@
 """One writer at a time, over processes: an advisory lock on a file."""
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hedgerow.file_lock import file_lock
 
 __all__ = ["write_lock"]
 
@@ -14,12 +14,7 @@ def write_lock(path: Path) -> Iterator[None]:
     """Hold the lock *path*; wait for it as long as another process or thread does. Not reentrant.
 
     Raises:
-        OSError: The file cannot be made.
+        OSError: The file cannot be made, or its file system knows no locks.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        # The kernel drops the lock with the descriptor, also when the process is killed.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with file_lock(path, waits=True, mode=0o600):
         yield
-    finally:
-        os.close(descriptor)

@@ -3,14 +3,14 @@
 A device has only the base install; ``hedgerow agent run`` must work there although ``hedgerow compile`` cannot.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from hedgerow.errors import HedgerowError
-from hedgerow.interrupts import interruptible
+from hedgerow.errors import HedgerowError, UnsupportedSystemError
 from hedgerow.plugins import Plugin, load_plugin, raise_missing
 
 __all__ = ["COMMANDS", "GROUPS", "LazyGroup", "main"]
@@ -168,7 +168,13 @@ def main(argv: Sequence[str] | None = None, group: click.Command | None = None) 
         argv: The arguments; None: those of the process, whose signals are then ours as well.
         group: The command; None: the whole of Hedgerow.
     """
+    if os.name != "posix":
+        # Before anything is imported that needs what is missing here.
+        click.echo(f"hedgerow: {UnsupportedSystemError(sys.platform)}", err=True)
+        return UnsupportedSystemError.exit_code
     if argv is None:
+        from hedgerow.interrupts import interruptible
+
         with interruptible():
             return _run(sys.argv[1:], group)
     return _run(argv, group)

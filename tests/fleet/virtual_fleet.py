@@ -12,8 +12,9 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.reading import StoreReader
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
+from hedgerow.link import LastWill
 from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
-from hedgerow.memory_link import Deliver, MemoryBroker, Will
+from hedgerow.memory_link import Deliver, MemoryBroker
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.window import FeatureCounts, PairedCounts, Window
@@ -129,7 +130,7 @@ class VirtualFleet:
         self.service.stop()
 
     def add_device(self, name: str, target: str, **script) -> VirtualDevice:
-        will = Will(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot="boot-1").encode())
+        will = LastWill(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot="boot-1").encode())
         self.devices[name] = VirtualDevice(name, target, self.broker.connect(name, will=will), **script)
         return self.devices[name]
 

@@ -12,8 +12,7 @@ import pytest
 from hedgerow.errors import ExtraNotInstalledError, PortInUseError, UnknownNameError
 from hedgerow.fleet.brokers.development import DevelopmentBroker, find_mosquitto, mosquitto_config
 from hedgerow.fleet.errors import BrokerEndedError, BrokerStartError
-from hedgerow.link import Connected, Message
-from hedgerow.memory_link import Will
+from hedgerow.link import Connected, LastWill, Message
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.wire import Channel, device_topic, fleet_filter, parse_topic
 
@@ -307,7 +306,7 @@ def test_the_will_of_a_broken_link_is_published_and_kept(broker):
     topic = device_topic("demo", "pi-1", Channel.PRESENCE)
     service = MqttLink("fleet", broker.host, broker.port)
     service.subscribe(fleet_filter("demo", Channel.PRESENCE))
-    device = MqttLink("pi-1", broker.host, broker.port, will=Will(topic, b"gone"), uniform=lambda _low, _high: 30.0)
+    device = MqttLink("pi-1", broker.host, broker.port, will=LastWill(topic, b"gone"), uniform=lambda _low, _high: 30.0)
     device.publish(topic, b"here", retain=True)
     assert [m.payload for m in messages(service, 1)] == [b"here"]
 
@@ -324,7 +323,7 @@ def test_the_will_of_a_broken_link_is_published_and_kept(broker):
 def test_a_link_that_closes_in_order_leaves_no_will(broker):
     service = MqttLink("fleet", broker.host, broker.port)
     service.subscribe("will")
-    MqttLink("pi-1", broker.host, broker.port, will=Will("will", b"gone")).close()
+    MqttLink("pi-1", broker.host, broker.port, will=LastWill("will", b"gone")).close()
 
     assert messages(service) == []
     service.close()

@@ -1,6 +1,6 @@
 """Messages that any client of the broker may send: what is known after the next genuine one, and the way back.
 
-The devices decide by the agent's own rules (client/agent_state.py); only installing is left out.
+The devices decide by the agent's own rules (client/agent_rules.py); only installing is left out.
 """
 
 import json
@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hedgerow.client.actions import Install, Prove, Send
-from hedgerow.client.agent_state import AgentState, Identity, advance
+from hedgerow.client.agent_rules import advance
+from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.events import DesiredArrived, Installed, LinkUp, Proved
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.errors import DecodeError
@@ -20,8 +21,7 @@ from hedgerow.fleet.registry import REPORT_JUMP
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.event_log import EventLog
 from hedgerow.fleet.service.events import ReportRefused
-from hedgerow.link import Connected, Message
-from hedgerow.memory_link import Will
+from hedgerow.link import Connected, LastWill, Message
 from hedgerow.wire import (
     VERSION_JUMP,
     Channel,
@@ -43,7 +43,7 @@ class Device:
 
     def __init__(self, fleet, name, *, boot="boot-1", target=TARGETS[0], saved=None):
         self.name, self.target, self.boot = name, target, boot
-        will = Will(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot=boot).encode())
+        will = LastWill(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot=boot).encode())
         self.link = fleet.broker.connect(name, will=will)
         identity = Identity(boot=boot, target=target, agent_version="1", runtimes=("onnxruntime",))
         self.state = (

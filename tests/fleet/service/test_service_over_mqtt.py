@@ -12,7 +12,7 @@ from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
-from hedgerow.memory_link import Will
+from hedgerow.link import LastWill
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.wire import Channel, Presence, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, REFERENCE, TARGETS, make_manifest, make_window
@@ -43,7 +43,7 @@ class Devices:
 
     def _connect(self, name, index):
         topic = device_topic("fleet", name, Channel.PRESENCE)
-        link = MqttLink(name, *self._place, will=Will(topic, Presence(online=False, boot="boot-1").encode()))
+        link = MqttLink(name, *self._place, will=LastWill(topic, Presence(online=False, boot="boot-1").encode()))
         return VirtualDevice(name, TARGETS[index % 2], link)
 
     def _live(self):

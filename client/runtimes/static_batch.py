@@ -1,4 +1,4 @@
-"""The border of a compiled file: types, quantization and static batches. Pure."""
+"""Batches of any size through a file that takes one size alone. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,29 +8,9 @@ from numpy.typing import NDArray
 
 from hedgerow.manifest import Tensor
 
-__all__ = ["from_file", "in_batches", "static_batch", "to_file"]
+__all__ = ["in_batches", "static_batch"]
 
 Values = NDArray[Any]
-
-
-def to_file(tensor: Tensor, values: Values) -> Values:
-    """Return *values* as the file wants them: its dtype, quantized where it has a scale, contiguous."""
-    dtype = np.dtype(tensor.dtype)
-    if tensor.scale is None:
-        # Not ascontiguousarray: it turns a scalar into a vector.
-        return np.asarray(values, dtype=dtype, order="C")
-    limits = np.iinfo(dtype)
-    steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(tensor.scale)) + tensor.zero_point
-    # A NaN has no integer; zero is what most kernels would make of it, and the window counts it as missing.
-    stored: Values = np.clip(np.nan_to_num(steps), limits.min, limits.max).astype(dtype)
-    return stored
-
-
-def from_file(tensor: Tensor, values: Values) -> Values:
-    """Return what the file gave as real values: float32 where it was quantized, else as it is."""
-    if tensor.scale is None:
-        return values
-    return (values.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
 
 
 def static_batch(tensors: Sequence[Tensor]) -> int | None:

@@ -3,13 +3,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.zoo import cells_of, document, zoo_table_command
 from click.testing import CliRunner
 
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.outcome import Outcome, Refusal
 from hedgerow.compile.search import Trial
-from hedgerow.compile.zoo_table import cells_of, document, zoo_table_command
 from hedgerow.errors import UnknownNameError
 from hedgerow.manifest import Artifact, Blob
 from hedgerow.schema import ModelSchema

@@ -1,4 +1,4 @@
-"""The zoo x targets table: ``python -m hedgerow.compile.zoo_table [--json] [--write docs/zoo.md]``.
+"""The zoo x targets table: ``python -m benchmarks.zoo [--json] [--write docs/zoo.md]``.
 
 Every model of :mod:`hedgerow.examples.zoo` is trained for some seconds and compiled for every target by the target's
 default recipe; where that is refused, the target's other recipes are searched for the smallest file that passes. A
@@ -194,7 +194,7 @@ def zoo_table_command(models: tuple[str, ...], targets: tuple[str, ...], write: 
             display.say(f"{name}: {passed} of {len(found)} targets")
     page = document(
         cells,
-        made_by="python -m hedgerow.compile.zoo_table --write docs/zoo.md",
+        made_by="python -m benchmarks.zoo --write docs/zoo.md",
         versions={"Hedgerow": __version__, **{name: version(name) for name in _TOOLS}},
     )
     if write is not None:
