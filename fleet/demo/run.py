@@ -38,7 +38,7 @@ from hedgerow.fleet.demo.scene import (
 )
 from hedgerow.fleet.demo.story import Story
 from hedgerow.fleet.demo.watch import Watch
-from hedgerow.fleet.drift.alerts import DRIFT
+from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.processes import ChildProcesses
 from hedgerow.fleet.retrain.run import RetrainSettings
@@ -223,7 +223,7 @@ def _move_the_world(scene: Scene, release: str) -> None:
 
 
 def _raised(scene: Scene) -> bool:
-    return any(phase == "drifted" and alert.kind == DRIFT for phase, alert in scene.watch.alerts())
+    return any(phase == "drifted" and alert.kind == AlertKind.DRIFT for phase, alert in scene.watch.alerts())
 
 
 def _retrained(scene: Scene) -> tuple[Manifest, int]:
@@ -259,7 +259,7 @@ def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftRe
     raised = [
         alert
         for phase, alert in scene.watch.alerts()
-        if phase == "drifted" and alert.release == release and alert.kind == DRIFT
+        if phase == "drifted" and alert.release == release and alert.kind == AlertKind.DRIFT
     ]
     result = DriftResult(
         injected_devices=scene.drifting,

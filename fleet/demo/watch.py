@@ -10,7 +10,7 @@ from hedgerow.fleet.demo.errors import DemoTimeoutError
 from hedgerow.fleet.demo.measure import SeenWindow
 from hedgerow.fleet.demo.plan import DemoDevice
 from hedgerow.fleet.demo.story import Moment, RoundPoint, Running, Story, WindowPoint
-from hedgerow.fleet.drift.alerts import Alert
+from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.drift.effect_size import js_bits
 from hedgerow.fleet.processes import ChildProcesses
 from hedgerow.fleet.rollout.state import Rollout

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from hedgerow.errors import HedgerowError
-from hedgerow.fleet.drift.alerts import RETRAINING, Alert
+from hedgerow.fleet.drift.alert import Alert, AlertKind
 from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.retrain.policy import (
     AskApproval,
@@ -117,7 +117,7 @@ class RetrainLoop:
 
     def _hear(self, event: FleetEvent) -> None:
         match event:
-            case AlertChanged(alert, True) if alert.kind != RETRAINING:
+            case AlertChanged(alert, True) if alert.kind != AlertKind.RETRAINING:
                 self._inbox.put(DriftRaised(alert.id, alert.release, self._clock()))
             case RolloutChanged(rollout) if rollout.state in _SENT_BACK:
                 self._inbox.put(ReleaseJudged(rollout.release, False, self._clock(), rollout.reason))
@@ -180,7 +180,7 @@ class RetrainLoop:
                 self._state = replace(self._state, running=action)
                 self._train(action, run.id)
         for alert in self._service.alerts():
-            if alert.id not in triggers and alert.kind != RETRAINING:
+            if alert.id not in triggers and alert.kind != AlertKind.RETRAINING:
                 self._inbox.put(DriftRaised(alert.id, alert.release, self._clock()))
 
     def _look_at(self, release: str) -> None:
@@ -237,7 +237,7 @@ class RetrainLoop:
             features=(),
             findings=(),
             windows=0,
-            kind=RETRAINING,
+            kind=AlertKind.RETRAINING,
             reason=reason[:4096],
         )
         self._service.raise_alert(alert)

@@ -24,7 +24,7 @@ from hedgerow.fleet.registry import (
 )
 from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.doubts import Doubts
-from hedgerow.fleet.service.events import DeviceChanged, ReportRefused, UpdateArrived
+from hedgerow.fleet.service.events import DeviceChanged, DeviceForgotten, ReportRefused, UpdateArrived
 from hedgerow.fleet.service.rollouts import RolloutDriver
 from hedgerow.fleet.service.telemetry import TelemetryIntake
 from hedgerow.fleet.settings import FleetSettings
@@ -76,6 +76,8 @@ class MessageIntake:
         if place is None or place[0] != self._settings.fleet or place[2] not in HEARD:
             return
         _fleet, device, channel = place
+        if channel is Channel.PRESENCE and not message.payload:
+            return  # How MQTT deletes what is retained; it was the fleet itself that asked for it.
         try:
             match channel:
                 case Channel.REPORTED:
@@ -109,6 +111,19 @@ class MessageIntake:
         then.desired.append((name, desired or ASK_REPORT))
         then.events.append(DeviceChanged(fresh, device))
         return fresh
+
+    def forget_device(self, device: Device, then: AfterCommit, now: float) -> None:
+        """Keep nothing of a device, as if it had never been heard of.
+
+        Raises:
+            RolloutConflictError: What it ended with counts in a rollout that is not over.
+        """
+        self._driver.device_left(device.name, now, then)
+        self._telemetry.forget_device(device.name)
+        self._store.forget_device(device.name)
+        self.doubts.forget(device.name)
+        then.forgotten.append(device.name)
+        then.events.append(DeviceForgotten(device))
 
     def _presence(self, name: str, message: Presence, then: AfterCommit, now: float, *, is_old: bool) -> None:
         before = self._store.device(name)

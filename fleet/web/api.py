@@ -108,6 +108,11 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
         """Believe nothing that a device said so far; its next report counts, whatever it says."""
         return record_of(service.reset_device(name, actor=by, command_id=key))
 
+    @router.delete("/devices/{name}")
+    def forget(name: str, by: Actor, key: _Key = None) -> _Record:
+        """Keep nothing of a device; return it as it was. If it reports again, it is new."""
+        return _device(service.forget_device(name, actor=by, command_id=key), None)
+
     @router.get("/releases")
     def releases() -> list[_Record]:
         """Return the signed releases."""

@@ -1,5 +1,7 @@
 """A fleet in memory for the tests of the service: releases without files, virtual devices, a clock that is told."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hedgerow.fleet.rollout.gates import GatePlan
@@ -7,6 +9,7 @@ from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
 from hedgerow.fleet.rollout.stages import StagePlan
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.store.reading import StoreReader
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.link import LastWill
@@ -156,6 +159,15 @@ class VirtualFleet:
 
     def releases(self) -> list[str | None]:
         return [device.release for device in self.devices.values()]
+
+    @contextmanager
+    def reader(self) -> Iterator[StoreReader]:
+        """Read what the service has written."""
+        reader = StoreReader(self.folder / "fleet.db")
+        try:
+            yield reader
+        finally:
+            reader.close()
 
     def roll_out(self, release: str, plan: RolloutPlan = ONE_STAGE) -> str:
         rollout = self.service.start_rollout(release, plan)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hedgerow.decode import Fields
-from hedgerow.fleet.drift.alerts import Alert, DriftState, close_alert, forget_device, observe
+from hedgerow.fleet.drift.alert import Alert
+from hedgerow.fleet.drift.alerts import DriftState, close_alert, forget_device, observe
 from hedgerow.fleet.drift.findings import DriftPlan, counts_of
 from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.window import FeatureCounts, Window

@@ -15,7 +15,7 @@ from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
 from hedgerow.fleet.demo.plan import DemoDevice
-from hedgerow.fleet.drift.alerts import DRIFT, RETRAINING, SCORE
+from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.processes import ChildProcesses
 from hedgerow.fleet.retrain.run import RetrainSettings
@@ -128,15 +128,15 @@ def test_stale_labels_in_an_inverted_world_are_never_green(tmp_path):
         assert service.alerts() == ()
 
         move_worlds(scene.states)
-        scene.wait_for("the score alert", lambda: scene.alerts(SCORE))
-        scene.wait_for("the drift alert", lambda: scene.alerts(DRIFT))
-        (score,) = scene.alerts(SCORE)
+        scene.wait_for("the score alert", lambda: scene.alerts(AlertKind.SCORE))
+        scene.wait_for("the drift alert", lambda: scene.alerts(AlertKind.DRIFT))
+        (score,) = scene.alerts(AlertKind.SCORE)
         assert "lies below the floor of 85.0%, which was asked for" in score.reason
 
         # The devices have labels, of the world before; they decline, again and again, and a person is told. One that no
         # alert has named yet may still train on them: then the gate sends back what comes of it.
-        scene.wait_for("giving up", lambda: scene.alerts(RETRAINING))
-        (told,) = scene.alerts(RETRAINING)
+        scene.wait_for("giving up", lambda: scene.alerts(AlertKind.RETRAINING))
+        (told,) = scene.alerts(AlertKind.RETRAINING)
         assert "2 retrainings of digits@1 in a row brought no recovery" in told.reason
         assert [run.state for run in service.runs()] == ["failed", "failed"]
         assert {run.reason.split(":")[0] for run in service.runs()} <= {"round 1", "digits@2 was sent back"}
@@ -153,5 +153,5 @@ def test_stale_labels_in_an_inverted_world_are_never_green(tmp_path):
         assert (first.release, first.state) == ("digits@1", RolloutState.FINISHED)
         assert {found.state for found in others} == {RolloutState.ROLLED_BACK}
         assert all(found.reason.startswith("the gate stopped it: below the floor") for found in others)
-        assert {alert.kind for alert in service.alerts()} == {DRIFT, SCORE, RETRAINING}
+        assert {alert.kind for alert in service.alerts()} == {AlertKind.DRIFT, AlertKind.SCORE, AlertKind.RETRAINING}
         assert len(service.runs()) == 2

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.decode import Fields
-from hedgerow.fleet.drift.alerts import SCORE
+from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.drift.scores import LONGEST_SERIES, ScoreSlice, ScoreState, observe_score
 from hedgerow.fleet.rollout.floors import Floor
 from hedgerow.window import Window
@@ -42,7 +42,7 @@ def restored(state: ScoreState) -> ScoreState:
 def test_a_score_below_the_floor_raises_one_alert_with_the_reason():
     state, alert, proof = see(ScoreState("digits@1"), "d0", 20)
 
-    assert (alert.id, alert.kind, alert.devices, alert.raised_at) == ("score-digits-1-1", SCORE, ("d0",), 1.0)
+    assert (alert.id, alert.kind, alert.devices, alert.raised_at) == ("score-digits-1-1", AlertKind.SCORE, ("d0",), 1.0)
     assert alert.reason.startswith("device:d0: accuracy 20.0% (")
     assert "on 100 labelled samples lies below the floor of 90.0%, which was asked for" in alert.reason
     assert (proof, state.open, restored(state)) == (None, alert, state)

@@ -13,7 +13,7 @@ import pytest
 
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.fleet.commands.fleet import make_fleet
-from hedgerow.fleet.drift.alerts import Alert
+from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.retrain.run import RetrainSettings, retrain
 from hedgerow.fleet.retrain.wire_round import TrainingExchange
@@ -21,6 +21,7 @@ from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.store.reading import StoreReader
 from hedgerow.fleet.trust.catalogue import FolderCatalogue
 from hedgerow.fleet.trust.checkpoints import checkpoint_folder, keep_checkpoint
 from hedgerow.fleet.trust.releases import create_release
@@ -133,7 +134,9 @@ def test_a_retraining_makes_a_release_that_knows_the_world_it_was_trained_in(fle
         image_mean = fleet.catalogue.reference("digits@2").feature("image.mean")
         assert (image_mean.counts[0], image_mean.counts[-1], sum(image_mean.counts)) == (100, 100, 200)
         assert image_mean.edges == fleet.catalogue.reference("digits@1").feature("image.mean").edges
-        baselines = service._store.reader.baselines("digits@2")
+        reader = StoreReader(fleet.folder.database)
+        baselines = reader.baselines("digits@2")
+        reader.close()
         assert baselines["a"]["image.mean"][0] == baselines["b"]["image.mean"][-1] == 100
         assert "output.label" not in baselines["a"]
         assert load_checkpoint(checkpoint_folder(fleet.folder, "digits@2")).parent == "digits@1"
