@@ -30,17 +30,10 @@ from typing import Any
 
 from filelock import Timeout
 
-from hedgerow.checkpoint import (
-    FAILURE_FILE,
-    ROUNDS_FOLDER,
-    Checkpoint,
-    CheckpointError,
-    read_checkpoint,
-    save_checkpoint,
-)
+from hedgerow.checkpoint import FAILURE_FILE, ROUNDS_FOLDER, Checkpoint, read_checkpoint, save_checkpoint
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
-from hedgerow.errors import DecodeError
+from hedgerow.errors import CheckpointError, DecodeError
 from hedgerow.file_lock import file_lock
 from hedgerow.server.errors import RoundFailedError, RunFolderError, RunMismatchError
 from hedgerow.server.privacy import NoisyMean

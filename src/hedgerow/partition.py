@@ -9,18 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.errors import HedgerowError, UnknownNameError
+from hedgerow.errors import PartitionError, UnknownNameError
 
-__all__ = ["PARTITIONS", "Partition", "PartitionError", "parse_partition"]
+__all__ = ["PARTITIONS", "Partition", "parse_partition"]
 
 Indices = NDArray[np.int64]
 Columns = Mapping[str, NDArray[Any]]
 Cut = tuple[Indices, Indices]
 """Positions of samples, client after client, and how many each client has."""
-
-
-class PartitionError(HedgerowError):
-    """The data cannot be cut as asked."""
 
 
 @dataclass(frozen=True, slots=True)

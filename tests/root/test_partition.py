@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.errors import UnknownNameError
-from hedgerow.partition import PARTITIONS, Partition, PartitionError, parse_partition
+from hedgerow.errors import PartitionError, UnknownNameError
+from hedgerow.partition import PARTITIONS, Partition, parse_partition
 
 LABELS = np.repeat(np.arange(5), 40)
 USERS = {"user": np.array([f"user {number % 12}" for number in range(200)])}
