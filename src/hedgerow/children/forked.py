@@ -6,6 +6,7 @@ work, or has the copy answer once before it is trusted, within a time.
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import traceback
@@ -73,8 +74,14 @@ class ForkedChild(Closing):
         """Send SIGKILL, for who ends many at once and waits for them afterwards."""
         self._process.kill()
 
+    def has_ended(self, timeout_s: float = 0.0) -> bool:
+        """Wait for its end, but no longer than a time, and return whether it has come."""
+        if self._process.ended is not None:
+            return True
+        return bool(select.select([self], [], [], timeout_s)[0])
+
     def wait(self) -> Ended:
-        """Wait for its end and return how it ended; a second call returns the same."""
+        """Wait for its end, however long, and return how it ended; a second call returns the same."""
         return self._process.wait()
 
     def close(self) -> None:

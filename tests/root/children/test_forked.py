@@ -56,8 +56,11 @@ def test_how_a_copy_ends_is_a_value(serve, code, name):
 def test_the_end_of_a_copy_shows_at_its_descriptor():
     with fork_child(sleep, name="copy") as child:
         assert select.select([child], [], [], 0) == ([], [], [])
+        assert not child.has_ended(0.05)
         os.kill(child.process_id, signal.SIGKILL)
         assert select.select([child], [], [], 30)[0] == [child]
+        assert child.has_ended()
+    assert child.has_ended()
 
 
 def test_a_copy_is_killed_at_the_end_of_its_block():
