@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.baseline import fingerprint, make_reference
-from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.build import add_blob
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import ForeignFileError, RuntimeRefusedError, VerificationError
@@ -25,7 +25,6 @@ from hedgerow.compile.messages import Job, Unit
 from hedgerow.compile.profile.host import HostLatency, measure_latency
 from hedgerow.compile.profile.model import profile_model
 from hedgerow.compile.recipes import MODEL_PASSES, PASSES, PassCall, Recipe, find_recipe
-from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.compile.verify import Measured, Oracle, verify_artifact, verify_train_graph
@@ -35,6 +34,7 @@ from hedgerow.plugins import load_plugin
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 from hedgerow.task import Dataset
+from hedgerow.tensor_border import to_stored
 from hedgerow.weights import decode_arrays
 
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ grid.send_and_receive(messages([1, 2], **{"partition-0": "sleep", "partition-1":
 """
 
 BROKER = """
-from hedgerow.fleet.brokers import DevelopmentBroker
+from hedgerow.fleet.brokers.development import DevelopmentBroker
 broker = DevelopmentBroker()
 broker.start()
 busy.write_text("busy")

@@ -27,11 +27,17 @@ class Programs(Closing):
         self._stop_timeout_s = stop_timeout_s
         self._children: dict[str, Child] = {}
         self._exit_codes: dict[str, int] = {}
+        self._log_paths: dict[str, Path] = {}
 
     @property
     def exit_codes(self) -> Mapping[str, int]:
         """Name -> exit code of the programs that ended; negative for a signal, as subprocess has it."""
         return dict(self._exit_codes)
+
+    @property
+    def log_paths(self) -> Mapping[str, Path]:
+        """Name -> log of each program that was ever started."""
+        return dict(self._log_paths)
 
     @property
     def process_ids(self) -> Mapping[str, int]:
@@ -63,7 +69,7 @@ class Programs(Closing):
         if name in self._children:
             raise ValueError(f"a child called {name!r} was started before")
         child = Child(argv, name=name, output=OutputFile(log_path), whole_environment=env, folder=cwd)
-        self._children[name] = child
+        self._children[name], self._log_paths[name] = child, log_path
         return child.process_id
 
     def first_ended(self) -> Ended | None:
