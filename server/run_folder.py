@@ -19,6 +19,7 @@ one is run again.
 """
 
 import fcntl
+import hashlib
 import logging
 import os
 import secrets
@@ -40,6 +41,7 @@ from hedgerow.checkpoint import (
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
 from hedgerow.errors import DecodeError
+from hedgerow.local_work import LocalWork
 from hedgerow.server.errors import RoundFailedError, RunFolderError, RunMismatchError
 from hedgerow.server.privacy import NoisyMean
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
@@ -106,6 +108,52 @@ class RunSettings:
             data_fingerprint=self.data_fingerprint,
             parent=self.parent,
             metrics=metrics,
+        )
+
+    @classmethod
+    def begun(
+        cls,
+        task: str,
+        work: LocalWork,
+        weights: Arrays,
+        *,
+        strategy: str,
+        grid: str,
+        clients: int,
+        fraction: float,
+        data_fingerprint: str,
+        parent: str | None = None,
+        more: Mapping[str, str | int | float | bool] | None = None,
+    ) -> "RunSettings":
+        """Return the settings of a new run, under an identity of its own.
+
+        Args:
+            task: The task's name.
+            work: What clients do; its seed is the run's.
+            weights: The run starts from them.
+            strategy: The name of the strategy.
+            grid: Where clients train.
+            clients: How many there are in this process; 0 on other grids.
+            fraction: The share of them that each round samples.
+            data_fingerprint: The hash of the training data; empty when devices train.
+            parent: The release that *weights* belong to, or None.
+            more: Further settings of a simulation.
+        """
+        return cls(
+            run=f"{task}-{secrets.token_hex(4)}",
+            task=task,
+            strategy=strategy,
+            seed=work.seed,
+            grid=grid,
+            clients=clients,
+            fraction=fraction,
+            epochs=work.epochs,
+            learning_rate=work.learning_rate,
+            batch_size=work.batch_size,
+            data_fingerprint=data_fingerprint,
+            initial_sha256=hashlib.sha256(encode_arrays(weights)).hexdigest(),
+            parent=parent,
+            more=dict(more or {}),
         )
 
     @classmethod

@@ -6,7 +6,6 @@ Needs torch and Flower.
 import gc
 import hashlib
 import logging
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import torch
 
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.errors import TaskError
+from hedgerow.local_work import LocalWork
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.client_app import make_client_app
@@ -28,17 +28,18 @@ from hedgerow.server.flower import adopt_flower
 from hedgerow.server.grids.in_process import InProcessGrid
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.server.outcome import check_end, refusals
+from hedgerow.server.round_settings import settings_of
 from hedgerow.server.rounds import Run
 from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings
 from hedgerow.server.strategies import build_strategy
 from hedgerow.task import LocalTraining, Task, TaskData
 from hedgerow.task_module import load_weights, model_weights
-from hedgerow.weights import Arrays, encode_arrays
+from hedgerow.weights import Arrays
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-__all__ = ["RoundRecord", "TrainResult", "cheap_collections", "data_fingerprint", "initial_weights", "train_task"]
+__all__ = ["TrainResult", "cheap_collections", "data_fingerprint", "initial_weights", "train_task"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -135,49 +136,39 @@ def train_task(
     if rounds < 1 or clients < 1:
         raise ValueError(f"rounds and clients must be at least 1, not {rounds} and {clients}")
     adopt_flower()
-    local = local or task.local
+    work = LocalWork.of_training(local or task.local, seed=seed, minimum_samples=minimum_samples)
     in_process = grid is None
     data = _data_for(task, data, needed=in_process)
     weights = initial_weights(task, seed) if initial is None else model_weights(load_weights(task, initial.weights))
     if data is not None and grid is None:
         stochastic = draws_random_numbers(task, data.train)
-        app = make_client_app(task, data, seed=seed, local=local, reseeds=stochastic)
+        app = make_client_app(task, data, seed=seed, work=work, reseeds=stochastic)
         # Refuses before any work.
         cuts = task.partition.split(data.train.labels, clients, np.random.default_rng(seed), data.train.columns)
         samples = [len(cut) for cut in cuts]
         grid = InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=samples)
         minimum_devices = clients
-    settings = RunSettings(
-        run=f"{task.name}-{secrets.token_hex(4)}",
-        task=task.name,
+    settings = RunSettings.begun(
+        task.name,
+        work,
+        weights,
         strategy=strategy,
-        seed=seed,
         grid=getattr(grid, "kind", type(grid).__name__),
         clients=clients if in_process else 0,
         fraction=fraction,
-        epochs=local.epochs,
-        learning_rate=local.learning_rate,
-        batch_size=local.batch_size,
         data_fingerprint=data_fingerprint(data) if data is not None and in_process else "",
-        initial_sha256=hashlib.sha256(encode_arrays(weights)).hexdigest(),
         parent=parent,
     )
     cohort = clients if in_process else max(minimum_devices, len(list(grid.get_node_ids())))  # type: ignore[union-attr]
     flower_strategy = build_strategy(
-        strategy, clients=max(1, int(cohort * fraction)), learning_rate=local.learning_rate, fraction=fraction
+        strategy, clients=max(1, int(cohort * fraction)), learning_rate=work.learning_rate, fraction=fraction
     )
     with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1), cheap_collections():
         run = Run(task, grid, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
         run.resume(weights)
         if run.round > rounds:
             raise RunMismatchError(run_folder, {"rounds": (run.round, rounds)})
-        config = {
-            "run": folder.settings.run,
-            "seed": seed,
-            "epochs": local.epochs,
-            "learning-rate": local.learning_rate,
-            "minimum-samples": minimum_samples,
-        }
+        config = {"run": folder.settings.run, **settings_of(work)}
         while run.round < rounds:
             _wait_for_devices(grid, minimum_devices, wait_s)
             record = run.take_round(config, round_timeout_s, last=run.round + 1 == rounds)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.work import CohortUpdate, CohortWork, StackedWeights, Weights
+from hedgerow.server.cohort.work import CohortUpdate, StackedWeights, Weights
 
 __all__ = ["NullEngine"]
 
@@ -27,13 +28,13 @@ class NullEngine:
 
     def __init__(self, clients: ClientIndex, *, slices: int = 0, shift: Callable[[int], float] | None = None) -> None:
         self._clients, self._slices, self._shift = clients, slices, shift
-        self.asked: list[tuple[tuple[int, ...], CohortWork]] = []
+        self.asked: list[tuple[tuple[int, ...], LocalWork]] = []
 
     def train(
         self,
         weights: Weights,
         clients: Sequence[int],
-        work: CohortWork,
+        work: LocalWork,
         *,
         each: bool,
         corrections: StackedWeights | None = None,

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 
 from hedgerow.server.flower import error_codes, numpy_arrays, refusal_kind, set_refusal_kind
 from hedgerow.server.replies import Answer, Kind, Refusal, ReplyLimits, judge_answers, narrowed
+from hedgerow.server.round_settings import SERVER_ROUND, message_settings
 from hedgerow.server.run_folder import RoundRecord
 from hedgerow.weights import Arrays
 
@@ -251,7 +252,4 @@ def _kind(message: Any) -> str:
 
 
 def _round_of(message: Any) -> Any:
-    for record in message.content.config_records.values():
-        if "server-round" in record:
-            return record["server-round"]
-    return None
+    return message_settings(message).get(SERVER_ROUND)

@@ -9,10 +9,11 @@ import torch
 from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from hedgerow.server.client_app import CORRECTION, STEPS, round_work, steps_of
+from hedgerow.local_work import LocalWork
+from hedgerow.server.client_app import CORRECTION, STEPS
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.evaluation import CohortEvaluator
-from hedgerow.server.cohort.work import CohortEngine, CohortUpdate, CohortWork, Weights
+from hedgerow.server.cohort.work import CohortEngine, CohortUpdate, Weights
 from hedgerow.server.flower import (
     answering_clients,
     array_record,
@@ -33,7 +34,8 @@ from hedgerow.server.replies import (
     narrowed,
     too_long,
 )
-from hedgerow.task import Dataset, LocalTraining, Task, TaskData
+from hedgerow.server.round_settings import message_settings, work_of
+from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.weights import Arrays
 
 __all__ = ["CohortGrid"]
@@ -46,7 +48,7 @@ class CohortGrid(SynchronousGrid):
     """Trains and evaluates virtual clients in cohorts; any Flower strategy runs on it unchanged.
 
     Node i (from 1) is client i - 1. All messages with the same weights and configuration are one cohort and one call
-    of the engine. The configuration's keys are those of our ClientApp (``hedgerow.server.client_app.round_work``);
+    of the engine. The configuration's keys are those of our ClientApp (``hedgerow.server.round_settings``);
     Flower's ``clipping_norm`` is answered with ``norm_bit`` in each client's reply, as ``adaptiveclipping_mod`` does.
 
     Replies hold the engine's arrays themselves, until the next messages are sent; nothing is serialized. With
@@ -68,8 +70,7 @@ class CohortGrid(SynchronousGrid):
         engine: CohortEngine,
         *,
         partial_sums: bool = False,
-        local: LocalTraining | None = None,
-        seed: int = 0,
+        work: LocalWork | None = None,
         device: str = "cpu",
         limits: ReplyLimits | None = None,
     ) -> None:
@@ -81,9 +82,8 @@ class CohortGrid(SynchronousGrid):
             clients: Who owns which of them.
             engine: Made for the same task, samples and clients. It remains the caller's to close.
             partial_sums: One reply for each slice that the engine trains instead of one for each client.
-            local: Epochs, learning rate and batch size where a message names none; None: the task's.
-            seed: Of the order of samples where a message names none.
-            device: Of torch, where evaluate messages are answered; the engine knows its own.
+            work: What clients do where a message says nothing else; None: what the task says, with the seed 0.
+            device: Torch's, where evaluate messages are answered; the engine knows its own.
             limits: How long updates may be (``hedgerow.server.replies``); None: the default.
 
         Raises:
@@ -96,7 +96,7 @@ class CohortGrid(SynchronousGrid):
         dataset = data.train if isinstance(data, TaskData) else data
         self._task, self._dataset, self._clients, self._engine = task, dataset, clients, engine
         self._partial_sums = partial_sums
-        self._local, self._seed = local or task.local, seed
+        self._work = work or LocalWork.of_training(task.local)
         self._device = device
         self._like = {name: tuple(tensor.shape) for name, tensor in task.model().state_dict().items()}
         # Flower copies the whole list for each round; of a list that is there, which takes 4 ms for a million.
@@ -185,7 +185,7 @@ class CohortGrid(SynchronousGrid):
         return {name: torch.from_numpy(array) for name, array in ordered.items()}, ""
 
     def _train(self, waiting: _Waiting, weights: Weights, *, own_copies: bool) -> Iterator[Any]:
-        work = round_work(next(iter(waiting.values()))[0], self._local, self._seed)
+        work = work_of(message_settings(next(iter(waiting.values()))[0]), self._work)
         again: list[int] = []
         each = not self._partial_sums
         clients, corrections = _asked(waiting), self._corrections(waiting)
@@ -260,14 +260,14 @@ class CohortGrid(SynchronousGrid):
         set_answering_clients(reply, update.clients)
         return reply
 
-    def _each(self, part: "_Slice", usable: Any, work: CohortWork, waiting: _Waiting) -> Iterator[Any]:
+    def _each(self, part: "_Slice", usable: Any, work: LocalWork, waiting: _Waiting) -> Iterator[Any]:
         update, norm_bit = part.update, clipping_keys()[1]
         for row in np.flatnonzero(usable).tolist():
             metrics: dict[str, Any] = {"loss": float(update.losses[row]), EXAMPLES: int(update.examples[row])}
             if work.clip_norm is not None:
                 metrics[norm_bit] = int(update.norms[row] > work.clip_norm)
             if CORRECTION in waiting[update.clients[row]][-1].content:
-                metrics[STEPS] = steps_of(work, metrics[EXAMPLES])
+                metrics[STEPS] = work.steps(metrics[EXAMPLES])
             # Not array[row], which makes a scalar of a row without dimensions.
             arrays = {name: array[row, ...] for name, array in part.arrays.items()}
             yield _reply(waiting[update.clients[row]].pop(), arrays, metrics)

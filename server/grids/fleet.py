@@ -2,17 +2,20 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flwr.app import Message, MetricRecord, RecordDict
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record, clipping_keys, error_codes
 from hedgerow.server.grids.border import error_reply, sent_arrays
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.grids.transport import DeviceUpdate, RoundTransport, RoundWork
 from hedgerow.server.replies import EXAMPLES, Answer, Kind, ReplyLimits, judge_answers
+from hedgerow.server.round_settings import PROXIMAL_MU, message_settings, work_of
+from hedgerow.task import LocalTraining
 from hedgerow.weights import Arrays
 
 __all__ = ["FleetGrid", "device_node_id"]
@@ -33,10 +36,10 @@ class FleetGrid(SynchronousGrid):
     """Trains on devices that a :class:`RoundTransport` reaches.
 
     A train message becomes a :class:`RoundWork` and an update a reply. The message's configuration overrides this
-    grid's defaults through the keys ``run``, ``server-round``, ``epochs``, ``learning-rate``, ``seed`` and
-    ``minimum-samples``. An update that failed, was declined, is late, missing or cannot be used
-    (``hedgerow.server.replies``) becomes a Flower error reply, which strategies leave out; so do all of a round whose
-    transport raises. Devices do not evaluate: evaluation messages get error replies.
+    grid's defaults through the keys ``run`` and those of ``hedgerow.server.round_settings``. An update that failed,
+    was declined, is late, missing or cannot be used (``hedgerow.server.replies``) becomes a Flower error reply, which
+    strategies leave out; so do all of a round whose transport raises. Devices do not evaluate: evaluation messages get
+    error replies.
 
     Attributes:
         trouble: Why nobody can say which devices are there; empty if that is known.
@@ -47,10 +50,7 @@ class FleetGrid(SynchronousGrid):
         transport: RoundTransport,
         *,
         run: str = "run",
-        epochs: int = 1,
-        learning_rate: float = 0.1,
-        seed: int = 0,
-        minimum_samples: int = 1,
+        work: LocalWork | None = None,
         deadline_s: float = 600.0,
         limits: ReplyLimits | None = None,
     ) -> None:
@@ -58,11 +58,8 @@ class FleetGrid(SynchronousGrid):
 
         Args:
             transport: Reaches the devices.
-            run: Identity of the training run.
-            epochs: Passes over a device's samples.
-            learning_rate: Step size on the device.
-            seed: Of the order of samples.
-            minimum_samples: A device with fewer declines.
+            run: The training run's identity.
+            work: What devices do where a message says nothing else; None: what a task says by default.
             deadline_s: The longest that a round may take; a shorter timeout of the strategy wins.
             limits: What updates may say; None: at most 100,000 samples each, no metrics but those that agents report,
                 and the defaults of ``hedgerow.server.replies``.
@@ -72,13 +69,7 @@ class FleetGrid(SynchronousGrid):
         """
         super().__init__(limits or ReplyLimits(examples=_EXAMPLES, metrics=_METRICS))
         self._transport = transport
-        self._defaults: Mapping[str, Any] = {
-            "run": run,
-            "epochs": epochs,
-            "learning-rate": learning_rate,
-            "seed": seed,
-            "minimum-samples": minimum_samples,
-        }
+        self._default_run, self._default_work = run, work or LocalWork.of_training(LocalTraining())
         self._deadline_s = deadline_s
         self.trouble = ""
         self._names: dict[int, str] = {}
@@ -180,22 +171,16 @@ class FleetGrid(SynchronousGrid):
         return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason, kind)
 
     def _work(self, message: Any, weights: Arrays, devices: tuple[str, ...], timeout_s: float | None) -> RoundWork:
-        settings: dict[str, Any] = {"server-round": 1, **self._defaults}
-        for record in message.content.config_records.values():
-            settings.update(record)
-        for setting in ("proximal-mu", clipping_keys()[0]):
+        settings = message_settings(message)
+        for setting in (PROXIMAL_MU, clipping_keys()[0], "momentum", "weight-decay"):
             value = float(settings.get(setting, 0.0))
             if value != 0.0:
                 raise LocalTermError(setting, value)
         return RoundWork(
-            run=str(settings["run"]),
-            round=int(settings["server-round"]),
+            run=str(settings.get("run", self._default_run)),
             weights=weights,
             devices=devices,
-            epochs=int(settings["epochs"]),
-            learning_rate=float(settings["learning-rate"]),
-            seed=int(settings["seed"]),
-            minimum_samples=int(settings["minimum-samples"]),
+            local=work_of(settings, self._default_work),
             deadline_s=self._deadline_s if timeout_s is None else min(timeout_s, self._deadline_s),
         )
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from hedgerow.checkpoint import Checkpoint
-from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.errors import NoUpdateError, RoundFailedError, RunMismatchError
 from hedgerow.server.outcome import check_end, check_round
 from hedgerow.server.replies import Kind
@@ -102,7 +101,7 @@ class _Versions:
             RoundFailedError: The weights are not finite.
             NotEnoughDevicesError: Nobody is at work, and nobody will ever be available again.
         """
-        plan, local = parts.plan, parts.local
+        plan, work = parts.plan, parts.work
         began = time.perf_counter()
         first = {name: torch.from_numpy(array.copy()).to(parts.device) for name, array in self.weights.items()}
         taken = len(self.history)
@@ -110,17 +109,8 @@ class _Versions:
             parts.engine,
             first,
             population,
-            work_of_task(parts.task, parts.data.train, epochs=local.epochs),
-            CohortWork(
-                round=1,
-                seed=plan.seed,
-                epochs=local.epochs,
-                learning_rate=local.learning_rate,
-                batch_size=local.batch_size,
-                optimizer=plan.optimizer,
-                momentum=plan.momentum,
-                weight_decay=plan.weight_decay,
-            ),
+            work_of_task(parts.task, parts.data.train, epochs=work.epochs),
+            work,
             plan=BufferedPlan(concurrency=plan.cohort, buffer=plan.buffered()),
             samples=sizes_of(parts.index),
             after=Standing(taken, first, self.waiting) if taken else None,

@@ -9,6 +9,7 @@ import click
 from hedgerow.decode import encode_json
 from hedgerow.errors import UnknownNameError
 from hedgerow.installation import require
+from hedgerow.local_work import OPTIMIZERS
 from hedgerow.partition import PARTITIONS, parse_partition
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.progress_display import ProgressDisplay
@@ -16,7 +17,7 @@ from hedgerow.server.cohort.engines import AUTO, ENGINES
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.simulation.device_model import PHONES, DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
-from hedgerow.server.simulation.plan import ASYNCHRONOUS, OPTIMIZERS, SimulationPlan
+from hedgerow.server.simulation.plan import ASYNCHRONOUS, SimulationPlan
 from hedgerow.server.simulation.variations import VARIABLE, Variation, parse_variations, plan_with
 from hedgerow.server.strategies import STRATEGIES
 from hedgerow.task import load_task

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.local_work import LocalWork
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.work import CohortEngine
@@ -11,7 +12,7 @@ from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.run_folder import RoundRecord, RunFolder
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.population import Population
-from hedgerow.task import LocalTraining, Task, TaskData
+from hedgerow.task import Task, TaskData
 from hedgerow.weights import Arrays
 
 __all__ = ["RunEnd", "RunParts", "Tell"]
@@ -27,7 +28,7 @@ class RunParts:
     Attributes:
         task, data: What is learned.
         plan: With nothing left open.
-        local: The plan's local steps.
+        work: What clients do, as the plan says it.
         index: Who owns which samples.
         engine: Trains.
         device: Of torch.
@@ -41,7 +42,7 @@ class RunParts:
     task: Task
     data: TaskData
     plan: SimulationPlan
-    local: LocalTraining
+    work: LocalWork
     index: ClientIndex
     engine: CohortEngine
     device: str

@@ -1,8 +1,6 @@
 """Run federated training over virtual clients: one run, or many with the same data and engine. Needs torch, Flower."""
 
-import hashlib
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from hedgerow.closing import Closing
 from hedgerow.decode import encode_json
 from hedgerow.durable import write_durably
+from hedgerow.local_work import LocalWork
 from hedgerow.partition import Partition
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.cohort.clients import ClientIndex
@@ -30,8 +29,8 @@ from hedgerow.server.simulation.plots import draw_curves
 from hedgerow.server.simulation.result import SimulationResult, shown_time
 from hedgerow.server.simulation.synchronous import run_rounds
 from hedgerow.server.training import cheap_collections, data_fingerprint, initial_weights
-from hedgerow.task import LocalTraining, Task, TaskData
-from hedgerow.weights import Arrays, encode_arrays
+from hedgerow.task import Task, TaskData
+from hedgerow.weights import Arrays
 
 __all__ = ["Simulator", "resolve_device", "simulate_task"]
 
@@ -150,7 +149,7 @@ class Simulator(Closing):
                 task=self._task,
                 data=self._data,
                 plan=plan,
-                local=plan.local(self._task.local),
+                work=plan.work(self._task.local),
                 index=registered.index,
                 engine=engine,
                 device=self._device,
@@ -180,31 +179,26 @@ class Simulator(Closing):
             return result
 
     def _settings(self, plan: SimulationPlan, engine: str, weights: Arrays) -> RunSettings:
-        local = plan.local(self._task.local)
-        return RunSettings(
-            run=f"{self._task.name}-{secrets.token_hex(4)}",
-            task=self._task.name,
+        return RunSettings.begun(
+            self._task.name,
+            plan.work(self._task.local),
+            weights,
             strategy=plan.strategy,
-            seed=plan.seed,
             grid="cohort",
             clients=plan.clients or 0,
             fraction=plan.cohort / (plan.clients or 1),
-            epochs=local.epochs,
-            learning_rate=local.learning_rate,
-            batch_size=local.batch_size,
             data_fingerprint=self._fingerprint,
-            initial_sha256=hashlib.sha256(encode_arrays(weights)).hexdigest(),
             more=_more_settings(plan, engine, self._device),
         )
 
     def _completed(self, plan: SimulationPlan) -> tuple[SimulationPlan, RegisteredClients]:
         """Return *plan* with nothing left open, and its clients."""
-        local = plan.local(self._task.local)
+        work = plan.work(self._task.local)
         partition = plan.partition or self._task.partition
         clients = plan.clients
         if clients is None and partition.natural_clients(self._data.train.columns) is None:
             clients = 100
-        registered = self._register(partition, clients, plan, local)
+        registered = self._register(partition, clients, plan, work)
         if plan.cohort > len(registered.index):
             raise SimulationError(
                 f"a cohort of at most the {len(registered.index):,} clients that there are",
@@ -215,16 +209,16 @@ class Simulator(Closing):
             plan,
             clients=len(registered.index),
             partition=partition,
-            epochs=local.epochs,
-            learning_rate=local.learning_rate,
-            batch_size=local.batch_size,
+            epochs=work.epochs,
+            learning_rate=work.learning_rate,
+            batch_size=work.batch_size,
         )
         return completed, registered
 
     def _register(
-        self, partition: Partition, clients: int | None, plan: SimulationPlan, local: LocalTraining
+        self, partition: Partition, clients: int | None, plan: SimulationPlan, work: LocalWork
     ) -> RegisteredClients:
-        key = (partition, clients, plan.samples, plan.seed, local.batch_size)
+        key = (partition, clients, plan.samples, plan.seed, work.batch_size)
         if self._registered is None or self._registered[0] != key:
             registered = register_clients(
                 self._data.train,
@@ -232,7 +226,7 @@ class Simulator(Closing):
                 clients,
                 seed=plan.seed,
                 samples=plan.samples,
-                shared_samples=local.batch_size,
+                shared_samples=work.batch_size,
             )
             self._registered = key, registered
         return self._registered[1]

@@ -7,6 +7,7 @@ from typing import Any
 from hedgerow.server.errors import NoUpdateError, RunMismatchError
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.outcome import check_end
+from hedgerow.server.round_settings import settings_of
 from hedgerow.server.rounds import Run
 from hedgerow.server.simulation.cadence import CheckpointCadence
 from hedgerow.server.simulation.parts import RunEnd, RunParts
@@ -33,21 +34,12 @@ def run_rounds(parts: RunParts) -> RunEnd:
         NotEnoughDevicesError: The population has too few devices that are ever available.
         RunFolderError: The folder cannot be written.
     """
-    plan, local, grid = parts.plan, parts.local, _grid(parts)
+    plan, grid = parts.plan, _grid(parts)
     run = Run(parts.task, grid, _strategy(parts), parts.folder, parts.evaluator)
     run.resume(parts.weights)
     if run.round > plan.rounds:
         raise RunMismatchError(parts.folder.path, {"rounds": (run.round, plan.rounds)})
-    config = {
-        "run": parts.folder.settings.run,
-        "seed": plan.seed,
-        "epochs": local.epochs,
-        "learning-rate": local.learning_rate,
-        "batch-size": local.batch_size,
-        "optimizer": plan.optimizer,
-        "momentum": plan.momentum,
-        "weight-decay": plan.weight_decay,
-    }
+    config = {"run": parts.folder.settings.run, **settings_of(parts.work)}
     cadence = CheckpointCadence(plan.checkpoint_every)
     while run.round < plan.rounds:
         number = run.round + 1
@@ -75,8 +67,7 @@ def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
         index,
         parts.engine,
         partial_sums=mean_suffices(plan.strategy),
-        local=parts.local,
-        seed=plan.seed,
+        work=parts.work,
         device=parts.device,
     )
     if plan.devices is None or parts.population is None:
@@ -85,7 +76,7 @@ def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
     return TimedGrid(
         grid,
         parts.population,
-        work=work_of_task(parts.task, parts.data.train, epochs=parts.local.epochs),
+        work=work_of_task(parts.task, parts.data.train, epochs=parts.work.epochs),
         samples=sizes_of(index),
         policy=plan.devices.policy(),
         minimum_nodes=plan.cohort,
@@ -96,7 +87,7 @@ def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
 def _strategy(parts: RunParts) -> Any:
     cohort = parts.plan.cohort
     strategy = build_strategy(
-        parts.plan.strategy, clients=cohort, learning_rate=parts.local.learning_rate, fraction=_NO_SHARE
+        parts.plan.strategy, clients=cohort, learning_rate=parts.work.learning_rate, fraction=_NO_SHARE
     )
     sampling = getattr(strategy, "strategy", strategy)  # what a privacy wrapper wraps
     sampling.min_train_nodes = cohort

@@ -13,6 +13,7 @@ from hedgerow.server.errors import NotEnoughDevicesError
 from hedgerow.server.flower import error_codes, received_message, set_refusal_kind
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.replies import Kind
+from hedgerow.server.round_settings import SERVER_ROUND, message_settings
 from hedgerow.server.simulation.availability import AlwaysAvailable
 from hedgerow.server.simulation.battery import BatteryLedger
 from hedgerow.server.simulation.clock import DAY_HOURS, HOUR_S, VirtualClock
@@ -159,7 +160,7 @@ class TimedGrid(SynchronousGrid):
         passing = [message for message in messages if message.metadata.message_type.split(".")[0] != MessageType.TRAIN]
         replies = []
         if train:
-            work = replace(self._work, epochs=int(_setting(train[0], "epochs", self._work.epochs)))
+            work = replace(self._work, epochs=int(message_settings(train[0]).get("epochs", self._work.epochs)))
             schedule = self._schedule(train, work)
             shortened: dict[int, Any] = {}
             for message, outcome, epochs in zip(
@@ -208,7 +209,7 @@ class TimedGrid(SynchronousGrid):
 
     def _schedule(self, messages: Sequence[Any], work: DeviceWork) -> RoundSchedule:
         devices = np.array([message.metadata.dst_node_id for message in messages], dtype=np.int64) - self._first_id
-        number = int(_setting(messages[0], "server-round", len(self._rounds) + 1))
+        number = int(message_settings(messages[0]).get(SERVER_ROUND, len(self._rounds) + 1))
         battery, now_s = self._population.battery, self.clock.now_s
         schedule = schedule_round(
             self._population,
@@ -271,13 +272,6 @@ def _equal(samples: int) -> SampleCounts:
     if samples < 1:
         raise ValueError(f"expected at least 1 sample for each device, found {samples}")
     return lambda devices: np.full(len(devices), samples, dtype=np.int64)
-
-
-def _setting(message: Any, key: str, default: int) -> Any:
-    for record in message.content.config_records.values():
-        if key in record:
-            return record[key]
-    return default
 
 
 def _with_epochs(content: Any, epochs: int) -> Any:
