@@ -26,7 +26,8 @@ from hedgerow.server.flower import aggregation_errors, answering_clients, array_
 from hedgerow.server.grids.border import kinds_of
 from hedgerow.server.outcome import check_round
 from hedgerow.server.replies import EXAMPLES, Kind
-from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord, SavedRound
 from hedgerow.server.strategies import needed_metrics, privacy_terms, restore_state, strategy_state
 from hedgerow.task import Task
 from hedgerow.task_module import load_weights, model_weights

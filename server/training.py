@@ -30,7 +30,8 @@ from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.server.outcome import check_end, refusals
 from hedgerow.server.round_settings import settings_of
 from hedgerow.server.rounds import Run
-from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord, RunSettings
 from hedgerow.server.strategies import build_strategy
 from hedgerow.task import LocalTraining, Task, TaskData
 from hedgerow.task_module import load_weights, model_weights

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from hedgerow.server.flower import error_codes, numpy_arrays, refusal_kind, set_refusal_kind
 from hedgerow.server.replies import Answer, Kind, Refusal, ReplyLimits, judge_answers, narrowed
 from hedgerow.server.round_settings import SERVER_ROUND, message_settings
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.weights import Arrays
 
 __all__ = ["JudgedGrid", "error_reply", "judged_replies", "kinds_of", "reply_kind", "sent_arrays"]

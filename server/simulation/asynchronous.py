@@ -19,7 +19,8 @@ from hedgerow.server.errors import NoUpdateError, RoundFailedError, RunMismatchE
 from hedgerow.server.outcome import check_end, check_round
 from hedgerow.server.replies import Kind
 from hedgerow.server.rounds import NAMED, few_failures
-from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord, SavedRound
 from hedgerow.server.simulation.arrivals import BufferedPlan
 from hedgerow.server.simulation.buffered import BufferedRound, Standing, WaitingUpdate, run_buffered
 from hedgerow.server.simulation.cadence import CheckpointCadence

@@ -9,7 +9,8 @@ from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.work import CohortEngine
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.run_folder import RoundRecord, RunFolder
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.population import Population
 from hedgerow.task import Task, TaskData

@@ -9,7 +9,7 @@ from typing import Any
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.outcome import refusals, shown_refusals
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 
 __all__ = ["SimulationResult", "shown_time"]

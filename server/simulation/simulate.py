@@ -19,7 +19,8 @@ from hedgerow.server.cohort.work import CohortEngine
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower
 from hedgerow.server.local_steps import torch_threads
-from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings, recorded_settings
+from hedgerow.server.run_folder import RunFolder, recorded_settings
+from hedgerow.server.run_records import RoundRecord, RunSettings
 from hedgerow.server.simulation.asynchronous import run_versions
 from hedgerow.server.simulation.client_index import ExchangedClients, RegisteredClients, register_clients
 from hedgerow.server.simulation.errors import NoGpuError, SimulationError

@@ -30,7 +30,7 @@ from hedgerow.errors import ExtraNotInstalledError
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.replies import Kind
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.plots import draw_sweep
 from hedgerow.server.simulation.result import SimulationResult
