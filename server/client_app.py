@@ -1,23 +1,22 @@
 """Our Flower ClientApp for a task: local steps in torch on one partition of the task's data. Needs torch and Flower."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from hedgerow.local_work import LocalWork
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import adopt_flower, array_record, clipping_keys, numpy_arrays
+from hedgerow.server.flower import ClientCall, adopt_flower, array_record, clipping_keys, numpy_arrays
 from hedgerow.server.local_steps import LocalTrainer, torch_threads
 from hedgerow.server.replies import narrowed
 from hedgerow.server.round_settings import message_settings, work_of
 from hedgerow.task import Dataset, Task, TaskData
+from hedgerow.weights import Arrays
 
-__all__ = ["CORRECTION", "STEPS", "Partitions", "make_client_app"]
+__all__ = ["CORRECTION", "STEPS", "Partitions", "correction_in", "make_client_app"]
 
 CORRECTION = "correction"
 """Name of an ``ArrayRecord`` in a train message whose arrays are added to every gradient (SCAFFOLD)."""
@@ -63,7 +62,7 @@ class _TaskClient:
         self._threads, self._reseeds = threads, reseeds
         self._own = threading.local()
 
-    def train(self, message: Any, context: Any) -> Any:
+    def train(self, message: Message, context: Context) -> Message:
         """Take local steps from the weights in *message*."""
         partition, shard = self._shard(context)
         work = work_of(message_settings(message), self._work).of_client(partition)
@@ -83,7 +82,7 @@ class _TaskClient:
         weights = {name: tensor.numpy().copy() for name, tensor in trainer.tensors.items()}
         return Message(RecordDict({"arrays": array_record(weights), "metrics": metrics}), reply_to=message)
 
-    def evaluate(self, message: Any, context: Any) -> Any:
+    def evaluate(self, message: Message, context: Context) -> Message:
         """Measure the weights in *message* on the client's own samples."""
         _partition, shard = self._shard(context)
         with torch_threads(self._threads):
@@ -92,7 +91,7 @@ class _TaskClient:
         metrics = MetricRecord({**plain, "num-examples": len(shard)})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
-    def _shard(self, context: Any) -> tuple[int, Dataset]:
+    def _shard(self, context: Context) -> tuple[int, Dataset]:
         partition = int(context.node_config["partition-id"])
         return partition, self._partitions.shard(partition, int(context.node_config["num-partitions"]))
 
@@ -105,7 +104,7 @@ def make_client_app(
     work: LocalWork | None = None,
     threads: int = 1,
     reseeds: bool = True,
-) -> Callable[[Any, Any], Any]:
+) -> ClientCall:
     """Make a ``flwr.clientapp.ClientApp`` that trains and evaluates *task*.
 
     The node configuration must hold ``partition-id`` and ``num-partitions``, as Flower's simulation, ``flower-supernode
@@ -129,16 +128,21 @@ def make_client_app(
     app = ClientApp()
     app.train()(client.train)
     app.evaluate()(client.evaluate)
-    made: Callable[[Any, Any], Any] = app
-    return made
+    return app
 
 
-def _corrections(message: Any) -> dict[str, torch.Tensor] | None:
+def correction_in(message: Message) -> ArrayRecord | None:
+    """Return what a train message adds to every gradient, or None if it adds nothing."""
     record = message.content.get(CORRECTION)
+    return record if isinstance(record, ArrayRecord) else None
+
+
+def _corrections(message: Message) -> dict[str, torch.Tensor] | None:
+    record = correction_in(message)
     if record is None:
         return None
     return {name: torch.from_numpy(np.array(array)) for name, array in narrowed(numpy_arrays(record)).items()}
 
 
-def _weights(message: Any) -> dict[str, Any]:
+def _weights(message: Message) -> Arrays:
     return narrowed(numpy_arrays(next(iter(message.content.array_records.values()))))

@@ -117,8 +117,8 @@ class Answer:
         examples: So many samples it declared before; None: it declared nothing.
     """
 
-    arrays: Sequence[Mapping[str, Any]]
-    metrics: Sequence[Mapping[str, Any]]
+    arrays: Sequence[Mapping[str, object]]
+    metrics: Sequence[Mapping[str, object]]
     examples: int | None = None
 
 

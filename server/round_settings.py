@@ -6,10 +6,13 @@ The keys are ``server-round`` and the others of :func:`settings_of`, FedProx's `
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hedgerow.local_work import LocalWork
 from hedgerow.server.flower import clipping_keys
+
+if TYPE_CHECKING:
+    from flwr.app import Message
 
 __all__ = ["PROXIMAL_MU", "SERVER_ROUND", "message_settings", "settings_of", "work_of"]
 
@@ -36,7 +39,7 @@ def settings_of(work: LocalWork) -> dict[str, str | int | float]:
     }
 
 
-def message_settings(message: Any) -> dict[str, Any]:
+def message_settings(message: "Message") -> dict[str, Any]:
     """Return all configuration of a Flower message; of two records with one key the later one counts."""
     settings: dict[str, Any] = {}
     for record in message.content.config_records.values():

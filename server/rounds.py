@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.serverapp.strategy import Strategy
 
 from hedgerow.batches import client_seed
 from hedgerow.checkpoint import Checkpoint
@@ -22,9 +22,11 @@ from hedgerow.decode import Fields
 from hedgerow.server.accounting import PrivacyStatement, state_privacy
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import aggregation_errors, answering_clients, array_record, numpy_arrays
+from hedgerow.server.flower import aggregation_errors, array_record, metric_number, numpy_arrays
 from hedgerow.server.grids.border import kinds_of
+from hedgerow.server.grids.round_grid import RoundGrid
 from hedgerow.server.outcome import check_round
+from hedgerow.server.private_strategy import PrivateMean
 from hedgerow.server.replies import EXAMPLES, Kind
 from hedgerow.server.run_folder import RunFolder
 from hedgerow.server.run_records import RoundRecord, SavedRound
@@ -43,7 +45,9 @@ NAMED = 100
 class Run:
     """The state of a run between two rounds."""
 
-    def __init__(self, task: Task, grid: Any, strategy: Any, folder: RunFolder, evaluator: Evaluator | None) -> None:
+    def __init__(
+        self, task: Task, grid: RoundGrid, strategy: Strategy, folder: RunFolder, evaluator: Evaluator | None
+    ) -> None:
         self._task, self._grid, self._strategy = task, grid, strategy
         self._folder, self._evaluator = folder, evaluator
         self._weights: Arrays = {}
@@ -51,11 +55,11 @@ class Run:
         self.round = 0
         self.history: list[RoundRecord] = []
         self._terms = privacy_terms(folder.settings.strategy)
-        if hasattr(grid, "fit_to"):
-            # Who is left out must not depend on how long others' updates are: that would show them.
-            grid.fit_to(needed_metrics(folder.settings.strategy), clips=self._terms is not None)
+        # Who is left out must not depend on how long others' updates are: that would show them.
+        grid.fit_to(needed_metrics(folder.settings.strategy), clips=self._terms is not None)
         # A seed is public: whoever knows it would know the noise, and who was asked.
         self._key = folder.noise_key() if self._terms is not None else None
+        self._private = strategy if isinstance(strategy, PrivateMean) else None
 
     def resume(self, weights: Arrays) -> None:
         """Start from *weights*, or from the folder's last finished round."""
@@ -95,7 +99,7 @@ class Run:
 
     def take_round(
         self,
-        config: Mapping[str, Any],
+        config: Mapping[str, int | float | str],
         timeout_s: float,
         *,
         evaluate: bool = True,
@@ -126,11 +130,11 @@ class Run:
         failures = {self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()}
         refused = kinds_of(replies)
         usable = [reply for reply in replies if reply.has_content()]
-        participants = [name for reply in usable for name in self._names(reply)]
+        participants = [name for reply in usable for name in self._grid.reply_names(reply)]
         examples, train_loss = _totals(usable), _loss(usable)
         try:
-            if self._key is not None:
-                self._strategy.round_key = hmac.digest(self._key, f"{number} noise".encode(), "sha256")
+            if self._key is not None and self._private is not None:
+                self._private.round_key = hmac.digest(self._key, f"{number} noise".encode(), "sha256")
             arrays, _metrics = self._strategy.aggregate_train(number, replies)
         except aggregation_errors() as exc:
             raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})", kinds=refused) from exc
@@ -156,9 +160,9 @@ class Run:
             participants=tuple(sorted(participants, key=_natural)) if len(participants) <= NAMED else (),
             failures=few_failures(failures),
             refused=refused,
-            virtual_s=self._grid.clock.now_s if hasattr(self._grid, "clock") else None,
+            virtual_s=self._grid.virtual_s,
             clients=len(participants) if len(participants) > NAMED else None,
-            privacy=self._strategy.means[-1] if self._key is not None and arrays is not None else None,
+            privacy=self._private.means[-1] if self._private is not None and arrays is not None else None,
         )
         self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
         self._folder.add_record(record)
@@ -174,8 +178,7 @@ class Run:
             RunFolderError: The disk is full or cannot be written; the round that was saved before is untouched.
         """
         state = strategy_state(self._folder.settings.strategy, self._strategy)
-        grid = self._grid.state() if hasattr(self._grid, "clock") else None
-        self._folder.save_state(SavedRound(self.checkpoint(), state, grid))
+        self._folder.save_state(SavedRound(self.checkpoint(), state, self._grid.state()))
 
     def measure(self) -> None:
         """Evaluate the weights of the last round, if that was not done when it ended."""
@@ -189,15 +192,8 @@ class Run:
             return client_seed(seed, number, purpose)
         return int.from_bytes(hmac.digest(self._key, f"{number} {purpose}".encode(), "sha256"), "big")
 
-    def _name(self, reply: Any) -> str:
-        node: int = reply.metadata.src_node_id
-        name: str = self._grid.node_name(node) if hasattr(self._grid, "node_name") else str(node)
-        return name
-
-    def _names(self, reply: Any) -> Sequence[str]:
-        """Return whose updates *reply* holds: a cohort's reply may stand for many clients."""
-        clients = answering_clients(reply)
-        return [self._name(reply)] if clients is None else [str(client) for client in clients]
+    def _name(self, reply: Message) -> str:
+        return self._grid.node_name(reply.metadata.src_node_id)
 
 
 @contextmanager
@@ -247,17 +243,21 @@ def _like(arrays: Arrays, like: Arrays, round_number: int, failures: Mapping[str
     return {name: np.array(whole[name], like[name].dtype, copy=whole[name].base is not None or None) for name in like}
 
 
-def _metrics_of(reply: Any) -> Mapping[str, Any]:
+def _metrics_of(reply: Message) -> MetricRecord:
     records = list(reply.content.metric_records.values())
-    return records[0] if records else {}
+    return records[0] if records else MetricRecord()
 
 
-def _totals(replies: Sequence[Any]) -> int:
-    return sum(int(_metrics_of(reply).get(EXAMPLES, 0)) for reply in replies)
+def _totals(replies: Sequence[Message]) -> int:
+    return sum(int(metric_number(_metrics_of(reply), EXAMPLES, 0)) for reply in replies)
 
 
-def _loss(replies: Sequence[Any]) -> float | None:
-    pairs = [(float(m["loss"]), int(m[EXAMPLES])) for m in map(_metrics_of, replies) if "loss" in m]
+def _loss(replies: Sequence[Message]) -> float | None:
+    pairs = [
+        (float(metric_number(m, "loss")), int(metric_number(m, EXAMPLES)))
+        for m in map(_metrics_of, replies)
+        if "loss" in m
+    ]
     total = sum(examples for _loss_value, examples in pairs)
     return sum(loss * examples for loss, examples in pairs) / total if total else None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from hedgerow.server.errors import NotEnoughDevicesError, RunMismatchError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower
 from hedgerow.server.grids.in_process import InProcessGrid
+from hedgerow.server.grids.round_grid import RoundGrid, as_round_grid
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.server.outcome import check_end, refusals
 from hedgerow.server.round_settings import settings_of
@@ -141,37 +142,33 @@ def train_task(
     in_process = grid is None
     data = _data_for(task, data, needed=in_process)
     weights = initial_weights(task, seed) if initial is None else model_weights(load_weights(task, initial.weights))
-    if data is not None and grid is None:
-        stochastic = draws_random_numbers(task, data.train)
-        app = make_client_app(task, data, seed=seed, work=work, reseeds=stochastic)
-        # Refuses before any work.
-        cuts = task.partition.split(data.train.labels, clients, np.random.default_rng(seed), data.train.columns)
-        samples = [len(cut) for cut in cuts]
-        grid = InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=samples)
-        minimum_devices = clients
+    if grid is not None:
+        used = as_round_grid(grid)
+    elif data is not None:
+        used, minimum_devices = _grid_of_clients(task, data, work, clients, workers), clients
     settings = RunSettings.begun(
         task.name,
         work,
         weights,
         strategy=strategy,
-        grid=getattr(grid, "kind", type(grid).__name__),
+        grid=used.kind,
         clients=clients if in_process else 0,
         fraction=fraction,
         data_fingerprint=data_fingerprint(data) if data is not None and in_process else "",
         parent=parent,
     )
-    cohort = clients if in_process else max(minimum_devices, len(list(grid.get_node_ids())))  # type: ignore[union-attr]
+    cohort = clients if in_process else max(minimum_devices, len(list(used.get_node_ids())))
     flower_strategy = build_strategy(
         strategy, clients=max(1, int(cohort * fraction)), learning_rate=work.learning_rate, fraction=fraction
     )
     with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1), cheap_collections():
-        run = Run(task, grid, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
+        run = Run(task, used, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
         run.resume(weights)
         if run.round > rounds:
             raise RunMismatchError(run_folder, {"rounds": (run.round, rounds)})
         config = {"run": folder.settings.run, **settings_of(work)}
         while run.round < rounds:
-            _wait_for_devices(grid, minimum_devices, wait_s)
+            _wait_for_devices(used, minimum_devices, wait_s)
             record = run.take_round(config, round_timeout_s, last=run.round + 1 == rounds)
             note = f"accuracy {record.accuracy:.3f}" if record.accuracy is not None else ""
             report(Progress(f"train {task.name}", run.round, rounds, note))
@@ -179,6 +176,15 @@ def train_task(
         privacy = run.privacy()
         checkpoint = run.checkpoint(privacy)
         return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history), privacy)
+
+
+def _grid_of_clients(task: Task, data: TaskData, work: LocalWork, clients: int, workers: int) -> InProcessGrid:
+    """Return a grid of *clients* in this process; what cannot be cut for them is refused before any work."""
+    stochastic = draws_random_numbers(task, data.train)
+    app = make_client_app(task, data, seed=work.seed, work=work, reseeds=stochastic)
+    cuts = task.partition.split(data.train.labels, clients, np.random.default_rng(work.seed), data.train.columns)
+    # Models that draw random numbers share one generator.
+    return InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=[len(cut) for cut in cuts])
 
 
 def initial_weights(task: Task, seed: int) -> Arrays:
@@ -224,11 +230,11 @@ def _data_for(task: Task, data: TaskData | None, *, needed: bool) -> TaskData | 
         return None
 
 
-def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
+def _wait_for_devices(grid: RoundGrid, minimum: int, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     while (found := len(list(grid.get_node_ids()))) < minimum:
         if time.monotonic() >= deadline:
-            raise NotEnoughDevicesError(minimum, found, wait_s, getattr(grid, "trouble", ""))
+            raise NotEnoughDevicesError(minimum, found, wait_s, grid.trouble)
         time.sleep(min(0.2, wait_s))
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from flwr.app import Message, MetricRecord, RecordDict
 
@@ -40,9 +39,6 @@ class FleetGrid(SynchronousGrid):
     was declined, is late, missing or cannot be used (``hedgerow.server.replies``) becomes a Flower error reply, which
     strategies leave out; so do all of a round whose transport raises. Devices do not evaluate: evaluation messages get
     error replies.
-
-    Attributes:
-        trouble: Why nobody can say which devices are there; empty if that is known.
     """
 
     def __init__(
@@ -71,7 +67,7 @@ class FleetGrid(SynchronousGrid):
         self._transport = transport
         self._default_run, self._default_work = run, work or LocalWork.of_training(LocalTraining())
         self._deadline_s = deadline_s
-        self.trouble = ""
+        self._trouble = ""
         self._names: dict[int, str] = {}
         self._present: set[int] = set()
 
@@ -79,6 +75,11 @@ class FleetGrid(SynchronousGrid):
     def kind(self) -> str:
         """``fleet``."""
         return "fleet"
+
+    @property
+    def trouble(self) -> str:
+        """What the transport raised when it was asked last; empty if it answered."""
+        return self._trouble
 
     def get_node_ids(self) -> Sequence[int]:
         """Return the ids of the devices that can train now, sorted.
@@ -91,11 +92,11 @@ class FleetGrid(SynchronousGrid):
         # As in a round: what it raises is no reason to end a run, but for one if it goes on.
         except Exception as exc:  # noqa: BLE001
             trouble = f"the transport raised {type(exc).__name__}: {exc}"
-            if trouble != self.trouble:  # who waits for devices asks five times a second
+            if trouble != self._trouble:  # who waits for devices asks five times a second
                 _LOG.exception("the transport raised")
-            self.trouble = trouble
+            self._trouble = trouble
             return sorted(self._present)
-        self.trouble = ""
+        self._trouble = ""
         for device in devices:
             node = device_node_id(device)
             self._names[node] = device
@@ -106,16 +107,16 @@ class FleetGrid(SynchronousGrid):
         """Return the device's name."""
         return self._names.get(node_id, str(node_id))
 
-    def judge(self, messages: Sequence[Any], replies: Iterable[Any]) -> list[Any]:
+    def judge(self, messages: Sequence[Message], replies: Iterable[Message]) -> list[Message]:
         """Return *replies*: updates are judged before they become replies."""
         del messages
         return list(replies)
 
-    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+    def answer(self, messages: Sequence[Message], timeout_s: float | None) -> Iterable[Message]:
         """Carry the messages, one round of the transport for each distinct content."""
         self._present = set()
-        replies: list[Any] = []
-        groups: dict[int, list[Any]] = {}
+        replies: list[Message] = []
+        groups: dict[int, list[Message]] = {}
         for message in messages:
             groups.setdefault(id(message.content), []).append(message)
         for group in groups.values():
@@ -126,14 +127,14 @@ class FleetGrid(SynchronousGrid):
                 replies.extend(self._train(group, weights, timeout_s))
         return replies
 
-    def _refuse(self, message: Any) -> Any:
+    def _refuse(self, message: Message) -> Message:
         kind = message.metadata.message_type
         reason = f"devices take train messages with one ArrayRecord, not {kind}"
         return error_reply(
             message, error_codes().MOD_FAILED_PRECONDITION, self.node_name(message.metadata.dst_node_id), reason
         )
 
-    def _train(self, messages: Sequence[Any], weights: Arrays, timeout_s: float | None) -> list[Any]:
+    def _train(self, messages: Sequence[Message], weights: Arrays, timeout_s: float | None) -> list[Message]:
         by_device = {self.node_name(message.metadata.dst_node_id): message for message in messages}
         work = self._work(messages[0], weights, tuple(sorted(by_device)), timeout_s)
         try:
@@ -167,10 +168,10 @@ class FleetGrid(SynchronousGrid):
                 replies.append(_reply(message, updates[device]))
         return replies
 
-    def _error(self, message: Any, code: int, kind: Kind, reason: str) -> Any:
+    def _error(self, message: Message, code: int, kind: Kind, reason: str) -> Message:
         return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason, kind)
 
-    def _work(self, message: Any, weights: Arrays, devices: tuple[str, ...], timeout_s: float | None) -> RoundWork:
+    def _work(self, message: Message, weights: Arrays, devices: tuple[str, ...], timeout_s: float | None) -> RoundWork:
         settings = message_settings(message)
         for setting in (PROXIMAL_MU, clipping_keys()[0], "momentum", "weight-decay"):
             value = float(settings.get(setting, 0.0))
@@ -190,7 +191,7 @@ def _answer(update: DeviceUpdate) -> Answer:
     return Answer(weights, [{**update.metrics, EXAMPLES: update.examples}])
 
 
-def _reply(message: Any, update: DeviceUpdate) -> Any:
+def _reply(message: Message, update: DeviceUpdate) -> Message:
     metrics = {name: float(update.metrics[name]) for name in sorted(update.metrics) if name != EXAMPLES}
     content = RecordDict(
         {

@@ -2,11 +2,13 @@
 
 import math
 from collections import Counter
-from typing import Any
+
+from flwr.serverapp.strategy import Strategy
 
 from hedgerow.server.errors import NoUpdateError, RunMismatchError
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.outcome import check_end
+from hedgerow.server.private_strategy import PrivateMean
 from hedgerow.server.round_settings import settings_of
 from hedgerow.server.rounds import Run
 from hedgerow.server.simulation.cadence import CheckpointCadence
@@ -84,13 +86,14 @@ def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
     )
 
 
-def _strategy(parts: RunParts) -> Any:
+def _strategy(parts: RunParts) -> Strategy:
     cohort = parts.plan.cohort
     strategy = build_strategy(
         parts.plan.strategy, clients=cohort, learning_rate=parts.work.learning_rate, fraction=_NO_SHARE
     )
-    sampling = getattr(strategy, "strategy", strategy)  # what a privacy wrapper wraps
-    sampling.min_train_nodes = cohort
+    sampling = strategy.strategy if isinstance(strategy, PrivateMean) else strategy
+    # Every strategy of the table has it from FedAvg; one that has not samples in its own way.
+    sampling.min_train_nodes = cohort  # type: ignore[attr-defined]
     return strategy
 
 
