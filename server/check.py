@@ -29,10 +29,10 @@ class Stage:
 
     Attributes:
         stage: ``inputs``, ``preprocessed``, ``logits`` or ``probabilities``.
-        name: Of the tensor.
-        shape: With the batch dimension first.
+        name: What the tensor is called.
+        shape: Its shape, the batch dimension first.
         dtype: Such as ``float32``.
-        minimum, maximum: Of its values in this batch.
+        minimum, maximum: The bounds of its values in this batch.
     """
 
     stage: str
@@ -54,7 +54,7 @@ class TaskReport:
         class_counts: Part (``train``, ``held_out``) -> samples of each class, in the order of the labels.
         partition: Samples of each client.
         stages: One forward pass.
-        loss: Of that batch.
+        loss: The loss of that batch.
         parameters: Number of trainable values.
         parameter_bytes: Their size, with buffers, as a checkpoint holds them.
         metrics: Every metric, of the untrained model on that batch.
@@ -106,7 +106,7 @@ def check_task(task: Task, *, clients: int = 8, seed: int = 0) -> TaskReport:
     Args:
         task: A task; its construction has already checked what needs no code of the user's.
         clients: How many clients its training data shall be cut for.
-        seed: Of the partition and the model's first weights.
+        seed: Decides the partition and the model's first weights.
 
     Raises:
         TaskError: Anything is wrong; all mistakes are listed.

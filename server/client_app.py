@@ -36,7 +36,7 @@ class Partitions:
         """Return the samples of one client.
 
         Args:
-            partition: From 0.
+            partition: The client's number, from 0.
             partitions: How many there are.
 
         Raises:

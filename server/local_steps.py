@@ -79,7 +79,7 @@ class LocalTrainer:
     seeded for each client and round when *reseeds* is true; such models must not be trained by several threads.
 
     Attributes:
-        model: In training mode.
+        model: The resident model, in training mode.
         tensors: The model's parameters and buffers by name; after :meth:`take_steps` they hold the new weights.
         parameters: Names of those that are trained.
     """

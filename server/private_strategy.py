@@ -120,11 +120,11 @@ class PrivateMean(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Pass on."""
+        """Let the inner strategy ask for evaluations."""
         return self.strategy.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Pass on: measures of clients are not private."""
+        """Let the inner strategy average: measures of clients are not private."""
         return self.strategy.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:

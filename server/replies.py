@@ -47,7 +47,7 @@ _WHOLE = {"steps": (1, 2**31), "norm_bit": (0, 1)}
 _LARGEST_CHANGE = 10**9
 """So far a whole number in the weights, such as BatchNorm's count of batches, may move in a round."""
 _LARGEST_METRIC = 1e30
-"""Of so large numbers the sum of many is still finite."""
+"""The sum of many numbers is finite if none is larger."""
 _ABSURD = 1e6
 """No update may be so many times as long as the model."""
 
@@ -76,8 +76,8 @@ class Refusal:
     """Why a reply is not used.
 
     Attributes:
-        kind: In a word.
-        reason: In a sentence.
+        kind: The reason in a word.
+        reason: The same in a sentence.
     """
 
     kind: Kind
@@ -128,7 +128,7 @@ def judge_answers(
     """Judge the answers to one message that went to several clients.
 
     Args:
-        answers: Of one round, in any order.
+        answers: What came in one round, in any order.
         sent: The weights that they were sent, whose names, shapes and types trained ones must have; None: arrays of
             any form pass.
         limits: What they may say.
@@ -165,8 +165,8 @@ def longest_update(norms: NDArray[np.float64], length: float, limits: ReplyLimit
     """Return how long an update of a round may be.
 
     Args:
-        norms: Of all updates that are usable otherwise, ``float64[n]``.
-        length: Of the model, as :func:`model_length` says it.
+        norms: How long all updates are that are usable otherwise, ``float64[n]``.
+        length: How long the model is, as :func:`model_length` says it.
         limits: What was declared.
     """
     if limits.norm is not None:

@@ -10,10 +10,10 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from hedgerow.batches import client_seed
@@ -127,41 +127,30 @@ class Run:
                 number, array_record(self._weights), ConfigRecord(dict(config)), self._grid
             )
         replies = list(self._grid.send_and_receive(messages, timeout=timeout_s))
-        failures = {self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()}
-        refused = kinds_of(replies)
-        usable = [reply for reply in replies if reply.has_content()]
-        participants = [name for reply in usable for name in self._grid.reply_names(reply)]
-        examples, train_loss = _totals(usable), _loss(usable)
-        try:
-            if self._key is not None and self._private is not None:
-                self._private.round_key = hmac.digest(self._key, f"{number} noise".encode(), "sha256")
-            arrays, _metrics = self._strategy.aggregate_train(number, replies)
-        except aggregation_errors() as exc:
-            raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})", kinds=refused) from exc
+        heard = self._heard(replies)
+        arrays = self._aggregated(number, replies, heard)
         if arrays is None:
-            _LOG.warning("round %d used no update: %s", number, refused)
-            if participants:
-                refused = {**refused, str(Kind.STRATEGY): len(participants)}
-            participants, examples, train_loss = [], 0, None
-            check_round(self.history, _empty_round(number, failures, refused), last=last)
+            _LOG.warning("round %d used no update: %s", number, heard.refused)
+            heard = heard.unused()
+            check_round(self.history, _empty_round(number, heard), last=last)
         else:
-            self._weights = _like(numpy_arrays(arrays), self._weights, number, failures)
+            self._weights = _like(numpy_arrays(arrays), self._weights, number, heard.failures)
         self._metrics = {}
         if evaluate and self._evaluator is not None:
             self._metrics = self._evaluator.measure(self._weights)
-        self.round = number
+        self.round, used = number, heard.participants
         record = RoundRecord(
             round=number,
             loss=_finite(self._metrics.get("loss")),
             accuracy=_finite(self._metrics.get("accuracy")),
-            train_loss=_finite(train_loss),
+            train_loss=_finite(heard.train_loss),
             seconds=round(time.perf_counter() - started, 4),
-            examples=examples,
-            participants=tuple(sorted(participants, key=_natural)) if len(participants) <= NAMED else (),
-            failures=few_failures(failures),
-            refused=refused,
+            examples=heard.examples,
+            participants=tuple(sorted(used, key=_natural)) if len(used) <= NAMED else (),
+            failures=few_failures(heard.failures),
+            refused=heard.refused,
             virtual_s=self._grid.virtual_s,
-            clients=len(participants) if len(participants) > NAMED else None,
+            clients=len(used) if len(used) > NAMED else None,
             privacy=self._private.means[-1] if self._private is not None and arrays is not None else None,
         )
         self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
@@ -170,6 +159,30 @@ class Run:
         if save:
             self.save()
         return record
+
+    def _heard(self, replies: Sequence[Message]) -> "_Heard":
+        usable = [reply for reply in replies if reply.has_content()]
+        return _Heard(
+            participants=tuple(name for reply in usable for name in self._grid.reply_names(reply)),
+            examples=_totals(usable),
+            train_loss=_loss(usable),
+            failures={self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()},
+            refused=kinds_of(replies),
+        )
+
+    def _aggregated(self, number: int, replies: Sequence[Message], heard: "_Heard") -> ArrayRecord | None:
+        """Return what the strategy makes of the replies, or None for nothing.
+
+        Raises:
+            RoundFailedError: It cannot aggregate them.
+        """
+        try:
+            if self._key is not None and self._private is not None:
+                self._private.round_key = hmac.digest(self._key, f"{number} noise".encode(), "sha256")
+            return self._strategy.aggregate_train(number, replies)[0]
+        except aggregation_errors() as exc:
+            found = f"replies that cannot be averaged ({exc})"
+            raise RoundFailedError(number, heard.failures, found, kinds=heard.refused) from exc
 
     def save(self) -> None:
         """Make the last finished round durable.
@@ -207,7 +220,31 @@ def _seeded_sampling(seed: int) -> Iterator[None]:
         random.setstate(before)
 
 
-def _empty_round(number: int, failures: Mapping[str, str], refused: Mapping[str, int]) -> RoundRecord:
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What the replies of a round say.
+
+    Attributes:
+        participants: The names of those whose updates can be used.
+        examples: The samples that they used, together.
+        train_loss: The mean of their losses, weighted by samples; None: nobody reported one.
+        failures: Name -> why there is no update of it.
+        refused: The same in a word -> how many.
+    """
+
+    participants: tuple[str, ...]
+    examples: int
+    train_loss: float | None
+    failures: Mapping[str, str]
+    refused: Mapping[str, int]
+
+    def unused(self) -> "_Heard":
+        """Return this for a strategy that made nothing of the updates."""
+        refused = {**self.refused, str(Kind.STRATEGY): len(self.participants)} if self.participants else self.refused
+        return _Heard((), 0, None, self.failures, refused)
+
+
+def _empty_round(number: int, heard: _Heard) -> RoundRecord:
     return RoundRecord(
         round=number,
         loss=None,
@@ -216,8 +253,8 @@ def _empty_round(number: int, failures: Mapping[str, str], refused: Mapping[str,
         seconds=0.0,
         examples=0,
         participants=(),
-        failures=few_failures(failures),
-        refused=refused,
+        failures=few_failures(heard.failures),
+        refused=heard.refused,
     )
 
 

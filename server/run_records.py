@@ -23,11 +23,11 @@ class RunSettings:
 
     Attributes:
         run: Identity, made once; the only field that is not compared.
-        task, strategy, seed: As in the checkpoint.
+        task, strategy, seed: What the checkpoint says too.
         grid: ``in-process``, ``fleet``, ...
         clients: In-process clients; 0 on other grids.
         fraction: Share of the clients that each round samples.
-        epochs, learning_rate, batch_size: Of the local steps.
+        epochs, learning_rate, batch_size: What the local steps are.
         data_fingerprint: Hash of the training data; empty when devices trained.
         initial_sha256: Hash of the weights that it starts from.
         parent: The release that it starts from, or None.
@@ -145,7 +145,7 @@ class RoundRecord:
     """What one finished round was.
 
     Attributes:
-        round: From 1.
+        round: The round's number, from 1.
         loss, accuracy: On held-out data after the round; None without such data, and after rounds that were not
             evaluated.
         train_loss: Mean of the participants' losses, weighted by examples; None when nobody reported one.

@@ -37,7 +37,7 @@ class Scaffold(FedAvg):
         Args:
             learning_rate: The clients' step size, where the configuration of a round names none.
             server_learning_rate: The paper's global step size.
-            settings: Of ``FedAvg``.
+            settings: What ``FedAvg`` takes.
         """
         super().__init__(**settings)
         self._learning_rate, self._server_learning_rate = learning_rate, server_learning_rate

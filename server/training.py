@@ -107,7 +107,7 @@ def train_task(
         strategy: A key of ``hedgerow.server.strategies.STRATEGIES``.
         rounds: How many, with those that are already finished.
         clients: In-process clients; ignored with a *grid*.
-        seed: Of the first weights, the partition, the sampling of clients and their order of samples.
+        seed: Decides the first weights, the partition, the sampling of clients and their order of samples.
         grid: Where clients train; None: in this process, each on one part of the task's training data.
         initial: Weights to start from; None: new ones from the seed.
         data: The task's data, if the caller has loaded it already.

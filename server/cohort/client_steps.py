@@ -35,7 +35,7 @@ _PROBE_RATE = 0.01
 _RELATIVE = 1e-3
 """Rounding differs by less after a few steps, and anything else that differs differs by more."""
 _OF_ALL = 1e-4
-"""Of the largest move, for some tensors move by rounding alone, such as a bias in front of BatchNorm."""
+"""The same as a share of the largest move: some tensors move by rounding alone, such as a bias before BatchNorm."""
 
 Step = Callable[..., Any]
 
@@ -54,12 +54,12 @@ class ClientSteps:
     Args:
         task: What to learn.
         data: The samples.
-        batch_size: Of every step.
+        batch_size: Every step takes so many samples.
         draws: Whether the model draws random numbers while it trains.
 
     Attributes:
-        layout: Of a client's row.
-        batch_size: As given.
+        layout: How a client's row is laid out.
+        batch_size: Every step takes so many samples.
         reason: Why the plain loop trains; empty if a traced step does.
     """
 
@@ -94,7 +94,7 @@ class ClientSteps:
         Args:
             sent: Not changed.
             target: Overwritten.
-            positions: Of the client's samples in the data, ``int64[n]``.
+            positions: Where the client's samples lie in the data, ``int64[n]``.
             work: What to do.
             corrections: Added to every gradient of the parameter of that name.
         """

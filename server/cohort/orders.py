@@ -31,8 +31,8 @@ def sample_orders(
         clients: Who owns which samples.
         chosen: The clients.
         work: Seeds the orders, as the plain loop does.
-        steps: Of the longest of them.
-        rows: At least as many as clients.
+        steps: The longest of them takes so many.
+        rows: How many rows there are, at least as many as clients.
     """
     positions = np.zeros((steps, rows, work.batch_size), dtype=np.int64)
     seeds = [work.order_seed_of(client) for client in chosen]

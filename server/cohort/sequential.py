@@ -24,7 +24,7 @@ class ResidentData:
     """A data set as tensors on one device.
 
     Attributes:
-        inputs: In the order of the task's inputs, samples first.
+        inputs: One tensor for each of the task's inputs, in their order, samples first.
         labels: ``int64[n]``.
     """
 
@@ -46,7 +46,7 @@ class SequentialEngine(Closing):
         task: What to learn.
         dataset: The samples of all clients.
         clients: Who owns which.
-        device: Of torch.
+        device: Torch's name of it.
     """
 
     name = "sequential"

@@ -34,7 +34,7 @@ class SharedRound:
     """Memory that is laid out before workers are forked and filled anew for each slice of each round.
 
     Args:
-        layout: Of a row.
+        layout: How a row is laid out.
         rows: So many clients fit at once.
         workers: How many.
 
@@ -42,7 +42,7 @@ class SharedRound:
         sent: The weights that clients start from.
         examples: Samples of each row's client.
         losses: Results of each row.
-        norms: Likewise.
+        norms: How long each row's update is.
         in_hand: The row that each worker trains, or -1.
         order: Rows in the order in which they are handed out.
     """
@@ -92,7 +92,7 @@ class SharedRound:
         """Set who trains in the first rows.
 
         Args:
-            work: For all.
+            work: What all of them do.
             clients: One a row.
             examples: Samples of each.
             shares: Weight of each in the mean.

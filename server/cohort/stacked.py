@@ -47,7 +47,7 @@ class StackedState:
     Attributes:
         trained: Each trained parameter, stacked.
         buffers: Each buffer, stacked.
-        loss_sums: Of each row, over its steps so far.
+        loss_sums: What the losses of each row add up to so far.
         rates: Adam's step size and spread for the step, which depend on its number.
     """
 

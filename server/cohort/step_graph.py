@@ -58,11 +58,11 @@ def trace_gradients(
 
     Args:
         task: Whose pre-processing and loss.
-        model: Of that task, in training mode.
+        model: A model of that task, in training mode.
         tensors: Its parameters and buffers by name, laid out in memory as they will be.
         trained: Names of the parameters that are trained.
         inputs: One batch.
-        labels: Of that batch, ``int64[batch]``.
+        labels: The labels of that batch, ``int64[batch]``.
 
     Returns:
         A graph ``(*tensors, *inputs, labels) -> (loss, *gradients)``; it changes buffers in place as the model does.

@@ -46,7 +46,7 @@ class VectorizedEngine(Closing):
         task: What to learn.
         dataset: The samples of all clients.
         clients: Who owns which.
-        device: Of torch.
+        device: Torch's name of it.
         compiled: Compile the traced step with torch's compiler; None: do not (on a CPU it took 11 to 20 s and made
             steps of dense and convolutional models 0.7 to 1.1 times as fast).
         convolution: How convolutions are computed; None: see :class:`ConvolutionChoice`.

@@ -66,7 +66,7 @@ def error_reply(message: Message, code: int, node: str, reason: str, kind: Kind 
         code: Flower's.
         node: What people call it.
         reason: One sentence.
-        kind: Of the reason; None: the one that the code stands for.
+        kind: What kind of reason it is; None: the one that the code stands for.
     """
     reason = reason[:_REASON_CHARACTERS]
     _LOG.warning("round %s: the update of %s is not used: %s", _round_of(message) or "?", node, reason)

@@ -103,7 +103,7 @@ class CohortGrid(SynchronousGrid):
 
     @property
     def kind(self) -> str:
-        """``cohort``."""
+        """The kind ``cohort``: an engine trains all clients at once."""
         return "cohort"
 
     @property

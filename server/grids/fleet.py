@@ -73,7 +73,7 @@ class FleetGrid(SynchronousGrid):
 
     @property
     def kind(self) -> str:
-        """``fleet``."""
+        """The kind ``fleet``: enrolled devices train."""
         return "fleet"
 
     @property

@@ -70,7 +70,7 @@ class InProcessGrid(SynchronousGrid):
 
     @property
     def kind(self) -> str:
-        """``in-process``."""
+        """The kind ``in-process``: clients train here."""
         return "in-process"
 
     def get_node_ids(self) -> Sequence[int]:

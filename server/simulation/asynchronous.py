@@ -61,11 +61,11 @@ class _Versions:
     """The state of an asynchronous run.
 
     Attributes:
-        folder: Of the run.
-        weights: Of the newest version.
-        metrics: Of the newest version, if it was measured.
+        folder: The run's.
+        weights: The newest version.
+        metrics: What the newest version measured, if it was.
         history: One record a version.
-        staleness: Of each update that arrived.
+        staleness: How old each update was that arrived.
         lost: Devices that were given up.
         waiting: Updates of devices that were at work at the newest version, by the number of their start.
     """

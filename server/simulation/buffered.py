@@ -47,7 +47,7 @@ class Standing:
     """All that a run needs to go on.
 
     Attributes:
-        version: From 1.
+        version: Its number, from 1.
         weights: All parameters and buffers, on the engine's device.
         waiting: Updates that are computed and have not arrived, by the number of their start; on the same device.
     """

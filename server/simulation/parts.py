@@ -28,15 +28,15 @@ class RunParts:
 
     Attributes:
         task, data: What is learned.
-        plan: With nothing left open.
+        plan: What to run, with nothing left open.
         work: What clients do, as the plan says it.
         index: Who owns which samples.
         engine: Trains.
-        device: Of torch.
+        device: Torch's name of what trains.
         population: The plan's devices; None without a device model.
         evaluator: Measures weights on held-out data.
-        weights: To start from.
-        folder: Of the run, held.
+        weights: The run starts from them.
+        folder: The run's, held.
         tell: Told after each round.
     """
 

@@ -24,14 +24,14 @@ class SimulationPlan:
     Attributes:
         clients: Registered virtual clients; None: as many as the column of the partition has values, else 100.
         cohort: Clients that train in a round.
-        rounds: In all.
-        strategy: As ``hedgerow.server.strategies.build_strategy`` takes it, or :data:`ASYNCHRONOUS`.
+        rounds: So many in all.
+        strategy: Its name, as ``hedgerow.server.strategies.build_strategy`` takes it, or :data:`ASYNCHRONOUS`.
         partition: How the training data is spread; None: as the task says.
-        samples: Of each client, on average; None: all there are, divided.
-        seed: Of the first weights, the partition, the sampling of clients, their order of samples and the devices.
-        epochs, learning_rate, batch_size: Of the clients' local steps; None: the task's.
+        samples: Each client has so many, on average; None: all there are, divided.
+        seed: Decides the first weights, the partition, the sampling of clients, their order of samples and the devices.
+        epochs, learning_rate, batch_size: What the clients' local steps are; None: what the task says.
         optimizer: ``sgd`` or ``adam``, with fresh state in each round.
-        momentum, weight_decay: Of the local steps.
+        momentum, weight_decay: What local steps add to the gradient.
         devices: The device model; None: devices take no time and always answer.
         buffer: Updates that make a new version of the weights under the asynchronous strategy, where *cohort* is how
             many devices are at work at any time and a round is a version; None: half the cohort.

@@ -30,7 +30,7 @@ def draw_curves(history: Sequence[RoundRecord], title: str) -> dict[str, bytes]:
     """Draw accuracy and loss against rounds, wall time and, with a device model, virtual time.
 
     Args:
-        history: Of one run.
+        history: The rounds of one run.
         title: Above all.
 
     Returns:

@@ -24,7 +24,7 @@ from hedgerow.server.run_records import RoundRecord, RunSettings
 from hedgerow.server.simulation.asynchronous import run_versions
 from hedgerow.server.simulation.client_index import ExchangedClients, RegisteredClients, register_clients
 from hedgerow.server.simulation.errors import NoGpuError, SimulationError
-from hedgerow.server.simulation.parts import RunParts
+from hedgerow.server.simulation.parts import RunEnd, RunParts
 from hedgerow.server.simulation.plan import ASYNCHRONOUS, SimulationPlan
 from hedgerow.server.simulation.plots import draw_curves
 from hedgerow.server.simulation.result import SimulationResult, shown_time
@@ -113,7 +113,7 @@ class Simulator(Closing):
 
         Args:
             plan: What to run.
-            folder: Of the run (``hedgerow.server.run_folder`` describes it).
+            folder: The run's (``hedgerow.server.run_folder`` describes it).
             fresh: Forget a run that is in the folder.
             report: Told after each round.
             watch: Called with each new round; what it raises ends the run, which can be resumed.
@@ -162,22 +162,28 @@ class Simulator(Closing):
             )
             ended = run_versions(parts) if plan.strategy == ASYNCHRONOUS else run_rounds(parts)
             opened.save_result(ended.checkpoint)
-            title = f"{self._task.name}: {plan.strategy}, {plan.cohort} of {plan.clients:,} clients, {plan.partition}"
-            result = SimulationResult(
-                folder=folder,
-                checkpoint=ended.checkpoint,
-                history=tuple(ended.history),
-                plan=plan,
-                engine=choice.name,
-                reason=choice.reason,
-                device=self._device,
-                outcomes=ended.outcomes,
-                privacy=ended.privacy,
-                notes=tuple(note for note in (registered.note, *ended.notes) if note),
-                plots=_write_plots(folder, draw_curves(ended.history, title)) if plots else (),
-            )
+            result = self._result(plan, choice, ended, opened.path, registered.note, plots=plots)
             write_durably(folder / "summary.json", encode_json(result.to_record()))
             return result
+
+    def _result(
+        self, plan: SimulationPlan, choice: EngineChoice, ended: RunEnd, folder: Path, note: str, *, plots: bool
+    ) -> SimulationResult:
+        """Return what a run brought, with its curves in *folder* if *plots* are wanted."""
+        title = f"{self._task.name}: {plan.strategy}, {plan.cohort} of {plan.clients:,} clients, {plan.partition}"
+        return SimulationResult(
+            folder=folder,
+            checkpoint=ended.checkpoint,
+            history=tuple(ended.history),
+            plan=plan,
+            engine=choice.name,
+            reason=choice.reason,
+            device=self._device,
+            outcomes=ended.outcomes,
+            privacy=ended.privacy,
+            notes=tuple(each for each in (note, *ended.notes) if each),
+            plots=_write_plots(folder, draw_curves(ended.history, title)) if plots else (),
+        )
 
     def _settings(self, plan: SimulationPlan, engine: str, weights: Arrays) -> RunSettings:
         return RunSettings.begun(
@@ -275,7 +281,7 @@ def simulate_task(
 
     Args:
         task: What to learn.
-        folder: Of the run; a run that is there is resumed.
+        folder: The run's; a run that is there is resumed.
         plan: What to run.
         data: The task's data, if the caller has loaded it already.
         engine: ``auto``, ``sequential``, ``workers`` or ``vectorized``.

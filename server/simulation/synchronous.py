@@ -20,7 +20,7 @@ from hedgerow.server.strategies import build_strategy, mean_suffices
 __all__ = ["run_rounds"]
 
 _LISTED = 8
-"""Of very many available devices, so many for each place in the cohort are listed to the strategy."""
+"""So many of very many available devices are listed to the strategy for each place in the cohort."""
 _MANY_DEVICES = 20_000
 _NO_SHARE = 1e-12
 """Strategies sample a share of the nodes, or a minimum number if that is more: with so small a share, always that."""
