@@ -189,7 +189,7 @@ class _Examination:
         return tuple(len(shard) for shard in shards or ())
 
     def forward_and_back(
-        self, model: Any, data: TaskData | None
+        self, model: object, data: TaskData | None
     ) -> tuple[tuple[Stage, ...], float, dict[str, float]] | None:
         """Send one batch through pre-processing, model, loss, gradient, post-processing and metrics."""
         if not isinstance(model, nn.Module):
@@ -235,7 +235,7 @@ class _Examination:
                 raise TypeError(f"expected a tensor or a tuple of tensors, found {type(argument).__name__}")
         return arguments
 
-    def _logits_fit(self, logits: Any, samples: int) -> bool:
+    def _logits_fit(self, logits: object, samples: int) -> bool:
         wanted = (samples, len(self._task.labels))
         if not isinstance(logits, torch.Tensor):
             self.mistakes.append(f"the model must return a tensor of logits, found {type(logits).__name__}")
@@ -286,7 +286,7 @@ class _Examination:
                 self.warnings.append(f"the gradient of {name} is zero in the first batch")
         return float(loss.detach())
 
-    def _metrics(self, probabilities: NDArray[Any], batch: Dataset) -> dict[str, float]:
+    def _metrics(self, probabilities: NDArray[np.generic], batch: Dataset) -> dict[str, float]:
         found = {}
         for name, metric in self._task.metrics.items():
             value = self.attempt(f"the metric {name!r}", lambda m=metric: float(m(probabilities, batch.labels)))  # type: ignore[misc]

@@ -167,11 +167,11 @@ def refusal_kind(reply: "Message") -> str | None:
 
 
 class _HeldArrayMaker(Protocol):
-    def __call__(self, array: NDArray[Any], *, shared: bool) -> "Array": ...
+    def __call__(self, array: NDArray[np.generic], *, shared: bool) -> "Array": ...
 
 
 @cache
-def _held_array() -> "_HeldArrayMaker":
+def _held_array() -> _HeldArrayMaker:
     """Return the class of arrays that are not serialized; made on use, so that importing this does not import Flower.
 
     Flower's ``Array`` writes an ``.npy`` document when it is made and parses it in each ``numpy()``.
@@ -230,7 +230,7 @@ def _restored(array: NDArray[np.generic]) -> "Array":
     return _held_array()(array, shared=False)
 
 
-def array_record(arrays: Mapping[str, NDArray[Any]], *, shared: bool = False) -> "ArrayRecord":
+def array_record(arrays: Mapping[str, NDArray[np.generic]], *, shared: bool = False) -> "ArrayRecord":
     """Return *arrays* as an ``ArrayRecord`` in the order of names: some strategies pair arrays by position.
 
     The record holds the arrays themselves and serializes them only when it goes over a network: they must not be

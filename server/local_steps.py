@@ -6,7 +6,6 @@ One model stays resident and is filled anew for each client and round; only the 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -95,7 +94,9 @@ class LocalTrainer:
         self.parameters = tuple(trained)
         self._parameters = list(trained.values())
 
-    def train(self, weights: Mapping[str, NDArray[Any]], dataset: Dataset, work: LocalWork) -> tuple[Arrays, float]:
+    def train(
+        self, weights: Mapping[str, NDArray[np.generic]], dataset: Dataset, work: LocalWork
+    ) -> tuple[Arrays, float]:
         """Train from *weights* on *dataset*.
 
         Args:

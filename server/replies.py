@@ -177,14 +177,14 @@ def longest_update(norms: NDArray[np.float64], length: float, limits: ReplyLimit
     return min(_ABSURD * length, max(length, limits.outlier_factor * median))
 
 
-def model_length(sent: Mapping[str, Any]) -> float:
+def model_length(sent: Mapping[str, NDArray[np.generic]]) -> float:
     """Return the L2 norm of all floats in *sent*, plus the square root of their number."""
     floats = [array for array in sent.values() if array.dtype.kind == "f"]
     squares = sum(_squares(array) for array in floats)
     return float(np.sqrt(squares) + np.sqrt(sum(array.size for array in floats)))
 
 
-def narrowed(arrays: Mapping[str, Any]) -> Arrays:
+def narrowed(arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:
     """Return *arrays* with float64 narrowed to float32, the type of weights everywhere in Hedgerow."""
     with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
         return {name: array.astype("float32") if array.dtype == "float64" else array for name, array in arrays.items()}
@@ -199,16 +199,17 @@ def _judge_alone(answer: Answer, sent: Arrays | None, limits: ReplyLimits, *, tr
     return wrong or _judge_metrics(answer.metrics[0], answer.examples, limits)
 
 
-def _judge_arrays(found: Mapping[str, Any], sent: Arrays) -> Refusal | None:
-    foreign = sorted(name for name, array in found.items() if not isinstance(array, np.ndarray))
+def _judge_arrays(found: Mapping[str, object], sent: Arrays) -> Refusal | None:
+    arrays = {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+    foreign = sorted(set(found) - set(arrays))
     if foreign:
         return Refusal(Kind.FORM, f"expected arrays, found {found[foreign[0]]!r:.120}")
     try:
-        check_same_arrays(found, sent, "update")
+        check_same_arrays(arrays, sent, "update")
     except DecodeError as exc:
-        finite = all(np.isfinite(array).all() for array in found.values() if array.dtype.kind == "f")
+        finite = all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
         return Refusal(Kind.FORM if finite else Kind.NOT_FINITE, str(exc))
-    for name, array in found.items():
+    for name, array in arrays.items():
         if array.dtype.kind in "iu" and array.size:
             change = np.abs(array.astype(np.float64) - sent[name].astype(np.float64)).max()
             if change > _LARGEST_CHANGE:
@@ -267,16 +268,16 @@ def _agreed(names: Sequence[frozenset[str]]) -> frozenset[str]:
     return min(counts, key=lambda each: (-counts[each], len(each), sorted(each)))
 
 
-def _change_norm(arrays: Mapping[str, Any], sent: Arrays) -> float:
+def _change_norm(arrays: Mapping[str, object], sent: Arrays) -> float:
     squares = 0.0
     for name, array in arrays.items():
-        if array.dtype.kind == "f":
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 squares += _squares(array - sent[name])
     return float(np.sqrt(squares))
 
 
-def _squares(array: NDArray[Any]) -> float:
+def _squares(array: NDArray[np.generic]) -> float:
     """Return the sum of squares; of numbers that overflow in their own type in float64."""
     flat = array.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):

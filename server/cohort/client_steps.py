@@ -6,10 +6,10 @@ that do not look at a clock: the same task is trained the same way in every run.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,15 +37,29 @@ _RELATIVE = 1e-3
 _OF_ALL = 1e-4
 """The same as a share of the largest move: some tensors move by rounding alone, such as a bias before BatchNorm."""
 
-Step = Callable[..., Any]
+
+class SgdStep(Protocol):
+    """A traced step that changes the weights itself."""
+
+    def __call__(self, *tensors_and_rate: torch.Tensor | float) -> torch.Tensor:
+        """Take a step: weights, inputs, labels and the learning rate, negative -> the loss."""
+        ...
+
+
+class GradientsStep(Protocol):
+    """A traced step that leaves the weights as they are."""
+
+    def __call__(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Return the loss and each parameter's gradient of weights, inputs and labels."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Traced:
     """The step as a graph that changes the weights itself, and as one that returns gradients."""
 
-    sgd: Step
-    gradients: Step
+    sgd: SgdStep
+    gradients: GradientsStep
 
 
 class ClientSteps:
