@@ -27,8 +27,8 @@ from benchmarks.peers.works import (
 from hedgerow.local_work import LocalWork
 from hedgerow.schema import TensorSpec
 from hedgerow.server.cohort.clients import ClientIndex, ClientSlices, DrawnClients
+from hedgerow.server.cohort.engine import CohortEngine
 from hedgerow.server.cohort.null import NullEngine
-from hedgerow.server.cohort.work import CohortEngine
 from hedgerow.server.flower import numpy_arrays
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.grids.in_process import InProcessGrid

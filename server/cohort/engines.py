@@ -14,7 +14,7 @@ from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.task import Dataset, Task
 
 if TYPE_CHECKING:
-    from hedgerow.server.cohort.work import CohortEngine
+    from hedgerow.server.cohort.engine import CohortEngine
 
 __all__ = ["AUTO", "ENGINES", "EngineChoice", "ModelFacts", "build_engine", "choose_engine", "engine_and_reason"]
 

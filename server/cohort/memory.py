@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from hedgerow.server.cohort.engine import Weights
 from hedgerow.server.cohort.errors import CohortMemoryError
-from hedgerow.server.cohort.work import Weights
 
 __all__ = ["fitting_clients", "free_bytes", "is_out_of_memory", "run_in_slices", "weights_bytes"]
 

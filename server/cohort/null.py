@@ -9,7 +9,7 @@ import numpy as np
 
 from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.work import CohortUpdate, StackedWeights, Weights
+from hedgerow.server.cohort.engine import CohortUpdate, StackedWeights, Weights
 
 __all__ = ["NullEngine"]
 
@@ -39,7 +39,7 @@ class NullEngine:
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Answer; see :class:`hedgerow.server.cohort.work.CohortEngine`."""
+        """Answer; see :class:`hedgerow.server.cohort.engine.CohortEngine`."""
         del corrections
         self.asked.append((tuple(clients), work))
         width = self._slices or len(clients)

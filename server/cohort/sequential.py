@@ -8,9 +8,9 @@ import torch
 from hedgerow.closing import Closing
 from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.engine import CohortUpdate, StackedWeights, Weights
 from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.memory import weights_bytes
-from hedgerow.server.cohort.work import CohortUpdate, StackedWeights, Weights
 from hedgerow.server.local_steps import LocalTrainer, StepsTaken, draws_random_numbers
 from hedgerow.task import Dataset, Task
 
@@ -68,7 +68,7 @@ class SequentialEngine(Closing):
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.work.CohortEngine`.
+        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.engine.CohortEngine`.
 
         Raises:
             ClientTrainingError: The task's code exited.

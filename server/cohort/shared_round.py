@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from hedgerow.local_work import LocalWork
+from hedgerow.server.cohort.engine import StackedWeights, Weights
 from hedgerow.server.cohort.shared_rows import ModelRow, RowLayout, shared_bytes
-from hedgerow.server.cohort.work import StackedWeights, Weights
 
 __all__ = ["SharedRound"]
 

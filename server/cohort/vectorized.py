@@ -13,6 +13,7 @@ from hedgerow.closing import Closing
 from hedgerow.local_work import LocalWork, Optimizer
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.convolution import ConvolutionChoice
+from hedgerow.server.cohort.engine import CohortUpdate, StackedWeights, Weights
 from hedgerow.server.cohort.errors import UntraceableError
 from hedgerow.server.cohort.memory import fitting_clients, free_bytes, is_out_of_memory, run_in_slices, weights_bytes
 from hedgerow.server.cohort.orders import count_steps, sample_orders
@@ -23,7 +24,6 @@ from hedgerow.server.cohort.sequential import ResidentData
 from hedgerow.server.cohort.simplify import update_in_place
 from hedgerow.server.cohort.stacked import StackedState, StepRule, adam_rates
 from hedgerow.server.cohort.tracing import ClientModel, peak_bytes, trace_step
-from hedgerow.server.cohort.work import CohortUpdate, StackedWeights, Weights
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.task import Dataset, Task
 
@@ -103,7 +103,7 @@ class VectorizedEngine(Closing):
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.work.CohortEngine`.
+        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.engine.CohortEngine`.
 
         Raises:
             CohortMemoryError: Memory does not hold one client.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from hedgerow.local_work import LocalWork
 from hedgerow.server.client_app import CORRECTION, STEPS, correction_in
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.engine import CohortEngine, CohortUpdate, Weights
 from hedgerow.server.cohort.evaluation import CohortEvaluator
-from hedgerow.server.cohort.work import CohortEngine, CohortUpdate, Weights
 from hedgerow.server.flower import (
     array_record,
     clipping_keys,

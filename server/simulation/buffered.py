@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hedgerow.local_work import LocalWork
-from hedgerow.server.cohort.work import CohortEngine, Weights
+from hedgerow.server.cohort.engine import CohortEngine, Weights
 from hedgerow.server.replies import Kind, ReplyLimits, longest_update, model_length
 from hedgerow.server.simulation.arrivals import Arrival, BufferedPlan, Start, buffered_steps
 from hedgerow.server.simulation.deadlines import DeviceWork

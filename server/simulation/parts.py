@@ -7,7 +7,7 @@ from hedgerow.checkpoint import Checkpoint
 from hedgerow.local_work import LocalWork
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.work import CohortEngine
+from hedgerow.server.cohort.engine import CohortEngine
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.run_folder import RunFolder
 from hedgerow.server.run_records import RoundRecord

@@ -14,8 +14,8 @@ from hedgerow.local_work import LocalWork
 from hedgerow.partition import Partition
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.engine import CohortEngine
 from hedgerow.server.cohort.engines import AUTO, ENGINES, EngineChoice, engine_and_reason
-from hedgerow.server.cohort.work import CohortEngine
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower
 from hedgerow.server.local_steps import torch_threads

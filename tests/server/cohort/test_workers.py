@@ -19,9 +19,9 @@ torch = pytest.importorskip("torch")
 
 from hedgerow.local_work import LocalWork  # noqa: E402
 from hedgerow.server.cohort.clients import ClientSlices, Indices  # noqa: E402
+from hedgerow.server.cohort.engine import CohortUpdate  # noqa: E402
 from hedgerow.server.cohort.errors import ClientTrainingError  # noqa: E402
 from hedgerow.server.cohort.sequential import SequentialEngine  # noqa: E402
-from hedgerow.server.cohort.work import CohortUpdate  # noqa: E402
 from hedgerow.server.cohort.workers import WorkersEngine  # noqa: E402
 from hedgerow.task import Dataset, Task  # noqa: E402
 from tests.server.cohort.small_tasks import (  # noqa: E402

@@ -11,7 +11,7 @@ import pytest
 from hedgerow.local_work import LocalWork
 from hedgerow.partition import Partition
 from hedgerow.server.cohort.clients import ClientSlices, DrawnClients
-from hedgerow.server.cohort.work import CohortUpdate
+from hedgerow.server.cohort.engine import CohortUpdate
 from hedgerow.server.simulation.arrivals import BufferedPlan, buffered_steps
 from hedgerow.server.simulation.deadlines import DeviceWork, schedule_round
 from hedgerow.server.simulation.population import Population
