@@ -29,7 +29,7 @@ from hedgerow.task import load_task
 
 if TYPE_CHECKING:
     from hedgerow.compile import CompileWorkers
-    from hedgerow.server.run_folder import RoundRecord
+    from hedgerow.server.run_records import RoundRecord
 
 __all__ = ["MANUAL", "RetrainResult", "RetrainSettings", "Retrainer"]
 
