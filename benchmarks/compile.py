@@ -71,7 +71,7 @@ def float_checkpoint(task: Task, data: TaskData) -> Path:
 def stage_of(source: Source, kind: str, content: bytes) -> Stage:
     """Return a file of another tool with its tensors, as our runners take it."""
     if kind == "onnx":
-        from hedgerow.compile.passes.export_onnx import onnx_tensors
+        from hedgerow.compile.passes.onnx.export import onnx_tensors
 
         inputs, outputs = onnx_tensors(source.task.schema)
     else:

@@ -26,13 +26,13 @@ class NotRunError(Exception):
 
 
 def _float_onnx(source: Source) -> bytes:
-    from hedgerow.compile.passes.export_onnx import export_onnx
+    from hedgerow.compile.passes.onnx.export import export_onnx
 
     return export_onnx(source, None, {}).content
 
 
 def _float_tflite(source: Source) -> bytes:
-    from hedgerow.compile.passes.export_tflite import export_tflite
+    from hedgerow.compile.passes.tflite.export import export_tflite
 
     return export_tflite(source, None, {}).content
 
@@ -66,7 +66,7 @@ def onnxruntime_static(source: Source) -> bytes:
 
 def neural_compressor_static(source: Source) -> bytes:
     """neural-compressor's static PT2E path, exported by ``torch.onnx.export`` as it comes out."""
-    from hedgerow.compile.passes.quantize_inc import quantize_inc_static
+    from hedgerow.compile.passes.inc.quantize_static import quantize_inc_static
 
     return quantize_inc_static(source, None, {}).content
 

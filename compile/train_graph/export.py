@@ -67,7 +67,7 @@ def _names(source: Source, traced: TracedStep) -> tuple[list[str], list[str]]:
 
 
 def _onnx(source: Source, options: StepOptions) -> TrainFile:
-    from hedgerow.compile.passes.export_onnx import onnx_bytes
+    from hedgerow.compile.passes.onnx.export import onnx_bytes
 
     traced = trace_step(source, options)
     taken, given = _names(source, traced)
@@ -89,7 +89,7 @@ def _onnx(source: Source, options: StepOptions) -> TrainFile:
 def _tflite(source: Source, options: StepOptions) -> TrainFile:
     from ai_edge_litert.interpreter import Interpreter
 
-    from hedgerow.compile.passes.export_tflite import tflite_bytes
+    from hedgerow.compile.passes.tflite.export import tflite_bytes
 
     traced = trace_step(source, options, for_tflite=True)
     content = tflite_bytes(traced.graph, traced.arguments)

@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 
 from hedgerow.compile.golden import choose_samples, replay_tolerance  # noqa: E402 - needs torch
 from hedgerow.compile.inspection.model import read_facts  # noqa: E402
-from hedgerow.compile.passes.export_coreml import export_coreml  # noqa: E402
-from hedgerow.compile.passes.export_onnx import export_onnx, onnx_bytes  # noqa: E402
-from hedgerow.compile.passes.export_tflite import export_tflite, tflite_bytes  # noqa: E402
+from hedgerow.compile.passes.coreml.export import export_coreml  # noqa: E402
+from hedgerow.compile.passes.onnx.export import export_onnx, onnx_bytes  # noqa: E402
+from hedgerow.compile.passes.tflite.export import export_tflite, tflite_bytes  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
@@ -110,8 +110,8 @@ def test_calibration_by_distribution_destroys_the_model(source, floating):
 
 
 def test_neural_compressor_without_folding_makes_a_file_larger_than_float(source, floating):
-    from hedgerow.compile.passes.fold_onnx import fold_onnx
-    from hedgerow.compile.passes.quantize_inc import quantize_inc_static
+    from hedgerow.compile.passes.inc.quantize_static import quantize_inc_static
+    from hedgerow.compile.passes.onnx.fold import fold_onnx
 
     unfolded = quantize_inc_static(source, None, {})
     assert {"size", "quantized"} <= failed(judge(source, floating["onnx"], unfolded.content))
@@ -145,7 +145,7 @@ def test_ai_edge_quantizers_recipe_that_gains_nothing(recipe, refused_by, source
 
 
 def test_pt2e_leaves_a_float_island_that_an_integer_target_cannot_compute(source):
-    from hedgerow.compile.passes.quantize_pt2e import quantize_pt2e_static
+    from hedgerow.compile.passes.tflite.quantize_pt2e import quantize_pt2e_static
 
     stage = quantize_pt2e_static(source, None, {"per_channel": False})
     facts = read_facts("tflite", stage.content)
@@ -225,8 +225,8 @@ def test_calibration_data_that_is_empty_or_of_another_shape_is_refused_before_an
 
 def test_a_tool_that_takes_empty_calibration_data_in_silence_is_stopped_by_the_gate(source, floating):
     """neural-compressor quantizes without ranges when there is nothing to observe."""
-    from hedgerow.compile.passes.fold_onnx import fold_onnx
-    from hedgerow.compile.passes.quantize_inc import quantize_inc_static
+    from hedgerow.compile.passes.inc.quantize_static import quantize_inc_static
+    from hedgerow.compile.passes.onnx.fold import fold_onnx
 
     nothing = replace(source, calibration=with_calibration(np.zeros((0, 3, 32, 32), np.float32)))
     try:

@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from hedgerow.compile.coreml_reference import UnknownOperator, predict_coreml  # noqa: E402
 from hedgerow.compile.errors import VerificationError  # noqa: E402
 from hedgerow.compile.foundation import Foundation, Workbench  # noqa: E402
-from hedgerow.compile.passes.export_coreml import export_coreml, packed  # noqa: E402
+from hedgerow.compile.passes.coreml.export import export_coreml, packed  # noqa: E402
 from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402

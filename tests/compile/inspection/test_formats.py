@@ -7,11 +7,11 @@ torch = pytest.importorskip("torch")
 from hedgerow.compile.inspection.coreml import specification_version  # noqa: E402 - needs torch
 from hedgerow.compile.inspection.model import format_of, read_facts  # noqa: E402
 from hedgerow.compile.mlpackage import pack  # noqa: E402
-from hedgerow.compile.passes.export_coreml import export_coreml  # noqa: E402
-from hedgerow.compile.passes.export_onnx import export_onnx  # noqa: E402
-from hedgerow.compile.passes.export_tflite import export_tflite  # noqa: E402
-from hedgerow.compile.passes.palettize_coreml import palettize_coreml  # noqa: E402
-from hedgerow.compile.passes.quantize_coreml import quantize_coreml_weights  # noqa: E402
+from hedgerow.compile.passes.coreml.export import export_coreml  # noqa: E402
+from hedgerow.compile.passes.coreml.palettize import palettize_coreml  # noqa: E402
+from hedgerow.compile.passes.coreml.quantize_weights import quantize_coreml_weights  # noqa: E402
+from hedgerow.compile.passes.onnx.export import export_onnx  # noqa: E402
+from hedgerow.compile.passes.tflite.export import export_tflite  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
 from tests.compile.nets import make_source, resnet8  # noqa: E402
 

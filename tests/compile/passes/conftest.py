@@ -44,20 +44,20 @@ def held_out(source):
 
 @pytest.fixture(scope="session")
 def onnx_stage(source):
-    from hedgerow.compile.passes.export_onnx import export_onnx
+    from hedgerow.compile.passes.onnx.export import export_onnx
 
     return export_onnx(source, None, {})
 
 
 @pytest.fixture(scope="session")
 def tflite_stage(source):
-    from hedgerow.compile.passes.export_tflite import export_tflite
+    from hedgerow.compile.passes.tflite.export import export_tflite
 
     return export_tflite(source, None, {})
 
 
 @pytest.fixture(scope="session")
 def coreml_stage(source):
-    from hedgerow.compile.passes.export_coreml import export_coreml
+    from hedgerow.compile.passes.coreml.export import export_coreml
 
     return export_coreml(source, None, {"minimum_version": "iOS18"})

@@ -5,7 +5,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from hedgerow.compile.passes.trim_onnx import trim_onnx  # noqa: E402 - needs onnx
+from hedgerow.compile.passes.onnx.trim import trim_onnx  # noqa: E402 - needs onnx
 from hedgerow.compile.stage import Stage  # noqa: E402
 from hedgerow.manifest import Tensor  # noqa: E402
 
@@ -93,9 +93,9 @@ def test_a_file_with_subgraphs_keeps_the_names_that_they_use():
 def test_a_trimmed_tflite_file_is_smaller_and_computes_the_same():
     import torch
 
-    from hedgerow.compile.passes.export_tflite import export_tflite
-    from hedgerow.compile.passes.quantize_tflite import quantize_tflite_static
-    from hedgerow.compile.passes.trim_tflite import trim_tflite
+    from hedgerow.compile.passes.tflite.export import export_tflite
+    from hedgerow.compile.passes.tflite.quantize_static import quantize_tflite_static
+    from hedgerow.compile.passes.tflite.trim import trim_tflite
     from hedgerow.compile.runners.tflite import predict_tflite
     from hedgerow.compile.stage import Source
     from hedgerow.examples.zoo import ZOO
@@ -127,9 +127,9 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     from ai_edge_litert import schema_py_generated as schema
 
     from hedgerow.compile.inspection.model import read_facts
-    from hedgerow.compile.passes.export_tflite import export_tflite
-    from hedgerow.compile.passes.quantize_tflite import quantize_tflite_static
-    from hedgerow.compile.passes.trim_tflite import trim_tflite
+    from hedgerow.compile.passes.tflite.export import export_tflite
+    from hedgerow.compile.passes.tflite.quantize_static import quantize_tflite_static
+    from hedgerow.compile.passes.tflite.trim import trim_tflite
     from hedgerow.compile.runners.tflite import predict_tflite
     from hedgerow.compile.stage import Source
     from hedgerow.compile.verify import judge_file
@@ -166,7 +166,7 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
 
 @pytest.mark.parametrize("wanted", ["onnx", "tflite"])
 def test_a_file_of_another_format_is_a_bug_of_the_caller(wanted):
-    from hedgerow.compile.passes.trim_tflite import trim_tflite
+    from hedgerow.compile.passes.tflite.trim import trim_tflite
 
     other = Stage(format="mlpackage", content=b"", inputs=(), outputs=())
     with pytest.raises(ValueError, match="to trim"):
