@@ -4,14 +4,16 @@ What a user gave is blamed only for what a parser or a runtime said of it, or fo
 Everything else that nobody expected is a bug of Hedgerow's, and is told as one.
 """
 
+import inspect
 import sysconfig
 from collections.abc import Iterator
 from types import TracebackType
 
 from hedgerow.compile.errors import internal_error
 from hedgerow.errors import HedgerowError, TaskError
+from hedgerow.task import Task
 
-__all__ = ["blamed", "is_raised_by_hedgerow"]
+__all__ = ["blamed", "is_raised_by_hedgerow", "is_raised_by_task"]
 
 _OURS = "hedgerow"
 _MISTAKES = (LookupError, TypeError, AttributeError, NameError, AssertionError, ArithmeticError)
@@ -49,6 +51,23 @@ def is_raised_by_hedgerow(exc: BaseException) -> bool:
     """
     frames = list(_frames(exc.__traceback__))
     return isinstance(exc, _MISTAKES) and bool(frames) and _is_ours(frames[-1].tb_frame.f_globals.get("__name__", ""))
+
+
+def is_raised_by_task(exc: BaseException, task: Task) -> bool:
+    """Say whether the task's own functions raised *exc*, or called what did, and not a line of ours after them."""
+    files = set()
+    for function in (task.model, task.student, task.loss, task.preprocess):
+        # What has no file, such as a class of a library's native code, is not the task's.
+        if inspect.isclass(function) or inspect.isfunction(function):
+            files.add(inspect.getsourcefile(function))
+    found = False
+    for traceback in _frames(exc.__traceback__):
+        frame = traceback.tb_frame
+        if _is_ours(frame.f_globals.get("__name__", "")):
+            found = False
+        elif frame.f_code.co_filename in files and not _is_library(frame.f_code.co_filename):
+            found = True
+    return found
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:

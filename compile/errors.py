@@ -5,6 +5,7 @@
 HedgerowError
 +-- CompileError
     +-- BadWeightsError         the checkpoint holds nothing that can be compiled
+    +-- RecipeError             a recipe whose passes do not follow from one another
     +-- RecipeMismatchError     a recipe that makes another format than the target runs
     +-- BuildFolderError        the output folder cannot be used, or a build in it is damaged
     +-- CArrayError             a model cannot be written as C source
@@ -41,6 +42,7 @@ __all__ = [
     "ModelFileError",
     "PassError",
     "PassSettingsError",
+    "RecipeError",
     "RecipeMismatchError",
     "RuntimeRefusedError",
     "UnsuitableError",
@@ -61,6 +63,20 @@ class BadWeightsError(CompileError):
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"the checkpoint cannot be compiled: expected {expected}, found {found}; train again")
         self.expected, self.found = expected, found
+
+
+class RecipeError(CompileError):
+    """A recipe whose passes do not follow from one another, or that promises what cannot be.
+
+    Attributes:
+        recipe: Its name; empty while it is made.
+        expected, found: What it compares.
+    """
+
+    def __init__(self, recipe: str, expected: str, found: str) -> None:
+        of = f"the recipe {recipe!r}" if recipe else "a recipe"
+        super().__init__(f"{of}: expected {expected}, found {found}; correct the recipe")
+        self.recipe, self.expected, self.found = recipe, expected, found
 
 
 class RecipeMismatchError(CompileError):

@@ -6,6 +6,7 @@ was expected, what was found, what to do. Facts are attributes as well, so that 
     HedgerowError
     +-- DecodeError             bytes from outside that are not what they should be
     +-- UnknownNameError        a name (target, strategy, runtime, ...) that is in no table
+    +-- PluginError             what a user's name or file stands for cannot be used
     +-- ExtraNotInstalledError  a feature whose optional packages are absent
     +-- TaskError               a user's task is wrong
     +-- LinkError               the message link failed
@@ -26,6 +27,7 @@ __all__ = [
     "ExtraNotInstalledError",
     "HedgerowError",
     "LinkError",
+    "PluginError",
     "PortInUseError",
     "TaskError",
     "UnknownNameError",
@@ -81,6 +83,20 @@ class UnknownNameError(HedgerowError):
         near = get_close_matches(name, self.known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(self.known)}"
         super().__init__(f"no {kind} is called {name!r}; {hint}")
+
+
+class PluginError(HedgerowError):
+    """What a user's name or file stands for cannot be used.
+
+    Attributes:
+        kind: What was looked up, such as ``recipe``.
+        name: As it was given, such as ``mine.py:RECIPE``.
+        mistake: What is wrong with it, and what to do.
+    """
+
+    def __init__(self, kind: str, name: str, mistake: str) -> None:
+        super().__init__(f"the {kind} {name!r} cannot be used: {mistake}")
+        self.kind, self.name, self.mistake = kind, name, mistake
 
 
 class ExtraNotInstalledError(HedgerowError):

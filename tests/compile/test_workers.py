@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hedgerow.compile.errors import WorkerError
-from hedgerow.compile.messages import Job
+from hedgerow.compile.messages import Job, SentRecipe
+from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import TaskError
 
@@ -24,7 +25,7 @@ def job(**changes) -> Job:
         "folder": "/nowhere",
         "search_path": tuple(entry for entry in sys.path if entry),
         "max_drop": 0.015,
-        "artifacts": {"x86-gateway": "onnx-int8-s8s8"},
+        "artifacts": {"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-s8s8"))},
         "train_formats": (),
         "reference": True,
         "counts": {},

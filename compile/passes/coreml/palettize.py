@@ -1,52 +1,55 @@
 """Store the weights of a Core ML mlprogram as positions in a small palette of values for each layer."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import coremltools.optimize.coreml as cto
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.compile.passes.coreml.compress import compress
-from hedgerow.compile.passes.settings import between, one_of, read_settings
-from hedgerow.compile.stage import Settings, Source, Stage
+from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.passes.settings import between, one_of
+from hedgerow.compile.stage import Source, Stage
 
-__all__ = ["PaletteSettings", "cluster", "palettize_coreml"]
+__all__ = ["PalettizeCoreml", "cluster"]
 
-_STEP = "palettize-coreml"
 _ROUNDS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaletteSettings:
-    """Settings of :func:`palettize_coreml`.
+class PalettizeCoreml(FilePass):
+    """Chooses each layer's palette by one-dimensional k-means from the weights' quantiles, always the same way.
+
+    coremltools' own clustering needs scikit-learn and draws its start at random.
 
     Attributes:
         bits: A palette holds ``2 ** bits`` values.
         minimum_elements: Smaller weights stay float.
     """
 
+    name: ClassVar[str] = "palettize-coreml"
+    takes: ClassVar[str] = "mlpackage"
+    gives: ClassVar[str] = "mlpackage"
     bits: int = one_of(2, 4, 6, 8, default=4)
     minimum_elements: int = between(0, 2**31, default=64)
 
+    @property
+    def weight_bits(self) -> int:
+        """As many as are set."""
+        return self.bits
 
-def palettize_coreml(_source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Choose each layer's palette by one-dimensional k-means from the weights' quantiles, always the same way.
+    def apply(self, stage: Stage, source: Source) -> Stage:
+        """Return the package with palettes."""
+        import coremltools.optimize.coreml as cto
 
-    coremltools' own clustering needs scikit-learn and draws its start at random.
+        from hedgerow.compile.passes.coreml.package import compressed
 
-    Raises:
-        PassError: coremltools fails.
-        PassSettingsError: The settings make no sense.
-        ValueError: No Core ML stage is given.
-    """
-    chosen = read_settings(_STEP, PaletteSettings, settings)
+        del source
 
-    def palette(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        return cluster(weight, 2**chosen.bits)
+        def palette(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+            return cluster(weight, 2**self.bits)
 
-    rule = cto.OpPalettizerConfig(mode="custom", lut_function=palette, weight_threshold=chosen.minimum_elements)
-    return compress(_STEP, stage, cto.palettize_weights, cto.OptimizationConfig(global_config=rule))
+        rule = cto.OpPalettizerConfig(mode="custom", lut_function=palette, weight_threshold=self.minimum_elements)
+        return compressed(stage, cto.palettize_weights, cto.OptimizationConfig(global_config=rule))
 
 
 def cluster(weight: NDArray[Any], count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -1,34 +1,42 @@
 """Static int8 quantization with Intel neural-compressor (PT2E), exported to ONNX.
 
 neural-compressor 3.x quantizes torch programs only, and its weights stay float behind quantize/dequantize pairs. The
-pass :func:`hedgerow.compile.passes.onnx.fold.fold_onnx` after this one is what makes the file small.
+pass :class:`hedgerow.compile.passes.onnx.fold.FoldOnnx` after this one is what makes the file small.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from hedgerow.compile.passes.inc.served import Calibrate, inc_stage
-from hedgerow.compile.passes.settings import NoSettings, read_settings
-from hedgerow.compile.stage import Settings, Source, Stage
+from hedgerow.compile.passes.kinds import ExportPass
+from hedgerow.compile.stage import Source, Stage
 
-__all__ = ["quantize_inc_static"]
+if TYPE_CHECKING:
+    from hedgerow.compile.passes.inc.served import Calibrate
 
-_STEP = "quantize-inc-static"
+__all__ = ["QuantizeIncStatic"]
 
 
-def quantize_inc_static(source: Source, _stage: Stage | None, settings: Settings) -> Stage:
-    """Quantize the served model with neural-compressor's static PT2E path and export it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeIncStatic(ExportPass):
+    """Quantizes the served model with neural-compressor's static PT2E path and exports it."""
 
-    Raises:
-        PassError: neural-compressor or the exporter fails.
-        PassSettingsError: Settings are given; it has none.
-    """
-    read_settings(_STEP, NoSettings, settings)
+    name: ClassVar[str] = "quantize-inc-static"
+    gives: ClassVar[str] = "onnx"
 
-    def quantize(program: Any, calibrate: Calibrate) -> Any:
+    @property
+    def weight_bits(self) -> int:
+        """Integers of one byte, once they are folded."""
+        return 8
+
+    def apply(self, source: Source) -> Stage:
+        """Return the model as ONNX with quantize nodes."""
         from neural_compressor.torch.quantization import StaticQuantConfig, convert, prepare
 
-        prepared = prepare(program, StaticQuantConfig())
-        calibrate(prepared)
-        return convert(prepared)
+        from hedgerow.compile.passes.inc.served import served_stage
 
-    return inc_stage(_STEP, source, quantize)
+        def quantize(program: Any, calibrate: "Calibrate") -> Any:
+            prepared = prepare(program, StaticQuantConfig())
+            calibrate(prepared)
+            return convert(prepared)
+
+        return served_stage(source, quantize)

@@ -6,52 +6,50 @@ imports a package that its extra does not install, so the rounding function unde
 """
 
 import copy
-import warnings
-from dataclasses import dataclass, replace
-
-import torch
-from torch import nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from hedgerow.compile.errors import PassError
-from hedgerow.compile.passes.settings import one_of, read_settings
-from hedgerow.compile.stage import Settings, Source
+from hedgerow.compile.passes.kinds import ModelPass
+from hedgerow.compile.passes.settings import one_of
+from hedgerow.compile.stage import Source
 
-__all__ = ["RoundWeightsSettings", "round_weights_inc"]
+if TYPE_CHECKING:
+    from torch import nn
 
-_STEP = "round-weights-inc"
+__all__ = ["RoundWeightsInc"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundWeightsSettings:
-    """Settings of :func:`round_weights_inc`.
+class RoundWeightsInc(ModelPass):
+    """Rounds the weights of linear layers.
 
     Attributes:
         bits: 4 or 8.
         block: Inputs that share a scale.
     """
 
+    name: ClassVar[str] = "round-weights-inc"
     bits: int = one_of(4, 8)
     block: int = one_of(16, 32, 64, 128, 256, default=32)
 
+    def apply(self, source: Source) -> "nn.Module":
+        """Return a model whose linear layers have rounded weights.
 
-def round_weights_inc(source: Source, settings: Settings) -> Source:
-    """Return the source with a model whose linear layers have rounded weights.
-
-    Raises:
-        PassError: The model has no linear layer.
-        PassSettingsError: The settings make no sense.
-    """
-    chosen = read_settings(_STEP, RoundWeightsSettings, settings)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        Raises:
+            PassError: The model has no linear layer.
+        """
+        import torch
         from neural_compressor.torch.algorithms.weight_only.utility import quant_tensor
-    model = copy.deepcopy(source.model)
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    if not layers:
-        raise PassError(_STEP, "it has no linear layer")
-    with torch.no_grad():
-        for layer in layers:
-            # It writes into what it is given.
-            rounded = quant_tensor(layer.weight.clone(), bits=chosen.bits, group_size=chosen.block, scheme="sym")
-            layer.weight.copy_(rounded)
-    return replace(source, model=model)
+        from torch import nn
+
+        model = copy.deepcopy(source.model)
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+        if not layers:
+            raise PassError(self.name, "it has no linear layer")
+        with torch.no_grad():
+            for layer in layers:
+                # It writes into what it is given.
+                rounded = quant_tensor(layer.weight.clone(), bits=self.bits, group_size=self.block, scheme="sym")
+                layer.weight.copy_(rounded)
+        return model

@@ -1,35 +1,31 @@
 """What passes of Intel neural-compressor share: export to its form, calibrate, convert, and write ONNX."""
 
-import logging
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from hedgerow.compile.errors import PassError
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.training import input_tensors
-from hedgerow.compile.passes.onnx.export import onnx_bytes, onnx_tensors
+from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.task_module import ServingModule
 
-__all__ = ["inc_stage"]
+__all__ = ["Calibrate", "served_stage"]
 
 Calibrate = Callable[[Any], None]
+"""Runs a program on the calibration data."""
 
 
-def inc_stage(step: str, source: Source, quantize: Callable[[Any, Calibrate], Any]) -> Stage:
+def served_stage(source: Source, quantize: Callable[[Any, Calibrate], Any]) -> Stage:
     """Return the served model, quantized, as ONNX.
 
     Args:
-        step: Name of the pass, for messages.
         source: The float model.
-        quantize: ``(exported program, function that runs a program on the calibration data) -> quantized program``.
-
-    Raises:
-        PassError: neural-compressor or the exporter fails.
+        quantize: ``(exported program, what calibrates a program) -> quantized program``.
     """
+    from neural_compressor.torch.export import export
+
     schema = source.task.schema
     arguments = example_inputs(schema, 2)
     batch = torch.export.Dim("batch")
@@ -40,18 +36,8 @@ def inc_stage(step: str, source: Source, quantize: Callable[[Any, Calibrate], An
         with torch.no_grad():
             program(*inputs)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from neural_compressor.torch.export import export
-
-        logging.getLogger("neural_compressor").setLevel(logging.ERROR)
-        try:
-            program = export(ServingModule(source.task, source.model).eval(), arguments, dynamic_shapes=(shapes,))
-            quantized = quantize(program, calibrate)
-        # neural-compressor lets errors of every library under it through; the message must name the step.
-        except Exception as exc:
-            said = (str(exc).strip().splitlines() or [""])[0][:300]
-            raise PassError(step, f"{type(exc).__name__}: {said}") from exc
+    program = export(ServingModule(source.task, source.model).eval(), arguments, dynamic_shapes=(shapes,))
+    quantized = quantize(program, calibrate)
     found_inputs, outputs = onnx_tensors(schema)
     content = onnx_bytes(
         quantized,

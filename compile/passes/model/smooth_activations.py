@@ -6,100 +6,36 @@ imports Intel's extension for PyTorch, which has no release for this torch, so t
 quantizer follows.
 """
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import nn
+from hedgerow.compile.passes.kinds import ModelPass
+from hedgerow.compile.passes.settings import between
+from hedgerow.compile.stage import Source
 
-from hedgerow.compile.errors import PassError
-from hedgerow.compile.passes.model.training import input_tensors
-from hedgerow.compile.passes.settings import between, read_settings
-from hedgerow.compile.stage import Settings, Source
-from hedgerow.task_module import LogitsModule
+if TYPE_CHECKING:
+    from torch import nn
 
-__all__ = ["SmoothSettings", "smooth_activations"]
-
-_STEP = "smooth-activations"
-_BATCH = 256
+__all__ = ["SmoothActivations"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmoothSettings:
-    """Settings of :func:`smooth_activations`.
+class SmoothActivations(ModelPass):
+    """Gives the linear layers smoother inputs; the model computes the same.
 
     Attributes:
         alpha: 0 leaves all the difficulty with the activations, 1 gives all of it to the weights.
     """
 
+    name: ClassVar[str] = "smooth-activations"
     alpha: float = between(0.0, 1.0, default=0.5)
 
+    def apply(self, source: Source) -> "nn.Module":
+        """Return a model that computes the same with smoother inputs of its linear layers.
 
-class _Divide(nn.Module):
-    """Divides every channel by a constant."""
+        Raises:
+            PassError: The model has no linear layer that is called by itself.
+        """
+        from hedgerow.compile.passes.model.smoothing import smoothed
 
-    factors: torch.Tensor
-
-    def __init__(self, divisors: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("factors", 1 / divisors)
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the divided values."""
-        return values * self.factors
-
-
-def smooth_activations(source: Source, settings: Settings) -> Source:
-    """Return the source with a model that computes the same with smoother inputs of its linear layers.
-
-    Raises:
-        PassError: The model has no linear layer that is called by itself.
-        PassSettingsError: The settings make no sense.
-    """
-    chosen = read_settings(_STEP, SmoothSettings, settings)
-    model = copy.deepcopy(source.model).eval()
-    # Attention reads its projections' weights without calling them.
-    inside = {
-        id(part) for layer in model.modules() if isinstance(layer, nn.MultiheadAttention) for part in layer.modules()
-    }
-    layers = {
-        name: layer
-        for name, layer in model.named_modules()
-        if name and isinstance(layer, nn.Linear) and id(layer) not in inside
-    }
-    extremes = _input_extremes(source, model, layers)
-    if not extremes:
-        raise PassError(_STEP, "it has no linear layer")
-    with torch.no_grad():
-        for name, largest in extremes.items():
-            layer = layers[name]
-            weights = layer.weight.abs().amax(dim=0).clamp_min(1e-5)
-            divisors = largest.clamp_min(1e-5) ** chosen.alpha / weights ** (1 - chosen.alpha)
-            # A channel that calibration never saw move stays as it is.
-            divisors = torch.where(largest > 0, divisors.clamp_min(1e-5), torch.ones_like(divisors))
-            layer.weight.mul_(divisors)
-            model.set_submodule(name, nn.Sequential(_Divide(divisors), layer))
-    return replace(source, model=model)
-
-
-def _input_extremes(source: Source, model: nn.Module, layers: dict[str, nn.Linear]) -> dict[str, torch.Tensor]:
-    """Return the largest magnitude of every input channel of the layers that calibration reaches."""
-    found: dict[str, torch.Tensor] = {}
-
-    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
-        def keep(_layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            values = arguments[0].abs().reshape(-1, arguments[0].shape[-1]).amax(dim=0)
-            found[name] = torch.maximum(found[name], values) if name in found else values
-
-        return layers[name].register_forward_pre_hook(keep)
-
-    hooks = [watch(name) for name in layers]
-    inputs, module = input_tensors(source, source.calibration), LogitsModule(source.task, model)
-    try:
-        with torch.no_grad():
-            for start in range(0, len(inputs[0]), _BATCH):
-                module(*(values[start : start + _BATCH] for values in inputs))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return dict(sorted(found.items()))
+        return smoothed(source, self)

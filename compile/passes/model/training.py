@@ -1,36 +1,20 @@
 """The training loop that model passes share: seeded, on the CPU, the same weights for the same source and settings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from hedgerow.compile.errors import PassError
-from hedgerow.compile.passes.settings import between
+from hedgerow.compile.passes.model.training_pass import TrainingPass
 from hedgerow.compile.stage import Source
 from hedgerow.task import Dataset
 from hedgerow.task_module import LogitsModule, loss_function
 
-__all__ = ["TrainSettings", "batch_loss", "fit", "input_tensors", "training_data"]
+__all__ = ["batch_loss", "fit", "input_tensors", "training_data"]
 
 StepLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """How long and how fast a pass trains, with Adam and a cosine schedule down to zero.
-
-    Attributes:
-        epochs: Passes over the training data.
-        learning_rate: Step size at the start.
-        batch_size: Samples a step.
-    """
-
-    epochs: int = between(1, 1000)
-    learning_rate: float = between(1e-7, 10.0)
-    batch_size: int = between(2, 65536, default=32)
 
 
 def training_data(step: str, source: Source) -> Dataset:
@@ -57,10 +41,9 @@ def batch_loss(source: Source) -> StepLoss:
 
 
 def fit(
-    step: str,
     source: Source,
     model: nn.Module,
-    settings: TrainSettings,
+    settings: TrainingPass,
     loss: StepLoss,
     *,
     extra: tuple[nn.Parameter, ...] = (),
@@ -71,10 +54,9 @@ def fit(
     """Train *model* in place on the source's training data and leave it in evaluation mode.
 
     Args:
-        step: Name of the pass, for messages.
         source: Says the task, the data and the seed.
         model: Is changed.
-        settings: How long and how fast.
+        settings: The pass that trains: its name, how long and how fast.
         loss: ``(logits, labels, int64 positions of the batch in the data) -> scalar``.
         extra: Further parameters to train, which are not the model's.
         after_step: Called after every step, such as to set pruned weights to zero again.
@@ -84,7 +66,7 @@ def fit(
     Raises:
         PassError: There is no training data, or the loss is no longer a number.
     """
-    data = training_data(step, source)
+    data = training_data(settings.name, source)
     inputs, labels = input_tensors(source, data), torch.from_numpy(np.array(data.labels))
     forward = run if run is not None else LogitsModule(source.task, model)
     batch_size = min(settings.batch_size, len(data))
@@ -105,7 +87,9 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 found = loss(forward(*(values[chosen] for values in inputs)), labels[chosen], chosen)
                 if not torch.isfinite(found):
-                    raise PassError(step, f"training diverged, the loss is {found.item()}; lower the learning rate")
+                    raise PassError(
+                        settings.name, f"training diverged, the loss is {found.item()}; lower the learning rate"
+                    )
                 found.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(parameters, 5.0)
                 optimizer.step()

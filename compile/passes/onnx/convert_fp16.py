@@ -1,35 +1,32 @@
 """Store and compute an ONNX file in float16; inputs and outputs stay float32."""
 
-import warnings
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-import onnx
-from onnxruntime.transformers.float16 import convert_float_to_float16
+from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.stage import Source, Stage
 
-from hedgerow.compile.errors import PassError
-from hedgerow.compile.passes.settings import NoSettings, read_settings
-from hedgerow.compile.stage import Settings, Source, Stage
-
-__all__ = ["convert_onnx_fp16"]
+__all__ = ["ConvertOnnxFp16"]
 
 
-def convert_onnx_fp16(_source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Convert with ONNX Runtime's converter; operators that float16 breaks stay float32 between casts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertOnnxFp16(FilePass):
+    """Converts with ONNX Runtime's converter; operators that float16 breaks stay float32 between casts."""
 
-    Raises:
-        PassError: The converter fails.
-        PassSettingsError: Settings are given; it has none.
-        ValueError: No ONNX stage is given.
-    """
-    if stage is None or stage.format != "onnx":
-        raise ValueError("expected an ONNX file to convert")
-    read_settings("convert-onnx-fp16", NoSettings, settings)
-    with warnings.catch_warnings():
-        # It warns of every number that is too small for float16; the parity check sees what that costs.
-        warnings.simplefilter("ignore")
-        try:
-            model = convert_float_to_float16(onnx.load_model_from_string(stage.content), keep_io_types=True)
-        # The converter raises whatever it finds in the graph; the message must name the step.
-        except Exception as exc:
-            raise PassError("convert-onnx-fp16", f"{type(exc).__name__}: {exc}") from exc
-    content = model.SerializeToString(deterministic=True)
-    return Stage(format="onnx", content=content, inputs=stage.inputs, outputs=stage.outputs)
+    name: ClassVar[str] = "convert-onnx-fp16"
+    takes: ClassVar[str] = "onnx"
+    gives: ClassVar[str] = "onnx"
+
+    @property
+    def weight_bits(self) -> int:
+        """Half of a float's."""
+        return 16
+
+    def apply(self, stage: Stage, source: Source) -> Stage:
+        """Return the file in float16."""
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        del source
+        model = convert_float_to_float16(onnx.load_model_from_string(stage.content), keep_io_types=True)
+        return replace(stage, content=model.SerializeToString(deterministic=True))

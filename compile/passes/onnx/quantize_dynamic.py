@@ -1,76 +1,68 @@
 """Dynamic int8 quantization of an ONNX file: weights are int8, activations are rounded at run time."""
 
 import tempfile
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
-import onnx
-from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.passes.settings import yes_or_no
+from hedgerow.compile.stage import Source, Stage
 
-from hedgerow.compile.errors import PassError
-from hedgerow.compile.passes.settings import read_settings, yes_or_no
-from hedgerow.compile.stage import Settings, Source, Stage
-
-__all__ = ["DynamicSettings", "quantize_onnx_dynamic"]
-
-_STEP = "quantize-onnx-dynamic"
+__all__ = ["QuantizeOnnxDynamic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DynamicSettings:
-    """Settings of :func:`quantize_onnx_dynamic`.
+class QuantizeOnnxDynamic(FilePass):
+    """Quantizes every operator that ONNX Runtime can; no calibration is needed.
 
     Attributes:
         per_channel: Whether weights have one scale for each output channel.
         reduce_range: Whether weights use 7 bits, which x86 without VNNI needs.
     """
 
+    name: ClassVar[str] = "quantize-onnx-dynamic"
+    takes: ClassVar[str] = "onnx"
+    gives: ClassVar[str] = "onnx"
     per_channel: bool = yes_or_no(default=False)
     reduce_range: bool = yes_or_no(default=False)
 
+    @property
+    def weight_bits(self) -> int:
+        """Integers of one byte."""
+        return 8
 
-def quantize_onnx_dynamic(_source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Quantize every operator that ONNX Runtime can; no calibration is needed.
+    def apply(self, stage: Stage, source: Source) -> Stage:
+        """Return the file with int8 weights."""
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    Raises:
-        PassError: The quantizer fails.
-        PassSettingsError: The settings make no sense.
-        ValueError: No ONNX stage is given.
-    """
-    if stage is None or stage.format != "onnx":
-        raise ValueError("expected an ONNX file to quantize")
-    chosen = read_settings(_STEP, DynamicSettings, settings)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        model = onnx.load_model_from_string(stage.content)
-        _split_gemm(model.graph)
-        before.write_bytes(model.SerializeToString(deterministic=True))
-        try:
+        del source
+        with tempfile.TemporaryDirectory() as folder:
+            before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+            model = onnx.load_model_from_string(stage.content)
+            _split_gemm(model.graph)
+            before.write_bytes(model.SerializeToString(deterministic=True))
             quantize_dynamic(
                 before,
                 after,
-                per_channel=chosen.per_channel,
-                reduce_range=chosen.reduce_range,
+                per_channel=self.per_channel,
+                reduce_range=self.reduce_range,
                 weight_type=QuantType.QInt8,
                 # The quantizer does not know the type of what it made of Gemm.
                 extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
             )
-        # The quantizer raises bare Exception for models that it does not understand.
-        except Exception as exc:
-            raise PassError(_STEP, f"{type(exc).__name__}: {exc}") from exc
-        content = after.read_bytes()
-    return Stage(format="onnx", content=content, inputs=stage.inputs, outputs=stage.outputs)
+            return replace(stage, content=after.read_bytes())
 
 
-def _split_gemm(graph: onnx.GraphProto) -> None:
+def _split_gemm(graph: Any) -> None:
     """Write every ``Gemm`` with a constant weight as ``MatMul`` and ``Add``.
 
     The quantizer does that by itself, but transposes a weight once for every ``Gemm`` that uses it, so that a layer in
     a loop computes with a wrong one, and it trips over the shape that the file notes for the weight before.
     """
+    from onnx import helper, numpy_helper
+
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes, transposed = [], set()
     for node in graph.node:

@@ -4,31 +4,27 @@ Weights become ``DequantizeLinear`` of a small integer tensor (ONNX operator set
 into its MatMulNBits kernel where a matrix product follows, and unpacks when it loads the file elsewhere. It buys size.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import ml_dtypes
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, version_converter
 
 from hedgerow.compile.errors import PassError
-from hedgerow.compile.passes.settings import between, one_of, read_settings
-from hedgerow.compile.stage import Settings, Source, Stage
+from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.passes.settings import between, one_of
+from hedgerow.compile.stage import Source, Stage
 
-__all__ = ["WeightSettings", "quantize_onnx_weights"]
+__all__ = ["QuantizeOnnxWeights"]
 
-_STEP = "quantize-onnx-weights"
 _OPERATOR_SET = 21
 # Operator -> position of its weight.
 _WEIGHT_AT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0}
-_TYPES: dict[int, Any] = {4: ml_dtypes.int4, 8: np.int8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightSettings:
-    """Settings of :func:`quantize_onnx_weights`.
+class QuantizeOnnxWeights(FilePass):
+    """Rounds the weights of convolutions, matrix products and embeddings to the nearest of 15 or 255 steps.
 
     Attributes:
         bits: 4 or 8.
@@ -36,54 +32,66 @@ class WeightSettings:
         minimum_elements: Smaller weights stay float.
     """
 
+    name: ClassVar[str] = "quantize-onnx-weights"
+    takes: ClassVar[str] = "onnx"
+    gives: ClassVar[str] = "onnx"
     bits: int = one_of(4, 8)
     block: int = one_of(16, 32, 64, 128, 256, default=32)
     minimum_elements: int = between(0, 2**31, default=64)
 
+    @property
+    def weight_bits(self) -> int:
+        """As many as are set."""
+        return self.bits
 
-def quantize_onnx_weights(_source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Round the weights of convolutions, matrix products and embeddings to the nearest of 15 or 255 steps.
+    def apply(self, stage: Stage, source: Source) -> Stage:
+        """Return the file with small integer weights.
 
-    Raises:
-        PassError: The file cannot be lifted to operator set 21, or has no weight to quantize.
-        PassSettingsError: The settings make no sense.
-        ValueError: No ONNX stage is given.
-    """
-    if stage is None or stage.format != "onnx":
-        raise ValueError("expected an ONNX file to quantize")
-    chosen = read_settings(_STEP, WeightSettings, settings)
-    model = onnx.load_model_from_string(stage.content)
-    if next(entry.version for entry in model.opset_import if not entry.domain) < _OPERATOR_SET:
+        Raises:
+            PassError: The file cannot be lifted to operator set 21, or has no weight to quantize.
+        """
+        import onnx
+        from onnx import numpy_helper
+
+        del source
+        model = self._lifted(onnx.load_model_from_string(stage.content))
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        nodes: list[Any] = []
+        done = set()
+        for node in model.graph.node:
+            name = node.input[_WEIGHT_AT[node.op_type]] if node.op_type in _WEIGHT_AT else ""
+            tensor = constants.get(name)
+            if tensor is not None and tensor.data_type == onnx.TensorProto.FLOAT:
+                values = numpy_helper.to_array(tensor)
+                if values.ndim > 1 and values.size >= self.minimum_elements:
+                    if name not in done:
+                        nodes += _store(model.graph, name, values, _input_axis(node), self)
+                        done.add(name)
+                    node.input[_WEIGHT_AT[node.op_type]] = f"{name}_dequantized"
+            nodes.append(node)
+        if not done:
+            raise PassError(self.name, f"it has no weight of {self.minimum_elements} numbers or more")
+        used = {name for node in nodes for name in node.input}
+        kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+        del model.graph.node[:], model.graph.initializer[:]
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(kept)
+        return replace(stage, content=model.SerializeToString(deterministic=True))
+
+    def _lifted(self, model: Any) -> Any:
+        """Return *model* in an operator set that has blocks."""
+        from onnx import version_converter
+
+        if max((entry.version for entry in model.opset_import if not entry.domain), default=0) >= _OPERATOR_SET:
+            return model
         try:
-            model = version_converter.convert_version(model, _OPERATOR_SET)
+            return version_converter.convert_version(model, _OPERATOR_SET)
         # The converter raises RuntimeError for operators that it does not know.
         except RuntimeError as exc:
-            raise PassError(_STEP, f"operator set {_OPERATOR_SET}: {str(exc).splitlines()[0][:200]}") from exc
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes, done = [], set()
-    for node in model.graph.node:
-        name = node.input[_WEIGHT_AT[node.op_type]] if node.op_type in _WEIGHT_AT else ""
-        tensor = constants.get(name)
-        if tensor is not None and tensor.data_type == onnx.TensorProto.FLOAT:
-            values = numpy_helper.to_array(tensor)
-            if values.ndim > 1 and values.size >= chosen.minimum_elements:
-                if name not in done:
-                    nodes += _store(model.graph, name, values, _input_axis(node), chosen)
-                    done.add(name)
-                node.input[_WEIGHT_AT[node.op_type]] = f"{name}_dequantized"
-        nodes.append(node)
-    if not done:
-        raise PassError(_STEP, f"it has no weight of {chosen.minimum_elements} numbers or more")
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(kept)
-    content = model.SerializeToString(deterministic=True)
-    return Stage(format="onnx", content=content, inputs=stage.inputs, outputs=stage.outputs)
+            raise PassError(self.name, f"operator set {_OPERATOR_SET}: {str(exc).splitlines()[0][:200]}") from exc
 
 
-def _input_axis(node: onnx.NodeProto) -> int:
+def _input_axis(node: Any) -> int:
     """Return the axis of the node's weight along which its inputs lie; kernels are flattened to (first axis, rest)."""
     if node.op_type == "MatMul":
         return -2
@@ -92,10 +100,10 @@ def _input_axis(node: onnx.NodeProto) -> int:
     return 1
 
 
-def _store(
-    graph: onnx.GraphProto, name: str, values: NDArray[Any], axis: int, chosen: WeightSettings
-) -> list[onnx.NodeProto]:
+def _store(graph: Any, name: str, values: NDArray[Any], axis: int, chosen: QuantizeOnnxWeights) -> list[Any]:
     """Add *values* as small integers with scales, and return the nodes that make floats of them."""
+    from onnx import helper, numpy_helper
+
     is_kernel = values.ndim > 2 and axis == 1
     matrix = values.reshape(len(values), -1) if is_kernel else values
     axis %= matrix.ndim
@@ -120,8 +128,13 @@ def _store(
     return made
 
 
-def _round(matrix: NDArray[np.float32], axis: int, chosen: WeightSettings) -> tuple[NDArray[Any], NDArray[np.float32]]:
+def _round(
+    matrix: NDArray[np.float32], axis: int, chosen: QuantizeOnnxWeights
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Return integers of *matrix*, symmetric around zero, and one scale for each block along *axis*."""
+    import ml_dtypes
+
+    types: dict[int, Any] = {4: ml_dtypes.int4, 8: np.int8}
     block = min(chosen.block, matrix.shape[axis])
     starts = np.arange(0, matrix.shape[axis], block)
     largest = np.maximum.reduceat(np.abs(matrix), starts, axis=axis)
@@ -129,4 +142,4 @@ def _round(matrix: NDArray[np.float32], axis: int, chosen: WeightSettings) -> tu
     scales = np.maximum(largest / limit, np.finfo(np.float32).tiny).astype(np.float32)
     repeated = np.repeat(scales, block, axis=axis).take(np.arange(matrix.shape[axis]), axis=axis)
     integers = np.clip(np.rint(matrix / repeated), -limit, limit)
-    return integers.astype(_TYPES[chosen.bits]), scales
+    return integers.astype(types[chosen.bits]), scales

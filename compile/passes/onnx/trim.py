@@ -5,49 +5,55 @@ write the same constant once for each use.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import onnx
 
-from hedgerow.compile.passes.settings import NoSettings, read_settings
-from hedgerow.compile.stage import Settings, Source, Stage
+from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.stage import Source, Stage
 
-__all__ = ["trim_onnx"]
+__all__ = ["TrimOnnx"]
 
 
-def trim_onnx(_source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Shorten the names of inner tensors, keep each constant once, and drop notes; every result stays the same.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrimOnnx(FilePass):
+    """Shortens the names of inner tensors, keeps each constant once, and drops notes; every result stays the same.
 
     A file with subgraphs or functions keeps its names, which those may use.
-
-    Raises:
-        PassSettingsError: A setting is given.
-        ValueError: No ONNX stage is given.
     """
-    read_settings("trim-onnx", NoSettings, settings)
-    if stage is None or stage.format != "onnx":
-        raise ValueError("expected an ONNX file to trim")
-    model = onnx.ModelProto.FromString(stage.content)
-    graph = model.graph
-    del graph.value_info[:]
-    for node in graph.node:
-        node.ClearField("name")
-        node.ClearField("doc_string")
-    if not model.functions and not any(_holds_graph(node) for node in graph.node):
-        _shorten(graph)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return replace(stage, content=content)
+
+    name: ClassVar[str] = "trim-onnx"
+    takes: ClassVar[str] = "onnx"
+    gives: ClassVar[str] = "onnx"
+
+    def apply(self, stage: Stage, source: Source) -> Stage:
+        """Return the file without what no runtime reads."""
+        import onnx
+
+        del source
+        model = onnx.load_model_from_string(stage.content)
+        graph = model.graph
+        del graph.value_info[:]
+        for node in graph.node:
+            node.ClearField("name")
+            node.ClearField("doc_string")
+        if not model.functions and not any(_holds_graph(node) for node in graph.node):
+            _shorten(graph)
+        return replace(stage, content=model.SerializeToString(deterministic=True))
 
 
-def _holds_graph(node: onnx.NodeProto) -> bool:
+def _holds_graph(node: Any) -> bool:
+    import onnx
+
     graphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
     return any(attribute.type in graphs for attribute in node.attribute)
 
 
-def _shorten(graph: onnx.GraphProto) -> None:
+def _shorten(graph: Any) -> None:
+    import onnx
+
     # An empty name stands for an argument that is left out, and the border's names are the callers'.
     border = {"", *(value.name for value in (*graph.input, *graph.output))}
     short: dict[str, str] = {name: name for name in border}
@@ -59,7 +65,7 @@ def _shorten(graph: onnx.GraphProto) -> None:
             short[name] = next(unused)
         return short[name]
 
-    kept: list[onnx.TensorProto] = []
+    kept: list[Any] = []
     names: dict[bytes, str] = {}
     for tensor in graph.initializer:
         name = tensor.name

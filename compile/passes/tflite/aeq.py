@@ -1,9 +1,7 @@
-"""What passes of ai-edge-quantizer share: opening a file with it, its errors, and the exact extremes of its tensors."""
+"""What passes of ai-edge-quantizer share: quantizing a file with it, and the exact extremes of its tensors."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +9,33 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
 
-from hedgerow.compile.blame import is_raised_by_hedgerow
-from hedgerow.compile.errors import PassError
 from hedgerow.compile.runners.border import to_stored
-from hedgerow.compile.stage import Stage
-from hedgerow.errors import HedgerowError
+from hedgerow.compile.runners.tflite import signature_tensors
+from hedgerow.compile.stage import Source, Stage
 from hedgerow.task import Dataset
 
-__all__ = ["SIGNATURE", "measured_statistics", "open_quantizer", "tool_errors"]
+__all__ = ["SIGNATURE", "measured_statistics", "quantized_stage"]
 
 SIGNATURE = "serving_default"
 
 
-def open_quantizer(content: bytes, folder: str) -> Any:
-    """Return the quantizer of a file; *folder* keeps the file as long as the quantizer is used."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    path = Path(folder) / "float.tflite"
-    path.write_bytes(content)
-    return quantizer.Quantizer(str(path))
+def quantized_stage(stage: Stage, source: Source, prepare: Callable[[Any], Any]) -> Stage:
+    """Return a file as ai-edge-quantizer writes it.
 
-
-@contextlib.contextmanager
-def tool_errors(step: str) -> Iterator[None]:
-    """Name *step* in whatever the quantizer raises, and keep its warnings quiet.
-
-    Raises:
-        PassError: The quantizer failed.
+    Args:
+        stage: A TFLite file.
+        source: Its schema says which tensor is which.
+        prepare: Gives the quantizer its recipe; what it returns are the statistics of activations, or None where the
+            recipe needs none.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except HedgerowError:
-            raise
-        # The quantizer raises whatever its algorithms raise; the message must name the step.
-        except Exception as exc:
-            if is_raised_by_hedgerow(exc):
-                raise
-            said = (str(exc).strip().splitlines() or [""])[0][:300]
-            raise PassError(step, f"{type(exc).__name__}: {said}") from exc
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "float.tflite", Path(folder) / "quantized.tflite"
+        before.write_bytes(stage.content)
+        tool = quantizer.Quantizer(str(before))
+        tool.quantize(prepare(tool)).export_model(str(after))
+        content = after.read_bytes()
+    inputs, outputs = signature_tensors(content, source.task.schema)
+    return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)
 
 
 def measured_statistics(tool: Any, stage: Stage, data: Dataset) -> Any:

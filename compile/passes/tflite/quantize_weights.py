@@ -1,80 +1,72 @@
 """Quantization of a TFLite file's weights alone with ai-edge-quantizer: dynamic, or unpacked to float before use."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from hedgerow.compile.passes.settings import one_of, read_settings
-from hedgerow.compile.passes.tflite.aeq import open_quantizer, tool_errors
-from hedgerow.compile.runners.tflite import signature_tensors
-from hedgerow.compile.stage import Settings, Source, Stage
+from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.passes.settings import one_of
+from hedgerow.compile.stage import Source, Stage
 
-__all__ = ["WeightSettings", "quantize_tflite_dynamic", "quantize_tflite_weights"]
+__all__ = ["QuantizeTfliteDynamic", "QuantizeTfliteWeights"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightSettings:
-    """Settings of both passes.
+class QuantizeTfliteDynamic(FilePass):
+    """Stores weights as integers, one scale for each output channel; activations are rounded at run time.
+
+    Never blockwise and never with Hadamard rotation: ai-edge-quantizer 0.10 leaves convolutions float then, or makes
+    the file larger than float, without an error.
 
     Attributes:
         bits: 8, or 4, which ai-edge-quantizer has no kernels of for depthwise convolutions: those stay float then.
     """
 
+    name: ClassVar[str] = "quantize-tflite-dynamic"
+    takes: ClassVar[str] = "tflite"
+    gives: ClassVar[str] = "tflite"
     bits: int = one_of(4, 8)
 
+    @property
+    def weight_bits(self) -> int:
+        """As many as are set."""
+        return self.bits
 
-def quantize_tflite_dynamic(source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Store weights as integers, one scale for each output channel; activations are rounded at run time.
+    def apply(self, stage: Stage, source: Source) -> Stage:
+        """Return the file with integer weights."""
+        from ai_edge_quantizer import recipe
 
-    Never blockwise and never with Hadamard rotation: ai-edge-quantizer 0.10 leaves convolutions float then, or makes
-    the file larger than float, without an error.
+        rules = {4: recipe.dynamic_wi4_afp32, 8: recipe.dynamic_wi8_afp32}
+        return _quantized(stage, source, rules, self.bits)
 
-    Raises:
-        PassError: The quantizer fails.
-        PassSettingsError: The settings make no sense.
-        ValueError: No TFLite stage is given.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeTfliteWeights(FilePass):
+    """Stores weights as integers, one scale for each output channel, and multiplies in float.
+
+    Attributes:
+        bits: As in :class:`QuantizeTfliteDynamic`.
     """
-    from ai_edge_quantizer import recipe
 
-    return _quantized(
-        "quantize-tflite-dynamic",
-        source,
-        stage,
-        settings,
-        {4: recipe.dynamic_wi4_afp32, 8: recipe.dynamic_wi8_afp32},
-    )
+    name: ClassVar[str] = "quantize-tflite-weights"
+    takes: ClassVar[str] = "tflite"
+    gives: ClassVar[str] = "tflite"
+    bits: int = one_of(4, 8)
 
+    @property
+    def weight_bits(self) -> int:
+        """As many as are set."""
+        return self.bits
 
-def quantize_tflite_weights(source: Source, stage: Stage | None, settings: Settings) -> Stage:
-    """Store weights as integers, one scale for each output channel, and multiply in float.
+    def apply(self, stage: Stage, source: Source) -> Stage:
+        """Return the file with integer weights."""
+        from ai_edge_quantizer import recipe
 
-    Raises:
-        PassError: The quantizer fails.
-        PassSettingsError: The settings make no sense.
-        ValueError: No TFLite stage is given.
-    """
-    from ai_edge_quantizer import recipe
-
-    return _quantized(
-        "quantize-tflite-weights",
-        source,
-        stage,
-        settings,
-        {4: recipe.weight_only_wi4_afp32, 8: recipe.weight_only_wi8_afp32},
-    )
+        rules = {4: recipe.weight_only_wi4_afp32, 8: recipe.weight_only_wi8_afp32}
+        return _quantized(stage, source, rules, self.bits)
 
 
-def _quantized(step: str, source: Source, stage: Stage | None, settings: Settings, rules: Mapping[int, Any]) -> Stage:
-    if stage is None or stage.format != "tflite":
-        raise ValueError("expected a TFLite file to quantize")
-    chosen = read_settings(step, WeightSettings, settings)
-    with tempfile.TemporaryDirectory() as folder, tool_errors(step):
-        after = Path(folder) / "weights.tflite"
-        tool = open_quantizer(stage.content, folder)
-        tool.load_quantization_recipe(rules[chosen.bits]())
-        tool.quantize().export_model(str(after))
-        content = after.read_bytes()
-    inputs, outputs = signature_tensors(content, source.task.schema)
-    return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)
+def _quantized(stage: Stage, source: Source, rules: Mapping[int, Any], bits: int) -> Stage:
+    from hedgerow.compile.passes.tflite.aeq import quantized_stage
+
+    return quantized_stage(stage, source, lambda tool: tool.load_quantization_recipe(rules[bits]()))

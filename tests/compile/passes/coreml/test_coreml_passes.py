@@ -1,7 +1,5 @@
 """What the Core ML passes write, read from the package: int8, int4 blocks and palettes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,9 @@ pytest.importorskip("coremltools")
 
 from hedgerow.compile.errors import PassSettingsError  # noqa: E402 - needs torch
 from hedgerow.compile.inspection.coreml import read_coreml, specification_version  # noqa: E402
-from hedgerow.compile.passes.coreml.palettize import cluster, palettize_coreml  # noqa: E402
-from hedgerow.compile.passes.coreml.quantize_weights import quantize_coreml_weights  # noqa: E402
+from hedgerow.compile.passes.coreml.palettize import PalettizeCoreml, cluster  # noqa: E402
+from hedgerow.compile.passes.coreml.quantize_weights import QuantizeCoremlWeights  # noqa: E402
+from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -26,23 +25,23 @@ pytestmark = [
 ]
 
 CALLS = {
-    "int8": (quantize_coreml_weights, {"bits": 8}, 0.75),
-    "int4": (quantize_coreml_weights, {"bits": 4, "block": 16}, 0.7),
-    "palette": (palettize_coreml, {"bits": 4}, 0.65),
+    "int8": (QuantizeCoremlWeights, {"bits": 8}, 0.75),
+    "int4": (QuantizeCoremlWeights, {"bits": 4, "block": 16}, 0.7),
+    "palette": (PalettizeCoreml, {"bits": 4}, 0.65),
 }
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_weights_are_stored_small_and_the_same_every_time(name, source, coreml_stage):
     step, settings, share = CALLS[name]
-    stage = step(source, coreml_stage, settings)
+    stage = run_file_pass(step(**settings), source, coreml_stage)
     assert len(stage.content) < share * len(coreml_stage.content)
     assert read_coreml(stage.content).quantized_share > 0.85
-    assert step(source, coreml_stage, settings).content == stage.content
+    assert run_file_pass(step(**settings), source, coreml_stage).content == stage.content
 
 
 def test_int4_is_really_stored_and_needs_ios_18(source, coreml_stage):
-    stage = quantize_coreml_weights(source, coreml_stage, {"bits": 4, "block": 16})
+    stage = run_file_pass(QuantizeCoremlWeights(bits=4, block=16), source, coreml_stage)
     assert "int4" in read_coreml(stage.content).number_types
     assert specification_version(stage.content) == 9
 
@@ -64,13 +63,7 @@ def test_a_palette_may_have_more_places_than_there_are_numbers():
     np.testing.assert_allclose(palette[positions], [1, 1, 2])
 
 
-@pytest.mark.parametrize(("step", "wrong"), [(quantize_coreml_weights, {"bits": 6}), (palettize_coreml, {"bits": 3})])
-def test_settings_are_checked(step, wrong, source, coreml_stage):
+@pytest.mark.parametrize(("step", "wrong"), [(QuantizeCoremlWeights, {"bits": 6}), (PalettizeCoreml, {"bits": 3})])
+def test_settings_are_checked(step, wrong):
     with pytest.raises(PassSettingsError, match="bits"):
-        step(source, coreml_stage, wrong)
-
-
-@pytest.mark.parametrize("step", [quantize_coreml_weights, palettize_coreml])
-def test_another_format_is_a_bug_of_the_caller(step, source, coreml_stage):
-    with pytest.raises(ValueError, match="expected a Core ML package"):
-        step(source, dataclasses.replace(coreml_stage, format="onnx"), {})
+        step(**wrong)

@@ -5,8 +5,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hedgerow.compile.errors import PassError, PassSettingsError  # noqa: E402 - needs torch
-from hedgerow.compile.passes.model.fine_tune import fine_tune  # noqa: E402
-from hedgerow.compile.passes.model.prune_weights import prune_weights  # noqa: E402
+from hedgerow.compile.passes.model.fine_tune import FineTune  # noqa: E402
+from hedgerow.compile.passes.model.prune_weights import PruneWeights  # noqa: E402
+from hedgerow.compile.passes.runner import run_model_pass  # noqa: E402
 from tests.compile.passes.networks import accuracy_of, same_weights  # noqa: E402
 
 pytestmark = pytest.mark.heavy
@@ -19,30 +20,30 @@ def zeros_of(model):
 
 
 def test_pruned_weights_stay_zero_and_the_accuracy_comes_back(source, held_out):
-    pruned = prune_weights(source, {"share": 0.8})
-    tuned = fine_tune(pruned, {**SETTINGS, "keep_zeros": True})
+    pruned = run_model_pass(PruneWeights(share=0.8), source)
+    tuned = run_model_pass(FineTune(**SETTINGS, keep_zeros=True), pruned)
     before, after = zeros_of(pruned.model), zeros_of(tuned.model)
     assert all((after[name] | ~mask).all() for name, mask in before.items())
     assert accuracy_of(tuned, held_out) > accuracy_of(pruned, held_out) + 0.1
 
 
 def test_without_a_mask_the_zeros_fill_again(source):
-    pruned = prune_weights(source, {"share": 0.8})
-    assert zeros_of(fine_tune(pruned, SETTINGS).model)["dense.weight"].float().mean() < 0.5
+    pruned = run_model_pass(PruneWeights(share=0.8), source)
+    assert zeros_of(run_model_pass(FineTune(**SETTINGS), pruned).model)["dense.weight"].float().mean() < 0.5
 
 
 def test_the_same_source_and_settings_give_the_same_weights(source):
     torch.manual_seed(1)
-    one = fine_tune(source, SETTINGS).model
+    one = run_model_pass(FineTune(**SETTINGS), source).model
     torch.manual_seed(2)
-    assert same_weights(one, fine_tune(source, SETTINGS).model)
-    assert not same_weights(one, fine_tune(dataclasses.replace(source, seed=4), SETTINGS).model)
+    assert same_weights(one, run_model_pass(FineTune(**SETTINGS), source).model)
+    assert not same_weights(one, run_model_pass(FineTune(**SETTINGS), dataclasses.replace(source, seed=4)).model)
 
 
 def test_the_model_that_is_given_stays_as_it_is_and_no_random_state_is_touched(source):
     before = {name: value.clone() for name, value in source.model.state_dict().items()}
     state = torch.get_rng_state()
-    tuned = fine_tune(source, SETTINGS)
+    tuned = run_model_pass(FineTune(**SETTINGS), source)
     assert all(torch.equal(value, before[name]) for name, value in source.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert not tuned.model.training
@@ -50,20 +51,20 @@ def test_the_model_that_is_given_stays_as_it_is_and_no_random_state_is_touched(s
 
 def test_without_training_data_it_says_so(source):
     with pytest.raises(PassError, match=r"fine-tune: .* it trains, and there is no training data"):
-        fine_tune(dataclasses.replace(source, train=None), SETTINGS)
+        run_model_pass(FineTune(**SETTINGS), dataclasses.replace(source, train=None))
 
 
 def test_training_that_diverges_is_refused(source):
     with pytest.raises(PassError, match="training diverged, the loss is"):
-        fine_tune(
+        run_model_pass(
+            FineTune(**SETTINGS),
             dataclasses.replace(
                 source, task=dataclasses.replace(source.task, loss=lambda logits, _labels: logits.mean() / 0)
             ),
-            SETTINGS,
         )
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"batch_size": 1}, {"momentum": 0.9}])
-def test_settings_are_checked(source, wrong):
+def test_settings_are_checked(wrong):
     with pytest.raises(PassSettingsError, match=next(iter(wrong))):
-        fine_tune(source, {**SETTINGS, **wrong})
+        FineTune(**{**SETTINGS, **wrong})

@@ -6,10 +6,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
 
 from hedgerow.compile.errors import PassSettingsError, UnsuitableError  # noqa: E402 - needs torch
-from hedgerow.compile.passes.model.fine_tune import fine_tune  # noqa: E402
+from hedgerow.compile.passes.model.fine_tune import FineTune  # noqa: E402
 from hedgerow.compile.passes.model.macs import count_macs  # noqa: E402
-from hedgerow.compile.passes.model.prune_channels import prune_channels  # noqa: E402
-from hedgerow.compile.passes.onnx.export import export_onnx  # noqa: E402
+from hedgerow.compile.passes.model.prune_channels import PruneChannels  # noqa: E402
+from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
+from hedgerow.compile.passes.runner import run_file_pass, run_model_pass  # noqa: E402
 from tests.compile.passes.networks import Reader, accuracy_of, parameters, same_weights  # noqa: E402
 
 pytestmark = pytest.mark.heavy
@@ -18,7 +19,7 @@ HALF = {"share": 0.5, "round_to": 4}
 
 
 def test_channels_are_gone_with_everything_that_depends_on_them(source):
-    model = prune_channels(source, HALF).model
+    model = run_model_pass(PruneChannels(**HALF), source).model
     # The stem, the depthwise and the pointwise convolution meet in the residual addition: they narrow together.
     assert [layer.out_channels for layer in (model.stem[0], model.depth[0], model.point[0])] == [8, 8, 8]
     assert model.depth[0].groups == 8
@@ -29,20 +30,22 @@ def test_channels_are_gone_with_everything_that_depends_on_them(source):
 
 
 def test_multiplications_parameters_and_bytes_shrink(source, onnx_stage):
-    pruned = prune_channels(source, HALF)
+    pruned = run_model_pass(PruneChannels(**HALF), source)
     assert count_macs(source, pruned.model) < 0.35 * count_macs(source, source.model)
     assert parameters(pruned.model) < 0.35 * parameters(source.model)
-    assert len(export_onnx(pruned, None, {}).content) < 0.5 * len(onnx_stage.content)
+    assert len(run_file_pass(ExportOnnx(), pruned, None).content) < 0.5 * len(onnx_stage.content)
 
 
 def test_fine_tuning_brings_the_accuracy_back(source, held_out):
-    tuned = fine_tune(prune_channels(source, HALF), {"epochs": 4, "learning_rate": 0.004})
+    tuned = run_model_pass(FineTune(epochs=4, learning_rate=0.004), run_model_pass(PruneChannels(**HALF), source))
     assert accuracy_of(tuned, held_out) > accuracy_of(source, held_out) - 0.04
 
 
 def test_it_is_deterministic_and_leaves_its_model_alone(source):
     before = {name: value.clone() for name, value in source.model.state_dict().items()}
-    assert same_weights(prune_channels(source, HALF).model, prune_channels(source, HALF).model)
+    assert same_weights(
+        run_model_pass(PruneChannels(**HALF), source).model, run_model_pass(PruneChannels(**HALF), source).model
+    )
     assert all(torch.equal(value, before[name]) for name, value in source.model.state_dict().items())
 
 
@@ -50,7 +53,7 @@ def test_layers_whose_width_is_written_into_the_code_keep_it(source):
     """torch-pruning cannot see that attention's width is fixed: the dense part alone gets narrower."""
     torch.manual_seed(0)
     reader = dataclasses.replace(source, model=Reader().eval())
-    model = prune_channels(reader, HALF).model
+    model = run_model_pass(PruneChannels(**HALF), reader).model
     assert model.wide.out_features == model.narrow.in_features == 32
     assert (model.embed.out_features, model.mixed.out_features) == (16, 48)
     assert count_macs(source, model) < count_macs(source, reader.model)
@@ -59,10 +62,10 @@ def test_layers_whose_width_is_written_into_the_code_keep_it(source):
 def test_a_model_in_which_no_channel_can_go_is_refused(source):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
     with pytest.raises(UnsuitableError, match="found 640 multiplications before and 640 after"):
-        prune_channels(dataclasses.replace(source, model=model), HALF)
+        run_model_pass(PruneChannels(**HALF), dataclasses.replace(source, model=model))
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0.99}, {"share": 0.5, "round_to": 0}, {"share": 0.5, "scope": "all"}])
-def test_settings_are_checked(source, wrong):
+def test_settings_are_checked(wrong):
     with pytest.raises(PassSettingsError):
-        prune_channels(source, wrong)
+        PruneChannels(**wrong)

@@ -3,8 +3,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hedgerow.compile.errors import PassSettingsError  # noqa: E402 - needs torch
-from hedgerow.compile.passes.model.fine_tune import fine_tune  # noqa: E402
-from hedgerow.compile.passes.model.prune_two_four import prune_two_four  # noqa: E402
+from hedgerow.compile.passes.model.fine_tune import FineTune  # noqa: E402
+from hedgerow.compile.passes.model.prune_two_four import PruneTwoFour  # noqa: E402
+from hedgerow.compile.passes.runner import run_model_pass  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -15,7 +16,7 @@ def fours(weight):
 
 
 def test_every_four_input_channels_keep_their_two_largest(source):
-    pruned = prune_two_four(source, {}).model
+    pruned = run_model_pass(PruneTwoFour(), source).model
     for name in ("point.0", "down.0", "dense", "head"):
         before = fours(source.model.get_submodule(name).weight)
         after = fours(pruned.get_submodule(name).weight)
@@ -25,17 +26,17 @@ def test_every_four_input_channels_keep_their_two_largest(source):
 
 
 def test_layers_without_four_input_channels_stay_as_they_are(source):
-    pruned = prune_two_four(source, {}).model
+    pruned = run_model_pass(PruneTwoFour(), source).model
     for name in ("stem.0", "depth.0"):
         assert torch.equal(pruned.get_submodule(name).weight, source.model.get_submodule(name).weight)
 
 
 def test_the_pattern_survives_fine_tuning(source):
     settings = {"epochs": 1, "learning_rate": 0.002, "keep_zeros": True}
-    tuned = fine_tune(prune_two_four(source, {}), settings).model
+    tuned = run_model_pass(FineTune(**settings), run_model_pass(PruneTwoFour(), source)).model
     assert ((fours(tuned.dense.weight) != 0).sum(dim=1) <= 2).all()
 
 
 def test_it_takes_no_settings(source):
     with pytest.raises(PassSettingsError):
-        prune_two_four(source, {"share": 0.5})
+        run_model_pass(PruneTwoFour(share=0.5), source)
