@@ -28,7 +28,7 @@ from hedgerow.compile.passes.tflite.quantize_static import QuantizeTfliteFull, Q
 from hedgerow.compile.passes.tflite.quantize_weights import QuantizeTfliteDynamic, QuantizeTfliteWeights
 from hedgerow.compile.recipe import Promise, Recipe, finishing, plain_export
 from hedgerow.errors import PluginError
-from hedgerow.plugins import find_plugin
+from hedgerow.plugins import load_user_plugin
 
 __all__ = ["RECIPES", "RECIPES_GROUP", "find_recipe"]
 
@@ -153,7 +153,7 @@ def find_recipe(name: str) -> Recipe:
         UnknownNameError: There is none.
         PluginError: It cannot be imported, or is no :class:`Recipe`.
     """
-    found = find_plugin("recipe", RECIPES, RECIPES_GROUP, name)
+    found = RECIPES.get(name) or load_user_plugin("recipe", name, group=RECIPES_GROUP, known=RECIPES)
     if not isinstance(found, Recipe):
         raise PluginError("recipe", name, f"expected a Recipe, found {type(found).__name__}")
     return found if found.name == name else replace(found, name=name)

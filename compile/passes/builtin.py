@@ -34,7 +34,8 @@ from hedgerow.compile.passes.tflite.quantize_static import QuantizeTfliteFull, Q
 from hedgerow.compile.passes.tflite.quantize_weights import QuantizeTfliteDynamic, QuantizeTfliteWeights
 from hedgerow.compile.passes.tflite.trim import TrimTflite
 from hedgerow.errors import PluginError
-from hedgerow.plugins import find_plugin, is_user_module
+from hedgerow.plugins import load_user_plugin
+from hedgerow.task import USER_MODULE
 
 __all__ = ["PASSES", "PASSES_GROUP", "find_pass", "pass_reference"]
 
@@ -66,7 +67,7 @@ def find_pass(name: str) -> type[Pass]:
         UnknownNameError: There is none.
         PluginError: It cannot be imported, or is no pass.
     """
-    found = find_plugin("pass", PASSES, PASSES_GROUP, name)
+    found = PASSES.get(name) or load_user_plugin("pass", name, group=PASSES_GROUP, known=PASSES)
     if not (isinstance(found, type) and issubclass(found, Pass)):
         raise PluginError("pass", name, f"expected a class derived from Pass, found {type(found).__name__}")
     return found
@@ -85,5 +86,5 @@ def pass_reference(kind: type[Pass]) -> str:
         raise PluginError(
             "pass", kind.name, f"expected the class {kind.__qualname__} at the top of its module {kind.__module__}"
         )
-    place = getattr(module, "__file__", None) if is_user_module(kind.__module__) else kind.__module__
+    place = getattr(module, "__file__", None) if kind.__module__.startswith(USER_MODULE) else kind.__module__
     return f"{place}:{kind.__qualname__}"

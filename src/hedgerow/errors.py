@@ -6,9 +6,9 @@ was expected, what was found, what to do. Facts are attributes as well, so that 
     HedgerowError
     +-- DecodeError             bytes from outside that are not what they should be
     +-- UnknownNameError        a name (target, strategy, runtime, ...) that is in no table
-    +-- PluginError             what a user's name or file stands for cannot be used
     +-- ExtraNotInstalledError  a feature whose optional packages are absent
     +-- TaskError               a user's task is wrong
+    +-- PluginError             a user's own strategy, partition, ... that cannot be used
     +-- LinkError               the message link failed
     |   +-- BrokerUnreachableError
     +-- PortInUseError          a port that we want to serve on is taken
@@ -85,20 +85,6 @@ class UnknownNameError(HedgerowError):
         super().__init__(f"no {kind} is called {name!r}; {hint}")
 
 
-class PluginError(HedgerowError):
-    """What a user's name or file stands for cannot be used.
-
-    Attributes:
-        kind: What was looked up, such as ``recipe``.
-        name: As it was given, such as ``mine.py:RECIPE``.
-        mistake: What is wrong with it, and what to do.
-    """
-
-    def __init__(self, kind: str, name: str, mistake: str) -> None:
-        super().__init__(f"the {kind} {name!r} cannot be used: {mistake}")
-        self.kind, self.name, self.mistake = kind, name, mistake
-
-
 class ExtraNotInstalledError(HedgerowError):
     """A feature needs optional packages that are absent.
 
@@ -129,6 +115,20 @@ class TaskError(HedgerowError):
         self.task, self.mistakes = task, tuple(mistakes)
         listed = "; ".join(self.mistakes)
         super().__init__(f"the task {task} cannot be used: {listed}")
+
+
+class PluginError(HedgerowError):
+    """What a user brings by an entry point or a file of their own cannot be used.
+
+    Attributes:
+        kind: What it is to be, such as ``strategy``.
+        name: How it was named.
+        mistake: What was expected, what was found, and what to do.
+    """
+
+    def __init__(self, kind: str, name: str, mistake: str) -> None:
+        self.kind, self.name, self.mistake = kind, name, mistake
+        super().__init__(f"the {kind} {name!r} cannot be used: {mistake}")
 
 
 class LinkError(HedgerowError):

@@ -1,15 +1,20 @@
-"""Plug-ins: tables of our own, packages that are installed, and files of the user's; imported on use alone."""
+"""Plug-ins: a table of our own, and what users bring; imported on use, never at import time.
 
-from collections.abc import Mapping
+A table holds a name, where its code is, and which extra it needs. What is in no table may be an entry point of another
+distribution, or stand in a file or module of the user's own, as ``file.py:attribute`` or ``module:attribute``.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 from hedgerow.errors import ExtraNotInstalledError, PluginError, TaskError, UnknownNameError
 from hedgerow.installation import is_installed
 
-__all__ = ["Plugin", "find_plugin", "is_user_module", "load_plugin", "raise_missing"]
+__all__ = ["Plugin", "is_reference", "load_plugin", "load_user_plugin", "offered_names", "raise_missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,42 +59,45 @@ def raise_missing(exc: ModuleNotFoundError, feature: str, extra: str) -> None:
         raise ExtraNotInstalledError(feature, extra, exc.name) from exc
 
 
-def find_plugin(kind: str, table: Mapping[str, Any], group: str, name: str) -> Any:
-    """Return what a name stands for: ours, an installed package's, or what is in a file of the user's.
+def is_reference(name: str) -> bool:
+    """Tell whether *name* has the form ``file.py:attribute`` or ``module:attribute``; nothing is imported.
+
+    One word before the colon must be a module that is there: else it is a name of ours, misspelt, with an argument.
+    """
+    place, separator, attribute = name.rpartition(":")
+    if not separator or not attribute.isidentifier():
+        return False
+    return place.endswith(".py") or "." in place or (place.isidentifier() and find_spec(place) is not None)
+
+
+def offered_names(group: str) -> tuple[str, ...]:
+    """Return the names of what installed distributions offer under the entry-point *group*; nothing is imported."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
+
+
+def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] = ()) -> Any:
+    """Import and return what a user brings.
 
     Args:
-        kind: What is looked for, such as ``recipe``.
-        table: Ours, by name.
-        group: Entry points under which packages bring theirs, such as ``hedgerow.recipes``.
-        name: A key of *table*, the name of an entry point, or ``module:attribute`` or ``file.py:attribute``.
+        kind: What it is to be, such as ``strategy``; for errors.
+        name: Of an entry point, or ``file.py:attribute`` or ``module:attribute``.
+        group: The group of entry points, such as ``hedgerow.strategies``.
+        known: Names of the table that does not hold this one; for errors.
 
     Raises:
-        UnknownNameError: There is none.
-        PluginError: It cannot be imported.
-        ExtraNotInstalledError: It imports a package that an extra of ours brings.
+        UnknownNameError: No distribution offers it, and it is no reference.
+        PluginError: It cannot be imported, or several distributions offer it.
+        ExtraNotInstalledError: It imports what an extra of ours brings and is absent.
     """
-    if name in table:
-        return table[name]
-    if ":" in name:
-        return _load_reference(kind, name, name)
-    installed = {entry.name: entry for entry in entry_points(group=group)}
-    if name not in installed:
-        raise UnknownNameError(kind, name, {*table, *installed})
-    return _load_reference(kind, name, installed[name].value)
+    from hedgerow.task import load_attribute  # which builds on tables that are read before it
 
-
-def _load_reference(kind: str, name: str, reference: str) -> Any:
-    # It imports this module's neighbours, which a table of names does not need.
-    from hedgerow.task import load_attribute
-
+    points = {point.value for point in entry_points(group=group, name=name)}
+    if not points and not is_reference(name):
+        raise UnknownNameError(kind, name, {*known, *offered_names(group)})
+    if len(points) > 1:
+        offers = " and ".join(sorted(points))
+        raise PluginError(kind, name, f"expected one distribution that offers it, found {offers}; uninstall one")
     try:
-        return load_attribute(reference)
+        return load_attribute(next(iter(points), name))
     except TaskError as exc:
         raise PluginError(kind, name, "; ".join(exc.mistakes)) from exc
-
-
-def is_user_module(name: str) -> bool:
-    """Say whether a module was imported from a file that the user named, and has no name that others import it by."""
-    from hedgerow.task import USER_MODULE
-
-    return name.startswith(USER_MODULE)

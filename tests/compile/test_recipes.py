@@ -68,6 +68,8 @@ def test_no_recipe_uses_what_is_known_to_destroy_models():
 def test_an_unknown_recipe_is_named():
     with pytest.raises(UnknownNameError, match="no recipe is called 'onnx-int9'"):
         find_recipe("onnx-int9")
+    with pytest.raises(UnknownNameError, match="no recipe is called 'mine.py:'"):
+        find_recipe("mine.py:")
 
 
 def test_a_recipe_is_found_in_a_file_and_called_as_it_was_asked_for(tmp_path, monkeypatch):
@@ -99,8 +101,7 @@ def test_a_recipe_is_found_by_the_entry_point_of_an_installed_package(tmp_path, 
         ("mine.py:NONE", "the recipe 'mine.py:NONE' cannot be used: expected a Recipe, found str"),
         ("mine.py:THEIRS", "cannot be used: mine.py has no 'THEIRS'; it has .*RECIPE"),
         ("yours.py:RECIPE", "cannot be used: there is no such file; correct the path"),
-        ("mine.py:", "cannot be used: expected module:attribute or file.py:attribute"),
-        ("no_such_module_here:RECIPE", "cannot be used: No module named 'no_such_module_here'"),
+        ("no.such_module:RECIPE", "cannot be used: No module named 'no'"),
         ("broken.py:RECIPE", "cannot be used: importing broken.py raised RecipeError: .* takes model, found fold-onnx"),
         ("wrong.py:RECIPE", "cannot be used: importing wrong.py raised PassSettingsError: export-onnx: .* 'bits'"),
     ],
