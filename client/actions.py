@@ -1,4 +1,4 @@
-"""What an agent can do about it (see agent_state.py); the rim carries it out, in order."""
+"""What an agent can do about it (see agent_rules.py); the rim carries it out, in order."""
 
 from dataclasses import dataclass
 

@@ -6,6 +6,7 @@ ClientError
 +-- RejectedError     this device must not run that release: answer REJECTED, never try again
 |   +-- TrialRejectedError  its trial says so: it ended the process that tried it
 +-- InstallError      installing failed: answer FAILED, the fleet may try again
+|   +-- AgentFaultError     by a bug of the agent's own, whatever the release is like
 |   +-- TransferError the server did not give what was asked for
 |   +-- TrialFailedError    its trial says so: too slow, too large, other outputs
 +-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
@@ -21,6 +22,7 @@ ClientError
 from hedgerow.errors import HedgerowError
 
 __all__ = [
+    "AgentFaultError",
     "ClientError",
     "DeclinedError",
     "InstallError",
@@ -60,6 +62,23 @@ class InstallError(ClientError):
     def __init__(self, what: str, expected: str, found: str, action: str = "it may be tried again") -> None:
         super().__init__(f"{what}: expected {expected}, found {found}; {action}")
         self.expected, self.found = expected, found
+
+
+class AgentFaultError(InstallError):
+    """A line of the agent's own was wrong; neither the release nor its runtime is to blame.
+
+    Attributes:
+        cause: The exception, in one line.
+    """
+
+    def __init__(self, what: str, cause: str) -> None:
+        super().__init__(
+            what,
+            "no error of the agent's own",
+            cause,
+            "this is a bug in Hedgerow, not in the release: report it with the traceback in the agent's log",
+        )
+        self.cause = cause
 
 
 class TransferError(InstallError):

@@ -1,4 +1,4 @@
-"""What can happen to an agent (see agent_state.py)."""
+"""What can happen to an agent (see agent_rules.py)."""
 
 from dataclasses import dataclass
 

@@ -161,14 +161,14 @@ def _by_sample(
     run: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]], taken: Any, given: Any
 ) -> Predict:
     """Return what predicts one sample after the other, from and to real numbers."""
-    from hedgerow.compile.runners.border import from_stored, to_stored
+    from hedgerow.tensor_border import from_stored, to_stored
 
     def predict(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         rows: dict[str, list[NDArray[np.float32]]] = {tensor.name: [] for tensor in given}
         for index in range(len(next(iter(inputs.values())))):
             found = run({t.tensor: to_stored(inputs[t.name][index : index + 1], t) for t in taken})
             for tensor in given:
-                rows[tensor.name].append(from_stored(found[tensor.tensor], tensor))
+                rows[tensor.name].append(from_stored(found[tensor.tensor], tensor).astype(np.float32))
         return {name: np.concatenate(parts) for name, parts in rows.items()}
 
     return predict

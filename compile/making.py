@@ -15,10 +15,10 @@ from hedgerow.compile.passes.kinds import ModelPass, Pass
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass
 from hedgerow.compile.profile.host import HostLatency, measure_latency
 from hedgerow.compile.recipe import FilePasses, Recipe
-from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.progress import Progress, Report
 from hedgerow.task import Dataset
+from hedgerow.tensor_border import to_stored
 
 if TYPE_CHECKING:
     from hedgerow.compile.coreml_reference import UnknownOperator

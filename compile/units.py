@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.baseline import fingerprint, make_reference
-from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.build import add_blob
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import VerificationError

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.errors import RetrainError
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.retrain import RetrainResult, RetrainSettings, retrain
-from hedgerow.fleet.retrain_loop import RetrainLoop
-from hedgerow.fleet.retrain_policy import RetrainPolicy
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.retrain.loop import RetrainLoop
+from hedgerow.fleet.retrain.policy import RetrainPolicy
+from hedgerow.fleet.retrain.run import RetrainResult, RetrainSettings, retrain
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
-from hedgerow.fleet.store import Store
-from hedgerow.fleet.training_exchange import TrainingExchange
+from hedgerow.fleet.store.writing import Store
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.progress import Report, silent
 from hedgerow.task import load_task
@@ -73,9 +73,9 @@ def serve_fleet(
         SigningError, StoreError: The folder is damaged.
         TaskError: The task to retrain cannot be imported.
     """
-    from hedgerow.fleet.api import create_app
-    from hedgerow.fleet.catalogue import FolderCatalogue
-    from hedgerow.fleet.http_server import HttpServer, bind
+    from hedgerow.fleet.trust.catalogue import FolderCatalogue
+    from hedgerow.fleet.web.api import create_app
+    from hedgerow.fleet.web.server import HttpServer, bind
 
     if retraining is not None:
         load_task(retraining.task)

@@ -25,7 +25,7 @@ from hedgerow.wire import (
     parse_topic,
 )
 
-__all__ = ["Installation", "Train", "VirtualDevice", "installs"]
+__all__ = ["Installation", "TrainScript", "VirtualDevice", "installs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def installs(_desired: Desired) -> Installation:
     return Installation()
 
 
-Train = Callable[[TrainTask], TrainUpdate]
+TrainScript = Callable[[TrainTask], TrainUpdate]
 
 
 class VirtualDevice:
@@ -78,7 +78,7 @@ class VirtualDevice:
         boot: str = "boot-1",
         release: str | None = None,
         install: Callable[[Desired], Installation] = installs,
-        train: Train | None = None,
+        train: TrainScript | None = None,
     ) -> None:
         self.name, self.target, self.fleet, self.boot = name, target, fleet, boot
         self.release: str | None = release

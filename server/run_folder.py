@@ -18,7 +18,6 @@ made anew from (seed, round, client), or from the key. Simulations save not ever
 one is run again.
 """
 
-import fcntl
 import logging
 import os
 import secrets
@@ -28,6 +27,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import Timeout
 
 from hedgerow.checkpoint import (
     FAILURE_FILE,
@@ -40,6 +41,7 @@ from hedgerow.checkpoint import (
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
 from hedgerow.errors import DecodeError
+from hedgerow.file_lock import file_lock
 from hedgerow.server.errors import RoundFailedError, RunFolderError, RunMismatchError
 from hedgerow.server.privacy import NoisyMean
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
@@ -265,18 +267,16 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = (path / "lock").open("wb")
+            held = file_lock(path / "lock").acquire()
+        except Timeout as exc:
+            raise RunFolderError(
+                path, "a run folder that is free", "another process training in it", "wait or choose another"
+            ) from exc
         except OSError as exc:
             raise RunFolderError(
-                path, "a folder that can be written", f"none ({exc.strerror})", "choose another"
+                path, "a folder that can be written and locked", f"none ({exc.strerror})", "choose another"
             ) from exc
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as exc:
-                raise RunFolderError(
-                    path, "a run folder that is free", "another process training in it", "wait or choose another"
-                ) from exc
+        with held:
             if fresh:
                 _forget(path)
             opened = cls(path, _recorded(path, settings))

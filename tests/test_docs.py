@@ -123,6 +123,16 @@ def test_every_file_that_a_page_names_is_there(page):
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_every_page_is_linked_from_the_index_with_its_own_title():
+    pages = {page for page in (ROOT / "docs").glob("*.md") if page.name != "index.md"}
+    index = (ROOT / "docs" / "index.md").read_text()
+    linked = dict(re.findall(r"^\| \[(.+?)\]\((.+?)\) \|", index, re.MULTILINE))
+
+    titles = {page.read_text().splitlines()[0].removeprefix("# "): page.name for page in pages}
+    assert titles.items() <= linked.items()
+    assert "docs/index.md" in (ROOT / "README.md").read_text()
+
+
 def test_every_decision_is_in_the_index():
     folder = ROOT / "docs" / "adr"
     index = (folder / "index.md").read_text()

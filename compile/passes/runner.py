@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from hedgerow.compile.blame import is_raised_by_hedgerow, is_raised_by_task
+from hedgerow.blame import is_raised_by_hedgerow
+from hedgerow.compile.blame import is_raised_by_task
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.inspection.model import check_readable
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass

@@ -16,8 +16,8 @@ from tflite_micro.python.tflite_micro import runtime
 from hedgerow.compile.arena import KERNELS, LARGEST_BYTES, Arena, installed_version, smallest_arena
 from hedgerow.compile.cmsis_nn import scratch_bytes
 from hedgerow.compile.inspection.border import read_calls
-from hedgerow.compile.runners.border import from_stored, to_stored
 from hedgerow.manifest import Tensor
+from hedgerow.tensor_border import from_stored, to_stored
 
 __all__ = ["find_arena", "predict_tflite_micro"]
 
@@ -99,5 +99,5 @@ def predict_tflite_micro(
             interpreter.set_input(to_stored(inputs[tensor.name][index : index + 1], tensor), place)
         interpreter.invoke()
         for place, tensor in enumerate(given):
-            rows[tensor.name].append(from_stored(interpreter.get_output(place), tensor))
+            rows[tensor.name].append(from_stored(interpreter.get_output(place), tensor).astype(np.float32))
     return {name: np.concatenate(parts) for name, parts in rows.items()}

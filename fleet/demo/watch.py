@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from hedgerow.fleet.alerts import Alert
 from hedgerow.fleet.demo.errors import DemoTimeoutError
 from hedgerow.fleet.demo.measure import SeenWindow
 from hedgerow.fleet.demo.plan import DemoDevice
 from hedgerow.fleet.demo.story import Moment, RoundPoint, Running, Story, WindowPoint
-from hedgerow.fleet.effects import js_bits
-from hedgerow.fleet.events import AlertChanged, DeviceChanged, FleetEvent, RolloutChanged, WindowArrived
+from hedgerow.fleet.drift.alert import Alert
+from hedgerow.fleet.drift.effect_size import js_bits
 from hedgerow.fleet.processes import ChildProcesses
-from hedgerow.fleet.rollout import Rollout
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.rollout.state import Rollout
+from hedgerow.fleet.service.events import AlertChanged, DeviceChanged, FleetEvent, RolloutChanged, WindowArrived
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.window import Window, is_output_feature
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ was expected, what was found, what to do. Facts are attributes as well, so that 
     +-- LinkError               the message link failed
     |   +-- BrokerUnreachableError
     +-- PortInUseError          a port that we want to serve on is taken
+    +-- UnsupportedSystemError  an operating system that Hedgerow does not run on
     +-- (each folder's errors.py adds its own branch)
 
 Wrong calls inside a program (a bug, not the world) raise ``ValueError`` or ``RuntimeError`` instead.
@@ -31,6 +32,7 @@ __all__ = [
     "PortInUseError",
     "TaskError",
     "UnknownNameError",
+    "UnsupportedSystemError",
 ]
 
 
@@ -153,3 +155,14 @@ class PortInUseError(HedgerowError):
             f"{what} wants to listen on {host}:{port}, but another program already does; stop it or choose another port"
         )
         self.host, self.port = host, port
+
+
+class UnsupportedSystemError(HedgerowError):
+    """This operating system lacks what Hedgerow's processes are built on: POSIX signals, forks and limits."""
+
+    def __init__(self, system: str) -> None:
+        super().__init__(
+            f"expected Linux, on which Hedgerow's agent and commands run, found {system}; use a Linux machine, or a "
+            "container or virtual machine with Linux"
+        )
+        self.system = system

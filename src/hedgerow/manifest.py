@@ -16,6 +16,7 @@ from hedgerow.schema import ModelSchema
 __all__ = [
     "CHECK_STATES",
     "EXTRA_KINDS",
+    "QUANTIZED_TYPES",
     "RELEASE_ID",
     "Artifact",
     "Blob",
@@ -32,9 +33,12 @@ __all__ = [
 SCHEMA_VERSION = 1
 CHECK_STATES = ("passed", "failed", "not run")
 EXTRA_KINDS = ("state", "anchor", "proximal_mu", "control", "mask")
+QUANTIZED_TYPES = ("int8", "uint8", "int16", "uint16", "int32")
 RELEASE_ID = re.compile(r"[a-z][a-z0-9-]{0,62}@[1-9][0-9]{0,8}")
 MODEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _LIMIT_BYTES = 4 * 2**20
+# What a float32 holds: the border divides by one.
+_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-149, (2 - 2.0**-23) * 2.0**127
 
 
 def parse_release_id(release: str) -> tuple[str, int]:
@@ -93,7 +97,7 @@ class Tensor:
         name: The schema's or the parameter's name.
         tensor: The name inside the file (ONNX: usually the same; TFLite: the signature's, such as ``args_0``).
         shape: As the file has it, with the batch dimension; -1 where it is dynamic.
-        dtype: As the file has it; ``int8`` or ``uint8`` with a scale is quantized.
+        dtype: As the file has it; an integer with a scale is quantized.
         scale: Real value of one step of a quantized tensor, else None.
         zero_point: Stored value of real zero; 0 when not quantized.
     """
@@ -124,9 +128,12 @@ class Tensor:
             tensor=fields.text("tensor", maximum_chars=256),
             shape=fields.integers("shape", minimum=-1, maximum_items=8),
             dtype=fields.text("dtype", maximum_chars=16),
-            scale=fields.optional_number("scale", minimum=0),
-            zero_point=fields.integer("zero_point", minimum=-(2**31)),
+            scale=fields.optional_number("scale", minimum=_SMALLEST_SCALE, maximum=_LARGEST_SCALE),
+            zero_point=fields.integer("zero_point", minimum=-(2**31), maximum=2**31 - 1),
         )
+        if tensor.scale is not None and tensor.dtype not in QUANTIZED_TYPES:
+            expected = f"{', '.join(QUANTIZED_TYPES)} beside a scale"
+            raise DecodeError(f"{fields.where}.dtype", expected, repr(tensor.dtype))
         fields.finish()
         return tensor
 

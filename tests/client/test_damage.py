@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgerow.client.agent import Agent, presence_will
+from hedgerow.client.agent import Agent
+from hedgerow.client.presence import presence_will
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.slot_folders import SlotFolders

@@ -68,7 +68,7 @@ def test_no_recipe_uses_what_is_known_to_destroy_models():
 def test_an_unknown_recipe_is_named():
     with pytest.raises(UnknownNameError, match="no recipe is called 'onnx-int9'"):
         find_recipe("onnx-int9")
-    with pytest.raises(UnknownNameError, match="no recipe is called 'mine.py:'"):
+    with pytest.raises(UnknownNameError, match=r"no recipe is called 'mine.py:'"):
         find_recipe("mine.py:")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hedgerow.errors import DecodeError
 from hedgerow.manifest import Extra, Manifest, Tensor, blob_path, manifest_path, parse_release_id
-from tests.root.documents import ARTIFACT, BLOB, GRAPH, MANIFEST, damaged
+from tests.root.documents import ARTIFACT, BLOB, GRAPH, MANIFEST, TENSOR, damaged
 
 
 def test_a_manifest_survives_the_wire():
@@ -87,6 +87,36 @@ def test_extra_inputs_of_a_train_graph_survive_the_wire_and_a_plain_graph_does_n
 def test_extra_inputs_that_fit_nothing_are_refused(extra):
     with pytest.raises(DecodeError, match="extras"):
         Manifest.decode(with_extras(extra).encode())
+
+
+def with_input(**changes):
+    artifact = MANIFEST.artifacts[0]
+    return replace(MANIFEST, artifacts=(replace(artifact, inputs=(replace(TENSOR, **changes),)),))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32"])
+@pytest.mark.parametrize("scale", [2.0**-149, 0.5, 3.4028234663852886e38])
+def test_a_quantized_tensor_survives_the_wire(dtype, scale):
+    manifest = with_input(dtype=dtype, scale=scale, zero_point=-(2**31))
+    assert Manifest.decode(manifest.encode()) == manifest
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dtype": "float32"}, "dtype"),
+        ({"dtype": "int64"}, "dtype"),
+        ({"scale": 0.0}, "scale"),
+        ({"scale": -0.5}, "scale"),
+        ({"scale": 2.0**-150}, "scale"),
+        ({"scale": 2.0**128}, "scale"),
+        ({"zero_point": 2**31}, "zero_point"),
+        ({"zero_point": -(2**31) - 1}, "zero_point"),
+    ],
+)
+def test_a_scale_that_no_stored_integer_has_is_refused(changes, named):
+    with pytest.raises(DecodeError, match=rf"inputs\[0\]\.{named}: expected"):
+        Manifest.decode(with_input(**changes).encode())
 
 
 def test_target_paths_are_by_name_and_number():

@@ -9,10 +9,10 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
 
-from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.runners.tflite import signature_tensors
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.task import Dataset
+from hedgerow.tensor_border import to_stored
 
 __all__ = ["SIGNATURE", "measured_statistics", "quantized_stage"]
 
