@@ -1,5 +1,6 @@
 """Map the top-level folders onto the import package (everything else is in pyproject.toml)."""
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -8,8 +9,9 @@ from typing import Any, Self
 from setuptools import find_packages, setup
 from setuptools.command.editable_wheel import editable_wheel
 
-FOLDERS = ("server", "client", "compile", "fleet", "hardware", "examples")
-SOURCE = Path(__file__).resolve().parent / "src"
+ROOT = Path(__file__).resolve().parent
+FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hedgerow"]["folders"]
+SOURCE = ROOT / "src"
 
 
 class EditableWheel(editable_wheel):
@@ -44,7 +46,7 @@ class OnThePath:
         wheel.writestr("__editable__.hedgerow-src.pth", f"{SOURCE}\n".encode())
 
 
-packages = ["hedgerow"]
+packages = find_packages("src")
 for folder in FOLDERS:
     packages += [f"hedgerow.{folder}", *(f"hedgerow.{folder}.{sub}" for sub in find_packages(folder))]
 

@@ -104,7 +104,7 @@ def measure(tool: str, stage: Stage, held_out: Dataset) -> Row:
 
 
 def _single_call(stage: Stage, sample: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
-    from hedgerow.compile.runners.border import to_stored
+    from hedgerow.tensor_border import to_stored
 
     values = {tensor.tensor: to_stored(sample[tensor.name], tensor) for tensor in stage.inputs}
     if stage.format == "onnx":

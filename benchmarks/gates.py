@@ -14,23 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hedgerow.fleet.floors import Floor, measured_floor
-from hedgerow.fleet.gates import GatePlan, judge, measurement_alpha
-from hedgerow.fleet.rollout import (
-    DeviceReported,
-    GateJudged,
-    Rollout,
-    RolloutPlan,
-    RolloutState,
-    StagePlan,
-    Started,
-    Tick,
-    advance,
-    create_rollout,
-)
-from hedgerow.fleet.stages import DeviceFacts
+from hedgerow.fleet.rollout.events import DeviceReported, GateJudged, Started, Tick
+from hedgerow.fleet.rollout.floors import Floor, measured_floor
+from hedgerow.fleet.rollout.gates import GatePlan, judge, measurement_alpha
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.rules import advance, create_rollout
+from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan
+from hedgerow.fleet.rollout.state import Rollout, RolloutState
 from hedgerow.window import PairedCounts, Window
-from hedgerow.wire import Execution, ExecutionState
+from hedgerow.wire.execution import Execution, ExecutionState
 
 __all__ = ["DROPS", "Outcome", "simulate"]
 

@@ -1,8 +1,11 @@
-"""What an agent can do about it (see agent_state.py); the rim carries it out, in order."""
+"""What an agent can do about it (see agent_rules.py); the rim carries it out, in order."""
 
 from dataclasses import dataclass
 
-from hedgerow.wire import Channel, Execution, Presence, Reported, TrainTask, TrainUpdate
+from hedgerow.wire.device import Presence, Reported
+from hedgerow.wire.execution import Execution
+from hedgerow.wire.topics import Channel
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = [
     "Action",

@@ -1,4 +1,4 @@
-"""The agent's process: one loop that carries out what agent_state.py decides, and threads for what takes long.
+"""The agent's process: one loop that carries out what agent_rules.py decides, and threads for what takes long.
 
 The loop owns the state, the link and the files; it never waits for the network or a model. Installing and training run
 in a thread each, one job at a time, and serving in another; they report back through a queue. None of them outlives
@@ -7,7 +7,6 @@ in a thread each, one job at a time, and serving in another; they report back th
 
 import logging
 import queue
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from collections.abc import Callable, Sequence
 from hedgerow import __version__
 from hedgerow.client import slots as rules
 from hedgerow.client.actions import Action, Compare, FallBack, FlushSpool, Install, Prove, RetryLater, Save, Send, Train
-from hedgerow.client.agent_state import Identity, advance, jumps_too_far
+from hedgerow.client.agent_rules import advance
+from hedgerow.client.agent_state import Identity
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.errors import StoppedError
 from hedgerow.client.events import (
@@ -34,11 +34,14 @@ from hedgerow.client.events import (
 )
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.health import Health, Part
+from hedgerow.client.health_period import HealthPeriod, Signs, Verdict, is_stuck
 from hedgerow.client.install import Installer, Step
+from hedgerow.client.install_rules import jumps_too_far
 from hedgerow.client.jobs import Jobs
 from hedgerow.client.loading import LoadRuntime
 from hedgerow.client.model_work import ModelWork
 from hedgerow.client.outlet import Outlet
+from hedgerow.client.presence import new_boot
 from hedgerow.client.runtimes import available_runtimes, load_runtime
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.settings import AgentSettings
@@ -47,36 +50,26 @@ from hedgerow.client.source import Sink, Source, SourceContext
 from hedgerow.client.spool import Spool
 from hedgerow.client.start_up import load_active, rest, settle
 from hedgerow.client.state_folder import StateFile
+from hedgerow.client.state_keeper import StateKeeper
 from hedgerow.client.stream import Stream
 from hedgerow.client.training_round import RoundTrainer
 from hedgerow.client.trial import ChildTrials, Trials
 from hedgerow.client.trust import open_trust, read_trusted_root
-from hedgerow.errors import DecodeError, LinkError
+from hedgerow.client.uplink import Uplink
+from hedgerow.errors import DecodeError
 from hedgerow.link import Connected, Disconnected, Link, Message
-from hedgerow.memory_link import Will
 from hedgerow.window import Window
-from hedgerow.wire import Channel, Desired, Presence, Telemetry, TrainTask, TrainUpdate, device_topic, parse_topic
+from hedgerow.wire.device import Desired, Presence
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, parse_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
-__all__ = ["Agent", "new_boot", "presence_will"]
+__all__ = ["Agent"]
 
 _log = logging.getLogger(__name__)
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.05, 0.01
 _JOIN_S = 0.4
 _TRAIN_GRAPH_KEPT_S = 60.0
-_SIGN_OF_LIFE_S = 30.0
-_SAVE_AGAIN_S = 10.0
-_STUCK_S = 60.0
-
-
-def new_boot() -> str:
-    """Return a new random identity of a start."""
-    return secrets.token_hex(8)
-
-
-def presence_will(settings: AgentSettings, boot: str) -> Will:
-    """Return what the broker publishes when this device's link breaks."""
-    topic = device_topic(settings.fleet, settings.device, Channel.PRESENCE)
-    return Will(topic, Presence(online=False, boot=boot).encode())
 
 
 class Agent:
@@ -120,7 +113,9 @@ class Agent:
         self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples)
         self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows, health=self.health)
         self._trials = trials or ChildTrials(runtimes, pause=self._pause, timeout_s=settings.trial_timeout_s)
-        self._file = StateFile(folder / "agent.json")
+        file = StateFile(folder / "agent.json")
+        self._keeper = StateKeeper(file, self._slots, self.health)
+        self._uplink = Uplink(link, settings.fleet, settings.device, self._spool, self.health)
         # For the log alone: anybody can send what this device refuses.
         self._refusals = Health()
         self._outlets = [Outlet(sink, self.health) for sink in sinks]
@@ -141,17 +136,12 @@ class Agent:
         identity = Identity(
             boot=boot or new_boot(), target=settings.target, agent_version=__version__, runtimes=available_runtimes()
         )
-        self._state = self._file.load(identity)
+        self._state = file.load(identity)
         self._models = ModelWork(self._slots, self._installer, self.active, runtimes, self.health, self._report)
         self._window_sequence = 0
         self._jobs = Jobs()
-        self._is_saved = True
-        self._failed_saves = 0
-        self._save_again_at = 0.0
         self._retry_at: float | None = None
-        # When the release of this name has been healthy for long enough, and when to say that it still is.
-        self._healthy_at: tuple[float, str | None] | None = None
-        self._alive_at = 0.0
+        self._health_period = HealthPeriod(settings.healthy_after_s)
         self._rest_at: float | None = None
 
     @property
@@ -178,7 +168,7 @@ class Agent:
                     outlet.start()
                 serving.start()
             for channel in (Channel.DESIRED, Channel.TRAIN):
-                self._link.subscribe(self._topic(channel))
+                self._link.subscribe(self._uplink.topic(channel))
             while not self._stopping.is_set():
                 is_own_fault = False
                 check()
@@ -206,7 +196,7 @@ class Agent:
             self._models.activate(ready)
         self._handle(restored)
         # A copy that was found damaged is put right.
-        self._save()
+        self._keeper.save(self._state)
         if self._state.installing is None:
             # What was being tried when the last start ended is not wanted any more.
             self._slots.assume(rules.tried)
@@ -221,8 +211,8 @@ class Agent:
         self._drain()
         self.active.cut(_JOIN_S)
         if self._state.is_connected:
-            self._flush_spool()
-            self._publish(
+            self._uplink.flush_spool()
+            self._uplink.publish(
                 Channel.PRESENCE, Presence(online=False, boot=self._state.identity.boot).encode(), retain=True
             )
         self._link.close()
@@ -253,14 +243,12 @@ class Agent:
         if self._is_stuck and Part.MODEL not in self.health.failing:
             self.health.failed(Part.MODEL, f"expected {self.active.release} to answer, found it busy with one sample")
         now = time.monotonic()
-        is_behind = not self._is_saved or self._slots.is_behind or Part.STATE in self.health.failing
-        if is_behind and now >= self._save_again_at:
-            self._try_the_disk_again(now)
+        self._keeper.tend(self._state)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._handle(RetryDue())
-        if self._healthy_at is not None:
-            self._prove(now, *self._healthy_at)
+        if self._health_period.is_running:
+            self._prove()
         if self._rest_at is not None and now >= self._rest_at and self._state.training is None:
             self._rest_at = None
             self._trainer.rest()
@@ -268,31 +256,28 @@ class Agent:
     @property
     def _is_stuck(self) -> bool:
         """Whether the model is busy with one sample for longer than what has proved itself, or has yet to, may be."""
-        limit_s = self._settings.healthy_after_s
-        return self.active.busy_s >= (max(limit_s, _STUCK_S) if self._slots.state.is_proved else limit_s)
+        is_proved = self._slots.state.is_proved
+        return is_stuck(self.active.busy_s, is_proved=is_proved, length_s=self._settings.healthy_after_s)
 
-    def _prove(self, now: float, healthy_at: float, release: str | None) -> None:
-        """End the health period when its time has come; it counts for the release with which it began, and no other."""
-        if release != self.active.release:
-            self._healthy_at = None
-        elif now >= healthy_at:
-            reason = self._models.failing(release)
-            if reason is not None and not self._state.is_proving and not self._slots.state.is_proved:
-                # Another one is about to take its place. Should that fail, this one is judged all the same.
-                return
-            if self._is_stuck and not self._slots.state.is_proved:
-                # Nobody knows whether it will ever answer; as long as it does not, it is no success.
-                return
-            self._healthy_at = None
-            if reason is not None and self._state.is_proving:
-                self._handle(Unhealthy(reason))
-                return
-            settle(self._slots, release)
-            self._handle(Proved())
-        elif now >= self._alive_at:
-            # A long health period must not look like silence.
-            self._alive_at = now + _SIGN_OF_LIFE_S
-            self._handle(StepEntered(Step.SWAP.value))
+    def _prove(self) -> None:
+        """Look whether the health period has come to its end."""
+        release = self.active.release
+        reason = self._models.failing(release)
+        signs = Signs(
+            release=release,
+            is_failing=reason is not None,
+            is_stuck=self._is_stuck,
+            is_proving=self._state.is_proving,
+            is_proved=self._slots.state.is_proved,
+        )
+        match self._health_period.look(time.monotonic(), signs):
+            case Verdict.HEALTHY:
+                settle(self._slots, release)
+                self._handle(Proved())
+            case Verdict.UNHEALTHY:
+                self._handle(Unhealthy(reason or ""))
+            case Verdict.SAY_ALIVE:
+                self._handle(StepEntered(Step.SWAP.value))
 
     def _drain(self) -> None:
         while True:
@@ -305,7 +290,7 @@ class Agent:
     def _take(self, message: Message) -> None:
         settings = self._settings
         place = parse_topic(message.topic)
-        failures = self._failed_saves
+        failures = self._keeper.failures
         try:
             if place == (settings.fleet, settings.device, Channel.DESIRED):
                 # An empty payload is how MQTT deletes a retained message.
@@ -323,7 +308,7 @@ class Agent:
         else:
             self._refusals.worked(Part.MESSAGE)
         # The state is on disk by now, or the message is of no use. When the disk failed, the broker is to keep it.
-        if self._failed_saves == failures:
+        if self._keeper.failures == failures:
             self._link.acknowledge(message)
 
     def _handle(self, event: Event) -> None:
@@ -334,16 +319,14 @@ class Agent:
     def _carry_out(self, action: Action) -> None:
         match action:
             case Save():
-                self._save()
+                self._keeper.save(self._state)
             case Send(channel, message, retain):
-                self._publish(channel, message.encode(), retain=retain)
+                self._uplink.publish(channel, message.encode(), retain=retain)
             case Install(release):
                 self._retry_at = None
                 self._jobs.start("install", lambda: self._report(self._models.install(release)))
             case Prove():
-                now = time.monotonic()
-                self._healthy_at = (now + self._settings.healthy_after_s, self.active.release)
-                self._alive_at = now + _SIGN_OF_LIFE_S
+                self._health_period.begin(time.monotonic(), self.active.release)
             case FallBack(reason):
                 self._jobs.start("fall back", lambda: self._report(self._models.fall_back(reason)))
             case RetryLater(after_s):
@@ -355,47 +338,7 @@ class Agent:
                 self._rest_at = time.monotonic() + _TRAIN_GRAPH_KEPT_S
                 self._jobs.start("train", lambda: self._report(self._train(task)))
             case FlushSpool():
-                self._flush_spool()
-
-    def _save(self) -> None:
-        try:
-            is_written = self._file.save(self._state)
-        except OSError as exc:
-            self._is_saved = False
-            self._failed_saves += 1
-            self._save_again_at = time.monotonic() + _SAVE_AGAIN_S
-            self.health.failed(Part.STATE, exc)
-        else:
-            self._is_saved = True
-            if is_written:
-                self.health.worked(Part.STATE)
-
-    def _try_the_disk_again(self, now: float) -> None:
-        self._save_again_at = now + _SAVE_AGAIN_S
-        self._save()
-        if self._slots.is_behind or Part.STATE in self.health.failing:
-            try:
-                self._slots.check_writable()
-            except OSError as exc:
-                self.health.failed(Part.STATE, exc)
-
-    def _topic(self, channel: Channel) -> str:
-        return device_topic(self._settings.fleet, self._settings.device, channel)
-
-    def _publish(self, channel: Channel, payload: bytes, *, retain: bool = False) -> bool:
-        try:
-            self._link.publish(self._topic(channel), payload, retain=retain)
-        except LinkError as exc:
-            self.health.failed(Part.LINK, exc)
-            return False
-        self.health.worked(Part.LINK)
-        return True
-
-    def _flush_spool(self) -> None:
-        for number, message in self._spool.pending():
-            if not self._publish(Channel.TELEMETRY, message):
-                return
-            self._spool.remove(number)
+                self._uplink.flush_spool()
 
     # Threads
 

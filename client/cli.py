@@ -14,10 +14,11 @@ from typing import Any
 
 import click
 
-from hedgerow.client.agent import Agent, new_boot, presence_will
+from hedgerow.client.agent import Agent
 from hedgerow.client.connecting_link import ConnectingLink
 from hedgerow.client.log_lines import log_to_stderr
 from hedgerow.client.outlet import AnswerLines
+from hedgerow.client.presence import new_boot, presence_will
 from hedgerow.client.settings import AgentSettings, parse_address, parse_options
 from hedgerow.client.source import Sink, load_sink, load_source
 from hedgerow.client.state_folder import StateFolderLock

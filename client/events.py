@@ -1,8 +1,9 @@
-"""What can happen to an agent (see agent_state.py)."""
+"""What can happen to an agent (see agent_rules.py)."""
 
 from dataclasses import dataclass
 
-from hedgerow.wire import Desired, TrainTask, TrainUpdate
+from hedgerow.wire.device import Desired
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = [
     "DesiredArrived",

@@ -1,17 +1,17 @@
 """The agent's folder on disk: who may use it, and the durable part of the agent's state."""
 
 import contextlib
-import fcntl
 import logging
 import os
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from filelock import lock_descriptor
 
 from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.errors import SettingsError
 from hedgerow.client.kept_record import KeptRecord, Write
+from hedgerow.closing import Closing
 from hedgerow.durable import write_durably
 from hedgerow.errors import DecodeError
 
@@ -21,13 +21,14 @@ _log = logging.getLogger(__name__)
 _MODE = 0o600
 
 
-class StateFolderLock:
+class StateFolderLock(Closing):
     """Keeps a second agent out of a state folder, for as long as this process holds it.
 
     A folder that is there and cannot be written is locked too, as a folder: what lies in it can still be served.
 
     Raises:
-        SettingsError: Another agent uses the folder, or there is none and it cannot be made.
+        SettingsError: Another agent uses the folder, its file system knows no locks, or there is none and it cannot be
+            made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,17 +41,30 @@ class StateFolderLock:
             self._refusal = exc
             self._descriptor = self._open_to_read(exc)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
+            self._take()
+        except SettingsError:
             os.close(self._descriptor)
-            raise SettingsError(
-                f"expected the state folder {folder} for this agent alone, found another agent using it; stop that "
-                "one or give another --state"
-            ) from exc
+            raise
         # What a start that was killed left of a record that it wrote; nobody else writes here now.
         with contextlib.suppress(OSError):
             for part in folder.glob(".*.json.*.part"):
                 part.unlink(missing_ok=True)
+
+    def _take(self) -> None:
+        try:
+            # Not by the file's name: what cannot be written is locked as well. Nothing unlocks but closing it, which
+            # the kernel does for a process that is killed.
+            is_taken = lock_descriptor(self._descriptor, blocking=False)
+        except OSError as exc:
+            raise SettingsError(
+                f"expected a state folder that can be locked at {self._folder}, found none ({exc.strerror}); give "
+                "another --state"
+            ) from exc
+        if not is_taken:
+            raise SettingsError(
+                f"expected the state folder {self._folder} for this agent alone, found another agent using it; stop "
+                "that one or give another --state"
+            )
 
     def check_writable(self) -> None:
         """Return if files can be made in the folder.
@@ -75,13 +89,11 @@ class StateFolderLock:
             "--state"
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        os.close(self._descriptor)
+    def close(self) -> None:
+        """Let another agent have the folder."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
 
 class StateFile:

@@ -27,9 +27,10 @@ from hedgerow.client.trainer import TrainResult, train
 from hedgerow.client.trial import Trials
 from hedgerow.errors import DecodeError
 from hedgerow.local_work import work_of_train_task
-from hedgerow.manifest import Blob, TrainGraph
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import TrainTask, TrainUpdate
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["RoundTrainer"]
 

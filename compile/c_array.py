@@ -21,7 +21,7 @@ from hedgerow.compile.errors import CArrayError
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.durable import write_durably
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
 
 __all__ = [
@@ -107,7 +107,8 @@ def c_header(model: CModel) -> str:
         "",
         *_comment(
             f"{_FOREIGN if model.is_foreign else _SERVED} Converting to stored integers is not inside: "
-            "stored = round(real / SCALE) + ZERO_POINT, cut to the type's range; real = (stored - ZERO_POINT) * SCALE. "
+            "stored = rintf(real / SCALE) + ZERO_POINT, in single precision (half steps go to the even integer), cut "
+            "to the type's range; real = (stored - ZERO_POINT) * SCALE. "
             "A tensor without SCALE holds real numbers as they are."
         ),
         *_tensor_lines(upper, "INPUT", model.inputs, model.schema.inputs),

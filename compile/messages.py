@@ -1,4 +1,4 @@
-"""What the compiling process and its workers say to each other: one JSON object a line, over private pipes."""
+"""What the compiling process and its workers say to each other: one JSON object a message, over a channel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.progress import Progress
 
-__all__ = ["LINE_LIMIT_BYTES", "Job", "Unit", "decode_job", "decode_line", "progress_from", "progress_record"]
+__all__ = ["MESSAGE_LIMIT_BYTES", "Job", "Unit", "decode_job", "decode_message", "progress_from", "progress_record"]
 
-LINE_LIMIT_BYTES = 16 * 2**20
+MESSAGE_LIMIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,7 +79,7 @@ class Job:
         return ", ".join(parts) or "the reference"
 
     def encode(self) -> bytes:
-        """Encode as one line."""
+        """Encode as one message."""
         record: dict[str, Any] = {
             "toolchain": self.toolchain,
             "task": self.task,
@@ -93,7 +93,7 @@ class Job:
             "reference": self.reference,
             "counts": {name: {"counts": list(values)} for name, values in self.counts.items()},
         }
-        return encode_json({"job": record}) + b"\n"
+        return encode_json({"job": record})
 
 
 def decode_job(fields: Fields) -> Job:
@@ -126,13 +126,13 @@ def decode_job(fields: Fields) -> Job:
     return job
 
 
-def decode_line(line: bytes) -> tuple[str, Fields]:
+def decode_message(payload: bytes) -> tuple[str, Fields]:
     """Return the one key of a message and what it holds.
 
     Raises:
-        DecodeError: The line is no message.
+        DecodeError: It is none.
     """
-    fields = decode_json(line, "message", limit_bytes=LINE_LIMIT_BYTES)
+    fields = decode_json(payload, "message", limit_bytes=MESSAGE_LIMIT_BYTES)
     names = fields.names()
     if len(names) != 1:
         raise DecodeError("message", "one key", ", ".join(names) or "none")

@@ -25,7 +25,9 @@ from hedgerow.compile.sources import task_fingerprint, tool_versions
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Artifact, Blob, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 

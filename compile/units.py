@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.baseline import fingerprint, make_reference
-from hedgerow.compile.blame import is_raised_by_hedgerow
 from hedgerow.compile.build import add_blob
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import ForeignFileError, RuntimeRefusedError, VerificationError
@@ -25,20 +25,22 @@ from hedgerow.compile.messages import Job, Unit
 from hedgerow.compile.profile.host import HostLatency, measure_latency
 from hedgerow.compile.profile.model import profile_model
 from hedgerow.compile.recipes import MODEL_PASSES, PASSES, PassCall, Recipe, find_recipe
-from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.compile.verify import Measured, Oracle, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Artifact, Blob, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.plugins import load_plugin
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 from hedgerow.task import Dataset
+from hedgerow.tensor_border import to_stored
 from hedgerow.weights import decode_arrays
 
 if TYPE_CHECKING:
-    from hedgerow.compile.coreml_reference import UnknownOperator
+    from hedgerow.compile.coreml_reference.evaluate import UnknownOperator
 
 __all__ = [
     "CompiledArtifact",
@@ -303,7 +305,7 @@ def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.fl
 
         return predict_tflite(stage, inputs)
     # Core ML itself predicts on Apple's systems only.
-    from hedgerow.compile.coreml_reference import predict_coreml
+    from hedgerow.compile.coreml_reference.evaluate import predict_coreml
 
     return predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.errors import RetrainError
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.retrain import RetrainResult, RetrainSettings, retrain
-from hedgerow.fleet.retrain_loop import RetrainLoop
-from hedgerow.fleet.retrain_policy import RetrainPolicy
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.retrain.loop import RetrainLoop
+from hedgerow.fleet.retrain.policy import RetrainPolicy
+from hedgerow.fleet.retrain.run import Retrainer, RetrainResult, RetrainSettings
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
-from hedgerow.fleet.store import Store
-from hedgerow.fleet.training_exchange import TrainingExchange
+from hedgerow.fleet.store.writing import Store
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.progress import Report, silent
 from hedgerow.task import load_task
@@ -73,9 +73,9 @@ def serve_fleet(
         SigningError, StoreError: The folder is damaged.
         TaskError: The task to retrain cannot be imported.
     """
-    from hedgerow.fleet.api import create_app
-    from hedgerow.fleet.catalogue import FolderCatalogue
-    from hedgerow.fleet.http_server import HttpServer, bind
+    from hedgerow.fleet.trust.catalogue import FolderCatalogue
+    from hedgerow.fleet.web.api import create_app
+    from hedgerow.fleet.web.server import HttpServer, bind
 
     if retraining is not None:
         load_task(retraining.task)
@@ -109,19 +109,14 @@ def _loop(
     retraining: Retraining,
     retrained: list[RetrainResult | HedgerowError],
 ) -> RetrainLoop:
-    settings = service.settings
-    policy = RetrainPolicy(
-        on_alert=settings.retrain_on_alert,
-        cool_down_s=settings.retrain_cool_down_s,
-        longest_cool_down_s=settings.retrain_longest_cool_down_s,
-        most_failures=settings.retrain_most_failures,
-        needs_approval=settings.retrain_needs_approval,
-    )
-    how = retraining.settings or RetrainSettings(
-        rounds=settings.retrain_rounds,
-        seed=settings.seed,
-        minimum_devices=settings.retrain_minimum_devices,
-        round_timeout_s=settings.retrain_timeout_s,
+    retrainer = Retrainer(
+        service=service,
+        exchange=exchange,
+        folder=folder,
+        task=retraining.task,
+        settings=retraining.settings or RetrainSettings.by(service.settings),
+        workers=retraining.workers,
+        report=retraining.report,
     )
 
     def work(*, release: str, trigger: str, run_id: str | None) -> str | None:
@@ -129,18 +124,7 @@ def _loop(
             "expected the retraining to end in order, found a crash; the log has the traceback"
         )
         try:
-            result = outcome = retrain(
-                service,
-                exchange,
-                folder,
-                retraining.task,
-                release=release,
-                trigger=trigger,
-                settings=how,
-                run_id=run_id,
-                workers=retraining.workers,
-                report=retraining.report,
-            )
+            result = outcome = retrainer.retrain(release, trigger=trigger, run_id=run_id)
         except HedgerowError as exc:
             outcome = exc
             raise
@@ -148,4 +132,4 @@ def _loop(
             retrained.append(outcome)
         return result.release
 
-    return RetrainLoop(service, policy, work)
+    return RetrainLoop(service, RetrainPolicy.by(service.settings), work)

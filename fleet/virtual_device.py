@@ -10,22 +10,13 @@ from dataclasses import dataclass, replace
 from hedgerow.errors import DecodeError
 from hedgerow.link import Connected, Link, Message
 from hedgerow.window import Window
-from hedgerow.wire import (
-    VERSION_JUMP,
-    Channel,
-    Desired,
-    Execution,
-    ExecutionState,
-    Presence,
-    Reported,
-    Telemetry,
-    TrainTask,
-    TrainUpdate,
-    device_topic,
-    parse_topic,
-)
+from hedgerow.wire.device import VERSION_JUMP, Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic, parse_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
-__all__ = ["Installation", "Train", "VirtualDevice", "installs"]
+__all__ = ["Installation", "TrainScript", "VirtualDevice", "installs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ def installs(_desired: Desired) -> Installation:
     return Installation()
 
 
-Train = Callable[[TrainTask], TrainUpdate]
+TrainScript = Callable[[TrainTask], TrainUpdate]
 
 
 class VirtualDevice:
@@ -78,7 +69,7 @@ class VirtualDevice:
         boot: str = "boot-1",
         release: str | None = None,
         install: Callable[[Desired], Installation] = installs,
-        train: Train | None = None,
+        train: TrainScript | None = None,
     ) -> None:
         self.name, self.target, self.fleet, self.boot = name, target, fleet, boot
         self.release: str | None = release

@@ -18,7 +18,6 @@ made anew from (seed, round, client), or from the key. Simulations save not ever
 one is run again.
 """
 
-import fcntl
 import logging
 import os
 import secrets
@@ -27,17 +26,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hedgerow.checkpoint import (
-    FAILURE_FILE,
-    ROUNDS_FOLDER,
-    Checkpoint,
-    CheckpointError,
-    read_checkpoint,
-    save_checkpoint,
-)
+from filelock import Timeout
+
+from hedgerow.checkpoint import FAILURE_FILE, ROUNDS_FOLDER, Checkpoint, read_checkpoint, save_checkpoint
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.durable import sync_folder, write_durably
-from hedgerow.errors import DecodeError
+from hedgerow.errors import CheckpointError, DecodeError
+from hedgerow.file_lock import file_lock
 from hedgerow.server.errors import RoundFailedError, RunFolderError, RunMismatchError
 from hedgerow.server.run_records import RoundRecord, RunSettings, SavedRound
 from hedgerow.weights import decode_arrays, encode_arrays
@@ -74,18 +69,16 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = (path / "lock").open("wb")
+            held = file_lock(path / "lock").acquire()
+        except Timeout as exc:
+            raise RunFolderError(
+                path, "a run folder that is free", "another process training in it", "wait or choose another"
+            ) from exc
         except OSError as exc:
             raise RunFolderError(
-                path, "a folder that can be written", f"none ({exc.strerror})", "choose another"
+                path, "a folder that can be written and locked", f"none ({exc.strerror})", "choose another"
             ) from exc
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as exc:
-                raise RunFolderError(
-                    path, "a run folder that is free", "another process training in it", "wait or choose another"
-                ) from exc
+        with held:
             if fresh:
                 _forget(path)
             opened = cls(path, _recorded(path, settings))

@@ -21,20 +21,21 @@ import pytest
 
 from hedgerow.checkpoint import Checkpoint, save_checkpoint
 from hedgerow.cli import main
-from hedgerow.client.agent import Agent, presence_will
+from hedgerow.client.agent import Agent
+from hedgerow.client.presence import presence_will
 from hedgerow.client.runtimes.linear import load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.source import Sample
 from hedgerow.compile.build import Build, save_build
-from hedgerow.fleet.api import create_app
-from hedgerow.fleet.catalogue import FolderCatalogue
-from hedgerow.fleet.cli import make_fleet
-from hedgerow.fleet.http_server import HttpServer
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.releases import create_release
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.commands.fleet import make_fleet
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
-from hedgerow.manifest import Manifest, blob_path
+from hedgerow.fleet.trust.catalogue import FolderCatalogue
+from hedgerow.fleet.trust.releases import create_release
+from hedgerow.fleet.web.api import create_app
+from hedgerow.fleet.web.server import HttpServer
+from hedgerow.manifest.release import Manifest, blob_path
 from hedgerow.memory_link import MemoryBroker
 from tests.client.conftest import Release, make_release
 from tests.extras import TRAINS_AND_COMPILES, needs_torch

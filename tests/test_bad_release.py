@@ -20,22 +20,25 @@ import numpy as np
 import pytest
 
 from hedgerow.features import CONFIDENCE, PREDICTED, input_features
-from hedgerow.fleet.api import create_app
-from hedgerow.fleet.brokers import DevelopmentBroker
-from hedgerow.fleet.catalogue import FolderCatalogue
-from hedgerow.fleet.cli import make_fleet
-from hedgerow.fleet.http_server import HttpServer
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.releases import create_release
-from hedgerow.fleet.rollout import Rollout, RolloutPlan, RolloutState, StagePlan
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.brokers.development import DevelopmentBroker
+from hedgerow.fleet.commands.fleet import make_fleet
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
+from hedgerow.fleet.rollout.state import Rollout, RolloutState
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
-from hedgerow.manifest import Artifact, Tensor
+from hedgerow.fleet.trust.catalogue import FolderCatalogue
+from hedgerow.fleet.trust.releases import create_release
+from hedgerow.fleet.web.api import create_app
+from hedgerow.fleet.web.server import HttpServer
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Tensor
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.reference import build_reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.weights import encode_arrays
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 from tests.client.conftest import Release, blob_of, make_release
 from tests.test_bad_input import write_build
 

@@ -33,7 +33,10 @@ def python(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("-c", "import hedgerow.cli as c, hedgerow.fleet.brokers; print(c.__file__, hedgerow.fleet.brokers.__file__)"),
+        (
+            "-c",
+            "import hedgerow.cli as c, hedgerow.fleet.errors as e; print(c.__file__, e.__file__)",
+        ),
         ("beside.py",),
     ],
 )

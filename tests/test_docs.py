@@ -13,17 +13,11 @@ from hedgerow.client import SourceContext
 from hedgerow.client.cli import run
 from hedgerow.client.source import load_source
 from hedgerow.server.simulation.cli import simulate
-from hedgerow.wire import (
-    Channel,
-    Desired,
-    Execution,
-    Presence,
-    Reported,
-    Telemetry,
-    TrainTask,
-    TrainUpdate,
-    device_topic,
-)
+from hedgerow.wire.device import Desired, Presence, Reported
+from hedgerow.wire.execution import Execution
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 from tests.test_layout import FOLDERS, ROOT, commands
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -121,6 +115,16 @@ def test_every_file_that_a_page_names_is_there(page):
     named = re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]*)(?::[a-z]+)?`", page.read_text())
 
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_page_is_linked_from_the_index_with_its_own_title():
+    pages = {page for page in (ROOT / "docs").glob("*.md") if page.name != "index.md"}
+    index = (ROOT / "docs" / "index.md").read_text()
+    linked = dict(re.findall(r"^\| \[(.+?)\]\((.+?)\) \|", index, re.MULTILINE))
+
+    titles = {page.read_text().splitlines()[0].removeprefix("# "): page.name for page in pages}
+    assert titles.items() <= linked.items()
+    assert "docs/index.md" in (ROOT / "README.md").read_text()
 
 
 def test_every_decision_is_in_the_index():

@@ -23,14 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def folders_in(path: Path) -> tuple[str, ...]:
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FOLDERS":
-            return ast.literal_eval(node.value)
-    raise AssertionError(f"{path} names no FOLDERS")
-
-
-FOLDERS = folders_in(ROOT / "setup.py")
+FOLDERS = tuple(PROJECT["tool"]["hedgerow"]["folders"])
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -44,8 +37,12 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
-def test_the_view_for_static_tools_shows_the_folders_that_are_installed():
-    assert folders_in(ROOT / "tools" / "link_view.py") == FOLDERS
+def test_importing_a_folder_without_the_package_is_banned_for_every_folder():
+    banned = PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+
+    assert {name: entry["msg"] for name, entry in banned.items()} == {
+        folder: f"import hedgerow.{folder}" for folder in FOLDERS if folder != "examples"
+    }
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -142,18 +139,20 @@ def test_no_module_writes_the_environment_when_it_is_imported(name):
     assert written == []
 
 
-def test_the_contract_of_the_root_names_every_module_but_the_one_with_torch():
-    contracts = PROJECT["tool"]["importlinter"]["contracts"]
-    (contract,) = (c for c in contracts if c["name"] == "the root is shared by all and depends on none")
-    inside = {f"hedgerow.{path.stem}" for path in (ROOT / "src" / "hedgerow").glob("*.py") if path.stem != "__init__"}
-
-    assert set(contract["source_modules"]) == inside - {"hedgerow.task_module"}
-
-
 def test_the_base_install_is_what_the_agent_imports():
     names = {re.match(r"[a-z0-9-]+", line).group() for line in PROJECT["project"]["dependencies"]}
 
-    assert names == {"click", "numpy", "onnxruntime", "paho-mqtt", "psutil", "safetensors", "tuf", "urllib3"}
+    assert names == {
+        "click",
+        "filelock",
+        "numpy",
+        "onnxruntime",
+        "paho-mqtt",
+        "psutil",
+        "safetensors",
+        "tuf",
+        "urllib3",
+    }
 
 
 def test_every_direct_dependency_is_pinned():

@@ -5,13 +5,15 @@ there. Variables and attributes are left out: most are fields of records and fac
 """
 
 import sys
+import tomllib
 from pathlib import Path
 
 from vulture import Vulture
 
 ROOT = Path(__file__).resolve().parent.parent
-PRODUCT = ("src", "server", "client", "compile", "fleet", "hardware")
+FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hedgerow"]["folders"]
 USERS = ("tests", "examples", "tools", "benchmarks")
+PRODUCT = tuple(folder for folder in ("src", *FOLDERS) if folder not in USERS)
 MINIMUM_CONFIDENCE = 60
 LEFT_OUT = {"variable", "attribute"}
 

@@ -5,11 +5,12 @@ the same tree as plain files.
 """
 
 import shutil
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEW = ROOT / "build" / "view" / "hedgerow"
-FOLDERS = ("server", "client", "compile", "fleet", "hardware", "examples")
+FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hedgerow"]["folders"]
 
 shutil.rmtree(VIEW, ignore_errors=True)
 VIEW.mkdir(parents=True)

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes.base import LoadedModel, TrainStep
-from hedgerow.client.runtimes.border import from_file, in_batches, static_batch, to_file
-from hedgerow.manifest import Artifact, Tensor, TrainGraph
+from hedgerow.client.runtimes.static_batch import in_batches, static_batch
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Tensor
+from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.tensor_border import from_stored, to_stored
 from hedgerow.weights import Arrays
 
 __all__ = ["OrtRuntime"]
@@ -66,9 +69,9 @@ class _OrtModel:
         return in_batches(self._run, inputs, self._batch)
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        fed = {tensor.tensor: to_file(tensor, inputs[tensor.name]) for tensor in self._inputs}
+        fed = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in self._inputs}
         values = self._session.run(self._names, fed)
-        return {tensor.name: from_file(tensor, value) for tensor, value in zip(self._outputs, values, strict=True)}
+        return {tensor.name: from_stored(value, tensor) for tensor, value in zip(self._outputs, values, strict=True)}
 
 
 class OrtRuntime:
@@ -93,9 +96,9 @@ class OrtRuntime:
             learning_rate: float,
             parameters: Mapping[str, NDArray[Any]],
         ) -> tuple[float, Arrays]:
-            values = {tensor.tensor: to_file(tensor, inputs[tensor.name]) for tensor in graph.inputs}
-            values |= {tensor.tensor: to_file(tensor, parameters[tensor.name]) for tensor in carried}
-            values[graph.labels.tensor] = to_file(graph.labels, labels)
+            values = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in graph.inputs}
+            values |= {tensor.tensor: to_stored(parameters[tensor.name], tensor) for tensor in carried}
+            values[graph.labels.tensor] = to_stored(labels, graph.labels)
             values[graph.learning_rate.tensor] = np.full(
                 graph.learning_rate.shape, learning_rate, dtype=graph.learning_rate.dtype
             )

@@ -4,7 +4,7 @@ from typing import Any
 
 from hedgerow.compile.cmsis_nn import Call
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import QUANTIZED_TYPES, Tensor
 
 __all__ = ["Border", "read_border", "read_calls"]
 
@@ -74,10 +74,12 @@ def _tflite_tensor(tensor: Any, name: str | None) -> Tensor:
         shape = [-1 if place and mark < 0 else size for place, (size, mark) in marked]
     scales = [] if tensor.quantization is None else list(tensor.quantization.scale or ())
     points = [] if tensor.quantization is None else _present(tensor.quantization.zeroPoint)
-    scale = float(scales[0]) if len(scales) == 1 and scales[0] else None
+    dtype = type_name(tensor.type)
+    # Converters note a scale beside float tensors, too; nothing is stored by it.
+    scale = float(scales[0]) if len(scales) == 1 and scales[0] and dtype in QUANTIZED_TYPES else None
     called = _text(tensor.name) if name is None else name
     point = points[0] if scale is not None and points else 0
-    return Tensor(called, called, tuple(shape), type_name(tensor.type), scale, point)
+    return Tensor(called, called, tuple(shape), dtype, scale, point)
 
 
 def read_calls(content: bytes) -> tuple[Call, ...]:

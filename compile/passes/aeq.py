@@ -11,12 +11,12 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
 
-from hedgerow.compile.blame import is_raised_by_hedgerow
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.errors import PassError
-from hedgerow.compile.runners.border import to_stored
 from hedgerow.compile.stage import Stage
 from hedgerow.errors import HedgerowError
 from hedgerow.task import Dataset
+from hedgerow.tensor_border import to_stored
 
 __all__ = ["SIGNATURE", "measured_statistics", "open_quantizer", "tool_errors"]
 

@@ -14,7 +14,7 @@ from hedgerow.compile.errors import PassError
 from hedgerow.compile.mlpackage import pack
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.stage import Settings, Source, Stage
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.task_module import ServingModule
 
 __all__ = ["export_coreml", "packed"]

@@ -9,7 +9,7 @@ import torch
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.stage import Settings, Source, Stage
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
 from hedgerow.task_module import ServingModule
 

@@ -14,7 +14,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from hedgerow.compile.blame import is_raised_by_hedgerow
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.errors import PassError, UnsuitableError
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.macs import count_macs

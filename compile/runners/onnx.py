@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from hedgerow.compile.runners.border import from_stored, to_stored
 from hedgerow.compile.stage import Stage
+from hedgerow.tensor_border import from_stored, to_stored
 
 __all__ = ["executed_by", "open_session", "predict_onnx"]
 
@@ -38,4 +38,4 @@ def predict_onnx(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np
     """
     values = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in stage.inputs}
     output = stage.outputs[0]
-    return from_stored(open_session(stage.content).run([output.tensor], values)[0], output)
+    return from_stored(open_session(stage.content).run([output.tensor], values)[0], output).astype(np.float32)

@@ -9,11 +9,11 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from hedgerow.compile.errors import InputShapeError
-from hedgerow.compile.runners.border import from_stored, to_stored
 from hedgerow.compile.stage import Stage
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
+from hedgerow.tensor_border import from_stored, to_stored
 
 __all__ = ["executed_by", "open_signature", "predict_tflite", "resolved_shapes", "signature_tensors"]
 
@@ -145,5 +145,5 @@ def predict_tflite(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[
     output = stage.outputs[0]
     for index in range(len(next(iter(inputs.values())))):
         values = {t.tensor: to_stored(inputs[t.name][index : index + 1], t) for t in stage.inputs}
-        rows.append(from_stored(run(values)[output.tensor], output))
+        rows.append(from_stored(run(values)[output.tensor], output).astype(np.float32))
     return np.concatenate(rows)

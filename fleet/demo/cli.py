@@ -15,7 +15,7 @@ from hedgerow.fleet.demo.folder import LOG_FILE, claim_folder
 from hedgerow.fleet.demo.plan import plan_devices
 from hedgerow.fleet.demo.report import write_report
 from hedgerow.fleet.demo.result import DemoResult
-from hedgerow.fleet.drift import DriftPlan
+from hedgerow.fleet.drift.findings import DriftPlan
 from hedgerow.installation import require
 from hedgerow.interrupts import Interrupted
 

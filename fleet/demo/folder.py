@@ -1,6 +1,5 @@
 """The demo's output folder: for one demo at a time, and nothing in it is removed that no demo made."""
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -8,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import Timeout
+
+from hedgerow.file_lock import file_lock
 from hedgerow.fleet.demo.errors import DemoError
 
 __all__ = ["LOG_FILE", "claim_folder"]
@@ -30,13 +32,19 @@ def claim_folder(out: Path, work: Path) -> Iterator[None]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = os.open(out / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = file_lock(out / _LOCK_FILE)
+        lock.acquire()
+    except Timeout as exc:
+        raise DemoError(
+            f"expected the folder {out} for this demo alone, found another demo using it; wait for that one or choose "
+            "another --out"
+        ) from exc
     except OSError as exc:
         raise DemoError(
-            f"expected a folder that can be written at {out}, found none ({exc.strerror}); choose another --out"
+            f"expected a folder that can be written and locked at {out}, found none ({exc.strerror}); choose another "
+            "--out"
         ) from exc
     try:
-        _take(lock, out)
         if work.exists():
             if not (out / LOG_FILE).is_file():
                 raise DemoError(
@@ -49,18 +57,7 @@ def claim_folder(out: Path, work: Path) -> Iterator[None]:
         with _temporary_files_in(work / "tmp"):
             yield
     finally:
-        os.close(lock)
-
-
-def _take(lock: int, out: Path) -> None:
-    try:
-        # The kernel drops it with the descriptor, also when the process is killed.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        raise DemoError(
-            f"expected the folder {out} for this demo alone, found another demo using it; wait for that one or choose "
-            "another --out"
-        ) from exc
+        lock.release()
 
 
 @contextmanager

@@ -7,15 +7,15 @@ __all__ = [
     "ArtifactResult",
     "BadReleaseResult",
     "DemoResult",
+    "DeviceTrainResult",
     "DriftResult",
-    "RetrainResult",
+    "FirstTrainResult",
     "RolloutResult",
-    "TrainResult",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class TrainResult:
+class FirstTrainResult:
     """The first training."""
 
     strategy: str
@@ -62,7 +62,7 @@ class DriftResult:
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainResult:
+class DeviceTrainResult:
     """The training on the devices."""
 
     trigger: str
@@ -89,11 +89,11 @@ class DemoResult:
     seconds: float
     broker: str
     devices: int
-    train: TrainResult
+    train: FirstTrainResult
     artifacts: list[ArtifactResult]
     rollout: RolloutResult
     drift: DriftResult
-    retrain: RetrainResult
+    retrain: DeviceTrainResult
     bad_release: BadReleaseResult
     final_release: str
 

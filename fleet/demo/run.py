@@ -5,12 +5,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from hedgerow.children.programs import Programs
 from hedgerow.compile import CompileWorkers
 from hedgerow.compile.pipeline import toolchains
-from hedgerow.fleet.alerts import DRIFT
-from hedgerow.fleet.brokers import DevelopmentBroker
-from hedgerow.fleet.checkpoints import checkpoint_folder
-from hedgerow.fleet.cli import make_fleet
+from hedgerow.fleet.brokers.development import DevelopmentBroker
+from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
 from hedgerow.fleet.demo.display import Display
 from hedgerow.fleet.demo.errors import DemoError
@@ -21,10 +20,10 @@ from hedgerow.fleet.demo.result import (
     ArtifactResult,
     BadReleaseResult,
     DemoResult,
+    DeviceTrainResult,
     DriftResult,
-    RetrainResult,
+    FirstTrainResult,
     RolloutResult,
-    TrainResult,
 )
 from hedgerow.fleet.demo.scene import (
     FLEET,
@@ -40,16 +39,17 @@ from hedgerow.fleet.demo.scene import (
 )
 from hedgerow.fleet.demo.story import Story
 from hedgerow.fleet.demo.watch import Watch
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.processes import ChildProcesses
-from hedgerow.fleet.retrain import RetrainSettings
-from hedgerow.fleet.rollout import Rollout, RolloutState, exposed
+from hedgerow.fleet.drift.alert import AlertKind
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.retrain.run import RetrainSettings
+from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed
 from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.trust.checkpoints import checkpoint_folder
 from hedgerow.interrupts import UndisturbedStack
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.task import load_task
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 
 __all__ = ["run_demo"]
 
@@ -87,7 +87,7 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
             fleet=FLEET, port=0, broker_host=broker.host, broker_port=broker.port, seed=settings.seed
         )
         # The agents are stopped after the fleet: a device outlives its server, and nobody hears them go.
-        children = stack.enter_context(ChildProcesses())
+        children = stack.enter_context(Programs())
         fleet = serve_fleet(folder, fleet_settings, stack, retraining=retraining)
         watch = Watch(fleet.service, devices, children, started_at)
         stack.callback(watch.close)
@@ -101,7 +101,7 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
     return replace(result, seconds=seconds), watch.story
 
 
-def _start_agents(scene: Scene, children: ChildProcesses, broker: str) -> None:
+def _start_agents(scene: Scene, children: Programs, broker: str) -> None:
     settings = scene.settings
     root = scene.settings.work / "root.json"
     shutil.copyfile(scene.folder.tuf_metadata / "1.root.json", root)
@@ -148,7 +148,7 @@ def _tell(scene: Scene, broker: str) -> DemoResult:
     )
 
 
-def _train(scene: Scene) -> tuple[TrainResult, Path]:
+def _train(scene: Scene) -> tuple[FirstTrainResult, Path]:
     from hedgerow.server.training import train_task
 
     settings = scene.settings
@@ -164,7 +164,7 @@ def _train(scene: Scene) -> tuple[TrainResult, Path]:
     scene.watch.mark("trained")
     scene.watch.add_rounds("first training", {r.round: r.accuracy for r in run.history if r.accuracy is not None})
     accuracy = run.checkpoint.metrics["accuracy"]
-    return TrainResult(run.checkpoint.strategy, len(run.history), accuracy), run.checkpoint_folder
+    return FirstTrainResult(run.checkpoint.strategy, len(run.history), accuracy), run.checkpoint_folder
 
 
 def _compile_and_release(scene: Scene, checkpoint: Path) -> tuple[Manifest, list[ArtifactResult]]:
@@ -223,7 +223,7 @@ def _move_the_world(scene: Scene, release: str) -> None:
 
 
 def _raised(scene: Scene) -> bool:
-    return any(phase == "drifted" and alert.kind == DRIFT for phase, alert in scene.watch.alerts())
+    return any(phase == "drifted" and alert.kind == AlertKind.DRIFT for phase, alert in scene.watch.alerts())
 
 
 def _retrained(scene: Scene) -> tuple[Manifest, int]:
@@ -259,7 +259,7 @@ def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftRe
     raised = [
         alert
         for phase, alert in scene.watch.alerts()
-        if phase == "drifted" and alert.release == release and alert.kind == DRIFT
+        if phase == "drifted" and alert.release == release and alert.kind == AlertKind.DRIFT
     ]
     result = DriftResult(
         injected_devices=scene.drifting,
@@ -279,9 +279,9 @@ def _drift(scene: Scene, release: str, alarms: list[tuple[str, str]]) -> DriftRe
     return result
 
 
-def _recovered(scene: Scene, release: str, drift: DriftResult, rounds: int) -> RetrainResult:
+def _recovered(scene: Scene, release: str, drift: DriftResult, rounds: int) -> DeviceTrainResult:
     held = [name for name in scene.names if name not in scene.drifting]
-    result = RetrainResult(
+    result = DeviceTrainResult(
         trigger=_trigger(scene),
         grid="FleetGrid",
         rounds=rounds,

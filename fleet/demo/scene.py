@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hedgerow.compile import CompileWorkers, compile_checkpoint
-from hedgerow.fleet.checkpoints import keep_checkpoint
 from hedgerow.fleet.demo.display import Display
 from hedgerow.fleet.demo.errors import DemoError
 from hedgerow.fleet.demo.measure import accuracy_of, full_windows
 from hedgerow.fleet.demo.plan import BUILT_ONLY, DemoDevice
 from hedgerow.fleet.demo.watch import Watch
-from hedgerow.fleet.gates import GatePlan
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.releases import create_release
-from hedgerow.fleet.rollout import Rollout, RolloutPlan, RolloutState, StagePlan
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.rollout.gates import GatePlan
+from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
+from hedgerow.fleet.rollout.state import Rollout, RolloutState
 from hedgerow.fleet.serving import ServingFleet
-from hedgerow.manifest import Manifest
+from hedgerow.fleet.trust.checkpoints import keep_checkpoint
+from hedgerow.fleet.trust.releases import create_release
+from hedgerow.manifest.release import Manifest
 from hedgerow.task import load_task
 
 __all__ = [
@@ -49,9 +51,9 @@ class DemoSettings:
         out: Folder of the report and of everything that the demo makes.
         example: Folder with ``task.py`` and ``device.py``.
         devices: How many agents.
-        seed: Of everything random.
-        rounds: Of the first training.
-        retrain_rounds: Of the training on the devices.
+        seed: What everything random is drawn from.
+        rounds: How many the first training has.
+        retrain_rounds: How many the training on the devices has.
         window_samples: Predictions in a window; the number of test images, so that a window meets each once.
         rate_per_s: Images that each device serves a second.
     """

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.partition import Partition, PartitionError
+from hedgerow.errors import PartitionError
+from hedgerow.partition import Partition
 from hedgerow.server.cohort.clients import ClientIndex, ClientSlices, DrawnClients, RepeatedClients
 from hedgerow.task import Dataset
 

@@ -3,14 +3,14 @@
 A device has only the base install; ``hedgerow agent run`` must work there although ``hedgerow compile`` cannot.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from hedgerow.errors import HedgerowError
-from hedgerow.interrupts import interruptible
+from hedgerow.errors import HedgerowError, UnsupportedSystemError
 from hedgerow.plugins import Plugin, load_plugin, raise_missing
 
 __all__ = ["COMMANDS", "GROUPS", "LazyGroup", "main"]
@@ -28,23 +28,36 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
     ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
     "device": {
-        "reset": (Plugin("hedgerow.fleet.device_cli:reset", "fleet"), "Believe the next report of a device."),
+        "forget": (Plugin("hedgerow.fleet.commands.device:forget", "fleet"), "Keep nothing of a device that is gone."),
+        "reset": (Plugin("hedgerow.fleet.commands.device:reset", "fleet"), "Believe the next report of a device."),
     },
     "fleet": {
-        "init": (Plugin("hedgerow.fleet.cli:init", "fleet"), "Make a fleet's folder, signing keys and admin key."),
-        "serve": (Plugin("hedgerow.fleet.cli:serve", "fleet"), "Run the fleet service: MQTT, admin API, downloads."),
-        "broker": (Plugin("hedgerow.fleet.cli:broker", "fleet"), "Run an MQTT broker for development."),
-        "status": (Plugin("hedgerow.fleet.signature_cli:status", "fleet"), "Show until when the signatures count."),
-        "renew": (Plugin("hedgerow.fleet.signature_cli:renew", "fleet"), "Sign root and targets for another year."),
+        "init": (
+            Plugin("hedgerow.fleet.commands.fleet:init", "fleet"),
+            "Make a fleet's folder, signing keys and admin key.",
+        ),
+        "serve": (
+            Plugin("hedgerow.fleet.commands.fleet:serve", "fleet"),
+            "Run the fleet service: MQTT, admin API, downloads.",
+        ),
+        "broker": (Plugin("hedgerow.fleet.commands.fleet:broker", "fleet"), "Run an MQTT broker for development."),
+        "status": (
+            Plugin("hedgerow.fleet.commands.signatures:status", "fleet"),
+            "Show until when the signatures count.",
+        ),
+        "renew": (
+            Plugin("hedgerow.fleet.commands.signatures:renew", "fleet"),
+            "Sign root and targets for another year.",
+        ),
     },
     "release": {
-        "create": (Plugin("hedgerow.fleet.release_cli:create", "fleet"), "Sign a build as a new release."),
-        "list": (Plugin("hedgerow.fleet.release_cli:list_releases", "fleet"), "List the signed releases."),
-        "show": (Plugin("hedgerow.fleet.release_cli:show", "fleet"), "Show one release."),
+        "create": (Plugin("hedgerow.fleet.commands.release:create", "fleet"), "Sign a build as a new release."),
+        "list": (Plugin("hedgerow.fleet.commands.release:list_releases", "fleet"), "List the signed releases."),
+        "show": (Plugin("hedgerow.fleet.commands.release:show", "fleet"), "Show one release."),
     },
     "rollout": {
-        "start": (Plugin("hedgerow.fleet.rollout_cli:start", "fleet"), "Roll a release out to the fleet."),
-        "status": (Plugin("hedgerow.fleet.rollout_cli:status", "fleet"), "Show how rollouts are going."),
+        "start": (Plugin("hedgerow.fleet.commands.rollout:start", "fleet"), "Roll a release out to the fleet."),
+        "status": (Plugin("hedgerow.fleet.commands.rollout:status", "fleet"), "Show how rollouts are going."),
     },
     "simulate": (
         Plugin("hedgerow.server.simulation.cli:simulate", "simulate"),
@@ -155,7 +168,13 @@ def main(argv: Sequence[str] | None = None, group: click.Command | None = None) 
         argv: The arguments; None: those of the process, whose signals are then ours as well.
         group: The command; None: the whole of Hedgerow.
     """
+    if os.name != "posix":
+        # Before anything is imported that needs what is missing here.
+        click.echo(f"hedgerow: {UnsupportedSystemError(sys.platform)}", err=True)
+        return UnsupportedSystemError.exit_code
     if argv is None:
+        from hedgerow.interrupts import interruptible
+
         with interruptible():
             return _run(sys.argv[1:], group)
     return _run(argv, group)

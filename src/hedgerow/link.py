@@ -8,7 +8,7 @@ in a network thread and a test decides the order of everything. ``MqttLink`` (mq
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["PAYLOAD_LIMIT_BYTES", "Connected", "Disconnected", "Link", "LinkEvent", "Message"]
+__all__ = ["PAYLOAD_LIMIT_BYTES", "Connected", "Disconnected", "LastWill", "Link", "LinkEvent", "Message"]
 
 PAYLOAD_LIMIT_BYTES = 256 * 1024
 """The longest payload of any message; a link gives longer ones to nobody."""
@@ -41,6 +41,19 @@ class Disconnected:
     """The link is down; it comes back by itself."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastWill:
+    """What the broker publishes, retained, when a link breaks without having been closed.
+
+    Attributes:
+        topic: Where to.
+        payload: The message.
+    """
+
+    topic: str
+    payload: bytes
 
 
 LinkEvent = Message | Connected | Disconnected

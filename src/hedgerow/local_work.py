@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from hedgerow.batches import client_seed
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.task import LocalTraining
-from hedgerow.wire import TrainTask
+from hedgerow.wire.training import TrainTask
 
 __all__ = ["OPTIMIZERS", "LocalWork", "Optimizer", "train_task_of", "work_of_train_task"]
 

@@ -3,22 +3,13 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from hedgerow.link import Connected, Disconnected, LinkEvent, Message
+from hedgerow.link import Connected, Disconnected, LastWill, LinkEvent, Message
 
-__all__ = ["MemoryBroker", "MemoryLink", "Will", "topic_matches"]
+__all__ = ["MemoryBroker", "MemoryLink", "topic_matches"]
 
 Deliver = Callable[[str, str, bytes], int]
 """``(receiver, topic, payload) -> how many times to deliver``: 0 loses the message, 2 repeats it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker publishes (retained) when a link breaks."""
-
-    topic: str
-    payload: bytes
 
 
 def topic_matches(topic_filter: str, topic: str) -> bool:
@@ -45,7 +36,7 @@ class MemoryBroker:
         self._retained: dict[str, bytes] = {}
         self._lock = threading.RLock()
 
-    def connect(self, client_id: str, *, will: Will | None = None) -> "MemoryLink":
+    def connect(self, client_id: str, *, will: LastWill | None = None) -> "MemoryLink":
         """Return a connected link; an older link with the same id is broken, as MQTT demands."""
         with self._lock:
             if client_id in self._links:
@@ -108,7 +99,7 @@ class MemoryBroker:
 class MemoryLink:
     """A :class:`hedgerow.link.Link` to a :class:`MemoryBroker`; get one from :meth:`MemoryBroker.connect`."""
 
-    def __init__(self, broker: MemoryBroker, client_id: str, will: Will | None) -> None:
+    def __init__(self, broker: MemoryBroker, client_id: str, will: LastWill | None) -> None:
         self.client_id, self.will = client_id, will
         self.filters: list[str] = []
         self.acknowledged: list[Message] = []

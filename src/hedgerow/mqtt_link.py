@@ -13,8 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from hedgerow.errors import BrokerUnreachableError, LinkError
-from hedgerow.link import PAYLOAD_LIMIT_BYTES, Connected, Disconnected, LinkEvent, Message
-from hedgerow.memory_link import Will
+from hedgerow.link import PAYLOAD_LIMIT_BYTES, Connected, Disconnected, LastWill, LinkEvent, Message
 
 __all__ = ["Inbox", "MqttLink", "decorrelated_jitter"]
 
@@ -114,7 +113,7 @@ class MqttLink:
         host: str,
         port: int,
         *,
-        will: Will | None = None,
+        will: LastWill | None = None,
         connect_timeout_s: float = 10.0,
         keepalive_s: int = 30,
         version: int = 3,

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.errors import HedgerowError, PluginError, UnknownNameError
+from hedgerow.errors import HedgerowError, PartitionError, PluginError, UnknownNameError
 from hedgerow.plugins import is_reference, load_user_plugin, offered_names
 
-__all__ = ["PARTITIONS", "PARTITION_GROUP", "Partition", "PartitionError", "parse_partition"]
+__all__ = ["PARTITIONS", "PARTITION_GROUP", "Partition", "parse_partition"]
 
 Indices = NDArray[np.int64]
 Columns = Mapping[str, NDArray[Any]]
@@ -26,10 +26,6 @@ Cut = tuple[Indices, Indices]
 
 PARTITION_GROUP = "hedgerow.partitions"
 """The group of entry points under which distributions offer partitions."""
-
-
-class PartitionError(HedgerowError):
-    """The data cannot be cut as asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,31 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgerow.client.agent import Agent, presence_will
+from hedgerow.client.agent import Agent
 from hedgerow.client.errors import InstallError
+from hedgerow.client.presence import presence_will
 from hedgerow.client.runtimes.linear import LINEAR, LinearRuntime, load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.start_up import load_active
+from hedgerow.client.state_folder import StateFile
 from hedgerow.client.trial import DirectTrials
 from hedgerow.link import Message
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.memory_link import MemoryBroker, MemoryLink
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import (
-    Channel,
-    Desired,
-    Execution,
-    ExecutionState,
-    Presence,
-    Reported,
-    Telemetry,
-    TrainTask,
-    TrainUpdate,
-    device_topic,
-    parse_topic,
-)
+from hedgerow.wire.device import Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic, parse_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 from tests.client.deadly_runtimes import load_deadly
 
 KINDS = {
@@ -352,18 +346,18 @@ def test_a_disk_that_fills_up_costs_windows_and_nothing_else(bench, repository, 
 
 
 def test_a_state_that_could_not_be_written_is_written_when_there_is_room(bench, repository, release, monkeypatch):
-    monkeypatch.setattr("hedgerow.client.agent._SAVE_AGAIN_S", 0.05)
+    monkeypatch.setattr("hedgerow.client.state_keeper._SAVE_AGAIN_S", 0.05)
     repository.add(release(1))
     with bench.running(zeros) as (agent, _):
         agent.health._timer = lambda: 100 * time.monotonic()
-        save, is_full = agent._file.save, [True]
+        save, is_full = StateFile.save, [True]
 
-        def limited(state):
+        def limited(file, state):
             if is_full:
                 raise OSError(28, "No space left on device")
-            return save(state)
+            return save(file, state)
 
-        monkeypatch.setattr(agent._file, "save", limited)
+        monkeypatch.setattr(StateFile, "save", limited)
         bench.want(1, "demo@1")
         bench.wait_for(Reported, problems=("state: OSError: No space left on device",))
         bench.wait_for(Telemetry)
@@ -615,7 +609,7 @@ def test_a_release_that_never_answers_is_no_success_and_does_not_hold_up_stoppin
         # One that has proved itself is named too, after a minute.
         agent.health._timer = lambda: 1e6 + 100 * time.monotonic()
         assert bench.wait_for(Reported, problems=())
-        monkeypatch.setattr("hedgerow.client.agent._STUCK_S", 0.4)
+        monkeypatch.setattr("hedgerow.client.health_period._STUCK_S", 0.4)
         may_answer.clear()
         assert bench.wait_for(Reported, problems=(problem,))
     finally:

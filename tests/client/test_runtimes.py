@@ -5,15 +5,15 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes import RUNTIMES, available_runtimes, load_runtime
-from hedgerow.client.runtimes.border import from_file, in_batches, static_batch, to_file
 from hedgerow.client.runtimes.linear import LinearRuntime, load_linear
+from hedgerow.client.runtimes.static_batch import in_batches, static_batch
 from hedgerow.errors import UnknownNameError
-from hedgerow.manifest import Artifact, Blob, Tensor, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import encode_arrays
 
 X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
@@ -101,27 +101,6 @@ def check_step(step) -> None:
     # What was given stays as it was, and the next step starts from what came out.
     assert step({"x": X}, labels, 0.1, before)[0] == loss
     assert step({"x": X}, labels, 0.1, after)[0] < loss
-
-
-@given(
-    st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=20),
-    st.floats(1 / 64, 2, width=32),
-    st.integers(-128, 127),
-)
-def test_quantizing_and_back_is_off_by_half_a_step_or_clipped(values, scale, zero_point):
-    tensor = Tensor("x", "x", (-1,), "int8", scale, zero_point)
-    stored = to_file(tensor, np.asarray(values, dtype=np.float32))
-    back = from_file(tensor, stored)
-    low, high = (np.float32(limit - zero_point) * np.float32(scale) for limit in (-128, 127))
-    assert stored.dtype == np.int8
-    np.testing.assert_array_less(np.abs(back - np.clip(values, low, high)), scale * 0.501 + 1e-4)
-
-
-def test_values_without_a_scale_are_only_converted():
-    tensor = Tensor("x", "x", (-1,), "int32")
-    assert to_file(tensor, np.asarray([1, 2], dtype=np.int64)).dtype == np.int32
-    assert from_file(tensor, np.asarray([3], dtype=np.int32)).tolist() == [3]
-    assert to_file(Tensor("rate", "rate", (), "float32"), np.asarray(0.5)).shape == ()
 
 
 def test_a_static_batch_is_filled_and_cut():

@@ -1,6 +1,9 @@
 """Who may use a state folder, and what is left of the agent's state."""
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.errors import SettingsError
 from hedgerow.client.state_folder import StateFile, StateFolderLock
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=())
 ASKED = AgentState(identity=IDENTITY, desired=Desired(version=3, release="demo@1"), is_settled=False)
@@ -48,6 +51,41 @@ def test_a_folder_that_cannot_be_written_is_locked_all_the_same(tmp_path, monkey
             lock.check_writable()
         with pytest.raises(SettingsError, match="another agent"):
             StateFolderLock(tmp_path)
+    with StateFolderLock(tmp_path):
+        pass
+
+
+def test_a_lock_that_is_given_back_twice_is_somebody_elses_by_then(tmp_path):
+    first = StateFolderLock(tmp_path)
+    first.close()
+    with StateFolderLock(tmp_path):
+        first.close()
+        with pytest.raises(SettingsError, match="another agent"):
+            StateFolderLock(tmp_path)
+
+
+def test_a_file_system_without_locks_is_not_called_another_agent(tmp_path, monkeypatch):
+    def refuse_locks(_descriptor, *, blocking):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("hedgerow.client.state_folder.lock_descriptor", refuse_locks)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(SettingsError, match=r"can be locked .*found none \(No locks available\).*--state"):
+        StateFolderLock(tmp_path / "s")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_an_agent_that_is_killed_leaves_no_lock(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from hedgerow.client.state_folder import StateFolderLock\n"
+        "with StateFolderLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    agent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    with agent:
+        assert agent.stdout.readline() == "held\n"
+        with pytest.raises(SettingsError, match="another agent"):
+            StateFolderLock(tmp_path)
+        agent.kill()
     with StateFolderLock(tmp_path):
         pass
 

@@ -14,11 +14,11 @@ from hedgerow.client.errors import InstallError, RejectedError
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.signed_time import RELEASED_AT, SIGNED_AT
 from hedgerow.client.trust import open_trust
-from hedgerow.fleet import signing
-from hedgerow.fleet.keys import create_keys, load_signers
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.signing import init_repository, refresh_online, trusted_root
-from hedgerow.fleet.tuf_metadata import Lifetimes
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.trust import signing
+from hedgerow.fleet.trust.keys import create_keys, load_signers
+from hedgerow.fleet.trust.signing import init_repository, refresh_online, trusted_root
+from hedgerow.fleet.trust.tuf_metadata import Lifetimes
 
 T = datetime(2027, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

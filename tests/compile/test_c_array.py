@@ -3,14 +3,17 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.build import Build, add_blob
 from hedgerow.compile.c_array import LIMIT_BYTES, CModel, c_header, c_name, c_source, write_c_array, write_c_arrays
 from hedgerow.compile.errors import CArrayError
-from hedgerow.manifest import Artifact, Tensor
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.tensor_border import to_stored
 
 CONTENT = bytes(range(256)) * 3 + b"\x1c"
 
@@ -112,7 +115,7 @@ def test_the_header_says_how_to_feed_the_model_and_read_it():
     said = words(text)
     assert "Input 0, image: int8[1, 1, 8, 8], intensity, 0 to 16." in said
     assert "pre-processing is inside the model, and so is its softmax" in said
-    assert "Converting to stored integers is not inside: stored = round(real / SCALE) + ZERO_POINT" in said
+    assert "Converting to stored integers is not inside: stored = rintf(real / SCALE) + ZERO_POINT" in said
     assert "Nothing is known of pre-processing" in words(c_header(model(is_foreign=True)))
 
 
@@ -212,3 +215,25 @@ def test_a_model_from_elsewhere_becomes_firmware_too(mlperf_tiny, tmp_path):
     assert "Nothing is known of pre-processing" in words(header)
     if installed_version() is not None:
         assert "#define KEYWORDS_MODEL_ARENA_BYTES" in header
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc on this machine")
+def test_the_formula_of_the_header_stores_what_the_golden_samples_were_made_with(tmp_path):
+    """Every half step of an int8 border, by the header's own numbers in single precision."""
+    tensor = Tensor("image", "x", (1, 1, 8, 8), "int8", 0.037, -5)
+    write_c_array(tmp_path / "c", model(inputs=(tensor,)))
+    values = ((np.arange(-131, 131) + 5 + 0.5) * 0.037).astype(np.float32)
+    main = tmp_path / "main.c"
+    main.write_text(
+        '#include <math.h>\n#include <stdio.h>\n#include "c/model.h"\n'
+        f"static const float reals[] = {{{', '.join(float(value).hex() + 'f' for value in values)}}};\n"
+        "int main(void) {\n"
+        "  for (unsigned i = 0; i < sizeof reals / sizeof *reals; ++i) {\n"
+        "    float stored = rintf(reals[i] / DIGITS_MODEL_INPUT_0_SCALE) + DIGITS_MODEL_INPUT_0_ZERO_POINT;\n"
+        '    printf("%d\\n", (int)fmaxf(-128, fminf(127, stored)));\n'
+        "  }\n"
+        "}\n"
+    )
+    subprocess.run(["gcc", "-std=c11", "-O1", str(main), "-o", str(tmp_path / "run"), "-lm"], check=True)
+    said = subprocess.run([tmp_path / "run"], check=True, capture_output=True, text=True).stdout
+    assert [int(line) for line in said.split()] == to_stored(values, tensor).tolist()

@@ -1,6 +1,6 @@
 import pytest
 
-from hedgerow.compile.messages import Job, decode_job, decode_line, progress_from, progress_record
+from hedgerow.compile.messages import Job, decode_job, decode_message, progress_from, progress_record
 from hedgerow.decode import encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.progress import Progress
@@ -20,11 +20,9 @@ JOB = Job(
 )
 
 
-def test_a_job_is_one_line_and_comes_back():
+def test_a_job_is_one_message_and_comes_back():
     line = JOB.encode()
-    assert line.endswith(b"\n")
-    assert line.count(b"\n") == 1
-    kind, fields = decode_line(line.rstrip())
+    kind, fields = decode_message(line)
     assert kind == "job"
     assert decode_job(fields) == JOB
 
@@ -35,11 +33,11 @@ def test_a_job_says_what_it_makes():
 
 def test_progress_comes_back():
     progress = Progress("compile x86-gateway", 1.0, 4.0, "export-onnx")
-    _kind, fields = decode_line(encode_json({"progress": progress_record(progress)}))
+    _kind, fields = decode_message(encode_json({"progress": progress_record(progress)}))
     assert progress_from(fields) == progress
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'{"a": {}, "b": {}}', b'{"job": 1}', b"noise on the pipe"])
 def test_a_line_that_is_no_message_is_refused(line):
     with pytest.raises(DecodeError):
-        decode_line(line)
+        decode_message(line)

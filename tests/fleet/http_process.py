@@ -7,12 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from hedgerow.fleet.admin_keys import hash_key, make_key
-from hedgerow.fleet.api import create_app
-from hedgerow.fleet.http_connections import ConnectionLimits
-from hedgerow.fleet.http_server import HttpServer
-from hedgerow.fleet.layout import FleetFolder
-from hedgerow.fleet.training_exchange import TrainingExchange
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
+from hedgerow.fleet.web.admin_keys import hash_key, make_key
+from hedgerow.fleet.web.api import create_app
+from hedgerow.fleet.web.connections import ConnectionLimits
+from hedgerow.fleet.web.server import HttpServer
 from tests.fleet.virtual_fleet import VirtualFleet
 
 LIMITS = ConnectionLimits(connections=40, per_address=100, header_s=1.5)

@@ -1,19 +1,27 @@
 """A fleet in memory for the tests of the service: releases without files, virtual devices, a clock that is told."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from hedgerow.fleet.catalogue import MemoryCatalogue
-from hedgerow.fleet.gates import GatePlan
-from hedgerow.fleet.rollout import AbortRule, RolloutPlan, StagePlan
-from hedgerow.fleet.service import FleetService
+from hedgerow.fleet.rollout.gates import GatePlan
+from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
+from hedgerow.fleet.rollout.stages import StagePlan
+from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.store.reading import StoreReader
+from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
-from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
-from hedgerow.memory_link import Deliver, MemoryBroker, Will
+from hedgerow.link import LastWill
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.release import Lineage, Manifest
+from hedgerow.memory_link import Deliver, MemoryBroker
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.window import FeatureCounts, PairedCounts, Window
-from hedgerow.wire import Channel, Presence, device_topic
+from hedgerow.wire.device import Presence
+from hedgerow.wire.topics import Channel, device_topic
 
 TARGETS = ("raspberry-pi-4", "android-arm64")
 BLOB = Blob("0" * 64, 1)
@@ -125,7 +133,7 @@ class VirtualFleet:
         self.service.stop()
 
     def add_device(self, name: str, target: str, **script) -> VirtualDevice:
-        will = Will(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot="boot-1").encode())
+        will = LastWill(device_topic("fleet", name, Channel.PRESENCE), Presence(online=False, boot="boot-1").encode())
         self.devices[name] = VirtualDevice(name, target, self.broker.connect(name, will=will), **script)
         return self.devices[name]
 
@@ -151,6 +159,15 @@ class VirtualFleet:
 
     def releases(self) -> list[str | None]:
         return [device.release for device in self.devices.values()]
+
+    @contextmanager
+    def reader(self) -> Iterator[StoreReader]:
+        """Read what the service has written."""
+        reader = StoreReader(self.folder / "fleet.db")
+        try:
+            yield reader
+        finally:
+            reader.close()
 
     def roll_out(self, release: str, plan: RolloutPlan = ONE_STAGE) -> str:
         rollout = self.service.start_rollout(release, plan)

@@ -12,6 +12,29 @@ from hedgerow.errors import ExtraNotInstalledError, HedgerowError
 from hedgerow.installation import install_command
 from hedgerow.plugins import Plugin
 
+ELSEWHERE = """
+import os, signal, sys
+import click
+for name in ("fcntl", "resource", "pwd", "termios"):
+    sys.modules[name] = None
+for name in ("SIGHUP", "SIGALRM", "SIGKILL", "SIGQUIT"):
+    delattr(signal, name)
+from hedgerow.cli import main
+os.name = "nt"
+sys.platform = "win32"
+sys.exit(main(sys.argv[1:]))
+"""
+"""What Python has on Windows, as far as can be told here."""
+
+
+@pytest.mark.parametrize("command", [["agent", "run"], ["compile", "--help"], ["--version"]])
+def test_a_system_that_is_no_posix_is_one_sentence(command):
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hedgerow: expected Linux")
+    assert "found win32; use a Linux machine" in done.stderr
+    assert done.stderr.count("\n") == 1
+
 
 def test_help_lists_every_command_without_importing_one(capsys):
     assert main(["--help"]) == 0

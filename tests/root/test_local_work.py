@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from hedgerow.batches import client_seed
 from hedgerow.local_work import OPTIMIZERS, LocalWork, train_task_of, work_of_train_task
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.task import LocalTraining
-from hedgerow.wire import TrainTask
+from hedgerow.wire.training import TrainTask
 
 WORK = LocalWork(epochs=3, learning_rate=0.25, batch_size=8, seed=9, round=4, minimum_samples=16)
 WEIGHTS = Blob("0" * 64, 100)

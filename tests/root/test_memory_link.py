@@ -1,11 +1,14 @@
 """The broker in memory behaves as MQTT does where the rest of Hedgerow can tell."""
 
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
-from hedgerow.link import Connected, Disconnected, Message
-from hedgerow.memory_link import MemoryBroker, Will, topic_matches
+import hedgerow
+from hedgerow.link import Connected, Disconnected, LastWill, Message
+from hedgerow.memory_link import MemoryBroker, topic_matches
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_a_delivery_can_be_lost_or_repeated():
 
 def test_a_broken_link_leaves_its_will_and_loses_what_it_sends_until_mended():
     broker = MemoryBroker()
-    device = broker.connect("device", will=Will("presence", b"offline"))
+    device = broker.connect("device", will=LastWill("presence", b"offline"))
     fleet = broker.connect("fleet")
     fleet.subscribe("#")
     device.subscribe("down")
@@ -118,7 +121,7 @@ def test_a_second_link_of_the_same_name_breaks_the_first():
 
 def test_closing_in_order_leaves_no_will():
     broker = MemoryBroker()
-    device = broker.connect("device", will=Will("presence", b"offline"))
+    device = broker.connect("device", will=LastWill("presence", b"offline"))
     fleet = broker.connect("fleet")
     fleet.receive(0)
     fleet.subscribe("#")
@@ -144,3 +147,12 @@ def test_acknowledgements_are_noted():
     device.acknowledge(message)
 
     assert device.acknowledged == [message]
+
+
+def test_nothing_but_tests_and_users_needs_the_fake():
+    root = Path(hedgerow.__file__).parent.parent.parent
+    folders = (root / "src", *(root / name for name in ("client", "compile", "fleet", "hardware", "server")))
+    texts = {path: path.read_text() for folder in folders for path in folder.rglob("*.py")}
+    assert any("from hedgerow.link import" in text for text in texts.values())
+    imported = re.compile(r"^\s*(from|import) hedgerow\.memory_link", re.MULTILINE)
+    assert [path for path, text in texts.items() if imported.search(text)] == []

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.errors import PluginError, UnknownNameError
-from hedgerow.partition import PARTITIONS, Partition, PartitionError, parse_partition
+from hedgerow.errors import PartitionError, PluginError, UnknownNameError
+from hedgerow.partition import PARTITIONS, Partition, parse_partition
 from tests.distributions import install_distribution
 
 LABELS = np.repeat(np.arange(5), 40)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
+from hedgerow.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from hedgerow.errors import CheckpointError
 from hedgerow.server import run_folder
 from hedgerow.server.errors import NoUpdateError, RunFolderError, RunMismatchError
 from hedgerow.server.privacy import NoisyMean

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from hedgerow.checkpoint import CheckpointError, load_checkpoint
-from hedgerow.errors import TaskError, UnknownNameError
-from hedgerow.partition import PartitionError
+from hedgerow.checkpoint import load_checkpoint
+from hedgerow.errors import CheckpointError, CheckpointMismatchError, PartitionError, TaskError, UnknownNameError
 from hedgerow.server.errors import (
     NotEnoughDevicesError,
     NoUpdateError,
@@ -28,7 +27,6 @@ from hedgerow.server.grids.fleet import FleetGrid
 from hedgerow.server.grids.in_process import InProcessGrid
 from hedgerow.server.grids.transport import DeviceUpdate, SimulatedTransport
 from hedgerow.server.training import data_fingerprint, initial_weights, train_task
-from hedgerow.task_module import CheckpointMismatchError
 
 pytestmark = pytest.mark.heavy
 

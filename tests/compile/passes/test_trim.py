@@ -7,7 +7,7 @@ onnx = pytest.importorskip("onnx")
 
 from hedgerow.compile.passes.trim_onnx import trim_onnx  # noqa: E402 - needs onnx
 from hedgerow.compile.stage import Stage  # noqa: E402
-from hedgerow.manifest import Tensor  # noqa: E402
+from hedgerow.manifest.content import Tensor  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,

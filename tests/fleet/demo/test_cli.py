@@ -9,10 +9,10 @@ from hedgerow.fleet.demo.result import (
     ArtifactResult,
     BadReleaseResult,
     DemoResult,
+    DeviceTrainResult,
     DriftResult,
-    RetrainResult,
+    FirstTrainResult,
     RolloutResult,
-    TrainResult,
 )
 
 CHECKS = {f"check {number}": "passed" for number in range(12)}
@@ -25,14 +25,14 @@ def result():
         seconds=155.0,
         broker="mosquitto 2.0.11",
         devices=8,
-        train=TrainResult("fedavg", 20, 0.984),
+        train=FirstTrainResult("fedavg", 20, 0.984),
         artifacts=[
             ArtifactResult(target, format_, 74_077, 287_894, 0.988, 0.984, "0" * 64, CHECKS)
             for target, format_ in formats.items()
         ],
         rollout=RolloutResult("FINISHED", 8, 0),
         drift=DriftResult(["pi-0"], True, ["pi-0"], ["image.mean"], 0.5, 2, 0, 0.943, 0.004),
-        retrain=RetrainResult("score alert", "FleetGrid", 24, 0.972, 0.97),
+        retrain=DeviceTrainResult("score alert", "FleetGrid", 24, 0.972, 0.97),
         bad_release=BadReleaseResult(True, 2, True, "below the floor"),
         final_release="digits@2",
     )

@@ -11,12 +11,13 @@ from torch import nn
 
 from hedgerow.examples.zoo import ZOO
 from hedgerow.local_work import LocalWork
+from hedgerow.schema import TensorSpec
 from hedgerow.server.cohort.clients import ClientSlices
 from hedgerow.server.cohort.errors import UntraceableError
 from hedgerow.server.cohort.sequential import SequentialEngine
 from hedgerow.server.cohort.vectorized import VectorizedEngine
 from hedgerow.server.local_steps import torch_threads
-from hedgerow.task import Dataset, LocalTraining, Task, TensorSpec, load_task
+from hedgerow.task import Dataset, LocalTraining, Task, load_task
 
 pytestmark = pytest.mark.heavy
 

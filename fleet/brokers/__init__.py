@@ -1,0 +1,1 @@
+"""MQTT brokers for development and the demo."""

@@ -1,0 +1,1 @@
+"""What an admin types: ``hedgerow fleet``, ``release``, ``rollout`` and ``device``."""

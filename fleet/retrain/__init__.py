@@ -1,0 +1,1 @@
+"""Training again on the devices when the world has moved."""

@@ -1,0 +1,1 @@
+"""Rules of a rollout: what may happen when, and what follows."""

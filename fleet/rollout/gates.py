@@ -1,0 +1,285 @@
+"""Whether a stage's devices do well enough on a release to go on: a decision from counts, valid at every look.
+
+Pure. A release must hold against two things, and the verdict says which of them stopped it:
+
+* the **floor**, an absolute score (:mod:`hedgerow.fleet.rollout.floors`): labelled samples of the new model alone;
+* the **model before**, on labelled samples that both saw: the share that only the new one got right minus the share
+  that only the old one got right must not fall below the margin. Two models that are equally bad are equal, so this
+  alone would pass a release that is right about nothing.
+
+Without labelled samples nothing is known of quality, and nothing goes on: at most the share of samples on which the
+models disagree can stop a release, where the plan bounds it.
+
+One look or a thousand, ``judge`` stops a release that holds against both with probability at most ``alpha``, and passes
+one that fails against either with probability at most ``alpha``, for each stage (a rollout of ``k`` gated stages errs
+at most ``k * alpha``). That holds because it decides by e-processes (:mod:`hedgerow.fleet.rollout.confidence`), for
+samples that are independent and a quality that stays the same meanwhile. To stop, the mean of the two e-processes
+decides: it needs no more than half of ``alpha`` for each, and less when both speak. A floor that was measured is
+uncertain itself and takes half of ``alpha`` for that. To go on, each must be convinced at ``alpha``.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hedgerow.decode import Fields
+from hedgerow.fleet.rollout.confidence import confidence_sequence, log_evidence, mean_log_evidence
+from hedgerow.fleet.rollout.floors import Floor
+from hedgerow.window import Window
+
+__all__ = ["Decision", "GatePlan", "GateVerdict", "Judge", "judge", "measurement_alpha"]
+
+_DIFFERENCE = (0.0, 0.5, 1.0)
+"""Only the old one right, no difference, only the new one right: -1, 0 and 1, moved into [0, 1]."""
+
+
+class Decision(StrEnum):
+    """What a gate says."""
+
+    GO = "GO"
+    WAIT = "WAIT"
+    ABORT = "ABORT"
+
+
+class Judge(StrEnum):
+    """What a release is held against."""
+
+    FLOOR = "floor"
+    PREDECESSOR = "model before"
+    DISAGREEMENT = "disagreement"
+
+
+@dataclass(frozen=True, slots=True)
+class GatePlan:
+    """What a release must show in each stage.
+
+    Attributes:
+        alpha: Probability of either error, for one stage and all looks together.
+        maximum_accuracy_drop: Margin: the largest fall of accuracy that is accepted, as a share (0.02 = 2 points);
+            against the model before, and against what was measured before release.
+        maximum_disagreement: Largest accepted share of samples on which new and old model disagree; it can stop a
+            release to which no labels arrive, and lets none go on. None: no bound.
+        minimum_samples: No GO with fewer labelled samples.
+        floor: Score that the devices must reach, in (0, 1); None: what was measured before release, less the margin.
+    """
+
+    alpha: float = 0.05
+    maximum_accuracy_drop: float = 0.02
+    maximum_disagreement: float | None = None
+    minimum_samples: int = 100
+    floor: float | None = None
+
+    def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong."""
+        found = []
+        if not 0 < self.alpha < 1:
+            found.append(f"gate: alpha must lie between 0 and 1, not {self.alpha:g}")
+        if not 0 < self.maximum_accuracy_drop < 1:
+            found.append(f"gate: maximum_accuracy_drop must lie between 0 and 1, not {self.maximum_accuracy_drop:g}")
+        if self.maximum_disagreement is not None and not 0 < self.maximum_disagreement < 1:
+            found.append(f"gate: maximum_disagreement must lie between 0 and 1, not {self.maximum_disagreement:g}")
+        if self.floor is not None and not 0 < self.floor < 1:
+            found.append(f"gate: floor must lie between 0 and 1, not {self.floor:g}")
+        if self.minimum_samples < 1:
+            found.append(f"gate: minimum_samples must be at least 1, not {self.minimum_samples}")
+        return found
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "alpha": self.alpha,
+            "maximum_accuracy_drop": self.maximum_accuracy_drop,
+            "maximum_disagreement": self.maximum_disagreement,
+            "minimum_samples": self.minimum_samples,
+            "floor": self.floor,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "GatePlan":
+        """Decode a plan.
+
+        Raises:
+            DecodeError: A field is absent, unknown or out of bounds.
+        """
+        plan = cls(
+            alpha=fields.number("alpha", minimum=0, maximum=1),
+            maximum_accuracy_drop=fields.number("maximum_accuracy_drop", minimum=0, maximum=1),
+            maximum_disagreement=fields.optional_number("maximum_disagreement", minimum=0, maximum=1),
+            minimum_samples=fields.integer("minimum_samples", minimum=1),
+            floor=fields.optional_number("floor", minimum=0, maximum=1),
+        )
+        fields.finish()
+        return plan
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """A gate's decision.
+
+    Attributes:
+        decision: GO, WAIT or ABORT.
+        reason: One sentence with the figures that it rests on.
+        evidence: The figures.
+        stopped_by: What stopped the release; None unless something did.
+    """
+
+    decision: Decision
+    reason: str
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    stopped_by: Judge | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "decision": self.decision.value,
+            "reason": self.reason,
+            "evidence": dict(self.evidence),
+            "stopped_by": None if self.stopped_by is None else self.stopped_by.value,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "GateVerdict":
+        """Decode a verdict.
+
+        Raises:
+            DecodeError: A field is absent, unknown or out of bounds.
+        """
+        evidence, judges = fields.nested("evidence"), {judge.value: judge for judge in Judge}
+        stopped_by = fields.optional_text("stopped_by", maximum_chars=32)
+        verdict = cls(
+            decision=fields.choice("decision", {decision.value: decision for decision in Decision}),
+            reason=fields.text("reason", maximum_chars=4096),
+            evidence={name: evidence.number(name) for name in evidence.names()},
+            stopped_by=None if stopped_by is None else fields.choice("stopped_by", judges),
+        )
+        fields.finish()
+        return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What one judge has found.
+
+    Attributes:
+        judge: Which.
+        found: The figures, in words.
+        limit: The limit, in words.
+        log_for, log_against: Logarithms of the e-values for "above the limit" and for "below it".
+        evidence: The figures.
+    """
+
+    judge: Judge
+    found: str
+    limit: str
+    log_for: float
+    log_against: float
+    evidence: Mapping[str, float]
+
+
+def measurement_alpha(plan: GatePlan) -> float:
+    """Return what of the plan's level the interval of a measured floor may take."""
+    return plan.alpha / 2
+
+
+def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVerdict:
+    """Decide on the evidence so far.
+
+    Args:
+        plan: The thresholds.
+        window: All windows of the stage's exposed devices on the new release, merged; None: none came yet.
+        floor: The score to reach (see :func:`hedgerow.fleet.rollout.floors.floor_of`); None: nothing is known to hold
+            it against, so it cannot go on.
+
+    Returns:
+        GO, WAIT (more samples may decide) or ABORT.
+    """
+    if window is None or window.samples == 0:
+        return GateVerdict(Decision.WAIT, "no device has sent a window of the new release yet", {"samples": 0.0})
+    if window.labelled == 0:
+        return _judge_without_labels(plan, window)
+    found = [_against_floor(plan, window, floor)] if floor is not None else []
+    if window.paired.labelled > 0:
+        found.append(_against_predecessor(plan, window))
+    evidence: dict[str, float] = {"samples": float(window.labelled)}
+    for comparison in found:
+        evidence |= comparison.evidence
+    words = "; ".join(f"{comparison.found}; {comparison.limit}" for comparison in found)
+    to_stop = plan.alpha - (floor.alpha if floor is not None else 0.0)
+    if found and mean_log_evidence([comparison.log_against for comparison in found]) >= math.log(1 / to_stop):
+        worst = max(found, key=lambda comparison: comparison.log_against)
+        others = "".join(f"; {comparison.found}" for comparison in found if comparison is not worst)
+        against = "below the floor" if worst.judge is Judge.FLOOR else "worse than the model before"
+        return GateVerdict(
+            Decision.ABORT, f"{against}: {worst.found}; {worst.limit}{others}", evidence, stopped_by=worst.judge
+        )
+    if floor is None:
+        words = f"{words}; " if words else f"{window.labelled} labelled samples came; "
+        missing = (
+            "no accuracy above chance was measured before release, so there is no floor; start the rollout with one, "
+            "or ungated"
+        )
+        return GateVerdict(Decision.WAIT, words + missing, evidence)
+    open_ones = [comparison for comparison in found if comparison.log_for < math.log(1 / plan.alpha)]
+    if not open_ones and window.labelled >= plan.minimum_samples:
+        return GateVerdict(Decision.GO, words, evidence)
+    needs = [f"at least {plan.minimum_samples} labelled samples"] if window.labelled < plan.minimum_samples else []
+    needs += [f"bounds on one side of the {comparison.judge.value}'s limit" for comparison in open_ones]
+    return GateVerdict(Decision.WAIT, f"{words}; a decision needs {' and '.join(needs)}", evidence)
+
+
+def _against_floor(plan: GatePlan, window: Window, floor: Floor) -> _Comparison:
+    right, labelled = window.correct, window.labelled
+    score = right / labelled
+    bounds = confidence_sequence((labelled - right, right), plan.alpha)
+    return _Comparison(
+        judge=Judge.FLOOR,
+        found=f"accuracy {score:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {labelled} labelled samples",
+        limit=f"the floor is {floor.score:.1%}, {floor.origin}",
+        log_for=log_evidence((labelled - right, right), floor.score),
+        log_against=log_evidence((right, labelled - right), 1 - floor.score),
+        evidence={"score": score, "score_low": bounds.low, "score_high": bounds.high, "floor": floor.score},
+    )
+
+
+def _against_predecessor(plan: GatePlan, window: Window) -> _Comparison:
+    paired = window.paired
+    counts = (paired.only_old_right, paired.both_right + paired.both_wrong, paired.only_new_right)
+    change = (paired.only_new_right - paired.only_old_right) / paired.labelled
+    interval = confidence_sequence(counts, plan.alpha, _DIFFERENCE)
+    low, high = 2 * interval.low - 1, 2 * interval.high - 1
+    limit = (1 - plan.maximum_accuracy_drop) / 2
+    return _Comparison(
+        judge=Judge.PREDECESSOR,
+        found=f"it changed by {100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) against the model "
+        f"before on {paired.labelled} of the same samples",
+        limit=f"{-100 * plan.maximum_accuracy_drop:+.1f} points are accepted",
+        log_for=log_evidence(counts, limit, _DIFFERENCE),
+        log_against=log_evidence(counts[::-1], 1 - limit, _DIFFERENCE),
+        evidence={"change": change, "change_low": low, "change_high": high},
+    )
+
+
+def _judge_without_labels(plan: GatePlan, window: Window) -> GateVerdict:
+    nothing = (
+        f"none of {window.samples} samples is labelled, so nothing is known of quality; label some on these devices, "
+        "or start the rollout ungated"
+    )
+    compared, disagreed = window.paired.agreed + window.paired.disagreed, window.paired.disagreed
+    maximum = plan.maximum_disagreement
+    if maximum is None or compared == 0:
+        return GateVerdict(Decision.WAIT, nothing, {"samples": 0.0})
+    share = disagreed / compared
+    bounds = confidence_sequence((compared - disagreed, disagreed), plan.alpha)
+    evidence = {
+        "samples": 0.0,
+        "disagreement": share,
+        "disagreement_low": bounds.low,
+        "disagreement_high": bounds.high,
+    }
+    found = f"the models disagree on {share:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) of {compared} samples"
+    if bounds.low > maximum:
+        reason = f"too much disagreement: {found}; at most {maximum:.1%} is accepted"
+        return GateVerdict(Decision.ABORT, reason, evidence, stopped_by=Judge.DISAGREEMENT)
+    return GateVerdict(Decision.WAIT, f"{found}; {nothing}", evidence)

@@ -1,0 +1,1 @@
+"""The admin API, downloads and training rounds over HTTP, and the client of the API."""

@@ -1,0 +1,41 @@
+"""A file's inputs and outputs, as the file itself names them."""
+
+import pytest
+
+from hedgerow.compile.inspection.border import read_border
+from hedgerow.manifest.content import Tensor
+
+pytestmark = pytest.mark.heavy
+
+
+def file(dtype: str, scale: float) -> bytes:
+    """Return a TFLite file of one operator, whose one tensor is its input and its output."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensor, graph, model = schema.TensorT(), schema.SubGraphT(), schema.ModelT()
+    tensor.name, tensor.shape, tensor.type, tensor.buffer = "x", [1, 4], getattr(schema.TensorType, dtype), 0
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [3]
+    operator, code = schema.OperatorT(), schema.OperatorCodeT()
+    operator.inputs, operator.outputs = [0], [0]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RELU
+    graph.tensors, graph.inputs, graph.outputs, graph.operators = [tensor], [0], [0], [operator]
+    model.version, model.buffers, model.subgraphs, model.operatorCodes = 3, [schema.BufferT()], [graph], [code]
+    builder = flatbuffers.Builder(256)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8", "INT16", "INT32"])
+def test_an_integer_with_a_scale_is_quantized(dtype):
+    assert read_border("tflite", file(dtype, 0.5)) == ((Tensor("x", "x", (1, 4), dtype.lower(), 0.5, 3),),) * 2
+
+
+@pytest.mark.parametrize("dtype", ["FLOAT32", "FLOAT16", "INT64"])
+def test_a_scale_beside_a_type_that_stores_values_as_they_are_means_nothing(dtype):
+    assert read_border("tflite", file(dtype, 0.5)) == ((Tensor("x", "x", (1, 4), dtype.lower()),),) * 2
+
+
+def test_a_scale_of_zero_means_nothing():
+    assert read_border("tflite", file("INT8", 0.0)) == ((Tensor("x", "x", (1, 4), "int8"),),) * 2

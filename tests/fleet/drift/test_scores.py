@@ -1,0 +1,156 @@
+"""The watch over scores: alerts come, name, grow and close, and old good samples do not hide new bad ones."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgerow.decode import Fields
+from hedgerow.fleet.drift.alert import AlertKind
+from hedgerow.fleet.drift.scores import LONGEST_SERIES, ScoreSlice, ScoreState, observe_score
+from hedgerow.fleet.rollout.floors import Floor
+from hedgerow.window import Window
+
+FLOOR = Floor(0.9, "which was asked for")
+ALPHA = 0.01
+
+
+def window(right: int, labelled: int = 100, *, begin: float = 0.0, release: str = "digits@1") -> Window:
+    return Window(
+        release=release,
+        index=0,
+        started_at=begin,
+        ended_at=begin + 1,
+        samples=labelled,
+        features={},
+        labelled=labelled,
+        correct=right,
+    )
+
+
+def see(state: ScoreState, device: str, right: int, labelled: int = 100, begin: float = 0.0):
+    floors = {"fleet": FLOOR, f"device:{device}": FLOOR}
+    return observe_score(state, device, window(right, labelled, begin=begin), floors, ALPHA)
+
+
+def restored(state: ScoreState) -> ScoreState:
+    return ScoreState.from_fields(Fields(json.loads(json.dumps(state.to_record())), "state"))
+
+
+def test_a_score_below_the_floor_raises_one_alert_with_the_reason():
+    state, alert, proof = see(ScoreState("digits@1"), "d0", 20)
+
+    assert (alert.id, alert.kind, alert.devices, alert.raised_at) == ("score-digits-1-1", AlertKind.SCORE, ("d0",), 1.0)
+    assert alert.reason.startswith("device:d0: accuracy 20.0% (")
+    assert "on 100 labelled samples lies below the floor of 90.0%, which was asked for" in alert.reason
+    assert (proof, state.open, restored(state)) == (None, alert, state)
+    assert see(state, "d0", 20)[1] is None, "an open alert is not raised again"
+
+
+def test_a_score_above_the_floor_is_a_proof_and_no_alert():
+    state, alert, proof = see(ScoreState("digits@1"), "d0", 250, 250)
+
+    assert alert is None
+    assert proof.startswith("fleet: accuracy 100.0% (")
+    assert "lies above the floor of 90.0%" in proof
+    assert state.slices["fleet"].verdict == "above"
+
+
+def test_few_samples_say_nothing():
+    state, alert, proof = see(ScoreState("digits@1"), "d0", 8, 10)
+
+    assert (alert, proof) == (None, None)
+    assert state.slices["device:d0"] == ScoreSlice(place=1, labelled=10, right=8)
+
+
+def test_a_window_without_labels_changes_nothing():
+    state = ScoreState("digits@1")
+
+    assert see(state, "d0", 0, 0) == (state, None, None)
+
+
+def test_without_a_floor_nothing_is_watched():
+    assert observe_score(ScoreState("digits@1"), "d0", window(0), {}, ALPHA) == (ScoreState("digits@1"), None, None)
+
+
+def test_a_hundred_thousand_good_samples_do_not_hide_a_bad_hundred():
+    state = ScoreState("digits@1")
+    for index in range(1000):
+        state, alert, _ = see(state, "d0", 97, begin=float(index))
+        assert alert is None
+    state, alert, _ = see(state, "d0", 20, begin=1000.0)
+    assert alert is not None
+    assert 900 < alert.began["device:d0"] < 1000, "a window that was still good, not the beginning of time"
+
+
+def test_a_release_that_was_never_good_has_no_moment_of_change():
+    _state, alert, _ = see(ScoreState("digits@1"), "d0", 0)
+
+    assert alert.began == {}
+    assert alert.changed_at("d0", "pi") is None
+
+
+def test_an_alert_grows_by_devices_and_closes_when_all_are_above_the_floor_again():
+    state, first, _ = see(ScoreState("digits@1"), "d0", 20)
+    state, grown, _ = see(state, "d1", 20)
+    assert (grown.id, grown.devices, grown.raised_at) == (first.id, ("d0", "d1"), first.raised_at)
+    while state.slices["device:d0"].verdict == "below":
+        state, alert, _ = see(state, "d0", 100)
+        assert alert is None
+    assert state.open is not None, "d1 is still below"
+    while state.slices["device:d1"].verdict == "below":
+        state, alert, _ = see(state, "d1", 100)
+    assert state.open is None
+    for _ in range(2):
+        state, again, _ = see(state, "d1", 5)
+        if again:
+            break
+    assert again.id == "score-digits-1-2"
+
+
+def test_a_fall_too_thin_for_one_device_is_found_in_the_fleet():
+    state, alert = ScoreState("digits@1"), None
+    for device in range(40):
+        state, alert, _ = see(state, f"d{device}", 12, 20)
+        if alert:
+            break
+    assert alert.devices == ()
+    assert alert.reason.startswith("fleet: accuracy 60.0%")
+
+
+def test_an_undecided_series_ends():
+    state = ScoreState("digits@1")
+    for _ in range(LONGEST_SERIES // 100):
+        state, _, _ = see(state, "d0", 90)
+    assert state.slices["device:d0"] == ScoreSlice(place=1, series=2)
+
+
+def test_a_window_of_another_release_is_refused():
+    with pytest.raises(ValueError, match="digits@2"):
+        observe_score(ScoreState("digits@1"), "d0", window(1, release="digits@2"), {}, ALPHA)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50)), max_size=40))
+def test_any_state_survives_storage_and_names_its_slices_once(seen):
+    state = ScoreState("digits@1")
+    for device, right in seen:
+        state, _, _ = see(state, f"d{device}", right, 50)
+        assert restored(state) == state
+    places = [found.place for name, found in state.slices.items() if name != "fleet"]
+    assert sorted(places) == list(range(1, len(places) + 1))
+
+
+@pytest.mark.heavy
+def test_a_fleet_exactly_at_its_floor_raises_a_false_alert_at_most_as_often_as_alpha():
+    """300 fleets of three devices, 60 windows each, at the very floor: the worst case; alpha 0.05."""
+    rng, alarms = np.random.default_rng(5), 0
+    for _ in range(300):
+        state = ScoreState("digits@1")
+        for right in rng.binomial(50, 0.9, size=(60, 3)).tolist():
+            for device, count in enumerate(right):
+                floors = {"fleet": FLOOR, f"device:d{device}": FLOOR}
+                state, _, _ = observe_score(state, f"d{device}", window(count, 50), floors, 0.05)
+        alarms += state.raised > 0
+    assert alarms / 300 <= 0.05

@@ -1,0 +1,106 @@
+"""The p-value is right at every size: chi-square where it holds, draws and single bins where it does not."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hedgerow.fleet.drift.two_sample_test import _log_upper_tail, p_value
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_the_statistic_is_pearsons_with_one_degree_less_than_bins():
+    """Table (60, 40), (40, 60): X^2 = 8, one degree of freedom, p = 0.004678."""
+    assert p_value((60, 40), (40, 60), rng()) == pytest.approx(math.erfc(2), rel=1e-9)
+
+
+def test_empty_bins_cost_no_degree_of_freedom():
+    assert p_value((60, 0, 40, 0), (40, 0, 60, 0), rng()) == p_value((60, 40), (40, 60), rng())
+
+
+@pytest.mark.parametrize(("a", "b"), [((10, 0), (7, 0)), ((0, 0), (1, 2)), ((3, 4), (0, 0)), ((), ())])
+def test_where_no_difference_is_possible_the_p_value_is_one(a, b):
+    assert p_value(a, b, rng()) == 1.0
+
+
+def test_other_bins_are_refused():
+    with pytest.raises(ValueError, match="3 bins"):
+        p_value((1, 2, 3), (1, 2), rng())
+
+
+def test_the_same_generator_gives_the_same_p_value():
+    assert p_value((30, 3, 2), (10, 4, 4), rng(5)) == p_value((30, 3, 2), (10, 4, 4), rng(5))
+
+
+def test_draws_agree_with_fishers_exact_test():
+    """Table (2, 6), (6, 2), expected counts 4: two-sided Fisher p = 2 (784 + 64 + 1) / 12870 = 0.1319."""
+    values = [p_value((2, 6), (6, 2), rng(seed)) * 0.95 for seed in range(60)]
+    assert np.mean(values) == pytest.approx(0.1319, rel=0.1)
+
+
+def test_a_shift_beyond_doubt_stays_below_any_threshold_although_draws_have_a_floor():
+    assert p_value((100, 100, 100, 100, 2), (0, 0, 0, 0, 60), rng(), resolution=1e-9) < 1e-15
+
+
+def test_counts_too_large_to_draw_from_are_still_judged():
+    huge = 10**12
+    assert p_value((huge, 3), (huge, 3), rng()) == 1.0
+    assert p_value((huge, 0), (4, 4), rng()) < 1e-9
+
+
+@given(total=st.integers(2, 40), data=st.data())
+@settings(derandomize=True)
+def test_the_tail_bound_is_above_the_exact_tail_and_close(total, data):
+    marked = data.draw(st.integers(0, total))
+    size = data.draw(st.integers(0, total))
+    found = data.draw(st.integers(max(0, marked + size - total), min(marked, size)))
+    exact = sum(
+        math.comb(marked, k) * math.comb(total - marked, size - k) for k in range(found, min(marked, size) + 1)
+    ) / math.comb(total, size)
+    bound = _log_upper_tail(found, marked, size, total)
+    assert bound >= math.log(exact) - 1e-9
+    if exact < 0.01:
+        assert bound <= math.log(exact) + 1  # never more than a factor e above
+
+
+def test_impossible_counts_have_probability_zero():
+    assert _log_upper_tail(5, 3, 10, 20) == -math.inf
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("nominal", [0.05, 0.01])
+@pytest.mark.parametrize(
+    ("n", "m", "runs"), [(50, 10_000, 12_000), (50, 300, 12_000), (500, 10_000, 40_000), (5000, 10_000, 40_000)]
+)
+def test_false_alarms_are_within_a_fifth_of_nominal(n, m, runs, nominal):
+    """Ten equal bins, as cut at quantiles. n = 50 against 10,000 has expected counts around 5: mostly by draws."""
+    draw = rng(n + m)
+    shares = np.full(10, 0.1)
+    references, windows = draw.multinomial(m, shares, size=runs), draw.multinomial(n, shares, size=runs)
+    alarms = sum(p_value(a, b, draw) <= nominal for a, b in zip(references.tolist(), windows.tolist(), strict=True))
+    error = 2 * math.sqrt(nominal * (1 - nominal) / runs)
+    assert 0.8 * nominal - error <= alarms / runs <= 1.2 * nominal + error
+
+
+@pytest.mark.heavy
+def test_a_tenth_of_a_standard_deviation_is_always_found_in_50_000_samples():
+    draw = rng(8)
+    edges = np.quantile(draw.normal(size=200_000), np.linspace(0, 1, 21)[1:-1])
+    for _ in range(40):
+        reference = np.bincount(np.searchsorted(edges, draw.normal(size=50_000)), minlength=20)
+        window = np.bincount(np.searchsorted(edges, draw.normal(0.1, size=50_000)), minlength=20)
+        assert p_value(reference.tolist(), window.tolist(), draw) < 1e-6
+
+
+@pytest.mark.heavy
+def test_skewed_categories_with_tiny_expected_counts_raise_no_more_alarms_than_nominal():
+    draw, shares = rng(9), np.array([0.6, 0.3, 0.06, 0.02, 0.01, 0.005, 0.003, 0.002])
+    runs = 6000
+    references, windows = draw.multinomial(1000, shares, size=runs), draw.multinomial(60, shares, size=runs)
+    alarms = sum(p_value(a, b, draw) <= 0.05 for a, b in zip(references.tolist(), windows.tolist(), strict=True))
+    assert 0.03 <= alarms / runs <= 0.056

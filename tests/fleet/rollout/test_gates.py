@@ -1,0 +1,257 @@
+"""A gate decides by evidence of quality, errs at most as often as it says, and says what stopped it or is missing."""
+
+import json
+import math
+
+import pytest
+
+from hedgerow.decode import Fields
+from hedgerow.errors import DecodeError
+from hedgerow.fleet.rollout.floors import Floor, measured_floor
+from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict, Judge, judge, measurement_alpha
+from hedgerow.window import PairedCounts, Window
+from tests.fleet.exact_evidence import bounds, log_evidence
+
+PLAN = GatePlan()
+FLOOR = Floor(0.95, "which was asked for")
+
+
+def window(samples: int, *, labelled: int = 0, correct: int = 0, paired: PairedCounts | None = None) -> Window:
+    return Window(
+        release="digits@2",
+        index=0,
+        started_at=0.0,
+        ended_at=1.0,
+        samples=samples,
+        features={},
+        labelled=labelled,
+        correct=correct,
+        paired=paired or PairedCounts(),
+    )
+
+
+def paired(both: int, new: int, old: int, neither: int = 0) -> Window:
+    total = both + new + old + neither
+    counts = PairedCounts(both + neither, new + old, both, new, old, neither)
+    return window(total, labelled=total, correct=both + new, paired=counts)
+
+
+def test_the_margin_is_two_points():
+    assert (PLAN.maximum_accuracy_drop, PLAN.alpha, PLAN.floor) == (0.02, 0.05, None)
+
+
+def test_no_window_waits():
+    assert judge(PLAN, None, FLOOR).decision is Decision.WAIT
+    assert judge(PLAN, window(0), FLOOR).decision is Decision.WAIT
+
+
+@pytest.mark.parametrize("changed", [0, 5, 10, 20])
+def test_an_equal_model_above_the_floor_passes_with_2000_paired_samples(changed):
+    """Up to 1 % of the samples won and 1 % lost."""
+    verdict = judge(PLAN, paired(1950 - 2 * changed, changed, changed, 50), FLOOR)
+
+    assert verdict.decision is Decision.GO, verdict.reason
+    assert verdict.evidence["change_low"] > -0.02
+    assert verdict.evidence["score_low"] > verdict.evidence["floor"] == 0.95
+
+
+def test_an_equal_model_that_is_right_about_nothing_is_stopped_by_the_floor():
+    """Both models are wrong on all that the devices see: equal, and useless."""
+    verdict = judge(PLAN, paired(0, 0, 0, 250), FLOOR)
+
+    assert verdict.decision is Decision.ABORT
+    assert verdict.stopped_by is Judge.FLOOR
+    assert verdict.reason.startswith("below the floor: accuracy 0.0% (0.0% to ")
+    assert "the floor is 95.0%, which was asked for" in verdict.reason
+    assert "changed by +0.0 points" in verdict.reason
+
+
+def test_a_model_that_is_worse_than_the_one_before_is_stopped_by_it_although_it_is_above_the_floor():
+    verdict = judge(PLAN, paired(900, 2, 98), Floor(0.8, "which was asked for"))
+
+    assert verdict.decision is Decision.ABORT
+    assert verdict.stopped_by is Judge.PREDECESSOR
+    assert verdict.reason.startswith("worse than the model before: it changed by -9.6 points")
+    assert "accuracy 90.2%" in verdict.reason
+
+
+def test_broken_weights_are_stopped_by_a_few_samples():
+    assert judge(PLAN, paired(3, 0, 17, 0), FLOOR).decision is Decision.ABORT
+
+
+def test_a_drop_near_the_margin_waits_for_more():
+    assert judge(PLAN, paired(965, 5, 25, 5), Floor(0.9, "which was asked for")).decision is Decision.WAIT
+
+
+def test_to_go_on_both_must_be_convinced():
+    better_than_before_but_near_the_floor = paired(900, 60, 0, 40)
+    above_the_floor_but_like_before_or_worse = paired(970, 5, 20, 5)
+
+    verdict = judge(PLAN, better_than_before_but_near_the_floor, FLOOR)
+    assert verdict.decision is Decision.WAIT
+    assert verdict.reason.endswith("a decision needs bounds on one side of the floor's limit")
+    verdict = judge(PLAN, above_the_floor_but_like_before_or_worse, Floor(0.9, "which was asked for"))
+    assert verdict.decision is Decision.WAIT
+    assert verdict.reason.endswith("a decision needs bounds on one side of the model before's limit")
+
+
+def test_fewer_than_the_minimum_never_pass():
+    assert judge(GatePlan(minimum_samples=2000), paired(1999, 0, 0), FLOOR).decision is Decision.WAIT
+    assert judge(GatePlan(minimum_samples=2000), paired(2000, 0, 0), FLOOR).decision is Decision.GO
+
+
+def test_a_first_release_is_held_against_the_floor_alone():
+    floor = measured_floor(0.96, 250, PLAN.maximum_accuracy_drop, measurement_alpha(PLAN))
+    assert floor.score == pytest.approx(0.908, abs=0.001)
+
+    assert judge(PLAN, window(250, labelled=250, correct=242), floor).decision is Decision.GO
+    verdict = judge(PLAN, window(250, labelled=250, correct=150), floor)
+    assert (verdict.decision, verdict.stopped_by) == (Decision.ABORT, Judge.FLOOR)
+    assert "the 96.0% (at least 92.8%) measured on 250 samples before release less 2 points" in verdict.reason
+    assert judge(PLAN, window(250, labelled=250, correct=225), floor).decision is Decision.WAIT
+
+
+def test_a_measured_floor_takes_its_half_of_the_level():
+    """Evidence between 1 / alpha and 2 / alpha stops by a floor that was asked for, and not yet by a measured one."""
+    sample = window(100, labelled=100, correct=86)
+    asked, measured = Floor(0.945, "which was asked for"), Floor(0.945, "which was measured", measurement_alpha(PLAN))
+
+    assert judge(PLAN, sample, asked).decision is Decision.ABORT
+    assert judge(PLAN, sample, measured).decision is Decision.WAIT
+
+
+def test_without_a_floor_nothing_goes_on_and_the_reason_says_so():
+    for evidence in (window(5000, labelled=5000, correct=5000), paired(5000, 0, 0)):
+        verdict = judge(PLAN, evidence, None)
+        assert verdict.decision is Decision.WAIT
+        assert "no accuracy above chance was measured before release, so there is no floor" in verdict.reason
+    assert judge(PLAN, paired(900, 2, 98), None).stopped_by is Judge.PREDECESSOR
+
+
+def test_without_labels_nothing_goes_on_and_the_reason_says_so():
+    for plan in (PLAN, GatePlan(maximum_disagreement=0.1)):
+        for evidence in (window(99), window(10**6), window(10**6, paired=PairedCounts(agreed=10**6))):
+            verdict = judge(plan, evidence, FLOOR)
+            assert verdict.decision is Decision.WAIT
+            assert "nothing is known of quality" in verdict.reason
+
+
+def test_without_labels_disagreement_can_stop_a_release():
+    plan = GatePlan(maximum_disagreement=0.1)
+
+    verdict = judge(plan, window(300, paired=PairedCounts(agreed=200, disagreed=100)), FLOOR)
+    assert (verdict.decision, verdict.stopped_by) == (Decision.ABORT, Judge.DISAGREEMENT)
+    assert judge(plan, window(300, paired=PairedCounts(agreed=270, disagreed=30)), FLOOR).decision is Decision.WAIT
+
+
+def test_plans_and_verdicts_survive_storage():
+    for plan in (PLAN, GatePlan(0.01, 0.05, 0.2, 7, 0.9)):
+        assert GatePlan.from_fields(Fields(json.loads(json.dumps(plan.to_record())), "plan")) == plan
+    for verdict in (judge(PLAN, paired(2000, 0, 0), FLOOR), judge(PLAN, paired(0, 0, 0, 99), FLOOR)):
+        assert GateVerdict.from_fields(Fields(json.loads(json.dumps(verdict.to_record())), "verdict")) == verdict
+
+
+def test_a_plan_that_was_stored_before_there_were_floors_has_none():
+    record = PLAN.to_record()
+    del record["floor"]
+
+    assert GatePlan.from_fields(Fields(record, "plan")) == PLAN
+
+
+def test_a_verdict_by_an_unknown_judge_is_refused():
+    record = judge(PLAN, paired(0, 0, 0, 99), FLOOR).to_record() | {"stopped_by": "a coin"}
+
+    with pytest.raises(DecodeError, match="stopped_by"):
+        GateVerdict.from_fields(Fields(record, "verdict"))
+
+
+def test_wrong_plans_are_named():
+    assert len(GatePlan(0.0, 1.5, 2.0, 0, 1.0).mistakes()) == 5
+    assert PLAN.mistakes() == []
+
+
+# Golden figures: with 50 digits (tests/fleet/exact_evidence.py), or by hand
+
+
+def test_what_an_operator_reads_of_a_release_that_passes_is_exact():
+    verdict = judge(PLAN, window(500, labelled=500, correct=472), Floor(0.9, "which was asked for"))
+    assert verdict.reason == (
+        "accuracy 94.4% (90.6% to 97.0%) on 500 labelled samples; the floor is 90.0%, which was asked for"
+    )
+    low, high = bounds((28, 472), 0.05)
+    assert verdict.evidence == {
+        "samples": 500.0,
+        "score": 0.944,
+        "score_low": pytest.approx(low, abs=2e-5),
+        "score_high": pytest.approx(high, abs=2e-5),
+        "floor": 0.9,
+    }
+    assert (verdict.decision, verdict.stopped_by) == (Decision.GO, None)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "change", "words"),
+    [
+        (20, 5, 0.15, "it changed by +15.0 points (-0.2 to +30.8)"),
+        (5, 20, -0.15, "it changed by -15.0 points (-30.8 to +0.2)"),
+    ],
+)
+def test_a_change_of_accuracy_has_its_sign_and_its_size(new, old, change, words):
+    verdict = judge(PLAN, paired(70, new, old, 5), Floor(0.5, "which was asked for"))
+    low, high = bounds((old, 75, new), 0.05, (0, 0.5, 1))
+    assert verdict.evidence["change"] == pytest.approx(change)
+    assert verdict.evidence["change_low"] == pytest.approx(2 * low - 1, abs=4e-5)
+    assert verdict.evidence["change_high"] == pytest.approx(2 * high - 1, abs=4e-5)
+    assert f"{words} against the model before on 100 of the same samples; -2.0 points are accepted" in verdict.reason
+
+
+def test_a_release_goes_on_with_the_first_sample_that_convinces():
+    """138 samples of which 4 are wrong are enough at 5 %, and 137 are not."""
+    floor = Floor(0.9, "which was asked for")
+    assert log_evidence((4, 133), 0.9) < math.log(20) <= log_evidence((4, 134), 0.9) < math.log(40)
+    assert judge(PLAN, window(137, labelled=137, correct=133), floor).decision is Decision.WAIT
+    assert judge(PLAN, window(138, labelled=138, correct=134), floor).decision is Decision.GO
+    assert judge(GatePlan(alpha=0.025), window(138, labelled=138, correct=134), floor).decision is Decision.WAIT
+
+
+def test_what_a_measured_floor_may_take_of_the_level_is_not_there_to_stop_by():
+    """8 wrong ones of 23 speak 33 to 1 against a floor of 90 %: enough for 5 %, too little for 2.5 %."""
+    assert math.log(20) < log_evidence((15, 8), 1 - 0.9) < math.log(40)
+    sample = window(23, labelled=23, correct=15)
+    assert measurement_alpha(GatePlan(alpha=0.05)) == 0.025
+    assert judge(PLAN, sample, Floor(0.9, "asked")).decision is Decision.ABORT
+    assert judge(PLAN, sample, Floor(0.9, "measured", 0.025)).decision is Decision.WAIT
+    assert judge(PLAN, sample, Floor(0.9, "measured", 0.0)).decision is Decision.ABORT
+
+
+def test_two_judges_stop_by_the_mean_of_their_evidence():
+    """400 samples, 40 lost and 10 won: 29 to 1 against the margin, and nothing against the floor."""
+    against = log_evidence((10, 350, 40), 0.51, (0, 0.5, 1))
+    below = log_evidence((360, 40), 1 - 0.8)
+    mean = math.log((math.exp(against) + math.exp(below)) / 2)
+    assert mean < math.log(20) < against
+    sample, floor = paired(350, 10, 40), Floor(0.8, "which was asked for")
+    assert judge(PLAN, sample, floor).decision is Decision.WAIT
+    looser = GatePlan(alpha=1.001 * math.exp(-mean))
+    assert judge(looser, sample, floor).stopped_by is Judge.PREDECESSOR
+    assert judge(GatePlan(alpha=0.999 * math.exp(-mean)), sample, floor).decision is Decision.WAIT
+
+
+def test_what_an_operator_reads_of_disagreement_is_exact():
+    plan = GatePlan(maximum_disagreement=0.1)
+    verdict = judge(plan, window(300, paired=PairedCounts(agreed=200, disagreed=100)), FLOOR)
+    low, high = bounds((200, 100), 0.05)
+    assert verdict.evidence == {
+        "samples": 0.0,
+        "disagreement": 1 / 3,
+        "disagreement_low": pytest.approx(low, abs=2e-5),
+        "disagreement_high": pytest.approx(high, abs=2e-5),
+    }
+    assert verdict.reason == (
+        f"too much disagreement: the models disagree on 33.3% ({low:.1%} to {high:.1%}) of 300 samples; "
+        "at most 10.0% is accepted"
+    )
+    waits = judge(plan, window(50, paired=PairedCounts(agreed=45, disagreed=5)), FLOOR)
+    assert waits.reason.startswith("the models disagree on 10.0% (")
+    assert waits.reason.endswith("of 50 samples; none of 50 samples is labelled, so nothing is known of quality; label "
+        "some on these devices, or start the rollout ungated")  # fmt: skip

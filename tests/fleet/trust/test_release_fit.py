@@ -1,0 +1,139 @@
+"""Each misfit of a build is an error that names both sides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hedgerow.compile.build import Build, save_build
+from hedgerow.compile.golden import encode_golden
+from hedgerow.features import CONFIDENCE, PREDICTED, input_features
+from hedgerow.fleet.errors import ReleaseError
+from hedgerow.fleet.trust.release_fit import check_fit
+from hedgerow.manifest.content import Tensor
+from hedgerow.reference import build_reference
+from hedgerow.schema import TensorSpec
+from tests.fleet.sample_release import REFERENCE, SCHEMA, golden_samples, make_artifact, put_blob
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(50, 1, 8, 8)).astype(np.float32)
+
+
+def reference(*, labels=SCHEMA.labels, without=None, extra=None):
+    numeric = {**input_features(SCHEMA, {"image": IMAGES}), CONFIDENCE: RNG.uniform(0.5, 1, 50)}
+    numeric.pop(without, None)
+    numeric |= {extra: RNG.normal(size=50)} if extra else {}
+    classes = (np.arange(50.0) % len(labels)).astype(np.float64)
+    return build_reference(numeric, {PREDICTED: (classes, labels)}).encode()
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(*, reference=REFERENCE, golden=None, schema=SCHEMA, content=b"file", **artifact):
+        golden = golden_samples() if golden is None else golden
+        made = replace(make_artifact(tmp_path, "raspberry-pi-4", content, golden=golden), **artifact)
+        build = Build(
+            task="digits",
+            model_schema=schema,
+            artifacts=(made,),
+            train_graphs=(),
+            reference=put_blob(tmp_path, reference),
+            checkpoint_sha256="ab" * 32,
+            run="r",
+            data_fingerprint="d",
+            metrics={},
+            parent=None,
+        )
+        save_build(tmp_path, build)
+        return build, tmp_path
+
+    return make
+
+
+def test_a_build_whose_parts_fit_is_accepted(make):
+    check_fit(*make())
+    check_fit(*make(reference=reference()))
+    check_fit(*make(reference=reference(), inputs=(Tensor("image", "x", (1, 64), "int8", 0.1),)))
+
+
+def golden(inputs=None, outputs=None, **names):
+    images = np.zeros((2, 1, 8, 8), np.float32) if inputs is None else inputs
+    probabilities = np.full((2, 2), 0.5, np.float32) if outputs is None else outputs
+    return encode_golden({names.get("input", "image"): images}, {names.get("output", "probabilities"): probabilities})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"golden": golden(input="picture")}, ["golden samples for raspberry-pi-4", "input.image", "input.picture"]),
+        ({"golden": golden(np.zeros((2, 8, 8), np.float32))}, ["float32[n, 1, 8, 8]", "float32[2, 8, 8]"]),
+        ({"golden": golden(np.zeros((2, 1, 8, 8), np.uint8))}, ["float32[n, 1, 8, 8]", "uint8[2, 1, 8, 8]"]),
+        ({"golden": golden(outputs=np.zeros((2, 3), np.float32))}, ["float32[n, 2]", "float32[2, 3]"]),
+        ({"golden": golden(outputs=np.full((2, 2), np.nan, np.float32))}, ["output.probabilities", "NaN"]),
+        ({"golden": golden(outputs=np.zeros((3, 2), np.float32))}, ["as many samples", "[2, 3]"]),
+        ({"golden": golden(np.zeros((0, 1, 8, 8), np.float32), np.zeros((0, 2), np.float32))}, ["at least one", "[0]"]),
+        ({"golden": b"no samples"}, ["a safetensors document"]),
+        ({"reference": b"{}"}, ["the reference of"]),
+        ({"reference": reference(without="image.mean")}, ["without image.mean"]),
+        ({"reference": reference(extra="sound.mean")}, ["beside them sound.mean"]),
+        ({"reference": reference(labels=("no", "maybe"))}, ["2 labels (no, yes)", "2 (maybe, no)"]),
+        ({"reference": reference(labels=("no", "yes", "maybe"))}, ["2 labels (no, yes)", "3 (maybe, no, yes)"]),
+        ({"schema": replace(SCHEMA, labels=("a", "b", "c"))}, ["3 numbers of the output probabilities", "[2]"]),
+        ({"inputs": (Tensor("sound", "x", (1, 64), "float32"),)}, ["the schema's inputs image", "sound"]),
+        ({"inputs": (Tensor("image", "x", (1, 65), "float32"),)}, ["64 numbers a sample", "[1, 65]"]),
+        ({"outputs": ()}, ["the schema's outputs probabilities", "none"]),
+        ({"outputs": (Tensor("probabilities", "y", (-1, 3), "int8"),)}, ["2 numbers a sample", "[-1, 3]"]),
+    ],
+)
+def test_a_misfit_names_both_sides(make, changes, words):
+    with pytest.raises(ReleaseError) as caught:
+        check_fit(*make(**changes))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def onnx_file(*, width=2, inputs=1, name=None):
+    from onnx import TensorProto, helper
+
+    names = ["image", "sound"][:inputs] if name is None else [name]
+    images = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, 8, 8]) for name in names]
+    nodes = [helper.make_node("Flatten", names[:1], ["flat"])]
+    shape = helper.make_tensor("shape", TensorProto.FLOAT, [64, width], [0.0] * 64 * width)
+    nodes.append(helper.make_node("MatMul", ["flat", "shape"], ["y"]))
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])
+    graph = helper.make_graph(nodes, "g", images, [output], [shape])
+    opset = helper.make_opsetid("", 17)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
+
+
+@pytest.mark.heavy
+def test_the_border_of_a_file_is_read_and_compared_without_running_it(make):
+    check_fit(*make(content=onnx_file(), format="onnx"))
+    for content, words in (
+        (onnx_file(width=3), ["outputs of 8 bytes in the file, as the manifest says", "found 12 bytes"]),
+        (onnx_file(inputs=2), ["1 inputs in the file (image)", "found 2"]),
+        (onnx_file(name="picture"), ["an input among picture for the input image"]),
+        (b"no model", ["the artifact for raspberry-pi-4"]),
+    ):
+        with pytest.raises(ReleaseError) as caught:
+            check_fit(*make(content=content, format="onnx"))
+        for word in words:
+            assert word in str(caught.value)
+
+
+def test_a_build_that_lacks_a_file_says_which(make):
+    build, folder = make()
+    (folder / "blobs" / build.reference.sha256).unlink()
+    with pytest.raises(ReleaseError, match=build.reference.sha256):
+        check_fit(build, folder)
+
+
+def test_an_output_of_other_floats_is_the_runtimes_business_and_an_input_is_not(make):
+    check_fit(*make(golden=golden(outputs=np.full((2, 2), 0.5, np.float16))))
+    with pytest.raises(ReleaseError, match="float16"):
+        check_fit(*make(golden=golden(np.zeros((2, 1, 8, 8), np.float16))))
+
+
+def test_a_model_without_labels_may_watch_what_it_likes_beside_its_inputs(make):
+    schema = replace(SCHEMA, labels=(), outputs=(TensorSpec("probabilities", (2,)),))
+    check_fit(*make(schema=schema, reference=reference(extra="anything")))

@@ -1,0 +1,83 @@
+"""Mutants are what they say, drawn by the seed, and the tests of the pure core notice them."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hedgerow.task import load_attribute
+from tests.test_layout import ROOT
+
+TOOL = ROOT / "tools" / "mutate.py"
+MUTATE = {name: load_attribute(f"{TOOL}:{name}") for name in ("CORE", "drawn", "mutants_of", "source_of", "tests_of")}
+
+SOURCE = '''"""Prose."""
+__all__ = ["least"]
+
+
+def least(values: list[int], limit: float = 0.5) -> int | None:
+    """Return it."""
+    if not values or len(values) > 3:
+        raise ValueError(f"expected few, found {len(values)}")
+    return min(values, key=lambda value: value % 7)
+'''
+
+
+def changes(source: str = SOURCE) -> set[str]:
+    return {mutant.change for mutant in MUTATE["mutants_of"]("m", source)}
+
+
+def test_every_kind_of_place_that_runs_is_changed_and_prose_is_not():
+    assert changes() == {
+        "0.5 => 1.0",
+        "if not values or len(values) > 3: ... => if not (not values or len(values) > 3): ...",
+        "not values or len(values) > 3 => not values and len(values) > 3",
+        "not values => values",
+        "len(values) > 3 => len(values) >= 3",
+        "3 => 4",
+        "raise ValueError(f'expected few, found {len(values)}') => pass",
+        "return min(values, key=lambda value: value % 7) => return None",
+        "min => max",
+        "min(values, key=lambda value: value % 7) => min(values)",
+        "value % 7 => value * 7",
+        "7 => 8",
+    }
+
+
+def test_each_mutant_is_the_source_with_one_change_and_the_source_is_left_as_it_was():
+    before = ast.unparse(ast.parse(SOURCE))
+    for mutant in MUTATE["mutants_of"]("m", SOURCE):
+        assert mutant.source != before
+        ast.parse(mutant.source)
+        different = [a for a, b in zip(mutant.source.splitlines(), before.splitlines(), strict=False) if a != b]
+        assert len(different) == 1, mutant.change
+
+
+def test_the_same_seed_draws_the_same_mutants_in_the_order_of_the_text():
+    mutants = MUTATE["mutants_of"]("m", SOURCE)
+    drawn = MUTATE["drawn"]
+
+    assert drawn(mutants, 5, 0) == drawn(mutants, 5, 0)
+    assert drawn(mutants, 5, 0) != drawn(mutants, 5, 1)
+    assert [m.line for m in drawn(mutants, 5, 0)] == sorted(m.line for m in drawn(mutants, 5, 0))
+    assert len(drawn(mutants, 500, 0)) == len(mutants)
+
+
+@pytest.mark.parametrize("module", MUTATE["CORE"])
+def test_every_module_of_the_core_is_there_and_has_tests_that_mirror_it(module):
+    assert MUTATE["source_of"](module).exists()
+    assert MUTATE["tests_of"](module)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("module", ["hedgerow.partition", "hedgerow.fleet.rollout.gates", "hedgerow.client.slots"])
+def test_a_twentieth_of_the_mutants_is_noticed(module):
+    command = [sys.executable, TOOL, module, "--share", "20", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(done.stdout)["modules"]
+    assert (row["mutants"], row["survivors"]) == (1, [])
