@@ -284,7 +284,10 @@ def _users_spec(name: str) -> StrategySpec:
 
 def _parsed(name: str, clients: int | None = None) -> tuple[str, StrategySpec, PrivacyTerms | None]:
     """Return the strategy's name and record, and the terms of the wrapper if there is one."""
-    base, plus, privacy = name.partition("+")
+    # The folders of a user's own file may have a plus in their names.
+    folders, separator, rest = name.rpartition(".py:")
+    base, plus, privacy = rest.partition("+")
+    base = f"{folders}{separator}{base}"
     spec = _spec(base)
     if not plus:
         return base, spec, None

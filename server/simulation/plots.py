@@ -43,12 +43,13 @@ def draw_curves(history: Sequence[RoundRecord], title: str) -> dict[str, bytes]:
     figure = Figure(figsize=(4.2 * len(scales), 6), layout="constrained")
     grid = figure.subplots(2, len(scales), sharex="col", sharey="row", squeeze=False)
     for column, (label, positions) in enumerate(scales):
-        upper, lower = grid[0][column], grid[1][column]
+        both: list[Axes] = [grid[0][column], grid[1][column]]
+        upper, lower = both
         _line(upper, positions, [record.accuracy for record in history], _HELD_OUT, "held out")
         _line(lower, positions, [record.train_loss for record in history], _TRAIN, "clients, while they train")
         _line(lower, positions, [record.loss for record in history], _HELD_OUT, "held out")
         lower.set_xlabel(label)
-        for axes in (upper, lower):
+        for axes in both:
             _style(axes)
     grid[0][0].set_ylabel("accuracy")
     grid[1][0].set_ylabel("loss")

@@ -12,7 +12,7 @@ was expected, what was found, what to do. Facts are attributes as well, so that 
   - LinkError: the message link failed.
     - BrokerUnreachableError: no MQTT broker answered.
   - PartitionError: the data cannot be cut as asked.
-  - PluginError: a user's own strategy, partition, ... that cannot be used.
+  - PluginError: a user's own strategy, partition or the like cannot be used.
   - PortInUseError: a port that we want to serve on is taken.
   - TaskError: a user's task is wrong.
   - UnknownNameError: a name (target, strategy, runtime, ...) that is in no table.

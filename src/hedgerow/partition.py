@@ -226,6 +226,8 @@ def _judged(partition: Partition, shards: object, samples: int, clients: int) ->
             f"different positions below {samples}, found {found}; correct it"
         )
 
+    if isinstance(shards, np.ndarray) and shards.ndim:
+        shards = list(shards)  # as many for each
     if not isinstance(shards, Sequence) or len(shards) != clients:
         raise wrong(f"{len(shards)} of them" if isinstance(shards, Sequence) else type(shards).__name__)
     arrays = [np.asarray(shard) for shard in shards]

@@ -211,6 +211,15 @@ def halves(labels, clients, rng, columns):
 def empty(labels, clients, rng, columns):
     return [np.arange(client, dtype=np.int64) + 10 * client for client in range(clients)]
 
+def table(labels, clients, rng, columns):
+    return rng.permutation(len(labels))[: clients * 5].reshape(clients, 5)
+
+def yielded(labels, clients, rng, columns):
+    yield np.arange(3)
+
+def words(labels, clients, rng, columns):
+    return "abc"[:clients]
+
 def nothing(labels, clients, rng, columns):
     return None
 
@@ -236,6 +245,12 @@ def test_a_users_own_partition_deals_the_samples(dealt):
     assert str(partition) == f"{dealt}:by_turns"
     assert parse_partition(str(partition)) == partition
     assert partition.mistakes() == []
+
+
+def test_a_users_own_partition_may_deal_a_table(dealt):
+    shards = Partition(f"{dealt}:table").split(LABELS, 3, np.random.default_rng(1))
+    rows = np.random.default_rng(1).permutation(200)[:15].reshape(3, 5)
+    assert [shard.tolist() for shard in shards] == [sorted(row) for row in rows.tolist()]
 
 
 def test_a_users_own_partition_sees_the_columns_and_may_leave_samples_out(dealt):
@@ -265,6 +280,8 @@ def test_a_partition_of_a_distribution_is_found_by_its_name(tmp_path, monkeypatc
         ("negative", "found -3 to -1"),
         ("halves", "found float64(1,) for client 0"),
         ("empty", "found int64(0,) for client 0"),
+        ("yielded", "found generator"),
+        ("words", "found <U1() for client 0"),
         ("nothing", "found NoneType"),
     ],
 )

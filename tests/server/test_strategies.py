@@ -16,6 +16,7 @@ from hedgerow.server.strategies import (
     build_strategy,
     check_strategy,
     mean_suffices,
+    privacy_terms,
     restore_state,
     strategy_state,
 )
@@ -253,6 +254,14 @@ def test_a_strategy_of_a_distribution_is_found_by_its_name(own, tiny_task, tmp_p
         np.testing.assert_array_equal(found.checkpoint.weights[key], array)
     with pytest.raises(UnknownNameError, match="did you mean 'half-way'"):
         check_strategy("halfway")
+
+
+def test_a_plus_in_the_path_of_a_users_own_is_none_of_privacy(tmp_path):
+    (tmp_path / "c++").mkdir()
+    (tmp_path / "c++" / "own_averaging.py").write_text(OWN)
+    name = f"{tmp_path}/c++/own_averaging.py:private"
+    assert privacy_terms(name) is None
+    assert privacy_terms(f"{name}+server-fixed:noise=2").noise == 2.0
 
 
 def test_privacy_wraps_a_users_own_that_says_it_averages(own):
