@@ -21,6 +21,7 @@ COMMANDS = {
     "compile": ("checkpoint", "--task", "task.py:task", "--target", "raspberry-pi-4", "--out", "build"),
     "compile --artifact": ("model.onnx", "--target", "raspberry-pi-4", "--out", "build"),
     "demo": ("--out", "demo"),
+    "device forget": ("pi-0", "--server", "http://127.0.0.1:1", "--key-file", "key"),
     "device reset": ("pi-0", "--server", "http://127.0.0.1:1", "--key-file", "key"),
     "fleet init": ("fleet", "--name", "demo"),
     "fleet serve": ("--fleet-folder", "fleet", "--broker", "127.0.0.1:1"),

@@ -24,7 +24,6 @@ HEAVY = (
     "rich",
     "scipy",
     "sklearn",
-    "sqlite_utils",
     "torch",
     "transformers",
     "uvicorn",

@@ -1,4 +1,4 @@
-"""``hedgerow device reset``."""
+"""``hedgerow device reset`` and ``hedgerow device forget``."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 from hedgerow.fleet.commands.options import as_json_option, connect, key_file_option, server_option
 
-__all__ = ["reset"]
+__all__ = ["forget", "reset"]
 
 
 @click.command("reset", epilog="\b\nExample:\n  hedgerow device reset pi-0 --key-file out/fleet/admin.key")
@@ -32,3 +32,22 @@ def reset(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
         return
     wanted = (found["desired"] or {}).get("release") or "nothing"
     click.echo(f"{device} is reset; {wanted} stays wanted of it, and its next report counts")
+
+
+@click.command("forget", epilog="\b\nExample:\n  hedgerow device forget pi-0 --key-file out/fleet/admin.key")
+@click.argument("device")
+@server_option
+@key_file_option
+@as_json_option
+def forget(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
+    """Let the fleet keep nothing of DEVICE, as if it had never been heard of.
+
+    For a device that is gone for good. Rollouts that wait for it go on without it; one in which it has done its part
+    must end first. If it reports again, it is a new device.
+    """
+    client = connect(url, key_file)
+    try:
+        found = client.delete(f"/v1/devices/{quote(device, safe='')}")
+    finally:
+        client.close()
+    click.echo(json.dumps(found) if as_json else f"{device} is forgotten; if it reports again, it is new")

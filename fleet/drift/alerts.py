@@ -18,19 +18,25 @@ from typing import Any
 import numpy as np
 
 from hedgerow.decode import Fields
+from hedgerow.fleet.drift.alert import (
+    DEVICE,
+    FLEET,
+    MANY,
+    TARGET,
+    Alert,
+    AlertKind,
+    Watched,
+    device_slice,
+    optional_numbers,
+    without_device,
+)
 from hedgerow.fleet.drift.baselines import Baseline, Baselines
 from hedgerow.fleet.drift.findings import DriftPlan, Finding, comparisons_of, test_window
-from hedgerow.manifest import RELEASE_ID
 from hedgerow.reference import Reference
 from hedgerow.window import Window, merge_windows
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = [
-    "DRIFT",
-    "KINDS",
-    "RETRAINING",
-    "SCORE",
-    "Alert",
     "DeviceDrift",
     "DriftState",
     "SliceDrift",
@@ -38,93 +44,6 @@ __all__ = [
     "forget_device",
     "observe",
 ]
-
-KINDS = (DRIFT, SCORE, RETRAINING) = ("drift", "score", "retraining")
-"""What an alert is about."""
-
-_DEVICE, _TARGET, _FLEET = "device:", "target:", "fleet"
-_MANY = 10_000_000
-_SLICE_CHARS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """What a person should know, and perhaps a retraining answer.
-
-    Attributes:
-        id: Its identity.
-        release: Under which release.
-        raised_at: End of the window that raised it, Unix seconds.
-        devices: Those whose own windows drifted, sorted; empty when only a group shows it.
-        features: What drifted, sorted.
-        findings: The finding that confirmed each (slice, feature).
-        windows: Windows that each of these devices sent from the first suspicious one to the confirmation; the most
-            that any needed. 0 where the kind does not count them.
-        kind: ``drift``: inputs or outputs moved. ``score``: labelled samples say that the score lies below the floor
-            (:mod:`hedgerow.fleet.drift.scores`). ``retraining``: retrainings brought no recovery, and are not tried
-            again.
-        reason: One sentence; empty for drift, where the findings say it.
-        began: Slice -> since when the world may be another one there, Unix seconds; absent where that is not known.
-    """
-
-    id: str
-    release: str
-    raised_at: float
-    devices: tuple[str, ...]
-    features: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    windows: int
-    kind: str = DRIFT
-    reason: str = ""
-    began: Mapping[str, float] = field(default_factory=dict)
-
-    def changed_at(self, device: str, target: str | None) -> float | None:
-        """Return since when a device's world may be another one, Unix seconds; None: it is not known to be.
-
-        An alert that names devices is about these; one that names none is about every device of its groups.
-        """
-        if self.devices:
-            return self.began.get(f"{_DEVICE}{device}")
-        groups = (_FLEET, f"{_TARGET}{target}")
-        return min((self.began[name] for name in groups if name in self.began), default=None)
-
-    def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "reason": self.reason,
-            "began": dict(self.began),
-            "release": self.release,
-            "raised_at": self.raised_at,
-            "devices": list(self.devices),
-            "features": list(self.features),
-            "findings": [finding.to_record() for finding in self.findings],
-            "windows": self.windows,
-        }
-
-    @classmethod
-    def from_fields(cls, fields: Fields) -> "Alert":
-        """Decode an alert.
-
-        Raises:
-            DecodeError: A field is absent, unknown or out of bounds.
-        """
-        began = fields.nested("began") if "began" in fields.names() else Fields({}, fields.where)
-        alert = cls(
-            id=fields.text("id", maximum_chars=160),
-            kind=fields.choice("kind", {kind: kind for kind in KINDS}) if "kind" in fields.names() else DRIFT,
-            reason=fields.text("reason", maximum_chars=4096) if "reason" in fields.names() else "",
-            began={name: began.number(name) for name in began.names()},
-            release=fields.text("release", pattern=RELEASE_ID),
-            raised_at=fields.number("raised_at"),
-            devices=fields.texts("devices", maximum_items=_MANY),
-            features=fields.texts("features", maximum_items=_MANY),
-            findings=fields.sequence("findings", Finding.from_fields, maximum_items=_MANY),
-            windows=fields.integer("windows"),
-        )
-        fields.finish()
-        return alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +85,7 @@ class SliceDrift:
         looked_at: Number of the observation at its last look.
         since: Windows since then.
         streaks: Feature -> looks in a row at which it had drifted.
-        findings: Of the last look.
+        findings: What the last look found.
         began: Feature -> beginning of the windows of the look before its streak, the last that was clean; Unix seconds.
         last_began: Beginning of the windows of the last look; None before the first.
     """
@@ -195,14 +114,13 @@ class SliceDrift:
     def from_fields(cls, fields: Fields) -> "SliceDrift":
         """Decode a slice."""
         streaks = fields.nested("streaks")
-        began = fields.nested("began") if "began" in fields.names() else Fields({}, fields.where)
         drift = cls(
             looks=fields.integer("looks"),
             looked_at=fields.integer("looked_at"),
             since=fields.integer("since"),
             streaks={name: streaks.integer(name, minimum=1) for name in streaks.names()},
-            findings=fields.sequence("findings", Finding.from_fields, maximum_items=_MANY),
-            began={name: began.number(name) for name in began.names()},
+            findings=fields.sequence("findings", Finding.from_fields, maximum_items=MANY),
+            began=optional_numbers(fields, "began"),
             last_began=fields.optional_number("last_began"),
         )
         fields.finish()
@@ -210,34 +128,26 @@ class SliceDrift:
 
 
 @dataclass(frozen=True, slots=True)
-class DriftState:
+class DriftState(Watched):
     """All that drift detection remembers of one release.
 
     Attributes:
-        release: ``name@number``.
         devices: Device -> what is kept of it.
         slices: Slice -> what is kept of it.
         observed: Windows seen.
-        raised: Alerts raised.
-        open: The alert that is open; None: none is.
     """
 
-    release: str
     devices: Mapping[str, DeviceDrift] = field(default_factory=dict)
     slices: Mapping[str, SliceDrift] = field(default_factory=dict)
     observed: int = 0
-    raised: int = 0
-    open: Alert | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
         return {
-            "release": self.release,
+            **self.common_record(),
             "devices": {name: device.to_record() for name, device in self.devices.items()},
             "slices": {name: drift.to_record() for name, drift in self.slices.items()},
             "observed": self.observed,
-            "raised": self.raised,
-            "open": None if self.open is None else self.open.to_record(),
         }
 
     @classmethod
@@ -247,14 +157,11 @@ class DriftState:
         Raises:
             DecodeError: A field is absent, unknown or out of bounds.
         """
-        alert = fields.optional("open")
         state = cls(
-            release=fields.text("release", pattern=RELEASE_ID),
-            devices=fields.mapping("devices", DeviceDrift.from_fields, maximum_items=_MANY),
-            slices=fields.mapping("slices", SliceDrift.from_fields, maximum_items=_MANY),
+            **cls.common_fields(fields),
+            devices=fields.mapping("devices", DeviceDrift.from_fields, maximum_items=MANY),
+            slices=fields.mapping("slices", SliceDrift.from_fields, maximum_items=MANY),
             observed=fields.integer("observed"),
-            raised=fields.integer("raised"),
-            open=None if alert is None else Alert.from_fields(alert),
         )
         fields.finish()
         return state
@@ -273,7 +180,7 @@ def observe(
     """Take one window of one device in.
 
     Args:
-        state: Of the window's release; a new release starts with ``DriftState(release)``.
+        state: What is remembered of the window's release; a new release starts with ``DriftState(release)``.
         reference: The release's reference.
         device: Who sent it.
         target: Its hardware target.
@@ -298,11 +205,11 @@ def observe(
     devices = {**state.devices, device: DeviceDrift(target, observed, grown)}
     slices = dict(state.slices)
     targets = [entry.target for entry in devices.values()]
-    groups = [f"{_TARGET}{target}"] * (targets.count(target) > 1) + [_FLEET] * (len(devices) > 1)
-    tested = len(devices) + sum(targets.count(name) > 1 for name in set(targets)) + (len(devices) > 1)
+    groups = [f"{TARGET}{target}"] * (targets.count(target) > 1) + [FLEET] * (len(devices) > 1)
+    tested = len(devices) + state.forgotten + sum(targets.count(name) > 1 for name in set(targets)) + (len(devices) > 1)
     confirmed: list[tuple[Finding, int]] = []
     changes: dict[str, float] = {}
-    for name in (f"{_DEVICE}{device}", *groups):
+    for name in (device_slice(device), *groups):
         before = slices.get(name, SliceDrift())
         members = _members(name, devices)
         slices[name] = waiting = replace(before, since=before.since + 1)
@@ -335,11 +242,11 @@ def observe(
 
 
 def _members(name: str, devices: Mapping[str, DeviceDrift]) -> list[str]:
-    if name == _FLEET:
+    if name == FLEET:
         return sorted(devices)
-    if name.startswith(_TARGET):
-        return sorted(member for member, entry in devices.items() if entry.target == name.removeprefix(_TARGET))
-    return [name.removeprefix(_DEVICE)]
+    if name.startswith(TARGET):
+        return sorted(member for member, entry in devices.items() if entry.target == name.removeprefix(TARGET))
+    return [name.removeprefix(DEVICE)]
 
 
 def _sum_of(members: Iterable[str], baselines: Baselines) -> Baseline | None:
@@ -360,19 +267,17 @@ def _alerted(
     news = [(finding, streak) for finding, streak in confirmed if (finding.slice, finding.feature) not in known]
     if not news:
         return state, ()
-    raised = state.raised + (before is None)
     findings = (*(before.findings if before else ()), *(finding for finding, _ in news))
-    alert = Alert(
-        id=before.id if before else f"drift-{state.release.replace('@', '-')}-{raised}",
-        release=state.release,
-        raised_at=before.raised_at if before else now,
-        devices=tuple(sorted({f.slice.removeprefix(_DEVICE) for f in findings if f.slice.startswith(_DEVICE)})),
+    alert = state.next_alert(
+        AlertKind.DRIFT,
+        now,
+        devices=[f.slice.removeprefix(DEVICE) for f in findings if f.slice.startswith(DEVICE)],
+        began=changes,
         features=tuple(sorted({f.feature for f in findings})),
         findings=tuple(sorted(findings, key=lambda finding: (finding.slice, finding.feature))),
         windows=max([before.windows if before else 0, *(streak for _, streak in news)]),
-        began={**changes, **(before.began if before else {})},
     )
-    return replace(state, raised=raised, open=alert), (alert,)
+    return replace(state, raised=state.raised + (before is None), open=alert), (alert,)
 
 
 def close_alert(state: DriftState) -> DriftState:
@@ -382,7 +287,14 @@ def close_alert(state: DriftState) -> DriftState:
 
 
 def forget_device(state: DriftState, device: str) -> DriftState:
-    """Leave a device that was removed out of every group from now on."""
+    """Leave a device that was forgotten out of every group from now on, and out of the open alert.
+
+    One that comes back under its name is new; what the old one has spent of the level stays spent.
+    """
+    if device not in state.devices:
+        return state
     devices = {name: entry for name, entry in state.devices.items() if name != device}
-    slices = {name: drift for name, drift in state.slices.items() if name != f"{_DEVICE}{device}"}
-    return replace(state, devices=devices, slices=slices)
+    slices = {name: drift for name, drift in state.slices.items() if name != device_slice(device)}
+    left = without_device(state.open, device) if state.open is not None else None
+    still_open = left if left is not None and left.findings else None
+    return replace(state, devices=devices, slices=slices, forgotten=state.forgotten + 1, open=still_open)

@@ -15,24 +15,34 @@ closed when all slices that raised it are above the floor again.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from hedgerow.decode import Fields
-from hedgerow.fleet.drift.alerts import SCORE, Alert
+from hedgerow.fleet.drift.alert import DEVICE, FLEET, MANY, Alert, AlertKind, Watched, device_slice, without_device
 from hedgerow.fleet.drift.findings import spent_alpha
 from hedgerow.fleet.rollout.confidence import confidence_sequence, log_evidence
 from hedgerow.fleet.rollout.floors import Floor
-from hedgerow.manifest import RELEASE_ID
 from hedgerow.window import Window
 
-__all__ = ["FLEET", "LONGEST_SERIES", "ScoreSlice", "ScoreState", "observe_score"]
+__all__ = ["LONGEST_SERIES", "ScoreSlice", "ScoreState", "ScoreVerdict", "forget_device", "observe_score"]
 
-FLEET = "fleet"
 LONGEST_SERIES = 10_000
 """Labelled samples after which a slice that is neither above nor below begins anew."""
 
-_DEVICE = "device:"
-_VERDICTS = {"": "", "above": "above", "below": "below"}
+
+class ScoreVerdict(StrEnum):
+    """What was decided of a series."""
+
+    NONE = ""
+    """Nothing yet."""
+    ABOVE = "above"
+    """It reaches its floor."""
+    BELOW = "below"
+    """It does not."""
+
+
+_VERDICTS = {verdict.value: verdict for verdict in ScoreVerdict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,7 @@ class ScoreSlice:
         place: As the how manieth it sent labels, from 1.
         series: Number of the present series, from 1.
         labelled, right: Samples of the present series.
-        verdict: Of the last series that was decided: ``above``, ``below``, or empty before the first.
+        verdict: What was decided of the last series that ended so; none before the first.
         good_since: Beginning of the last window of the last series that was above, Unix seconds; None: none was.
     """
 
@@ -51,7 +61,7 @@ class ScoreSlice:
     series: int = 1
     labelled: int = 0
     right: int = 0
-    verdict: str = ""
+    verdict: ScoreVerdict = ScoreVerdict.NONE
     good_since: float | None = None
 
     def to_record(self) -> dict[str, Any]:
@@ -61,7 +71,7 @@ class ScoreSlice:
             "series": self.series,
             "labelled": self.labelled,
             "right": self.right,
-            "verdict": self.verdict,
+            "verdict": self.verdict.value,
             "good_since": self.good_since,
         }
 
@@ -86,29 +96,18 @@ class ScoreSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreState:
-    """All that is remembered of one release.
+class ScoreState(Watched):
+    """All that is remembered of a release's scores.
 
     Attributes:
-        release: ``name@number``.
         slices: ``fleet`` and ``device:<name>`` -> what is kept of it.
-        raised: Alerts raised.
-        open: The alert that is open; None: none is.
     """
 
-    release: str
     slices: Mapping[str, ScoreSlice] = field(default_factory=dict)
-    raised: int = 0
-    open: Alert | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {
-            "release": self.release,
-            "slices": {name: found.to_record() for name, found in self.slices.items()},
-            "raised": self.raised,
-            "open": None if self.open is None else self.open.to_record(),
-        }
+        return {**self.common_record(), "slices": {name: found.to_record() for name, found in self.slices.items()}}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "ScoreState":
@@ -117,13 +116,8 @@ class ScoreState:
         Raises:
             DecodeError: A field is absent, unknown or out of bounds.
         """
-        alert = fields.optional("open")
-        state = cls(
-            release=fields.text("release", pattern=RELEASE_ID),
-            slices=fields.mapping("slices", ScoreSlice.from_fields, maximum_items=10_000_000),
-            raised=fields.integer("raised"),
-            open=None if alert is None else Alert.from_fields(alert),
-        )
+        slices = fields.mapping("slices", ScoreSlice.from_fields, maximum_items=MANY)
+        state = cls(**cls.common_fields(fields), slices=slices)
         fields.finish()
         return state
 
@@ -134,7 +128,7 @@ def observe_score(
     """Take one window of one device in.
 
     Args:
-        state: Of the window's release; a new release starts with ``ScoreState(release)``.
+        state: What is remembered of the window's release; a new release starts with ``ScoreState(release)``.
         device: Who sent it.
         window: What it counted.
         floors: ``fleet`` and ``device:<name>`` -> the score to reach; a slice without one is not watched.
@@ -154,21 +148,23 @@ def observe_score(
     slices = dict(state.slices)
     reasons: dict[str, str] = {}
     proof = None
-    for name in (FLEET, f"{_DEVICE}{device}"):
+    for name in (FLEET, device_slice(device)):
         floor = floors.get(name)
         if floor is None:
             continue
-        before = slices.get(name) or ScoreSlice(place=1 if name == FLEET else len(slices.keys() - {FLEET}) + 1)
+        before = slices.get(name) or ScoreSlice(place=1 if name == FLEET else _next_place(state, slices))
         slices[name], verdict, words = _judged(before, name, window, floor, alpha)
-        if verdict == "below":
+        if verdict is ScoreVerdict.BELOW:
             reasons[name] = words
-        if verdict == "above" and name == FLEET:
+        if verdict is ScoreVerdict.ABOVE and name == FLEET:
             proof = words
     after, alert = _alerted(replace(state, slices=slices), reasons, window)
     return after, alert, proof
 
 
-def _judged(before: ScoreSlice, name: str, window: Window, floor: Floor, alpha: float) -> tuple[ScoreSlice, str, str]:
+def _judged(
+    before: ScoreSlice, name: str, window: Window, floor: Floor, alpha: float
+) -> tuple[ScoreSlice, ScoreVerdict, str]:
     """Return a slice with a window more, what it says now, and the figures."""
     level = alpha / 2 if name == FLEET else spent_alpha(alpha / 2, before.place)
     spent = spent_alpha(level, before.series)
@@ -178,42 +174,55 @@ def _judged(before: ScoreSlice, name: str, window: Window, floor: Floor, alpha: 
     grown = replace(before, labelled=labelled, right=right)
     anew = replace(grown, series=before.series + 1, labelled=0, right=0)
     if not above and not below:
-        return (grown if labelled < LONGEST_SERIES else anew), "", ""
+        return (grown if labelled < LONGEST_SERIES else anew), ScoreVerdict.NONE, ""
     bounds = confidence_sequence((labelled - right, right), spent)
     words = (
         f"{name}: accuracy {right / labelled:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {labelled} labelled "
         f"samples lies {'above' if above else 'below'} the floor of {floor.score:.1%}, {floor.origin}"
     )
-    if above:
-        return replace(anew, verdict="above", good_since=window.started_at), "above", words
-    return replace(anew, verdict="below"), "below", words
+    verdict = ScoreVerdict.ABOVE if above else ScoreVerdict.BELOW
+    decided = replace(anew, verdict=verdict, good_since=window.started_at if above else anew.good_since)
+    return decided, verdict, words
+
+
+def _next_place(state: ScoreState, slices: Mapping[str, ScoreSlice]) -> int:
+    """Return the place of a device that sends labels for the first time; no place is given twice."""
+    return len(slices.keys() - {FLEET}) + state.forgotten + 1
+
+
+def _is_below(slices: Mapping[str, ScoreSlice], alert: Alert) -> bool:
+    """Return whether anything that an alert is about still lies below its floor."""
+    named = [device_slice(device) for device in alert.devices]
+    return any(name in slices and slices[name].verdict is ScoreVerdict.BELOW for name in (*named, FLEET))
 
 
 def _alerted(state: ScoreState, reasons: Mapping[str, str], window: Window) -> tuple[ScoreState, Alert | None]:
     before = state.open
-    named = {*(f"{_DEVICE}{device}" for device in before.devices)} if before else set[str]()
     if before is not None and not reasons:
-        still = [name for name in (*named, FLEET) if name in state.slices and state.slices[name].verdict == "below"]
-        return (state if still else replace(state, open=None)), None
-    news = reasons.keys() - named - ({FLEET} if before else set())
+        return (state if _is_below(state.slices, before) else replace(state, open=None)), None
+    known = {FLEET, *(device_slice(device) for device in before.devices)} if before is not None else set[str]()
+    news = reasons.keys() - known
     if not news:
         return state, None
-    raised = state.raised + (before is None)
-    devices = {name.removeprefix(_DEVICE) for name in news if name.startswith(_DEVICE)}
     began = {name: state.slices[name].good_since for name in reasons}
-    alert = Alert(
-        id=before.id if before else f"score-{state.release.replace('@', '-')}-{raised}",
-        release=state.release,
-        raised_at=before.raised_at if before else window.ended_at,
-        devices=tuple(sorted({*(before.devices if before else ()), *devices})),
-        features=(),
-        findings=(),
-        windows=0,
-        kind=SCORE,
-        reason=before.reason if before else "; ".join(reasons[name] for name in sorted(reasons)),
-        began={
-            **{name: moment for name, moment in began.items() if moment is not None},
-            **(before.began if before else {}),
-        },
+    alert = state.next_alert(
+        AlertKind.SCORE,
+        window.ended_at,
+        devices=[name.removeprefix(DEVICE) for name in news if name.startswith(DEVICE)],
+        began={name: moment for name, moment in began.items() if moment is not None},
+        reason="; ".join(reasons[name] for name in sorted(reasons)),
     )
-    return replace(state, raised=raised, open=alert), alert
+    return replace(state, raised=state.raised + (before is None), open=alert), alert
+
+
+def forget_device(state: ScoreState, device: str) -> ScoreState:
+    """Leave a device that was forgotten out from now on; what the fleet's slice counted of it stays counted.
+
+    One that comes back under its name is new, and has a place of its own: what the old one has spent stays spent.
+    """
+    if device_slice(device) not in state.slices:
+        return state
+    slices = {name: found for name, found in state.slices.items() if name != device_slice(device)}
+    left = without_device(state.open, device) if state.open is not None else None
+    still_open = left if left is not None and _is_below(slices, left) else None
+    return replace(state, slices=slices, forgotten=state.forgotten + 1, open=still_open)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from hedgerow.fleet.service.events import FleetEvent
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 __all__ = ["AfterCommit"]
 
@@ -14,10 +14,12 @@ class AfterCommit:
 
     Attributes:
         desired: (device, what is wanted of it now), to be published in this order.
-        events: For the subscribers.
+        events: What the subscribers are told, in this order.
         doubted: Devices of which nobody knows whether they are there; they are to be asked.
+        forgotten: Devices of which nothing is known any more; what the broker keeps of them is to be deleted.
     """
 
     desired: list[tuple[str, Desired]] = field(default_factory=list)
     events: list[FleetEvent] = field(default_factory=list)
     doubted: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)

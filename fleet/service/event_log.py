@@ -6,6 +6,7 @@ from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.service.events import (
     AlertChanged,
     DeviceChanged,
+    DeviceForgotten,
     FleetEvent,
     ReleaseProven,
     ReportRefused,
@@ -43,6 +44,8 @@ class EventLog:
                         if device.problems
                         else (f"{device.name} is well again")
                     )
+            case DeviceForgotten(device):
+                return f"{device.name} is forgotten"
             case ReportRefused(device, reason):
                 advice = f"if that is right, run `hedgerow device reset {device}`"
                 return f"nothing of a report of {device} is believed: {reason}; {advice}"

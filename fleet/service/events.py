@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from hedgerow.fleet.drift.alerts import Alert
+from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
-from hedgerow.wire import TrainUpdate
+from hedgerow.wire.training import TrainUpdate
 
 __all__ = [
     "AlertChanged",
     "DeviceChanged",
+    "DeviceForgotten",
     "FleetEvent",
     "ReleaseProven",
     "ReportRefused",
@@ -31,6 +32,17 @@ class DeviceChanged:
 
     device: Device
     before: Device | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceForgotten:
+    """An operator had a device forgotten; if it reports again, it is new.
+
+    Attributes:
+        device: As it was.
+    """
+
+    device: Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ class ReportRefused:
     """A report of a device was not believed, for a reason that was not told before; nothing of it was kept.
 
     Attributes:
-        device: In whose name it came.
+        device: The one in whose name it came.
         reason: Why, as the end of a sentence.
     """
 
@@ -96,5 +108,12 @@ class ReportRefused:
 
 
 FleetEvent = (
-    DeviceChanged | RolloutChanged | WindowArrived | AlertChanged | ReleaseProven | UpdateArrived | ReportRefused
+    DeviceChanged
+    | DeviceForgotten
+    | RolloutChanged
+    | WindowArrived
+    | AlertChanged
+    | ReleaseProven
+    | UpdateArrived
+    | ReportRefused
 )

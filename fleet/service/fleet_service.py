@@ -8,11 +8,11 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from hedgerow.closing import Running
 from hedgerow.decode import encode_json
-from hedgerow.fleet.drift.alerts import Alert
+from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.errors import RolloutConflictError, UnknownDeviceError, UnknownRolloutError
 from hedgerow.fleet.records import AuditEntry, StoredWindow, TrainingRun
 from hedgerow.fleet.registry import Device
@@ -31,12 +31,13 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
 from hedgerow.link import Link
-from hedgerow.wire import Channel, Desired, device_topic, fleet_filter
+from hedgerow.wire.device import Desired
+from hedgerow.wire.topics import Channel, device_topic, fleet_filter
 
 __all__ = ["FleetService"]
 
 
-class FleetService:
+class FleetService(Running):
     """Keeps the registry, drives rollouts, watches for drift.
 
     Every public method may be called from any thread, but not from a subscriber's callback where it changes something:
@@ -50,7 +51,8 @@ class FleetService:
         settings: What it was told.
         link: To the broker, under the service's own client id. The service receives from it until it is stopped; its
             owner closes it.
-        store: The store's file, or an open store (whose owner closes it).
+        store: The store's file, or an open store (whose owner closes it). It is the service's thread that uses it from
+            now on; what other threads see of it comes through a reader of the service's own.
         catalogue: The signed releases.
         clock: Unix seconds.
         command_timeout_s: How long a command may keep its caller waiting.
@@ -74,6 +76,7 @@ class FleetService:
         self._link = link
         self._owns_store = isinstance(store, Path)
         self._store = Store(store) if isinstance(store, Path) else store
+        self._reader = self._store.open_reader()
         self._driver = RolloutDriver(self._store, catalogue)
         telemetry = TelemetryIntake(self._store, catalogue, settings)
         intake = self._intake = MessageIntake(self._store, self._driver, telemetry, settings)
@@ -89,26 +92,17 @@ class FleetService:
     def stop(self) -> None:
         """Finish the turn in progress, end the thread and close the store. What was begun goes on after a restart."""
         self._writer.stop()
+        self._reader.close()
         if self._owns_store:
             self._store.close()
 
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
-
     def devices(self) -> tuple[Device, ...]:
         """Return all devices that were ever heard of, sorted by name."""
-        return self._store.reader.devices()
+        return self._reader.devices()
 
     def count_devices(self) -> int:
         """Return how many devices were ever heard of, without reading them."""
-        return self._store.reader.count_devices()
+        return self._reader.count_devices()
 
     def device(self, name: str) -> Device:
         """Return one device.
@@ -116,7 +110,7 @@ class FleetService:
         Raises:
             UnknownDeviceError: It was never heard of.
         """
-        device = self._store.reader.device(name)
+        device = self._reader.device(name)
         if device is None:
             raise UnknownDeviceError(name)
         return device
@@ -127,7 +121,7 @@ class FleetService:
 
     def desired(self, name: str) -> Desired | None:
         """Return what is wanted of a device, or None when nothing is."""
-        return self._store.reader.desired(name)
+        return self._reader.desired(name)
 
     def rollout(self, rollout_id: str) -> Rollout:
         """Return one rollout with its executions.
@@ -135,36 +129,36 @@ class FleetService:
         Raises:
             UnknownRolloutError: There is none of that id.
         """
-        rollout = self._store.reader.rollout(rollout_id)
+        rollout = self._reader.rollout(rollout_id)
         if rollout is None:
             raise UnknownRolloutError(rollout_id)
         return rollout
 
     def rollouts(self) -> tuple[Rollout, ...]:
         """Return all rollouts, the first started first."""
-        return self._store.reader.rollouts()
+        return self._reader.rollouts()
 
     def alerts(self) -> tuple[Alert, ...]:
         """Return all drift alerts, the first raised first."""
-        return self._store.reader.alerts()
+        return self._reader.alerts()
 
     def windows(
         self, device: str | None = None, *, since: float = 0.0, release: str | None = None, limit: int = 100_000
     ) -> tuple[StoredWindow, ...]:
         """Return the recent windows that were received at *since* (Unix time) or later, the oldest first."""
-        return self._store.reader.windows(device, since=since, release=release, limit=limit)
+        return self._reader.windows(device, since=since, release=release, limit=limit)
 
     def runs(self) -> tuple[TrainingRun, ...]:
         """Return all retrainings, the first started first."""
-        return self._store.reader.runs()
+        return self._reader.runs()
 
     def audit(self) -> tuple[AuditEntry, ...]:
         """Return the latest lines of the audit log, the oldest first."""
-        return self._store.reader.audit()
+        return self._reader.audit()
 
     def admin_key_hashes(self) -> tuple[str, ...]:
         """Return the SHA-256 of every admin key."""
-        return self._store.reader.admin_key_hashes()
+        return self._reader.admin_key_hashes()
 
     def subscribe(self, callback: Callable[[FleetEvent], None]) -> Callable[[], None]:
         """Call *callback* with every event from now on, in the service's thread; it must be quick.
@@ -279,6 +273,30 @@ class FleetService:
 
         return self._writer.call(change, command_id=command_id, what=f"{actor}: device.reset {name}")
 
+    def forget_device(self, name: str, *, actor: str = "local", command_id: str | None = None) -> Device:
+        """Keep nothing of a device that is gone: under its name a new one may come.
+
+        Open parts of it in rollouts are removed, and these go on without it. If it is still there, it comes back as a
+        new device with its next report.
+
+        Returns:
+            The device as it was.
+
+        Raises:
+            UnknownDeviceError: It was never heard of.
+            RolloutConflictError: Its part in a rollout that is not over has ended, and counts there.
+        """
+
+        def change(then: AfterCommit, now: float) -> Device:
+            device = self._store.device(name)
+            if device is None:
+                raise UnknownDeviceError(name)
+            self._intake.forget_device(device, then, now)
+            self._store.add_audit(at=now, actor=actor, action="device.forget", subject=name)
+            return device
+
+        return self._writer.call(change, command_id=command_id, what=f"{actor}: device.forget {name}")
+
     def save_run(self, run: TrainingRun) -> None:
         """Keep how a retraining goes."""
         self._writer.call(lambda _then, _now: self._store.save_run(run))
@@ -295,11 +313,11 @@ class FleetService:
 
     def is_proven(self, release: str) -> bool:
         """Return whether a release has shown on labelled samples of the fleet to be above its floor."""
-        return self._store.reader.is_proven(release)
+        return self._reader.is_proven(release)
 
     def proven_releases(self) -> dict[str, float]:
         """Return the releases that have proven themselves -> since when, Unix seconds."""
-        return self._store.reader.proven_releases()
+        return self._reader.proven_releases()
 
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Keep what each device saw when *release* was trained: device -> input feature -> counts."""

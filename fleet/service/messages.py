@@ -24,13 +24,17 @@ from hedgerow.fleet.registry import (
 )
 from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.doubts import Doubts
-from hedgerow.fleet.service.events import DeviceChanged, ReportRefused, UpdateArrived
+from hedgerow.fleet.service.events import DeviceChanged, DeviceForgotten, ReportRefused, UpdateArrived
 from hedgerow.fleet.service.rollouts import RolloutDriver
 from hedgerow.fleet.service.telemetry import TelemetryIntake
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.link import Message
-from hedgerow.wire import Channel, Execution, ExecutionState, Presence, Reported, Telemetry, TrainUpdate, parse_topic
+from hedgerow.wire.device import Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, parse_topic
+from hedgerow.wire.training import TrainUpdate
 
 __all__ = ["HEARD", "MessageIntake"]
 
@@ -45,9 +49,9 @@ class MessageIntake:
 
     Args:
         store: What is known.
-        driver: Of rollouts.
+        driver: Moves the rollouts on.
         telemetry: Takes windows.
-        settings: Of the service.
+        settings: The service's.
 
     Attributes:
         doubts: What was heard and not believed.
@@ -72,6 +76,8 @@ class MessageIntake:
         if place is None or place[0] != self._settings.fleet or place[2] not in HEARD:
             return
         _fleet, device, channel = place
+        if channel is Channel.PRESENCE and not message.payload:
+            return  # How MQTT deletes what is retained; it was the fleet itself that asked for it.
         try:
             match channel:
                 case Channel.REPORTED:
@@ -105,6 +111,19 @@ class MessageIntake:
         then.desired.append((name, desired or ASK_REPORT))
         then.events.append(DeviceChanged(fresh, device))
         return fresh
+
+    def forget_device(self, device: Device, then: AfterCommit, now: float) -> None:
+        """Keep nothing of a device, as if it had never been heard of.
+
+        Raises:
+            RolloutConflictError: What it ended with counts in a rollout that is not over.
+        """
+        self._driver.device_left(device.name, now, then)
+        self._telemetry.forget_device(device.name)
+        self._store.forget_device(device.name)
+        self.doubts.forget(device.name)
+        then.forgotten.append(device.name)
+        then.events.append(DeviceForgotten(device))
 
     def _presence(self, name: str, message: Presence, then: AfterCommit, now: float, *, is_old: bool) -> None:
         before = self._store.device(name)

@@ -17,6 +17,10 @@ class Reminders:
         self._first_s, self._longest_s = first_s, longest_s
         self._clocks: dict[str, tuple[int, float, float]] = {}
 
+    def forget(self, device: str) -> None:
+        """Forget a device, so that the next version that is wanted under its name is not taken for a repetition."""
+        self._clocks.pop(device, None)
+
     def due(self, pending: Mapping[str, int], now: float) -> list[str]:
         """Return the devices to which their desired state is to be published again, sorted.
 

@@ -60,6 +60,11 @@ class RollCall:
         """Ask *device*, whatever is known of it."""
         self._doubted.setdefault(device, now)
 
+    def forget(self, device: str) -> None:
+        """Ask nothing more of *device*: nobody expects it."""
+        self._doubted.pop(device, None)
+        self._questions.pop(device, None)
+
     def silent_since(self, now: float) -> float:
         """Return the time after which a device must have been heard, or it is asked."""
         # A clock that was set back: everybody is still doubted, and once.

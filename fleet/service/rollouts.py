@@ -11,6 +11,7 @@ from hedgerow.fleet.rollout.events import (
     Assign,
     DeviceCommand,
     DeviceJoined,
+    DeviceRemoved,
     DeviceReported,
     GateJudged,
     RolloutEvent,
@@ -27,7 +28,8 @@ from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.events import ReleaseProven, RolloutChanged
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
-from hedgerow.wire import Desired, Execution, ExecutionState
+from hedgerow.wire.device import Desired
+from hedgerow.wire.execution import Execution, ExecutionState
 
 __all__ = ["RolloutDriver"]
 
@@ -210,12 +212,28 @@ class RolloutDriver:
         everyone else.
         """
         for rollout in list(self._loaded().values()):
-            if device.name not in rollout.executions and self._fits(rollout.release, device):
+            record = rollout.executions.get(device.name)
+            is_new = record is None or record.state is ExecutionState.REMOVED
+            if is_new and self._fits(rollout.release, device):
                 self.apply(rollout.id, DeviceJoined(facts=_facts(device), now=now), then)
                 return
         release = self._store.last_finished_release()
         if release is not None and release != device.release and self._fits(release, device):
             self.assign(device.name, release, then)
+
+    def device_left(self, name: str, now: float, then: AfterCommit) -> None:
+        """Take a device out of every unfinished rollout: what is open of it is removed, and the rest goes on.
+
+        Raises:
+            RolloutConflictError: Its part in one is over and counts there, and it would be asked to go back.
+        """
+        has_part = [rollout for rollout in self._loaded().values() if name in rollout.executions]
+        for rollout in has_part:
+            state = rollout.executions[name].state
+            if state.is_terminal and state is not ExecutionState.REMOVED:
+                raise RolloutConflictError(rollout.id, rollout.state.value)
+        for rollout in has_part:
+            self.apply(rollout.id, DeviceRemoved(device=name, now=now), then)
 
     def _fits(self, release: str, device: Device) -> bool:
         if release not in self._catalogue.releases() or device.target is None:

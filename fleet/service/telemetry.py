@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hedgerow.fleet.drift import alerts, scores
 from hedgerow.fleet.drift.alerts import DriftState, observe
 from hedgerow.fleet.drift.baselines import Baselines, grown_baseline, normal_before, without_outputs
 from hedgerow.fleet.drift.findings import DriftPlan
@@ -26,7 +27,7 @@ from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
 from hedgerow.reference import Reference
 from hedgerow.window import Window
-from hedgerow.wire import Telemetry
+from hedgerow.wire.telemetry import Telemetry
 
 __all__ = ["TelemetryIntake", "is_older", "on_our_clock", "period_of"]
 
@@ -81,16 +82,21 @@ class TelemetryIntake:
         self._drift: dict[str, DriftState] = {}
         self._scores: dict[str, ScoreState] = {}
         self._rollouts: dict[str, Rollout] = {}
-        self._plan = DriftPlan(
-            alpha=settings.drift_alpha,
-            minimum_effect_js=settings.drift_minimum_js,
-            minimum_samples=settings.drift_minimum_samples,
-            consecutive=settings.drift_consecutive,
-        )
+        self._plan = DriftPlan.by(settings)
 
     def reload(self) -> None:
         """Load from the store again on next use; call it when a transaction was rolled back."""
         self._drift, self._scores, self._rollouts = {}, {}, {}
+
+    def forget_device(self, name: str) -> None:
+        """Leave a device out of all that is watched from now on."""
+        for release in self._store.watched_releases():
+            drift, score = self._store.drift_state(release), self._store.score_state(release)
+            if drift is not None:
+                self._store.save_drift_state(alerts.forget_device(drift, name), drift)
+            if score is not None:
+                self._store.save_score_state(scores.forget_device(score, name), score)
+        self.reload()
 
     def take(
         self, device: Device, message: Telemetry, unfinished: Mapping[str, Rollout], now: float, then: AfterCommit
@@ -189,10 +195,10 @@ class TelemetryIntake:
         rng = np.random.default_rng([self._settings.seed, zlib.crc32(device.name.encode()), window.index])
         normal, baselines = self._normal(window.release, reference)
         dated = on_our_clock(window, now)
-        after, alerts = observe(state, normal, device.name, device.target, dated, self._plan, rng, baselines)
+        after, raised = observe(state, normal, device.name, device.target, dated, self._plan, rng, baselines)
         self._store.save_drift_state(after, saved)
         self._drift = {window.release: after}
-        for alert in alerts:
+        for alert in raised:
             self._store.save_alert(alert, now)
             then.events.append(AlertChanged(alert, is_new=state.open is None))
 

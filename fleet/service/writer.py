@@ -26,7 +26,7 @@ from hedgerow.fleet.service.rollouts import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.link import Connected, Disconnected, Link, LinkEvent, Message
-from hedgerow.wire import Channel, Desired, device_topic
+from hedgerow.wire.topics import Channel, device_topic
 
 __all__ = ["COMMAND_TIMEOUT_S", "Writer"]
 
@@ -43,11 +43,11 @@ class Writer:
     """Owns every write to the store, and the receiving half of the link.
 
     Args:
-        settings: Of the service.
+        settings: The service's.
         link: To the broker.
         store: Where everything is.
-        driver: Of rollouts.
-        intake: Of messages.
+        driver: Moves the rollouts on.
+        intake: Takes the messages.
         clock: Unix seconds.
         timeout_s: How long a command may keep its caller waiting.
 
@@ -117,8 +117,8 @@ class Writer:
 
         Args:
             change: What is done.
-            command_id: Under which its answer can be asked for, and asking for it again does nothing new; None: one is
-                drawn, and forgotten once the caller has the answer.
+            command_id: The name under which its answer can be asked for, and asking for it again does nothing new;
+                None: one is drawn, and forgotten once the caller has the answer.
             what: Who wants what of what, in words.
 
         Raises:
@@ -272,20 +272,25 @@ class Writer:
             raise
         for device in then.doubted:
             self._roll_call.doubt(device, self._clock())
+        for device in then.forgotten:
+            self._roll_call.forget(device)
+            self._reminders.forget(device)
+            for channel in (Channel.DESIRED, Channel.PRESENCE):
+                # An empty payload deletes what is retained; else the broker would bring the device back.
+                self._publish(device, channel, b"", retain=True)
         for device, desired in then.desired:
-            self._publish(device, desired)
+            # A question is not kept: what is wanted of the device would be gone from the broker.
+            self._publish(device, Channel.DESIRED, desired.encode(), retain=desired != ASK_REPORT)
         for event in then.events:
             self._tell(event)
         return result
 
-    def _publish(self, device: str, desired: Desired) -> None:
-        topic = device_topic(self._settings.fleet, device, Channel.DESIRED)
+    def _publish(self, device: str, channel: Channel, payload: bytes, *, retain: bool) -> None:
         try:
-            # A question is not kept: what is wanted of the device would be gone from the broker.
-            self._link.publish(topic, desired.encode(), retain=desired != ASK_REPORT)
+            self._link.publish(device_topic(self._settings.fleet, device, channel), payload, retain=retain)
         except LinkError as exc:
-            # It is saved, so it is published again when the link is back or the device is reminded.
-            _log.warning("could not publish what is wanted of %s: %s", device, exc)
+            # What is wanted is saved, so it is published again when the link is back or the device is reminded.
+            _log.warning("could not publish %s of %s: %s", channel.value, device, exc)
 
     def _tell(self, event: FleetEvent) -> None:
         for callback in tuple(self._subscribers.values()):

@@ -1,12 +1,9 @@
 """Numbered changes of the store's tables. A migration that was released is never edited; the next one corrects it."""
 
+import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hedgerow.fleet.errors import StoreError
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 __all__ = ["MIGRATIONS", "Migration", "apply_migrations"]
 
@@ -218,22 +215,22 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 
 
-def apply_migrations(database: "Database", path: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+def apply_migrations(connection: sqlite3.Connection, path: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
     """Bring the tables up to date.
 
     Each migration runs in a transaction of its own together with the row that records it: a process that dies in
     between leaves the store before or after a migration, never inside one.
 
     Args:
-        database: A connection in autocommit mode.
+        connection: An open one, in autocommit mode.
         path: The file, for messages.
-        migrations: In order, numbered from 1.
+        migrations: All of them, in order, numbered from 1.
 
     Raises:
         StoreError: The store was written by a newer version, which this one would misread.
     """
-    database.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
-    (applied,) = database.execute("SELECT COALESCE(MAX(number), 0) FROM migrations").fetchone()
+    connection.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+    (applied,) = connection.execute("SELECT COALESCE(MAX(number), 0) FROM migrations").fetchone()
     if applied > len(migrations):
         raise StoreError(
             path,
@@ -242,12 +239,12 @@ def apply_migrations(database: "Database", path: str, migrations: tuple[Migratio
             "run the version of Hedgerow that wrote it, or a later one",
         )
     for migration in migrations[applied:]:
-        database.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in migration.statements:
-                database.execute(statement)
-            database.execute("INSERT INTO migrations VALUES (?, ?)", (migration.number, migration.name))
+                connection.execute(statement)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.number, migration.name))
         except BaseException:
-            database.execute("ROLLBACK")
+            connection.execute("ROLLBACK")
             raise
-        database.execute("COMMIT")
+        connection.execute("COMMIT")

@@ -1,27 +1,33 @@
-"""What can be read from the store: rows in, domain objects out. The writing half is writing.py."""
+"""What can be read from the store: rows in, domain objects out. The writing half is writing.py.
+
+SQL is written out, and :mod:`sqlite3` runs it: see docs/adr/0019-sql-by-hand.md.
+"""
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from hedgerow.decode import Fields
-from hedgerow.fleet.drift.alerts import Alert, DriftState
+from hedgerow.fleet.drift.alert import Alert
+from hedgerow.fleet.drift.alerts import DriftState
 from hedgerow.fleet.drift.scores import ScoreState
-from hedgerow.fleet.records import AuditEntry, StoredWindow, TrainingRun
+from hedgerow.fleet.errors import ServiceStoppedError
+from hedgerow.fleet.records import AuditEntry, RunState, StoredWindow, TrainingRun
 from hedgerow.fleet.registry import ASK_REPORT, Device
 from hedgerow.fleet.rollout.executions import ExecutionRecord
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
-__all__ = ["DRIFT_PARTS", "StoreReader", "to_text"]
+__all__ = ["DRIFT_PARTS", "StoreReader", "connect", "to_text"]
 
 DRIFT_PARTS = ("devices", "slices")
 """The mappings of a drift state that are kept in rows of their own."""
+
+_BUSY_TIMEOUT_S = 10.0
 
 
 def to_text(record: Mapping[str, Any]) -> str:
@@ -34,27 +40,43 @@ def _fields(text: str, where: str) -> Fields:
     return Fields(json.loads(text), where)
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection to the store's file that any thread may use."""
+    # Autocommit: transactions begin where we say so, and DDL takes part in them.
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
 class StoreReader:
-    """Reads through one connection, one thread at a time.
+    """Reads through a connection of its own, one thread at a time; it sees the last committed state.
 
     Args:
-        connection: A SQLite connection that may be used from any thread.
+        path: The store's file.
+
+    Raises:
+        sqlite3.Error: The file cannot be opened.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._database = Database(connection, execute_plugins=False)
+    def __init__(self, path: Path) -> None:
+        self._connection = connect(path)
+        self._is_closed = False
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; whoever reads from now on is told that the service was stopped."""
         with self._lock:
-            self._database.conn.close()
+            self._is_closed = True
+            self._connection.close()
 
-    def _rows(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
+    def _rows(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
         with self._lock:
-            return list(self._database.query(sql, parameters))
+            if self._is_closed:
+                raise ServiceStoppedError
+            return self._connection.execute(sql, parameters).fetchall()
 
-    def _row(self, sql: str, *parameters: object) -> dict[str, Any] | None:
+    def _row(self, sql: str, *parameters: object) -> sqlite3.Row | None:
         rows = self._rows(sql, *parameters)
         return rows[0] if rows else None
 
@@ -148,9 +170,9 @@ class StoreReader:
         """Return the recent windows, the oldest first.
 
         Args:
-            device: Of this device only.
-            since: Received at this Unix time or later.
-            release: Of this release only.
+            device: Only windows of this device.
+            since: Only windows that were received at this Unix time or later.
+            release: Only windows of this release.
             limit: At most so many; the latest ones.
         """
         rows = self._rows(
@@ -185,6 +207,11 @@ class StoreReader:
         for part in self._rows("SELECT kind, name, record FROM drift_parts WHERE release = ? ORDER BY name", release):
             document[part["kind"]][part["name"]] = json.loads(part["record"])
         return DriftState.from_fields(Fields(document, f"drift_states[{release}]"))
+
+    def watched_releases(self) -> tuple[str, ...]:
+        """Return the releases of which windows were watched for drift or for scores, sorted."""
+        rows = self._rows("SELECT release FROM drift_states UNION SELECT release FROM score_states ORDER BY release")
+        return tuple(row["release"] for row in rows)
 
     def score_state(self, release: str) -> ScoreState | None:
         """Return what is known of a release's scores, or None before its first labelled window."""
@@ -227,7 +254,8 @@ class StoreReader:
 
     def runs(self) -> tuple[TrainingRun, ...]:
         """Return all retrainings, the first started first."""
-        return tuple(TrainingRun(**row) for row in self._rows("SELECT * FROM runs ORDER BY started_at, id"))
+        rows = self._rows("SELECT * FROM runs ORDER BY started_at, id")
+        return tuple(TrainingRun(**{**dict(row), "state": RunState(row["state"])}) for row in rows)
 
     def audit(self, *, limit: int = 1000) -> tuple[AuditEntry, ...]:
         """Return the latest lines of the audit log, the oldest first."""
@@ -235,18 +263,14 @@ class StoreReader:
             "SELECT at, actor, action, subject, detail FROM (SELECT * FROM audit ORDER BY id DESC LIMIT ?) ORDER BY id",
             limit,
         )
-        return tuple(AuditEntry(**row) for row in rows)
+        return tuple(AuditEntry(**dict(row)) for row in rows)
 
     def admin_key_hashes(self) -> tuple[str, ...]:
         """Return the SHA-256 of every admin key."""
         return tuple(row["sha256"] for row in self._rows("SELECT sha256 FROM admin_keys ORDER BY sha256"))
 
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names of the tables."""
-        return iter(sorted(self._database.table_names()))
 
-
-def _device(row: Mapping[str, Any]) -> Device:
+def _device(row: sqlite3.Row) -> Device:
     values = dict(row)
     values["online"] = bool(row["online"])
     values["past_boots"] = tuple(json.loads(row["past_boots"]))
@@ -255,7 +279,7 @@ def _device(row: Mapping[str, Any]) -> Device:
     return Device(**values)
 
 
-def _desired(row: Mapping[str, Any]) -> Desired:
+def _desired(row: sqlite3.Row) -> Desired:
     return Desired(
         version=row["version"],
         release=row["release"],

@@ -1,7 +1,7 @@
 """The store: one SQLite file (WAL), one writer. SQL is in this folder only.
 
-The writing connection belongs to one thread, the service's own; other threads read through :attr:`Store.reader`, a
-connection of its own that sees the last committed state and never waits for the writer.
+A :class:`Store` belongs to one thread, the service's own, which reads through it what it has just written. Others open
+readers of their own (:meth:`Store.open_reader`), which see the last committed state and never wait for the writer.
 """
 
 import json
@@ -16,30 +16,24 @@ from filelock import BaseFileLock, Timeout
 
 from hedgerow.decode import Fields
 from hedgerow.file_lock import file_lock
-from hedgerow.fleet.drift.alerts import Alert, DriftState
+from hedgerow.fleet.drift.alert import Alert
+from hedgerow.fleet.drift.alerts import DriftState
 from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState
 from hedgerow.fleet.errors import StoreError
 from hedgerow.fleet.records import TrainingRun
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.store.migrations import apply_migrations
-from hedgerow.fleet.store.reading import DRIFT_PARTS, StoreReader, to_text
+from hedgerow.fleet.store.reading import DRIFT_PARTS, StoreReader, connect, to_text
 from hedgerow.window import Window, merge_windows
-from hedgerow.wire import Desired, Telemetry
+from hedgerow.wire.device import Desired
+from hedgerow.wire.telemetry import Telemetry
 
 __all__ = ["Store"]
 
-_BUSY_TIMEOUT_S = 10.0
 _PRIMARY_CODE = 0xFF
 _DISK_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 """The database is well, but the disk is full or cannot be written."""
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Autocommit: transactions begin where we say so, and DDL takes part in them.
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
 
 
 def _lock(path: Path) -> BaseFileLock:
@@ -67,7 +61,6 @@ class Store(StoreReader):
 
     Attributes:
         path: The file.
-        reader: Reads for other threads.
 
     Raises:
         StoreError: The file is no database, is damaged, was written by a newer version, or another process writes it.
@@ -87,28 +80,29 @@ class Store(StoreReader):
         path = self.path
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            connection = _connect(path)
+            super().__init__(path)
         except (OSError, sqlite3.Error) as exc:
             raise StoreError(str(path), "a file that can be opened", str(exc), "correct the fleet folder") from exc
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA journal_mode = WAL")
             # FULL: what was committed is on disk before it is published or acknowledged.
-            connection.execute("PRAGMA synchronous = FULL")
-            StoreReader.__init__(self, connection)
-            apply_migrations(self._database, str(path))
+            self._connection.execute("PRAGMA synchronous = FULL")
+            apply_migrations(self._connection, str(path))
         except sqlite3.Error as exc:
-            connection.close()
+            self._connection.close()
             if getattr(exc, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DISK_CODES:
                 raise StoreError(str(path), "a disk with room that can be written", str(exc), "make room") from exc
             raise StoreError(str(path), "a SQLite database", str(exc), "restore it from a backup") from exc
         except StoreError:
-            connection.close()
+            self._connection.close()
             raise
-        self.reader = StoreReader(_connect(path))
+
+    def open_reader(self) -> StoreReader:
+        """Return a reader for other threads; whoever asked closes it."""
+        return StoreReader(self.path)
 
     def close(self) -> None:
-        """Close both connections; another process may write from now on."""
-        self.reader.close()
+        """Close the connection; another process may write from now on."""
         super().close()
         self._held.release()
 
@@ -125,7 +119,7 @@ class Store(StoreReader):
             self._write("COMMIT")
         except BaseException:
             # On a full disk SQLite has rolled back already; that must not hide what happened.
-            if self._database.conn.in_transaction:
+            if self._connection.in_transaction:
                 self._write("ROLLBACK")
             raise
         finally:
@@ -139,7 +133,7 @@ class Store(StoreReader):
         """
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            connection = _connect(self.path)
+            connection = connect(self.path)
             try:
                 connection.execute("VACUUM INTO ?", (str(path),))
             finally:
@@ -148,8 +142,7 @@ class Store(StoreReader):
             raise StoreError(str(path), "a new file for the backup", str(exc), "choose another path") from exc
 
     def _write(self, sql: str, *parameters: object) -> sqlite3.Cursor:
-        cursor: sqlite3.Cursor = self._database.execute(sql, parameters)
-        return cursor
+        return self._connection.execute(sql, parameters)
 
     def save_device(self, device: Device) -> None:
         """Insert or replace a device."""
@@ -164,6 +157,15 @@ class Store(StoreReader):
             json.dumps(device.past_boots), device.desired_version, device.agent_version, json.dumps(device.runtimes),
             device.last_seen, json.dumps(device.problems),
         )  # fmt: skip
+
+    def forget_device(self, device: str) -> None:
+        """Delete a device, what is wanted of it, its windows and its baselines.
+
+        Its parts in rollouts, the alerts that named it and the audit log are history and stay.
+        """
+        for table in ("desired", "windows", "pruned_windows", "baselines"):
+            self._write(f"DELETE FROM {table} WHERE device = ?", device)  # noqa: S608 - a constant
+        self._write("DELETE FROM devices WHERE name = ?", device)
 
     def date_contacts_back(self, now: float) -> None:
         """Let devices that were heard after *now*, by a clock that was set back since, have been heard just now."""
@@ -187,7 +189,7 @@ class Store(StoreReader):
         Args:
             rollout: As it is now.
             before: As it was saved last; None inserts it.
-            number: Of a new rollout.
+            number: The one that a new rollout gets.
         """
         record = replace(rollout, executions={}).to_record()
         del record["executions"]
@@ -308,6 +310,8 @@ class Store(StoreReader):
                     "INSERT OR REPLACE INTO score_slices VALUES (?, ?, ?)",
                     state.release, name, to_text(found.to_record()),
                 )  # fmt: skip
+        for name in earlier.keys() - state.slices.keys():
+            self._write("DELETE FROM score_slices WHERE release = ? AND name = ?", state.release, name)
 
     def save_proof(self, release: str, now: float, reason: str) -> bool:
         """Keep that a release has shown on labelled samples to be above its floor; return whether that is new."""
@@ -337,7 +341,7 @@ class Store(StoreReader):
         """Insert or replace a retraining."""
         self._write(
             "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            run.id, run.started_at, run.ended_at, run.state, run.trigger, run.parent, run.release, run.reason,
+            run.id, run.started_at, run.ended_at, run.state.value, run.trigger, run.parent, run.release, run.reason,
         )  # fmt: skip
 
     def add_admin_key(self, sha256: str, name: str, now: float) -> None:

@@ -71,9 +71,16 @@ class ApiClient:
         Raises:
             CommandUnderWayError: It is being done, and was not over after a minute.
         """
+        return self._change("POST", path, body)
+
+    def delete(self, path: str) -> Any:
+        """Ask for the end of what is at *path*; under a key and with errors as for :meth:`post`."""
+        return self._change("DELETE", path, None)
+
+    def _change(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         key = secrets.token_hex(16)
         try:
-            return self._ask("POST", path, body, {"Idempotency-Key": key})
+            return self._ask(method, path, body, {"Idempotency-Key": key})
         except ServiceUnreachableError as exc:
             if not exc.was_sent:
                 raise

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
     ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
     "device": {
+        "forget": (Plugin("hedgerow.fleet.commands.device:forget", "fleet"), "Keep nothing of a device that is gone."),
         "reset": (Plugin("hedgerow.fleet.commands.device:reset", "fleet"), "Believe the next report of a device."),
     },
     "fleet": {

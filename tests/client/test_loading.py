@@ -1,12 +1,13 @@
-"""From a verified slot to a model that runs: each way in which that is refused."""
+"""From a verified slot to a model that runs: each way in which that is refused, and whose fault it is."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hedgerow.client.errors import InstallError, RejectedError, TransferError
+from hedgerow.client.errors import AgentFaultError, InstallError, RejectedError, TransferError
 from hedgerow.client.loading import (
     find_runtime,
     load_model,
@@ -223,3 +224,45 @@ def test_a_train_graph_takes_one_step_of_its_trial(opened, release):
     entered = []
     try_train_graph(opened(release(1)), load_linear, entered.append)
     assert entered == ["load", "step"]
+
+
+class Foreign(LinearRuntime):
+    """A runtime of somebody else's, which raises what it likes."""
+
+    def load(self, *_unused):
+        raise KeyError("no kernel\nfor node 7")
+
+
+def test_a_model_loads(opened, release):
+    assert load_model(opened(release(1)), load_linear).release == "demo@1"
+
+
+def test_what_a_runtime_raises_is_said_of_the_file(opened, release, caplog):
+    with pytest.raises(InstallError, match="a file for linear, found KeyError: 'no kernel") as caught:
+        load_model(opened(release(1)), lambda _name: Foreign())
+    assert not isinstance(caught.value, AgentFaultError)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert caplog.records == []
+
+
+def test_a_bug_of_ours_is_not_said_of_the_file(opened, release, monkeypatch, caplog):
+    monkeypatch.setattr("hedgerow.client.runtimes.linear._LinearModel", None)
+    with pytest.raises(AgentFaultError) as caught:
+        load_model(opened(release(1)), load_linear)
+    said = str(caught.value)
+    assert said.startswith("loading the artifact: expected no error of the agent's own, found TypeError: 'NoneType'")
+    assert "this is a bug in Hedgerow, not in the release" in said
+    assert "a file for" not in said
+    [record] = caplog.records
+    assert (record.levelno, record.exc_info[0]) == (logging.ERROR, TypeError)
+
+
+def test_a_bug_of_ours_while_a_runtime_is_looked_up_is_not_said_of_the_runtime(monkeypatch):
+    monkeypatch.setattr("hedgerow.client.runtimes.linear.LinearRuntime", None)
+    with pytest.raises(AgentFaultError, match="loading the runtime linear: expected no error of the agent's own"):
+        find_runtime("linear", "demo@1", load_linear)
+
+
+def test_a_bug_of_ours_is_an_installation_that_failed_and_may_be_tried_again():
+    assert issubclass(AgentFaultError, InstallError)

@@ -1,5 +1,7 @@
 """A fleet in memory for the tests of the service: releases without files, virtual devices, a clock that is told."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hedgerow.fleet.rollout.gates import GatePlan
@@ -7,15 +9,19 @@ from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
 from hedgerow.fleet.rollout.stages import StagePlan
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
+from hedgerow.fleet.store.reading import StoreReader
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.link import LastWill
-from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.memory_link import Deliver, MemoryBroker
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.window import FeatureCounts, PairedCounts, Window
-from hedgerow.wire import Channel, Presence, device_topic
+from hedgerow.wire.device import Presence
+from hedgerow.wire.topics import Channel, device_topic
 
 TARGETS = ("raspberry-pi-4", "android-arm64")
 BLOB = Blob("0" * 64, 1)
@@ -153,6 +159,15 @@ class VirtualFleet:
 
     def releases(self) -> list[str | None]:
         return [device.release for device in self.devices.values()]
+
+    @contextmanager
+    def reader(self) -> Iterator[StoreReader]:
+        """Read what the service has written."""
+        reader = StoreReader(self.folder / "fleet.db")
+        try:
+            yield reader
+        finally:
+            reader.close()
 
     def roll_out(self, release: str, plan: RolloutPlan = ONE_STAGE) -> str:
         rollout = self.service.start_rollout(release, plan)

@@ -5,9 +5,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hedgerow.decode import Fields, encode_json
+from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.weights import encode_arrays
 from tests.root import documents
 from tests.root.decoders import AcceptedError, Decoder, Document, found
@@ -88,7 +90,7 @@ ALERT = {
     "devices": ["pi-0"], "features": ["image.mean"], "findings": [FINDING], "windows": 3,
 }  # fmt: skip
 SCORE_SLICE = {"place": 1, "series": 2, "labelled": 20, "right": 15, "verdict": "above", "good_since": 5.0}
-SCORE_STATE = {"release": "digits@1", "slices": {"fleet": SCORE_SLICE}, "raised": 1, "open": ALERT}
+SCORE_STATE = {"release": "digits@1", "slices": {"fleet": SCORE_SLICE}, "raised": 1, "forgotten": 2, "open": ALERT}
 DEVICE_DRIFT = {"target": "raspberry-pi-4", "at": 3, "last": WINDOW}
 SLICE_DRIFT = {
     "looks": 3, "looked_at": 9, "since": 1, "streaks": {"image.mean": 2}, "findings": [FINDING],
@@ -96,7 +98,7 @@ SLICE_DRIFT = {
 }  # fmt: skip
 DRIFT_STATE = {
     "release": "digits@1", "devices": {"pi-0": DEVICE_DRIFT}, "slices": {"fleet": SLICE_DRIFT}, "observed": 7,
-    "raised": 1, "open": ALERT,
+    "raised": 1, "forgotten": 2, "open": ALERT,
 }  # fmt: skip
 
 RUN = {
@@ -144,8 +146,13 @@ FACTS = {
 ARENA = {"bytes": 1024, "kernels": "reference", "version": "1", "scratch_bytes": 16, "scratch_omitted": "none"}
 JOB = {
     "toolchain": "t", "task": "task.py:task", "checkpoint": "c", "weights_sha256": SHA, "folder": "f",
-    "search_path": ["p"], "max_drop": 0.02, "artifacts": {"raspberry-pi-4": "onnx-float"}, "train_formats": ["onnx"],
-    "reference": True, "counts": {"image.mean": {"counts": [1, 2]}},
+    "search_path": ["p"], "max_drop": 0.02, "artifacts": {"raspberry-pi-4": {"name": "onnx-float", "record": "{}"}},
+    "train_formats": ["onnx"], "reference": True, "counts": {"image.mean": {"counts": [1, 2]}},
+}  # fmt: skip
+EXPORT = {"pass": "export-onnx", "settings": {}}
+RECIPE = {
+    "name": "mine", "model_passes": [], "passes": [EXPORT], "float_passes": [EXPORT], "minimum_quantized_share": 0.0,
+    "minimum_snr_db": 15.0, "minimum_agreement": 0.95, "smaller_than_float": False,
 }  # fmt: skip
 FAILURE = {"module": "hedgerow.errors", "kind": "DecodeError", "message": "m", "facts": '{"where": "x"}'}
 BUILD = {
@@ -272,6 +279,23 @@ def _operators(document: Document, _folder: Path) -> object:
     return decode_operators("bench", _toml(document))
 
 
+def _recipe_lists(document: Document, _folder: Path) -> object:
+    from hedgerow.hardware.target import decode_recipe_lists
+
+    return decode_recipe_lists(_toml(document))
+
+
+def _recipe(document: Document, _folder: Path) -> object:
+    from hedgerow.compile.recipe import read_recipe
+
+    try:
+        return read_recipe(Fields(document, "document"))
+    except DecodeError:
+        raise
+    except HedgerowError:  # read, and then found to be no chain of passes
+        raise AcceptedError from None
+
+
 def _cached(document: Document, _folder: Path) -> object:
     from hedgerow.compile import cache
 
@@ -280,15 +304,15 @@ def _cached(document: Document, _folder: Path) -> object:
 
 
 def _line(document: Document, _folder: Path) -> object:
-    from hedgerow.compile.messages import decode_line
+    from hedgerow.compile.messages import decode_message
 
-    return decode_line(_payload(document))
+    return decode_message(_payload(document))
 
 
 def _foreign_answer(document: Document, _folder: Path) -> object:
-    from hedgerow.compile.foreign import _Taken
+    from hedgerow.compile.foreign import _Answer
 
-    return _Taken("model", "ONNX Runtime")._take(_payload(document))
+    return _Answer(SimpleNamespace(doing="")).take(_payload(document))
 
 
 def _foreign_work(name: str) -> Callable[[Document, Path], object]:
@@ -310,10 +334,9 @@ def _foreign_work(name: str) -> Callable[[Document, Path], object]:
 
 def _trial_line(document: Document, _folder: Path) -> object:
     from hedgerow.client.trial import _Heard
-    from hedgerow.errors import DecodeError
 
-    heard = _Heard()
-    heard.take(_payload(document) + b"\n", lambda _step: None)
+    heard = _Heard(SimpleNamespace(doing=""), lambda _step: None)
+    heard.take(_payload(document))
     if heard.nonsense:
         where, _, rest = heard.nonsense.partition(": expected ")
         expected, _, found_there = rest.partition(", found ")
@@ -323,13 +346,18 @@ def _trial_line(document: Document, _folder: Path) -> object:
 
 FLEET = "hedgerow.fleet"
 DECODERS: tuple[Decoder, ...] = (
-    Decoder("hedgerow.manifest:Blob.from_fields", [BLOB]),
-    Decoder("hedgerow.manifest:Tensor.from_fields", [TENSOR, PLAIN_TENSOR]),
-    Decoder("hedgerow.manifest:Artifact.from_fields", [ARTIFACT]),
-    Decoder("hedgerow.manifest:Extra.from_fields", [STATE, ANCHOR]),
-    Decoder("hedgerow.manifest:TrainGraph.from_fields", [GRAPH]),
-    Decoder("hedgerow.manifest:Lineage.from_fields", [LINEAGE]),
-    Decoder("hedgerow.manifest:Manifest.decode", [MANIFEST], _bytes("hedgerow.manifest:Manifest.decode"), "json"),
+    Decoder("hedgerow.manifest.content:Blob.from_fields", [BLOB]),
+    Decoder("hedgerow.manifest.content:Tensor.from_fields", [TENSOR, PLAIN_TENSOR]),
+    Decoder("hedgerow.manifest.artifact:Artifact.from_fields", [ARTIFACT]),
+    Decoder("hedgerow.manifest.train_graph:Extra.from_fields", [STATE, ANCHOR]),
+    Decoder("hedgerow.manifest.train_graph:TrainGraph.from_fields", [GRAPH]),
+    Decoder("hedgerow.manifest.release:Lineage.from_fields", [LINEAGE]),
+    Decoder(
+        "hedgerow.manifest.release:Manifest.decode",
+        [MANIFEST],
+        _bytes("hedgerow.manifest.release:Manifest.decode"),
+        "json",
+    ),
     Decoder("hedgerow.reference:FeatureReference.from_fields", [documents.REFERENCE.features[1].to_record()]),
     Decoder(
         "hedgerow.reference:Reference.decode",
@@ -345,24 +373,41 @@ DECODERS: tuple[Decoder, ...] = (
         parts=("hedgerow.window:_feature_counts", "hedgerow.window:_paired"),
     ),
     Decoder(
-        "hedgerow.wire:_Message.decode",
+        "hedgerow.wire.message:WireMessage.decode",
         [{"v": 1, **PRESENCE}],
-        lambda document, _folder: found("hedgerow.wire:Presence.decode")(_payload(document)),
+        lambda document, _folder: found("hedgerow.wire.device:Presence.decode")(_payload(document)),
         "json",
     ),
-    Decoder("hedgerow.wire:Desired.from_fields", [DESIRED], _message("hedgerow.wire:Desired"), "json"),
+    Decoder("hedgerow.wire.device:Desired.from_fields", [DESIRED], _message("hedgerow.wire.device:Desired"), "json"),
     Decoder(
-        "hedgerow.wire:Reported.from_fields",
+        "hedgerow.wire.device:Reported.from_fields",
         [REPORTED],
-        _message("hedgerow.wire:Reported"),
+        _message("hedgerow.wire.device:Reported"),
         "json",
-        ("hedgerow.wire:_lines",),
+        ("hedgerow.wire.message:lines",),
     ),
-    Decoder("hedgerow.wire:Presence.from_fields", [PRESENCE], _message("hedgerow.wire:Presence"), "json"),
-    Decoder("hedgerow.wire:Execution.from_fields", [EXECUTION], _message("hedgerow.wire:Execution"), "json"),
-    Decoder("hedgerow.wire:Telemetry.from_fields", [TELEMETRY], _message("hedgerow.wire:Telemetry"), "json"),
-    Decoder("hedgerow.wire:TrainTask.from_fields", [TRAIN], _message("hedgerow.wire:TrainTask"), "json"),
-    Decoder("hedgerow.wire:TrainUpdate.from_fields", [UPDATE], _message("hedgerow.wire:TrainUpdate"), "json"),
+    Decoder("hedgerow.wire.device:Presence.from_fields", [PRESENCE], _message("hedgerow.wire.device:Presence"), "json"),
+    Decoder(
+        "hedgerow.wire.execution:Execution.from_fields",
+        [EXECUTION],
+        _message("hedgerow.wire.execution:Execution"),
+        "json",
+    ),
+    Decoder(
+        "hedgerow.wire.telemetry:Telemetry.from_fields",
+        [TELEMETRY],
+        _message("hedgerow.wire.telemetry:Telemetry"),
+        "json",
+    ),
+    Decoder(
+        "hedgerow.wire.training:TrainTask.from_fields", [TRAIN], _message("hedgerow.wire.training:TrainTask"), "json"
+    ),
+    Decoder(
+        "hedgerow.wire.training:TrainUpdate.from_fields",
+        [UPDATE],
+        _message("hedgerow.wire.training:TrainUpdate"),
+        "json",
+    ),
     Decoder("hedgerow.checkpoint:read_checkpoint", [CHECKPOINT], _checkpoint, "json"),
     Decoder(
         "hedgerow.client.slots:Slots.from_fields",
@@ -392,22 +437,26 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder(f"{FLEET}.rollout.state:Rollout.from_fields", [ROLLOUT]),
     Decoder(f"{FLEET}.drift.findings:Finding.from_fields", [FINDING]),
     Decoder(f"{FLEET}.drift.scores:ScoreSlice.from_fields", [SCORE_SLICE]),
-    Decoder(f"{FLEET}.drift.scores:ScoreState.from_fields", [SCORE_STATE]),
-    Decoder(f"{FLEET}.drift.alerts:Alert.from_fields", [ALERT]),
+    Decoder(
+        f"{FLEET}.drift.scores:ScoreState.from_fields",
+        [SCORE_STATE],
+        parts=(f"{FLEET}.drift.alert:Watched.common_fields",),
+    ),
+    Decoder(f"{FLEET}.drift.alert:Alert.from_fields", [ALERT], parts=(f"{FLEET}.drift.alert:optional_numbers",)),
     Decoder(f"{FLEET}.drift.alerts:DeviceDrift.from_fields", [DEVICE_DRIFT]),
     Decoder(f"{FLEET}.drift.alerts:SliceDrift.from_fields", [SLICE_DRIFT]),
     Decoder(f"{FLEET}.drift.alerts:DriftState.from_fields", [DRIFT_STATE]),
     Decoder(
-        "hedgerow.server.run_folder:RunSettings.from_fields",
+        "hedgerow.server.run_records:RunSettings.from_fields",
         [RUN],
         _run_settings,
         "json",
         ("hedgerow.server.run_folder:recorded_settings",),
     ),
     Decoder(
-        "hedgerow.server.run_folder:RoundRecord.from_fields",
+        "hedgerow.server.run_records:RoundRecord.from_fields",
         [ROUND],
-        parts=("hedgerow.server.run_folder:_noisy_mean_of",),
+        parts=("hedgerow.server.run_records:_noisy_mean_of",),
     ),
     Decoder("hedgerow.server.simulation.battery:BatteryLedger.from_fields", [BATTERIES]),
     Decoder(
@@ -431,7 +480,12 @@ DECODERS: tuple[Decoder, ...] = (
         [TARGET],
         _target,
         "toml",
-        ("hedgerow.hardware.target:_document", "hedgerow.hardware.target:_names", "hedgerow.hardware.target:_cost"),
+        (
+            "hedgerow.hardware.target:_document",
+            "hedgerow.hardware.target:_names",
+            "hedgerow.hardware.target:_recipes",
+            "hedgerow.hardware.target:_cost",
+        ),
     ),
     Decoder(
         "hedgerow.hardware.target:decode_operators",
@@ -441,11 +495,24 @@ DECODERS: tuple[Decoder, ...] = (
         ("hedgerow.hardware.target:_document",),
     ),
     Decoder(
+        "hedgerow.hardware.target:decode_recipe_lists",
+        [{"schema_version": 1, "lists": {"floats": ["onnx-float"]}}],
+        _recipe_lists,
+        "toml",
+        ("hedgerow.hardware.target:_document",),
+    ),
+    Decoder(
+        "hedgerow.compile.recipe:read_recipe",
+        [RECIPE],
+        _recipe,
+        parts=("hedgerow.compile.recipe:_read_pass",),
+    ),
+    Decoder(
         "hedgerow.compile.messages:decode_job",
         [JOB],
-        parts=("hedgerow.compile.messages:decode_job.counts",),
+        parts=("hedgerow.compile.messages:decode_job.counts", "hedgerow.compile.messages:decode_job.sent"),
     ),
-    Decoder("hedgerow.compile.messages:decode_line", [{"job": {"any": 1}}], _line, "json"),
+    Decoder("hedgerow.compile.messages:decode_message", [{"job": {"any": 1}}], _line, "json"),
     Decoder("hedgerow.compile.messages:progress_from", [{"work": "w", "done": 1.0, "total": 2.0, "note": ""}]),
     Decoder("hedgerow.compile.failures:decode_failure", [FAILURE]),
     Decoder("hedgerow.compile.inspection.facts:OperatorFacts.from_fields", [OPERATOR]),
@@ -465,7 +532,7 @@ DECODERS: tuple[Decoder, ...] = (
         ("hedgerow.compile.cache:_blob",),
     ),
     Decoder(
-        "hedgerow.compile.foreign:_Taken._take", [{"step": "loading"}, {"answer": {"any": 1}}], _foreign_answer, "json"
+        "hedgerow.compile.foreign:_Answer.take", [{"step": "loading"}, {"answer": {"any": 1}}], _foreign_answer, "json"
     ),
     Decoder(
         "hedgerow.compile.foreign_worker:_facts",
@@ -481,13 +548,13 @@ NO_DECODERS: Mapping[str, str] = {
     "hedgerow.decode:decode_json": "the reader of all documents; test_decode.py",
     "hedgerow.decode:Fields.sequence": "a reader; test_decode.py",
     "hedgerow.decode:Fields.mapping": "a reader; test_decode.py",
-    "hedgerow.wire:_Message.from_fields": "abstract",
-    "hedgerow.wire:_check_paired": "compares numbers that were read",
-    "hedgerow.wire:_check_weights": "compares numbers that were read",
+    "hedgerow.wire.message:WireMessage.from_fields": "abstract",
+    "hedgerow.wire.telemetry:_check_paired": "compares numbers that were read",
+    "hedgerow.wire.training:_check_weights": "compares numbers that were read",
     "hedgerow.checkpoint:_failure": "reads one reason for a message, whatever else stands there",
     "hedgerow.client.trial_child:_try": "the request of the agent that started it; test_trial.py",
     "hedgerow.client.trial_child:_verdict": "hands the request on",
-    "hedgerow.client.trial_child:main": "the request of the agent that started it; test_trial.py",
+    "hedgerow.client.trial_child:serve": "the request of the agent that started it; test_trial.py",
     f"{FLEET}.rollout.plan:RolloutPlan._unreadable": "reads its own record",
     f"{FLEET}.store.reading:_fields": _OWN_ROWS,
     f"{FLEET}.store.reading:StoreReader._rollout": _OWN_ROWS,
@@ -499,9 +566,11 @@ NO_DECODERS: Mapping[str, str] = {
     "hedgerow.server.rounds:Run.resume": "hands a grid's state to the grid",
     "hedgerow.server.run_folder:RunFolder.last_round": "hands a grid's state on as it is",
     "hedgerow.server.run_folder:RunFolder.history": "hands each line to RoundRecord",
-    "hedgerow.compile.foreign_worker:_border": "takes nothing but what main has read",
-    "hedgerow.compile.foreign_worker:_arena": "takes nothing but what main has read",
-    "hedgerow.compile.foreign_worker:main": "the request of the process that started it; test_foreign.py",
+    "hedgerow.compile.foreign_worker:_border": "takes nothing but what serve has read",
+    "hedgerow.compile.foreign_worker:_arena": "takes nothing but what serve has read",
+    "hedgerow.compile.foreign_worker:serve": "the request of the process that started it; test_foreign.py",
+    "hedgerow.compile.messages:SentRecipe.read": "hands the record to read_recipe",
+    "hedgerow.server.grids.round_grid:RoundGrid.restore": "a grid that carries nothing on",
     "hedgerow.compile.session:Session.take": "hands each part to a decoder of this table",
     "hedgerow.compile.session:Session._accept": "hands an answer to a decoder of this table",
     "hedgerow.compile.session:Session._load": "hands an answer to a decoder of this table",

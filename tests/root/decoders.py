@@ -5,7 +5,6 @@ changes shows there, and the tests hold code and file against each other.
 """
 
 import ast
-import copy
 import functools
 import importlib
 import inspect
@@ -252,8 +251,15 @@ def without(document: Document, path: Sequence[Any]) -> Document:
     return _at(document, path, lambda parent, key: parent.__delitem__(key))
 
 
+def _copy(node: Any) -> Any:
+    """Return a copy in which no part stands twice, as deepcopy would leave it."""
+    if isinstance(node, dict):
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(item) for item in node] if isinstance(node, list) else node
+
+
 def _at(document: Document, path: Sequence[Any], change: Callable[[Any, Any], None]) -> Document:
-    document = copy.deepcopy(document)
+    document = _copy(document)
     parent: Any = document
     for key in path[:-1]:
         parent = parent[key]
@@ -333,7 +339,7 @@ def watch_examples(decoder: Decoder, owners: Mapping[CodeType, str], folder: Pat
     """Decode all examples of a decoder and return what was read."""
     with watching(owners) as watched:
         for document in decoder.examples:
-            decoder.decode(copy.deepcopy(document), folder)
+            decoder.decode(_copy(document), folder)
     return watched
 
 

@@ -41,8 +41,8 @@ LONGEST_PADDING_BYTES = 2**22
 PASSED_ON = {
     "hedgerow.checkpoint:read_checkpoint privacy": "a statement for people, which accounting.py wrote",
     "hedgerow.compile.cache:_decode answer": "session.py hands its parts to decoders",
-    "hedgerow.compile.foreign:_Taken._take answer": "foreign.py decodes and finishes what it asked for",
-    "hedgerow.compile.messages:decode_line job": "decode_job and the others finish it",
+    "hedgerow.compile.foreign:_Answer.take answer": "foreign.py decodes and finishes what it asked for",
+    "hedgerow.compile.messages:decode_message job": "decode_job and the others finish it",
 }
 """Objects whose keys their decoder does not look at, with the reason."""
 
@@ -110,7 +110,7 @@ class Again(str):
 
 def long_list(items: list[Any], length: int) -> list[Any]:
     if length <= LONGEST_LIST:
-        return [items[0]] * length
+        return (items or [None])[:1] * length
     pretended = LongList(items)
     pretended.length = length
     return pretended
@@ -118,7 +118,7 @@ def long_list(items: list[Any], length: int) -> list[Any]:
 
 def long_dict(items: Mapping[str, Any], length: int) -> dict[str, Any]:
     if length <= LONGEST_LIST:
-        return {f"name-{index}": next(iter(items.values())) for index in range(length)}
+        return {f"name-{index}": next(iter(items.values()), 1) for index in range(length)}
     pretended = LongDict(items)
     pretended.length = length
     return pretended

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from hedgerow.cli import main
 from tests.fleet.web.test_client import served
 
@@ -18,8 +20,21 @@ def test_a_reset_is_one_command_and_says_what_stays_wanted(served, capsys, monke
     assert served.service.device("device-0").target is None
 
 
-def test_help_has_an_example_and_takes_no_key(capsys):
-    assert main(["device", "reset", "--help"]) == 0
+def test_a_device_is_forgotten_by_one_command(served, capsys, monkeypatch):
+    monkeypatch.setenv("HEDGEROW_ADMIN_KEY", served.key)
+    server = ["--server", served.server.url]
+    assert main(["device", "forget", "device-0", *server]) == 0
+    assert capsys.readouterr().out == "device-0 is forgotten; if it reports again, it is new\n"
+    assert main(["device", "forget", "device-1", "--json", *server]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "device-1"
+    assert main(["device", "forget", "device-0", *server]) == 1
+    assert "found no 'device-0'" in capsys.readouterr().err
+    assert {device.name for device in served.service.devices()}.isdisjoint({"device-0", "device-1"})
+
+
+@pytest.mark.parametrize("command", ["reset", "forget"])
+def test_help_has_an_example_and_takes_no_key(capsys, command):
+    assert main(["device", command, "--help"]) == 0
     text = capsys.readouterr().out
     assert "Example:" in text
     assert "--key " not in text

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from hedgerow.fleet.drift.alerts import Alert
+from hedgerow.fleet.drift.alert import Alert, AlertKind
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.rules import create_rollout
@@ -50,12 +50,14 @@ def test_an_alert_is_told_once():
 
 def test_alerts_of_other_kinds_are_told_with_their_reason_and_a_proof_with_its_figures():
     log = EventLog()
-    score = replace(ALERT, kind="score", features=(), reason="fleet: accuracy 12.0% lies below the floor of 90.0%")
+    score = replace(
+        ALERT, kind=AlertKind.SCORE, features=(), reason="fleet: accuracy 12.0% lies below the floor of 90.0%"
+    )
 
     assert log.describe(AlertChanged(score, is_new=True)).startswith(
         "score alert alert-1 under digits@1: pi-0; fleet: acc"
     )
-    hopeless = replace(score, kind="retraining", devices=(), reason="5 retrainings brought no recovery")
+    hopeless = replace(score, kind=AlertKind.RETRAINING, devices=(), reason="5 retrainings brought no recovery")
     told = log.describe(AlertChanged(hopeless, is_new=True))
     assert told == "retraining alert alert-1 under digits@1: no single device; 5 retrainings brought no recovery"
     assert log.describe(ReleaseProven("digits@2", "accuracy 99.0%")) == "digits@2 has proven itself: accuracy 99.0%"

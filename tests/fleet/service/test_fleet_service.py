@@ -22,7 +22,9 @@ from hedgerow.fleet.virtual_device import Installation
 from hedgerow.link import Connected
 from hedgerow.reference import Reference
 from hedgerow.window import PairedCounts
-from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Presence, Reported, device_topic
+from hedgerow.wire.device import Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.topics import Channel, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
 
 
@@ -153,7 +155,8 @@ def test_what_a_device_counted_before_the_rollout_is_no_evidence_for_its_gate(fl
     canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
     canary.send_window(make_window("toy@2", now=fleet.now - age_s))
     fleet.settle()
-    found = fleet.service._store.reader.gate_window(rollout, 0)
+    with fleet.reader() as stored:
+        found = stored.gate_window(rollout, 0)
     assert (found.samples if found else 0) == counted
     assert len(fleet.service.windows(canary.name)) == 1
 
@@ -453,7 +456,8 @@ def test_the_world_in_which_a_retrained_release_fails_does_not_become_normal(fle
     assert set(kinds["score"].devices) == set(fleet.devices)
     assert kinds["score"].reason.startswith("device:device-0: accuracy 50.0%")
     assert "lies below the floor of 93.0%, the 95.0% measured before release less 2 points" in kinds["score"].reason
-    assert not fleet.service._store.reader.is_proven("toy@4")
+    with fleet.reader() as stored:
+        assert not stored.is_proven("toy@4")
 
 
 def test_the_world_in_which_a_retrained_release_has_proven_itself_is_normal(fleet):
@@ -462,7 +466,8 @@ def test_the_world_in_which_a_retrained_release_has_proven_itself_is_normal(flee
     fleet.roll_out("toy@4", replace(ONE_STAGE, gate=GatePlan(floor=0.8)))
     fleet.send_windows("toy@4", x=(98, 2))
     assert fleet.service.rollouts()[-1].state is RolloutState.FINISHED
-    assert fleet.service._store.reader.is_proven("toy@4")
+    with fleet.reader() as stored:
+        assert stored.is_proven("toy@4")
     for _ in range(4):
         fleet.send_windows("toy@4", x=(98, 2))
     assert fleet.service.alerts() == ()
@@ -473,10 +478,12 @@ def test_what_a_model_answers_before_it_has_proven_itself_is_no_baseline(fleet):
     retrained_in_a_moved_world(fleet)
     fleet.roll_out("toy@4")
     fleet.send_windows("toy@4", x=(98, 2), correct=50, confident=10)
-    assert set(fleet.service._store.reader.baselines("toy@4")["device-0"]) == {"x"}
+    with fleet.reader() as stored:
+        assert set(stored.baselines("toy@4")["device-0"]) == {"x"}
     fleet.service._store.save_proof("toy@4", fleet.now, "a person looked at it")
     fleet.send_windows("toy@4", x=(98, 2), confident=80)
-    assert fleet.service._store.reader.baselines("toy@4")["device-0"]["output.confidence"] == (20, 80)
+    with fleet.reader() as stored:
+        assert stored.baselines("toy@4")["device-0"]["output.confidence"] == (20, 80)
 
 
 def test_a_score_below_the_floor_raises_an_alert_that_names_the_devices_and_grows(fleet):
@@ -506,8 +513,10 @@ def test_windows_without_labels_say_nothing_of_the_score(fleet):
     fleet.roll_out("toy@1")
     for _ in range(5):
         fleet.send_windows("toy@1", correct=None)
-    assert fleet.service._store.reader.score_state("toy@1") is None
-    assert not fleet.service._store.reader.is_proven("toy@1")
+    with fleet.reader() as stored:
+        assert stored.score_state("toy@1") is None
+    with fleet.reader() as stored:
+        assert not stored.is_proven("toy@1")
 
 
 def test_the_thread_answers_commands_of_other_threads_and_stops_in_order(tmp_path):

@@ -93,7 +93,7 @@ def test_a_key_whose_command_was_taken_back_may_ask_again(fleet):
 @contextmanager
 def full_disk(service):
     """Let SQLite say that the disk is full, as soon as the store would grow."""
-    database = service._store._database
+    database = service._store._connection
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")
     yield

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hedgerow.fleet.drift.alerts import Alert, DeviceDrift, DriftState, SliceDrift
-from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState
-from hedgerow.fleet.errors import StoreError
-from hedgerow.fleet.records import TrainingRun
+from hedgerow.fleet.drift.alert import Alert, AlertKind
+from hedgerow.fleet.drift.alerts import DeviceDrift, DriftState, SliceDrift
+from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState, ScoreVerdict, forget_device
+from hedgerow.fleet.errors import ServiceStoppedError, StoreError
+from hedgerow.fleet.records import RunState, TrainingRun
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.events import Started
 from hedgerow.fleet.rollout.rules import advance, create_rollout
@@ -17,7 +18,8 @@ from hedgerow.fleet.rollout.stages import DeviceFacts
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.store.migrations import MIGRATIONS
 from hedgerow.fleet.store.writing import Store
-from hedgerow.wire import Desired, Telemetry
+from hedgerow.wire.device import Desired
+from hedgerow.wire.telemetry import Telemetry
 from tests.fleet.virtual_fleet import CANARY, make_window
 
 DEVICE = Device(
@@ -49,6 +51,13 @@ def store(tmp_path):
     opened.close()
 
 
+@pytest.fixture
+def reader(store):
+    opened = store.open_reader()
+    yield opened
+    opened.close()
+
+
 def telemetry(sequence, **window):
     return Telemetry(boot="b", sequence=sequence, window=make_window("toy@1", **window))
 
@@ -57,7 +66,7 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
     store = Store(tmp_path / "fleet.db")
     rollout = create_rollout("rollout-1", "toy@1", CANARY, [DeviceFacts("a", "pi", None)], 1.0)
     desired = Desired(version=7, release="toy@1", rollout="rollout-1", attempt=2, compare=True)
-    run = TrainingRun(id="r", started_at=1.0, ended_at=None, state="running", trigger="manual", parent="toy@1")
+    run = TrainingRun(id="r", started_at=1.0, ended_at=None, state=RunState.RUNNING, trigger="manual", parent="toy@1")
     alert = Alert("drift-1", "toy@1", 2.0, ("a",), ("x",), (), 2)
     with store.transaction():
         store.save_device(DEVICE)
@@ -89,8 +98,8 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
 
 def test_the_file_is_private_and_in_wal_mode_with_foreign_keys(store):
     assert store.path.stat().st_mode & 0o777 == 0o600
-    assert store._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert store._database.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    found = [store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "foreign_keys")]
+    assert found == ["wal", 1]
     with pytest.raises(sqlite3.IntegrityError):
         store.save_desired("nobody", Desired(version=1, release=None))
 
@@ -111,8 +120,16 @@ def test_a_store_of_any_earlier_version_is_brought_up_to_date(tmp_path, applied)
         connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.number, migration.name))
     connection.close()
     store = Store(tmp_path / "fleet.db")
-    assert set(store) >= {"devices", "windows", "audit", "merged_windows"}
+    store.save_device(DEVICE)
     store.close()
+    connection = sqlite3.connect(tmp_path / "fleet.db")
+    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    connection.close()
+    made = {name: sql for name, sql in found if sql is not None}
+    assert set(made) >= {"devices", "windows", "audit", "merged_windows", "score_slices", "proven_releases"}
+    again = Store(tmp_path / "fleet.db")
+    assert again.devices() == (DEVICE,)
+    again.close()
 
 
 def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path):
@@ -158,7 +175,7 @@ def test_a_transaction_that_fails_leaves_no_trace(store):
     assert store.devices() == (DEVICE,)
 
 
-def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store):
+def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store, reader):
     def write_what_its_commit_refuses():
         with store.transaction():
             store.save_device(Device(name="half"))
@@ -169,14 +186,24 @@ def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store)
         write_what_its_commit_refuses()
     with store.transaction():
         store.save_device(Device(name="whole"))
-    assert [device.name for device in store.reader.devices()] == ["whole"]
+    assert [device.name for device in reader.devices()] == ["whole"]
 
 
-def test_readers_see_what_is_committed_and_nothing_else(store):
+def test_readers_see_what_is_committed_and_nothing_else(store, reader):
     with store.transaction():
         store.save_device(DEVICE)
-        assert store.reader.devices() == ()
-    assert store.reader.devices() == (DEVICE,)
+        assert reader.devices() == ()
+        assert store.devices() == (DEVICE,)
+    assert reader.devices() == (DEVICE,)
+
+
+def test_each_reader_is_closed_by_itself_and_then_says_that_the_service_was_stopped(store, reader):
+    other = store.open_reader()
+    other.close()
+    store.save_device(DEVICE)
+    assert reader.devices() == (DEVICE,)
+    with pytest.raises(ServiceStoppedError):
+        other.devices()
 
 
 def test_a_backup_is_a_whole_store(store, tmp_path):
@@ -235,8 +262,9 @@ def test_only_executions_that_changed_are_written(store):
     store.save_rollout(before, None, number=1)
     after, _commands = advance(before, Started(2.0))
     written = []
-    store._database._tracer = lambda sql, _parameters: written.append(sql)
+    store._connection.set_trace_callback(written.append)
     store.save_rollout(after, before)
+    store._connection.set_trace_callback(None)
     assert sum("executions" in sql for sql in written) == 13
     assert store.rollout("rollout-1") == after
     assert store.rollouts(only_unfinished=True) == (after,)
@@ -256,8 +284,9 @@ def test_only_the_parts_of_a_drift_state_that_changed_are_written(store):
     store.save_drift_state(DRIFT, None)
     after = replace(DRIFT, observed=4, devices={**DRIFT.devices, "b": DeviceDrift("pi", 4, make_window("toy@1"))})
     written = []
-    store._database._tracer = lambda sql, _parameters: written.append(sql)
+    store._connection.set_trace_callback(written.append)
     store.save_drift_state(after, DRIFT)
+    store._connection.set_trace_callback(None)
     assert len(written) == 2
     assert store.drift_state("toy@1") == after
     less = replace(after, devices={"a": DRIFT.devices["a"]})
@@ -276,9 +305,13 @@ def test_the_longest_silent_devices_come_first_and_unknown_names_are_left_out(st
 
 SCORES = ScoreState(
     "toy@1",
-    slices={"fleet": ScoreSlice(1, 3, 70, 60, "above", 12.5), "device:a": ScoreSlice(1), "device:b": ScoreSlice(2)},
+    slices={
+        "fleet": ScoreSlice(1, 3, 70, 60, ScoreVerdict.ABOVE, 12.5),
+        "device:a": ScoreSlice(1),
+        "device:b": ScoreSlice(2),
+    },
     raised=1,
-    open=Alert("score-toy-1-1", "toy@1", 2.0, ("b",), (), (), 0, "score", "below", {"device:b": 1.5}),
+    open=Alert("score-toy-1-1", "toy@1", 2.0, ("b",), (), (), 0, AlertKind.SCORE, "below", {"device:b": 1.5}),
 )
 
 
@@ -294,15 +327,41 @@ def test_only_the_slices_of_a_score_state_that_changed_are_written_and_all_are_t
     store.save_score_state(SCORES, None)
     after = replace(SCORES, slices={**SCORES.slices, "device:a": ScoreSlice(1, labelled=5, right=4)}, open=None)
     written = []
-    store._database.conn.set_trace_callback(written.append)
+    store._connection.set_trace_callback(written.append)
     store.save_score_state(after, SCORES)
-    store._database.conn.set_trace_callback(None)
+    store._connection.set_trace_callback(None)
     assert sum("score_slices" in statement for statement in written) == 1
     store.close()
     again = Store(tmp_path / "fleet.db")
     assert again.score_state("toy@1") == after
     assert again.score_state("toy@2") is None
     again.close()
+
+
+def test_a_slice_that_was_forgotten_is_deleted(store):
+    store.save_score_state(SCORES, None)
+    less = forget_device(SCORES, "a")
+    store.save_score_state(less, SCORES)
+    assert set(less.slices) == {"fleet", "device:b"}
+    assert store.score_state("toy@1") == less
+
+
+def test_a_forgotten_device_takes_all_that_is_its_own_along_and_nothing_of_others(store):
+    for name in "ab":
+        store.save_device(replace(DEVICE, name=name))
+        store.save_desired(name, Desired(version=7, release="toy@1"))
+        for sequence in range(3):
+            store.add_window(name, telemetry(sequence), 5.0, keep=1)
+        store.save_baseline("toy@1", name, {"x": (1, 2)})
+    store.add_audit(at=1.0, actor="me", action="device.assign", subject="a")
+    store.forget_device("a")
+    assert [device.name for device in store.devices()] == ["b"]
+    assert (store.desired("a"), store.desired("b")) == (None, Desired(version=7, release="toy@1"))
+    assert [stored.device for stored in store.windows()] == ["b"]
+    assert set(store.baselines("toy@1")) == {"b"}
+    assert [entry.subject for entry in store.audit()] == ["a"]
+    assert store.add_window("a", telemetry(0), 6.0, keep=1)
+    assert not store.add_window("b", telemetry(0), 6.0, keep=1)
 
 
 def test_a_release_proves_itself_once(store):

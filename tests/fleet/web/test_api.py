@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import sqlite3
 import time
 
 import httpx
@@ -122,6 +123,17 @@ def test_a_device_can_be_reset_and_what_was_refused_of_it_is_said(served):
     assert_problem(served.anonymous.post("/v1/devices/device-0/reset"), 401)
 
 
+def test_a_device_can_be_forgotten_once(served):
+    before = served.client.get("/v1/devices/device-0").json()
+    assert_problem(served.anonymous.delete("/v1/devices/device-0"), 401)
+    answer = served.client.delete("/v1/devices/device-0", headers={"Idempotency-Key": "once"})
+    assert (answer.status_code, answer.json()) == (200, {**before, "desired": None, "refused": None})
+    assert served.client.delete("/v1/devices/device-0", headers={"Idempotency-Key": "once"}).json() == answer.json()
+    assert served.client.get("/v1/commands/once").json()["answer"] == answer.json()
+    assert_problem(served.client.get("/v1/devices/device-0"), 404, "device-0")
+    assert_problem(served.client.delete("/v1/devices/device-0"), 404, "device-0")
+
+
 def test_a_rollout_can_be_started_watched_and_stopped(served):
     plan = {"stages": [{"name": "canary", "share": 0.25}, {"name": "fleet", "share": 1}], "needs_approval": True}
     answer = served.client.post("/v1/rollouts", json={"release": "toy@1", "plan": plan})
@@ -158,10 +170,18 @@ def test_errors_are_problem_documents_that_say_what_to_do(served):
 
 
 def test_a_bug_becomes_a_problem_that_tells_nothing_of_its_inside(served):
-    served.fleet.service._store.reader.close()
+    connection = sqlite3.connect(served.fleet.folder / "fleet.db")
+    connection.execute("ALTER TABLE devices RENAME TO moved")
+    connection.close()
     answer = served.client.get("/v1/devices")
     assert_problem(answer, 500)
-    assert "closed" not in answer.text
+    assert "no such table" not in answer.text
+
+
+def test_after_the_service_was_stopped_every_question_is_answered_with_that(served):
+    served.fleet.service.stop()
+    for path in ("/v1/devices", "/v1/rollouts", "/healthz"):
+        assert_problem(served.client.get(path), 503, "was stopped")
 
 
 def test_windows_can_be_filtered(served):
