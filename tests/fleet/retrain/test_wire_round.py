@@ -154,7 +154,7 @@ def test_a_device_that_comes_back_gets_its_task_again(tmp_path):
         def reboot():
             device = fleet.fleet.devices["a"]
             fleet.fleet.broker.break_link("a")
-            fleet.fleet.broker.mend_link(device._link)
+            fleet.fleet.broker.mend_link(device.link)
 
         timer = threading.Timer(0.2, reboot)
         timer.start()
