@@ -11,6 +11,7 @@
   - ModelFileError: a file that should hold a model cannot be read.
   - PassError: a compile step failed inside its library.
   - PassSettingsError: a recipe gives a compile step settings that make no sense.
+  - RecipeError: a recipe whose passes do not follow from one another.
   - RecipeMismatchError: a recipe makes another format than the target runs.
   - RuntimeRefusedError: a runtime does not take a file.
   - UnsuitableError: a recipe needs something that the task does not have.
@@ -38,6 +39,7 @@ __all__ = [
     "ModelFileError",
     "PassError",
     "PassSettingsError",
+    "RecipeError",
     "RecipeMismatchError",
     "RuntimeRefusedError",
     "UnsuitableError",
@@ -58,6 +60,20 @@ class BadWeightsError(CompileError):
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"the checkpoint cannot be compiled: expected {expected}, found {found}; train again")
         self.expected, self.found = expected, found
+
+
+class RecipeError(CompileError):
+    """A recipe whose passes do not follow from one another, or that promises what cannot be.
+
+    Attributes:
+        recipe: Its name; empty while it is made.
+        expected, found: What it compares.
+    """
+
+    def __init__(self, recipe: str, expected: str, found: str) -> None:
+        of = f"the recipe {recipe!r}" if recipe else "a recipe"
+        super().__init__(f"{of}: expected {expected}, found {found}; correct the recipe")
+        self.recipe, self.expected, self.found = recipe, expected, found
 
 
 class RecipeMismatchError(CompileError):

@@ -37,6 +37,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from hedgerow.children.ended import Ended
 from hedgerow.errors import HedgerowError
 
 __all__ = [
@@ -373,13 +374,14 @@ class ChildDiedError(FleetError):
     """A child process ended although nobody asked it to.
 
     Attributes:
-        name: Its name.
-        exit_code: As subprocess gives it: negative for a signal.
-        last_lines: The end of its log.
+        ended: How.
+        log_path: What it said.
     """
 
-    def __init__(self, name: str, exit_code: int, log_path: Path, last_lines: Sequence[str]) -> None:
-        ended = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
-        said = " | ".join(last_lines) or "nothing"
-        super().__init__(f"expected the process {name} to run on, but it {ended} and last said: {said}; see {log_path}")
-        self.name, self.exit_code, self.log_path, self.last_lines = name, exit_code, log_path, tuple(last_lines)
+    def __init__(self, ended: Ended, log_path: Path) -> None:
+        how = f"was ended by {ended.signal_name}" if ended.signal_name else f"ended with exit code {ended.code}"
+        said = " | ".join(ended.last_lines) or "nothing"
+        super().__init__(
+            f"expected the process {ended.name} to run on, but it {how} and last said: {said}; see {log_path}"
+        )
+        self.ended, self.log_path = ended, log_path

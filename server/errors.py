@@ -68,7 +68,7 @@ class RoundFailedError(ServerError):
     """A round's updates give no weights, and the run ends.
 
     Attributes:
-        round_number: Of the round.
+        round_number: The round's number, from 1.
         reasons: Node name -> why its update was not used, in that round.
         kinds: Why updates were not used -> how many, in all rounds that the error is about.
     """

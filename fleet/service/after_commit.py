@@ -14,7 +14,7 @@ class AfterCommit:
 
     Attributes:
         desired: (device, what is wanted of it now), to be published in this order.
-        events: For the subscribers.
+        events: What the subscribers are told, in this order.
         doubted: Devices of which nobody knows whether they are there; they are to be asked.
         forgotten: Devices of which nothing is known any more; what the broker keeps of them is to be deleted.
     """

@@ -99,7 +99,7 @@ class ReportRefused:
     """A report of a device was not believed, for a reason that was not told before; nothing of it was kept.
 
     Attributes:
-        device: In whose name it came.
+        device: The one in whose name it came.
         reason: Why, as the end of a sentence.
     """
 

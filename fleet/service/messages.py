@@ -49,9 +49,9 @@ class MessageIntake:
 
     Args:
         store: What is known.
-        driver: Of rollouts.
+        driver: Moves the rollouts on.
         telemetry: Takes windows.
-        settings: Of the service.
+        settings: The service's.
 
     Attributes:
         doubts: What was heard and not believed.

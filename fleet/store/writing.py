@@ -189,7 +189,7 @@ class Store(StoreReader):
         Args:
             rollout: As it is now.
             before: As it was saved last; None inserts it.
-            number: Of a new rollout.
+            number: The one that a new rollout gets.
         """
         record = replace(rollout, executions={}).to_record()
         del record["executions"]
@@ -341,7 +341,7 @@ class Store(StoreReader):
         """Insert or replace a retraining."""
         self._write(
             "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            run.id, run.started_at, run.ended_at, run.state, run.trigger, run.parent, run.release, run.reason,
+            run.id, run.started_at, run.ended_at, run.state.value, run.trigger, run.parent, run.release, run.reason,
         )  # fmt: skip
 
     def add_admin_key(self, sha256: str, name: str, now: float) -> None:

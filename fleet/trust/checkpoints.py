@@ -26,7 +26,7 @@ def keep_checkpoint(folder: FleetFolder, manifest: Manifest, source: Path) -> Pa
 
     Args:
         folder: The fleet's.
-        manifest: Of the release.
+        manifest: The release's.
         source: The checkpoint's folder.
 
     Returns:

@@ -12,6 +12,7 @@ was expected, what was found, what to do. Facts are attributes as well, so that 
   - LinkError: the message link failed.
     - BrokerUnreachableError: no MQTT broker answered.
   - PartitionError: the data cannot be cut as asked.
+  - PluginError: a user's own strategy, partition or the like cannot be used.
   - PortInUseError: a port that we want to serve on is taken.
   - TaskError: a user's task is wrong.
   - UnknownNameError: a name (target, strategy, runtime, ...) that is in no table.
@@ -34,6 +35,7 @@ __all__ = [
     "InputError",
     "LinkError",
     "PartitionError",
+    "PluginError",
     "PortInUseError",
     "TaskError",
     "UnknownNameError",
@@ -138,6 +140,20 @@ class TaskError(HedgerowError):
         self.task, self.mistakes = task, tuple(mistakes)
         listed = "; ".join(self.mistakes)
         super().__init__(f"the task {task} cannot be used: {listed}")
+
+
+class PluginError(HedgerowError):
+    """What a user brings by an entry point or a file of their own cannot be used.
+
+    Attributes:
+        kind: What it is to be, such as ``strategy``.
+        name: How it was named.
+        mistake: What was expected, what was found, and what to do.
+    """
+
+    def __init__(self, kind: str, name: str, mistake: str) -> None:
+        self.kind, self.name, self.mistake = kind, name, mistake
+        super().__init__(f"the {kind} {name!r} cannot be used: {mistake}")
 
 
 class LinkError(HedgerowError):

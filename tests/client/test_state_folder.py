@@ -55,6 +55,15 @@ def test_a_folder_that_cannot_be_written_is_locked_all_the_same(tmp_path, monkey
         pass
 
 
+def test_a_lock_that_is_given_back_twice_is_somebody_elses_by_then(tmp_path):
+    first = StateFolderLock(tmp_path)
+    first.close()
+    with StateFolderLock(tmp_path):
+        first.close()
+        with pytest.raises(SettingsError, match="another agent"):
+            StateFolderLock(tmp_path)
+
+
 def test_a_file_system_without_locks_is_not_called_another_agent(tmp_path, monkeypatch):
     def refuse_locks(_descriptor, *, blocking):
         raise OSError(errno.ENOLCK, "No locks available")

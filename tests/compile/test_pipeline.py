@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -372,7 +374,7 @@ def test_a_process_that_crashes_takes_its_own_target_with_it_and_no_other(digits
     def report(progress):
         if progress.work == "compile raspberry-pi-4" and progress.note == "export-onnx":
             for worker in [worker for worker in pool._workers if worker.toolchain == "onnx"]:
-                worker.process.kill()
+                os.kill(worker.child.process_id, signal.SIGKILL)
 
     with CompileWorkers() as pool:
         outcome = compile_targets(
