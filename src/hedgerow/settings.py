@@ -68,7 +68,7 @@ class Given:
     """A value, and where it stands.
 
     Attributes:
-        value: Of the setting's type.
+        value: A value of the setting's type.
         place: Such as ``agent.toml, port``, ``HEDGEROW_FLEET_PORT`` or ``--port``.
     """
 
