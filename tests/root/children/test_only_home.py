@@ -21,9 +21,9 @@ def starts(tree: ast.AST) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node) in STARTERS:
             found.append(ast.unparse(node))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "subprocess.run":
-            if "timeout" not in {keyword.arg for keyword in node.keywords}:
-                found.append("subprocess.run without a time")
+        runs = isinstance(node, ast.Call) and ast.unparse(node.func) == "subprocess.run"
+        if runs and "timeout" not in {keyword.arg for keyword in node.keywords}:
+            found.append("subprocess.run without a time")
         # For what makes the main module of a parent known to its child, not for processes.
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("multiprocessing"):
             found += [alias.name for alias in node.names if alias.name not in {"process", "shared_memory", "spawn"}]
