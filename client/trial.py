@@ -21,7 +21,7 @@ from hedgerow.client.runtimes import load_runtime
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.decode import SHA256, Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 
 __all__ = ["ChildTrials", "DirectTrials", "Trials"]
 

@@ -4,13 +4,15 @@ What a user gave is blamed only for what a parser or a runtime said of it, or fo
 Everything else that nobody expected is a bug of Hedgerow's, and is told as one.
 """
 
+import sys
 import sysconfig
 
 from hedgerow.blame import frames, is_ours
 from hedgerow.compile.errors import internal_error
 from hedgerow.errors import HedgerowError, TaskError
+from hedgerow.task import Task
 
-__all__ = ["blamed"]
+__all__ = ["blamed", "is_raised_by_task"]
 
 _INSTALLED = ("site-packages", "dist-packages")
 _LIBRARY = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
@@ -37,6 +39,20 @@ def blamed(step: str, exc: Exception, task: str) -> HedgerowError:
         return internal_error(step, exc)
     said = " ".join(str(exc).split())[:300]
     return TaskError(repr(task), [f"{place}, raised {type(exc).__name__} in {step}: {said}"])
+
+
+def is_raised_by_task(exc: BaseException, task: Task) -> bool:
+    """Say whether the task's own functions raised *exc*, or called what did, and not a line of ours after them."""
+    functions = (task.model, task.student, task.loss, task.preprocess)
+    files = {getattr(sys.modules.get(getattr(function, "__module__", "")), "__file__", None) for function in functions}
+    found = False
+    for traceback in frames(exc.__traceback__):
+        frame = traceback.tb_frame
+        if is_ours(frame.f_globals.get("__name__", "")):
+            found = False
+        elif frame.f_code.co_filename in files and not _is_library(frame.f_code.co_filename):
+            found = True
+    return found
 
 
 def _is_library(path: str) -> bool:

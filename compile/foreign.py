@@ -31,7 +31,7 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.toolchains import PARSERS, RUNTIME_NAMES, check_installed
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.weights import decode_arrays, encode_arrays
 
 __all__ = ["TIMEOUT_S", "ForeignFile", "Replay"]

@@ -20,7 +20,7 @@ from hedgerow.compile.failures import encode_failure
 from hedgerow.compile.toolchains import RUNTIME_NAMES
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import HedgerowError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.weights import decode_arrays, encode_arrays
 
 __all__ = ["MEMORY_BYTES", "serve"]

@@ -16,7 +16,7 @@ from hedgerow.children.forked import fork_child
 from hedgerow.compile.arena import KERNELS, LARGEST_BYTES, Arena, installed_version, smallest_arena
 from hedgerow.compile.cmsis_nn import scratch_bytes
 from hedgerow.compile.inspection.border import read_calls
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.tensor_border import from_stored, to_stored
 
 __all__ = ["find_arena", "predict_tflite_micro"]

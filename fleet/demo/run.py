@@ -47,9 +47,9 @@ from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.checkpoints import checkpoint_folder
 from hedgerow.interrupts import UndisturbedStack
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.task import load_task
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 
 __all__ = ["run_demo"]
 

@@ -31,7 +31,8 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
 from hedgerow.link import Link
-from hedgerow.wire import Channel, Desired, device_topic, fleet_filter
+from hedgerow.wire.device import Desired
+from hedgerow.wire.topics import Channel, device_topic, fleet_filter
 
 __all__ = ["FleetService"]
 

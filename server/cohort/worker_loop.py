@@ -13,11 +13,10 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.client_steps import ClientSteps
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.orders import local_work
 from hedgerow.server.cohort.shared_round import SharedRound
-from hedgerow.server.cohort.work import CohortWork
 
 __all__ = ["Job", "Ticket", "WorkerLoop", "encode_tickets", "read_ticket"]
 
@@ -89,7 +88,7 @@ class WorkerLoop:
         self._number, self._steps, self._shared, self._clients = number, steps, shared, clients
         self._tickets, self._answers = tickets, answers
         self._stamp = -1
-        self._work: tuple[CohortWork, list[str]] | None = None
+        self._work: tuple[LocalWork, list[str]] | None = None
 
     def serve(self) -> None:
         """Work until the pipe is closed."""
@@ -123,7 +122,7 @@ class WorkerLoop:
             for number in range(ticket.start, ticket.stop):
                 self._shared.add_block(number)
 
-    def _train(self, row: int, work: CohortWork, corrected: Sequence[str]) -> None:
+    def _train(self, row: int, work: LocalWork, corrected: Sequence[str]) -> None:
         shared = self._shared
         shared.in_hand[self._number] = row
         client, epochs = shared.client(row)
@@ -131,7 +130,7 @@ class WorkerLoop:
             shared.sent,
             shared.target(row),
             torch.from_numpy(np.array(self._clients.indices(client), dtype=np.int64)),
-            replace(local_work(work, client), epochs=epochs),
+            replace(work.of_client(client), epochs=epochs),
             shared.corrections(row, corrected) if corrected else None,
         )
         shared.losses[row], shared.norms[row] = taken.loss, taken.norm

@@ -11,7 +11,7 @@ import pytest
 from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.errors import SettingsError
 from hedgerow.client.state_folder import StateFile, StateFolderLock
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=())
 ASKED = AgentState(identity=IDENTITY, desired=Desired(version=3, release="demo@1"), is_settled=False)

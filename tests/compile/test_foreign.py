@@ -14,7 +14,7 @@ from hedgerow.compile import foreign
 from hedgerow.compile.errors import ForeignFileError, InternalError, RuntimeRefusedError
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 
 TAKEN = (Tensor("x", "x", (1, 2), "float32"),)
 GIVEN = (Tensor("y", "y", (1, 2), "float32"),)

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from hedgerow.compile.errors import WorkerError
-from hedgerow.compile.messages import Job
+from hedgerow.compile.messages import Job, SentRecipe
+from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import TaskError
 from tests.processes import wait_until_gone, what_is_held
@@ -22,7 +23,7 @@ def job(**changes) -> Job:
         "folder": "/nowhere",
         "search_path": tuple(entry for entry in sys.path if entry),
         "max_drop": 0.015,
-        "artifacts": {"x86-gateway": "onnx-int8-s8s8"},
+        "artifacts": {"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-s8s8"))},
         "train_formats": (),
         "reference": True,
         "counts": {},

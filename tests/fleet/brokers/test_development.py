@@ -14,7 +14,7 @@ from hedgerow.fleet.brokers.development import DevelopmentBroker, find_mosquitto
 from hedgerow.fleet.errors import BrokerEndedError, BrokerStartError
 from hedgerow.link import Connected, LastWill, Message
 from hedgerow.mqtt_link import MqttLink
-from hedgerow.wire import Channel, device_topic, fleet_filter, parse_topic
+from hedgerow.wire.topics import Channel, device_topic, fleet_filter, parse_topic
 
 needs_mosquitto = [
     pytest.mark.broker,
