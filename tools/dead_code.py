@@ -22,6 +22,7 @@ DECORATORS = ["@click.*", "@*.command", "@app.*", "@router.*", "@pytest.*"]
 
 CALLED_BY_LIBRARIES = [
     "__getattr__",  # Python, for lazy exports
+    "__init_subclass__",  # Python, for classes that derive
     "create_message",  # Flower's grid
     "format_commands",  # click
     "forward",  # torch
