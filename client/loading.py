@@ -16,8 +16,8 @@ from hedgerow.client.errors import AgentFaultError, ClientError, InstallError, R
 from hedgerow.client.runtimes import LoadedModel, Runtime, TrainStep, load_runtime
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
-from hedgerow.errors import DecodeError, ExtraNotInstalledError, UnknownNameError
-from hedgerow.schema import InputError, ModelSchema
+from hedgerow.errors import DecodeError, ExtraNotInstalledError, InputError, UnknownNameError
+from hedgerow.schema import ModelSchema
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = [

@@ -16,8 +16,9 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.compile.verify import Oracle
+from hedgerow.errors import CheckpointMismatchError
 from hedgerow.task import TaskData, load_task
-from hedgerow.task_module import CheckpointMismatchError, load_weights, predict
+from hedgerow.task_module import load_weights, predict
 
 if TYPE_CHECKING:
     from hedgerow.compile.train_graph.export import TrainFile

@@ -21,7 +21,7 @@ from hedgerow.task import Dataset
 from hedgerow.tensor_border import to_stored
 
 if TYPE_CHECKING:
-    from hedgerow.compile.coreml_reference import UnknownOperator
+    from hedgerow.compile.coreml_reference.evaluate import UnknownOperator
 
 __all__ = ["Steps", "make"]
 
@@ -140,7 +140,7 @@ def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.fl
 
         return predict_tflite(stage, inputs)
     # Core ML itself predicts on Apple's systems only.
-    from hedgerow.compile.coreml_reference import predict_coreml
+    from hedgerow.compile.coreml_reference.evaluate import predict_coreml
 
     return predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
 

@@ -1,4 +1,4 @@
-"""What the compiling process and its workers say to each other: one JSON object a line, over private pipes."""
+"""What the compiling process and its workers say to each other: one JSON object a message, over a channel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from hedgerow.errors import DecodeError
 from hedgerow.progress import Progress
 
 __all__ = [
-    "LINE_LIMIT_BYTES",
+    "MESSAGE_LIMIT_BYTES",
     "Job",
     "SentRecipe",
     "Unit",
     "decode_job",
-    "decode_line",
+    "decode_message",
     "progress_from",
     "progress_record",
 ]
 
-LINE_LIMIT_BYTES = 16 * 2**20
+MESSAGE_LIMIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,7 +66,7 @@ class SentRecipe:
         Raises:
             HedgerowError: See :func:`hedgerow.compile.recipe.read_recipe`.
         """
-        return read_recipe(decode_json(self.record.encode(), "recipe", limit_bytes=LINE_LIMIT_BYTES))
+        return read_recipe(decode_json(self.record.encode(), "recipe", limit_bytes=MESSAGE_LIMIT_BYTES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Job:
         return ", ".join(parts) or "the reference"
 
     def encode(self) -> bytes:
-        """Encode as one line."""
+        """Encode as one message."""
         record: dict[str, Any] = {
             "toolchain": self.toolchain,
             "task": self.task,
@@ -131,7 +131,7 @@ class Job:
             "reference": self.reference,
             "counts": {name: {"counts": list(values)} for name, values in self.counts.items()},
         }
-        return encode_json({"job": record}) + b"\n"
+        return encode_json({"job": record})
 
 
 def decode_job(fields: Fields) -> Job:
@@ -143,7 +143,7 @@ def decode_job(fields: Fields) -> Job:
 
     def sent(entry: Fields) -> SentRecipe:
         recipe = SentRecipe(
-            entry.text("name", maximum_chars=4096), entry.text("record", maximum_chars=LINE_LIMIT_BYTES)
+            entry.text("name", maximum_chars=4096), entry.text("record", maximum_chars=MESSAGE_LIMIT_BYTES)
         )
         entry.finish()
         return recipe
@@ -170,13 +170,13 @@ def decode_job(fields: Fields) -> Job:
     return job
 
 
-def decode_line(line: bytes) -> tuple[str, Fields]:
+def decode_message(payload: bytes) -> tuple[str, Fields]:
     """Return the one key of a message and what it holds.
 
     Raises:
-        DecodeError: The line is no message.
+        DecodeError: It is none.
     """
-    fields = decode_json(line, "message", limit_bytes=LINE_LIMIT_BYTES)
+    fields = decode_json(payload, "message", limit_bytes=MESSAGE_LIMIT_BYTES)
     names = fields.names()
     if len(names) != 1:
         raise DecodeError("message", "one key", ", ".join(names) or "none")

@@ -47,7 +47,7 @@ class Trial:
         state: ``passed``; ``refused`` by a check or a failed pass; ``skipped``: refused without making it again.
         check: What refused it; empty when it passed.
         reason: The sentence of the refusal.
-        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.Artifact`.
+        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.artifact.Artifact`.
     """
 
     target: str

@@ -27,7 +27,9 @@ from hedgerow.compile.toolchains import TOOLCHAIN_OF
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Artifact, Blob, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 

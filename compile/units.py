@@ -23,7 +23,9 @@ from hedgerow.compile.profile.model import profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.verify import Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Artifact, Blob, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 

@@ -101,7 +101,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Metrics and check states of an artifact; see :class:`hedgerow.manifest.Artifact`.
+    """Metrics and check states of an artifact; see :class:`hedgerow.manifest.artifact.Artifact`.
 
     Attributes:
         metrics: Numbers that could be measured.

@@ -1,10 +1,24 @@
 """What the fleet keeps that has no rules of its own: windows, retrainings, the audit log. Data only."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from hedgerow.window import Window
 
-__all__ = ["AuditEntry", "StoredWindow", "TrainingRun"]
+__all__ = ["AuditEntry", "RunState", "StoredWindow", "TrainingRun"]
+
+
+class RunState(StrEnum):
+    """How far a retraining is."""
+
+    RUNNING = "running"
+    """It trains, compiles or signs; a service that finds it so when it starts resumes it."""
+    DONE = "done"
+    """Its release is on its way to the devices."""
+    RECOVERED = "recovered"
+    """Its release has proven itself there."""
+    FAILED = "failed"
+    """It ended without a release, or its release was sent back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +43,7 @@ class TrainingRun:
     Attributes:
         id: Its identity.
         started_at, ended_at: Unix times; *ended_at* is None while it runs.
-        state: ``running``; ``done``: its release is on its way to the devices; then ``recovered``: the release has
-            proven itself there; or ``failed``, at any time.
+        state: How far it is.
         trigger: The alert that asked for it, or ``manual``.
         parent: The release it started from.
         release: The release it made, once there is one.
@@ -40,7 +53,7 @@ class TrainingRun:
     id: str
     started_at: float
     ended_at: float | None
-    state: str
+    state: RunState
     trigger: str
     parent: str
     release: str | None = None

@@ -9,7 +9,7 @@ from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.retrain.loop import RetrainLoop
 from hedgerow.fleet.retrain.policy import RetrainPolicy
-from hedgerow.fleet.retrain.run import RetrainResult, RetrainSettings, retrain
+from hedgerow.fleet.retrain.run import Retrainer, RetrainResult, RetrainSettings
 from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
@@ -109,19 +109,14 @@ def _loop(
     retraining: Retraining,
     retrained: list[RetrainResult | HedgerowError],
 ) -> RetrainLoop:
-    settings = service.settings
-    policy = RetrainPolicy(
-        on_alert=settings.retrain_on_alert,
-        cool_down_s=settings.retrain_cool_down_s,
-        longest_cool_down_s=settings.retrain_longest_cool_down_s,
-        most_failures=settings.retrain_most_failures,
-        needs_approval=settings.retrain_needs_approval,
-    )
-    how = retraining.settings or RetrainSettings(
-        rounds=settings.retrain_rounds,
-        seed=settings.seed,
-        minimum_devices=settings.retrain_minimum_devices,
-        round_timeout_s=settings.retrain_timeout_s,
+    retrainer = Retrainer(
+        service=service,
+        exchange=exchange,
+        folder=folder,
+        task=retraining.task,
+        settings=retraining.settings or RetrainSettings.by(service.settings),
+        workers=retraining.workers,
+        report=retraining.report,
     )
 
     def work(*, release: str, trigger: str, run_id: str | None) -> str | None:
@@ -129,18 +124,7 @@ def _loop(
             "expected the retraining to end in order, found a crash; the log has the traceback"
         )
         try:
-            result = outcome = retrain(
-                service,
-                exchange,
-                folder,
-                retraining.task,
-                release=release,
-                trigger=trigger,
-                settings=how,
-                run_id=run_id,
-                workers=retraining.workers,
-                report=retraining.report,
-            )
+            result = outcome = retrainer.retrain(release, trigger=trigger, run_id=run_id)
         except HedgerowError as exc:
             outcome = exc
             raise
@@ -148,4 +132,4 @@ def _loop(
             retrained.append(outcome)
         return result.release
 
-    return RetrainLoop(service, policy, work)
+    return RetrainLoop(service, RetrainPolicy.by(service.settings), work)

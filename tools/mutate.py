@@ -35,7 +35,7 @@ EQUIVALENT = ROOT / "tools" / "equivalent_mutants.toml"
 MINIMUM_SHARE = 0.9
 _LONGEST_S = 900.0
 FAST = "not heavy and not broker and not e2e"
-PRELOADED = ("numpy", "hypothesis", "pytest", "click", "safetensors.numpy", "scipy.stats", "sqlite_utils", "fastapi")
+PRELOADED = ("numpy", "hypothesis", "pytest", "click", "safetensors.numpy", "scipy.stats", "sqlite3", "fastapi")
 
 CORE = (
     "hedgerow.fleet.rollout.rules",
@@ -45,9 +45,15 @@ CORE = (
     "hedgerow.fleet.drift.findings",
     "hedgerow.fleet.drift.alerts",
     "hedgerow.client.slots",
-    "hedgerow.client.agent_state",
+    "hedgerow.client.agent_rules",
+    "hedgerow.client.install_rules",
     "hedgerow.window",
-    "hedgerow.wire",
+    "hedgerow.wire.device",
+    "hedgerow.wire.execution",
+    "hedgerow.wire.message",
+    "hedgerow.wire.telemetry",
+    "hedgerow.wire.topics",
+    "hedgerow.wire.training",
     "hedgerow.decode",
     "hedgerow.partition",
 )

@@ -14,7 +14,8 @@ from hedgerow.compile.train_graph.operators import onnx_translations
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.reference import ReferenceTraining
 from hedgerow.compile.train_graph.step import TracedStep, trace_step
-from hedgerow.manifest import Extra, Tensor
+from hedgerow.manifest.content import Tensor
+from hedgerow.manifest.train_graph import Extra
 from hedgerow.task import Dataset
 from hedgerow.task_module import load_weights, model_weights
 

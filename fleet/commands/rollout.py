@@ -14,10 +14,11 @@ from hedgerow.fleet.commands.options import key_file_option as _key_file
 from hedgerow.fleet.commands.options import server_option as _server
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.state import RolloutState
 
 __all__ = ["start", "status"]
 
-_OVER = {"FINISHED", "ABORTED", "ROLLED_BACK"}
+_OVER = {state.value for state in RolloutState if state.is_terminal}
 _POLL_S = 0.5
 _SAY_AGAIN_S = 10.0
 """While nothing else changes, the evidence so far is told again no sooner; it changes with every window."""
@@ -120,7 +121,7 @@ def start(
     try:
         rollout = client.post("/v1/rollouts", {"release": release, "plan": plan})
         watch = _Watch()
-        while wait and rollout["state"] not in _OVER | {"PAUSED"}:
+        while wait and rollout["state"] not in _OVER | {RolloutState.PAUSED.value}:
             if not as_json and (line := watch.news(rollout, time.monotonic())):
                 click.echo(line, err=True)
             time.sleep(_POLL_S)
@@ -128,7 +129,7 @@ def start(
     finally:
         client.close()
     click.echo(json.dumps(rollout) if as_json else _line(rollout))
-    return 0 if not wait or rollout["state"] == "FINISHED" else 1
+    return 0 if not wait or rollout["state"] == RolloutState.FINISHED.value else 1
 
 
 @click.command(

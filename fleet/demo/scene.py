@@ -18,7 +18,7 @@ from hedgerow.fleet.rollout.state import Rollout, RolloutState
 from hedgerow.fleet.serving import ServingFleet
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint
 from hedgerow.fleet.trust.releases import create_release
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.task import load_task
 
 __all__ = [
@@ -51,9 +51,9 @@ class DemoSettings:
         out: Folder of the report and of everything that the demo makes.
         example: Folder with ``task.py`` and ``device.py``.
         devices: How many agents.
-        seed: Of everything random.
-        rounds: Of the first training.
-        retrain_rounds: Of the training on the devices.
+        seed: What everything random is drawn from.
+        rounds: How many the first training has.
+        retrain_rounds: How many the training on the devices has.
         window_samples: Predictions in a window; the number of test images, so that a window meets each once.
         rate_per_s: Images that each device serves a second.
     """

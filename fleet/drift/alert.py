@@ -12,7 +12,7 @@ from typing import Any
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.findings import Finding
-from hedgerow.manifest import RELEASE_ID
+from hedgerow.manifest.release import RELEASE_ID
 
 __all__ = [
     "DEVICE",
@@ -69,7 +69,7 @@ class Alert:
 
     Attributes:
         id: Its identity.
-        release: Under which release.
+        release: The release that ran.
         raised_at: End of the window that raised it, Unix seconds.
         devices: Those whose own windows drifted, sorted; empty when only a group shows it.
         features: What drifted, sorted.

@@ -34,7 +34,7 @@ from hedgerow.fleet.drift.baselines import Baseline, Baselines
 from hedgerow.fleet.drift.findings import DriftPlan, Finding, comparisons_of, test_window
 from hedgerow.reference import Reference
 from hedgerow.window import Window, merge_windows
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = [
     "DeviceDrift",
@@ -85,7 +85,7 @@ class SliceDrift:
         looked_at: Number of the observation at its last look.
         since: Windows since then.
         streaks: Feature -> looks in a row at which it had drifted.
-        findings: Of the last look.
+        findings: What the last look found.
         began: Feature -> beginning of the windows of the look before its streak, the last that was clean; Unix seconds.
         last_began: Beginning of the windows of the last look; None before the first.
     """
@@ -180,7 +180,7 @@ def observe(
     """Take one window of one device in.
 
     Args:
-        state: Of the window's release; a new release starts with ``DriftState(release)``.
+        state: What is remembered of the window's release; a new release starts with ``DriftState(release)``.
         reference: The release's reference.
         device: Who sent it.
         target: Its hardware target.

@@ -4,6 +4,7 @@ A p-value says whether a difference is there; with enough samples every differen
 (:mod:`hedgerow.fleet.drift.findings`). All functions take counts in the same bins, of any total above zero.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,5 +61,6 @@ def _shares(counts: Sequence[int], pseudo_count: float = 0.0) -> NDArray[np.floa
 
 
 def _divergence_bits(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    there = p > 0
-    return float((p[there] * np.log2(p[there] / q[there])).sum())
+    from scipy.special import rel_entr
+
+    return float(rel_entr(p, q).sum()) / math.log(2)

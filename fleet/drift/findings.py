@@ -13,13 +13,14 @@ effect and the rule of consecutive looks are what holds then; see docs/statistic
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.effect_size import js_bits, psi, total_variation, wasserstein_bins
 from hedgerow.fleet.drift.two_sample_test import p_value
+from hedgerow.fleet.settings import FleetSettings
 from hedgerow.reference import Reference
 from hedgerow.window import Window
 
@@ -33,6 +34,8 @@ __all__ = [
     "spent_alpha",
     "test_window",
 ]
+
+_DEFAULTS = FleetSettings()
 
 MISSING = "missing:"
 """Prefix of the feature that counts missing values: ``missing:<feature>``, with the counts (present, missing)."""
@@ -52,10 +55,20 @@ class DriftPlan:
         consecutive: Looks in a row at which the same feature of a slice must have drifted before an alert.
     """
 
-    alpha: float = 0.01
-    minimum_effect_js: float = 0.1
-    minimum_samples: int = 50
-    consecutive: int = 2
+    alpha: float = _DEFAULTS.drift_alpha
+    minimum_effect_js: float = _DEFAULTS.drift_minimum_js
+    minimum_samples: int = _DEFAULTS.drift_minimum_samples
+    consecutive: int = _DEFAULTS.drift_consecutive
+
+    @classmethod
+    def by(cls, settings: FleetSettings) -> Self:
+        """Return what a fleet's settings say."""
+        return cls(
+            alpha=settings.drift_alpha,
+            minimum_effect_js=settings.drift_minimum_js,
+            minimum_samples=settings.drift_minimum_samples,
+            consecutive=settings.drift_consecutive,
+        )
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong."""
@@ -77,7 +90,7 @@ class Finding:
         slice: ``device:<name>``, ``target:<name>`` or ``fleet``.
         feature: The feature; ``missing:<feature>`` or ``out_of_range`` for those shares.
         samples: Values tested.
-        p_value: Of the two-sample test.
+        p_value: What the two-sample test gave.
         threshold: What it had to be below at this look.
         js_bits: Jensen-Shannon divergence, bits.
         psi: Population stability index, for people who think in it.
@@ -184,7 +197,7 @@ def test_window(
     """Test every feature of a window.
 
     Args:
-        reference: Of the window's release.
+        reference: The one of the window's release.
         window: One device's window, or many merged.
         plan: The thresholds.
         slice: Whose window it is.

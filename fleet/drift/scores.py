@@ -53,7 +53,7 @@ class ScoreSlice:
         place: As the how manieth it sent labels, from 1.
         series: Number of the present series, from 1.
         labelled, right: Samples of the present series.
-        verdict: Of the last series that was decided; none before the first.
+        verdict: What was decided of the last series that ended so; none before the first.
         good_since: Beginning of the last window of the last series that was above, Unix seconds; None: none was.
     """
 
@@ -128,7 +128,7 @@ def observe_score(
     """Take one window of one device in.
 
     Args:
-        state: Of the window's release; a new release starts with ``ScoreState(release)``.
+        state: What is remembered of the window's release; a new release starts with ``ScoreState(release)``.
         device: Who sent it.
         window: What it counted.
         floors: ``fleet`` and ``device:<name>`` -> the score to reach; a slice without one is not watched.

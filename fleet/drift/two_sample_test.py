@@ -56,9 +56,9 @@ def p_value(
     # Both rows miss the expectation by the same number, so one row tells all.
     statistic = float(((table[1] - expected[1]) ** 2 * weights).sum())
     if expected.min() >= _MINIMUM_EXPECTED:
-        from scipy.special import gammaincc
+        from scipy.special import chdtrc
 
-        return float(gammaincc((table.shape[1] - 1) / 2, statistic / 2))
+        return float(chdtrc(table.shape[1] - 1, statistic))
     bin_test = exp(min(0.0, _log_bin_test(table)))
     if rows.sum() >= _LARGEST_TOTAL:
         return bin_test
@@ -106,7 +106,8 @@ def _log_bin_test(table: NDArray[np.float64]) -> float:
 def _log_upper_tail(found: int, marked: int, size: int, total: int) -> float:
     """Return an upper bound of ``log P(X >= found)`` for X hypergeometric: *marked* of *total*, *size* drawn.
 
-    The ratio of neighbouring probabilities falls, so the tail is at most a geometric series from its first term.
+    The ratio of neighbouring probabilities falls, so the tail is at most a geometric series from its first term. The
+    tail itself (``scipy.stats.hypergeom.logsf``) is a sum of as many terms as the bin holds samples, for every bin.
     """
     ratio_up = (marked - found) * (size - found)
     ratio_down = (found + 1) * (total - marked - size + found + 1)

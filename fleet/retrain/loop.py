@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Protocol, Self
 
+from hedgerow.closing import Running
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.drift.alert import Alert, AlertKind
-from hedgerow.fleet.records import TrainingRun
+from hedgerow.fleet.records import RunState, TrainingRun
 from hedgerow.fleet.retrain.policy import (
     AskApproval,
     DriftRaised,
@@ -25,6 +25,7 @@ from hedgerow.fleet.retrain.policy import (
     StartRetrain,
     TimePassed,
 )
+from hedgerow.fleet.retrain.run import MANUAL
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.events import AlertChanged, FleetEvent, ReleaseProven, RolloutChanged
 from hedgerow.fleet.service.failure_lines import FailureLines
@@ -33,7 +34,6 @@ from hedgerow.fleet.service.fleet_service import FleetService
 __all__ = ["RetrainLoop", "RetrainWork"]
 
 _log = logging.getLogger(__name__)
-_MANUAL = "manual"
 _SENT_BACK = frozenset({RolloutState.ABORTED, RolloutState.ROLLED_BACK})
 
 
@@ -51,7 +51,7 @@ class RetrainWork(Protocol):
         """
 
 
-class RetrainLoop:
+class RetrainLoop(Running):
     """Retrains when the policy says so, one run at a time, in a thread of its own.
 
     Args:
@@ -105,16 +105,6 @@ class RetrainLoop:
         self._inbox.put(RetrainApproved(self._clock()))
         return waits
 
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
-
     def _hear(self, event: FleetEvent) -> None:
         match event:
             case AlertChanged(alert, True) if alert.kind != AlertKind.RETRAINING:
@@ -160,8 +150,8 @@ class RetrainLoop:
     def _catch_up(self) -> None:
         runs = self._service.runs()
         triggers = {run.trigger for run in runs}
-        last = next((run for run in reversed(runs) if run.state != "running"), None)
-        is_open = last is not None and last.state == "failed" and last.trigger != _MANUAL
+        last = next((run for run in reversed(runs) if run.state is not RunState.RUNNING), None)
+        is_open = last is not None and last.state is RunState.FAILED and last.trigger != MANUAL
         again = StartRetrain(last.trigger, last.parent) if last is not None and is_open else None
         self._state = RetrainState(
             waiting=again,
@@ -175,7 +165,7 @@ class RetrainLoop:
         if self._state.proving is not None:
             self._look_at(self._state.proving[0])
         for run in runs:
-            if run.state == "running":
+            if run.state is RunState.RUNNING:
                 action = StartRetrain(run.trigger, run.parent)
                 self._state = replace(self._state, running=action)
                 self._train(action, run.id)
@@ -216,11 +206,10 @@ class RetrainLoop:
 
     def _keep(self, event: ReleaseJudged) -> None:
         """Write into the retraining's record what came of its release."""
-        state, reason = (
-            ("recovered", "") if event.recovered else ("failed", f"{event.release} was sent back: {event.reason}")
-        )
+        state = RunState.RECOVERED if event.recovered else RunState.FAILED
+        reason = "" if event.recovered else f"{event.release} was sent back: {event.reason}"
         for run in self._service.runs():
-            if run.release == event.release and run.state == "done":
+            if run.release == event.release and run.state is RunState.DONE:
                 self._service.save_run(replace(run, state=state, reason=reason[:4096]))
 
     def _give_up(self, action: GiveUp) -> None:
@@ -264,9 +253,9 @@ class RetrainLoop:
 def _failures(runs: Sequence[TrainingRun], proven: Mapping[str, float]) -> int:
     """Return how many of the last runs in a row brought no recovery, since another release proved itself."""
     count = 0
-    for run in reversed([run for run in runs if run.state != "running"]):
+    for run in reversed([run for run in runs if run.state is not RunState.RUNNING]):
         ended_at = run.ended_at or run.started_at
-        if run.state != "failed" or any(at > ended_at for name, at in proven.items() if name != run.parent):
+        if run.state is not RunState.FAILED or any(at > ended_at for name, at in proven.items() if name != run.parent):
             break
         count += 1
     return count
@@ -275,6 +264,6 @@ def _failures(runs: Sequence[TrainingRun], proven: Mapping[str, float]) -> int:
 def _proving(runs: Sequence[TrainingRun]) -> tuple[str, StartRetrain] | None:
     """Return the release of the last run that is not judged yet, and what it answered."""
     last = runs[-1] if runs else None
-    if last is None or last.state != "done" or last.release is None:
+    if last is None or last.state is not RunState.DONE or last.release is None:
         return None
     return last.release, StartRetrain(last.trigger, last.parent)

@@ -7,6 +7,9 @@ proven itself or the person says so.
 """
 
 from dataclasses import dataclass, replace
+from typing import Self
+
+from hedgerow.fleet.settings import FleetSettings
 
 __all__ = [
     "AskApproval",
@@ -22,6 +25,8 @@ __all__ = [
     "StartRetrain",
     "TimePassed",
 ]
+
+_DEFAULTS = FleetSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +165,22 @@ class RetrainPolicy:
         needs_approval: A person must agree; then the cool-down does not hold it back.
     """
 
-    on_alert: bool = True
-    cool_down_s: float = 3600.0
-    longest_cool_down_s: float = 86400.0
-    most_failures: int = 5
-    needs_approval: bool = False
+    on_alert: bool = _DEFAULTS.retrain_on_alert
+    cool_down_s: float = _DEFAULTS.retrain_cool_down_s
+    longest_cool_down_s: float = _DEFAULTS.retrain_longest_cool_down_s
+    most_failures: int = _DEFAULTS.retrain_most_failures
+    needs_approval: bool = _DEFAULTS.retrain_needs_approval
+
+    @classmethod
+    def by(cls, settings: FleetSettings) -> Self:
+        """Return what a fleet's settings say."""
+        return cls(
+            on_alert=settings.retrain_on_alert,
+            cool_down_s=settings.retrain_cool_down_s,
+            longest_cool_down_s=settings.retrain_longest_cool_down_s,
+            most_failures=settings.retrain_most_failures,
+            needs_approval=settings.retrain_needs_approval,
+        )
 
     def decide(self, state: RetrainState, event: RetrainEvent) -> tuple[RetrainState, RetrainAction | None]:
         """Apply *event*; return the new state and what to do now.

@@ -1,6 +1,6 @@
 """Train again on the devices, compile, release, roll out: what a drift alert sets off.
 
-One function does it, for the service's own loop and for whoever calls it; a run that was killed is resumed by calling
+One class does it, for the service's own loop and for whoever calls it; a run that was killed is resumed by calling
 it again with the run's id. Heavy libraries are imported when it runs.
 """
 
@@ -8,32 +8,36 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.drift.baselines import device_baselines, reference_counts
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.records import TrainingRun
-from hedgerow.fleet.retrain.policy import RetrainPolicy
+from hedgerow.fleet.records import RunState, TrainingRun
 from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
+from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint, kept_checkpoint
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.progress import Report, silent
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
     from hedgerow.compile import CompileWorkers
-    from hedgerow.server.run_folder import RoundRecord
+    from hedgerow.server.run_records import RoundRecord
 
-__all__ = ["RetrainPolicy", "RetrainResult", "RetrainSettings", "retrain"]
+__all__ = ["MANUAL", "RetrainResult", "RetrainSettings", "Retrainer"]
 
 _log = logging.getLogger(__name__)
+_DEFAULTS = FleetSettings()
+
+MANUAL = "manual"
+"""The trigger of a retraining that a person began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,31 +47,42 @@ class RetrainSettings:
     Attributes:
         strategy: A key of ``hedgerow.server.strategies.STRATEGIES``.
         rounds: Federated rounds.
-        seed: Of the run.
-        epochs, learning_rate: Of the local steps; None: the task's.
+        seed: The run's.
+        epochs: Passes over a device's samples in each round; None: the task's.
+        learning_rate: Step size on the devices; None: the task's.
         minimum_samples: A device with fewer labelled samples declines.
         minimum_devices: A round waits for so many devices.
         wait_s: How long it waits for them.
         round_timeout_s: Longest wait for the devices of one round.
         max_drop: Largest accepted loss of accuracy by compiling.
         jobs: Compile so many targets at a time; None: as many as there are cores.
-        plan: Of the rollout; None: the usual one, with the gate through which the parent came.
+        plan: How the release is rolled out; None: the usual way, with the gate through which the parent came.
         note: One line for the release.
     """
 
     strategy: str = "fedavg"
-    rounds: int = 10
-    seed: int = 0
+    rounds: int = _DEFAULTS.retrain_rounds
+    seed: int = _DEFAULTS.seed
     epochs: int | None = None
     learning_rate: float | None = None
     minimum_samples: int = 1
-    minimum_devices: int = 2
+    minimum_devices: int = _DEFAULTS.retrain_minimum_devices
     wait_s: float = 60.0
-    round_timeout_s: float = 120.0
+    round_timeout_s: float = _DEFAULTS.retrain_timeout_s
     max_drop: float = 0.015
     jobs: int | None = None
     plan: RolloutPlan | None = None
     note: str = ""
+
+    @classmethod
+    def by(cls, settings: FleetSettings) -> Self:
+        """Return what a fleet's settings say, and the defaults of what they do not say."""
+        return cls(
+            rounds=settings.retrain_rounds,
+            seed=settings.seed,
+            minimum_devices=settings.retrain_minimum_devices,
+            round_timeout_s=settings.retrain_timeout_s,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,76 +102,65 @@ class RetrainResult:
     history: "tuple[RoundRecord, ...]"
 
 
-def retrain(
-    service: FleetService,
-    exchange: TrainingExchange,
-    folder: FleetFolder,
-    task_reference: str,
-    *,
-    release: str,
-    trigger: str = "manual",
-    settings: RetrainSettings | None = None,
-    run_id: str | None = None,
-    workers: "CompileWorkers | None" = None,
-    report: Report = silent,
-    clock: Callable[[], float] = time.time,
-) -> RetrainResult:
-    """Train *release* again on the devices that run it, and start rolling the result out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrainer:
+    """Trains releases of one task again on the devices that run them, and starts rolling out what comes of it.
 
-    Args:
+    Attributes:
         service: The fleet service, started.
         exchange: The one that the HTTP server serves.
         folder: The fleet's; its signing keys must be there.
-        task_reference: ``module:attribute`` or ``file.py:attribute`` of the task.
-        release: The release to start from; its checkpoint must have been kept.
-        trigger: The alert's id, or ``manual``.
-        settings: How.
-        run_id: Of a run that was begun before and is resumed.
-        workers: Warm compile processes; None: new ones.
+        task: Reference of the task, ``module:attribute`` or ``file.py:attribute``.
+        settings: How it trains and rolls out.
+        workers: Warm compile processes; None: new ones for each retraining.
         report: Told every step.
         clock: Unix seconds.
-
-    Raises:
-        RetrainError: The release's task is another one.
-        CheckpointError: The release's checkpoint was not kept.
-        HedgerowError: Whatever training, compiling, releasing or rolling out refuses; the run is recorded as failed.
     """
-    settings = settings if settings is not None else RetrainSettings()
-    known = next((run for run in service.runs() if run.id == run_id), None)
-    run = known or TrainingRun(
-        id=run_id or f"retrain-{release.replace('@', '-')}-{secrets.token_hex(4)}",
-        started_at=clock(),
-        ended_at=None,
-        state="running",
-        trigger=trigger,
-        parent=release,
-    )
-    run = replace(run, state="running", ended_at=None, reason="")
-    service.save_run(run)
-    try:
-        retraining = _Retraining(service, exchange, folder, task_reference, settings, workers, report, clock)
-        return retraining.carry_out(run)
-    except HedgerowError as exc:
-        service.save_run(replace(_latest(service, run), state="failed", ended_at=clock(), reason=str(exc)))
-        raise
 
-
-def _latest(service: FleetService, run: TrainingRun) -> TrainingRun:
-    return next((found for found in service.runs() if found.id == run.id), run)
-
-
-@dataclass(frozen=True, slots=True)
-class _Retraining:
     service: FleetService
     exchange: TrainingExchange
     folder: FleetFolder
-    task_reference: str
-    settings: RetrainSettings
-    workers: "CompileWorkers | None"
-    report: Report
-    clock: Callable[[], float]
+    task: str
+    settings: RetrainSettings = field(default_factory=RetrainSettings)
+    workers: "CompileWorkers | None" = None
+    report: Report = silent
+    clock: Callable[[], float] = time.time
 
-    def carry_out(self, run: TrainingRun) -> RetrainResult:
+    def retrain(self, release: str, *, trigger: str = MANUAL, run_id: str | None = None) -> RetrainResult:
+        """Train a release again.
+
+        Args:
+            release: The one to start from; its checkpoint must have been kept.
+            trigger: The alert's id, or :data:`MANUAL`.
+            run_id: The id of a run that was begun before and is resumed.
+
+        Raises:
+            RetrainError: The release's task is another one.
+            CheckpointError: The release's checkpoint was not kept.
+            HedgerowError: Whatever training, compiling, releasing or rolling out refuses; the run is recorded as
+                failed, as it is after any other error.
+        """
+        known = next((run for run in self.service.runs() if run.id == run_id), None)
+        run = known or TrainingRun(
+            id=run_id or f"retrain-{release.replace('@', '-')}-{secrets.token_hex(4)}",
+            started_at=self.clock(),
+            ended_at=None,
+            state=RunState.RUNNING,
+            trigger=trigger,
+            parent=release,
+        )
+        run = replace(run, state=RunState.RUNNING, ended_at=None, reason="")
+        self.service.save_run(run)
+        try:
+            return self._carry_out(run)
+        except Exception as exc:
+            # Also of a bug: a run that stays "running" is begun again at every start of the service.
+            reason = str(exc) if isinstance(exc, HedgerowError) else f"{type(exc).__name__}: {exc}"
+            latest = next((found for found in self.service.runs() if found.id == run.id), run)
+            self.service.save_run(replace(latest, state=RunState.FAILED, ended_at=self.clock(), reason=reason[:4096]))
+            raise
+
+    def _carry_out(self, run: TrainingRun) -> RetrainResult:
         parent = self.service.catalogue.manifest(run.parent)
         history: tuple[RoundRecord, ...] = ()
         if run.release is None:
@@ -173,7 +177,7 @@ class _Retraining:
             manifest = self.service.catalogue.manifest(run.release)
         _log.info("%s: %s is signed; rolling it out", run.id, manifest.release)
         rollout = self.service.start_rollout(manifest.release, self._plan(run.parent), actor=run.id)
-        done = replace(run, state="done", ended_at=self.clock())
+        done = replace(run, state=RunState.DONE, ended_at=self.clock())
         self.service.save_run(done)
         return RetrainResult(run=done, release=manifest.release, rollout=rollout.id, history=history)
 
@@ -214,10 +218,10 @@ class _Retraining:
         from hedgerow.server.grids.fleet import FleetGrid
         from hedgerow.server.training import train_task
 
-        task = load_task(self.task_reference)
+        task = load_task(self.task)
         if task.name != parent.task:
             raise RetrainError(
-                f"expected the task {parent.task!r} of {parent.release}, found {task.name!r} in {self.task_reference}; "
+                f"expected the task {parent.task!r} of {parent.release}, found {task.name!r} in {self.task}; "
                 "give the task that the release was trained for"
             )
         initial = kept_checkpoint(self.folder, parent)
@@ -258,7 +262,7 @@ class _Retraining:
         out = self.folder.path / "runs" / run.id / "build"
         windows = list(self.service.windows(release=run.parent))
         compile_checkpoint(
-            self.task_reference,
+            self.task,
             checkpoint,
             [artifact.target for artifact in parent.artifacts],
             out,

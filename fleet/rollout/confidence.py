@@ -57,7 +57,7 @@ def log_evidence(counts: Sequence[int], mean: float, values: Sequence[float] = S
     Args:
         counts: How often each of the values came, whole numbers.
         mean: The hypothesis.
-        values: In [0, 1].
+        values: What a sample can be worth, each in [0, 1].
 
     Raises:
         ValueError: A count is negative, or there are not as many counts as values.
@@ -90,7 +90,7 @@ def confidence_sequence(counts: Sequence[int], alpha: float, values: Sequence[fl
     Args:
         counts: How often each of the values came; no sample gives the whole range.
         alpha: Error probability of each bound, in (0, 1).
-        values: In [0, 1].
+        values: What a sample can be worth, each in [0, 1].
 
     Raises:
         ValueError: A count is negative, or *alpha* is out of bounds.

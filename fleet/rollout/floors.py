@@ -10,7 +10,7 @@ is the stricter reading.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 
 __all__ = ["HELD_OUT_SAMPLES", "Floor", "floor_of", "measured_floor"]
 
@@ -23,7 +23,7 @@ class Floor:
     """A score to reach.
 
     Attributes:
-        score: In [0, 1].
+        score: The score, in [0, 1].
         origin: Where it comes from; the end of a sentence.
         alpha: Probability with which the measurement behind it says too much; 0 where the user said it.
     """
@@ -41,8 +41,8 @@ def floor_of(
     A model that was measured to be no better than chance has none: a floor that whatever runs would reach is no floor.
 
     Args:
-        manifest: Of the release.
-        targets: Of the devices that are judged together; the lowest of their floors is that of all.
+        manifest: The release's.
+        targets: Those of the devices that are judged together; the lowest of their floors is that of all.
         asked: The user's floor; None: the measured one.
         margin: How far below the measured score is accepted.
         alpha: Probability that the measured score's lower bound is above the truth.

@@ -8,10 +8,15 @@ from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import PlanError
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.stages import StagePlan, stage_mistakes
+from hedgerow.wire.execution import ExecutionState
 
-__all__ = ["ABORT_KINDS", "DENOMINATORS", "AbortRule", "RolloutPlan"]
+__all__ = ["ABORT_KINDS", "ALL_FAILURES", "DENOMINATORS", "FAILURES", "AbortRule", "RolloutPlan"]
 
-ABORT_KINDS = ("FAILED", "REJECTED", "TIMED_OUT", "ALL")
+FAILURES = (ExecutionState.FAILED, ExecutionState.REJECTED, ExecutionState.TIMED_OUT)
+"""The ends of a device's part that an abort rule can count."""
+
+ALL_FAILURES = "ALL"
+ABORT_KINDS = (*(state.value for state in FAILURES), ALL_FAILURES)
 DENOMINATORS = ("total", "reported")
 _MAX_ATTEMPTS = 100  # what the wire carries
 
@@ -55,21 +60,21 @@ class RolloutPlan:
     """How a rollout goes.
 
     Attributes:
-        stages: In order; shares are cumulative and end at 1.
+        stages: The steps, in order; their shares are cumulative and end at 1.
         abort_rules: Any of them stops the rollout and rolls exposed devices back.
         gate: What the models must show after each stage; None: install results alone decide, whatever the quality.
         needs_approval: Whether a second person must approve before it starts.
         max_attempts: Tries of one device, the first included. REJECTED is never tried again.
-        in_progress_timeout_s: From a device's first progress to its end; fixed when it starts.
-        step_timeout_s: From one progress report to the next; never moves the bound above.
+        in_progress_timeout_s: Longest time from a device's first progress to its end; it is fixed when it starts.
+        step_timeout_s: Longest time from one progress report to the next; it never moves the bound above.
         stage_deadline_s: A stage no longer waits for devices that have not answered by then.
         gate_timeout_s: A stage's patience: how long an undecided gate may keep it waiting before everything goes back.
-        denominator: Of what an abort rule's share is taken: ``total`` devices of the stage, or those that
+        denominator: What an abort rule's share is taken of: ``total`` devices of the stage, or those that
             ``reported`` an end.
     """
 
     stages: tuple[StagePlan, ...] = (StagePlan("canary", 0.2), StagePlan("fleet", 1.0))
-    abort_rules: tuple[AbortRule, ...] = (AbortRule("ALL", 0.5, 1),)
+    abort_rules: tuple[AbortRule, ...] = (AbortRule(ALL_FAILURES, 0.5, 1),)
     gate: GatePlan | None = field(default_factory=GatePlan)
     needs_approval: bool = False
     max_attempts: int = 2

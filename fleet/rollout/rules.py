@@ -31,11 +31,11 @@ from hedgerow.fleet.rollout.events import (
 )
 from hedgerow.fleet.rollout.executions import ExecutionRecord, canceled, expired, removed, reported, unanswered
 from hedgerow.fleet.rollout.gates import Decision
-from hedgerow.fleet.rollout.plan import RolloutPlan
+from hedgerow.fleet.rollout.plan import ALL_FAILURES, FAILURES, RolloutPlan
 from hedgerow.fleet.rollout.stages import DeviceFacts, StageState, assign_stages, joining_stage
 from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, waiting_for_gate
 from hedgerow.fleet.rollout.table import NO_EFFECT, TRANSITIONS
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 
 __all__ = ["advance", "create_rollout"]
 
@@ -252,14 +252,14 @@ def _broken_rule(rollout: Rollout, tallies: Sequence[Mapping[ExecutionState, int
         if stage is StageState.SCHEDULED:
             continue
         counts = tallies[index]
-        failed = {kind: counts[ExecutionState(kind)] for kind in ("FAILED", "REJECTED", "TIMED_OUT")}
+        failed = {state.value: counts[state] for state in FAILURES}
         executed = sum(failed.values()) + counts[ExecutionState.SUCCEEDED]
         total = executed + counts[ExecutionState.QUEUED] + counts[ExecutionState.IN_PROGRESS]
         of = executed if rollout.plan.denominator == "reported" else total
         for rule in rollout.plan.abort_rules:
-            bad = sum(failed.values()) if rule.kind == "ALL" else failed[rule.kind]
+            bad = sum(failed.values()) if rule.kind == ALL_FAILURES else failed[rule.kind]
             if bad and executed >= rule.minimum_executed and bad >= rule.share * of:
-                kind = "failed" if rule.kind == "ALL" else rule.kind
+                kind = "failed" if rule.kind == ALL_FAILURES else rule.kind
                 return (
                     f"{bad} of {of} devices in the stage {rollout.plan.stages[index].name} {kind}, "
                     f"and the plan stops at {rule.share:.0%}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from hedgerow.fleet.service.events import FleetEvent
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 __all__ = ["AfterCommit"]
 
@@ -14,7 +14,7 @@ class AfterCommit:
 
     Attributes:
         desired: (device, what is wanted of it now), to be published in this order.
-        events: For the subscribers.
+        events: What the subscribers are told, in this order.
         doubted: Devices of which nobody knows whether they are there; they are to be asked.
         forgotten: Devices of which nothing is known any more; what the broker keeps of them is to be deleted.
     """

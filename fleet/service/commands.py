@@ -9,17 +9,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from hedgerow.fleet.errors import CommandConflictError, CommandNotBegunError, CommandUnderWayError, UnknownCommandError
 from hedgerow.fleet.service.after_commit import AfterCommit
 
-__all__ = ["Change", "Command", "Commands"]
+__all__ = ["Change", "Command", "CommandState", "Commands"]
 
 T = TypeVar("T")
 
 Change = Callable[[AfterCommit, float], T]
 """What is done in a transaction: ``(then, now) -> result``."""
+
+CommandState = Literal["waiting", "running", "done", "failed"]
 
 _KEPT = 16
 
@@ -29,7 +31,7 @@ class Command(Generic[T]):
     """One command.
 
     Attributes:
-        id: Under which its answer can be asked for.
+        id: The name under which its answer can be asked for.
         what: Who wants what of what, in words; an id may not be used for something else.
         change: What is done.
         future: Its answer, once there is one.
@@ -41,7 +43,7 @@ class Command(Generic[T]):
     future: "Future[T]" = field(default_factory=Future)
 
     @property
-    def state(self) -> str:
+    def state(self) -> CommandState:
         """``waiting``, ``running``, ``done`` or ``failed``."""
         if not self.future.done():
             return "running" if self.future.running() else "waiting"

@@ -6,8 +6,12 @@ higher number than before, lives.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Doubts", "RefusedReport"]
+__all__ = ["Doubts", "RefusedReport", "Word"]
+
+Word = Literal["doubt", "proof", "repeat"]
+"""What it means that a start speaks that should not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,13 @@ class Doubts:
         self._asked_at: dict[str, float] = {}
         self.refusals: dict[str, RefusedReport] = {}
 
-    def hear(self, device: str, boot: str, sequence: int) -> str:
+    def hear(self, device: str, boot: str, sequence: int) -> Word:
         """Note that *boot* speaks although it should not; return what that means.
 
         Args:
             device: Name of a known device.
             boot: A start that is remembered of it, so that there are few.
-            sequence: Of its report.
+            sequence: The number of its report.
 
         Returns:
             ``"doubt"``: the first such word, so the device must be asked. ``"proof"``: it said something new since, so

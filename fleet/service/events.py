@@ -6,7 +6,7 @@ from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
-from hedgerow.wire import TrainUpdate
+from hedgerow.wire.training import TrainUpdate
 
 __all__ = [
     "AlertChanged",
@@ -99,7 +99,7 @@ class ReportRefused:
     """A report of a device was not believed, for a reason that was not told before; nothing of it was kept.
 
     Attributes:
-        device: In whose name it came.
+        device: The one in whose name it came.
         reason: Why, as the end of a sentence.
     """
 

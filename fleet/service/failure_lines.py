@@ -13,7 +13,7 @@ class FailureLines:
     On a full disk every turn fails, many in a second; a line for each would keep it full.
 
     Args:
-        log: Of the thread's module.
+        log: The one of the thread's module.
         what: What is tried again and again, such as ``a turn of the fleet service``.
     """
 

@@ -27,7 +27,7 @@ from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
 from hedgerow.reference import Reference
 from hedgerow.window import Window
-from hedgerow.wire import Telemetry
+from hedgerow.wire.telemetry import Telemetry
 
 __all__ = ["TelemetryIntake", "is_older", "on_our_clock", "period_of"]
 
@@ -82,12 +82,7 @@ class TelemetryIntake:
         self._drift: dict[str, DriftState] = {}
         self._scores: dict[str, ScoreState] = {}
         self._rollouts: dict[str, Rollout] = {}
-        self._plan = DriftPlan(
-            alpha=settings.drift_alpha,
-            minimum_effect_js=settings.drift_minimum_js,
-            minimum_samples=settings.drift_minimum_samples,
-            consecutive=settings.drift_consecutive,
-        )
+        self._plan = DriftPlan.by(settings)
 
     def reload(self) -> None:
         """Load from the store again on next use; call it when a transaction was rolled back."""

@@ -26,7 +26,7 @@ from hedgerow.fleet.service.rollouts import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.link import Connected, Disconnected, Link, LinkEvent, Message
-from hedgerow.wire import Channel, device_topic
+from hedgerow.wire.topics import Channel, device_topic
 
 __all__ = ["COMMAND_TIMEOUT_S", "Writer"]
 
@@ -43,11 +43,11 @@ class Writer:
     """Owns every write to the store, and the receiving half of the link.
 
     Args:
-        settings: Of the service.
+        settings: The service's.
         link: To the broker.
         store: Where everything is.
-        driver: Of rollouts.
-        intake: Of messages.
+        driver: Moves the rollouts on.
+        intake: Takes the messages.
         clock: Unix seconds.
         timeout_s: How long a command may keep its caller waiting.
 
@@ -117,8 +117,8 @@ class Writer:
 
         Args:
             change: What is done.
-            command_id: Under which its answer can be asked for, and asking for it again does nothing new; None: one is
-                drawn, and forgotten once the caller has the answer.
+            command_id: The name under which its answer can be asked for, and asking for it again does nothing new;
+                None: one is drawn, and forgotten once the caller has the answer.
             what: Who wants what of what, in words.
 
         Raises:

@@ -222,9 +222,9 @@ def apply_migrations(connection: sqlite3.Connection, path: str, migrations: tupl
     between leaves the store before or after a migration, never inside one.
 
     Args:
-        connection: In autocommit mode.
+        connection: An open one, in autocommit mode.
         path: The file, for messages.
-        migrations: In order, numbered from 1.
+        migrations: All of them, in order, numbered from 1.
 
     Raises:
         StoreError: The store was written by a newer version, which this one would misread.

@@ -15,12 +15,12 @@ from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.drift.alerts import DriftState
 from hedgerow.fleet.drift.scores import ScoreState
 from hedgerow.fleet.errors import ServiceStoppedError
-from hedgerow.fleet.records import AuditEntry, StoredWindow, TrainingRun
+from hedgerow.fleet.records import AuditEntry, RunState, StoredWindow, TrainingRun
 from hedgerow.fleet.registry import ASK_REPORT, Device
 from hedgerow.fleet.rollout.executions import ExecutionRecord
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 __all__ = ["DRIFT_PARTS", "StoreReader", "connect", "to_text"]
 
@@ -170,9 +170,9 @@ class StoreReader:
         """Return the recent windows, the oldest first.
 
         Args:
-            device: Of this device only.
-            since: Received at this Unix time or later.
-            release: Of this release only.
+            device: Only windows of this device.
+            since: Only windows that were received at this Unix time or later.
+            release: Only windows of this release.
             limit: At most so many; the latest ones.
         """
         rows = self._rows(
@@ -254,7 +254,8 @@ class StoreReader:
 
     def runs(self) -> tuple[TrainingRun, ...]:
         """Return all retrainings, the first started first."""
-        return tuple(TrainingRun(**dict(row)) for row in self._rows("SELECT * FROM runs ORDER BY started_at, id"))
+        rows = self._rows("SELECT * FROM runs ORDER BY started_at, id")
+        return tuple(TrainingRun(**{**dict(row), "state": RunState(row["state"])}) for row in rows)
 
     def audit(self, *, limit: int = 1000) -> tuple[AuditEntry, ...]:
         """Return the latest lines of the audit log, the oldest first."""

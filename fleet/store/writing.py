@@ -26,7 +26,8 @@ from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.store.migrations import apply_migrations
 from hedgerow.fleet.store.reading import DRIFT_PARTS, StoreReader, connect, to_text
 from hedgerow.window import Window, merge_windows
-from hedgerow.wire import Desired, Telemetry
+from hedgerow.wire.device import Desired
+from hedgerow.wire.telemetry import Telemetry
 
 __all__ = ["Store"]
 
@@ -188,7 +189,7 @@ class Store(StoreReader):
         Args:
             rollout: As it is now.
             before: As it was saved last; None inserts it.
-            number: Of a new rollout.
+            number: The one that a new rollout gets.
         """
         record = replace(rollout, executions={}).to_record()
         del record["executions"]
@@ -340,7 +341,7 @@ class Store(StoreReader):
         """Insert or replace a retraining."""
         self._write(
             "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            run.id, run.started_at, run.ended_at, run.state, run.trigger, run.parent, run.release, run.reason,
+            run.id, run.started_at, run.ended_at, run.state.value, run.trigger, run.parent, run.release, run.reason,
         )  # fmt: skip
 
     def add_admin_key(self, sha256: str, name: str, now: float) -> None:

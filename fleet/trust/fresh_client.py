@@ -54,7 +54,7 @@ def check_accepted(
         folder: The fleet's, with the documents that are published already.
         documents: Name -> what is about to be written, the timestamp among them.
         files: Target files that must be found, with just these hashes and lengths, on the disk as well.
-        release: For messages.
+        release: What messages are to name.
 
     Raises:
         SigningError: A device would not accept them; nothing was written.

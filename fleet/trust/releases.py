@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from hedgerow import __version__
 from hedgerow.compile.build import Build, load_build
@@ -26,10 +27,11 @@ from hedgerow.fleet.trust.keys import Signers, load_signers
 from hedgerow.fleet.trust.release_fit import check_fit
 from hedgerow.fleet.trust.signing import publish, revoke, signed_hashes, signed_releases
 from hedgerow.fleet.trust.write_lock import write_lock
-from hedgerow.manifest import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
+from hedgerow.manifest.release import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
 
 __all__ = [
     "ReleaseEntry",
+    "ReleaseState",
     "create_release",
     "failed_checks",
     "list_releases",
@@ -37,6 +39,8 @@ __all__ = [
     "revocation",
     "revoke_release",
 ]
+
+ReleaseState = Literal["listed", "revoked", "unlisted"]
 
 _log = logging.getLogger(__name__)
 _UNDER_WAY, _LAST, _REVOKED = ".under-way", "last-number", "revoked.json"
@@ -54,7 +58,7 @@ class ReleaseEntry:
     """
 
     manifest: Manifest
-    state: str
+    state: ReleaseState
 
 
 def failed_checks(build: Build) -> Mapping[str, Sequence[str]]:
@@ -87,7 +91,7 @@ def create_release(
         parent: The release that this one was trained from; default: what the build says.
         note: One line for people.
         allow_failed_checks: Release a build although checks failed; the manifest says which.
-        signers: Of targets, snapshot and timestamp; default: the keys in the fleet's folder.
+        signers: One each for targets, snapshot and timestamp; default: the keys in the fleet's folder.
 
     Raises:
         ReleaseError: The name, the parent or the note is not acceptable, or the build holds nothing or parts that do
@@ -249,8 +253,8 @@ def list_releases(folder: FleetFolder) -> tuple[ReleaseEntry, ...]:
     signed = signed_hashes(folder)
     entries = []
     for release in _names(folder):
-        unlisted = "revoked" if (folder.release(release) / _REVOKED).exists() else "unlisted"
-        state = "listed" if manifest_path(release) in signed else unlisted
+        unlisted: ReleaseState = "revoked" if (folder.release(release) / _REVOKED).exists() else "unlisted"
+        state: ReleaseState = "listed" if manifest_path(release) in signed else unlisted
         entries.append(ReleaseEntry(_load(folder, release, signed), state))
     return tuple(entries)
 

@@ -44,7 +44,7 @@ from hedgerow.fleet.trust.tuf_metadata import (
     with_targets,
 )
 from hedgerow.fleet.trust.write_lock import write_lock
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 
 __all__ = [
     "expiries",
@@ -108,7 +108,7 @@ def publish(
         folder: The fleet's.
         manifest: What is released.
         release_folder: Holds ``manifest.json`` and ``blobs/<sha256>``.
-        signers: Of targets, snapshot and timestamp.
+        signers: One each for targets, snapshot and timestamp.
         now: Unix seconds.
         lifetimes: How long signatures count.
 

@@ -28,7 +28,8 @@ from hedgerow.fleet.web.problem_json import add_problem_handlers, problem_of
 from hedgerow.fleet.web.request_bodies import BoundedBodies
 from hedgerow.fleet.web.server import HttpServer
 from hedgerow.fleet.web.training import training_router
-from hedgerow.wire import NAME, Desired
+from hedgerow.wire.device import Desired
+from hedgerow.wire.topics import NAME
 
 __all__ = ["HttpServer", "create_app"]
 
@@ -49,7 +50,7 @@ def create_app(
     Args:
         service: The fleet service, started.
         folder: Where the signed repository is.
-        exchange: Of training rounds; None: no training here.
+        exchange: What training rounds go through; None: there is no training here.
         approve_retraining: Starts the retraining that waits and returns whether one did; None: none ever waits.
     """
     app = FastAPI(title="Hedgerow fleet", version=__version__, docs_url=None, redoc_url=None)
@@ -201,7 +202,7 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
         return [
             {
                 "id": run.id,
-                "state": run.state,
+                "state": run.state.value,
                 "trigger": run.trigger,
                 "parent": run.parent,
                 "release": run.release,

@@ -33,7 +33,7 @@ def keyed_router(prefix: str, key_hashes: Callable[[], Iterable[str]]) -> APIRou
     """Return a router whose every route needs an admin key.
 
     Args:
-        prefix: Of its paths.
+        prefix: What its paths begin with.
         key_hashes: Returns the hashes of the keys that are accepted now.
     """
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hedgerow.errors import ExtraNotInstalledError, TaskError
 from hedgerow.features import predicted_classes
 from hedgerow.installation import extra_of, is_installed
-from hedgerow.manifest import MODEL_NAME
+from hedgerow.manifest.release import MODEL_NAME
 from hedgerow.partition import Partition
 from hedgerow.schema import ModelSchema, TensorSpec
 

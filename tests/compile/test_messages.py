@@ -1,6 +1,6 @@
 import pytest
 
-from hedgerow.compile.messages import Job, SentRecipe, decode_job, decode_line, progress_from, progress_record
+from hedgerow.compile.messages import Job, SentRecipe, decode_job, decode_message, progress_from, progress_record
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.decode import encode_json
 from hedgerow.errors import DecodeError, HedgerowError
@@ -21,17 +21,15 @@ JOB = Job(
 )
 
 
-def test_a_job_is_one_line_and_comes_back():
+def test_a_job_is_one_message_and_comes_back():
     line = JOB.encode()
-    assert line.endswith(b"\n")
-    assert line.count(b"\n") == 1
-    kind, fields = decode_line(line.rstrip())
+    kind, fields = decode_message(line)
     assert kind == "job"
     assert decode_job(fields) == JOB
 
 
 def test_a_job_carries_its_recipes_with_every_setting():
-    _kind, fields = decode_line(JOB.encode().rstrip())
+    _kind, fields = decode_message(JOB.encode().rstrip())
     sent = decode_job(fields).artifacts["x86-gateway"]
     assert sent.read() == find_recipe("onnx-int8-inc-smoothquant")
     assert '{"pass":"smooth-activations","settings":{"alpha":0.5}}' in sent.record
@@ -60,11 +58,11 @@ def test_a_job_says_what_it_makes():
 
 def test_progress_comes_back():
     progress = Progress("compile x86-gateway", 1.0, 4.0, "export-onnx")
-    _kind, fields = decode_line(encode_json({"progress": progress_record(progress)}))
+    _kind, fields = decode_message(encode_json({"progress": progress_record(progress)}))
     assert progress_from(fields) == progress
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'{"a": {}, "b": {}}', b'{"job": 1}', b"noise on the pipe"])
 def test_a_line_that_is_no_message_is_refused(line):
     with pytest.raises(DecodeError):
-        decode_line(line)
+        decode_message(line)

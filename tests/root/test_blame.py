@@ -6,7 +6,7 @@ import re
 import pytest
 
 from hedgerow.blame import frames, is_ours, is_raised_by_hedgerow
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.tensor_border import from_stored, to_stored
 from hedgerow.window import merge_windows
 

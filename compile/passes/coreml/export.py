@@ -8,7 +8,7 @@ import numpy as np
 from hedgerow.compile.passes.kinds import ExportPass
 from hedgerow.compile.passes.settings import one_of
 from hedgerow.compile.stage import Source, Stage
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 
 __all__ = ["ExportCoreml"]
 

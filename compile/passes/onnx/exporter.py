@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
 
 __all__ = ["onnx_bytes", "onnx_tensors"]

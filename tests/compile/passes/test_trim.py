@@ -8,7 +8,7 @@ onnx = pytest.importorskip("onnx")
 from hedgerow.compile.passes.onnx.trim import TrimOnnx  # noqa: E402 - needs onnx
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.stage import Stage  # noqa: E402
-from hedgerow.manifest import Tensor  # noqa: E402
+from hedgerow.manifest.content import Tensor  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,

@@ -8,7 +8,7 @@ import pytest
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.drift.alerts import DriftState, close_alert, forget_device, observe
-from hedgerow.fleet.drift.findings import DriftPlan, counts_of
+from hedgerow.fleet.drift.findings import DriftPlan, counts_of, spent_alpha
 from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.window import FeatureCounts, Window
 
@@ -312,3 +312,63 @@ def test_states_and_alerts_of_before_there_were_kinds_can_be_read():
     found = DriftState.from_fields(Fields(record, "state"))
     assert (found.open.kind, found.open.began) == ("drift", {})
     assert found.slices["device:d0"].streaks == {"x": 2}
+
+
+def test_the_level_is_shared_by_all_slices_also_those_of_forgotten_devices():
+    """Three devices of one target: three slices of their own, the target's and the fleet's; three tests in each."""
+    state = DriftState("digits@1")
+    for device in ("a", "b", "c"):
+        state, _ = see(state, device, CLEAN)
+    assert state.slices["device:c"].findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / 15)
+    assert state.slices["device:a"].findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / 3)
+    state, _ = see(state, "d", CLEAN, target="phone")
+    assert state.slices["device:d"].findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / 18)
+    state = forget_device(state, "c")
+    assert (set(state.devices), state.forgotten) == ({"a", "b", "d"}, 1)
+    assert "device:c" not in state.slices
+    assert forget_device(state, "c") is state
+    assert restored(state) == state
+    state, _ = see(state, "a", CLEAN)
+    assert state.slices["device:a"].findings[0].threshold == pytest.approx(spent_alpha(0.01, 2) / 18)
+    state, _ = see(state, "c", CLEAN)
+    assert state.slices["device:c"].looks == 1
+    assert state.slices["device:c"].findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / 21)
+
+
+def test_an_alert_lets_go_of_a_forgotten_device_and_names_it_again_when_the_new_one_drifts():
+    state = DriftState("digits@1")
+    for index in range(3):
+        for device in ("d0", "d1"):
+            state, _ = see(state, device, MOVED, target=device, index=index)
+    assert state.open.devices == ("d0", "d1")
+    state = forget_device(state, "d0")
+    assert state.open.devices == ("d1",)
+    assert "device:d0" not in {*state.open.began, *(finding.slice for finding in state.open.findings)}
+    for index in (5, 6):
+        state, alerts = see(state, "d0", MOVED, target="d0", index=index)
+    assert alerts[-1].devices == ("d0", "d1")
+    assert state.raised == 1
+
+
+def test_an_alert_about_nothing_but_a_forgotten_device_is_closed():
+    state = DriftState("digits@1")
+    for index in range(2):
+        state, _ = see(state, "d0", MOVED, index=index)
+    state = forget_device(state, "d0")
+    assert state.open is None
+    for index in (2, 3):
+        state, alerts = see(state, "d0", MOVED, index=index)
+    assert [alert.id for alert in alerts] == ["drift-digits-1-2"]
+
+
+def test_an_alert_of_a_device_names_all_that_was_seen():
+    state, _ = see(DriftState("digits@1"), "d0", MOVED, index=7)
+    state, (alert,) = see(state, "d0", MOVED, index=8)
+    (finding,) = alert.findings
+    assert (finding.slice, finding.feature, finding.samples) == ("device:d0", "x", 200)
+    assert (alert.release, alert.windows, alert.began, alert.reason) == ("digits@1", 2, {"device:d0": 7.0}, "")
+    found = state.slices["device:d0"]
+    assert (found.looks, found.looked_at, found.since, found.streaks, found.last_began) == (2, 2, 0, {"x": 2}, 8.0)
+    closed = close_alert(state)
+    assert (closed.open, closed.slices["device:d0"].streaks, closed.slices["device:d0"].looks) == (None, {}, 2)
+    assert closed.raised == 1

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy, wasserstein_distance
 
 from hedgerow.fleet.drift.effect_size import js_bits, psi, total_variation, wasserstein_bins
 
@@ -55,3 +57,15 @@ def test_distances_are_symmetric_and_bounded(a, b):
     assert js_bits(a, b) == pytest.approx(js_bits(b, a), abs=1e-12)
     assert 0 <= js_bits(a, b) <= 1 + 1e-12
     assert 0 <= total_variation(a, b) <= wasserstein_bins(a, b) + 1e-12 <= 3 + 1e-9
+
+
+@given(COUNTS, COUNTS)
+def test_distances_are_those_of_scipy(a, b):
+    p, q = np.array(a) / sum(a), np.array(b) / sum(b)
+    bins = range(4)
+    assert js_bits(a, b) == pytest.approx(np.nan_to_num(jensenshannon(p, q, base=2)) ** 2, abs=1e-12)
+    assert wasserstein_bins(a, b) == pytest.approx(wasserstein_distance(bins, bins, p, q), abs=1e-12)
+    assert total_variation(a, b) == pytest.approx(sum(abs(p - q)) / 2, abs=1e-12)
+    smooth = [(np.array(counts) + 0.5) / (sum(counts) + 2) for counts in (a, b)]
+    both_ways = entropy(smooth[0], smooth[1]) + entropy(smooth[1], smooth[0])
+    assert psi(a, b) == pytest.approx(both_ways, abs=1e-12)

@@ -2,11 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.spatial.distance
+import scipy.stats
 
 from hedgerow.decode import Fields
+from hedgerow.errors import DecodeError
 from hedgerow.fleet.drift.findings import (
     DriftPlan,
     Finding,
@@ -156,3 +160,113 @@ def test_p_values_fall_below_their_threshold_at_most_as_often_as_alpha_over_all_
                 wrong += 1
                 break
     assert wrong / runs <= plan.alpha
+
+
+# Golden figures: by scipy, or by hand
+
+
+def chi_square(*rows):
+    return scipy.stats.chi2_contingency(np.array(rows), correction=False).pvalue
+
+
+def test_every_figure_of_a_finding_is_that_of_scipy():
+    found = findings(window((30, 40, 60, 70), (80, 60, 60), missing=0, out_of_range=90), look=3, comparisons=7)
+    seen, usual = np.array((30, 40, 60, 70)), np.array((250, 250, 250, 250))
+    moved = found["x"]
+    p, q = usual / usual.sum(), seen / seen.sum()
+    smooth_p, smooth_q = (usual + 0.5) / (usual + 0.5).sum(), (seen + 0.5) / (seen + 0.5).sum()
+    assert (moved.slice, moved.feature, moved.samples) == ("device:d0", "x", 200)
+    assert moved.p_value == pytest.approx(chi_square(usual, seen), rel=1e-12)
+    assert moved.threshold == pytest.approx(0.01 * 6 / (9 * math.pi**2) / 7, rel=1e-14)
+    assert moved.js_bits == pytest.approx(scipy.spatial.distance.jensenshannon(p, q, base=2) ** 2, rel=1e-12)
+    assert moved.psi == pytest.approx(float(((smooth_q - smooth_p) * np.log(smooth_q / smooth_p)).sum()), rel=1e-12)
+    assert moved.wasserstein_bins == pytest.approx(
+        scipy.stats.wasserstein_distance(range(4), range(4), p, q), rel=1e-12
+    )
+    label = found["output.label"]
+    assert label.p_value == pytest.approx(chi_square((400, 300, 300), (80, 60, 60)), rel=1e-12)
+    assert label.wasserstein_bins == pytest.approx(0.0, abs=1e-15)
+    outside = found["out_of_range"]
+    assert (outside.samples, outside.p_value) == (200, pytest.approx(chi_square((1000, 0), (110, 90)), rel=1e-12))
+
+
+def test_shares_are_compared_with_as_many_samples_as_the_reference_holds():
+    found = findings(window((30, 30, 30, 30), (80, 60, 60), missing=80))
+    assert found["missing:x"].p_value == pytest.approx(chi_square((1000, 0), (120, 80)), rel=1e-12)
+    own = findings(window((30, 30, 30, 30), (80, 60, 60), missing=80), baseline={"x": (100, 100, 100, 100)})
+    assert own["missing:x"].p_value == pytest.approx(chi_square((400, 0), (120, 80)), rel=1e-12)
+    assert own["x"].p_value == 1.0
+
+
+def test_a_share_that_is_zero_on_both_sides_is_no_finding_and_one_that_ended_is():
+    clean = window((50, 50, 50, 50), (80, 60, 60))
+    assert set(findings(clean)) == {"x", "output.label"}
+    usual = window((50, 50, 50, 50), (80, 60, 60), missing=50, out_of_range=50)
+    assert set(findings(clean, baseline=counts_of(usual))) == {"x", "output.label", "missing:x", "out_of_range"}
+
+
+def test_counts_of_a_window_are_those_of_every_feature_and_both_shares():
+    seen = window((30, 40, 60, 70), (80, 60, 60), missing=10, out_of_range=3)
+    assert counts_of(seen) == {
+        "x": (30, 40, 60, 70),
+        "missing:x": (200, 10),
+        "output.label": (80, 60, 60),
+        "missing:output.label": (210, 0),
+        "out_of_range": (207, 3),
+    }
+    assert comparisons_of(REFERENCE) == 5
+
+
+def test_the_smallest_window_that_is_tested_has_as_many_samples_as_the_plan_says():
+    assert set(findings(window((0, 0, 0, 49), (20, 20, 9)))) == set()
+    assert set(findings(window((0, 0, 0, 50), (20, 20, 10)))) == {"x", "output.label"}
+
+
+def test_an_effect_at_the_minimum_counts_and_one_below_it_does_not():
+    seen = window((30, 40, 60, 70), (80, 60, 60))
+    settings = {"slice": "fleet", "look": 1, "comparisons": 5, "rng": np.random.default_rng(0)}
+    (effect,) = [f.js_bits for f in test_window(REFERENCE, seen, PLAN, **settings) if f.feature == "x"]
+    for minimum, drifted in ((effect, True), (math.nextafter(effect, 1), False)):
+        plan = replace(PLAN, minimum_effect_js=minimum)
+        (found,) = [f for f in test_window(REFERENCE, seen, plan, **settings) if f.feature == "x"]
+        assert found.drifted == drifted
+        assert found.p_value < found.threshold
+
+
+@pytest.mark.parametrize(
+    ("alpha", "minimum", "samples", "consecutive", "mistakes"),
+    [
+        (1e-9, 0.0, 1, 1, 0),
+        (0.999, 0.999, 1, 1, 0),
+        (0.0, 0.1, 1, 1, 1),
+        (1.0, 0.1, 1, 1, 1),
+        (0.5, 1.0, 1, 1, 1),
+        (0.5, -0.1, 1, 1, 1),
+        (0.5, 0.1, 0, 1, 1),
+        (0.5, 0.1, 1, 0, 1),
+    ],
+)
+def test_a_plan_is_right_up_to_its_bounds(alpha, minimum, samples, consecutive, mistakes):
+    assert len(DriftPlan(alpha, minimum, samples, consecutive).mistakes()) == mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("slice", "x" * 129),
+        ("feature", "x" * 161),
+        ("samples", -1),
+        ("p_value", 1.5),
+        ("threshold", -0.1),
+        ("js_bits", -0.1),
+        ("wasserstein_bins", -0.1),
+        ("psi", "much"),
+        ("drifted", 1),
+        ("more", 1),
+    ],
+)
+def test_a_finding_out_of_bounds_is_refused_and_one_at_its_bounds_is_not(name, value):
+    edge = Finding("x" * 128, "x" * 160, 0, 1.0, 0.0, 0.0, -1.0, 0.0, drifted=True)
+    assert Finding.from_fields(Fields(edge.to_record(), "finding")) == edge
+    with pytest.raises(DecodeError, match=name):
+        Finding.from_fields(Fields({**edge.to_record(), name: value}, "finding"))

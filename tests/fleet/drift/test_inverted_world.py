@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from hedgerow.children.programs import Programs
 from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
 from hedgerow.fleet.demo.plan import DemoDevice
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.processes import ChildProcesses
+from hedgerow.fleet.records import RunState
 from hedgerow.fleet.retrain.run import RetrainSettings
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.plan import RolloutPlan
@@ -67,7 +68,7 @@ class Scene:
             retrain_cool_down_s=0.1,
             retrain_most_failures=2,
         )
-        children = stack.enter_context(ChildProcesses())
+        children = stack.enter_context(Programs())
         how = RetrainSettings(rounds=1, minimum_devices=2, round_timeout_s=60, max_drop=0.1)
         fleet = serve_fleet(self.folder, settings, stack, retraining=Retraining(task=TASK, settings=how))
         self.service, self.retrained = fleet.service, fleet.retrained
@@ -111,6 +112,16 @@ class Scene:
             assert time.monotonic() < deadline, f"{what}: {found}, {self.service.alerts()}, {self.service.runs()}"
             time.sleep(0.1)
 
+    def wait_for_windows(self, windows: int) -> None:
+        """Wait until each device has sent so many windows more, and what they mean is known."""
+        since = time.time()
+
+        def sent() -> list[int]:
+            found = [stored.device for stored in self.service.windows(since=since)]
+            return [found.count(device.name) for device in self.service.devices()]
+
+        self.wait_for(f"{windows} windows of each device", lambda: min(sent()) >= windows)
+
     def roll_out(self, release: str) -> RolloutState:
         rollout = self.service.start_rollout(release, PLAN)
         self.wait_for(f"{release} is over", lambda: self.service.rollout(rollout.id).state.is_terminal)
@@ -124,7 +135,7 @@ def test_stale_labels_in_an_inverted_world_are_never_green(tmp_path):
         scene.wait_for("both are here", lambda: len([d for d in service.devices() if d.target]) == 2)
         assert scene.roll_out("digits@1").state is RolloutState.FINISHED
         assert service.is_proven("digits@1")
-        time.sleep(3)
+        scene.wait_for_windows(3)
         assert service.alerts() == ()
 
         move_worlds(scene.states)
@@ -138,7 +149,7 @@ def test_stale_labels_in_an_inverted_world_are_never_green(tmp_path):
         scene.wait_for("giving up", lambda: scene.alerts(AlertKind.RETRAINING))
         (told,) = scene.alerts(AlertKind.RETRAINING)
         assert "2 retrainings of digits@1 in a row brought no recovery" in told.reason
-        assert [run.state for run in service.runs()] == ["failed", "failed"]
+        assert [run.state for run in service.runs()] == [RunState.FAILED, RunState.FAILED]
         assert {run.reason.split(":")[0] for run in service.runs()} <= {"round 1", "digits@2 was sent back"}
 
         # A release that equals the one before, at next to nothing.
@@ -147,7 +158,7 @@ def test_stale_labels_in_an_inverted_world_are_never_green(tmp_path):
         assert rollout.state is RolloutState.ROLLED_BACK
         assert rollout.reason.startswith("the gate stopped it: below the floor: accuracy ")
         scene.wait_for("digits@1 again", lambda: {d.release for d in service.devices()} == {"digits@1"})
-        time.sleep(3)
+        scene.wait_for_windows(3)
         assert not service.is_proven(equal)
         first, *others = service.rollouts()
         assert (first.release, first.state) == ("digits@1", RolloutState.FINISHED)

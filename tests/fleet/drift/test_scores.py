@@ -1,6 +1,8 @@
 """The watch over scores: alerts come, name, grow and close, and old good samples do not hide new bad ones."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.decode import Fields
+from hedgerow.errors import DecodeError
 from hedgerow.fleet.drift.alert import AlertKind
-from hedgerow.fleet.drift.scores import LONGEST_SERIES, ScoreSlice, ScoreState, observe_score
+from hedgerow.fleet.drift.scores import (
+    LONGEST_SERIES,
+    ScoreSlice,
+    ScoreState,
+    ScoreVerdict,
+    forget_device,
+    observe_score,
+)
 from hedgerow.fleet.rollout.floors import Floor
 from hedgerow.window import Window
+from tests.fleet import exact_evidence
 
 FLOOR = Floor(0.9, "which was asked for")
 ALPHA = 0.01
@@ -154,3 +165,100 @@ def test_a_fleet_exactly_at_its_floor_raises_a_false_alert_at_most_as_often_as_a
                 state, _, _ = observe_score(state, f"d{device}", window(count, 50), floors, 0.05)
         alarms += state.raised > 0
     assert alarms / 300 <= 0.05
+
+
+# Golden figures: with 50 digits (tests/fleet/exact_evidence.py)
+
+SHARE_OF_FIRST = 6 / math.pi**2
+"""What the first of endlessly many may spend when number k spends 6 / (pi^2 k^2)."""
+
+
+def samples_that_prove(level):
+    """How many right samples in a row it takes to be above 90 % at a level."""
+    return next(n for n in range(1, 500) if exact_evidence.log_evidence((0, n), 0.9) >= math.log(1 / level))
+
+
+def feed_until(state, device, name, verdict=ScoreVerdict.ABOVE):
+    """Send right samples one by one until a slice is decided; return how many that took."""
+    series = state.slices[name].series if name in state.slices else 1
+    for count in range(1, 1000):
+        state, _, proof = see(state, device, 1, 1)
+        if state.slices[name].series > series:
+            assert state.slices[name].verdict is verdict
+            return state, count, proof
+    raise AssertionError("it was never decided")
+
+
+def test_the_fleet_spends_half_of_alpha_over_its_series():
+    first = samples_that_prove(ALPHA / 2 * SHARE_OF_FIRST)
+    second = samples_that_prove(ALPHA / 2 * SHARE_OF_FIRST / 4)
+    assert samples_that_prove(ALPHA * SHARE_OF_FIRST) < first < second, "the count tells the levels apart"
+    state, count, proof = feed_until(ScoreState("digits@1"), "d0", "fleet")
+    low, high = exact_evidence.bounds((0, first), ALPHA / 2 * SHARE_OF_FIRST)
+    assert count == first
+    assert proof == (
+        f"fleet: accuracy 100.0% ({low:.1%} to {high:.1%}) on {first} labelled samples lies above the floor of 90.0%, "
+        "which was asked for"
+    )
+    assert feed_until(state, "d0", "fleet")[1] == second
+
+
+def test_each_device_spends_a_share_of_the_other_half_by_its_place_and_series():
+    half = ALPHA / 2 * SHARE_OF_FIRST
+    state, first, _ = feed_until(ScoreState("digits@1"), "d0", "device:d0")
+    assert first == samples_that_prove(half * SHARE_OF_FIRST)
+    state, again, _ = feed_until(state, "d0", "device:d0")
+    assert again == samples_that_prove(half * SHARE_OF_FIRST / 4)
+    state, other, _ = feed_until(state, "d1", "device:d1")
+    assert other == samples_that_prove(half / 4 * SHARE_OF_FIRST)
+    assert (state.slices["device:d0"].place, state.slices["device:d1"].place) == (1, 2)
+
+
+def test_a_device_that_comes_after_a_forgotten_one_does_not_spend_its_share_again():
+    state = ScoreState("digits@1")
+    for device in ("d0", "d1"):
+        state, _, _ = see(state, device, 9, 10)
+    state = forget_device(state, "d0")
+    assert (set(state.slices), state.forgotten) == ({"fleet", "device:d1"}, 1)
+    assert state.slices["fleet"].labelled == 20
+    assert forget_device(state, "d0") is state
+    assert restored(state) == state
+    state, count, _ = feed_until(state, "d0", "device:d0")
+    assert state.slices["device:d0"].place == 3
+    assert count == samples_that_prove(ALPHA / 2 * SHARE_OF_FIRST / 9 * SHARE_OF_FIRST)
+
+
+def test_an_alert_lets_go_of_a_forgotten_device_and_closes_when_it_was_about_no_other():
+    state, _, _ = see(ScoreState("digits@1"), "d0", 9, 100)
+    for _ in range(40):
+        state, _, _ = see(state, "d2", 100, 100)
+    state, alert, _ = see(state, "d1", 20)
+    assert alert.devices == ("d0", "d1")
+    left = forget_device(state, "d0")
+    assert (left.open.id, left.open.devices) == (alert.id, ("d1",))
+    assert "device:d0" not in left.open.began
+    left = replace(left, slices={**left.slices, "fleet": replace(left.slices["fleet"], verdict=ScoreVerdict.ABOVE)})
+    gone = forget_device(left, "d1")
+    assert gone.open is None
+    _, again, _ = see(gone, "d1", 0)
+    assert (again.id, again.devices) == ("score-digits-1-2", ("d1",))
+
+
+def test_a_series_without_a_decision_ends_with_its_last_sample_and_not_before():
+    before = ScoreSlice(place=1, labelled=LONGEST_SERIES - 2, right=round(0.9 * LONGEST_SERIES) - 2)
+    state = ScoreState("digits@1", slices={"device:d0": before})
+    state, _, _ = see(state, "d0", 1, 1)
+    assert state.slices["device:d0"] == replace(before, labelled=LONGEST_SERIES - 1, right=before.right + 1)
+    state, _, _ = see(state, "d0", 1, 1)
+    assert state.slices["device:d0"] == ScoreSlice(place=1, series=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("place", 0), ("series", 0), ("right", 6), ("verdict", "fine"), ("good_since", "x"), ("more", 1)],
+)
+def test_a_slice_out_of_bounds_is_refused_and_one_at_its_bounds_is_not(name, value):
+    edge = ScoreSlice(place=1, series=1, labelled=5, right=5, verdict=ScoreVerdict.BELOW, good_since=0.5)
+    assert ScoreSlice.from_fields(Fields(edge.to_record(), "slice")) == edge
+    with pytest.raises(DecodeError, match=name):
+        ScoreSlice.from_fields(Fields({**edge.to_record(), name: value}, "slice"))

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,3 +105,59 @@ def test_skewed_categories_with_tiny_expected_counts_raise_no_more_alarms_than_n
     references, windows = draw.multinomial(1000, shares, size=runs), draw.multinomial(60, shares, size=runs)
     alarms = sum(p_value(a, b, draw) <= 0.05 for a, b in zip(references.tolist(), windows.tolist(), strict=True))
     assert 0.03 <= alarms / runs <= 0.056
+
+
+# Golden figures: by scipy, or by counting
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((60, 40), (40, 60)),
+        ((500, 300, 200), (30, 40, 50)),
+        ((1000, 1000, 1000, 1000), (7, 9, 11, 13)),
+        ((9, 8), (7, 9)),
+    ],
+)
+def test_where_every_expected_count_is_five_the_p_value_is_pearsons(a, b):
+    table = scipy.stats.contingency.expected_freq(np.array([a, b]))
+    assert table.min() >= 5
+    exact = scipy.stats.chi2_contingency(np.array([a, b]), correction=False).pvalue
+    assert p_value(a, b, rng()) == pytest.approx(exact, rel=1e-12)
+
+
+def test_an_expected_count_of_five_is_enough_and_less_is_not():
+    """Ten of each: expected are exactly 5 and 5; with one less on a side, 4.75, and draws decide."""
+    assert p_value((4, 6), (6, 4), rng()) == pytest.approx(math.erfc(math.sqrt(0.8 / 2)), rel=1e-12)
+    values = {p_value((4, 6), (5, 4), rng(seed)) for seed in range(5)}
+    assert len(values) > 1
+
+
+def test_the_most_surprising_bin_counts_double_for_each_bin_and_a_twentieth_of_the_level():
+    """All 60 from a bin that holds 62 of 462: one term, so the bound is the tail itself."""
+    tail = scipy.stats.hypergeom.sf(59, 462, 62, 60)
+    found = p_value((100, 100, 100, 100, 2), (0, 0, 0, 0, 60), rng(), resolution=1e-9)
+    assert found == pytest.approx(tail * 2 * 5 / 0.05, rel=1e-6)
+
+
+def test_a_bin_that_is_empty_now_is_as_surprising_as_one_that_is_full():
+    """None of 40 from a bin with 250 of the reference's 500: few there is many elsewhere."""
+    tail = scipy.stats.hypergeom.cdf(0, 540, 250, 40)
+    found = p_value((250, 2, 124, 124), (0, 0, 20, 20), rng(), resolution=1e-12)
+    assert found == pytest.approx(tail * 2 * 4 / 0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize(("resolution", "draws"), [(1e-3, 4000), (0.1, 1000), (1e-9, 100_000)])
+def test_draws_that_never_come_near_leave_one_in_their_number(resolution, draws):
+    """A window that is spread over half of 20 equal bins: no bin says much, the whole is beyond all draws."""
+    reference, half = (40,) * 20, (12,) * 5 + (0,) * 15
+    assert p_value(reference, half, rng(), resolution=resolution) == pytest.approx(1 / (draws + 1) / 0.95, rel=1e-12)
+
+
+def test_a_test_of_a_billion_samples_is_of_single_bins_alone():
+    assert p_value((10**9 - 10, 3), (6, 1), rng()) == pytest.approx(
+        p_value((10**9 - 10, 3), (6, 1), rng(7), resolution=1e-9), rel=1e-15
+    )
+    assert p_value((10**9, 4), (4, 4), rng()) == pytest.approx(
+        4 * float(scipy.stats.hypergeom.sf(3, 10**9 + 12, 8, 8)), rel=1e-3
+    )

@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from hedgerow.fleet.errors import RetrainError
-from hedgerow.fleet.records import TrainingRun
+from hedgerow.fleet.errors import RetrainError, UnknownReleaseError
+from hedgerow.fleet.folder import FleetFolder
+from hedgerow.fleet.records import RunState, TrainingRun
 from hedgerow.fleet.retrain.loop import RetrainLoop
-from hedgerow.fleet.retrain.policy import RetrainPolicy
+from hedgerow.fleet.retrain.policy import RetrainPolicy, StartRetrain
+from hedgerow.fleet.retrain.run import MANUAL, Retrainer
+from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.state import RolloutState
+from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from tests.fleet.virtual_fleet import ONE_STAGE, VirtualFleet, make_window
 
 GATED = replace(ONE_STAGE, gate=GatePlan(floor=0.8))
@@ -39,6 +43,31 @@ class Work:
 
     def wait(self):
         assert self.called.acquire(timeout=5)
+
+
+class Looks:
+    """The loop's clock, which counts how often the loop has asked for the time: it does when it finds nothing to do."""
+
+    def __init__(self, now=2000.0):
+        self.now, self.count = now, 0
+
+    def __call__(self):
+        if threading.current_thread().name == "retrain":
+            self.count += 1
+        return self.now
+
+    def wait(self):
+        """Wait until the loop has taken all that came, and has let time pass several times."""
+        seen = self.count
+        until(lambda: self.count >= seen + 10)
+
+
+def until(is_true):
+    for _ in range(1000):
+        if is_true():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not come true in 10 s")
 
 
 def drift(fleet):
@@ -95,7 +124,9 @@ def test_a_store_that_cannot_be_read_for_a_while_costs_no_alert(fleet, caplog, m
 
 def test_a_restart_resumes_the_run_that_was_interrupted_and_takes_up_no_alert_twice(fleet):
     alert = drift(fleet)
-    run = TrainingRun(id="run-1", started_at=1.0, ended_at=None, state="running", trigger=alert.id, parent="toy@1")
+    run = TrainingRun(
+        id="run-1", started_at=1.0, ended_at=None, state=RunState.RUNNING, trigger=alert.id, parent="toy@1"
+    )
     fleet.service.save_run(run)
     work = Work()
     with RetrainLoop(fleet.service, RetrainPolicy(), work):
@@ -115,9 +146,10 @@ def test_an_alert_about_a_release_that_nobody_runs_any_more_is_left_alone(fleet)
     drift(fleet)
     fleet.roll_out("toy@2")
     work = Work()
-    with RetrainLoop(fleet.service, RetrainPolicy(), work) as loop:
+    looks = Looks()
+    with RetrainLoop(fleet.service, RetrainPolicy(), work, look_s=0.01, clock=looks) as loop:
         assert not loop.approve()
-        threading.Event().wait(0.1)
+        looks.wait()
     assert work.calls == []
 
 
@@ -133,14 +165,6 @@ def test_approval_starts_what_waits_for_it(fleet):
         assert loop.approve()
         work.wait()
     assert len(work.calls) == 1
-
-
-def until(is_true):
-    for _ in range(1000):
-        if is_true():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not come true in 10 s")
 
 
 @pytest.fixture
@@ -184,7 +208,7 @@ def alerts(fleet, kind):
 
 
 def run(name, state, *, trigger="drift-1", started_at=1.0, release=None):
-    ended_at = None if state == "running" else started_at + 0.5
+    ended_at = None if state is RunState.RUNNING else started_at + 0.5
     return TrainingRun(
         id=name,
         started_at=started_at,
@@ -197,11 +221,11 @@ def run(name, state, *, trigger="drift-1", started_at=1.0, release=None):
 
 
 def test_a_hopeless_retraining_ends_in_one_alert_with_the_reason(living):
-    work, policy = Work(failures=99), RetrainPolicy(cool_down_s=0, most_failures=3)
-    with RetrainLoop(living.service, policy, work, look_s=0.02):
+    work, policy, looks = Work(failures=99), RetrainPolicy(cool_down_s=0, most_failures=3), Looks()
+    with RetrainLoop(living.service, policy, work, look_s=0.01, clock=looks):
         send(living, "toy@1", x=(98, 2))
         until(lambda: alerts(living, "retraining"))
-        threading.Event().wait(0.2)
+        looks.wait()
     (alert,), (told,) = alerts(living, "drift"), alerts(living, "retraining")
     assert work.calls == [("toy@1", alert.id, None)] * 3
     assert (told.id, told.release) == (f"retraining-{alert.id}", "toy@1")
@@ -209,11 +233,11 @@ def test_a_hopeless_retraining_ends_in_one_alert_with_the_reason(living):
     assert "the last one: no device answered" in told.reason
     # And a restart neither tries again nor tells it twice.
     for number in range(3):
-        living.service.save_run(run(f"run-{number}", "failed", trigger=alert.id, started_at=float(number)))
+        living.service.save_run(run(f"run-{number}", RunState.FAILED, trigger=alert.id, started_at=float(number)))
     work = Work()
-    with RetrainLoop(living.service, policy, work, look_s=0.02) as loop:
+    with RetrainLoop(living.service, policy, work, look_s=0.01, clock=looks) as loop:
         until(lambda: loop.state.failures == 3)
-        threading.Event().wait(0.2)
+        looks.wait()
     assert work.calls == []
     assert alerts(living, "retraining") == [told]
 
@@ -229,19 +253,19 @@ def test_a_score_below_the_floor_starts_a_retraining_too(living):
 
 def test_a_restart_goes_on_waiting_where_it_was(living):
     for number in range(2):
-        living.service.save_run(run(f"run-{number}", "failed", started_at=1000.0 + number))
-    now, work = [1001.5 + 199.0], Work()
-    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=100), work, look_s=0.01, clock=lambda: now[0]) as loop:
+        living.service.save_run(run(f"run-{number}", RunState.FAILED, started_at=1000.0 + number))
+    looks, work = Looks(1001.5 + 199.0), Work()
+    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=100), work, look_s=0.01, clock=looks) as loop:
         until(lambda: loop.state.failures == 2)
-        threading.Event().wait(0.1)
+        looks.wait()
         assert work.calls == [], "the wait is 200 s after the second failure"
-        now[0] += 1.0
+        looks.now += 1.0
         work.wait()
     assert work.calls == [("toy@1", "drift-1", None)]
 
 
 def test_a_run_that_was_resumed_and_failed_is_tried_again(living):
-    living.service.save_run(run("run-1", "running"))
+    living.service.save_run(run("run-1", RunState.RUNNING))
     work = Work(failures=1)
     with RetrainLoop(living.service, RetrainPolicy(cool_down_s=0), work, look_s=0.02):
         work.wait()
@@ -259,11 +283,11 @@ class Makes(Work):
     def __call__(self, **call):
         super().__call__(**call)
         self.fleet.service.start_rollout("toy@2", GATED)
-        self.fleet.service.save_run(run("run-1", "done", trigger=call["trigger"], release="toy@2"))
+        self.fleet.service.save_run(run("run-1", RunState.DONE, trigger=call["trigger"], release="toy@2"))
         return "toy@2"
 
 
-@pytest.mark.parametrize(("correct", "state", "failures"), [(100, "recovered", 0), (0, "failed", 1)])
+@pytest.mark.parametrize(("correct", "state", "failures"), [(100, RunState.RECOVERED, 0), (0, RunState.FAILED, 1)])
 def test_a_retraining_is_known_by_what_its_release_does_on_the_devices(living, correct, state, failures):
     work = Makes(living)
     with RetrainLoop(living.service, RetrainPolicy(cool_down_s=9999), work, look_s=0.02) as loop:
@@ -280,22 +304,22 @@ def test_a_retraining_is_known_by_what_its_release_does_on_the_devices(living, c
 
 
 def test_what_became_of_a_release_while_nobody_listened_is_heard_at_the_next_start(living):
-    living.service.save_run(run("run-1", "done", release="toy@2"))
+    living.service.save_run(run("run-1", RunState.DONE, release="toy@2"))
     living.service.start_rollout("toy@2", GATED)
     until(lambda: {device.release for device in living.service.devices()} == {"toy@2"})
     send(living, "toy@2", correct=0)
     with RetrainLoop(living.service, RetrainPolicy(cool_down_s=9999), Work(), look_s=0.02) as loop:
         until(lambda: loop.state.failures == 1)
-    assert living.service.runs()[0].state == "failed"
+    assert living.service.runs()[0].state is RunState.FAILED
 
 
 def test_a_retraining_that_waits_for_a_release_that_nobody_runs_any_more_is_dropped(living):
-    living.service.save_run(run("run-1", "failed"))
+    living.service.save_run(run("run-1", RunState.FAILED))
     finished(living, "toy@3", ONE_STAGE)
-    work = Work()
-    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=0), work, look_s=0.02) as loop:
+    work, looks = Work(), Looks()
+    with RetrainLoop(living.service, RetrainPolicy(cool_down_s=0), work, look_s=0.01, clock=looks) as loop:
         until(lambda: loop.state.waiting is None and loop.state.failures == 1)
-        threading.Event().wait(0.1)
+        looks.wait()
     assert work.calls == []
 
 
@@ -312,7 +336,7 @@ def test_a_restart_forgets_the_failures_before_another_release_proved_itself(fle
                 id=f"run-{number}",
                 started_at=ended_at - 5,
                 ended_at=ended_at,
-                state="failed",
+                state=RunState.FAILED,
                 trigger=f"alert-{number}",
                 parent="toy@1",
                 reason="no device answered",
@@ -324,3 +348,40 @@ def test_a_restart_forgets_the_failures_before_another_release_proved_itself(fle
         assert loop.state.failures == failures
     told = [alert for alert in fleet.service.alerts() if alert.kind == "retraining"]
     assert len(told) == (failures == 5)
+
+
+class BrokenCatalogue(MemoryCatalogue):
+    """A catalogue whose disk cannot be read any more."""
+
+    def manifest(self, release):
+        raise OSError(5, f"Input/output error: {release}")
+
+
+def test_a_retraining_that_ends_in_a_bug_is_over_and_not_begun_again_at_the_next_start(fleet, tmp_path):
+    fleet.service.catalogue = BrokenCatalogue()
+    retrainer = Retrainer(
+        service=fleet.service, exchange=TrainingExchange(), folder=FleetFolder(tmp_path), task="task", clock=lambda: 9.0
+    )
+    with pytest.raises(OSError, match="Input/output"):
+        retrainer.retrain("toy@1", trigger="drift-1")
+    (run,) = fleet.service.runs()
+    assert (run.state, run.ended_at, run.reason) == (
+        RunState.FAILED,
+        9.0,
+        "OSError: [Errno 5] Input/output error: toy@1",
+    )
+    work = Work()
+    with RetrainLoop(fleet.service, RetrainPolicy(cool_down_s=1e9), work, look_s=0.01, clock=lambda: 10.0) as loop:
+        until(lambda: loop.state.failures == 1)
+    # It is to be answered still, after the wait that follows a failure; nothing is resumed.
+    assert loop.state.waiting == StartRetrain("drift-1", "toy@1")
+    assert work.calls == []
+
+
+def test_a_retraining_that_was_refused_is_recorded_with_the_reason_alone(fleet, tmp_path):
+    retrainer = Retrainer(service=fleet.service, exchange=TrainingExchange(), folder=FleetFolder(tmp_path), task="task")
+    with pytest.raises(UnknownReleaseError):
+        retrainer.retrain("toy@9")
+    (run,) = fleet.service.runs()
+    assert (run.state, run.trigger) == (RunState.FAILED, MANUAL)
+    assert run.reason.startswith("expected a signed release, found 'toy@9'")

@@ -15,7 +15,8 @@ from hedgerow.checkpoint import load_checkpoint
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.retrain.run import RetrainSettings, retrain
+from hedgerow.fleet.records import RunState
+from hedgerow.fleet.retrain.run import Retrainer, RetrainSettings
 from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.state import RolloutState
@@ -26,12 +27,12 @@ from hedgerow.fleet.trust.catalogue import FolderCatalogue
 from hedgerow.fleet.trust.checkpoints import checkpoint_folder, keep_checkpoint
 from hedgerow.fleet.trust.releases import create_release
 from hedgerow.fleet.virtual_device import VirtualDevice
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.memory_link import MemoryBroker
 from hedgerow.progress_display import progress_log
 from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.window import FeatureCounts, Window
-from hedgerow.wire import TrainUpdate
+from hedgerow.wire.training import TrainUpdate
 from tests.fleet.virtual_fleet import ONE_STAGE
 
 pytestmark = pytest.mark.heavy
@@ -101,6 +102,16 @@ class Fleet:
                 stop.set()
                 thread.join()
 
+    def retrainer(self, settings, **others):
+        return Retrainer(
+            service=self.service,
+            exchange=self.exchange,
+            folder=self.folder,
+            task=TASK,
+            settings=settings,
+            **others,
+        )
+
     def wait_for(self, is_true):
         deadline = time.monotonic() + 20
         while not is_true():
@@ -123,9 +134,7 @@ def test_a_retraining_makes_a_release_that_knows_the_world_it_was_trained_in(fle
         for device, first_bin in zip(fleet.devices, (True, False), strict=True):
             device.send_window(fleet.window("digits@1", first_bin))
         fleet.wait_for(lambda: len(service.windows()) == 2)
-        result = retrain(
-            service, fleet.exchange, fleet.folder, TASK, release="digits@1", trigger="drift-1", settings=settings
-        )
+        result = fleet.retrainer(settings).retrain("digits@1", trigger="drift-1")
         fleet.wait_for(lambda: service.rollout(result.rollout).state is RolloutState.FINISHED)
         assert {device.release for device in fleet.devices} == {"digits@2"}
         assert (result.release, len(result.history)) == ("digits@2", 2)
@@ -141,11 +150,9 @@ def test_a_retraining_makes_a_release_that_knows_the_world_it_was_trained_in(fle
         assert "output.label" not in baselines["a"]
         assert load_checkpoint(checkpoint_folder(fleet.folder, "digits@2")).parent == "digits@1"
         (run,) = service.runs()
-        assert (run.state, run.release, run.trigger) == ("done", "digits@2", "drift-1")
+        assert (run.state, run.release, run.trigger) == (RunState.DONE, "digits@2", "drift-1")
         # A run that was killed after its release was signed goes on with the rollout.
-        again = retrain(
-            service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings, run_id=run.id
-        )
+        again = fleet.retrainer(settings).retrain("digits@1", run_id=run.id)
         assert (again.release, again.history, len(service.runs())) == ("digits@2", (), 1)
 
 
@@ -166,9 +173,7 @@ def test_what_was_asked_of_the_parent_stays_asked_and_old_labels_of_changed_devi
         service.raise_alert(changed("drift-1", "digits@1", {"device:a": time.time() - 500}))
         service.raise_alert(changed("drift-2", "digits@9", {"device:b": time.time() - 500}))
         service.raise_alert(changed("drift-3", "digits@1", {"device:a": time.time() - 5000}))
-        result = retrain(
-            service, fleet.exchange, fleet.folder, TASK, release="digits@1", trigger="drift-1", settings=settings
-        )
+        result = fleet.retrainer(settings).retrain("digits@1", trigger="drift-1")
         plan = service.rollout(result.rollout).plan
     assert plan.gate == asked
     assert [stage.name for stage in plan.stages] == ["canary", "fleet"]
@@ -197,9 +202,7 @@ def test_a_service_logs_every_stage_round_and_artifact_of_a_retraining(fleet, ca
         fleet.wait_for(lambda: len([d for d in fleet.service.devices() if d.target]) == 2)
         first = fleet.service.start_rollout("digits@1", ONE_STAGE)
         fleet.wait_for(lambda: fleet.service.rollout(first.id).state is RolloutState.FINISHED)
-        result = retrain(
-            fleet.service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings, report=report
-        )
+        result = fleet.retrainer(settings, report=report).retrain("digits@1")
 
     said = "\n".join(re.sub(r"[\d,.]+ bytes.*| \(\d+ s\)", "", line) for line in caplog.messages)
     run = result.run.id
@@ -223,9 +226,9 @@ def test_a_retraining_that_cannot_be_is_recorded_with_its_reason(fleet):
     settings = RetrainSettings(rounds=1, wait_s=0.2)
     with fleet.living():
         with pytest.raises(NotEnoughDevicesError):
-            retrain(fleet.service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings)
+            fleet.retrainer(settings).retrain("digits@1")
         (run,) = fleet.service.runs()
-    assert (run.state, run.release) == ("failed", None)
+    assert (run.state, run.release) == (RunState.FAILED, None)
     assert "devices" in run.reason
 
 
@@ -246,10 +249,10 @@ def test_a_retraining_whose_last_round_nobody_trains_stops_tells_and_leaves_noth
         first = service.start_rollout("digits@1", ONE_STAGE)
         fleet.wait_for(lambda: service.rollout(first.id).state is RolloutState.FINISHED)
         with pytest.raises(NoUpdateError):
-            retrain(service, fleet.exchange, fleet.folder, TASK, release="digits@1", settings=settings)
+            fleet.retrainer(settings).retrain("digits@1")
         (run,) = service.runs()
         assert [rollout.id for rollout in service.rollouts()] == [first.id]
-    assert (run.state, run.release) == ("failed", None)
+    assert (run.state, run.release) == (RunState.FAILED, None)
     assert "round 2" in run.reason
     assert "2 raised; a: failed: no memory" in run.reason
     folder = fleet.folder.path / "runs" / run.id

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.fleet.rollout.confidence import SHARE, Interval, confidence_sequence, log_evidence, mean_log_evidence
+from tests.fleet import exact_evidence
 
 THIRDS = (0.0, 0.5, 1.0)
 
@@ -117,3 +118,42 @@ def test_looking_again_and_again_misses_the_truth_at_most_as_often_as_alpha(valu
             any(log_evidence(counts, 1 - truth, mirrored) >= math.log(1 / alpha) for counts in looks),
         ]
     assert (missed / 1000 <= alpha).all(), missed
+
+
+# Golden figures: with 50 digits (tests/fleet/exact_evidence.py)
+
+
+@pytest.mark.parametrize("counts", [(0, 1), (1, 0), (3, 7), (28, 472), (50, 50), (400, 3)])
+@pytest.mark.parametrize("mean", [0.01, 0.3, 0.5, 0.9, 0.995])
+def test_evidence_is_that_of_its_definition(counts, mean):
+    assert log_evidence(counts, mean) == pytest.approx(exact_evidence.log_evidence(counts, mean), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 3), (40, 350, 10), (0, 10, 0)])
+def test_evidence_about_differences_is_that_of_its_definition(counts):
+    values = (0.0, 0.5, 1.0)
+    exact = exact_evidence.log_evidence(counts, 0.49, values)
+    assert log_evidence(counts, 0.49, values) == pytest.approx(exact, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(("counts", "alpha"), [((0, 0), 0.05), ((28, 472), 0.05), ((28, 472), 0.001), ((9, 1), 0.1)])
+def test_bounds_are_those_of_the_definition_and_never_inside_them(counts, alpha):
+    found, (low, high) = confidence_sequence(counts, alpha), exact_evidence.bounds(counts, alpha)
+    assert found.low == pytest.approx(low, abs=1.1e-5)
+    assert found.high == pytest.approx(high, abs=1.1e-5)
+    needed = math.log(1 / alpha)
+    assert found.low == 0 or exact_evidence.log_evidence(counts, found.low) >= needed - 1e-9
+    assert found.high == 1 or exact_evidence.log_evidence(counts[::-1], 1 - found.high) >= needed - 1e-9
+
+
+def test_a_mean_of_e_values_is_their_mean():
+    logs = [math.log(2), math.log(30), math.log(4)]
+    assert math.exp(mean_log_evidence(logs)) == pytest.approx(12)
+    assert mean_log_evidence([1.5]) == pytest.approx(1.5)
+    assert mean_log_evidence([math.inf, 0.0]) == math.inf
+
+
+def test_only_a_value_above_zero_speaks_against_a_mean_of_zero():
+    assert log_evidence((5, 0), 0.0) == 0.0
+    assert log_evidence((5, 1), 0.0) == math.inf
+    assert log_evidence((0, 0), -0.1) == math.inf

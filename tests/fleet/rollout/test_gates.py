@@ -1,6 +1,7 @@
 """A gate decides by evidence of quality, errs at most as often as it says, and says what stopped it or is missing."""
 
 import json
+import math
 
 import pytest
 
@@ -9,6 +10,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.fleet.rollout.floors import Floor, measured_floor
 from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict, Judge, judge, measurement_alpha
 from hedgerow.window import PairedCounts, Window
+from tests.fleet.exact_evidence import bounds, log_evidence
 
 PLAN = GatePlan()
 FLOOR = Floor(0.95, "which was asked for")
@@ -166,3 +168,90 @@ def test_a_verdict_by_an_unknown_judge_is_refused():
 def test_wrong_plans_are_named():
     assert len(GatePlan(0.0, 1.5, 2.0, 0, 1.0).mistakes()) == 5
     assert PLAN.mistakes() == []
+
+
+# Golden figures: with 50 digits (tests/fleet/exact_evidence.py), or by hand
+
+
+def test_what_an_operator_reads_of_a_release_that_passes_is_exact():
+    verdict = judge(PLAN, window(500, labelled=500, correct=472), Floor(0.9, "which was asked for"))
+    assert verdict.reason == (
+        "accuracy 94.4% (90.6% to 97.0%) on 500 labelled samples; the floor is 90.0%, which was asked for"
+    )
+    low, high = bounds((28, 472), 0.05)
+    assert verdict.evidence == {
+        "samples": 500.0,
+        "score": 0.944,
+        "score_low": pytest.approx(low, abs=2e-5),
+        "score_high": pytest.approx(high, abs=2e-5),
+        "floor": 0.9,
+    }
+    assert (verdict.decision, verdict.stopped_by) == (Decision.GO, None)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "change", "words"),
+    [
+        (20, 5, 0.15, "it changed by +15.0 points (-0.2 to +30.8)"),
+        (5, 20, -0.15, "it changed by -15.0 points (-30.8 to +0.2)"),
+    ],
+)
+def test_a_change_of_accuracy_has_its_sign_and_its_size(new, old, change, words):
+    verdict = judge(PLAN, paired(70, new, old, 5), Floor(0.5, "which was asked for"))
+    low, high = bounds((old, 75, new), 0.05, (0, 0.5, 1))
+    assert verdict.evidence["change"] == pytest.approx(change)
+    assert verdict.evidence["change_low"] == pytest.approx(2 * low - 1, abs=4e-5)
+    assert verdict.evidence["change_high"] == pytest.approx(2 * high - 1, abs=4e-5)
+    assert f"{words} against the model before on 100 of the same samples; -2.0 points are accepted" in verdict.reason
+
+
+def test_a_release_goes_on_with_the_first_sample_that_convinces():
+    """138 samples of which 4 are wrong are enough at 5 %, and 137 are not."""
+    floor = Floor(0.9, "which was asked for")
+    assert log_evidence((4, 133), 0.9) < math.log(20) <= log_evidence((4, 134), 0.9) < math.log(40)
+    assert judge(PLAN, window(137, labelled=137, correct=133), floor).decision is Decision.WAIT
+    assert judge(PLAN, window(138, labelled=138, correct=134), floor).decision is Decision.GO
+    assert judge(GatePlan(alpha=0.025), window(138, labelled=138, correct=134), floor).decision is Decision.WAIT
+
+
+def test_what_a_measured_floor_may_take_of_the_level_is_not_there_to_stop_by():
+    """8 wrong ones of 23 speak 33 to 1 against a floor of 90 %: enough for 5 %, too little for 2.5 %."""
+    assert math.log(20) < log_evidence((15, 8), 1 - 0.9) < math.log(40)
+    sample = window(23, labelled=23, correct=15)
+    assert measurement_alpha(GatePlan(alpha=0.05)) == 0.025
+    assert judge(PLAN, sample, Floor(0.9, "asked")).decision is Decision.ABORT
+    assert judge(PLAN, sample, Floor(0.9, "measured", 0.025)).decision is Decision.WAIT
+    assert judge(PLAN, sample, Floor(0.9, "measured", 0.0)).decision is Decision.ABORT
+
+
+def test_two_judges_stop_by_the_mean_of_their_evidence():
+    """400 samples, 40 lost and 10 won: 29 to 1 against the margin, and nothing against the floor."""
+    against = log_evidence((10, 350, 40), 0.51, (0, 0.5, 1))
+    below = log_evidence((360, 40), 1 - 0.8)
+    mean = math.log((math.exp(against) + math.exp(below)) / 2)
+    assert mean < math.log(20) < against
+    sample, floor = paired(350, 10, 40), Floor(0.8, "which was asked for")
+    assert judge(PLAN, sample, floor).decision is Decision.WAIT
+    looser = GatePlan(alpha=1.001 * math.exp(-mean))
+    assert judge(looser, sample, floor).stopped_by is Judge.PREDECESSOR
+    assert judge(GatePlan(alpha=0.999 * math.exp(-mean)), sample, floor).decision is Decision.WAIT
+
+
+def test_what_an_operator_reads_of_disagreement_is_exact():
+    plan = GatePlan(maximum_disagreement=0.1)
+    verdict = judge(plan, window(300, paired=PairedCounts(agreed=200, disagreed=100)), FLOOR)
+    low, high = bounds((200, 100), 0.05)
+    assert verdict.evidence == {
+        "samples": 0.0,
+        "disagreement": 1 / 3,
+        "disagreement_low": pytest.approx(low, abs=2e-5),
+        "disagreement_high": pytest.approx(high, abs=2e-5),
+    }
+    assert verdict.reason == (
+        f"too much disagreement: the models disagree on 33.3% ({low:.1%} to {high:.1%}) of 300 samples; "
+        "at most 10.0% is accepted"
+    )
+    waits = judge(plan, window(50, paired=PairedCounts(agreed=45, disagreed=5)), FLOOR)
+    assert waits.reason.startswith("the models disagree on 10.0% (")
+    assert waits.reason.endswith("of 50 samples; none of 50 samples is labelled, so nothing is known of quality; label "
+        "some on these devices, or start the rollout ungated")  # fmt: skip

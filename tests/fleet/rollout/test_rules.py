@@ -35,7 +35,7 @@ from hedgerow.fleet.rollout.rules import advance, create_rollout
 from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan, StageState
 from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, tally, waiting_for_gate
 from hedgerow.fleet.rollout.table import NO_EFFECT, TRANSITIONS
-from hedgerow.wire import Execution, ExecutionState
+from hedgerow.wire.execution import Execution, ExecutionState
 
 S, X = RolloutState, ExecutionState
 GO, WAIT, ABORT = (GateVerdict(decision, f"the gate says {decision}") for decision in Decision)
@@ -650,3 +650,72 @@ def test_every_order_of_answers_ends_in_one_terminal_state_each(order, failing):
 def test_a_plan_that_could_not_be_read_again_is_refused_before_it_is_saved(plan, where):
     with pytest.raises(PlanError, match=where):
         plan.check()
+
+
+# The state after a decision, and what the next events make of it
+
+
+def test_a_failed_device_keeps_its_reason_in_the_rollout_until_the_end():
+    plan = RolloutPlan(gate=None, max_attempts=1, abort_rules=(), stages=(StagePlan("fleet", 1.0),))
+    rollout, _ = started(plan)
+    rollout, _ = advance(rollout, report(rollout, "d0", X.FAILED, step="verify", reason="the disk is full"))
+    rollout, _ = all_report(rollout, [name for name in rollout.executions if name != "d0"], now=5.0)
+    assert rollout.state is S.FINISHED
+    record = rollout.executions["d0"]
+    assert (record.state, record.step, record.reason, record.updated_at) == (
+        X.FAILED,
+        "verify",
+        "the disk is full",
+        1.0,
+    )
+    assert tally(rollout)[X.FAILED] == 1
+
+
+def test_what_a_rollout_was_held_for_is_forgotten_when_it_goes_on_and_its_deadline_begins_anew():
+    rollout, _ = started()
+    held, commands = advance(rollout, Paused(now=10.0, reason="a look at the logs"))
+    assert (held.reason, held.gate_since, commands) == ("a look at the logs", None, ())
+    going, _ = advance(held, Resumed(now=5000.0))
+    assert (going.state, going.reason, going.stage_deadline_at) == (S.RUNNING, "", 5000.0 + PLAN.stage_deadline_s)
+    assert going.stage_started_at == rollout.stage_started_at
+
+
+def test_a_rule_counts_failures_of_its_kind_alone_and_says_which_broke():
+    plan = RolloutPlan(
+        gate=None, max_attempts=1, stages=(StagePlan("all", 1.0),), abort_rules=(AbortRule("REJECTED", 0.25, 2),)
+    )
+    rollout, _ = started(plan)
+    for device in ("d0", "d1", "d2"):
+        rollout, _ = advance(rollout, report(rollout, device, X.FAILED))
+    assert rollout.state is S.RUNNING
+    rollout, _ = advance(rollout, report(rollout, "d3", X.REJECTED))
+    assert rollout.state is S.RUNNING, "one of eight is less than a quarter"
+    rollout, _ = advance(rollout, report(rollout, "d4", X.REJECTED))
+    assert rollout.reason == "2 of 8 devices in the stage all REJECTED, and the plan stops at 25%"
+
+
+def test_a_rule_waits_for_the_devices_that_it_asks_for_and_can_count_those_that_reported():
+    plan = RolloutPlan(
+        gate=None, max_attempts=1, stages=(StagePlan("all", 1.0),), abort_rules=(AbortRule("ALL", 0.5, 3),),
+        denominator="reported",
+    )  # fmt: skip
+    rollout, _ = started(plan)
+    for device in ("d0", "d1"):
+        rollout, _ = advance(rollout, report(rollout, device, X.FAILED))
+        assert rollout.state is S.RUNNING
+    stopped, commands = advance(rollout, report(rollout, "d2", X.SUCCEEDED))
+    assert stopped.reason == "2 of 3 devices in the stage all failed, and the plan stops at 50%"
+    assert stopped.state is S.ROLLED_BACK
+    assert {command.device for command in commands} == set(rollout.executions)
+    assert {command.device: command.release for command in commands}["d7"] is None
+    assert stopped.stages == (StageState.FAILED,)
+
+
+def test_a_device_that_leaves_a_running_rollout_is_not_waited_for_nor_asked_to_go_back():
+    rollout, _ = started(RolloutPlan(gate=None, stages=(StagePlan("all", 1.0),)))
+    rollout, _ = all_report(rollout, [f"d{index}" for index in range(7)])
+    assert rollout.state is S.RUNNING
+    rollout, _ = advance(rollout, DeviceRemoved("d7", now=3.0))
+    assert (rollout.state, rollout.executions["d7"].state, rollout.executions["d7"].updated_at) == (
+        S.FINISHED, X.REMOVED, 3.0
+    )  # fmt: skip

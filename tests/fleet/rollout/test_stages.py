@@ -1,11 +1,14 @@
 """Stages are deterministic, stratified, and never larger than their share rounded up."""
 
+import hashlib
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hedgerow.decode import Fields
+from hedgerow.errors import DecodeError
 from hedgerow.fleet.rollout.stages import (
     DeviceFacts,
     StagePlan,
@@ -105,3 +108,46 @@ def test_new_devices_join_the_last_stage_that_has_not_started_else_the_last():
     assert joining_stage((running, scheduled, scheduled)) == 2
     assert joining_stage((finished, running)) == 1
     assert joining_stage((finished, finished)) == 1
+
+
+# Golden orders: by hashing the names here
+
+
+def by_hash(salt, names):
+    return sorted(names, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).hexdigest())
+
+
+def test_devices_of_one_target_go_in_the_order_of_their_hashes():
+    devices = fleet(*"x" * 10)
+    order = by_hash("rollout-7", [device.name for device in devices])
+    plans = (StagePlan("canary", 0.2), StagePlan("half", 0.55), StagePlan("fleet", 1.0))
+    stages = assign_stages("rollout-7", devices, plans)
+    assert stages == {**dict.fromkeys(order[:2], 0), **dict.fromkeys(order[2:6], 1), **dict.fromkeys(order[6:], 2)}
+
+
+def test_one_of_each_target_goes_first_and_then_each_by_its_place_within_its_target():
+    """Four, two and one: the first of the largest, of the next, of the last; then 1.5/4, 2.5/4, 1.5/2, 3.5/4."""
+    devices = fleet(*"aaaabbc")
+    names = {target: by_hash("r", [d.name for d in devices if d.target == target]) for target in "abc"}
+    plans = tuple(StagePlan(f"s{index}", (index + 1) / 7) for index in range(7))
+    stages = assign_stages("r", devices, plans)
+    a, b, c = names["a"], names["b"], names["c"]
+    assert sorted(stages, key=stages.get) == [a[0], b[0], c[0], a[1], a[2], b[1], a[3]]
+
+
+@pytest.mark.parametrize(("share", "is_right"), [(0.0, False), (1e-9, True), (1.0, True), (1.0001, False)])
+def test_a_share_is_above_nothing_and_at_most_everything(share, is_right):
+    stages = (StagePlan("a", share),) if share >= 1 else (StagePlan("a", share), StagePlan("b", 1.0))
+    wrong = [mistake for mistake in stage_mistakes(stages) if "expected (0, 1]" in mistake]
+    assert wrong == ([] if is_right else [f"the stage a has the share {share:g}, expected (0, 1]"])
+    assert stage_mistakes((StagePlan("a", 0.5), StagePlan("b", 0.5), StagePlan("c", 1.0))) == [
+        "the shares of the stages are cumulative and must rise"
+    ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("name", "a b"), ("share", -0.1), ("share", 1.1), ("more", 1)])
+def test_a_stage_out_of_bounds_is_refused_and_one_at_its_bounds_is_not(name, value):
+    for edge in (StagePlan("a", 0.0), StagePlan("b" * 64, 1.0)):
+        assert StagePlan.from_fields(Fields(edge.to_record(), "stage")) == edge
+        with pytest.raises(DecodeError, match=name):
+            StagePlan.from_fields(Fields({**edge.to_record(), name: value}, "stage"))

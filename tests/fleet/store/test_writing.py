@@ -10,7 +10,7 @@ from hedgerow.fleet.drift.alert import Alert, AlertKind
 from hedgerow.fleet.drift.alerts import DeviceDrift, DriftState, SliceDrift
 from hedgerow.fleet.drift.scores import ScoreSlice, ScoreState, ScoreVerdict, forget_device
 from hedgerow.fleet.errors import ServiceStoppedError, StoreError
-from hedgerow.fleet.records import TrainingRun
+from hedgerow.fleet.records import RunState, TrainingRun
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.events import Started
 from hedgerow.fleet.rollout.rules import advance, create_rollout
@@ -18,7 +18,8 @@ from hedgerow.fleet.rollout.stages import DeviceFacts
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.store.migrations import MIGRATIONS
 from hedgerow.fleet.store.writing import Store
-from hedgerow.wire import Desired, Telemetry
+from hedgerow.wire.device import Desired
+from hedgerow.wire.telemetry import Telemetry
 from tests.fleet.virtual_fleet import CANARY, make_window
 
 DEVICE = Device(
@@ -65,7 +66,7 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
     store = Store(tmp_path / "fleet.db")
     rollout = create_rollout("rollout-1", "toy@1", CANARY, [DeviceFacts("a", "pi", None)], 1.0)
     desired = Desired(version=7, release="toy@1", rollout="rollout-1", attempt=2, compare=True)
-    run = TrainingRun(id="r", started_at=1.0, ended_at=None, state="running", trigger="manual", parent="toy@1")
+    run = TrainingRun(id="r", started_at=1.0, ended_at=None, state=RunState.RUNNING, trigger="manual", parent="toy@1")
     alert = Alert("drift-1", "toy@1", 2.0, ("a",), ("x",), (), 2)
     with store.transaction():
         store.save_device(DEVICE)

@@ -1,7 +1,6 @@
 import asyncio
 import socket
 import threading
-import time
 
 import httpx
 import pytest
@@ -54,9 +53,7 @@ def test_one_address_gets_no_more_than_its_share(connect):
 
 def test_whoever_has_asked_nothing_for_longest_gives_way(connect):
     with HttpServer(hello, "127.0.0.1", 0, limits=ConnectionLimits(connections=2, header_s=60)) as server:
-        silent = [connect(server)]
-        time.sleep(0.05)
-        silent.append(connect(server))
+        silent = [connect(server), connect(server)]
         assert ask(server) == "hello"
         assert is_closed(silent[0])
         silent[1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -1,60 +1,24 @@
-"""What a cohort does in one round, and what comes of it. Needs torch for the arrays only."""
+"""The seam between a round and the engine that trains its cohort. Needs torch for the arrays only."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.local_work import LocalWork
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CohortEngine", "CohortUpdate", "CohortWork", "StackedWeights", "Weights"]
+__all__ = ["CohortEngine", "CohortUpdate", "StackedWeights", "Weights"]
 
 Weights = Mapping[str, "torch.Tensor"]
 """One model's parameters and buffers by name, on the engine's device."""
 
 StackedWeights = Mapping[str, "torch.Tensor"]
 """The same for K clients: each tensor has K rows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CohortWork:
-    """What every client of a cohort does in one round.
-
-    Attributes:
-        round: From 1; with *seed* and the client's number it gives the order of samples (``hedgerow.batches``).
-        seed: Of the run.
-        epochs: Passes over a client's samples.
-        learning_rate: Step size.
-        batch_size: Samples of a step; every batch is full, as ``hedgerow.batches.batch_indices`` makes them.
-        optimizer: ``sgd`` or ``adam`` (Kingma and Ba 2015, torch's defaults), with fresh state each round.
-        momentum: Of SGD, as in ``torch.optim.SGD``.
-        weight_decay: L2 term added to the gradient.
-        proximal_mu: FedProx's term mu/2 |w - w_global|^2 (Li et al. 2020, arXiv 1812.06127); 0: none.
-        clip_norm: The update (new minus sent weights, floats only, over all tensors) is scaled down to this L2 norm
-            (McMahan et al. 2018, arXiv 1710.06963); None: not clipped.
-        epochs_of: Epochs of clients that do fewer or more, by their number (stragglers' partial work).
-    """
-
-    round: int
-    seed: int
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    optimizer: str = "sgd"
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    proximal_mu: float = 0.0
-    clip_norm: float | None = None
-    epochs_of: Mapping[int, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in {"sgd", "adam"}:
-            raise ValueError(f"expected the optimizer sgd or adam, found {self.optimizer!r}")
-        if min((self.epochs, *self.epochs_of.values())) < 1:
-            raise ValueError("expected at least one epoch for each client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +54,7 @@ class CohortEngine(Protocol):
         self,
         weights: Weights,
         clients: Sequence[int],
-        work: CohortWork,
+        work: LocalWork,
         *,
         each: bool,
         corrections: StackedWeights | None = None,

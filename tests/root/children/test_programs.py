@@ -1,36 +1,22 @@
+"""Tests of hedgerow.children.programs."""
+
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
 
-from hedgerow.fleet.errors import ChildDiedError
-from hedgerow.fleet.processes import ChildProcesses, last_lines
+from hedgerow.children.output import last_lines
+from hedgerow.children.programs import Programs
+from tests.processes import PYTHON, is_running, wait_until, wait_until_gone, what_is_held
 
-PYTHON = [sys.executable, "-I", "-S", "-c"]
 SLEEP = [*PYTHON, "import time; time.sleep(60)"]
 WAIT = "print('ready', flush=True); time.sleep(60)"
 STUBBORN = [*PYTHON, f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"]
 ORDERLY = [*PYTHON, f"import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); {WAIT}"]
-
-
-def wait_until(condition, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-def is_running(pid):
-    try:
-        # A zombie is gone for our purposes; in a container nobody may reap it.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def wait_ready(path):
@@ -38,16 +24,16 @@ def wait_ready(path):
 
 
 def test_children_run_until_the_block_is_left(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         pids = [children.start(SLEEP, tmp_path / f"{n}.log", f"child {n}") for n in range(3)]
-        children.check()
+        assert children.first_ended() is None
         assert all(is_running(pid) for pid in pids)
 
     assert not any(is_running(pid) for pid in pids)
 
 
 def test_children_are_asked_to_end_and_their_exit_codes_kept(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         children.start(ORDERLY, tmp_path / "a.log", "a")
         wait_ready(tmp_path / "a.log")
 
@@ -55,7 +41,7 @@ def test_children_are_asked_to_end_and_their_exit_codes_kept(tmp_path):
 
 
 def test_a_child_that_does_not_end_is_killed_in_bounded_time(tmp_path):
-    with ChildProcesses(stop_timeout_s=0.2) as children:
+    with Programs(stop_timeout_s=0.2) as children:
         children.start(STUBBORN, tmp_path / "a.log", "a")
         wait_ready(tmp_path / "a.log")
         began = time.monotonic()
@@ -71,12 +57,12 @@ def test_what_a_killed_child_started_is_killed_with_it(tmp_path):
         "print(subprocess.Popen(['sleep', '60']).pid, 'ready', flush=True)\n"
         "time.sleep(60)"
     )
-    with ChildProcesses(stop_timeout_s=0.1) as children:
+    with Programs(stop_timeout_s=0.1) as children:
         children.start([*PYTHON, code], tmp_path / "a.log", "a")
         wait_ready(tmp_path / "a.log")
     grandchild = int((tmp_path / "a.log").read_text().split()[0])
 
-    wait_until(lambda: not is_running(grandchild))
+    wait_until_gone(grandchild)
 
 
 def test_eight_children_are_all_asked_to_end_before_any_is_waited_for(tmp_path):
@@ -93,7 +79,7 @@ def test_eight_children_are_all_asked_to_end_before_any_is_waited_for(tmp_path):
         signal.signal(signal.SIGTERM, end)
         {WAIT}
     """)
-    with ChildProcesses(stop_timeout_s=30.0) as children:
+    with Programs(stop_timeout_s=30.0) as children:
         for n in range(8):
             children.start([*PYTHON, code], tmp_path / f"{n}.log", f"child {n}")
         for n in range(8):
@@ -106,7 +92,7 @@ def test_children_are_stopped_also_when_the_block_raises(tmp_path):
     pids = []
 
     def work():
-        with ChildProcesses() as children:
+        with Programs() as children:
             pids.append(children.start(SLEEP, tmp_path / "a.log", "a"))
             raise KeyboardInterrupt
 
@@ -116,35 +102,35 @@ def test_children_are_stopped_also_when_the_block_raises(tmp_path):
 
 
 def test_a_child_that_dies_is_named_with_its_exit_code_and_last_words(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         code = "import sys\nfor n in range(9): print('line', n)\nsys.exit(3)"
         children.start([*PYTHON, code], tmp_path / "agent.log", "agent 4")
-        with pytest.raises(ChildDiedError) as failure:
-            wait_until(children.check)
+        wait_until(children.first_ended)
+        ended = children.first_ended()
 
-    error = failure.value
-    assert (error.name, error.exit_code) == ("agent 4", 3)
-    assert error.last_lines == ("line 6", "line 7", "line 8")
-    assert "agent 4" in str(error)
-    assert "exit code 3" in str(error)
+    assert (ended.name, ended.code) == ("agent 4", 3)
+    assert ended.last_lines == ("line 6", "line 7", "line 8")
+    assert children.exit_codes == {"agent 4": 3}
 
 
 def test_a_child_that_is_killed_is_said_to_be(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         os.kill(children.start(SLEEP, tmp_path / "a.log", "a"), signal.SIGKILL)
-        with pytest.raises(ChildDiedError, match="ended by signal 9"):
-            wait_until(children.check)
+        wait_until(children.first_ended)
+        assert children.first_ended().signal_name == "SIGKILL"
+    assert children.exit_codes == {"a": -signal.SIGKILL}
 
 
 def test_a_program_that_does_not_exist_is_a_death_with_a_reason(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         children.start(["/no/such/program"], tmp_path / "a.log", "a")
-        with pytest.raises(ChildDiedError, match=r"exit code 127.*cannot run /no/such/program: No such file"):
-            wait_until(children.check)
+        wait_until(children.first_ended)
+        ended = children.first_ended()
+    assert (ended.code, ended.last_line) == (127, "cannot run /no/such/program: No such file or directory")
 
 
 def test_one_child_can_be_stopped_and_started_again(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         children.start(ORDERLY, tmp_path / "a.log", "a")
         with pytest.raises(ValueError, match="started before"):
             children.start(ORDERLY, tmp_path / "a.log", "a")
@@ -153,18 +139,19 @@ def test_one_child_can_be_stopped_and_started_again(tmp_path):
         assert children.stop_one("a") == 7
 
         children.start(SLEEP, tmp_path / "a.log", "a")
-        children.check()
+        assert children.first_ended() is None
+        assert set(children.process_ids) == {"a"}
 
 
 def test_stopping_twice_is_harmless(tmp_path):
-    children = ChildProcesses()
+    children = Programs()
     children.start(SLEEP, tmp_path / "a.log", "a")
 
     assert children.stop() == children.stop()
 
 
 def test_children_get_the_environment_and_the_folder_they_are_given(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         code = "import os; print(os.environ['SECRET'], os.getcwd(), 'ready', flush=True)"
         children.start([*PYTHON, code], tmp_path / "a.log", "a", env={"SECRET": "s"}, cwd=tmp_path)
         wait_ready(tmp_path / "a.log")
@@ -173,33 +160,28 @@ def test_children_get_the_environment_and_the_folder_they_are_given(tmp_path):
 
 
 def test_children_have_a_session_of_their_own_so_that_a_terminal_does_not_signal_them(tmp_path):
-    with ChildProcesses() as children:
+    with Programs() as children:
         pid = children.start(SLEEP, tmp_path / "a.log", "a")
 
         assert os.getsid(pid) == pid != os.getsid(0)
 
 
-def test_the_thread_that_starts_a_child_may_end_before_it(tmp_path):
-    """The kernel's parent-death signal goes by thread; ours must not."""
-    import threading
-
-    with ChildProcesses() as children:
-        thread = threading.Thread(target=children.start, args=(ORDERLY, tmp_path / "a.log", "a"))
-        thread.start()
-        thread.join()
-        wait_ready(tmp_path / "a.log")
-        time.sleep(0.1)
-
-        children.check()
+def test_nothing_is_left_after_many_starts(tmp_path):
+    before = what_is_held()
+    for _time in range(5):
+        with Programs() as children:
+            for n in range(4):
+                children.start(SLEEP if n % 2 else ["true"], tmp_path / f"{n}.log", f"child {n}")
+    assert what_is_held() == before
 
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from hedgerow.fleet.processes import ChildProcesses
+from hedgerow.children.programs import Programs
 
 folder = Path(sys.argv[1])
-with ChildProcesses() as children:
+with Programs() as children:
     pids = [children.start(sys.argv[2:], folder / f"{n}.log", f"child {n}") for n in range(3)]
     (folder / "pids.part").write_text(" ".join(map(str, pids)))
     (folder / "pids.part").rename(folder / "pids")
@@ -224,7 +206,7 @@ def test_children_die_with_a_parent_that_has_no_chance_to_stop_them(tmp_path, nu
     parent.send_signal(number)
     parent.communicate()
 
-    wait_until(lambda: not any(is_running(pid) for pid in pids))
+    wait_until_gone(*pids)
 
 
 def test_an_interrupted_parent_stops_its_children_in_order(tmp_path):
@@ -240,19 +222,3 @@ def test_an_interrupted_parent_stops_its_children_in_order(tmp_path):
     assert b"KeyboardInterrupt" in error
     assert not any(is_running(pid) for pid in pids)
     assert [last_lines(tmp_path / f"{n}.log") for n in range(3)] == [("ready", "asked")] * 3
-
-
-def test_a_leash_whose_parent_is_gone_does_not_start_the_program(tmp_path):
-    from hedgerow.fleet import leash
-
-    command = [sys.executable, "-I", "-S", leash.__file__, "999999999", "touch", str(tmp_path / "started")]
-
-    assert subprocess.run(command, check=False).returncode == 127
-    assert not (tmp_path / "started").exists()
-
-
-def test_the_last_lines_of_a_long_log_are_read_without_the_rest(tmp_path):
-    (tmp_path / "log").write_bytes(b"x" * 10**6 + b"\xff\n\n a \nb\n\n")
-
-    assert last_lines(tmp_path / "log", lines=2) == ("a", "b")
-    assert last_lines(tmp_path / "absent") == ()
