@@ -46,7 +46,7 @@ class OnThePath:
         wheel.writestr("__editable__.hedgerow-src.pth", f"{SOURCE}\n".encode())
 
 
-packages = ["hedgerow"]
+packages = find_packages("src")
 for folder in FOLDERS:
     packages += [f"hedgerow.{folder}", *(f"hedgerow.{folder}.{sub}" for sub in find_packages(folder))]
 

@@ -71,7 +71,7 @@ def float_checkpoint(task: Task, data: TaskData) -> Path:
 def stage_of(source: Source, kind: str, content: bytes) -> Stage:
     """Return a file of another tool with its tensors, as our runners take it."""
     if kind == "onnx":
-        from hedgerow.compile.passes.export_onnx import onnx_tensors
+        from hedgerow.compile.passes.onnx.exporter import onnx_tensors
 
         inputs, outputs = onnx_tensors(source.task.schema)
     else:
@@ -133,7 +133,7 @@ def our_rows(folder: Path, checkpoint: Path) -> tuple[list[Row], dict[str, str]]
         if target is None:
             continue
         try:
-            compiled = compile_artifact(foundation, target, name, folder, max_drop=MAX_DROP, report=silent)
+            compiled = compile_artifact(foundation, target, recipe, folder, max_drop=MAX_DROP, report=silent)
         except HedgerowError as exc:
             refused[OURS + name] = str(exc)
             continue

@@ -22,7 +22,7 @@ from hedgerow.fleet.rollout.rules import advance, create_rollout
 from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan
 from hedgerow.fleet.rollout.state import Rollout, RolloutState
 from hedgerow.window import PairedCounts, Window
-from hedgerow.wire import Execution, ExecutionState
+from hedgerow.wire.execution import Execution, ExecutionState
 
 __all__ = ["DROPS", "Outcome", "simulate"]
 

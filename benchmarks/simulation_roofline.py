@@ -100,9 +100,9 @@ def step_cost(network: str) -> dict[str, float]:
 
 
 def _measure_engine(engine_name: str, network: str, cohorts: Sequence[int]) -> list[dict[str, Any]]:
+    from hedgerow.local_work import LocalWork
     from hedgerow.server.cohort.clients import DrawnClients
     from hedgerow.server.cohort.engines import build_engine
-    from hedgerow.server.cohort.work import CohortWork
 
     work = Work(
         name=network, about="", network=network, data="noise", clients=max(cohorts), cohort=0, samples=BATCH * STEPS,
@@ -114,7 +114,7 @@ def _measure_engine(engine_name: str, network: str, cohorts: Sequence[int]) -> l
     samples = Samples(values, rng.integers(0, CLASSES, count))
     task = task_of(work, samples, samples)
     weights = {name: tensor.detach() for name, tensor in make_network(network).state_dict().items()}
-    local = CohortWork(round=1, seed=0, epochs=1, learning_rate=0.01, batch_size=BATCH)
+    local = LocalWork(round=1, seed=0, epochs=1, learning_rate=0.01, batch_size=BATCH)
     clients = DrawnClients(max(cohorts), count, work.samples)
     engine = build_engine(engine_name, task, task.data().train, clients, workers=len(os.sched_getaffinity(0)))
     found = []

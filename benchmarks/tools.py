@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hedgerow.compile.passes.examples import example_inputs
+from hedgerow.compile.passes.runner import run_file_pass
 from hedgerow.compile.stage import Source
 from hedgerow.task_module import ServingModule
 
@@ -26,15 +27,15 @@ class NotRunError(Exception):
 
 
 def _float_onnx(source: Source) -> bytes:
-    from hedgerow.compile.passes.export_onnx import export_onnx
+    from hedgerow.compile.passes.onnx.export import ExportOnnx
 
-    return export_onnx(source, None, {}).content
+    return run_file_pass(ExportOnnx(), source, None).content
 
 
 def _float_tflite(source: Source) -> bytes:
-    from hedgerow.compile.passes.export_tflite import export_tflite
+    from hedgerow.compile.passes.tflite.export import ExportTflite
 
-    return export_tflite(source, None, {}).content
+    return run_file_pass(ExportTflite(), source, None).content
 
 
 def _samples(source: Source) -> Iterator[np.ndarray]:
@@ -66,9 +67,9 @@ def onnxruntime_static(source: Source) -> bytes:
 
 def neural_compressor_static(source: Source) -> bytes:
     """neural-compressor's static PT2E path, exported by ``torch.onnx.export`` as it comes out."""
-    from hedgerow.compile.passes.quantize_inc import quantize_inc_static
+    from hedgerow.compile.passes.inc.quantize_static import QuantizeIncStatic
 
-    return quantize_inc_static(source, None, {}).content
+    return run_file_pass(QuantizeIncStatic(), source, None).content
 
 
 def nncf_static(source: Source) -> bytes:

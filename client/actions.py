@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from hedgerow.wire import Channel, Execution, Presence, Reported, TrainTask, TrainUpdate
+from hedgerow.wire.device import Presence, Reported
+from hedgerow.wire.execution import Execution
+from hedgerow.wire.topics import Channel
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = [
     "Action",

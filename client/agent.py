@@ -59,7 +59,10 @@ from hedgerow.client.uplink import Uplink
 from hedgerow.errors import DecodeError
 from hedgerow.link import Connected, Disconnected, Link, Message
 from hedgerow.window import Window
-from hedgerow.wire import Channel, Desired, Presence, Telemetry, TrainTask, TrainUpdate, parse_topic
+from hedgerow.wire.device import Desired, Presence
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, parse_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["Agent"]
 

@@ -35,7 +35,9 @@ from hedgerow.client.install_rules import (
     restored,
 )
 from hedgerow.client.reports import next_report, progress_of, sends
-from hedgerow.wire import Channel, Presence, TrainTask, TrainUpdate
+from hedgerow.wire.device import Presence
+from hedgerow.wire.topics import Channel
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["advance"]
 

@@ -5,8 +5,10 @@ from typing import Any
 
 from hedgerow.client.actions import Action
 from hedgerow.decode import Fields
-from hedgerow.manifest import RELEASE_ID
-from hedgerow.wire import VERSION_LIMIT, Desired, Execution, TrainTask, TrainUpdate
+from hedgerow.manifest.release import RELEASE_ID
+from hedgerow.wire.device import VERSION_LIMIT, Desired
+from hedgerow.wire.execution import Execution
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["AgentState", "Decision", "Identity"]
 

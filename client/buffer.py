@@ -18,11 +18,12 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.closing import Closing
 from hedgerow.durable import sync_folder
 from hedgerow.errors import DecodeError
 from hedgerow.schema import ModelSchema
@@ -61,11 +62,8 @@ class _Entry:
     written_at: float
 
 
-class LabelledSamples:
-    """The samples of one moment, in their order for training; later changes of the buffer do not show.
-
-    Close it, or use it as a context.
-    """
+class LabelledSamples(Closing):
+    """The samples of one moment, in their order for training; later changes of the buffer do not show."""
 
     def __init__(self, file: IO[bytes], entries: Sequence[_Entry]) -> None:
         self._file, self._entries = file, entries
@@ -73,10 +71,8 @@ class LabelledSamples:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
+    def close(self) -> None:
+        """Let go of the file."""
         self._file.close()
 
     def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:

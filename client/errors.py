@@ -1,26 +1,26 @@
 """What can go wrong on a device, named by what the agent does next.
 
-::
-
-ClientError
-+-- RejectedError     this device must not run that release: answer REJECTED, never try again
-|   +-- TrialRejectedError  its trial says so: it ended the process that tried it
-+-- InstallError      installing failed: answer FAILED, the fleet may try again
-|   +-- TransferError the server did not give what was asked for
-|   +-- TrialFailedError    its trial says so: too slow, too large, other outputs
-+-- SlotDamagedError  what lies in a slot is not what was put there: use the other slot, install again
-+-- DeclinedError     a training round that this device will not join: answer ``declined``
-+-- TrainingError     a training round went wrong: answer ``failed``
-+-- PredictionError   the model failed on an input: no answer to it, the next one may do
-+-- SourceError       the source failed or ended: call it again later
-+-- SinkError         a sink does not keep up: answers to it are dropped
-+-- SettingsError     the agent was started wrongly: say so and exit
-+-- StoppedError      the agent is stopping, so the work at hand ends: say nothing
+- ClientError: the root of this folder's errors.
+  - DeclinedError: a training round that this device will not join: answer ``declined``.
+  - InstallError: installing failed: answer FAILED, the fleet may try again.
+    - AgentFaultError: by a bug of the agent's own, whatever the release is like.
+    - TransferError: the server did not give what was asked for.
+    - TrialFailedError: its trial says so: too slow, too large, other outputs.
+  - PredictionError: the model failed on an input: no answer to it, the next one may do.
+  - RejectedError: this device must not run that release: answer REJECTED, never try again.
+    - TrialRejectedError: its trial says so: it ended the process that tried it.
+  - SettingsError: the agent was started wrongly: say so and exit.
+  - SinkError: a sink does not keep up: answers to it are dropped.
+  - SlotDamagedError: what lies in a slot is not what was put there: use the other slot, install again.
+  - SourceError: the source failed or ended: call it again later.
+  - StoppedError: the agent is stopping, so the work at hand ends: say nothing.
+  - TrainingError: a training round went wrong: answer ``failed``.
 """
 
 from hedgerow.errors import HedgerowError
 
 __all__ = [
+    "AgentFaultError",
     "ClientError",
     "DeclinedError",
     "InstallError",
@@ -60,6 +60,23 @@ class InstallError(ClientError):
     def __init__(self, what: str, expected: str, found: str, action: str = "it may be tried again") -> None:
         super().__init__(f"{what}: expected {expected}, found {found}; {action}")
         self.expected, self.found = expected, found
+
+
+class AgentFaultError(InstallError):
+    """A line of the agent's own was wrong; neither the release nor its runtime is to blame.
+
+    Attributes:
+        cause: The exception, in one line.
+    """
+
+    def __init__(self, what: str, cause: str) -> None:
+        super().__init__(
+            what,
+            "no error of the agent's own",
+            cause,
+            "this is a bug in Hedgerow, not in the release: report it with the traceback in the agent's log",
+        )
+        self.cause = cause
 
 
 class TransferError(InstallError):

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from hedgerow.wire import Desired, TrainTask, TrainUpdate
+from hedgerow.wire.device import Desired
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = [
     "DesiredArrived",

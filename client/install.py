@@ -23,9 +23,10 @@ from hedgerow.client.slot_folders import SlotFolders, needed_blobs
 from hedgerow.client.slots import Slot
 from hedgerow.client.trial import ChildTrials, Trials
 from hedgerow.client.trust import OpenTrust, SignedFile, Trust
-from hedgerow.errors import DecodeError
-from hedgerow.manifest import Artifact, Blob, Manifest, blob_path, manifest_path
-from hedgerow.schema import InputError
+from hedgerow.errors import DecodeError, InputError
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.release import Manifest, blob_path, manifest_path
 
 __all__ = ["Installer", "Step", "check_signed"]
 

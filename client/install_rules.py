@@ -6,7 +6,9 @@ from hedgerow.client.actions import Action, Compare, Install, Prove, RetryLater,
 from hedgerow.client.agent_state import AgentState, Decision
 from hedgerow.client.events import InstallFailed, Restored
 from hedgerow.client.reports import next_report, outcome_of, progress_of, sends
-from hedgerow.wire import VERSION_JUMP, Channel, Desired, ExecutionState
+from hedgerow.wire.device import VERSION_JUMP, Desired
+from hedgerow.wire.execution import ExecutionState
+from hedgerow.wire.topics import Channel
 
 __all__ = [
     "begin",

@@ -4,18 +4,20 @@ A runtime's native code may end the process that loads or runs a file. :func:`tr
 everything that may go wrong so; trial.py lets a child process do it first.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.client.errors import ClientError, InstallError, RejectedError, TrainingError
+from hedgerow.blame import is_raised_by_hedgerow
+from hedgerow.client.errors import AgentFaultError, ClientError, InstallError, RejectedError, TrainingError
 from hedgerow.client.runtimes import LoadedModel, Runtime, TrainStep, load_runtime
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
-from hedgerow.errors import DecodeError, ExtraNotInstalledError, UnknownNameError
-from hedgerow.schema import InputError, ModelSchema
+from hedgerow.errors import DecodeError, ExtraNotInstalledError, InputError, UnknownNameError
+from hedgerow.schema import ModelSchema
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "try_train_graph",
 ]
 
+_log = logging.getLogger(__name__)
 _GOLDEN_LIMIT_BYTES = 256 * 2**20
 _REASON_CHARS = 300
 
@@ -82,7 +85,7 @@ def find_runtime(name: str, release: str, runtimes: LoadRuntime = load_runtime) 
 
     Raises:
         RejectedError: It is unknown here or not installed.
-        InstallError: It is installed and cannot be loaded.
+        InstallError: It is installed and cannot be loaded; :class:`AgentFaultError` when that is our fault.
     """
     try:
         return runtimes(name)
@@ -92,8 +95,9 @@ def find_runtime(name: str, release: str, runtimes: LoadRuntime = load_runtime) 
         raise
     # What a native library lacks on this machine comes as an ImportError, an OSError or anything else.
     except Exception as exc:
-        found = f"{type(exc).__name__}: {exc}"[:_REASON_CHARS]
-        raise InstallError(f"loading the runtime {name}", "one that works here", found, "install it anew") from exc
+        what = f"loading the runtime {name}"
+        found = _unless_ours(what, exc)
+        raise InstallError(what, "one that works here", found, "install it anew") from exc
 
 
 def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyModel:
@@ -101,7 +105,7 @@ def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyMod
 
     Raises:
         RejectedError: Its runtime is unknown here or not installed.
-        InstallError: The runtime does not take the file.
+        InstallError: The runtime does not take the file; :class:`AgentFaultError` when a line of ours failed on it.
     """
     artifact = slot.artifact
     runtime = find_runtime(artifact.runtime, slot.manifest.release, runtimes)
@@ -111,8 +115,21 @@ def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyMod
         raise
     # Runtimes raise what they like, and one that cannot be loaded must not end the agent.
     except Exception as exc:
-        found = f"{type(exc).__name__}: {exc}"[:_REASON_CHARS]
+        found = _unless_ours("loading the artifact", exc)
         raise InstallError("loading the artifact", f"a file for {artifact.runtime}", found) from exc
+
+
+def _unless_ours(what: str, exc: Exception) -> str:
+    """Return what foreign code said in one line.
+
+    Raises:
+        AgentFaultError: A line of ours raised it.
+    """
+    found = " ".join(f"{type(exc).__name__}: {exc}".split())[:_REASON_CHARS]
+    if is_raised_by_hedgerow(exc):
+        _log.error("%s failed by a bug of the agent's own", what, exc_info=exc)
+        raise AgentFaultError(what, found) from exc
+    return found
 
 
 def replay_golden(ready: ReadyModel) -> float | None:

@@ -4,7 +4,8 @@ import secrets
 
 from hedgerow.client.settings import AgentSettings
 from hedgerow.link import LastWill
-from hedgerow.wire import Channel, Presence, device_topic
+from hedgerow.wire.device import Presence
+from hedgerow.wire.topics import Channel, device_topic
 
 __all__ = ["new_boot", "presence_will"]
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 from hedgerow.client.actions import Send
 from hedgerow.client.agent_state import AgentState
-from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Reported
+from hedgerow.wire.device import Desired, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.topics import Channel
 
 __all__ = ["next_report", "outcome_of", "progress_of", "sends"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hedgerow.client.errors import SettingsError
 from hedgerow.window import WINDOW_SAMPLES_LIMIT
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = ["AgentSettings", "parse_address", "parse_options"]
 

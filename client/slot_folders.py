@@ -22,7 +22,10 @@ from hedgerow.client.kept_record import KeptRecord
 from hedgerow.client.slots import Content, Slot, Slots, Transition
 from hedgerow.durable import sha256_of
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Artifact, Blob, Manifest, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.release import Manifest
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.reference import Reference
 
 __all__ = ["OpenSlot", "SlotFolders", "needed_blobs", "open_slot"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from hedgerow.decode import SHA256, Fields
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import RELEASE_ID
+from hedgerow.manifest.release import RELEASE_ID
 
 __all__ = [
     "Content",

@@ -5,14 +5,13 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from filelock import lock_descriptor
 
 from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.errors import SettingsError
 from hedgerow.client.kept_record import KeptRecord, Write
+from hedgerow.closing import Closing
 from hedgerow.durable import write_durably
 from hedgerow.errors import DecodeError
 
@@ -22,7 +21,7 @@ _log = logging.getLogger(__name__)
 _MODE = 0o600
 
 
-class StateFolderLock:
+class StateFolderLock(Closing):
     """Keeps a second agent out of a state folder, for as long as this process holds it.
 
     A folder that is there and cannot be written is locked too, as a folder: what lies in it can still be served.
@@ -90,13 +89,11 @@ class StateFolderLock:
             "--state"
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        os.close(self._descriptor)
+    def close(self) -> None:
+        """Let another agent have the folder."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
 
 class StateFile:

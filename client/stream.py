@@ -18,7 +18,7 @@ from hedgerow.client.errors import PredictionError, SourceError
 from hedgerow.client.health import Health, Part
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.source import Sample, Source, SourceContext
-from hedgerow.schema import InputError
+from hedgerow.errors import InputError
 
 __all__ = ["Stream", "next_pause_s"]
 

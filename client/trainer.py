@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hedgerow.batches import batch_indices
 from hedgerow.client.errors import TrainingError
 from hedgerow.client.runtimes import TrainStep
-from hedgerow.manifest import Extra, TrainGraph
+from hedgerow.manifest.train_graph import Extra, TrainGraph
 from hedgerow.weights import Arrays
 
 __all__ = ["Samples", "TrainResult", "train"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hedgerow.batches import client_seed
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.errors import (
     ClientError,
@@ -27,9 +26,11 @@ from hedgerow.client.slot_folders import OpenSlot, SlotFolders
 from hedgerow.client.trainer import TrainResult, train
 from hedgerow.client.trial import Trials
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Blob, TrainGraph
+from hedgerow.local_work import work_of_train_task
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import TrainTask, TrainUpdate
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["RoundTrainer"]
 
@@ -108,13 +109,14 @@ class RoundTrainer:
 
     def _trained(self, task: TrainTask, deadline: float) -> tuple[TrainResult, Blob]:
         loaded = self._graph(task.release)
+        work = work_of_train_task(task, self._device, batch_size=loaded.graph.batch_size)
         age_s = task.maximum_age_s
         since = None if age_s is None else self._wall_clock() - age_s
         with self._buffer.samples(loaded.slot.manifest.model_schema, since=since) as samples:
-            if len(samples) < max(1, task.minimum_samples):
+            if len(samples) < max(1, work.minimum_samples):
                 new = "" if age_s is None else f" of the last {age_s:.0f} s, after the world changed here"
                 raise DeclinedError(
-                    f"expected {max(1, task.minimum_samples)} or more labelled samples{new}, found {len(samples)}; "
+                    f"expected {max(1, work.minimum_samples)} or more labelled samples{new}, found {len(samples)}; "
                     "label some"
                 )
             place, bearer = f"v1/training/{task.run}/{task.round}", {"Authorization": f"Bearer {task.token}"}
@@ -136,9 +138,9 @@ class RoundTrainer:
                 loaded.graph,
                 samples,
                 weights,
-                epochs=task.epochs,
-                learning_rate=task.learning_rate,
-                rng=np.random.default_rng(client_seed(task.seed, task.round, self._device)),
+                epochs=work.epochs,
+                learning_rate=work.learning_rate,
+                rng=np.random.default_rng(work.order_seed),
                 proceed=proceed,
             )
         body = encode_arrays(result.weights)

@@ -6,31 +6,27 @@ serves on. Success is what the child produced: a document that names the very by
 trial_child.py.
 """
 
-import contextlib
-import os
-import selectors
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Protocol
 
+from hedgerow.children.conversation import converse
+from hedgerow.children.ended import Ended, signal_name
+from hedgerow.children.module_child import ModuleChild
+from hedgerow.children.output import OutputTail
 from hedgerow.client.errors import StoppedError, TrialFailedError, TrialRejectedError
 from hedgerow.client.loading import LoadRuntime, try_model, try_train_graph
 from hedgerow.client.runtimes import load_runtime
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.decode import SHA256, Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 
 __all__ = ["ChildTrials", "DirectTrials", "Trials"]
 
-_ANSWER_LIMIT_BYTES = 64 * 1024
-_TAIL_BYTES = 4096
-_SAID_CHARS = 300
-_POLL_S, _END_WAIT_S = 0.05, 5.0
+_MESSAGE_LIMIT_BYTES = 2**20
+_REASON_LIMIT_CHARS = 64 * 1024
 _MODEL, _TRAIN_GRAPH = "model", "train graph"
 _SAID = ("step", "passed", "refused")
 _STEPS = {step: step for step in ("load", "replay", "step")}
@@ -87,42 +83,29 @@ class DirectTrials:
         try_train_graph(slot, self._runtimes, _ignore)
 
 
-@dataclass(slots=True)
 class _Heard:
-    """What a child said and how it ended."""
+    """What a child said of its trial."""
 
-    step: str = "start"
-    verdict: Fields | None = None
-    kind: str = ""
-    nonsense: str = ""
-    tail: bytes = b""
-    timed_out: bool = False
-    code: int = 0
-    _buffer: bytes = field(default=b"", repr=False)
+    def __init__(self, child: ModuleChild, enter: Enter) -> None:
+        self._child, self._enter = child, enter
+        child.doing = "start"
+        self.verdict: Fields | None = None
+        self.kind = self.nonsense = ""
 
-    def take(self, chunk: bytes, enter: Enter) -> None:
-        """Take a piece of the answer; a line is a step or the verdict."""
-        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
-        if len(self._buffer) > _ANSWER_LIMIT_BYTES:
-            self.nonsense, self._buffer = f"a line of more than {_ANSWER_LIMIT_BYTES} bytes", b""
-        for line in lines:
-            try:
-                fields = decode_json(line, "trial", limit_bytes=_ANSWER_LIMIT_BYTES)
-                name = next((name for name in _SAID if name in fields.names()), None)
-                if name is None:
-                    self.nonsense = f"neither of {', '.join(_SAID)}"
-                elif name == "step":
-                    self.step = fields.choice("step", _STEPS)
-                    enter(self.step)
-                else:
-                    self.kind, self.verdict = name, fields.nested(name)
-            except DecodeError as exc:
-                self.nonsense = str(exc)
-
-    def said(self) -> str:
-        """Return the last line of what the child printed, in brackets; empty when it printed nothing."""
-        lines = [line.strip() for line in self.tail.decode("utf-8", "replace").splitlines() if line.strip()]
-        return f" ({lines[-1][:_SAID_CHARS]})" if lines else ""
+    def take(self, message: bytes) -> None:
+        """Take a message, which is a step or the verdict."""
+        try:
+            fields = decode_json(message, "trial", limit_bytes=_MESSAGE_LIMIT_BYTES)
+            name = next((name for name in _SAID if name in fields.names()), None)
+            if name is None:
+                self.nonsense = f"neither of {', '.join(_SAID)}"
+            elif name == "step":
+                self._child.doing = fields.choice("step", _STEPS)
+                self._enter(self._child.doing)
+            else:
+                self.kind, self.verdict = name, fields.nested(name)
+        except DecodeError as exc:
+            self.nonsense = str(exc)
 
 
 class ChildTrials:
@@ -173,133 +156,65 @@ class ChildTrials:
             "runtimes": self._runtimes,
             "search_path": [path for path in sys.path if isinstance(path, str)],
             "ram_bytes": ram_bytes,
-            "parent": os.getpid(),
         }
-        heard = self._run(encode_json(request), enter)
+        heard, ended = self._run(encode_json(request), enter)
         try:
-            self._judge(heard, what, slot, blob, runtime)
+            self._judge(heard, ended, what, slot, blob, runtime)
         except DecodeError as exc:
             raise TrialFailedError(
                 f"expected a verdict on {slot.manifest.release}, found none that can be read ({exc})"
             ) from exc
 
-    def _judge(self, heard: _Heard, what: str, slot: OpenSlot, blob: Blob, runtime: str) -> None:
+    def _judge(self, heard: _Heard, ended: Ended, what: str, slot: OpenSlot, blob: Blob, runtime: str) -> None:
         release = slot.manifest.release
         wanted = f"expected the {what} of {release} to run with {runtime} in a process of its own"
-        if heard.timed_out:
+        said = f" ({ended.last_line})" if ended.last_line else ""
+        if ended.timed_out:
             raise TrialFailedError(
-                f"{wanted} within {self._timeout_s:g} s, found it in step {heard.step} after that{heard.said()}; "
+                f"{wanted} within {self._timeout_s:g} s, found it in step {ended.doing} after that{said}; "
                 "allow more time, or compile a smaller one"
             )
-        if heard.code < 0:
-            number = -heard.code
-            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-            found = f"found that {name} ended it in step {heard.step}{heard.said()}"
-            if number in _FROM_OUTSIDE:
+        # A process that does not even go by SIGKILL hangs in a driver.
+        code = -signal.SIGKILL if ended.code is None else ended.code
+        if code < 0:
+            found = f"found that {signal_name(-code)} ended it in step {ended.doing}{said}"
+            if -code in _FROM_OUTSIDE:
                 raise TrialFailedError(f"{wanted}, {found}; see that the device has memory for it")
             raise TrialRejectedError(release, f"{wanted}, {found}; compile it anew, or for another runtime")
         if heard.kind == "refused" and heard.verdict is not None:
-            reason = heard.verdict.text("reason", maximum_chars=_ANSWER_LIMIT_BYTES)
+            reason = heard.verdict.text("reason", maximum_chars=_REASON_LIMIT_CHARS)
             if heard.verdict.boolean("is_final"):
                 raise TrialRejectedError(release, reason.removeprefix(f"{release} is refused: "))
             raise TrialFailedError(reason)
         digests = (slot.manifest_sha256, blob.sha256)
-        if heard.code == 0 and heard.kind == "passed" and heard.verdict is not None and not heard.nonsense:
+        nonsense = heard.nonsense or ended.nonsense
+        if code == 0 and heard.kind == "passed" and heard.verdict is not None and not nonsense:
             found_digests = tuple(heard.verdict.text(name, pattern=SHA256) for name in ("manifest_sha256", "sha256"))
             if found_digests == digests:
                 return
             raise TrialFailedError(f"{wanted}, found that other bytes were tried; install it again")
-        found = heard.nonsense and f", and what it said was none: {heard.nonsense}"
+        found = nonsense and f", and what it said was none: {nonsense}"
         raise TrialFailedError(
-            f"{wanted}, found that it ended with exit code {heard.code} in step {heard.step} and no result{found}"
-            f"{heard.said()}; it may be tried again"
+            f"{wanted}, found that it ended with exit code {code} in step {ended.doing} and no result{found}{said}; "
+            "it may be tried again"
         )
 
-    def _run(self, request: bytes, enter: Enter) -> _Heard:
-        answers, answer_end = os.pipe()
+    def _run(self, request: bytes, enter: Enter) -> tuple[_Heard, Ended]:
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hedgerow.client.trial_child", str(answer_end)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(answer_end,),
-                # A terminal's Ctrl-C is for the agent, which ends the trial itself.
-                start_new_session=True,
+            # No folder for temporary files: this disk may be full or worn, and the trial must take place.
+            child = ModuleChild(
+                "hedgerow.client.trial_child", limit_bytes=_MESSAGE_LIMIT_BYTES, name="a trial", output=OutputTail()
             )
         except OSError as exc:
-            os.close(answers)
             raise TrialFailedError(
                 f"expected a child process to try the release in, found none ({exc}); it may be tried again"
             ) from exc
-        finally:
-            os.close(answer_end)
-        with _ended(process):
-            heard = _Heard()
-            try:
-                self._listen(process, answers, request, heard, enter)
-            finally:
-                os.close(answers)
-        # A process that does not even go by SIGKILL hangs in a driver.
-        heard.code = process.returncode if process.returncode is not None else -signal.SIGKILL
-        return heard
+        heard = _Heard(child, enter)
+        return heard, converse(child, request, heard.take, timeout_s=self._timeout_s, look=self._look)
 
-    def _listen(
-        self, process: "subprocess.Popen[bytes]", answers: int, request: bytes, heard: _Heard, enter: Enter
-    ) -> None:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the child was started without pipes")
-        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(request)
-        deadline = time.monotonic() + self._timeout_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(answers, selectors.EVENT_READ)
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while selector.get_map():
-                ready = selector.select(_POLL_S)
-                for key, _events in ready:
-                    chunk = os.read(key.fd, _ANSWER_LIMIT_BYTES)
-                    if not chunk:
-                        selector.unregister(key.fileobj)
-                    elif key.fd == answers:
-                        heard.take(chunk, enter)
-                    else:
-                        heard.tail = (heard.tail + chunk)[-_TAIL_BYTES:]
-                if self._pause(0):
-                    raise StoppedError
-                if time.monotonic() > deadline:
-                    heard.timed_out = True
-                    return
-                # A process that the child left behind may hold the pipes open for ever.
-                if not ready and _is_over(process):
-                    return
-        while not _is_over(process):
-            if self._pause(_POLL_S):
-                raise StoppedError
-            if time.monotonic() > deadline:
-                heard.timed_out = True
-                return
-
-
-def _is_over(process: "subprocess.Popen[bytes]") -> bool:
-    # Not poll(): until the child is waited for, its process group is nobody else's, and can be ended as a whole.
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-@contextlib.contextmanager
-def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """End a process and all that it started, however the block is left."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_WAIT_S)
+    def _look(self) -> None:
+        if self._pause(0):
+            raise StoppedError
 
 
 def _free_bytes() -> int:

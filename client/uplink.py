@@ -4,7 +4,7 @@ from hedgerow.client.health import Health, Part
 from hedgerow.client.spool import Spool
 from hedgerow.errors import LinkError
 from hedgerow.link import Link
-from hedgerow.wire import Channel, device_topic
+from hedgerow.wire.topics import Channel, device_topic
 
 __all__ = ["Uplink"]
 

@@ -4,17 +4,16 @@ What a user gave is blamed only for what a parser or a runtime said of it, or fo
 Everything else that nobody expected is a bug of Hedgerow's, and is told as one.
 """
 
+import sys
 import sysconfig
-from collections.abc import Iterator
-from types import TracebackType
 
+from hedgerow.blame import frames, is_ours
 from hedgerow.compile.errors import internal_error
 from hedgerow.errors import HedgerowError, TaskError
+from hedgerow.task import Task
 
-__all__ = ["blamed", "is_raised_by_hedgerow"]
+__all__ = ["blamed", "is_raised_by_task"]
 
-_OURS = "hedgerow"
-_MISTAKES = (LookupError, TypeError, AttributeError, NameError, AssertionError, ArithmeticError)
 _INSTALLED = ("site-packages", "dist-packages")
 _LIBRARY = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
@@ -30,9 +29,9 @@ def blamed(step: str, exc: Exception, task: str) -> HedgerowError:
         task: The task's reference, for the message.
     """
     place = None
-    for traceback in _frames(exc.__traceback__):
+    for traceback in frames(exc.__traceback__):
         frame = traceback.tb_frame
-        if _is_ours(frame.f_globals.get("__name__", "")):
+        if is_ours(frame.f_globals.get("__name__", "")):
             place = None
         elif not _is_library(frame.f_code.co_filename):
             place = f"{frame.f_code.co_name}() in {frame.f_code.co_filename}, line {traceback.tb_lineno}"
@@ -42,23 +41,18 @@ def blamed(step: str, exc: Exception, task: str) -> HedgerowError:
     return TaskError(repr(task), [f"{place}, raised {type(exc).__name__} in {step}: {said}"])
 
 
-def is_raised_by_hedgerow(exc: BaseException) -> bool:
-    """Say whether a line of ours made the mistake behind *exc* itself, and no library that it called.
-
-    Native code leaves no frame, so only kinds of errors count that it does not raise for what it was given.
-    """
-    frames = list(_frames(exc.__traceback__))
-    return isinstance(exc, _MISTAKES) and bool(frames) and _is_ours(frames[-1].tb_frame.f_globals.get("__name__", ""))
-
-
-def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    while traceback is not None:
-        yield traceback
-        traceback = traceback.tb_next
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == _OURS
+def is_raised_by_task(exc: BaseException, task: Task) -> bool:
+    """Say whether the task's own functions raised *exc*, or called what did, and not a line of ours after them."""
+    functions = (task.model, task.student, task.loss, task.preprocess)
+    files = {getattr(sys.modules.get(getattr(function, "__module__", "")), "__file__", None) for function in functions}
+    found = False
+    for traceback in frames(exc.__traceback__):
+        frame = traceback.tb_frame
+        if is_ours(frame.f_globals.get("__name__", "")):
+            found = False
+        elif frame.f_code.co_filename in files and not _is_library(frame.f_code.co_filename):
+            found = True
+    return found
 
 
 def _is_library(path: str) -> bool:

@@ -12,7 +12,9 @@ from hedgerow.compile.errors import BuildFolderError
 from hedgerow.decode import SHA256, decode_json, encode_json
 from hedgerow.durable import sha256_of, write_durably
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Artifact, Blob, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.schema import ModelSchema
 
 __all__ = ["BLOB_FOLDER", "RECORD_FILE", "Build", "add_blob", "load_build", "save_build"]

@@ -21,7 +21,7 @@ from hedgerow.compile.errors import CArrayError
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.durable import write_durably
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
 
 __all__ = [

@@ -51,7 +51,8 @@ _PIPE_WIDTH = 200
     "recipes",
     multiple=True,
     metavar="TARGET=NAME",
-    help="Compile for TARGET by this recipe alone; repeat it for more.  [default: each target's own]",
+    help="Compile for TARGET by this recipe alone, a name or file.py:ATTRIBUTE of your own; repeat it for more.  "
+    "[default: each target's own]",
 )
 @click.option(
     "--max-drop",

@@ -5,18 +5,17 @@ is a program of its own for x86-64 Linux, never a dependency: where it is absent
 it can to the chip and leaves the rest to the CPU without failing, which is many times slower, so its report decides.
 """
 
-import contextlib
 import logging
-import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hedgerow.children.child import Child
+from hedgerow.children.output import OutputFile
+from hedgerow.children.parent_death import CANNOT_RUN
 from hedgerow.compile.errors import VerificationError
 from hedgerow.hardware.target import Target
 
@@ -145,41 +144,20 @@ def compile_for_edgetpu(
         model = Path(folder) / "model.tflite"
         model.write_bytes(content)
         command = [program, "--show_operations", "--out_dir", folder, str(model)]
-        try:
-            code = _run(command, Path(folder) / "output.txt", timeout_s)
-        except OSError as exc:
-            return EdgeTpuReport(state="not run", reason=f"{COMPILER} cannot be started: {exc.strerror}")
-        if code is None:
+        # The compiler is a script that starts another program, which ends with it.
+        with Child(
+            command, name=COMPILER, output=OutputFile(Path(folder) / "output.txt"), folder=Path(folder)
+        ) as child:
+            is_in_time = child.wait(timeout_s)
+            ended = child.end()
+        if not is_in_time:
             return EdgeTpuReport(state="failed", reason=f"{COMPILER} took more than {timeout_s:g} s")
+        if ended.code == CANNOT_RUN:
+            return EdgeTpuReport(state="not run", reason=f"{COMPILER} cannot be started: {ended.last_line}")
         with (Path(folder) / "output.txt").open("rb") as file:
-            output = file.read(_LIMIT_CHARS).decode("utf-8", "replace")
-        _LOGGER.debug("%s: %s", COMPILER, output)
-        return _judge(code, output, _read(Path(folder) / "model_edgetpu.tflite"))
-
-
-def _run(command: Sequence[str], output: Path, timeout_s: float) -> int | None:
-    """Run a program with its output in a file; return its exit code, or None when it was stopped.
-
-    The compiler is a script that starts another program: they get a session of their own, and are stopped together.
-    """
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=output.parent,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            # An interrupt leaves nothing behind either; where all have ended, there is no group.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            said = file.read(_LIMIT_CHARS).decode("utf-8", "replace")
+        _LOGGER.debug("%s: %s", COMPILER, said)
+        return _judge(ended.code, said, _read(Path(folder) / "model_edgetpu.tflite"))
 
 
 def _read(path: Path) -> bytes | None:
@@ -189,7 +167,7 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _judge(code: int, output: str, compiled: bytes | None) -> EdgeTpuReport:
+def _judge(code: int | None, output: str, compiled: bytes | None) -> EdgeTpuReport:
     lines = parse_report(output)
     if code != 0 or compiled is None:
         said = next((line.strip() for line in reversed(output.splitlines()) if "fail" in line.lower()), "")

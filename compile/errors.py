@@ -1,25 +1,23 @@
 """What can go wrong while compiling.
 
-::
-
-HedgerowError
-+-- CompileError
-    +-- BadWeightsError         the checkpoint holds nothing that can be compiled
-    +-- RecipeMismatchError     a recipe that makes another format than the target runs
-    +-- BuildFolderError        the output folder cannot be used, or a build in it is damaged
-    +-- CArrayError             a model cannot be written as C source
-    +-- DiskError               a file cannot be written or read, because the disk is full for example
-    +-- ForeignFileError        a runtime or parser died, hung or failed on a file from elsewhere
-    +-- InputShapeError         a shape that was given for a model's input does not fit it
-    +-- InternalError           a step met a bug of Hedgerow's own
-    +-- ModelFileError          a file that should hold a model cannot be read
-    +-- PassError               a compile step failed inside its library
-    +-- PassSettingsError       a recipe gives a compile step settings that make no sense
-    +-- RuntimeRefusedError     a runtime does not take a file
-    +-- UnsuitableError         a recipe needs something that the task does not have
-    +-- UntranslatableError     a model uses an operator that a train graph cannot hold
-    +-- VerificationError       an artifact was made, but a check refused it
-    +-- WorkerError             a compile process ended without an answer
+- CompileError: the root of this folder's errors.
+  - BadWeightsError: the checkpoint holds nothing that can be compiled.
+  - BuildFolderError: the output folder cannot be used, or a build in it is damaged.
+  - CArrayError: a model cannot be written as C source.
+  - DiskError: a file cannot be written or read, because the disk is full for example.
+  - ForeignFileError: a runtime or parser died, hung or failed on a file from elsewhere.
+  - InputShapeError: a shape that was given for a model's input does not fit it.
+  - InternalError: a step met a bug of Hedgerow's own.
+  - ModelFileError: a file that should hold a model cannot be read.
+  - PassError: a compile step failed inside its library.
+  - PassSettingsError: a recipe gives a compile step settings that make no sense.
+  - RecipeError: a recipe whose passes do not follow from one another.
+  - RecipeMismatchError: a recipe makes another format than the target runs.
+  - RuntimeRefusedError: a runtime does not take a file.
+  - UnsuitableError: a recipe needs something that the task does not have.
+  - UntranslatableError: a model uses an operator that a train graph cannot hold.
+  - VerificationError: an artifact was made, but a check refused it.
+  - WorkerError: a compile process ended without an answer.
 """
 
 import traceback
@@ -41,6 +39,7 @@ __all__ = [
     "ModelFileError",
     "PassError",
     "PassSettingsError",
+    "RecipeError",
     "RecipeMismatchError",
     "RuntimeRefusedError",
     "UnsuitableError",
@@ -61,6 +60,20 @@ class BadWeightsError(CompileError):
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"the checkpoint cannot be compiled: expected {expected}, found {found}; train again")
         self.expected, self.found = expected, found
+
+
+class RecipeError(CompileError):
+    """A recipe whose passes do not follow from one another, or that promises what cannot be.
+
+    Attributes:
+        recipe: Its name; empty while it is made.
+        expected, found: What it compares.
+    """
+
+    def __init__(self, recipe: str, expected: str, found: str) -> None:
+        of = f"the recipe {recipe!r}" if recipe else "a recipe"
+        super().__init__(f"{of}: expected {expected}, found {found}; correct the recipe")
+        self.recipe, self.expected, self.found = recipe, expected, found
 
 
 class RecipeMismatchError(CompileError):

@@ -6,23 +6,23 @@ and memory, and a process that dies is an error that names signal, runtime, file
 strictly as anything from outside, because the bytes may have changed what it says.
 """
 
-import contextlib
-import os
 import re
-import select
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.children.child import numeric_threads
+from hedgerow.children.conversation import converse
+from hedgerow.children.ended import Ended
+from hedgerow.children.module_child import ModuleChild
+from hedgerow.children.output import OutputFile
+from hedgerow.closing import Closing
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.errors import ForeignFileError
 from hedgerow.compile.failures import decode_failure
@@ -31,20 +31,16 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.toolchains import PARSERS, RUNTIME_NAMES, check_installed
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
-from hedgerow.interrupts import hold_interrupts
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.weights import decode_arrays, encode_arrays
 
-__all__ = ["MEMORY_BYTES", "TIMEOUT_S", "ForeignFile", "Replay"]
+__all__ = ["TIMEOUT_S", "ForeignFile", "Replay"]
 
 TIMEOUT_S = 300.0
 """How long one step may take: a prediction of a large model on a busy machine is a matter of seconds."""
-MEMORY_BYTES = 32 * 2**30
-"""Address space of such a process; what asks for more gets none."""
 _MODULE = "hedgerow.compile.foreign_worker"
-_ANSWER_LIMIT_BYTES = 64 * 2**20
+_MESSAGE_LIMIT_BYTES = 64 * 2**20
 _OUTPUT_LIMIT_BYTES = 512 * 2**20
-_CHUNK_BYTES, _TAIL_BYTES = 2**16, 4000
 _END_TIMEOUT_S = 10.0
 _STEP = re.compile(r"[a-z][a-z ]{0,63}")
 
@@ -64,8 +60,8 @@ class Replay:
     executed_by: str
 
 
-class ForeignFile:
-    """A file whose bytes are not ours; a context manager.
+class ForeignFile(Closing):
+    """A file whose bytes are not ours. It lies in a folder of its own until it is closed.
 
     Args:
         name: Of the file, for messages.
@@ -77,21 +73,17 @@ class ForeignFile:
     def __init__(self, name: str, kind: str, content: bytes, *, timeout_s: float = TIMEOUT_S) -> None:
         self.name, self.kind, self.content = name, kind, content
         self._timeout_s = timeout_s
-        self._opened = contextlib.ExitStack()
-        self._folder = Path()
+        self._made = tempfile.TemporaryDirectory(prefix="hedgerow-foreign-", ignore_cleanup_errors=True)
+        self._folder = Path(self._made.name)
+        try:
+            (self._folder / "model").write_bytes(content)
+        except BaseException:
+            self.close()
+            raise
 
-    def __enter__(self) -> Self:
-        """Write the bytes where the processes find them."""
-        with contextlib.ExitStack() as stack:
-            made = tempfile.TemporaryDirectory(prefix="hedgerow-foreign-", ignore_cleanup_errors=True)
-            self._folder = Path(stack.enter_context(made))
-            (self._folder / "model").write_bytes(self.content)
-            self._opened = stack.pop_all()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        """Remove them."""
-        self._opened.close()
+    def close(self) -> None:
+        """Remove the folder."""
+        self._made.cleanup()
 
     def facts(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> FileFacts:
         """Read what the file holds; see :func:`hedgerow.compile.inspection.model.read_facts`.
@@ -176,133 +168,66 @@ class ForeignFile:
         if self.kind in PARSERS:
             check_installed(self.kind, (PARSERS[self.kind],))
         payload = encode_json({"work": work, "kind": self.kind, "folder": str(self._folder), **request})
-        with tempfile.TemporaryFile() as log, contextlib.ExitStack() as stack:
-            # An interrupt between the start of the process and what ends it would leave it to nobody.
-            with hold_interrupts():
-                process, answers = _start(payload, log)
-                stack.callback(_end, process, answers)
-            taken = _Taken(self.name, runtime)
-            try:
-                taken.read(answers, time.monotonic() + self._timeout_s, self._timeout_s)
-                # The end belongs to the step: a runtime whose memory is in ruins often dies when it lets go of it.
-                code = process.wait(_END_TIMEOUT_S)
-            except subprocess.TimeoutExpired as exc:
-                raise taken.failed(f"no end within {_END_TIMEOUT_S:g} s of its answer") from exc
-            return taken.result(code, _last_output(log))
+        child = ModuleChild(
+            _MODULE,
+            limit_bytes=_MESSAGE_LIMIT_BYTES,
+            name=f"{runtime} on {self.name}",
+            # A file: the process reads there what its runtime printed.
+            output=OutputFile(),
+            environment={**numeric_threads(1), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"},
+            scratch=True,
+        )
+        answer = _Answer(child)
+        ended = converse(child, payload, answer.take, timeout_s=self._timeout_s, end_timeout_s=_END_TIMEOUT_S)
+        return answer.result(ended, partial(ForeignFileError, self.name, runtime, ended.doing), self._timeout_s)
 
 
-class _Taken:
+class _Answer:
     """What came from one process so far."""
 
-    def __init__(self, name: str, runtime: str) -> None:
-        self._name, self._runtime = name, runtime
-        self._step = "starting to look at"
-        self._buffer = b""
+    def __init__(self, child: ModuleChild) -> None:
+        self._child = child
+        child.doing = "starting to look at"
         self._answer: tuple[str, Fields] | None = None
 
-    def read(self, descriptor: int, deadline_s: float, timeout_s: float) -> None:
-        """Take whole lines until the process closes its end.
+    def take(self, message: bytes) -> None:
+        """Take a message.
 
         Raises:
-            DecodeError: They are no messages.
-            ForeignFileError: The time is over.
+            DecodeError: It is none.
         """
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        while True:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise self.failed(f"no end within {timeout_s:g} s")
-            if not poll.poll(min(left_s, 1.0) * 1000):
-                continue
-            chunk = os.read(descriptor, _CHUNK_BYTES)
-            if not chunk:
-                return
-            *lines, self._buffer = (self._buffer + chunk).split(b"\n")
-            if len(self._buffer) > _ANSWER_LIMIT_BYTES:
-                raise DecodeError("message", f"at most {_ANSWER_LIMIT_BYTES} bytes", f"{len(self._buffer)} bytes")
-            for line in lines:
-                self._take(line)
-
-    def _take(self, line: bytes) -> None:
-        fields = decode_json(line, "message", limit_bytes=_ANSWER_LIMIT_BYTES)
+        fields = decode_json(message, "message", limit_bytes=_MESSAGE_LIMIT_BYTES)
         names = fields.names()
         if names == ("step",):
-            self._step = fields.text("step", pattern=_STEP)
+            self._child.doing = fields.text("step", pattern=_STEP)
         elif names in {("answer",), ("failed",)}:
             self._answer = (names[0], fields.nested(names[0]))
         else:
             raise DecodeError("message", "a step, an answer or a failure", ", ".join(names)[:80])
 
-    def failed(self, found: str, signal_name: str = "") -> ForeignFileError:
-        """Return the error of a process that did not end as it should."""
-        return ForeignFileError(self._name, self._runtime, self._step, found, signal_name=signal_name)
-
-    def result(self, code: int, said: str) -> Fields:
+    def result(self, ended: Ended, failed: Callable[..., ForeignFileError], timeout_s: float) -> Fields:
         """Return the answer of a process that has ended.
 
         Raises:
-            ForeignFileError: A signal ended it, or it gave no answer.
+            DecodeError: What it said is no message.
+            ForeignFileError: A signal ended it, it gave no answer, or its time was over.
             HedgerowError: It answered with a failure.
         """
-        last = f" (last output: {said})" if said else ""
-        if code < 0:
-            name = _signal_name(-code)
-            raise self.failed(f"the signal {name}{last}", name)
+        if ended.timed_out:
+            # The end belongs to the step: a runtime whose memory is in ruins often hangs when it lets go of it.
+            limit = f"{_END_TIMEOUT_S:g} s of its answer" if ended.had_closed else f"{timeout_s:g} s"
+            raise failed(f"no end within {limit}")
+        if ended.nonsense:
+            raise DecodeError("message", "messages", ended.nonsense)
+        last = f" (last output: {ended.last_line})" if ended.last_line else ""
+        if ended.signal_name:
+            raise failed(f"the signal {ended.signal_name}{last}", signal_name=ended.signal_name)
         if self._answer is None:
-            raise self.failed(f"exit code {code} and no answer{last}")
+            raise failed(f"exit code {ended.code} and no answer{last}")
         kind, fields = self._answer
         if kind == "failed":
             raise decode_failure(fields)
         return fields
-
-
-def _start(payload: bytes, log: IO[bytes]) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a process, hand it its work, and return it with the end of the pipe that it answers on."""
-    answers, answer_end = os.pipe()
-    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"}
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _MODULE, str(answer_end), str(os.getpid()), str(MEMORY_BYTES)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            pass_fds=(answer_end,),
-            env={**os.environ, **single, **quiet},
-        )
-    except BaseException:
-        os.close(answers)
-        raise
-    finally:
-        os.close(answer_end)
-    if process.stdin is not None:
-        # A process that is gone already is told of by its exit code.
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(payload)
-    return process, answers
-
-
-def _end(process: subprocess.Popen[bytes], answers: int) -> None:
-    """Stop a process that still runs, and close our end of its pipe."""
-    os.close(answers)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"number {number}"
-
-
-def _last_output(log: IO[bytes]) -> str:
-    """Return the last line that a process printed, for messages."""
-    size = os.fstat(log.fileno()).st_size
-    text = os.pread(log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
-    return (text.strip().splitlines() or [""])[-1][:300]
 
 
 def _read_outputs(path: Path, tensors: Sequence[Tensor], samples: int) -> Mapping[str, NDArray[Any]]:

@@ -1,14 +1,11 @@
 """The process in which one step on a file from elsewhere runs; see :mod:`hedgerow.compile.foreign`.
 
-It takes one request from its standard input, says each step before it begins, answers on a pipe, and ends. Whatever
-the runtime prints goes to the standard output and error, which the parent keeps in a file.
+It takes one request from its channel, says each step before it begins, answers there, and ends. Whatever the runtime
+prints goes to the standard output and error, which the parent keeps in a file.
 """
 
-import contextlib
 import logging
 import os
-import resource
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,16 +13,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.children.channel import Channel
+from hedgerow.children.limits import bound_process
 from hedgerow.compile.errors import DiskError, RuntimeRefusedError, internal_error
 from hedgerow.compile.failures import encode_failure
 from hedgerow.compile.toolchains import RUNTIME_NAMES
-from hedgerow.compile.worker import die_with_parent
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import HedgerowError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.weights import decode_arrays, encode_arrays
 
-__all__ = ["main"]
+__all__ = ["MEMORY_BYTES", "serve"]
+
+MEMORY_BYTES = 32 * 2**30
+"""Address space of such a process; what asks for more gets none."""
 
 _REQUEST_LIMIT_BYTES = 2**20
 _INPUT_LIMIT_BYTES = 512 * 2**20
@@ -190,33 +191,15 @@ _WORK: Mapping[str, Callable[[Fields, str, bytes, Step], dict[str, Any]]] = {
 }
 
 
-def _bound(memory_bytes: int) -> None:
-    """Bound what this process may take, and let it be the first to go where memory ends."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def main() -> None:
-    """Do one piece of work.
-
-    Arguments: answer pipe, parent's process id, bound on memory in bytes.
-    """
-    answers, parent, memory_bytes = (int(argument) for argument in sys.argv[1:4])
-    # Whichever thread started this waits for it, so the kernel's parent does not end before.
-    die_with_parent(parent, ask_kernel=True)
-    _bound(memory_bytes)
+def serve(channel: Channel) -> None:
+    """Do one piece of work."""
+    bound_process(address_space_bytes=MEMORY_BYTES)
     logging.basicConfig(level=logging.ERROR)
 
     def send(message: Mapping[str, Any]) -> None:
-        payload = encode_json(message) + b"\n"
-        while payload:
-            payload = payload[os.write(answers, payload) :]
+        channel.send(encode_json(message))
 
-    fields = decode_json(sys.stdin.buffer.read(), "request", limit_bytes=_REQUEST_LIMIT_BYTES)
+    fields = decode_json(channel.receive() or b"", "request", limit_bytes=_REQUEST_LIMIT_BYTES)
     work, kind = fields.text("work"), fields.text("kind")
     current = ["starting"]
 
@@ -236,7 +219,3 @@ def main() -> None:
         send({"failed": encode_failure(internal_error(f"{current[-1]} a {kind} file", exc))})
     else:
         send({"answer": answer})
-
-
-if __name__ == "__main__":
-    main()

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.inspection.facts import FileFacts
+from hedgerow.compile.passes.kinds import Pass
 from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.compile.verify import Oracle
+from hedgerow.errors import CheckpointMismatchError
 from hedgerow.task import TaskData, load_task
-from hedgerow.task_module import CheckpointMismatchError, load_weights, predict
+from hedgerow.task_module import load_weights, predict
 
 if TYPE_CHECKING:
     from hedgerow.compile.train_graph.export import TrainFile
@@ -80,8 +83,8 @@ class Foundation:
         source: The float model.
         data: The task's data.
         float_probabilities: The float model's output on held-out data.
-        sources: Results of model passes by the calls that led to them; nothing leads to the float model itself.
-        stages: Results of file passes by all the calls that led to them, so that one export serves two targets.
+        sources: Results of model passes by the passes that led to them; nothing leads to the float model itself.
+        stages: Results of file passes by all the passes that led to them, so that one export serves two targets.
         made: Files of whole recipes, measured.
         micro: Those files in TensorFlow Lite Micro, by recipe.
         train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
@@ -90,10 +93,10 @@ class Foundation:
     source: Source
     data: TaskData
     float_probabilities: NDArray[np.float32]
-    sources: dict[tuple[str, ...], Source] = field(default_factory=dict)
-    stages: dict[tuple[str, ...], Stage] = field(default_factory=dict)
-    made: dict[str, Made] = field(default_factory=dict)
-    micro: "dict[str, Micro]" = field(default_factory=dict)
+    sources: dict[tuple[Pass, ...], Source] = field(default_factory=dict)
+    stages: dict[tuple[Pass, ...], Stage] = field(default_factory=dict)
+    made: dict[Recipe, Made] = field(default_factory=dict)
+    micro: "dict[Recipe, Micro]" = field(default_factory=dict)
     train_files: "dict[str, TrainFile]" = field(default_factory=dict)
 
 

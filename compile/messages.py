@@ -1,16 +1,26 @@
-"""What the compiling process and its workers say to each other: one JSON object a line, over private pipes."""
+"""What the compiling process and its workers say to each other: one JSON object a message, over a channel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hedgerow.compile.recipe import Recipe, read_recipe
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.progress import Progress
 
-__all__ = ["LINE_LIMIT_BYTES", "Job", "Unit", "decode_job", "decode_line", "progress_from", "progress_record"]
+__all__ = [
+    "MESSAGE_LIMIT_BYTES",
+    "Job",
+    "SentRecipe",
+    "Unit",
+    "decode_job",
+    "decode_message",
+    "progress_from",
+    "progress_record",
+]
 
-LINE_LIMIT_BYTES = 16 * 2**20
+MESSAGE_LIMIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,6 +41,32 @@ class Unit:
     def subject(self) -> str:
         """What this is, for people."""
         return {"artifact": self.name, "train_graph": f"the {self.name} train graph"}.get(self.kind, "the reference")
+
+
+@dataclass(frozen=True, slots=True)
+class SentRecipe:
+    """A recipe on its way to a worker, which reads it once it finds what the recipe's passes are made of.
+
+    Attributes:
+        name: What it is called.
+        record: The recipe as canonical JSON, every setting of every pass included.
+    """
+
+    name: str
+    record: str
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "SentRecipe":
+        """Return *recipe*, to be sent."""
+        return cls(recipe.name, encode_json(recipe.to_record()).decode())
+
+    def read(self) -> Recipe:
+        """Return the recipe; passes of a user's own are imported.
+
+        Raises:
+            HedgerowError: See :func:`hedgerow.compile.recipe.read_recipe`.
+        """
+        return read_recipe(decode_json(self.record.encode(), "recipe", limit_bytes=MESSAGE_LIMIT_BYTES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +94,7 @@ class Job:
     folder: str
     search_path: tuple[str, ...]
     max_drop: float
-    artifacts: Mapping[str, str]
+    artifacts: Mapping[str, SentRecipe]
     train_formats: tuple[str, ...]
     reference: bool
     counts: Mapping[str, tuple[int, ...]]
@@ -68,7 +104,7 @@ class Job:
         """What this makes, in order."""
         return (
             *([Unit("reference")] if self.reference else []),
-            *(Unit("artifact", target, recipe) for target, recipe in self.artifacts.items()),
+            *(Unit("artifact", target, recipe.name) for target, recipe in self.artifacts.items()),
             *(Unit("train_graph", kind) for kind in self.train_formats),
         )
 
@@ -79,7 +115,7 @@ class Job:
         return ", ".join(parts) or "the reference"
 
     def encode(self) -> bytes:
-        """Encode as one line."""
+        """Encode as one message."""
         record: dict[str, Any] = {
             "toolchain": self.toolchain,
             "task": self.task,
@@ -88,12 +124,14 @@ class Job:
             "folder": self.folder,
             "search_path": list(self.search_path),
             "max_drop": self.max_drop,
-            "artifacts": dict(self.artifacts),
+            "artifacts": {
+                target: {"name": recipe.name, "record": recipe.record} for target, recipe in self.artifacts.items()
+            },
             "train_formats": list(self.train_formats),
             "reference": self.reference,
             "counts": {name: {"counts": list(values)} for name, values in self.counts.items()},
         }
-        return encode_json({"job": record}) + b"\n"
+        return encode_json({"job": record})
 
 
 def decode_job(fields: Fields) -> Job:
@@ -102,7 +140,13 @@ def decode_job(fields: Fields) -> Job:
     Raises:
         DecodeError: A field is wrong.
     """
-    artifacts = fields.nested("artifacts")
+
+    def sent(entry: Fields) -> SentRecipe:
+        recipe = SentRecipe(
+            entry.text("name", maximum_chars=4096), entry.text("record", maximum_chars=MESSAGE_LIMIT_BYTES)
+        )
+        entry.finish()
+        return recipe
 
     def counts(entry: Fields) -> tuple[int, ...]:
         values = entry.integers("counts")
@@ -117,7 +161,7 @@ def decode_job(fields: Fields) -> Job:
         folder=fields.text("folder", maximum_chars=65536),
         search_path=fields.texts("search_path", maximum_chars=65536),
         max_drop=fields.number("max_drop"),
-        artifacts={name: artifacts.text(name) for name in artifacts.names()},
+        artifacts=fields.mapping("artifacts", sent),
         train_formats=fields.texts("train_formats"),
         reference=fields.boolean("reference"),
         counts=fields.mapping("counts", counts),
@@ -126,13 +170,13 @@ def decode_job(fields: Fields) -> Job:
     return job
 
 
-def decode_line(line: bytes) -> tuple[str, Fields]:
+def decode_message(payload: bytes) -> tuple[str, Fields]:
     """Return the one key of a message and what it holds.
 
     Raises:
-        DecodeError: The line is no message.
+        DecodeError: It is none.
     """
-    fields = decode_json(line, "message", limit_bytes=LINE_LIMIT_BYTES)
+    fields = decode_json(payload, "message", limit_bytes=MESSAGE_LIMIT_BYTES)
     names = fields.names()
     if len(names) != 1:
         raise DecodeError("message", "one key", ", ".join(names) or "none")

@@ -16,7 +16,7 @@ from hedgerow.compile.inspection.border import Border
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import format_of
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import DTYPES, ModelSchema, TensorSpec
 
 __all__ = ["ModelFile", "draw_samples", "open_model_file", "plain_name", "read_model_file"]

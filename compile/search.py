@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hedgerow.compile.profile.model import COST_DIGITS
-from hedgerow.compile.recipes import Recipe, find_recipe
+from hedgerow.compile.recipe import Recipe
+from hedgerow.compile.recipes import find_recipe
 from hedgerow.hardware.cost import Workload, estimate_cost
 from hedgerow.hardware.target import Target
 
@@ -46,7 +47,7 @@ class Trial:
         state: ``passed``; ``refused`` by a check or a failed pass; ``skipped``: refused without making it again.
         check: What refused it; empty when it passed.
         reason: The sentence of the refusal.
-        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.Artifact`.
+        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.artifact.Artifact`.
     """
 
     target: str
@@ -164,15 +165,6 @@ def _same_file(recipe: str, trials: Sequence[Trial]) -> Mapping[str, float] | No
     return next((trial.metrics for trial in trials if trial.recipe == recipe and trial.state == PASSED), None)
 
 
-def _weight_bits(recipe: Recipe) -> float:
-    """Return the fewest bits that a weight may take."""
-    names = {call.name for call in recipe.passes}
-    if recipe.minimum_quantized_share == 0:
-        half = recipe.format == "mlpackage" or any("fp16" in name for name in names)
-        return 16 if half else 32
-    return min((float(call.settings.get("bits", 8)) for call in recipe.passes), default=8)
-
-
 def _parameters(contest: Contest, trials: Sequence[Trial]) -> Mapping[str, float] | None:
     """Return the metrics of a trial that kept the model as it was, for its numbers of weights and operations."""
     return next(
@@ -196,7 +188,7 @@ def _lower_bound(contest: Contest, recipe: str, trials: Sequence[Trial]) -> floa
     model = _parameters(contest, trials)
     if about.model_passes or model is None:
         return 0.0
-    weights_bytes = model.get("parameters", 0.0) * _weight_bits(about) / 8
+    weights_bytes = model.get("parameters", 0.0) * about.weight_bits / 8
     if contest.prefer in {None, "size"}:
         return weights_bytes
     # No activation moved: the real artifact is slower.
@@ -213,7 +205,7 @@ def _of_file(contest: Contest, recipe: str, known: Mapping[str, float]) -> float
 def _cost(contest: Contest, recipe: Recipe, macs: float, moved_bytes: float) -> float:
     """Return the least latency or energy of a prediction, with the fastest numbers that the recipe's weights allow."""
     rates = contest.target.cost.macs_per_s
-    wide = _weight_bits(recipe) > _BITS_OF_INTEGERS
+    wide = recipe.weight_bits > _BITS_OF_INTEGERS
     kinds = [kind for kind in sorted(rates) if not wide or kind.startswith("float")] or sorted(rates)
     fastest = max(kinds, key=lambda kind: rates[kind])
     cost = estimate_cost(contest.target, Workload(macs=int(macs), moved_bytes=int(moved_bytes), number_type=fastest))
@@ -231,5 +223,5 @@ def _expected(contest: Contest, recipe: str, trials: Sequence[Trial]) -> tuple[f
     if known is not None:
         return _of_file(contest, recipe, known), place
     if about.model_passes:
-        return parameters * _weight_bits(about) / 8 if contest.prefer == "size" else math.inf, place
+        return parameters * about.weight_bits / 8 if contest.prefer == "size" else math.inf, place
     return _lower_bound(contest, recipe, trials), place

@@ -16,22 +16,25 @@ from hedgerow.compile.cache import CachedResult, ResultCache, blobs_named, resul
 from hedgerow.compile.edgetpu import find_compiler
 from hedgerow.compile.errors import UnsuitableError, UntranslatableError, VerificationError
 from hedgerow.compile.failures import decode_failure
-from hedgerow.compile.messages import Job, Unit
+from hedgerow.compile.messages import Job, SentRecipe, Unit
 from hedgerow.compile.outcome import Outcome, Refusal, refused_by
+from hedgerow.compile.passes.builtin import PASSES, pass_reference
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.search import PASSED, REFUSED, Contest, Trial, best_trial, next_recipe, refused_elsewhere
 from hedgerow.compile.sources import task_fingerprint, tool_versions
+from hedgerow.compile.toolchains import TOOLCHAIN_OF
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.hardware.target import load_target
-from hedgerow.manifest import Artifact, Blob, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 
 __all__ = ["Request", "Session"]
 
-_TRAIN_TOOLCHAIN = {"onnx": "onnx", "tflite": "tflite"}
 _COST = {"train_graph": 2, "artifact": 1, "reference": 0}
 
 
@@ -136,7 +139,7 @@ class Session:
                 folder=str(self._folder),
                 search_path=self._request.search_path,
                 max_drop=self._request.max_drop,
-                artifacts={unit.name: unit.recipe for unit in members if unit.kind == "artifact"},
+                artifacts={unit.name: SentRecipe.of(find_recipe(unit.recipe)) for unit in members if unit.recipe},
                 train_formats=tuple(unit.name for unit in members if unit.kind == "train_graph"),
                 reference=any(unit.kind == "reference" for unit in members),
                 counts=self._request.counts,
@@ -240,7 +243,8 @@ class Session:
         if unit.kind == "artifact":
             facts |= {
                 "target": load_target(unit.name).to_record(),
-                "recipe": asdict(find_recipe(unit.recipe)),
+                "recipe": find_recipe(unit.recipe).to_record(),
+                "passes": self._passes_fingerprint(unit.recipe),
                 "max_drop": self._request.max_drop,
                 # Its check is not run where it is absent, and must be once it is installed.
                 "edgetpu_compiler": find_compiler() if load_target(unit.name).accelerator == "edgetpu" else None,
@@ -248,6 +252,13 @@ class Session:
         elif unit.kind == "reference":
             facts["counts"] = {name: list(values) for name, values in self._request.counts.items()}
         return result_key(facts)
+
+    def _passes_fingerprint(self, recipe: str) -> dict[str, str]:
+        """Return the hashes of the sources of passes that are not ours; ours are in the tools' versions."""
+        found = find_recipe(recipe)
+        references = {pass_reference(type(step)) for step in (*found.model_passes, *found.passes, *found.float_passes)}
+        search_path = self._request.search_path
+        return {name: task_fingerprint(name, search_path) for name in sorted(references) if name not in PASSES}
 
     @property
     def evaluation(self) -> Mapping[str, Any]:
@@ -352,7 +363,7 @@ class Session:
 
 
 def _toolchain(unit: Unit) -> str:
-    return _TRAIN_TOOLCHAIN[unit.name] if unit.kind == "train_graph" else find_recipe(unit.recipe).toolchain
+    return TOOLCHAIN_OF[unit.name] if unit.kind == "train_graph" else find_recipe(unit.recipe).toolchain
 
 
 def _unit_of(kind: str, answer: Mapping[str, Any]) -> Unit:

@@ -1,18 +1,15 @@
 """What travels between passes: the float model they start from, and the file they make."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.task import Dataset, Task
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModelPass", "Pass", "Settings", "Source", "Stage"]
-
-Settings = Mapping[str, str | int | float | bool]
+__all__ = ["Source", "Stage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +45,3 @@ class Stage:
     content: bytes
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-
-
-Pass = Callable[[Source, Stage | None, Settings], Stage]
-"""One compile step: (float model, file so far or None, settings) -> file."""
-
-ModelPass = Callable[[Source, Settings], Source]
-"""One step before export: (float model, settings) -> another model of the same task. The one given stays as it is."""

@@ -31,7 +31,7 @@ from hedgerow.compile.profile.model import Profile, profile_model
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.compile.verify import NOT_RUN, PASSED, judge_file
 from hedgerow.hardware.target import Target, load_target
-from hedgerow.manifest import Artifact
+from hedgerow.manifest.artifact import Artifact
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.reference import Reference
 from hedgerow.schema import ModelSchema

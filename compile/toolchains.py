@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from hedgerow.installation import require
 
-__all__ = ["NO_MCU", "PARSERS", "RUNTIME_NAMES", "TOOLCHAINS", "UNWANTED", "check_installed"]
+__all__ = ["NO_MCU", "PARSERS", "RUNTIME_NAMES", "TOOLCHAINS", "TOOLCHAIN_OF", "UNWANTED", "check_installed"]
 
 TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("torch.onnx", "onnxscript", "onnxruntime.quantization"),
@@ -12,6 +12,9 @@ TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
     "coreml": ("coremltools", "coremltools.optimize.coreml"),
 }
 """Toolchain -> modules that a warm worker has imported before its first job."""
+
+TOOLCHAIN_OF: Mapping[str, str] = {"onnx": "onnx", "tflite": "tflite", "mlpackage": "coreml"}
+"""Format of an artifact or a train graph -> the toolchain that makes it."""
 
 UNWANTED: Mapping[str, tuple[str, ...]] = {"coreml": ("sklearn", "tensorflow", "torchao", "transformers", "xgboost")}
 """Modules that look absent while a toolchain is imported: coremltools imports every framework that it could convert

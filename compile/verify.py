@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hedgerow.compile.errors import Failure, VerificationError
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import model_facts
-from hedgerow.compile.recipes import Recipe
+from hedgerow.compile.recipe import Recipe
 from hedgerow.features import predicted_classes
 from hedgerow.hardware.fit import fit
 from hedgerow.hardware.target import Target
@@ -101,7 +101,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Metrics and check states of an artifact; see :class:`hedgerow.manifest.Artifact`.
+    """Metrics and check states of an artifact; see :class:`hedgerow.manifest.artifact.Artifact`.
 
     Attributes:
         metrics: Numbers that could be measured.

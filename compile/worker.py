@@ -1,63 +1,37 @@
-"""A compile worker: a process that imports one toolchain, takes jobs from a pipe and answers on another.
+"""A compile worker: a process that imports one toolchain, takes jobs from its channel and answers there.
 
-It ends when its parent does, however the parent ends: the kernel sends SIGKILL (``PR_SET_PDEATHSIG``), and the pipe
-that jobs come from is closed. Everything that converters print goes to the standard output, which the parent keeps in
-a file.
+Everything that converters print goes to the standard output, which the parent keeps in a file.
 """
 
 import contextlib
-import ctypes
 import errno
 import logging
 import os
-import queue
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hedgerow.children.channel import Channel
 from hedgerow.compile.blame import blamed
 from hedgerow.compile.errors import CompileError, DiskError
 from hedgerow.compile.failures import encode_failure
-from hedgerow.compile.messages import Job, Unit, decode_job, decode_line, progress_record
+from hedgerow.compile.messages import Job, Unit, decode_job, decode_message, progress_record
 from hedgerow.compile.toolchains import TOOLCHAINS, UNWANTED, check_installed
 from hedgerow.decode import encode_json
 from hedgerow.errors import HedgerowError
 from hedgerow.progress import Progress
 from hedgerow.task import load_task
 
-__all__ = ["die_with_parent", "main"]
+__all__ = ["serve"]
 
-_PR_SET_PDEATHSIG = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _COREML_WRITER = "[MIL FileWriter]"
 _LOG = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], None]
-
-
-def die_with_parent(parent: int, *, ask_kernel: bool) -> None:
-    """End when *parent* does; it may have ended before we could ask for that.
-
-    The kernel's parent is the thread that started us, and it must not end us because a thread of the parent ended. So
-    it is asked only when that was the main thread; the closed pipe does for the others.
-    """
-    if ask_kernel and sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _read_lines(descriptor: int, lines: "queue.SimpleQueue[bytes]") -> None:
-    """Hand lines over, and end the process when the parent closes the pipe, even in the middle of a job."""
-    with os.fdopen(descriptor, "rb") as file:
-        for line in file:
-            lines.put(line)
-    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -137,8 +111,8 @@ def _disk_error(error: OSError) -> DiskError:
     return DiskError(f"{error.strerror or error}" + (f" at {error.filename}" if error.filename else ""))
 
 
-def _answer(line: bytes, workbench: list[Any], task: list[str], send: Send) -> None:
-    kind, fields = decode_line(line)
+def _answer(message: bytes, workbench: list[Any], task: list[str], send: Send) -> None:
+    kind, fields = decode_message(message)
     if kind == "warm":
         _import_toolchain(fields.text("toolchain"))
         send({"warmed": {}})
@@ -157,30 +131,18 @@ def _answer(line: bytes, workbench: list[Any], task: list[str], send: Send) -> N
     send({"finished": {}})
 
 
-def main() -> None:
-    """Serve jobs until the parent closes the pipe.
-
-    Arguments: job pipe, answer pipe, parent's process id, 1 when the parent's main thread started this.
-    """
-    jobs, answers, parent, main_thread = (int(argument) for argument in sys.argv[1:5])
-    die_with_parent(parent, ask_kernel=main_thread == 1)
-    # Ctrl-C reaches the whole process group; the parent decides what happens then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def serve(channel: Channel) -> None:
+    """Do jobs until the parent closes the channel."""
     logging.basicConfig(level=logging.WARNING)
-    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read_lines, args=(jobs, lines), daemon=True).start()
     workbench: list[Any] = []
     task = ["?"]
 
     def send(message: dict[str, Any]) -> None:
-        payload = encode_json(message) + b"\n"
-        while payload:
-            payload = payload[os.write(answers, payload) :]
+        channel.send(encode_json(message))
 
-    while True:
-        line = lines.get()
+    while (message := channel.receive()) is not None:
         try:
-            _answer(line, workbench, task, send)
+            _answer(message, workbench, task, send)
         except HedgerowError as exc:
             send({"failed": encode_failure(exc)})
         except OSError as exc:
@@ -189,7 +151,3 @@ def main() -> None:
         except Exception as exc:  # noqa: BLE001 - see above
             _LOG.exception("compile worker")
             send({"failed": encode_failure(blamed("compiling", exc, task[-1]))})
-
-
-if __name__ == "__main__":
-    main()

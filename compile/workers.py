@@ -4,20 +4,18 @@ Converters are slow to import (litert-torch about 4 s, coremltools about 5 s) an
 toolchain has processes of its own. A second compile in the same pool pays for its work alone.
 """
 
-import os
 import selectors
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Self
 
+from hedgerow.children.child import numeric_threads
+from hedgerow.children.module_child import ModuleChild
+from hedgerow.children.output import OutputFile
+from hedgerow.closing import Closing
 from hedgerow.compile.errors import WorkerError
 from hedgerow.compile.failures import decode_failure
-from hedgerow.compile.messages import LINE_LIMIT_BYTES, Job, decode_line, progress_from
+from hedgerow.compile.messages import MESSAGE_LIMIT_BYTES, Job, decode_message, progress_from
 from hedgerow.decode import Fields, encode_json
-from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.errors import HedgerowError
 from hedgerow.interrupts import hold_interrupts
 from hedgerow.progress import Report, silent
 
@@ -29,98 +27,46 @@ Answer = Callable[[str, Fields], None]
 Refuse = Callable[[Job, HedgerowError], None]
 """Called with a job that ended early, and why."""
 
-_CHUNK_BYTES = 2**16
-_TAIL_BYTES = 2000
 _END_TIMEOUT_S = 10.0
 
 
 class _Worker:
-    """One process and its pipes."""
+    """One process and what it works on."""
 
     def __init__(self, toolchain: str) -> None:
         self.toolchain = toolchain
         self.job: Job | None = None
         self.ready = self.ended = False
-        self._buffer = b""
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        # Converters leave files behind when their process is ended, megabytes for each compile.
-        self._scratch = tempfile.TemporaryDirectory(prefix="hedgerow-compile-", ignore_cleanup_errors=True)
-        job_end, self._jobs = os.pipe()
-        self.answers, answer_end = os.pipe()
-        single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        scratch = {"TMPDIR": self._scratch.name}
-        quiet = {"TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"}
-        main_thread = threading.current_thread() is threading.main_thread()
-        arguments = (job_end, answer_end, os.getpid(), int(main_thread))
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hedgerow.compile.worker", *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                pass_fds=(job_end, answer_end),
-                env={**os.environ, **single, **quiet, **scratch},
-            )
-        except BaseException:
-            os.close(self._jobs)
-            os.close(self.answers)
-            self._log.close()
-            self._scratch.cleanup()
-            raise
-        finally:
-            os.close(job_end)
-            os.close(answer_end)
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
+        self.child = ModuleChild(
+            "hedgerow.compile.worker",
+            limit_bytes=MESSAGE_LIMIT_BYTES,
+            name=f"the {toolchain} compiler",
+            # A file: nobody listens to a process that warms itself up.
+            output=OutputFile(),
+            environment={
+                **numeric_threads(1),
+                "TQDM_DISABLE": "1",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "PYTHONHASHSEED": "0",
+            },
+            # Converters leave files behind when their process is ended, megabytes for each compile.
+            scratch=True,
+        )
 
     def take(self, job: Job) -> None:
         """Begin a job."""
         self.job, self.ready = job, False
-        self.send(job.encode())
-
-    def send(self, payload: bytes) -> None:
-        try:
-            while payload:
-                payload = payload[os.write(self._jobs, payload) :]
-        except BrokenPipeError:
-            pass  # the process has ended: reading the answers tells so
+        self.child.channel.send(job.encode())
 
     def read(self) -> list[bytes] | None:
-        """Return whole lines that have come, or None at the end of the process."""
-        chunk = os.read(self.answers, _CHUNK_BYTES)
-        if not chunk:
-            self.ended = True
-            return None
-        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
-        if len(self._buffer) > LINE_LIMIT_BYTES:
-            raise DecodeError("message", f"at most {LINE_LIMIT_BYTES} bytes", f"{len(self._buffer)} bytes")
-        return lines
-
-    def last_output(self) -> str:
-        """Return the last line that the process printed, for messages."""
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
-        return (text.strip().splitlines() or [""])[-1][:300]
-
-    def end(self) -> int | None:
-        """Stop the process at once and free what it held; return its exit code."""
-        if self.alive:
-            self.process.kill()
-        try:
-            code: int | None = self.process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        os.close(self._jobs)
-        os.close(self.answers)
-        self._log.close()
-        self._scratch.cleanup()
-        return code
+        """Return messages that have come, or None at the end of the process."""
+        messages = self.child.channel.take()
+        self.ended = messages is None
+        return messages
 
 
-class CompileWorkers:
-    """Warm compile processes; a context manager. Use one pool from one thread at a time.
+class CompileWorkers(Closing):
+    """Warm compile processes. Use one pool from one thread at a time.
 
     Args:
         jobs: How many processes there may be; a toolchain gets several when its work is left waiting, and a process
@@ -133,28 +79,22 @@ class CompileWorkers:
         self._jobs = jobs
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """End all processes."""
         while self._workers:
-            self._workers.pop().end()
+            self._workers.pop().child.end()
 
     @property
     def process_ids(self) -> tuple[int, ...]:
         """Ids of the processes that run now."""
-        return tuple(worker.process.pid for worker in self._workers if worker.alive)
+        return tuple(worker.child.process_id for worker in self._workers if worker.child.is_running)
 
     def warm(self, toolchains: Iterable[str]) -> None:
         """Start processes and let them import their toolchains while the caller does something else."""
         self._drop_ended()
         for toolchain in sorted(set(toolchains)):
             if not any(worker.toolchain == toolchain for worker in self._workers):
-                self._start(toolchain).send(encode_json({"warm": {"toolchain": toolchain}}) + b"\n")
+                self._start(toolchain).child.channel.send(encode_json({"warm": {"toolchain": toolchain}}))
 
     def _start(self, toolchain: str) -> _Worker:
         # An interrupt between a process's start and its place in the list would leave it to nobody.
@@ -164,12 +104,12 @@ class CompileWorkers:
         return worker
 
     def _drop_ended(self) -> None:
-        for worker in [worker for worker in self._workers if worker.job is None and not worker.alive]:
+        for worker in [worker for worker in self._workers if worker.job is None and not worker.child.is_running]:
             self._end(worker)
 
     def _end(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        worker.end()
+        worker.child.end()
 
     def run(
         self,
@@ -203,7 +143,7 @@ class CompileWorkers:
                         job, worker = found
                         waiting.remove(job)
                         worker.take(job)
-                        selector.register(worker.answers, selectors.EVENT_READ, worker)
+                        selector.register(worker.child.channel, selectors.EVENT_READ, worker)
                     for key, _events in selector.select():
                         worker = key.data
                         ended = worker.job
@@ -215,7 +155,7 @@ class CompileWorkers:
                                 raise exc.error from None
                             refuse(ended, exc.error)
                         if finished:
-                            selector.unregister(worker.answers)
+                            selector.unregister(worker.child.channel)
                             worker.job = None
                             if worker.ended:
                                 self._end(worker)
@@ -258,13 +198,13 @@ class CompileWorkers:
         Raises:
             _JobFailedError: It ended early.
         """
-        lines = worker.read()
-        if lines is None:
-            said = worker.last_output()
+        messages = worker.read()
+        if messages is None:
             work = worker.job.work if worker.job else worker.toolchain
-            raise _JobFailedError(WorkerError(work, _exit_code(worker), said))
-        for line in lines:
-            kind, fields = decode_line(line)
+            code = worker.child.end().code if worker.child.wait(_END_TIMEOUT_S) else None
+            raise _JobFailedError(WorkerError(work, code, worker.child.end().last_line))
+        for message in messages:
+            kind, fields = decode_message(message)
             if kind == "progress":
                 report(progress_from(fields))
             elif kind == "ready":
@@ -285,10 +225,3 @@ class _JobFailedError(Exception):
     def __init__(self, error: HedgerowError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def _exit_code(worker: _Worker) -> int | None:
-    try:
-        return worker.process.wait(_END_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return None

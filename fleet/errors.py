@@ -1,25 +1,43 @@
-"""What can go wrong in the fleet, below :class:`hedgerow.errors.HedgerowError`.
+"""What can go wrong in the fleet, as one tree.
 
-::
-
-    FleetError
-    +-- SettingsError, StoreError, FleetFolderError  the service cannot start as it is told to
-    +-- UnknownReleaseError, UnknownDeviceError, UnknownRolloutError
-    +-- RolloutConflictError, NoDevicesError         a rollout cannot start
-    +-- ServiceUnreachableError, AdminKeyError, RefusedRequestError   what `hedgerow rollout` meets
-    +-- ServeError, ServiceStoppedError, TrainingRoundError, RetrainError
-    +-- CommandNotBegunError, CommandUnderWayError, CommandConflictError, UnknownCommandError
-    +-- KeyFileError, SigningError                   the signed repository cannot be used
-    +-- ReleaseError
-    |   +-- FailedChecksError                        a build that must not become a release
-    +-- BrokerStartError, BrokerEndedError, ChildDiedError    a process of ours does not run
-    +-- PlanError                                    a rollout, gate or drift plan contradicts itself
-    +-- InvalidTransitionError                       an event that the rollout's state does not allow
+- FleetError: the root of this folder's errors.
+  - AdminKeyError: the admin key is absent, unreadable or not the fleet's.
+  - BrokerEndedError: a development broker ended although nobody asked it to.
+  - BrokerStartError: a development broker did not start.
+  - ChildDiedError: a child process ended although nobody asked it to.
+  - CommandConflictError: the id of a command was used for another one.
+  - CommandNotBegunError: the service was too busy to begin a command in time; it is never carried out.
+  - CommandUnderWayError: a command was begun and is not over; it is carried out whether anybody waits or not.
+  - DemoError: the demo cannot run as asked (demo/errors.py).
+    - DemoInterruptedError: a signal ended the demo.
+    - DemoTimeoutError: something that the demo waited for did not happen.
+  - FleetFolderError: a folder is not the fleet's that it should be.
+  - InvalidTransitionError: a rollout's state does not allow the event.
+  - KeyFileError: the file of a signing key cannot be used.
+  - NoDevicesError: a release fits no device of the fleet.
+  - PlanError: a rollout, gate or drift plan contradicts itself.
+  - RefusedRequestError: the fleet service will not do what it was asked.
+  - ReleaseError: a release, or what it is to be made from, is not what it should be.
+    - FailedChecksError: a build's artifacts failed checks.
+  - RetrainError: retraining cannot start or go on.
+  - RolloutConflictError: another rollout is not finished yet.
+  - ServeError: the HTTP server cannot listen where it was told to.
+  - ServiceStoppedError: the fleet service was stopped while it was asked for something.
+  - ServiceUnreachableError: no fleet service answered.
+  - SettingsError: a setting has a value that cannot be used.
+  - SigningError: the signed repository, or what should go into it, is not what it should be.
+  - StoreError: the fleet's database cannot be used.
+  - TrainingRoundError: a device's part in a training round is refused.
+  - UnknownCommandError: no command of that id is known.
+  - UnknownDeviceError: no device of that name was ever heard of.
+  - UnknownReleaseError: a release is not listed in the signed metadata.
+  - UnknownRolloutError: there is no rollout of that id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from hedgerow.children.ended import Ended
 from hedgerow.errors import HedgerowError
 
 __all__ = [
@@ -356,13 +374,14 @@ class ChildDiedError(FleetError):
     """A child process ended although nobody asked it to.
 
     Attributes:
-        name: Its name.
-        exit_code: As subprocess gives it: negative for a signal.
-        last_lines: The end of its log.
+        ended: How.
+        log_path: What it said.
     """
 
-    def __init__(self, name: str, exit_code: int, log_path: Path, last_lines: Sequence[str]) -> None:
-        ended = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
-        said = " | ".join(last_lines) or "nothing"
-        super().__init__(f"expected the process {name} to run on, but it {ended} and last said: {said}; see {log_path}")
-        self.name, self.exit_code, self.log_path, self.last_lines = name, exit_code, log_path, tuple(last_lines)
+    def __init__(self, ended: Ended, log_path: Path) -> None:
+        how = f"was ended by {ended.signal_name}" if ended.signal_name else f"ended with exit code {ended.code}"
+        said = " | ".join(ended.last_lines) or "nothing"
+        super().__init__(
+            f"expected the process {ended.name} to run on, but it {how} and last said: {said}; see {log_path}"
+        )
+        self.ended, self.log_path = ended, log_path

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hedgerow.manifest import parse_release_id
+from hedgerow.manifest.release import parse_release_id
 
 __all__ = ["FleetFolder"]
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from hedgerow.wire import VERSION_JUMP, Desired, Execution, ExecutionState, Presence, Reported
+from hedgerow.wire.device import VERSION_JUMP, Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
 
 __all__ = [
     "ASK_REPORT",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from hedgerow.fleet.errors import SettingsError
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = ["FleetSettings"]
 

@@ -10,20 +10,11 @@ from dataclasses import dataclass, replace
 from hedgerow.errors import DecodeError
 from hedgerow.link import Connected, Link, Message
 from hedgerow.window import Window
-from hedgerow.wire import (
-    VERSION_JUMP,
-    Channel,
-    Desired,
-    Execution,
-    ExecutionState,
-    Presence,
-    Reported,
-    Telemetry,
-    TrainTask,
-    TrainUpdate,
-    device_topic,
-    parse_topic,
-)
+from hedgerow.wire.device import VERSION_JUMP, Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic, parse_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["Installation", "TrainScript", "VirtualDevice", "installs"]
 

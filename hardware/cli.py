@@ -7,12 +7,13 @@ import textwrap
 import click
 
 from hedgerow.hardware.target import load_target, target_names
+from hedgerow.options import json_option
 
 __all__ = ["list_command", "show"]
 
 
 @click.command("list", epilog="\b\nExample:\n  hedgerow targets list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@json_option
 def list_command(as_json: bool) -> None:
     """List the hardware targets that models can be compiled for: name, format, runtime, what it is."""
     targets = [load_target(name) for name in target_names()]
@@ -27,7 +28,7 @@ def list_command(as_json: bool) -> None:
 
 @click.command("show", epilog="\b\nExample:\n  hedgerow targets show raspberry-pi-4")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@json_option
 def show(name: str, as_json: bool) -> None:
     """Show the hardware target NAME: what its artifacts may hold, and what it is assumed to be capable of."""
     record = load_target(name).to_record()

@@ -1,8 +1,8 @@
 """One hardware target, read strictly from its TOML file.
 
 ``docs/targets.md`` documents every key of ``targets/<name>.toml`` and shows a whole file; a test compares the two.
-Targets that run the same runtime share one operator table, ``operators/<name>.toml``, so that a new device of a known
-kind is one short file.
+Targets that run the same runtime share one operator table, ``operators/<name>.toml``, and lists of recipes,
+``recipes.toml``, so that a new device of a known kind is one short file.
 """
 
 import re
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from hedgerow.decode import Fields
@@ -25,6 +26,7 @@ __all__ = [
     "OperatorTable",
     "Target",
     "decode_operators",
+    "decode_recipe_lists",
     "decode_target",
     "load_target",
     "target_names",
@@ -44,6 +46,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _OPERATOR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 _MAX_OPERATOR_VERSION = 1000
+_LIST_MARK = "@"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,13 +181,19 @@ class Target:
         }
 
 
-def decode_target(name: str, text: str, tables: Mapping[str, OperatorTable]) -> Target:
+def decode_target(
+    name: str,
+    text: str,
+    tables: Mapping[str, OperatorTable],
+    lists: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Target:
     """Read the text of a target's file.
 
     Args:
         name: The target's name; its file is called so.
         text: TOML, as ``docs/targets.md`` says.
         tables: Operator tables by name; the file names one of them.
+        lists: Lists of recipes by name; the file may name some of them as ``@name``.
 
     Raises:
         DecodeError: The text is no TOML, a key is absent, unknown or of the wrong type, a value is out of bounds, or
@@ -202,7 +211,7 @@ def decode_target(name: str, text: str, tables: Mapping[str, OperatorTable]) -> 
         accelerator=fields.choice("accelerator", {kind: kind for kind in ACCELERATORS}),
         format=fields.choice("format", {kind: kind for kind in FORMATS}),
         train_format=fields.choice("train_format", {"": "", "onnx": "onnx", "tflite": "tflite"}),
-        recipes=_names(fields, "recipes"),
+        recipes=_recipes(fields, lists),
         architecture=fields.text("architecture", pattern=_WORD),
         minimum_version=fields.text("minimum_version", pattern=_WORD),
         number_types=frozenset(_names(fields, "number_types", NUMBER_TYPES)),
@@ -262,6 +271,39 @@ def _names(fields: Fields, key: str, known: tuple[str, ...] | None = None) -> tu
     return names
 
 
+def _recipes(fields: Fields, lists: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the names of recipes, those of lists in their place."""
+    found: list[str] = []
+    for name in _names(fields, "recipes"):
+        if not name.startswith(_LIST_MARK):
+            found.append(name)
+        elif (members := lists.get(name.removeprefix(_LIST_MARK))) is not None:
+            found += members
+        else:
+            known = ", ".join(f"{_LIST_MARK}{known}" for known in sorted(lists)) or "none"
+            raise DecodeError(f"{fields.where}.recipes", f"recipes, or lists among {known}", name)
+    if len(set(found)) != len(found):
+        twice = sorted({name for name in found if found.count(name) > 1})
+        raise DecodeError(f"{fields.where}.recipes", "each recipe once", f"{', '.join(twice)} twice")
+    return tuple(found)
+
+
+def decode_recipe_lists(text: str) -> Mapping[str, tuple[str, ...]]:
+    """Read the text of ``recipes.toml``: lists of recipes that targets share.
+
+    Raises:
+        DecodeError: The text is no TOML, a key is absent, unknown or of the wrong type, or a recipe stands twice.
+    """
+    fields = _document("recipes", text)
+    listed = fields.nested("lists")
+    lists = {name: _names(listed, name) for name in listed.names()}
+    fields.finish()
+    every = [recipe for members in lists.values() for recipe in members]
+    if twice := sorted({recipe for recipe in every if every.count(recipe) > 1}):
+        raise DecodeError("recipes.lists", "each recipe in one list", f"{', '.join(twice)} in several")
+    return lists
+
+
 def _cost(fields: Fields) -> CostModel:
     rates = fields.nested("macs_per_s")
     cost = CostModel(
@@ -317,6 +359,11 @@ def _tables() -> Mapping[str, OperatorTable]:
 
 
 @cache
+def _recipe_lists() -> Mapping[str, tuple[str, ...]]:
+    return decode_recipe_lists((files("hedgerow.hardware") / "recipes.toml").read_text("utf-8"))
+
+
+@cache
 def load_target(name: str) -> Target:
     """Read one target.
 
@@ -327,4 +374,4 @@ def load_target(name: str) -> Target:
     known = target_names()
     if name not in known:
         raise UnknownNameError("target", name, known)
-    return decode_target(name, _text("targets", name), _tables())
+    return decode_target(name, _text("targets", name), _tables(), _recipe_lists())

@@ -28,8 +28,8 @@ class PrivacyStatement:
     Attributes:
         terms: What was asked for.
         rounds: So many gave something away.
-        epsilon: Of all of them together; None: unknown, or there is no noise.
-        delta: With it.
+        epsilon: What all of them together cost; None: unknown, or there is no noise.
+        delta: The delta that epsilon holds at.
         reason: Why epsilon is unknown; empty if it is known.
         cohorts: The smallest and the largest number of clients that were asked in a round, and that were there.
     """
@@ -82,7 +82,7 @@ def state_privacy(terms: PrivacyTerms, means: Sequence[NoisyMean], *, unaccounte
 
     Args:
         terms: What was asked for.
-        means: Of all rounds.
+        means: What each round gave away.
         unaccounted: Why epsilon cannot be known, if the caller knows a reason.
     """
     asked = [mean.asked for mean in means] or [0]

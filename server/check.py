@@ -29,10 +29,10 @@ class Stage:
 
     Attributes:
         stage: ``inputs``, ``preprocessed``, ``logits`` or ``probabilities``.
-        name: Of the tensor.
-        shape: With the batch dimension first.
+        name: What the tensor is called.
+        shape: Its shape, the batch dimension first.
         dtype: Such as ``float32``.
-        minimum, maximum: Of its values in this batch.
+        minimum, maximum: The bounds of its values in this batch.
     """
 
     stage: str
@@ -54,7 +54,7 @@ class TaskReport:
         class_counts: Part (``train``, ``held_out``) -> samples of each class, in the order of the labels.
         partition: Samples of each client.
         stages: One forward pass.
-        loss: Of that batch.
+        loss: The loss of that batch.
         parameters: Number of trainable values.
         parameter_bytes: Their size, with buffers, as a checkpoint holds them.
         metrics: Every metric, of the untrained model on that batch.
@@ -106,7 +106,7 @@ def check_task(task: Task, *, clients: int = 8, seed: int = 0) -> TaskReport:
     Args:
         task: A task; its construction has already checked what needs no code of the user's.
         clients: How many clients its training data shall be cut for.
-        seed: Of the partition and the model's first weights.
+        seed: Decides the partition and the model's first weights.
 
     Raises:
         TaskError: Anything is wrong; all mistakes are listed.
@@ -189,7 +189,7 @@ class _Examination:
         return tuple(len(shard) for shard in shards or ())
 
     def forward_and_back(
-        self, model: Any, data: TaskData | None
+        self, model: object, data: TaskData | None
     ) -> tuple[tuple[Stage, ...], float, dict[str, float]] | None:
         """Send one batch through pre-processing, model, loss, gradient, post-processing and metrics."""
         if not isinstance(model, nn.Module):
@@ -235,7 +235,7 @@ class _Examination:
                 raise TypeError(f"expected a tensor or a tuple of tensors, found {type(argument).__name__}")
         return arguments
 
-    def _logits_fit(self, logits: Any, samples: int) -> bool:
+    def _logits_fit(self, logits: object, samples: int) -> bool:
         wanted = (samples, len(self._task.labels))
         if not isinstance(logits, torch.Tensor):
             self.mistakes.append(f"the model must return a tensor of logits, found {type(logits).__name__}")
@@ -286,7 +286,7 @@ class _Examination:
                 self.warnings.append(f"the gradient of {name} is zero in the first batch")
         return float(loss.detach())
 
-    def _metrics(self, probabilities: NDArray[Any], batch: Dataset) -> dict[str, float]:
+    def _metrics(self, probabilities: NDArray[np.generic], batch: Dataset) -> dict[str, float]:
         found = {}
         for name, metric in self._task.metrics.items():
             value = self.attempt(f"the metric {name!r}", lambda m=metric: float(m(probabilities, batch.labels)))  # type: ignore[misc]

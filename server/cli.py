@@ -1,19 +1,22 @@
 """``hedgerow train`` and ``hedgerow task check``. Importing this module imports neither torch nor Flower."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hedgerow.decode import encode_json
 from hedgerow.installation import require
+from hedgerow.options import json_option
 from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.errors import RoundFailedError
+from hedgerow.server.run_options import folder_options, rounds_option, seed_option
 from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
     from hedgerow.server.check import TaskReport
+    from hedgerow.server.training import TrainResult
 
 __all__ = ["check", "train"]
 
@@ -30,9 +33,7 @@ _BAR_WIDTH = 20
     help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}; averaging ones with differential "
     "privacy if wanted, such as fedavg+server-fixed:clip=1,noise=1.",
 )
-@click.option(
-    "--rounds", default=20, show_default=True, type=click.IntRange(1), help="Rounds in all, finished ones included."
-)
+@rounds_option(20)
 @click.option(
     "--clients",
     default=8,
@@ -47,28 +48,8 @@ _BAR_WIDTH = 20
     type=click.FloatRange(0, 1, min_open=True),
     help="Share of the clients that train in each round.",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**53 - 1),
-    help="Seed of everything random, but for what privacy keeps secret.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("out/run"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the run and its checkpoint.",
-)
-@click.option(
-    "--resume/--fresh",
-    default=True,
-    show_default=True,
-    help="Go on with the run that is in the folder, or forget it and begin anew.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@seed_option
+@folder_options("out/run", holds="the run and its checkpoint", found="the run that is in the folder")
 def train(
     task: str,
     strategy: str,
@@ -115,32 +96,36 @@ def train(
             if as_json:
                 click.echo(encode_json(exc.to_record()))
             raise
-    last = result.history[-1]
     if as_json:
-        record = {
-            "checkpoint": str(result.checkpoint_folder),
-            "task": loaded.name,
-            "run": result.checkpoint.run,
-            "strategy": strategy,
-            "rounds": len(result.history),
-            "clients": clients,
-            "seed": seed,
-            "updates": result.updates,
-            "refused": result.refused,
-            "privacy": None if result.privacy is None else result.privacy.to_record(),
-            "metrics": dict(result.checkpoint.metrics),
-            "seconds": round(sum(entry.seconds for entry in result.history), 3),
-            "history": [entry.to_record() for entry in result.history],
-        }
-        click.echo(encode_json(record))
+        click.echo(encode_json(_record(result, strategy=strategy, clients=clients, seed=seed)))
         return
     shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
+    last = result.history[-1]
     trained = last.clients or len(last.participants)
     click.echo(f"{loaded.name}: {len(result.history)} rounds of {strategy} over {trained} clients; {shown}")
     click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
     if result.privacy is not None:
         click.echo(result.privacy.line())
     click.echo(f"checkpoint: {result.checkpoint_folder}")
+
+
+def _record(result: "TrainResult", *, strategy: str, clients: int, seed: int) -> dict[str, Any]:
+    """Return *result* as plain JSON values."""
+    return {
+        "checkpoint": str(result.checkpoint_folder),
+        "task": result.checkpoint.task,
+        "run": result.checkpoint.run,
+        "strategy": strategy,
+        "rounds": len(result.history),
+        "clients": clients,
+        "seed": seed,
+        "updates": result.updates,
+        "refused": result.refused,
+        "privacy": None if result.privacy is None else result.privacy.to_record(),
+        "metrics": dict(result.checkpoint.metrics),
+        "seconds": round(sum(entry.seconds for entry in result.history), 3),
+        "history": [entry.to_record() for entry in result.history],
+    }
 
 
 @click.command(epilog="\b\nExample:\n  hedgerow task check examples/digits/task.py:task")
@@ -152,7 +137,7 @@ def train(
     type=click.IntRange(1),
     help="Clients to cut the training data for, as `hedgerow train` does.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@json_option
 def check(task: str, clients: int, as_json: bool) -> None:
     """Report every mistake in TASK (module:attribute or file.py:attribute).
 

@@ -1,23 +1,22 @@
 """Our Flower ClientApp for a task: local steps in torch on one partition of the task's data. Needs torch and Flower."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from hedgerow.server.cohort.orders import local_work
-from hedgerow.server.cohort.work import CohortWork
+from hedgerow.local_work import LocalWork
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import adopt_flower, array_record, clipping_keys, numpy_arrays
+from hedgerow.server.flower import ClientCall, adopt_flower, array_record, clipping_keys, numpy_arrays
 from hedgerow.server.local_steps import LocalTrainer, torch_threads
 from hedgerow.server.replies import narrowed
-from hedgerow.task import Dataset, LocalTraining, Task, TaskData
+from hedgerow.server.round_settings import message_settings, work_of
+from hedgerow.task import Dataset, Task, TaskData
+from hedgerow.weights import Arrays
 
-__all__ = ["CORRECTION", "STEPS", "Partitions", "make_client_app", "round_work", "steps_of"]
+__all__ = ["CORRECTION", "STEPS", "Partitions", "correction_in", "make_client_app"]
 
 CORRECTION = "correction"
 """Name of an ``ArrayRecord`` in a train message whose arrays are added to every gradient (SCAFFOLD)."""
@@ -37,7 +36,7 @@ class Partitions:
         """Return the samples of one client.
 
         Args:
-            partition: From 0.
+            partition: The client's number, from 0.
             partitions: How many there are.
 
         Raises:
@@ -58,17 +57,15 @@ class Partitions:
 class _TaskClient:
     """What the ClientApp does with a message; each thread makes its model at the first one and keeps it."""
 
-    def __init__(
-        self, task: Task, partitions: Partitions, local: LocalTraining, seed: int, threads: int, *, reseeds: bool
-    ) -> None:
-        self._task, self._partitions, self._local = task, partitions, local
-        self._seed, self._threads, self._reseeds = seed, threads, reseeds
+    def __init__(self, task: Task, partitions: Partitions, work: LocalWork, threads: int, *, reseeds: bool) -> None:
+        self._task, self._partitions, self._work = task, partitions, work
+        self._threads, self._reseeds = threads, reseeds
         self._own = threading.local()
 
-    def train(self, message: Any, context: Any) -> Any:
+    def train(self, message: Message, context: Context) -> Message:
         """Take local steps from the weights in *message*."""
         partition, shard = self._shard(context)
-        work = round_work(message, self._local, self._seed)
+        work = work_of(message_settings(message), self._work).of_client(partition)
         if not hasattr(self._own, "trainer"):
             self._own.trainer = LocalTrainer(self._task, reseeds=self._reseeds)
         trainer: LocalTrainer = self._own.trainer
@@ -76,18 +73,16 @@ class _TaskClient:
         inputs = [torch.from_numpy(np.ascontiguousarray(shard.inputs[spec.name])) for spec in self._task.inputs]
         labels = torch.from_numpy(np.ascontiguousarray(shard.labels))
         with torch_threads(self._threads):
-            taken = trainer.take_steps(
-                sent, inputs, labels, local_work(work, partition), corrections=_corrections(message)
-            )
+            taken = trainer.take_steps(sent, inputs, labels, work, corrections=_corrections(message))
         metrics = MetricRecord({"loss": taken.loss, "num-examples": len(shard)})
         if work.clip_norm is not None:
             metrics[clipping_keys()[1]] = int(taken.norm > work.clip_norm)
         if CORRECTION in message.content:
-            metrics[STEPS] = steps_of(work, len(shard))
+            metrics[STEPS] = work.steps(len(shard))
         weights = {name: tensor.numpy().copy() for name, tensor in trainer.tensors.items()}
         return Message(RecordDict({"arrays": array_record(weights), "metrics": metrics}), reply_to=message)
 
-    def evaluate(self, message: Any, context: Any) -> Any:
+    def evaluate(self, message: Message, context: Context) -> Message:
         """Measure the weights in *message* on the client's own samples."""
         _partition, shard = self._shard(context)
         with torch_threads(self._threads):
@@ -96,7 +91,7 @@ class _TaskClient:
         metrics = MetricRecord({**plain, "num-examples": len(shard)})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
-    def _shard(self, context: Any) -> tuple[int, Dataset]:
+    def _shard(self, context: Context) -> tuple[int, Dataset]:
         partition = int(context.node_config["partition-id"])
         return partition, self._partitions.shard(partition, int(context.node_config["num-partitions"]))
 
@@ -106,10 +101,10 @@ def make_client_app(
     data: TaskData,
     *,
     seed: int = 0,
-    local: LocalTraining | None = None,
+    work: LocalWork | None = None,
     threads: int = 1,
     reseeds: bool = True,
-) -> Callable[[Any, Any], Any]:
+) -> ClientCall:
     """Make a ``flwr.clientapp.ClientApp`` that trains and evaluates *task*.
 
     The node configuration must hold ``partition-id`` and ``num-partitions``, as Flower's simulation, ``flower-supernode
@@ -118,9 +113,9 @@ def make_client_app(
     Args:
         task: What to learn.
         data: Its data; ``data.train`` is cut by ``task.partition``.
-        seed: Of the partition, and of the order of samples where a message names none.
-        local: Epochs, learning rate and batch size; None: the task's.
-        threads: Of torch.
+        seed: Decides the partition, and with *work* None also the order of samples where a message names no seed.
+        work: What a client does where a message says nothing else; None: what the task says.
+        threads: Torch uses so many.
         reseeds: Seed torch's global generator for each client and round; needed by models that draw random numbers,
             and wrong when several threads call the app.
 
@@ -128,54 +123,26 @@ def make_client_app(
         FlowerVersionError: The installed Flower was not tested.
     """
     adopt_flower()
-    client = _TaskClient(task, Partitions(task, data, seed), local or task.local, seed, threads, reseeds=reseeds)
+    work = work or LocalWork.of_training(task.local, seed=seed)
+    client = _TaskClient(task, Partitions(task, data, seed), work, threads, reseeds=reseeds)
     app = ClientApp()
     app.train()(client.train)
     app.evaluate()(client.evaluate)
-    made: Callable[[Any, Any], Any] = app
-    return made
+    return app
 
 
-def round_work(message: Any, local: LocalTraining, seed: int) -> CohortWork:
-    """Return what a train message asks of every client that receives it.
-
-    Its configuration's keys are ``server-round``, ``seed``, ``epochs``, ``learning-rate``, ``batch-size``,
-    ``optimizer``, ``momentum``, ``weight-decay``, FedProx's ``proximal-mu`` and Flower's ``clipping_norm``.
-
-    Args:
-        message: From any strategy.
-        local: What a key says that is absent.
-        seed: Likewise.
-    """
-    settings: dict[str, Any] = {}
-    for record in message.content.config_records.values():
-        settings.update(record)
-    clip_norm = settings.get(clipping_keys()[0])
-    return CohortWork(
-        round=int(settings.get("server-round", 1)),
-        seed=int(settings.get("seed", seed)),
-        epochs=int(settings.get("epochs", local.epochs)),
-        learning_rate=float(settings.get("learning-rate", local.learning_rate)),
-        batch_size=int(settings.get("batch-size", local.batch_size)),
-        optimizer=str(settings.get("optimizer", "sgd")),
-        momentum=float(settings.get("momentum", 0.0)),
-        weight_decay=float(settings.get("weight-decay", 0.0)),
-        proximal_mu=float(settings.get("proximal-mu", 0.0)),
-        clip_norm=None if clip_norm is None else float(clip_norm),
-    )
-
-
-def steps_of(work: CohortWork, samples: int) -> int:
-    """Return how many steps a client with so many samples takes."""
-    return work.epochs * -(-samples // work.batch_size)
-
-
-def _corrections(message: Any) -> dict[str, torch.Tensor] | None:
+def correction_in(message: Message) -> ArrayRecord | None:
+    """Return what a train message adds to every gradient, or None if it adds nothing."""
     record = message.content.get(CORRECTION)
+    return record if isinstance(record, ArrayRecord) else None
+
+
+def _corrections(message: Message) -> dict[str, torch.Tensor] | None:
+    record = correction_in(message)
     if record is None:
         return None
     return {name: torch.from_numpy(np.array(array)) for name, array in narrowed(numpy_arrays(record)).items()}
 
 
-def _weights(message: Any) -> dict[str, Any]:
+def _weights(message: Message) -> Arrays:
     return narrowed(numpy_arrays(next(iter(message.content.array_records.values()))))

@@ -1,18 +1,20 @@
 """What can go wrong in federated training, as one tree.
 
-::
-
-HedgerowError
-+-- ServerError
-    +-- FlowerVersionError      a Flower that our adapter was not tested with
-    +-- NotEnoughDevicesError   too few devices can train
-    +-- RoundFailedError        a round whose updates give no weights
-        +-- NoUpdateError       rounds, or the last one, that used no update
-    +-- LocalTermError          a strategy that devices cannot follow
-    +-- StrategyOptionError     a strategy's option that it does not have or cannot be
-    +-- WorkerStartError        a ClientApp that a worker process cannot make
-    +-- RunFolderError          a run folder that cannot be used
-        +-- RunMismatchError    a run folder of another run
+- ServerError: the root of this folder's errors.
+  - ClientTrainingError: a client's training failed, or ended its worker process (cohort/errors.py).
+  - CohortMemoryError: memory does not hold one client (cohort/errors.py).
+  - FlowerVersionError: a Flower that our adapter was not tested with.
+  - LocalTermError: a strategy that devices cannot follow.
+  - NotEnoughDevicesError: too few devices can train.
+  - RoundFailedError: a round's updates give no weights.
+    - NoUpdateError: rounds, or the last one, used no update.
+  - RunFolderError: a run folder cannot be used.
+    - RunMismatchError: a run folder is another run's.
+  - SimulationError: settings that no simulation can have (simulation/errors.py).
+    - NoGpuError: a GPU was asked for and there is none.
+  - StrategyOptionError: a strategy's option that it does not have or cannot be.
+  - UntraceableError: a model cannot be trained for many clients in one step (cohort/errors.py).
+  - WorkerStartError: a worker process cannot make the ClientApp that it is to call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,7 +68,7 @@ class RoundFailedError(ServerError):
     """A round's updates give no weights, and the run ends.
 
     Attributes:
-        round_number: Of the round.
+        round_number: The round's number, from 1.
         reasons: Node name -> why its update was not used, in that round.
         kinds: Why updates were not used -> how many, in all rounds that the error is about.
     """

@@ -1,7 +1,6 @@
 """Float metrics of a task's weights on labelled data. Needs torch."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ class Evaluator:
         tensors = [tensor.to(device) for tensor in [*inputs, labels]]
         self._batches = list(zip(*(torch.split(tensor, _BATCH) for tensor in tensors), strict=True))
 
-    def outputs(self, weights: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], float]:
+    def outputs(self, weights: Mapping[str, NDArray[np.generic]]) -> tuple[NDArray[np.float32], float]:
         """Return ``probabilities`` ``(n, classes)`` and the mean loss.
 
         Raises:
@@ -46,7 +45,7 @@ class Evaluator:
         probabilities: NDArray[np.float32] = torch.cat(logits).cpu().numpy()
         return probabilities, sum(losses) / max(1, len(self._dataset))
 
-    def measure(self, weights: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    def measure(self, weights: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
         """Return ``loss`` and every metric of the task, also for each value of its subgroup.
 
         Raises:
@@ -56,7 +55,7 @@ class Evaluator:
         return {"loss": loss, **metrics_of(self._task, probabilities, self._dataset)}
 
 
-def metrics_of(task: Task, probabilities: NDArray[Any], dataset: Dataset) -> dict[str, float]:
+def metrics_of(task: Task, probabilities: NDArray[np.generic], dataset: Dataset) -> dict[str, float]:
     """Return each metric of *task*, and ``metric[column=value]`` for each value of its subgroup column.
 
     Args:

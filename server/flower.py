@@ -6,15 +6,26 @@ which ``Message(...)`` reads, and must give each message the id that SuperLink w
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hedgerow.server.errors import FlowerVersionError
+from hedgerow.weights import Arrays
+
+if TYPE_CHECKING:
+    from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+    from flwr.supercore.run import Run
 
 __all__ = [
     "TESTED_VERSIONS",
+    "ClientCall",
+    "ErrorCodes",
+    "FlowerRun",
     "adopt_flower",
     "aggregation_errors",
     "answering_clients",
@@ -24,6 +35,7 @@ __all__ = [
     "empty_run",
     "error_codes",
     "is_array_record",
+    "metric_number",
     "numpy_arrays",
     "received_message",
     "refusal_kind",
@@ -33,9 +45,26 @@ __all__ = [
 ]
 
 TESTED_VERSIONS = ("1.41", "1.42")
+ClientCall = Callable[["Message", "Context"], "Message"]
+"""A ``flwr.clientapp.ClientApp``, or whatever answers a message as one does."""
+FlowerRun: TypeAlias = "Run"
+"""Flower's record of a run."""
 _TELEMETRY = "FLWR_TELEMETRY_ENABLED"
 SERVER_NODE_ID = 1
 """Flower's own id of the server side (``flwr.common.constant.SUPERLINK_NODE_ID``)."""
+
+
+class ErrorCodes(Protocol):
+    """Flower's codes for why a message has no answer."""
+
+    UNKNOWN: int
+    LOAD_CLIENT_APP_EXCEPTION: int
+    CLIENT_APP_RAISED_EXCEPTION: int
+    MESSAGE_UNAVAILABLE: int
+    REPLY_MESSAGE_UNAVAILABLE: int
+    NODE_UNAVAILABLE: int
+    MOD_FAILED_PRECONDITION: int
+    CLIENT_APP_CRASHED: int
 
 
 def check_flower_version(found: str, tested: Sequence[str] = TESTED_VERSIONS) -> None:
@@ -73,20 +102,21 @@ def adopt_flower() -> None:
         FLOWER_LOGGER.propagate = True
 
 
-def set_message_id(message: Any, message_id: str) -> None:
+def set_message_id(message: "Message", message_id: str) -> None:
     """Give *message* the id that SuperLink would have given it; replies refer to it."""
     message.metadata.__dict__["_message_id"] = message_id
 
 
-def received_message(message: Any, content: Any) -> Any:
+def received_message(message: "Message", content: "RecordDict") -> "Message":
     """Return *message* as its receiver gets it: the same metadata around *content* of its own."""
     from flwr.app import Message
 
     make: Any = Message  # the keyword is Flower's own and in no overload
-    return make(content, metadata=message.metadata)
+    received: Message = make(content, metadata=message.metadata)
+    return received
 
 
-def empty_run(run_id: int) -> Any:
+def empty_run(run_id: int) -> "FlowerRun":
     """Return Flower's record of a run, as far as a grid without SuperLink knows it."""
     from flwr.supercore.run import Run
 
@@ -100,7 +130,7 @@ def aggregation_errors() -> tuple[type[Exception], ...]:
     return (AggregationError, InconsistentMessageReplies)
 
 
-def error_codes() -> Any:
+def error_codes() -> ErrorCodes:
     """Return Flower's table of error codes."""
     from flwr.common.constant import ErrorCode
 
@@ -114,30 +144,34 @@ def clipping_keys() -> tuple[str, str]:
     return KEY_CLIPPING_NORM, KEY_NORM_BIT
 
 
-def set_answering_clients(reply: Any, clients: Sequence[int]) -> None:
+def set_answering_clients(reply: "Message", clients: Sequence[int]) -> None:
     """Note on *reply*, which stands for several clients, whose updates it holds."""
     reply.metadata.__dict__["_answering_clients"] = clients
 
 
-def answering_clients(reply: Any) -> Sequence[int] | None:
+def answering_clients(reply: "Message") -> Sequence[int] | None:
     """Return what :func:`set_answering_clients` noted, or None for a reply of one node."""
     noted: Sequence[int] | None = reply.metadata.__dict__.get("_answering_clients")
     return noted
 
 
-def set_refusal_kind(reply: Any, kind: str) -> None:
+def set_refusal_kind(reply: "Message", kind: str) -> None:
     """Note on an error *reply* of what kind its reason is; Flower's error codes know fewer."""
     reply.metadata.__dict__["_refusal_kind"] = kind
 
 
-def refusal_kind(reply: Any) -> str | None:
+def refusal_kind(reply: "Message") -> str | None:
     """Return what :func:`set_refusal_kind` noted, or None for an error that somebody else made."""
     noted: str | None = reply.metadata.__dict__.get("_refusal_kind")
     return noted
 
 
+class _HeldArrayMaker(Protocol):
+    def __call__(self, array: NDArray[np.generic], *, shared: bool) -> "Array": ...
+
+
 @cache
-def _held_array() -> Any:
+def _held_array() -> _HeldArrayMaker:
     """Return the class of arrays that are not serialized; made on use, so that importing this does not import Flower.
 
     Flower's ``Array`` writes an ``.npy`` document when it is made and parses it in each ``numpy()``.
@@ -147,7 +181,7 @@ def _held_array() -> Any:
     class HeldArray(Array):
         """An ``Array`` that holds a numpy array and is serialized only if somebody asks for its bytes."""
 
-        def __init__(self, array: Any, *, shared: bool) -> None:
+        def __init__(self, array: NDArray[np.generic], *, shared: bool) -> None:
             # Not through Array's attributes: each assignment there costs as much as all of this.
             self.__dict__.update(
                 dtype=str(array.dtype), shape=tuple(array.shape), stype="numpy.ndarray", _held=array, _shared=shared
@@ -162,18 +196,19 @@ def _held_array() -> Any:
         def data(self, value: bytes) -> None:
             self.__dict__.update(_held=None, _bytes=value)
 
-        def numpy(self) -> Any:
+        def numpy(self) -> NDArray[Any]:
             """Return the array itself if it is shared, else a copy that the caller may change."""
             held = self.__dict__["_held"]
             if held is None:
                 return super().numpy()
-            return held if self.__dict__["_shared"] else held.copy()
+            own: NDArray[Any] = held if self.__dict__["_shared"] else held.copy()
+            return own
 
         def deflate(self) -> bytes:
             """Return the bytes that go over a network: those of a plain ``Array``, which the other side knows."""
             return Array(self.dtype, self.shape, self.stype, self.data).deflate()
 
-        def __reduce__(self) -> Any:
+        def __reduce__(self) -> tuple[Any, ...]:
             # Between processes of one installation the array travels as it is.
             held = self.__dict__["_held"]
             if held is None:
@@ -191,11 +226,11 @@ def _held_array() -> Any:
     return HeldArray
 
 
-def _restored(array: Any) -> Any:
+def _restored(array: NDArray[np.generic]) -> "Array":
     return _held_array()(array, shared=False)
 
 
-def array_record(arrays: Mapping[str, Any], *, shared: bool = False) -> Any:
+def array_record(arrays: Mapping[str, NDArray[np.generic]], *, shared: bool = False) -> "ArrayRecord":
     """Return *arrays* as an ``ArrayRecord`` in the order of names: some strategies pair arrays by position.
 
     The record holds the arrays themselves and serializes them only when it goes over a network: they must not be
@@ -215,14 +250,27 @@ def array_record(arrays: Mapping[str, Any], *, shared: bool = False) -> Any:
     return record
 
 
-def is_array_record(value: object) -> bool:
+def metric_number(record: "MetricRecord", name: str, default: float | None = None) -> int | float:
+    """Return one number of a reply's metrics, whose form the border has judged.
+
+    Raises:
+        KeyError: There is none, and no *default*.
+        TypeError: It is a list.
+    """
+    found = record[name] if default is None or name in record else default
+    if isinstance(found, list):
+        raise TypeError(f"expected one number as {name}, found a list")
+    return found
+
+
+def is_array_record(value: object) -> TypeGuard["ArrayRecord"]:
     """Tell whether *value* is Flower's record of arrays."""
     from flwr.app import ArrayRecord
 
     return isinstance(value, ArrayRecord)
 
 
-def numpy_arrays(record: Any) -> dict[str, Any]:
+def numpy_arrays(record: "ArrayRecord") -> Arrays:
     """Return an ``ArrayRecord`` as numpy arrays by name, for reading only: they may be the record's own."""
     return {
         name: held if (held := array.__dict__.get("_held")) is not None else array.numpy()

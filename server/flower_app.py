@@ -20,23 +20,24 @@ Needs torch and Flower.
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 
 from hedgerow.checkpoint import Checkpoint, save_checkpoint
 from hedgerow.server.accounting import state_privacy
 from hedgerow.server.client_app import make_client_app
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import array_record, numpy_arrays
+from hedgerow.server.flower import ClientCall, array_record, metric_number, numpy_arrays
 from hedgerow.server.grids.border import JudgedGrid
 from hedgerow.server.outcome import check_round
+from hedgerow.server.private_strategy import PrivateMean
 from hedgerow.server.replies import ReplyLimits, narrowed
 from hedgerow.server.strategies import build_strategy, needed_metrics, privacy_terms
 from hedgerow.server.training import initial_weights
@@ -45,11 +46,11 @@ from hedgerow.task import load_task
 __all__ = ["client_app", "server_app"]
 
 _LOG = logging.getLogger(__name__)
-_CLIENTS: dict[tuple[str, int], Callable[[Any, Any], Any]] = {}
+_CLIENTS: dict[tuple[str, int], ClientCall] = {}
 _LOCK = threading.Lock()
 
 
-def _client(run_config: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
+def _client(run_config: Mapping[str, bool | int | float | str]) -> ClientCall:
     """Return the ClientApp of the run's task; a process makes it once."""
     key = (str(run_config["task"]), int(run_config.get("seed", 0)))
     with _LOCK:
@@ -59,11 +60,11 @@ def _client(run_config: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
         return _CLIENTS[key]
 
 
-def _handle(message: Any, context: Any) -> Any:
+def _handle(message: Message, context: Context) -> Message:
     return _client(context.run_config)(message, context)
 
 
-def _main(grid: Grid, context: Any) -> None:
+def _main(grid: Grid, context: Context) -> None:
     """Train the run's task with Flower's own round loop and leave a checkpoint.
 
     Raises:
@@ -75,7 +76,7 @@ def _main(grid: Grid, context: Any) -> None:
     task = load_task(str(config["task"]))
     evaluator = Evaluator(task, task.load_data().held_out)
 
-    def evaluate(_round: int, arrays: Any) -> Any:
+    def evaluate(_round: int, arrays: ArrayRecord) -> MetricRecord:
         measured = evaluator.measure(narrowed(numpy_arrays(arrays)))
         return MetricRecord({key: value for key, value in measured.items() if np.isfinite(value)})
 
@@ -92,12 +93,14 @@ def _main(grid: Grid, context: Any) -> None:
         train_config=ConfigRecord({"seed": seed}),
         evaluate_fn=evaluate,
     )
-    statement = None if terms is None else state_privacy(terms, strategy.means)
+    statement = None
+    if terms is not None and isinstance(strategy, PrivateMean):
+        statement = state_privacy(terms, strategy.means)
     if statement is not None:
         _LOG.warning("%s", statement.line())
     if "out" not in config:
         return
-    metrics = result.evaluate_metrics_serverapp.get(rounds, {})
+    metrics = result.evaluate_metrics_serverapp.get(rounds, MetricRecord())
     checkpoint = Checkpoint(
         weights=narrowed(numpy_arrays(result.arrays)),
         task=task.name,
@@ -106,17 +109,17 @@ def _main(grid: Grid, context: Any) -> None:
         strategy=name,
         grid="flower",
         seed=seed,
-        metrics={key: float(value) for key, value in metrics.items()},
+        metrics={key: float(metric_number(metrics, key)) for key in metrics},
         privacy=None if statement is None else statement.to_record(),
     )
     save_checkpoint(Path(str(config["out"])) / "checkpoint", checkpoint)
 
 
-def _check_rounds(strategy: Any, judged: JudgedGrid, rounds: int) -> None:
+def _check_rounds(strategy: Strategy, judged: JudgedGrid, rounds: int) -> None:
     """Have *strategy* end the run at a bad round, as ours end; Flower's loop goes on whatever becomes of a round."""
     aggregate = strategy.aggregate_train
 
-    def aggregate_train(number: int, replies: Any) -> Any:
+    def aggregate_train(number: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         arrays, metrics = aggregate(number, replies)
         if arrays is None:
             judged.made_nothing(number)
@@ -126,7 +129,7 @@ def _check_rounds(strategy: Any, judged: JudgedGrid, rounds: int) -> None:
         check_round(before, last, last=number == rounds)
         return arrays, metrics
 
-    strategy.aggregate_train = aggregate_train
+    setattr(strategy, "aggregate_train", aggregate_train)  # noqa: B010 (a plain assignment is no type's)
 
 
 server_app = ServerApp()

@@ -6,13 +6,13 @@ One model stays resident and is filled anew for each client and round; only the 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hedgerow.batches import batch_indices
+from hedgerow.local_work import LocalWork, Optimizer
 from hedgerow.task import Dataset, Task
 from hedgerow.task_module import LogitsModule, loss_function
 from hedgerow.weights import Arrays
@@ -20,10 +20,9 @@ from hedgerow.weights import Arrays
 __all__ = [
     "ADAM_BETAS",
     "ADAM_EPSILON",
-    "OPTIMIZERS",
+    "OPTIMIZER_STEPS",
     "GradientTerms",
     "LocalTrainer",
-    "LocalWork",
     "StepsTaken",
     "draws_random_numbers",
     "torch_threads",
@@ -47,34 +46,6 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalWork:
-    """What one client does in one round.
-
-    Attributes:
-        epochs: Passes over its samples.
-        learning_rate: Step size.
-        batch_size: Samples of a step.
-        seed: Of the order of samples, as ``hedgerow.batches.client_seed`` makes it.
-        proximal_mu: Weight of FedProx's term mu/2 |w - w_global|^2 (Li et al. 2020, arXiv 1812.06127); 0: none.
-        optimizer: ``sgd`` or ``adam`` (Kingma and Ba 2015, arXiv 1412.6980, with torch's defaults).
-        momentum: Of SGD, as in ``torch.optim.SGD``.
-        weight_decay: L2 term added to the gradient.
-        clip_norm: The update of all floats together is scaled down to this L2 norm (McMahan et al. 2018, arXiv
-            1710.06963); None: not clipped.
-    """
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    seed: int
-    proximal_mu: float = 0.0
-    optimizer: str = "sgd"
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +78,7 @@ class LocalTrainer:
     seeded for each client and round when *reseeds* is true; such models must not be trained by several threads.
 
     Attributes:
-        model: In training mode.
+        model: The resident model, in training mode.
         tensors: The model's parameters and buffers by name; after :meth:`take_steps` they hold the new weights.
         parameters: Names of those that are trained.
     """
@@ -123,7 +94,9 @@ class LocalTrainer:
         self.parameters = tuple(trained)
         self._parameters = list(trained.values())
 
-    def train(self, weights: Mapping[str, NDArray[Any]], dataset: Dataset, work: LocalWork) -> tuple[Arrays, float]:
+    def train(
+        self, weights: Mapping[str, NDArray[np.generic]], dataset: Dataset, work: LocalWork
+    ) -> tuple[Arrays, float]:
         """Train from *weights* on *dataset*.
 
         Args:
@@ -169,7 +142,7 @@ class LocalTrainer:
         if not self._reseeds:
             return self._take_steps(weights, inputs, labels, work, corrections or {}, positions)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(work.seed)
+            torch.manual_seed(work.order_seed)
             return self._take_steps(weights, inputs, labels, work, corrections or {}, positions)
 
     def _take_steps(
@@ -183,9 +156,9 @@ class LocalTrainer:
     ) -> StepsTaken:
         self._fill(weights)
         terms = GradientTerms(self._parameters, self.parameters, corrections, work)
-        optimizer = OPTIMIZERS[work.optimizer](self._parameters, work)
+        optimizer = OPTIMIZER_STEPS[work.optimizer](self._parameters, work)
         samples = len(labels) if positions is None else len(positions)
-        rng = np.random.default_rng(work.seed)
+        rng = np.random.default_rng(work.order_seed)
         losses = []
         for _ in range(work.epochs):
             order = torch.from_numpy(batch_indices(samples, work.batch_size, rng).reshape(-1)).to(labels.device)
@@ -307,4 +280,4 @@ class _Adam:
             parameter.addcdiv_(mean, square.sqrt().div_(spread).add_(ADAM_EPSILON), value=rate)
 
 
-OPTIMIZERS: Mapping[str, type[_Sgd] | type[_Adam]] = {"sgd": _Sgd, "adam": _Adam}
+OPTIMIZER_STEPS: Mapping[str, type[_Sgd] | type[_Adam]] = {Optimizer.SGD: _Sgd, Optimizer.ADAM: _Adam}

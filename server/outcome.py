@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
 from hedgerow.server.errors import NoUpdateError
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 
 __all__ = ["check_end", "check_round", "refusals", "shown_refusals"]
 

@@ -34,10 +34,10 @@ class PrivacyTerms:
         kind: A key of :data:`PRIVACY`.
         clip: The norm that updates are clipped to, or the first one.
         noise: Multiplier z: noise on the sum of updates, as a multiple of the norm. 0 is clipping without privacy.
-        delta: Of the statement; None: 1e-5, or a tenth of one in the number of clients if that is less.
-        quantile: Of adaptive clipping: the share of updates that the norm shall not clip.
-        rate: Of adaptive clipping: how fast the norm follows.
-        count_noise: Of adaptive clipping: standard deviation of the noise on the count of clipped updates; None: a
+        delta: The delta of the statement; None: 1e-5, or a tenth of one in the number of clients if that is less.
+        quantile: The share of updates that an adaptive norm shall not clip.
+        rate: How fast an adaptive norm follows.
+        count_noise: The standard deviation of the noise on the count of updates that an adaptive norm clipped; None: a
             twentieth of the clients, or the multiplier if that is more.
     """
 
@@ -121,7 +121,7 @@ def next_norm(terms: PrivacyTerms, norm: float, unclipped: float) -> float:
 
     Args:
         terms: The mechanism.
-        norm: Of this round.
+        norm: The norm that this round clipped to.
         unclipped: The noisy share of updates that the norm did not clip; noise may have carried it out of [0, 1], from
             where it says no more than the nearest share. To bring it back costs no privacy.
     """

@@ -10,15 +10,22 @@ import hmac
 import logging
 import math
 import secrets
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import Strategy
 
-from hedgerow.server.flower import answering_clients, array_record, clipping_keys, numpy_arrays, received_message
+from hedgerow.server.flower import (
+    answering_clients,
+    array_record,
+    clipping_keys,
+    metric_number,
+    numpy_arrays,
+    received_message,
+)
 from hedgerow.server.privacy import NoisyMean, PrivacyTerms, next_norm
 from hedgerow.server.replies import EXAMPLES
 from hedgerow.weights import Arrays
@@ -45,7 +52,7 @@ class PrivateMean(Strategy):
         means: What each round gave away that gave something away, since this was made.
     """
 
-    def __init__(self, strategy: Any, terms: PrivacyTerms, clients: int) -> None:
+    def __init__(self, strategy: Strategy, terms: PrivacyTerms, clients: int) -> None:
         """Wrap *strategy*.
 
         Args:
@@ -63,7 +70,9 @@ class PrivateMean(Strategy):
         self._sent: Arrays = {}
         self._asked = self._nodes = 0
 
-    def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Iterable[Any]:
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
         """Let the inner strategy sample; clients that clip are told the norm."""
         self._sent = numpy_arrays(arrays)
         if self.terms.by_client:
@@ -74,7 +83,9 @@ class PrivateMean(Strategy):
         self._asked = len(messages)
         return messages
 
-    def aggregate_train(self, server_round: int, replies: Iterable[Any]) -> tuple[Any, Any]:
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return the inner strategy's step along the noisy mean of those who answered; (None, None) if nobody did.
 
         Raises:
@@ -103,17 +114,17 @@ class PrivateMean(Strategy):
         generator = self._generator_for(total)
         mean = self._noisy_mean(total, len(used), generator)
         self._adapt(clipped, len(used), generator)
-        content = RecordDict({"arrays": array_record(mean), "metrics": MetricRecord(_mean_metrics(used))})
-        aggregated: tuple[Any, Any] = self.strategy.aggregate_train(server_round, [received_message(used[0], content)])
-        return aggregated
+        content = RecordDict({"arrays": array_record(mean), "metrics": _mean_metrics(used)})
+        return self.strategy.aggregate_train(server_round, [received_message(used[0], content)])
 
-    def configure_evaluate(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Iterable[Any]:
-        """Pass on."""
-        messages: Iterable[Any] = self.strategy.configure_evaluate(server_round, arrays, config, grid)
-        return messages
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Let the inner strategy ask for evaluations."""
+        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
 
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Any]) -> Any:
-        """Pass on: measures of clients are not private."""
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Let the inner strategy average: measures of clients are not private."""
         return self.strategy.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:
@@ -124,15 +135,15 @@ class PrivateMean(Strategy):
     def _floats(self) -> Arrays:
         return {name: array for name, array in self._sent.items() if array.dtype.kind == "f"}
 
-    def _update(self, reply: Any) -> Arrays:
+    def _update(self, reply: Message) -> Arrays:
         arrays = numpy_arrays(next(iter(reply.content.array_records.values())))
         return {name: arrays[name].astype(np.float64) - sent for name, sent in self._floats().items()}
 
-    def _was_clipped(self, reply: Any, norm: float) -> int:
+    def _was_clipped(self, reply: Message, norm: float) -> int:
         if not (self.terms.adaptive and self.terms.by_client):
             return int(norm > self.clipping_norm)
         key = clipping_keys()[1]
-        record: Mapping[str, Any] = next(iter(reply.content.metric_records.values()))
+        record = next(iter(reply.content.metric_records.values()))
         if key not in record:
             raise AggregationError(f"clients that clip to an adaptive norm must say in {key} whether they did")
         return int(bool(record[key]))
@@ -164,9 +175,11 @@ class PrivateMean(Strategy):
         self.clipping_norm = next_norm(self.terms, self.clipping_norm, (answered - clipped + noise) / answered)
 
 
-def _mean_metrics(replies: list[Any]) -> dict[str, Any]:
+def _mean_metrics(replies: Sequence[Message]) -> MetricRecord:
     """Return the plain mean of each metric that all have, and how many samples they name in all."""
     records = [next(iter(reply.content.metric_records.values())) for reply in replies]
     names = set(records[0]).intersection(*records[1:]) - {EXAMPLES, clipping_keys()[1]}
-    means = {name: math.fsum(record[name] for record in records) / len(records) for name in sorted(names)}
-    return {**means, EXAMPLES: max(1, sum(int(record.get(EXAMPLES, 1)) for record in records))}
+    means = {
+        name: math.fsum(metric_number(record, name) for record in records) / len(records) for name in sorted(names)
+    }
+    return MetricRecord({**means, EXAMPLES: max(1, sum(int(metric_number(record, EXAMPLES, 1)) for record in records))})

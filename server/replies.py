@@ -47,7 +47,7 @@ _WHOLE = {"steps": (1, 2**31), "norm_bit": (0, 1)}
 _LARGEST_CHANGE = 10**9
 """So far a whole number in the weights, such as BatchNorm's count of batches, may move in a round."""
 _LARGEST_METRIC = 1e30
-"""Of so large numbers the sum of many is still finite."""
+"""The sum of many numbers is finite if none is larger."""
 _ABSURD = 1e6
 """No update may be so many times as long as the model."""
 
@@ -76,8 +76,8 @@ class Refusal:
     """Why a reply is not used.
 
     Attributes:
-        kind: In a word.
-        reason: In a sentence.
+        kind: The reason in a word.
+        reason: The same in a sentence.
     """
 
     kind: Kind
@@ -117,8 +117,8 @@ class Answer:
         examples: So many samples it declared before; None: it declared nothing.
     """
 
-    arrays: Sequence[Mapping[str, Any]]
-    metrics: Sequence[Mapping[str, Any]]
+    arrays: Sequence[Mapping[str, object]]
+    metrics: Sequence[Mapping[str, object]]
     examples: int | None = None
 
 
@@ -128,7 +128,7 @@ def judge_answers(
     """Judge the answers to one message that went to several clients.
 
     Args:
-        answers: Of one round, in any order.
+        answers: What came in one round, in any order.
         sent: The weights that they were sent, whose names, shapes and types trained ones must have; None: arrays of
             any form pass.
         limits: What they may say.
@@ -165,8 +165,8 @@ def longest_update(norms: NDArray[np.float64], length: float, limits: ReplyLimit
     """Return how long an update of a round may be.
 
     Args:
-        norms: Of all updates that are usable otherwise, ``float64[n]``.
-        length: Of the model, as :func:`model_length` says it.
+        norms: How long all updates are that are usable otherwise, ``float64[n]``.
+        length: How long the model is, as :func:`model_length` says it.
         limits: What was declared.
     """
     if limits.norm is not None:
@@ -177,14 +177,14 @@ def longest_update(norms: NDArray[np.float64], length: float, limits: ReplyLimit
     return min(_ABSURD * length, max(length, limits.outlier_factor * median))
 
 
-def model_length(sent: Mapping[str, Any]) -> float:
+def model_length(sent: Mapping[str, NDArray[np.generic]]) -> float:
     """Return the L2 norm of all floats in *sent*, plus the square root of their number."""
     floats = [array for array in sent.values() if array.dtype.kind == "f"]
     squares = sum(_squares(array) for array in floats)
     return float(np.sqrt(squares) + np.sqrt(sum(array.size for array in floats)))
 
 
-def narrowed(arrays: Mapping[str, Any]) -> Arrays:
+def narrowed(arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:
     """Return *arrays* with float64 narrowed to float32, the type of weights everywhere in Hedgerow."""
     with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
         return {name: array.astype("float32") if array.dtype == "float64" else array for name, array in arrays.items()}
@@ -199,16 +199,17 @@ def _judge_alone(answer: Answer, sent: Arrays | None, limits: ReplyLimits, *, tr
     return wrong or _judge_metrics(answer.metrics[0], answer.examples, limits)
 
 
-def _judge_arrays(found: Mapping[str, Any], sent: Arrays) -> Refusal | None:
-    foreign = sorted(name for name, array in found.items() if not isinstance(array, np.ndarray))
+def _judge_arrays(found: Mapping[str, object], sent: Arrays) -> Refusal | None:
+    arrays = {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+    foreign = sorted(set(found) - set(arrays))
     if foreign:
         return Refusal(Kind.FORM, f"expected arrays, found {found[foreign[0]]!r:.120}")
     try:
-        check_same_arrays(found, sent, "update")
+        check_same_arrays(arrays, sent, "update")
     except DecodeError as exc:
-        finite = all(np.isfinite(array).all() for array in found.values() if array.dtype.kind == "f")
+        finite = all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
         return Refusal(Kind.FORM if finite else Kind.NOT_FINITE, str(exc))
-    for name, array in found.items():
+    for name, array in arrays.items():
         if array.dtype.kind in "iu" and array.size:
             change = np.abs(array.astype(np.float64) - sent[name].astype(np.float64)).max()
             if change > _LARGEST_CHANGE:
@@ -267,16 +268,16 @@ def _agreed(names: Sequence[frozenset[str]]) -> frozenset[str]:
     return min(counts, key=lambda each: (-counts[each], len(each), sorted(each)))
 
 
-def _change_norm(arrays: Mapping[str, Any], sent: Arrays) -> float:
+def _change_norm(arrays: Mapping[str, object], sent: Arrays) -> float:
     squares = 0.0
     for name, array in arrays.items():
-        if array.dtype.kind == "f":
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 squares += _squares(array - sent[name])
     return float(np.sqrt(squares))
 
 
-def _squares(array: NDArray[Any]) -> float:
+def _squares(array: NDArray[np.generic]) -> float:
     """Return the sum of squares; of numbers that overflow in their own type in float64."""
     flat = array.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -10,11 +10,11 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp.strategy import Strategy
 
 from hedgerow.batches import client_seed
 from hedgerow.checkpoint import Checkpoint
@@ -22,11 +22,14 @@ from hedgerow.decode import Fields
 from hedgerow.server.accounting import PrivacyStatement, state_privacy
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import aggregation_errors, answering_clients, array_record, numpy_arrays
+from hedgerow.server.flower import aggregation_errors, array_record, metric_number, numpy_arrays
 from hedgerow.server.grids.border import kinds_of
+from hedgerow.server.grids.round_grid import RoundGrid
 from hedgerow.server.outcome import check_round
+from hedgerow.server.private_strategy import PrivateMean
 from hedgerow.server.replies import EXAMPLES, Kind
-from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord, SavedRound
 from hedgerow.server.strategies import needed_metrics, privacy_terms, restore_state, strategy_state
 from hedgerow.task import Task
 from hedgerow.task_module import load_weights, model_weights
@@ -42,7 +45,9 @@ NAMED = 100
 class Run:
     """The state of a run between two rounds."""
 
-    def __init__(self, task: Task, grid: Any, strategy: Any, folder: RunFolder, evaluator: Evaluator | None) -> None:
+    def __init__(
+        self, task: Task, grid: RoundGrid, strategy: Strategy, folder: RunFolder, evaluator: Evaluator | None
+    ) -> None:
         self._task, self._grid, self._strategy = task, grid, strategy
         self._folder, self._evaluator = folder, evaluator
         self._weights: Arrays = {}
@@ -50,11 +55,11 @@ class Run:
         self.round = 0
         self.history: list[RoundRecord] = []
         self._terms = privacy_terms(folder.settings.strategy)
-        if hasattr(grid, "fit_to"):
-            # Who is left out must not depend on how long others' updates are: that would show them.
-            grid.fit_to(needed_metrics(folder.settings.strategy), clips=self._terms is not None)
+        # Who is left out must not depend on how long others' updates are: that would show them.
+        grid.fit_to(needed_metrics(folder.settings.strategy), clips=self._terms is not None)
         # A seed is public: whoever knows it would know the noise, and who was asked.
         self._key = folder.noise_key() if self._terms is not None else None
+        self._private = strategy if isinstance(strategy, PrivateMean) else None
 
     def resume(self, weights: Arrays) -> None:
         """Start from *weights*, or from the folder's last finished round."""
@@ -94,7 +99,7 @@ class Run:
 
     def take_round(
         self,
-        config: Mapping[str, Any],
+        config: Mapping[str, int | float | str],
         timeout_s: float,
         *,
         evaluate: bool = True,
@@ -122,42 +127,31 @@ class Run:
                 number, array_record(self._weights), ConfigRecord(dict(config)), self._grid
             )
         replies = list(self._grid.send_and_receive(messages, timeout=timeout_s))
-        failures = {self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()}
-        refused = kinds_of(replies)
-        usable = [reply for reply in replies if reply.has_content()]
-        participants = [name for reply in usable for name in self._names(reply)]
-        examples, train_loss = _totals(usable), _loss(usable)
-        try:
-            if self._key is not None:
-                self._strategy.round_key = hmac.digest(self._key, f"{number} noise".encode(), "sha256")
-            arrays, _metrics = self._strategy.aggregate_train(number, replies)
-        except aggregation_errors() as exc:
-            raise RoundFailedError(number, failures, f"replies that cannot be averaged ({exc})", kinds=refused) from exc
+        heard = self._heard(replies)
+        arrays = self._aggregated(number, replies, heard)
         if arrays is None:
-            _LOG.warning("round %d used no update: %s", number, refused)
-            if participants:
-                refused = {**refused, str(Kind.STRATEGY): len(participants)}
-            participants, examples, train_loss = [], 0, None
-            check_round(self.history, _empty_round(number, failures, refused), last=last)
+            _LOG.warning("round %d used no update: %s", number, heard.refused)
+            heard = heard.unused()
+            check_round(self.history, _empty_round(number, heard), last=last)
         else:
-            self._weights = _like(numpy_arrays(arrays), self._weights, number, failures)
+            self._weights = _like(numpy_arrays(arrays), self._weights, number, heard.failures)
         self._metrics = {}
         if evaluate and self._evaluator is not None:
             self._metrics = self._evaluator.measure(self._weights)
-        self.round = number
+        self.round, used = number, heard.participants
         record = RoundRecord(
             round=number,
             loss=_finite(self._metrics.get("loss")),
             accuracy=_finite(self._metrics.get("accuracy")),
-            train_loss=_finite(train_loss),
+            train_loss=_finite(heard.train_loss),
             seconds=round(time.perf_counter() - started, 4),
-            examples=examples,
-            participants=tuple(sorted(participants, key=_natural)) if len(participants) <= NAMED else (),
-            failures=few_failures(failures),
-            refused=refused,
-            virtual_s=self._grid.clock.now_s if hasattr(self._grid, "clock") else None,
-            clients=len(participants) if len(participants) > NAMED else None,
-            privacy=self._strategy.means[-1] if self._key is not None and arrays is not None else None,
+            examples=heard.examples,
+            participants=tuple(sorted(used, key=_natural)) if len(used) <= NAMED else (),
+            failures=few_failures(heard.failures),
+            refused=heard.refused,
+            virtual_s=self._grid.virtual_s,
+            clients=len(used) if len(used) > NAMED else None,
+            privacy=self._private.means[-1] if self._private is not None and arrays is not None else None,
         )
         self._metrics = {name: value for name, value in self._metrics.items() if _finite(value) is not None}
         self._folder.add_record(record)
@@ -166,6 +160,30 @@ class Run:
             self.save()
         return record
 
+    def _heard(self, replies: Sequence[Message]) -> "_Heard":
+        usable = [reply for reply in replies if reply.has_content()]
+        return _Heard(
+            participants=tuple(name for reply in usable for name in self._grid.reply_names(reply)),
+            examples=_totals(usable),
+            train_loss=_loss(usable),
+            failures={self._name(reply): str(reply.error.reason) for reply in replies if reply.has_error()},
+            refused=kinds_of(replies),
+        )
+
+    def _aggregated(self, number: int, replies: Sequence[Message], heard: "_Heard") -> ArrayRecord | None:
+        """Return what the strategy makes of the replies, or None for nothing.
+
+        Raises:
+            RoundFailedError: It cannot aggregate them.
+        """
+        try:
+            if self._key is not None and self._private is not None:
+                self._private.round_key = hmac.digest(self._key, f"{number} noise".encode(), "sha256")
+            return self._strategy.aggregate_train(number, replies)[0]
+        except aggregation_errors() as exc:
+            found = f"replies that cannot be averaged ({exc})"
+            raise RoundFailedError(number, heard.failures, found, kinds=heard.refused) from exc
+
     def save(self) -> None:
         """Make the last finished round durable.
 
@@ -173,8 +191,7 @@ class Run:
             RunFolderError: The disk is full or cannot be written; the round that was saved before is untouched.
         """
         state = strategy_state(self._folder.settings.strategy, self._strategy)
-        grid = self._grid.state() if hasattr(self._grid, "clock") else None
-        self._folder.save_state(SavedRound(self.checkpoint(), state, grid))
+        self._folder.save_state(SavedRound(self.checkpoint(), state, self._grid.state()))
 
     def measure(self) -> None:
         """Evaluate the weights of the last round, if that was not done when it ended."""
@@ -188,15 +205,8 @@ class Run:
             return client_seed(seed, number, purpose)
         return int.from_bytes(hmac.digest(self._key, f"{number} {purpose}".encode(), "sha256"), "big")
 
-    def _name(self, reply: Any) -> str:
-        node: int = reply.metadata.src_node_id
-        name: str = self._grid.node_name(node) if hasattr(self._grid, "node_name") else str(node)
-        return name
-
-    def _names(self, reply: Any) -> Sequence[str]:
-        """Return whose updates *reply* holds: a cohort's reply may stand for many clients."""
-        clients = answering_clients(reply)
-        return [self._name(reply)] if clients is None else [str(client) for client in clients]
+    def _name(self, reply: Message) -> str:
+        return self._grid.node_name(reply.metadata.src_node_id)
 
 
 @contextmanager
@@ -210,7 +220,31 @@ def _seeded_sampling(seed: int) -> Iterator[None]:
         random.setstate(before)
 
 
-def _empty_round(number: int, failures: Mapping[str, str], refused: Mapping[str, int]) -> RoundRecord:
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What the replies of a round say.
+
+    Attributes:
+        participants: The names of those whose updates can be used.
+        examples: The samples that they used, together.
+        train_loss: The mean of their losses, weighted by samples; None: nobody reported one.
+        failures: Name -> why there is no update of it.
+        refused: The same in a word -> how many.
+    """
+
+    participants: tuple[str, ...]
+    examples: int
+    train_loss: float | None
+    failures: Mapping[str, str]
+    refused: Mapping[str, int]
+
+    def unused(self) -> "_Heard":
+        """Return this for a strategy that made nothing of the updates."""
+        refused = {**self.refused, str(Kind.STRATEGY): len(self.participants)} if self.participants else self.refused
+        return _Heard((), 0, None, self.failures, refused)
+
+
+def _empty_round(number: int, heard: _Heard) -> RoundRecord:
     return RoundRecord(
         round=number,
         loss=None,
@@ -219,8 +253,8 @@ def _empty_round(number: int, failures: Mapping[str, str], refused: Mapping[str,
         seconds=0.0,
         examples=0,
         participants=(),
-        failures=few_failures(failures),
-        refused=refused,
+        failures=few_failures(heard.failures),
+        refused=heard.refused,
     )
 
 
@@ -246,17 +280,21 @@ def _like(arrays: Arrays, like: Arrays, round_number: int, failures: Mapping[str
     return {name: np.array(whole[name], like[name].dtype, copy=whole[name].base is not None or None) for name in like}
 
 
-def _metrics_of(reply: Any) -> Mapping[str, Any]:
+def _metrics_of(reply: Message) -> MetricRecord:
     records = list(reply.content.metric_records.values())
-    return records[0] if records else {}
+    return records[0] if records else MetricRecord()
 
 
-def _totals(replies: Sequence[Any]) -> int:
-    return sum(int(_metrics_of(reply).get(EXAMPLES, 0)) for reply in replies)
+def _totals(replies: Sequence[Message]) -> int:
+    return sum(int(metric_number(_metrics_of(reply), EXAMPLES, 0)) for reply in replies)
 
 
-def _loss(replies: Sequence[Any]) -> float | None:
-    pairs = [(float(m["loss"]), int(m[EXAMPLES])) for m in map(_metrics_of, replies) if "loss" in m]
+def _loss(replies: Sequence[Message]) -> float | None:
+    pairs = [
+        (float(metric_number(m, "loss")), int(metric_number(m, EXAMPLES)))
+        for m in map(_metrics_of, replies)
+        if "loss" in m
+    ]
     total = sum(examples for _loss_value, examples in pairs)
     return sum(loss * examples for loss, examples in pairs) / total if total else None
 

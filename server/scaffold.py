@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
 
 from hedgerow.server.client_app import CORRECTION, STEPS
-from hedgerow.server.flower import array_record, numpy_arrays
+from hedgerow.server.flower import array_record, metric_number, numpy_arrays
 from hedgerow.weights import Arrays
 
 __all__ = ["Scaffold"]
@@ -35,7 +37,7 @@ class Scaffold(FedAvg):
         Args:
             learning_rate: The clients' step size, where the configuration of a round names none.
             server_learning_rate: The paper's global step size.
-            settings: Of ``FedAvg``.
+            settings: What ``FedAvg`` takes.
         """
         super().__init__(**settings)
         self._learning_rate, self._server_learning_rate = learning_rate, server_learning_rate
@@ -46,32 +48,37 @@ class Scaffold(FedAvg):
         self._nodes = 0
 
     @property
-    def controls(self) -> Mapping[str, Any] | None:
+    def controls(self) -> Mapping[str, NDArray[np.generic]] | None:
         """All control variates by ``common/name`` and ``node/name``; None before the first round."""
         rows: dict[str, Arrays] = {_COMMON: self._common, **{str(node): own for node, own in self._own.items()}}
         flat = {f"{row}/{name}": array for row, arrays in rows.items() for name, array in arrays.items()}
         return flat or None
 
     @controls.setter
-    def controls(self, flat: Mapping[str, Any]) -> None:
+    def controls(self, flat: Mapping[str, NDArray[np.generic]]) -> None:
         self._common, self._own = {}, {}
         for key, array in flat.items():
             row, _slash, name = key.partition("/")
             held = self._common if row == _COMMON else self._own.setdefault(int(row), {})
             held[name] = array
 
-    def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Iterable[Any]:
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
         """Give each sampled client its correction."""
         self._sent = numpy_arrays(arrays)
-        self._rate = float(config.get("learning-rate", self._learning_rate))
-        self._nodes = len(grid.get_node_ids())
+        rate = config.get("learning-rate")
+        self._rate = float(rate) if isinstance(rate, int | float) else self._learning_rate
+        self._nodes = len(list(grid.get_node_ids()))
         messages = list(super().configure_train(server_round, arrays, config, grid))
         for message in messages:
             correction = array_record(self._correction(message.metadata.dst_node_id))
             message.content = RecordDict({**message.content, CORRECTION: correction})
         return messages
 
-    def aggregate_train(self, server_round: int, replies: Iterable[Any]) -> tuple[Any, Any]:
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Move the weights by the mean update, and the controls by what the updates say."""
         del server_round
         valid, _errors = self._check_and_log_replies(replies, is_train=True)
@@ -81,8 +88,8 @@ class Scaffold(FedAvg):
         drift: Arrays = {name: np.zeros_like(array) for name, array in self._floats().items()}
         for reply in valid:
             new = numpy_arrays(next(iter(reply.content.array_records.values())))
-            metrics: Any = next(iter(reply.content.metric_records.values()))
-            node, reach = reply.metadata.src_node_id, metrics[STEPS] * self._rate
+            metrics = next(iter(reply.content.metric_records.values()))
+            node, reach = reply.metadata.src_node_id, metric_number(metrics, STEPS) * self._rate
             correction, own = self._correction(node), self._own.get(node, {})
             control = {
                 name: ((old - new[name]) / reach - correction[name]).astype(old.dtype)

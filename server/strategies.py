@@ -5,25 +5,36 @@ and resumed, and whether it needs no more than the mean of the updates. The name
 differential-privacy wrapper (``hedgerow.server.privacy``), ``fedavg+client-fixed:clip=1,noise=0.5``; it is part of the
 name so that whatever records the strategy of a run records it. Importing this module does not import Flower.
 
+A strategy of a user's own is a class derived from Flower's ``FedAvg``, or a :class:`StrategySpec` of one that carries
+state from round to round or needs settings; it is named as ``file.py:attribute``, ``module:attribute``, or by an entry
+point of the group ``hedgerow.strategies``.
+
 ``FedXgbBagging`` and ``FedXgbCyclic`` are not in the table: their updates are trees, which no task here has. They run
 on grids of arbitrary ClientApps.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.errors import UnknownNameError
-from hedgerow.plugins import Plugin, load_plugin
+from hedgerow.errors import PluginError
+from hedgerow.plugins import Plugin, load_plugin, load_user_plugin
 from hedgerow.server.errors import StrategyOptionError
 from hedgerow.server.flower import adopt_flower, array_record, clipping_keys, is_array_record, numpy_arrays
 from hedgerow.server.privacy import PrivacyTerms, parse_privacy
 from hedgerow.weights import Arrays
 
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
+
+    from hedgerow.server.private_strategy import PrivateMean
+
 __all__ = [
     "STRATEGIES",
+    "STRATEGY_GROUP",
     "StrategySpec",
     "build_strategy",
     "check_strategy",
@@ -34,15 +45,18 @@ __all__ = [
     "strategy_state",
 ]
 
+STRATEGY_GROUP = "hedgerow.strategies"
+"""The group of entry points under which distributions offer strategies."""
+
 Settings = Callable[[int, float], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class StrategySpec:
-    """One entry of the table.
+    """What is known of a strategy: an entry of the table, or what a user's own says of itself.
 
     Attributes:
-        plugin: The class.
+        made_by: The class, or where it is.
         summary: One line for people.
         settings: (clients, local learning rate) -> arguments of the class.
         state: Attributes that carry state between rounds.
@@ -50,8 +64,8 @@ class StrategySpec:
         metrics: Metrics of clients that it computes with -> between what they must lie.
     """
 
-    plugin: Plugin
-    summary: str
+    made_by: "Plugin | Callable[..., Strategy]"
+    summary: str = ""
     settings: Settings = lambda _clients, _learning_rate: {}
     state: tuple[str, ...] = ()
     mean: bool = False
@@ -146,10 +160,11 @@ _CLIPPING_NORM = "privacy/clipping_norm"
 
 
 def check_strategy(name: str) -> None:
-    """Refuse a *name* that :func:`build_strategy` cannot make; imports nothing.
+    """Refuse a *name* that :func:`build_strategy` cannot make; imports nothing but a user's own.
 
     Raises:
         UnknownNameError: No strategy or no wrapper has this name.
+        PluginError: A user's own cannot be used.
         StrategyOptionError: An option of the wrapper is unknown or no number, or the strategy cannot be wrapped.
     """
     _parsed(name)
@@ -160,29 +175,29 @@ def mean_suffices(name: str) -> bool:
 
     The privacy wrappers do not: they clip or count update by update.
     """
-    base, terms = _parsed(name)
-    return STRATEGIES[base].mean and terms is None
+    _base, spec, terms = _parsed(name)
+    return spec.mean and terms is None
 
 
 def needed_metrics(name: str) -> Mapping[str, tuple[float, float]]:
     """Return the metrics of clients that strategy *name* computes with -> between what they must lie."""
-    base, terms = _parsed(name)
+    _base, spec, terms = _parsed(name)
     counts_clipped = terms is not None and terms.by_client and terms.adaptive
-    return {**STRATEGIES[base].metrics, **({clipping_keys()[1]: (0, 1)} if counts_clipped else {})}
+    return {**spec.metrics, **({clipping_keys()[1]: (0, 1)} if counts_clipped else {})}
 
 
 def privacy_terms(name: str) -> PrivacyTerms | None:
     """Return what strategy *name* promises, or None if it promises nothing."""
-    return _parsed(name)[1]
+    return _parsed(name)[2]
 
 
-def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: float = 1.0) -> Any:
+def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: float = 1.0) -> "Strategy":
     """Make a Flower strategy.
 
     Args:
-        name: A key of :data:`STRATEGIES`; for differential privacy followed by ``+``, a key of :data:`PRIVACY`, and
-            options: ``clip`` (norm, or the first one), ``noise`` (multiplier), ``delta``, and for adaptive clipping
-            ``quantile``, ``rate`` and ``count-noise``, as in
+        name: A key of :data:`STRATEGIES`, or the name of a user's own; for differential privacy followed by ``+``, a
+            key of :data:`PRIVACY`, and options: ``clip`` (norm, or the first one), ``noise`` (multiplier), ``delta``,
+            and for adaptive clipping ``quantile``, ``rate`` and ``count-noise``, as in
             ``fedavg+client-adaptive:clip=0.1,noise=0.3,quantile=0.5`` (``hedgerow.server.privacy.PrivacyTerms``).
         clients: How many clients take part in a round; robust rules derive from it how many they mistrust, adaptive
             clipping its noise on a count.
@@ -191,49 +206,110 @@ def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: f
 
     Raises:
         UnknownNameError: No strategy or no wrapper has this name.
+        PluginError: A user's own cannot be used.
         StrategyOptionError: An option of the wrapper is unknown or out of its range.
         ExtraNotInstalledError: Flower is absent.
         FlowerVersionError: The installed Flower was not tested.
     """
-    base, terms = _parsed(name, clients)
-    plugins = {known: spec.plugin for known, spec in STRATEGIES.items()}
-    strategy_class = load_plugin("strategy", plugins, base)
+    base, spec, terms = _parsed(name, clients)
+    made: Callable[..., Strategy]
+    made = load_plugin("strategy", {base: spec.made_by}, base) if isinstance(spec.made_by, Plugin) else spec.made_by
     adopt_flower()
-    settings = STRATEGIES[base].settings(clients, learning_rate)
     # A minimum of 1: who is there is judged before a round, because Flower itself waits without end.
-    strategy = strategy_class(
-        fraction_train=fraction, min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **settings
-    )
+    settings = {
+        "fraction_train": fraction,
+        "min_train_nodes": 1,
+        "min_evaluate_nodes": 1,
+        "min_available_nodes": 1,
+        **spec.settings(clients, learning_rate),
+    }
+    strategy = made(**settings) if base in STRATEGIES else _users_own(base, spec, made, settings)
     if terms is None:
         return strategy
-    return load_plugin("privacy wrapper", {terms.kind: _WRAPPER}, terms.kind)(strategy, terms, clients)
+    private: Strategy = load_plugin("privacy wrapper", {terms.kind: _WRAPPER}, terms.kind)(strategy, terms, clients)
+    return private
 
 
-def _parsed(name: str, clients: int | None = None) -> tuple[str, PrivacyTerms | None]:
-    """Return the strategy's key, and the terms of the wrapper if there is one."""
-    base, plus, privacy = name.partition("+")
-    if base not in STRATEGIES:
-        raise UnknownNameError("strategy", base, STRATEGIES)
+def _users_own(
+    name: str, spec: StrategySpec, made: "Callable[..., Strategy]", settings: Mapping[str, Any]
+) -> "Strategy":
+    """Make a user's own strategy and see that it is one.
+
+    Raises:
+        PluginError: It cannot be made, or lacks what its record names.
+    """
+    from flwr.serverapp.strategy import Strategy
+
+    try:
+        strategy: object = made(**settings)
+    # The user's code may raise anything; the report must name it all the same.
+    except Exception as exc:
+        raised = " ".join(f"{type(exc).__name__}: {exc}".split())
+        advice = f"let it take {', '.join(settings)}, as FedAvg does, or correct it"
+        raise PluginError("strategy", name, f"making it raised {raised}; {advice}") from exc
+    if not isinstance(strategy, Strategy):
+        found = f"expected a flwr.serverapp.strategy.Strategy, found {type(strategy).__name__}; derive it from FedAvg"
+        raise PluginError("strategy", name, found)
+    absent = [attribute for attribute in spec.state if not hasattr(strategy, attribute)]
+    if absent:
+        raise PluginError("strategy", name, f"expected the attribute {absent[0]}, found none; correct its state")
+    return strategy
+
+
+def _spec(base: str) -> StrategySpec:
+    return STRATEGIES[base] if base in STRATEGIES else _users_spec(base)
+
+
+@cache
+def _users_spec(name: str) -> StrategySpec:
+    """Import a user's own strategy: a :class:`StrategySpec`, or a class of strategies without more to say.
+
+    Raises:
+        UnknownNameError: No distribution offers it, and it is no reference.
+        PluginError: It cannot be imported, or is neither.
+    """
+    found = load_user_plugin("strategy", name, group=STRATEGY_GROUP, known=STRATEGIES)
+    if isinstance(found, StrategySpec):
+        return found
+    if isinstance(found, type):
+        from flwr.serverapp.strategy import Strategy
+
+        if issubclass(found, Strategy):
+            return StrategySpec(found, (found.__doc__ or name).partition("\n")[0])
+    what = found.__name__ if isinstance(found, type) else type(found).__name__
+    raise PluginError(
+        "strategy", name, f"expected a class derived from FedAvg or a StrategySpec, found {what}; name another"
+    )
+
+
+def _parsed(name: str, clients: int | None = None) -> tuple[str, StrategySpec, PrivacyTerms | None]:
+    """Return the strategy's name and record, and the terms of the wrapper if there is one."""
+    # The folders of a user's own file may have a plus in their names.
+    folders, separator, rest = name.rpartition(".py:")
+    base, plus, privacy = rest.partition("+")
+    base = f"{folders}{separator}{base}"
+    spec = _spec(base)
     if not plus:
-        return base, None
+        return base, spec, None
     kind, _colon, text = privacy.partition(":")
     terms = parse_privacy(name, kind, text, clients=clients)
-    if not STRATEGIES[base].mean:
-        averaging = ", ".join(known for known, spec in STRATEGIES.items() if spec.mean)
+    if not spec.mean:
+        averaging = ", ".join(known for known, other in STRATEGIES.items() if other.mean)
         raise StrategyOptionError(
             name, f"{base}, in which one client can count for more than its share (these average: {averaging})"
         )
-    return base, terms
+    return base, spec, terms
 
 
-def strategy_state(name: str, strategy: Any) -> Arrays:
+def strategy_state(name: str, strategy: "Strategy") -> Arrays:
     """Return what *strategy* carries to the next round as named arrays: ``attribute/key`` -> array."""
-    base, terms = _parsed(name)
+    _base, spec, _terms = _parsed(name)
     arrays: Arrays = {}
-    if terms is not None:
-        arrays[_CLIPPING_NORM] = np.asarray(strategy.clipping_norm, np.float64)
-        strategy = strategy.strategy
-    for attribute in STRATEGIES[base].state:
+    wrapper = _wrapper(strategy)
+    if wrapper is not None:
+        arrays[_CLIPPING_NORM] = np.asarray(wrapper.clipping_norm, np.float64)
+        strategy = wrapper.strategy
+    for attribute in spec.state:
         value = getattr(strategy, attribute)
         if value is None:
             continue
@@ -243,14 +319,15 @@ def strategy_state(name: str, strategy: Any) -> Arrays:
     return arrays
 
 
-def restore_state(name: str, strategy: Any, arrays: Arrays) -> None:
+def restore_state(name: str, strategy: "Strategy", arrays: Arrays) -> None:
     """Give a new *strategy* the state that :func:`strategy_state` returned."""
-    base, terms = _parsed(name)
-    if terms is not None:
+    _base, spec, _terms = _parsed(name)
+    wrapper = _wrapper(strategy)
+    if wrapper is not None:
         if _CLIPPING_NORM in arrays:
-            strategy.clipping_norm = float(arrays[_CLIPPING_NORM])
-        strategy = strategy.strategy
-    for attribute in STRATEGIES[base].state:
+            wrapper.clipping_norm = float(arrays[_CLIPPING_NORM])
+        strategy = wrapper.strategy
+    for attribute in spec.state:
         prefix = f"{attribute}/"
         held = {key.removeprefix(prefix): arrays[key] for key in sorted(arrays) if key.startswith(prefix)}
         if not held:
@@ -261,3 +338,9 @@ def restore_state(name: str, strategy: Any, arrays: Arrays) -> None:
             setattr(strategy, attribute, array_record(held))
         else:
             setattr(strategy, attribute, held)
+
+
+def _wrapper(strategy: "Strategy") -> "PrivateMean | None":
+    from hedgerow.server.private_strategy import PrivateMean
+
+    return strategy if isinstance(strategy, PrivateMean) else None

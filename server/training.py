@@ -6,19 +6,19 @@ Needs torch and Flower.
 import gc
 import hashlib
 import logging
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.errors import TaskError
+from hedgerow.local_work import LocalWork
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.client_app import make_client_app
@@ -26,19 +26,22 @@ from hedgerow.server.errors import NotEnoughDevicesError, RunMismatchError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower
 from hedgerow.server.grids.in_process import InProcessGrid
+from hedgerow.server.grids.round_grid import RoundGrid, as_round_grid
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.server.outcome import check_end, refusals
+from hedgerow.server.round_settings import settings_of
 from hedgerow.server.rounds import Run
-from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord, RunSettings
 from hedgerow.server.strategies import build_strategy
 from hedgerow.task import LocalTraining, Task, TaskData
 from hedgerow.task_module import load_weights, model_weights
-from hedgerow.weights import Arrays, encode_arrays
+from hedgerow.weights import Arrays
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-__all__ = ["RoundRecord", "TrainResult", "cheap_collections", "data_fingerprint", "initial_weights", "train_task"]
+__all__ = ["TrainResult", "cheap_collections", "data_fingerprint", "initial_weights", "train_task"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,7 +107,7 @@ def train_task(
         strategy: A key of ``hedgerow.server.strategies.STRATEGIES``.
         rounds: How many, with those that are already finished.
         clients: In-process clients; ignored with a *grid*.
-        seed: Of the first weights, the partition, the sampling of clients and their order of samples.
+        seed: Decides the first weights, the partition, the sampling of clients and their order of samples.
         grid: Where clients train; None: in this process, each on one part of the task's training data.
         initial: Weights to start from; None: new ones from the seed.
         data: The task's data, if the caller has loaded it already.
@@ -135,51 +138,37 @@ def train_task(
     if rounds < 1 or clients < 1:
         raise ValueError(f"rounds and clients must be at least 1, not {rounds} and {clients}")
     adopt_flower()
-    local = local or task.local
+    work = LocalWork.of_training(local or task.local, seed=seed, minimum_samples=minimum_samples)
     in_process = grid is None
     data = _data_for(task, data, needed=in_process)
     weights = initial_weights(task, seed) if initial is None else model_weights(load_weights(task, initial.weights))
-    if data is not None and grid is None:
-        stochastic = draws_random_numbers(task, data.train)
-        app = make_client_app(task, data, seed=seed, local=local, reseeds=stochastic)
-        # Refuses before any work.
-        cuts = task.partition.split(data.train.labels, clients, np.random.default_rng(seed), data.train.columns)
-        samples = [len(cut) for cut in cuts]
-        grid = InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=samples)
-        minimum_devices = clients
-    settings = RunSettings(
-        run=f"{task.name}-{secrets.token_hex(4)}",
-        task=task.name,
+    if grid is not None:
+        used = as_round_grid(grid)
+    elif data is not None:
+        used, minimum_devices = _grid_of_clients(task, data, work, clients, workers), clients
+    settings = RunSettings.begun(
+        task.name,
+        work,
+        weights,
         strategy=strategy,
-        seed=seed,
-        grid=getattr(grid, "kind", type(grid).__name__),
+        grid=used.kind,
         clients=clients if in_process else 0,
         fraction=fraction,
-        epochs=local.epochs,
-        learning_rate=local.learning_rate,
-        batch_size=local.batch_size,
         data_fingerprint=data_fingerprint(data) if data is not None and in_process else "",
-        initial_sha256=hashlib.sha256(encode_arrays(weights)).hexdigest(),
         parent=parent,
     )
-    cohort = clients if in_process else max(minimum_devices, len(list(grid.get_node_ids())))  # type: ignore[union-attr]
+    cohort = clients if in_process else max(minimum_devices, len(list(used.get_node_ids())))
     flower_strategy = build_strategy(
-        strategy, clients=max(1, int(cohort * fraction)), learning_rate=local.learning_rate, fraction=fraction
+        strategy, clients=max(1, int(cohort * fraction)), learning_rate=work.learning_rate, fraction=fraction
     )
     with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1), cheap_collections():
-        run = Run(task, grid, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
+        run = Run(task, used, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
         run.resume(weights)
         if run.round > rounds:
             raise RunMismatchError(run_folder, {"rounds": (run.round, rounds)})
-        config = {
-            "run": folder.settings.run,
-            "seed": seed,
-            "epochs": local.epochs,
-            "learning-rate": local.learning_rate,
-            "minimum-samples": minimum_samples,
-        }
+        config = {"run": folder.settings.run, **settings_of(work)}
         while run.round < rounds:
-            _wait_for_devices(grid, minimum_devices, wait_s)
+            _wait_for_devices(used, minimum_devices, wait_s)
             record = run.take_round(config, round_timeout_s, last=run.round + 1 == rounds)
             note = f"accuracy {record.accuracy:.3f}" if record.accuracy is not None else ""
             report(Progress(f"train {task.name}", run.round, rounds, note))
@@ -187,6 +176,15 @@ def train_task(
         privacy = run.privacy()
         checkpoint = run.checkpoint(privacy)
         return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history), privacy)
+
+
+def _grid_of_clients(task: Task, data: TaskData, work: LocalWork, clients: int, workers: int) -> InProcessGrid:
+    """Return a grid of *clients* in this process; what cannot be cut for them is refused before any work."""
+    stochastic = draws_random_numbers(task, data.train)
+    app = make_client_app(task, data, seed=work.seed, work=work, reseeds=stochastic)
+    cuts = task.partition.split(data.train.labels, clients, np.random.default_rng(work.seed), data.train.columns)
+    # Models that draw random numbers share one generator.
+    return InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=[len(cut) for cut in cuts])
 
 
 def initial_weights(task: Task, seed: int) -> Arrays:
@@ -232,11 +230,11 @@ def _data_for(task: Task, data: TaskData | None, *, needed: bool) -> TaskData | 
         return None
 
 
-def _wait_for_devices(grid: Any, minimum: int, wait_s: float) -> None:
+def _wait_for_devices(grid: RoundGrid, minimum: int, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     while (found := len(list(grid.get_node_ids()))) < minimum:
         if time.monotonic() >= deadline:
-            raise NotEnoughDevicesError(minimum, found, wait_s, getattr(grid, "trouble", ""))
+            raise NotEnoughDevicesError(minimum, found, wait_s, grid.trouble)
         time.sleep(min(0.2, wait_s))
 
 

@@ -35,7 +35,7 @@ from hedgerow.fleet.trust.catalogue import FolderCatalogue
 from hedgerow.fleet.trust.releases import create_release
 from hedgerow.fleet.web.api import create_app
 from hedgerow.fleet.web.server import HttpServer
-from hedgerow.manifest import Manifest, blob_path
+from hedgerow.manifest.release import Manifest, blob_path
 from hedgerow.memory_link import MemoryBroker
 from tests.client.conftest import Release, make_release
 from tests.extras import TRAINS_AND_COMPILES, needs_torch

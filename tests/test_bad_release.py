@@ -32,12 +32,13 @@ from hedgerow.fleet.trust.catalogue import FolderCatalogue
 from hedgerow.fleet.trust.releases import create_release
 from hedgerow.fleet.web.api import create_app
 from hedgerow.fleet.web.server import HttpServer
-from hedgerow.manifest import Artifact, Tensor
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Tensor
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.reference import build_reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.weights import encode_arrays
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 from tests.client.conftest import Release, blob_of, make_release
 from tests.test_bad_input import write_build
 

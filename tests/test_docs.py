@@ -13,17 +13,11 @@ from hedgerow.client import SourceContext
 from hedgerow.client.cli import run
 from hedgerow.client.source import load_source
 from hedgerow.server.simulation.cli import simulate
-from hedgerow.wire import (
-    Channel,
-    Desired,
-    Execution,
-    Presence,
-    Reported,
-    Telemetry,
-    TrainTask,
-    TrainUpdate,
-    device_topic,
-)
+from hedgerow.wire.device import Desired, Presence, Reported
+from hedgerow.wire.execution import Execution
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 from tests.test_layout import FOLDERS, ROOT, commands
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

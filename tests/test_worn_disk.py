@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hedgerow.fleet.rollout.state import RolloutState
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 from tests.test_bad_release import LONGEST_GAP_S, Field, good_release, open_field
 
 pytestmark = [pytest.mark.heavy, pytest.mark.broker]

@@ -2,6 +2,7 @@
 
 Vulture finds them by name over product, tests, examples and tools together, because fakes and what users call are used
 there. Variables and attributes are left out: most are fields of records and facts of errors, which are read by name.
+Imports are ruff's, which reads annotations too.
 """
 
 import sys
@@ -15,13 +16,14 @@ FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hedgerow
 USERS = ("tests", "examples", "tools", "benchmarks")
 PRODUCT = tuple(folder for folder in ("src", *FOLDERS) if folder not in USERS)
 MINIMUM_CONFIDENCE = 60
-LEFT_OUT = {"variable", "attribute"}
+LEFT_OUT = {"variable", "attribute", "import"}
 
 DECORATORS = ["@click.*", "@*.command", "@app.*", "@router.*", "@pytest.*"]
 """What registers a function with a library that calls it."""
 
 CALLED_BY_LIBRARIES = [
     "__getattr__",  # Python, for lazy exports
+    "__init_subclass__",  # Python, for a class that is made
     "create_message",  # Flower's grid
     "format_commands",  # click
     "forward",  # torch

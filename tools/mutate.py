@@ -45,9 +45,15 @@ CORE = (
     "hedgerow.fleet.drift.findings",
     "hedgerow.fleet.drift.alerts",
     "hedgerow.client.slots",
-    "hedgerow.client.agent_state",
+    "hedgerow.client.agent_rules",
+    "hedgerow.client.install_rules",
     "hedgerow.window",
-    "hedgerow.wire",
+    "hedgerow.wire.device",
+    "hedgerow.wire.execution",
+    "hedgerow.wire.message",
+    "hedgerow.wire.telemetry",
+    "hedgerow.wire.topics",
+    "hedgerow.wire.training",
     "hedgerow.decode",
     "hedgerow.partition",
 )
@@ -243,6 +249,8 @@ def run_forked(mutant: Mutant | None, tests: Sequence[str], timeout_s: float) ->
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        # Tests of interrupts need what nohup takes away.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         quiet = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(quiet, stream)

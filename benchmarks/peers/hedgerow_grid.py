@@ -24,15 +24,15 @@ from benchmarks.peers.works import (
     owned_by,
     shards,
 )
-from hedgerow.batches import client_seed
+from hedgerow.local_work import LocalWork
 from hedgerow.schema import TensorSpec
 from hedgerow.server.cohort.clients import ClientIndex, ClientSlices, DrawnClients
+from hedgerow.server.cohort.engine import CohortEngine
 from hedgerow.server.cohort.null import NullEngine
-from hedgerow.server.cohort.work import CohortEngine
 from hedgerow.server.flower import numpy_arrays
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.grids.in_process import InProcessGrid
-from hedgerow.server.local_steps import LocalTrainer, LocalWork
+from hedgerow.server.local_steps import LocalTrainer
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 
 SYSTEMS = ("auto", "each", "vectorized", "workers", "sequential", "in-process", "processes", "loop")
@@ -122,7 +122,8 @@ def run_loop(work: Work) -> dict[str, Any]:
                 epochs=work.epochs,
                 learning_rate=work.learning_rate,
                 batch_size=work.batch_size,
-                seed=client_seed(0, number, str(client)),
+                round=number,
+                client=str(client),
             )
             trained = trainer.train(weights, data.take(owned(client)), local)[0] if work.epochs else weights
             for name, array in trained.items():

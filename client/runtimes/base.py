@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.manifest import Artifact, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import Arrays
 
 __all__ = ["LoadedModel", "Runtime", "TrainStep"]

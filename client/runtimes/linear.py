@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes.base import LoadedModel, Runtime, TrainStep
 from hedgerow.errors import DecodeError, UnknownNameError
-from hedgerow.manifest import Artifact, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = ["LINEAR", "LinearRuntime", "load_linear"]

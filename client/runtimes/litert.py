@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes.base import LoadedModel, TrainStep
 from hedgerow.client.runtimes.static_batch import in_batches, static_batch
-from hedgerow.manifest import Artifact, Tensor, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Tensor
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.tensor_border import from_stored, to_stored
 from hedgerow.weights import Arrays
 
@@ -48,7 +50,7 @@ class _Graph:
                 if list(self._shape(fed, tensor)) != shape:
                     self._interpreter.resize_tensor_input(index, shape)
             self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError, KeyError, OSError) as exc:
+        except (ValueError, RuntimeError, OSError) as exc:
             reason = " ".join(str(exc).split())[:300]
             raise InstallError("loading the artifact", "a file for LiteRT", reason, "compile it again") from exc
 
@@ -83,7 +85,8 @@ class _Graph:
 
 def _index(details: Mapping[str, Any], tensor: Tensor) -> int:
     if tensor.tensor not in details:
-        raise KeyError(f"the tensor {tensor.tensor!r} is not among {', '.join(sorted(details))}")
+        found = f"the tensors {', '.join(sorted(details))}"
+        raise InstallError("loading the artifact", f"the tensor {tensor.tensor!r}", found, "compile it again")
     return int(details[tensor.tensor]["index"])
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes.base import LoadedModel, TrainStep
 from hedgerow.client.runtimes.static_batch import in_batches, static_batch
-from hedgerow.manifest import Artifact, Tensor, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Tensor
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.tensor_border import from_stored, to_stored
 from hedgerow.weights import Arrays
 

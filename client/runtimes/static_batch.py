@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 
 __all__ = ["in_batches", "static_batch"]
 

@@ -14,7 +14,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.proto import Model_pb2
 from numpy.typing import NDArray
 
-from hedgerow.compile.blame import is_raised_by_hedgerow
+from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.coreml_reference.arithmetic import ARITHMETIC
 from hedgerow.compile.coreml_reference.call import Call, NoReferenceError, Operator
 from hedgerow.compile.coreml_reference.layers import LAYERS

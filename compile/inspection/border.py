@@ -4,7 +4,7 @@ from typing import Any
 
 from hedgerow.compile.cmsis_nn import Call
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import QUANTIZED_TYPES, Tensor
+from hedgerow.manifest.content import QUANTIZED_TYPES, Tensor
 
 __all__ = ["Border", "read_border", "read_calls"]
 

@@ -6,7 +6,7 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import ModelFacts
 
-__all__ = ["format_of", "model_facts", "read_facts"]
+__all__ = ["check_readable", "format_of", "model_facts", "read_facts"]
 
 _LARGEST = 2**53 - 1
 
@@ -16,6 +16,24 @@ def format_of(content: bytes) -> str:
     if content[4:8] == b"TFL3":
         return "tflite"
     return "mlpackage" if content[:4] == b"PK\x03\x04" else "onnx"
+
+
+def check_readable(kind: str, content: bytes) -> None:
+    """Refuse bytes that are no file of a format, without working out what it holds.
+
+    Raises:
+        DecodeError: They are none, or there is no such format.
+    """
+    if kind == "mlpackage":
+        from hedgerow.compile.inspection.coreml import specification_version
+
+        specification_version(content)
+    elif kind in {"onnx", "tflite"}:
+        from hedgerow.compile.inspection.border import read_border
+
+        read_border(kind, content)
+    else:
+        raise DecodeError("model", "the format onnx, tflite or mlpackage", repr(kind))
 
 
 def read_facts(kind: str, content: bytes, shapes: Mapping[str, tuple[int, ...]] | None = None) -> FileFacts:

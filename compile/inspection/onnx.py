@@ -14,8 +14,15 @@ from google.protobuf.message import DecodeError as ProtobufError  # type: ignore
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
+from hedgerow.compile.inspection.onnx_shapes import (
+    attribute_of,
+    constants_of,
+    inferred_values,
+    is_dynamic,
+    known_shape,
+    open_sizes,
+)
 from hedgerow.errors import DecodeError
 
 __all__ = ["border_values", "read_onnx"]
@@ -73,8 +80,6 @@ _NEEDED: Mapping[str, tuple[int, ...]] = {
 }
 _RANKED = {"LSTM", "GRU", "RNN", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "Gemm"}
 _CODES = frozenset(onnx.TensorProto.DataType.values())
-# So many places are named where sizes get lost.
-_NAMED = 4
 
 
 def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES) -> FileFacts:
@@ -90,29 +95,12 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
     """
     model = _parse(content)
     graphs = list(_graphs(model.graph))
-    constants = {name: tensor for graph in graphs for name, tensor in _constants(graph)}
+    constants = {name: tensor for graph in graphs for name, tensor in constants_of(graph)}
     nodes = [node for graph in graphs for node in graph.node]
     _check(nodes, constants)
-    inferred = _inferred(model, constants, shapes)
-    describing = {
-        name for node in nodes if node.op_type in _DESCRIBING for name in node.input[_DESCRIBING[node.op_type]]
-    }
-    # Two 4-bit numbers in a byte, under a type of 8 bits.
-    packed = {node.input[1]: node for node in nodes if node.op_type == "MatMulNBits"}
+    inferred = inferred_values(model, constants, shapes)
     folded = _folded(model.graph, constants)
-    bytes_by_bits: Counter[int] = Counter()
-    quantized = floats = 0
-    for name, tensor in constants.items():
-        kind, size = _kind(tensor.data_type), math.prod(tensor.dims)
-        bits = _BITS.get(kind, 0)
-        length = math.ceil(size * bits / 8)
-        if name in packed:
-            bits, size = _attribute(packed[name], "bits", 4), _nbits_size(packed[name])
-        if name in describing or (kind not in _INTEGERS | _FLOATS and not kind.startswith("float8")):
-            continue
-        quantized += size if bits <= 8 else 0
-        floats += size if kind in _FLOATS else 0
-        bytes_by_bits[bits] += length
+    bits, quantized, floats = _stored(nodes, constants)
     kinds = {name: _kind(value.type.tensor_type.elem_type) for name, value in inferred.items()}
     kinds |= {name: _kind(tensor.data_type) for name, tensor in constants.items()}
     domains = {entry.domain: int(entry.version) for entry in model.opset_import}
@@ -124,11 +112,11 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
         quantized_weights=quantized,
         float_weights=floats,
         operator_versions={n.op_type: domains.get(n.domain, 1) for n in nodes if n.op_type != "Constant"},
-        weights_bytes=sum(bytes_by_bits.values()),
-        weights_bytes_by_bits=dict(bytes_by_bits),
+        weights_bytes=sum(bits.values()),
+        weights_bytes_by_bits=dict(bits),
         parameters=_parameters(model.graph, constants),
         has_nan=any(_has_nan(name, tensor) for name, tensor in constants.items()),
-        dynamic_shapes=_is_dynamic(model.graph, constants),
+        dynamic_shapes=is_dynamic(model.graph, constants),
         float_tensors=sum(kind in _FLOATS for kind in kinds.values()),
         graph=tuple(
             _operator(node, folded, inferred, domains) for node in model.graph.node if node.output[0] not in folded
@@ -136,14 +124,37 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
         tensor_bytes={
             name: math.ceil(math.prod(shape) * _BITS.get(kinds[name], 0) / 8)
             for name, value in inferred.items()
-            if name not in folded and (shape := _shape(value)) is not None
+            if name not in folded and (shape := known_shape(value)) is not None
         },
         inputs=inputs,
         outputs=outputs,
         border_types=frozenset(kinds[name] for name in (*inputs, *outputs) if name in kinds),
         asymmetric_tensors=_asymmetric(nodes, constants),
-        open_sizes=_open_sizes(model.graph, inputs, folded, inferred, shapes),
+        open_sizes=open_sizes(model.graph, inputs, folded, inferred, shapes),
     )
+
+
+def _stored(nodes: Sequence[Any], constants: Mapping[str, Any]) -> tuple[Counter[int], int, int]:
+    """Return the bytes of all weights by the width of a number, and how many are quantized and how many are floats."""
+    describing = {
+        name for node in nodes if node.op_type in _DESCRIBING for name in node.input[_DESCRIBING[node.op_type]]
+    }
+    # Two 4-bit numbers in a byte, under a type of 8 bits.
+    packed = {node.input[1]: node for node in nodes if node.op_type == "MatMulNBits"}
+    bytes_by_bits: Counter[int] = Counter()
+    quantized = floats = 0
+    for name, tensor in constants.items():
+        kind, size = _kind(tensor.data_type), math.prod(tensor.dims)
+        bits = _BITS.get(kind, 0)
+        length = math.ceil(size * bits / 8)
+        if name in packed:
+            bits, size = attribute_of(packed[name], "bits", 4), _nbits_size(packed[name])
+        if name in describing or (kind not in _INTEGERS | _FLOATS and not kind.startswith("float8")):
+            continue
+        quantized += size if bits <= 8 else 0
+        floats += size if kind in _FLOATS else 0
+        bytes_by_bits[bits] += length
+    return bytes_by_bits, quantized, floats
 
 
 def border_values(content: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
@@ -153,7 +164,7 @@ def border_values(content: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any
         DecodeError: The bytes are no ONNX file, or one of them is no tensor.
     """
     model = _parse(content)
-    constants = {name for name, _tensor in _constants(model.graph)}
+    constants = {name for name, _tensor in constants_of(model.graph)}
     inputs = [value for value in model.graph.input if value.name not in constants]
     return [_border_value(value) for value in inputs], [_border_value(value) for value in model.graph.output]
 
@@ -200,7 +211,7 @@ def _check(nodes: Sequence[Any], constants: Mapping[str, Any]) -> None:
         if not any(node.output) or not node.output[0] or len(node.input) < needed:
             found = f"{len(node.input)} inputs and {len(node.output)} outputs"
             raise DecodeError("onnx", f"{node.op_type} with at least {needed} inputs and an output", found)
-        if node.op_type == "MatMulNBits" and min(_attribute(node, "N", 0), _attribute(node, "K", 0)) < 1:
+        if node.op_type == "MatMulNBits" and min(attribute_of(node, "N", 0), attribute_of(node, "K", 0)) < 1:
             raise DecodeError("onnx", "MatMulNBits with the sizes N and K", "none")
     for name, tensor in constants.items():
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -233,79 +244,9 @@ def _graphs(graph: Any) -> Iterator[Any]:
                     yield from _graphs(inner)
 
 
-def _constants(graph: Any) -> Iterator[tuple[str, Any]]:
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output:
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    yield node.output[0], attribute.t
-
-
 def _kind(code: int) -> str:
     name: str = onnx.TensorProto.DataType.Name(code).lower() if code in _CODES else "unknown"
     return _NAMES.get(name, name)
-
-
-def _inferred(model: Any, constants: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Return the type and shape of every tensor of the main graph; a size that nobody knows has no value."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    del fixed.graph.value_info[:]
-    borders = {value.name: value for value in fixed.graph.input if value.name not in constants}
-    if unknown := sorted(shapes.keys() - borders.keys()):
-        raise InputShapeError(unknown[0], f"an input among {', '.join(sorted(borders)) or 'none'}", "no such input")
-    for name, value in borders.items():
-        _fix(name, value.type.tensor_type.shape.dim, shapes.get(name))
-    for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    for node in fixed.graph.node:
-        if node.op_type == "MatMulNBits":
-            _as_matmul(fixed.graph, node)
-    try:
-        graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    # The library's own error, and what it raises where the model cannot be handed over.
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as exc:
-        raise DecodeError("onnx", "operators whose shapes fit", str(exc)[:300]) from exc
-    added = {value.name for value in fixed.graph.input} - {value.name for value in model.graph.input}
-    infos = [onnx.helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in _constants(graph)]
-    values = (*graph.input, *graph.value_info, *graph.output, *infos)
-    return {value.name: value for value in values if value.name not in added}
-
-
-def _fix(name: str, sizes: Any, shape: tuple[int, ...] | None) -> None:
-    """Write *shape* into an input; open whatever is no size."""
-    for axis in sizes:
-        if axis.HasField("dim_value") and axis.dim_value <= 0:
-            axis.ClearField("dim_value")
-    if shape is None:
-        return
-    found = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in sizes)
-    if len(found) != len(shape) or any(size not in {None, given} for size, given in zip(found, shape, strict=True)):
-        listed = ", ".join("open" if size is None else str(size) for size in found)
-        raise InputShapeError(name, f"the sizes {listed}", ", ".join(map(str, shape)))
-    for axis, size in zip(sizes, shape, strict=True):
-        axis.dim_value = size
-
-
-def _as_matmul(graph: Any, node: Any) -> None:
-    """Make of a product with packed weights, which onnx does not know, a plain one of the same shapes."""
-    weight = f"{node.output[0]}:weight"
-    sizes = (_attribute(node, "K", 0), _attribute(node, "N", 0))
-    graph.input.append(onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, sizes))
-    node.op_type, node.domain = "MatMul", ""
-    taken = (node.input[0], weight)
-    del node.input[:], node.attribute[:]
-    node.input.extend(taken)
-
-
-def _shape(value: Any) -> tuple[int, ...] | None:
-    """Return a shape with every size known, or None."""
-    if value is None or not value.type.tensor_type.HasField("shape"):
-        return None
-    sizes = value.type.tensor_type.shape.dim
-    return tuple(int(axis.dim_value) for axis in sizes) if all(axis.HasField("dim_value") for axis in sizes) else None
 
 
 def _folded(graph: Any, constants: Mapping[str, Any]) -> set[str]:
@@ -317,53 +258,18 @@ def _folded(graph: Any, constants: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _is_dynamic(graph: Any, constants: Mapping[str, Any]) -> bool:
-    border = [value for value in (*graph.input, *graph.output) if value.name not in constants]
-    return any(not axis.HasField("dim_value") for v in border for axis in v.type.tensor_type.shape.dim[1:])
-
-
-def _open_sizes(
-    graph: Any,
-    inputs: Sequence[str],
-    folded: set[str],
-    inferred: Mapping[str, Any],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> tuple[str, ...]:
-    """Return what keeps sizes from being known: open inputs, else the operators at which they get lost."""
-    found: list[str] = []
-    for value in graph.input:
-        if value.name not in inputs or value.name in shapes:
-            continue
-        if not value.type.tensor_type.HasField("shape"):
-            found.append(f"the shape of the input {value.name!r}")
-        for place, axis in enumerate(value.type.tensor_type.shape.dim):
-            if not axis.HasField("dim_value") or axis.dim_value <= 0:
-                named = repr(axis.dim_param) if axis.dim_param else str(place)
-                found.append(f"the dimension {named} of the input {value.name!r}")
-    if found:
-        return tuple(found)
-    known = {name for name, value in inferred.items() if _shape(value) is not None} | folded | {""}
-    for node in graph.node:
-        if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
-            found.append(f"what the operator {node.op_type} runs inside")
-        elif set(node.input) <= known and not set(node.output) <= known:
-            found.append(f"the output {node.output[0]!r} of the operator {node.op_type}")
-    lost = [name for name in (value.name for value in graph.output) if name not in known]
-    return tuple(found[:_NAMED]) or tuple(f"the shape of the output {name!r}" for name in lost[:_NAMED])
-
-
 def _has_nan(name: str, tensor: Any) -> bool:
     return _kind(tensor.data_type) in _FLOATS and any_broken(_array(name, tensor).astype(np.float64))
 
 
 def _operator(node: Any, folded: set[str], inferred: Mapping[str, Any], domains: Mapping[str, int]) -> OperatorFacts:
-    shapes = [_shape(inferred.get(name)) for name in node.input]
+    shapes = [known_shape(inferred.get(name)) for name in node.input]
     return OperatorFacts(
         name=node.op_type,
         version=domains.get(node.domain, 1),
         inputs=tuple(name for name in node.input if name and name not in folded),
         outputs=tuple(name for name in node.output if name),
-        macs=_macs(node, shapes, _shape(inferred.get(node.output[0]))),
+        macs=_macs(node, shapes, known_shape(inferred.get(node.output[0]))),
     )
 
 
@@ -377,7 +283,7 @@ def _macs(node: Any, inputs: Sequence[tuple[int, ...] | None], output: tuple[int
     if kind not in _PARAMETERS:
         return 0
     if kind == "MatMulNBits":
-        return None if output is None else math.prod(output) * _attribute(node, "K", 0)
+        return None if output is None else math.prod(output) * attribute_of(node, "K", 0)
     needed = [inputs[place] for place in _NEEDED[kind]]
     known = [shape for shape in needed if shape is not None]
     if output is None or len(known) < len(needed):
@@ -390,19 +296,15 @@ def _macs(node: Any, inputs: Sequence[tuple[int, ...] | None], output: tuple[int
     if kind == "ConvTranspose":
         return math.prod(first) * math.prod(weights[1:])
     if kind == "Gemm":
-        return math.prod(output) * first[0 if _attribute(node, "transA", 0) else -1]
+        return math.prod(output) * first[0 if attribute_of(node, "transA", 0) else -1]
     if kind in {"MatMul", "MatMulInteger", "QLinearMatMul"}:
         return math.prod(output) * first[-1]
     # A recurrent cell uses both weight matrices (of every direction) once a step and sample.
     return math.prod(first[:2]) * (math.prod(known[1]) + math.prod(known[2]))
 
 
-def _attribute(node: Any, name: str, default: int) -> int:
-    return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
-
-
 def _nbits_size(node: Any) -> int:
-    return _attribute(node, "N", 0) * _attribute(node, "K", 0)
+    return attribute_of(node, "N", 0) * attribute_of(node, "K", 0)
 
 
 def _parameters(graph: Any, constants: Mapping[str, Any]) -> int:

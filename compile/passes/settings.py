@@ -1,23 +1,21 @@
-"""Settings of a pass as a frozen dataclass: read from a recipe's plain mapping, refused when they make no sense.
+"""Settings of a pass: the fields of its frozen dataclass, refused when they make no sense.
 
-A pass declares its settings as fields with :func:`between` or :func:`one_of`; a field with a default may be left out.
+A pass declares its settings as fields with :func:`between`, :func:`one_of` or :func:`yes_or_no`, or as plain ones of
+type ``int``, ``float``, ``bool`` or ``str``; a field with a default may be left out.
 """
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, field, fields
+from functools import cache
+from typing import Any, get_type_hints
 
 from hedgerow.compile.errors import PassSettingsError
-from hedgerow.compile.stage import Settings
 
-__all__ = ["NoSettings", "between", "one_of", "read_settings", "yes_or_no"]
+__all__ = ["Setting", "between", "check_names", "check_values", "one_of", "yes_or_no"]
 
-S = TypeVar("S")
-
-
-@dataclass(frozen=True, slots=True)
-class NoSettings:
-    """Settings of a pass that has none."""
+Setting = str | int | float | bool
+"""What a setting may be."""
 
 
 def between(low: float, high: float, *, default: Any = MISSING) -> Any:
@@ -35,42 +33,62 @@ def yes_or_no(*, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"choices": (False, True)})
 
 
-def read_settings(step: str, kind: type[S], settings: Settings) -> S:
-    """Return *settings* as *kind*.
+def check_names(step: str, kind: type, given: Iterable[str]) -> None:
+    """Refuse settings that a pass does not have, and the absence of those that it needs.
 
     Args:
         step: Name of the pass, for messages.
-        kind: A frozen dataclass; its fields are ``int``, ``float``, ``bool`` or ``str``.
-        settings: As in a recipe.
+        kind: Its dataclass.
+        given: Names of the settings that it is made with.
 
     Raises:
-        PassSettingsError: A setting is unknown, missing, of another type or out of its range.
+        PassSettingsError: A setting is unknown or missing.
     """
-    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
-    listed = ", ".join(sorted(known)) or "none"
-    if unknown := sorted(set(settings) - set(known)):
+    known = {entry.name: entry for entry in fields(kind)}
+    named = set(given)
+    if unknown := sorted(named - set(known)):
+        listed = ", ".join(sorted(known)) or "none"
         raise PassSettingsError(step, unknown[0], f"one of its settings ({listed})", "a setting that it does not have")
-    values: dict[str, Any] = {}
     for name, entry in known.items():
-        if name not in settings:
-            if entry.default is MISSING:
-                raise PassSettingsError(step, name, "a value", "none")
-            continue
-        value = settings[name]
-        wanted: Any = entry.type
-        if wanted is float and type(value) is int:
-            value = float(value)
-        if type(value) is not wanted:
-            raise PassSettingsError(step, name, wanted.__name__, f"{type(value).__name__} {value!r}")
-        _check_value(step, name, value, entry.metadata)
-        values[name] = value
-    return kind(**values)
+        if name not in named and entry.default is MISSING:
+            raise PassSettingsError(step, name, "a value", "none")
 
 
-def _check_value(step: str, name: str, value: Any, metadata: Any) -> None:
+def check_values(step: str, value: Any) -> None:
+    """Refuse settings that make no sense; a whole number becomes a float where one is wanted.
+
+    Args:
+        step: Name of the pass, for messages.
+        value: The pass, just made.
+
+    Raises:
+        PassSettingsError: A setting is of another type or out of its range.
+    """
+    kind: type = type(value)
+    types = _types(kind)
+    for entry in fields(value):
+        found, wanted = getattr(value, entry.name), types[entry.name]
+        if wanted is float and type(found) is int:
+            # A frozen dataclass has no other way to change a field while it is made.
+            object.__setattr__(value, entry.name, found := float(found))
+        if type(found) is not wanted:
+            raise PassSettingsError(step, entry.name, wanted.__name__, f"{type(found).__name__} {found!r}")
+        _check_value(step, entry.name, found, entry.metadata)
+
+
+@cache
+def _types(kind: type) -> Mapping[str, Any]:
+    """Return the types of a dataclass's fields, also where its module postpones annotations."""
+    hints = get_type_hints(kind)
+    return {entry.name: hints[entry.name] for entry in fields(kind)}
+
+
+def _check_value(step: str, name: str, value: Any, metadata: Mapping[Any, Any]) -> None:
     if "choices" in metadata and value not in metadata["choices"]:
         raise PassSettingsError(step, name, f"one of {', '.join(map(str, metadata['choices']))}", repr(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PassSettingsError(step, name, "a finite number", repr(value))
     if "range" in metadata:
         low, high = metadata["range"]
-        if not (math.isfinite(value) and low <= value <= high):
+        if not low <= value <= high:
             raise PassSettingsError(step, name, f"a number from {low:g} to {high:g}", repr(value))

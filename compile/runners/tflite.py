@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.stage import Stage
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
 from hedgerow.tensor_border import from_stored, to_stored
 

@@ -5,7 +5,6 @@ standard error output of this process; whoever runs a file from elsewhere does s
 """
 
 import os
-import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tflite_micro.python.tflite_micro import runtime
 
+from hedgerow.children.forked import fork_child
 from hedgerow.compile.arena import KERNELS, LARGEST_BYTES, Arena, installed_version, smallest_arena
 from hedgerow.compile.cmsis_nn import scratch_bytes
 from hedgerow.compile.inspection.border import read_calls
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.tensor_border import from_stored, to_stored
 
 __all__ = ["find_arena", "predict_tflite_micro"]
@@ -57,17 +57,8 @@ def _allocates(content: bytes, arena_bytes: int) -> bool:
 
 def _allocates_apart(content: bytes, arena_bytes: int) -> bool:
     """Say whether an arena is large enough, from a copy of this process: some that are not end it by a signal."""
-    process = os.fork()
-    if process == 0:
-        # The alarm ends a copy that hangs, and one whose parent was ended.
-        signal.alarm(_TRY_TIMEOUT_S)
-        code = 1
-        try:
-            code = 0 if _allocates(content, arena_bytes) else 1
-        finally:
-            os._exit(code)
-    _process, status = os.waitpid(process, 0)
-    return status == 0
+    with fork_child(lambda: os._exit(not _allocates(content, arena_bytes)), name="an arena") as copy:
+        return copy.has_ended(_TRY_TIMEOUT_S) and copy.wait().code == 0
 
 
 def predict_tflite_micro(

@@ -14,7 +14,8 @@ from hedgerow.compile.train_graph.operators import onnx_translations
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.reference import ReferenceTraining
 from hedgerow.compile.train_graph.step import TracedStep, trace_step
-from hedgerow.manifest import Extra, Tensor
+from hedgerow.manifest.content import Tensor
+from hedgerow.manifest.train_graph import Extra
 from hedgerow.task import Dataset
 from hedgerow.task_module import load_weights, model_weights
 
@@ -67,13 +68,16 @@ def _names(source: Source, traced: TracedStep) -> tuple[list[str], list[str]]:
 
 
 def _onnx(source: Source, options: StepOptions) -> TrainFile:
-    from hedgerow.compile.passes.export_onnx import onnx_bytes
+    from hedgerow.compile.passes.onnx.export import ExportOnnx
+    from hedgerow.compile.passes.onnx.exporter import onnx_bytes
+    from hedgerow.compile.passes.runner import tool_errors
 
     traced = trace_step(source, options)
     taken, given = _names(source, traced)
-    content = onnx_bytes(
-        traced.graph, traced.arguments, input_names=taken, output_names=given, translations=onnx_translations()
-    )
+    with tool_errors(ExportOnnx.name):
+        content = onnx_bytes(
+            traced.graph, traced.arguments, input_names=taken, output_names=given, translations=onnx_translations()
+        )
     values = dict(zip(taken, traced.arguments, strict=True))
 
     def tensor(name: str, place: str) -> Tensor:
@@ -89,16 +93,19 @@ def _onnx(source: Source, options: StepOptions) -> TrainFile:
 def _tflite(source: Source, options: StepOptions) -> TrainFile:
     from ai_edge_litert.interpreter import Interpreter
 
-    from hedgerow.compile.passes.export_tflite import tflite_bytes
+    from hedgerow.compile.passes.runner import tool_errors
+    from hedgerow.compile.passes.tflite.export import ExportTflite
+    from hedgerow.compile.passes.tflite.exporter import tflite_bytes
 
     traced = trace_step(source, options, for_tflite=True)
-    content = tflite_bytes(traced.graph, traced.arguments)
+    with tool_errors(ExportTflite.name):
+        content = tflite_bytes(traced.graph, traced.arguments)
     runner = Interpreter(model_content=content, num_threads=1).get_signature_runner()
     taken, given = runner.get_input_details(), runner.get_output_details()
 
     def tensor(name: str, place: str, details: Mapping[str, Any]) -> Tensor:
         if place not in details:
-            raise PassError("export-tflite", f"the converter left out {place}, which is {name}")
+            raise PassError(ExportTflite.name, f"the converter left out {place}, which is {name}")
         shape = tuple(int(size) for size in details[place]["shape"])
         return Tensor(name, place, shape, np.dtype(details[place]["dtype"]).name)
 

@@ -30,7 +30,7 @@ _PLAIN = StepOptions()
 
 @dataclass(frozen=True, slots=True)
 class ExtraInput:
-    """An input of the graph beside the batch and the weights, as ``hedgerow.manifest.Extra`` has it."""
+    """An input of the graph beside the batch and the weights, as ``hedgerow.manifest.train_graph.Extra`` has it."""
 
     kind: str
     name: str

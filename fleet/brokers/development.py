@@ -13,9 +13,9 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from hedgerow.closing import Running
 from hedgerow.errors import PortInUseError, UnknownNameError
 from hedgerow.fleet.brokers.embedded import embedded_program
 from hedgerow.fleet.brokers.embedded_process import MAX_PACKET_BYTES
@@ -65,7 +65,7 @@ def mosquitto_config(host: str, port: int, user: str) -> str:
     )
 
 
-class DevelopmentBroker:
+class DevelopmentBroker(Running):
     """A broker that lives as long as its ``with`` block.
 
     Args:
@@ -85,16 +85,7 @@ class DevelopmentBroker:
         self._choose = choose
         self._broker: RunningBroker | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
+    def start(self) -> Self:
         """Start it and wait until it accepts connections.
 
         Raises:
@@ -122,7 +113,8 @@ class DevelopmentBroker:
                     raise
             else:
                 self.port, self.name = port, self._broker.name
-                return
+                break
+        return self
 
     @property
     def is_running(self) -> bool:

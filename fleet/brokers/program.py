@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from hedgerow.children.programs import Programs
 from hedgerow.errors import PortInUseError
-from hedgerow.fleet.errors import BrokerStartError, ChildDiedError
-from hedgerow.fleet.processes import ChildProcesses, last_lines
+from hedgerow.fleet.errors import BrokerStartError
 
 __all__ = ["BrokerProgram", "RunningBroker"]
 
@@ -52,32 +52,31 @@ class RunningBroker:
 
     def __init__(self, program: BrokerProgram, host: str, port: int) -> None:
         self.name = program.name
-        self._processes = ChildProcesses(stop_timeout_s=_STOP_TIMEOUT_S / 2)
+        self._programs = Programs(stop_timeout_s=_STOP_TIMEOUT_S / 2)
         try:
             # The folder goes as soon as the broker answers, so that even a killed parent leaves no file.
             with tempfile.TemporaryDirectory(prefix="hedgerow-broker-") as folder:
                 config, log = Path(folder) / "broker.conf", Path(folder) / "broker.log"
                 config.write_text(program.config, encoding="utf-8")
                 command = [part.replace("{config}", str(config)) for part in program.command]
-                self._processes.start(command, log, "broker")
-                self._wait(program, log, host, port)
+                self._programs.start(command, log, "broker")
+                self._wait(program, host, port)
         except BaseException:
             self.stop()
             raise
 
-    def _wait(self, program: BrokerProgram, log: Path, host: str, port: int) -> None:
+    def _wait(self, program: BrokerProgram, host: str, port: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         answered = False
         # Once more after the answer: it may be that of somebody else's broker, on which ours has just failed.
         while not answered:
             answered = _answers(host, port)
-            try:
-                self._processes.check()
-            except ChildDiedError as exc:
-                said = " | ".join(last_lines(log))
+            ended = self._programs.first_ended()
+            if ended is not None:
+                said = " | ".join(ended.last_lines)
                 if _PORT_IN_USE in said:
-                    raise PortInUseError(self.name, host, port) from exc
-                raise BrokerStartError(self.name, said or f"exit code {exc.exit_code}", program.advice) from exc
+                    raise PortInUseError(self.name, host, port)
+                raise BrokerStartError(self.name, said or f"exit code {ended.code}", program.advice)
             if not answered and time.monotonic() > deadline:
                 raise BrokerStartError(self.name, f"no answer within {_START_TIMEOUT_S:g} s", program.advice)
             time.sleep(0 if answered else 0.01)
@@ -85,15 +84,11 @@ class RunningBroker:
     @property
     def is_running(self) -> bool:
         """Whether it runs."""
-        try:
-            self._processes.check()
-        except ChildDiedError:
-            return False
-        return True
+        return self._programs.first_ended() is None
 
     def stop(self) -> None:
         """Stop it, within 2 s; repeats are harmless."""
-        self._processes.stop()
+        self._programs.stop()
 
 
 def _answers(host: str, port: int) -> bool:

@@ -22,7 +22,7 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.web.admin_keys import hash_key, make_key, write_key_file
 from hedgerow.progress_display import progress_log
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = ["broker", "init", "serve"]
 

@@ -19,7 +19,8 @@ from hedgerow.fleet.trust.checkpoints import check_checkpoint, keep_checkpoint
 from hedgerow.fleet.trust.expiry import expiry_alarms
 from hedgerow.fleet.trust.releases import ReleaseEntry
 from hedgerow.fleet.trust.signing import expiries, signed_releases
-from hedgerow.manifest import Artifact, Manifest
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.release import Manifest
 
 __all__ = ["create", "list_releases", "show"]
 

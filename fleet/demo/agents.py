@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from hedgerow.children.child import numeric_threads
+from hedgerow.children.programs import Programs
 from hedgerow.durable import write_durably
 from hedgerow.fleet.demo.plan import DemoDevice
-from hedgerow.fleet.processes import ChildProcesses
 
 __all__ = ["DRIFTED_WORLD", "agent_command", "move_worlds", "start_agents"]
 
@@ -42,10 +43,10 @@ def agent_command(
     return command
 
 
-def start_agents(children: ChildProcesses, commands: Iterable[tuple[str, list[str]]], logs: Path) -> None:
+def start_agents(children: Programs, commands: Iterable[tuple[str, list[str]]], logs: Path) -> None:
     """Start a process for each (name, command line); its output goes to ``<logs>/<name>.log``."""
     # One thread each, as on a small device: numerical libraries would otherwise take every core for every agent.
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    env = {**os.environ, **numeric_threads(1)}
     for name, command in commands:
         children.start(command, logs / f"{name}.log", name, env=env)
 

@@ -1,4 +1,10 @@
-"""What can go wrong in the demo itself; everything else is the error of the part that it calls."""
+"""What can go wrong in the demo itself; everything else is the error of the part that it calls.
+
+- FleetError: the root of the folder's errors; ``fleet/errors.py`` draws the whole tree.
+  - DemoError: the demo cannot run as asked.
+    - DemoInterruptedError: a signal ended the demo.
+    - DemoTimeoutError: something that the demo waited for did not happen.
+"""
 
 from hedgerow.fleet.errors import FleetError
 

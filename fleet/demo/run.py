@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from hedgerow.children.programs import Programs
 from hedgerow.compile import CompileWorkers
 from hedgerow.compile.pipeline import toolchains
 from hedgerow.fleet.brokers.development import DevelopmentBroker
@@ -40,16 +41,15 @@ from hedgerow.fleet.demo.story import Story
 from hedgerow.fleet.demo.watch import Watch
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.processes import ChildProcesses
 from hedgerow.fleet.retrain.run import RetrainSettings
 from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed
 from hedgerow.fleet.serving import Retraining, serve_fleet
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.checkpoints import checkpoint_folder
 from hedgerow.interrupts import UndisturbedStack
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.task import load_task
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 
 __all__ = ["run_demo"]
 
@@ -87,7 +87,7 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
             fleet=FLEET, port=0, broker_host=broker.host, broker_port=broker.port, seed=settings.seed
         )
         # The agents are stopped after the fleet: a device outlives its server, and nobody hears them go.
-        children = stack.enter_context(ChildProcesses())
+        children = stack.enter_context(Programs())
         fleet = serve_fleet(folder, fleet_settings, stack, retraining=retraining)
         watch = Watch(fleet.service, devices, children, started_at)
         stack.callback(watch.close)
@@ -101,7 +101,7 @@ def run_demo(settings: DemoSettings, display: Display) -> tuple[DemoResult, Stor
     return replace(result, seconds=seconds), watch.story
 
 
-def _start_agents(scene: Scene, children: ChildProcesses, broker: str) -> None:
+def _start_agents(scene: Scene, children: Programs, broker: str) -> None:
     settings = scene.settings
     root = scene.settings.work / "root.json"
     shutil.copyfile(scene.folder.tuf_metadata / "1.root.json", root)

@@ -18,7 +18,7 @@ from hedgerow.fleet.rollout.state import Rollout, RolloutState
 from hedgerow.fleet.serving import ServingFleet
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint
 from hedgerow.fleet.trust.releases import create_release
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.task import load_task
 
 __all__ = [

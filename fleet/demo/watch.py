@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from hedgerow.children.programs import Programs
 from hedgerow.fleet.demo.errors import DemoTimeoutError
 from hedgerow.fleet.demo.measure import SeenWindow
 from hedgerow.fleet.demo.plan import DemoDevice
 from hedgerow.fleet.demo.story import Moment, RoundPoint, Running, Story, WindowPoint
 from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.drift.effect_size import js_bits
-from hedgerow.fleet.processes import ChildProcesses
+from hedgerow.fleet.errors import ChildDiedError
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.service.events import AlertChanged, DeviceChanged, FleetEvent, RolloutChanged, WindowArrived
 from hedgerow.fleet.service.fleet_service import FleetService
@@ -40,7 +41,7 @@ class Watch:
     """
 
     def __init__(
-        self, service: FleetService, devices: tuple[DemoDevice, ...], children: ChildProcesses, started_at: float
+        self, service: FleetService, devices: tuple[DemoDevice, ...], children: Programs, started_at: float
     ) -> None:
         self.story = Story()
         self.moved_at: float | None = None
@@ -96,7 +97,9 @@ class Watch:
         """
         deadline = time.monotonic() + timeout_s
         while not is_true():
-            self._children.check()
+            ended = self._children.first_ended()
+            if ended is not None:
+                raise ChildDiedError(ended, self._children.log_paths[ended.name])
             if time.monotonic() > deadline:
                 raise DemoTimeoutError(what, timeout_s, found())
             with self._changed:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.findings import Finding
-from hedgerow.manifest import RELEASE_ID
+from hedgerow.manifest.release import RELEASE_ID
 
 __all__ = [
     "DEVICE",

@@ -34,7 +34,7 @@ from hedgerow.fleet.drift.baselines import Baseline, Baselines
 from hedgerow.fleet.drift.findings import DriftPlan, Finding, comparisons_of, test_window
 from hedgerow.reference import Reference
 from hedgerow.window import Window, merge_windows
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = [
     "DeviceDrift",

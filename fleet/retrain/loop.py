@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Protocol, Self
 
+from hedgerow.closing import Running
 from hedgerow.errors import HedgerowError
 from hedgerow.fleet.drift.alert import Alert, AlertKind
 from hedgerow.fleet.records import RunState, TrainingRun
@@ -51,7 +51,7 @@ class RetrainWork(Protocol):
         """
 
 
-class RetrainLoop:
+class RetrainLoop(Running):
     """Retrains when the policy says so, one run at a time, in a thread of its own.
 
     Args:
@@ -104,16 +104,6 @@ class RetrainLoop:
         waits = self._state.waiting is not None
         self._inbox.put(RetrainApproved(self._clock()))
         return waits
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
 
     def _hear(self, event: FleetEvent) -> None:
         match event:

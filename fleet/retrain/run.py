@@ -23,13 +23,13 @@ from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint, kept_checkpoint
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 from hedgerow.progress import Report, silent
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
     from hedgerow.compile import CompileWorkers
-    from hedgerow.server.run_folder import RoundRecord
+    from hedgerow.server.run_records import RoundRecord
 
 __all__ = ["MANUAL", "RetrainResult", "RetrainSettings", "Retrainer"]
 

@@ -20,11 +20,13 @@ from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import TrainingRoundError
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.service.events import DeviceChanged, FleetEvent, UpdateArrived
-from hedgerow.manifest import Blob
+from hedgerow.local_work import train_task_of
+from hedgerow.manifest.content import Blob
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.grids.transport import DeviceUpdate, RoundWork
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import Channel, TrainTask, TrainUpdate
+from hedgerow.wire.topics import Channel
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 __all__ = ["RoundService", "TrainingExchange", "Upload", "WireRoundTransport"]
 
@@ -278,16 +280,12 @@ class WireRoundTransport:
             self._exchange.close_round(work.run, work.round)
 
     def _task(self, work: RoundWork, blob: Blob, token: str, maximum_age_s: float | None) -> TrainTask:
-        return TrainTask(
+        return train_task_of(
+            work.local,
             run=work.run,
-            round=work.round,
             release=self._release,
             weights=blob,
             token=token,
-            epochs=work.epochs,
-            learning_rate=work.learning_rate,
-            seed=work.seed,
-            minimum_samples=work.minimum_samples,
             deadline_s=work.deadline_s,
             maximum_age_s=maximum_age_s,
         )

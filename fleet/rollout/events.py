@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hedgerow.fleet.rollout.gates import GateVerdict
 from hedgerow.fleet.rollout.stages import DeviceFacts
-from hedgerow.wire import Execution
+from hedgerow.wire.execution import Execution
 
 __all__ = [
     "Approved",

@@ -11,8 +11,9 @@ from typing import Any
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.rollout.plan import RolloutPlan
-from hedgerow.manifest import RELEASE_ID
-from hedgerow.wire import NAME, Execution, ExecutionState
+from hedgerow.manifest.release import RELEASE_ID
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.topics import NAME
 
 __all__ = [
     "EXECUTION_TRANSITIONS",

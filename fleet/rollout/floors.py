@@ -10,7 +10,7 @@ is the stricter reading.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 
 __all__ = ["HELD_OUT_SAMPLES", "Floor", "floor_of", "measured_floor"]
 

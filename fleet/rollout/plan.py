@@ -8,7 +8,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import PlanError
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.stages import StagePlan, stage_mistakes
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 
 __all__ = ["ABORT_KINDS", "ALL_FAILURES", "DENOMINATORS", "FAILURES", "AbortRule", "RolloutPlan"]
 

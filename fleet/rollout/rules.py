@@ -35,7 +35,7 @@ from hedgerow.fleet.rollout.plan import ALL_FAILURES, FAILURES, RolloutPlan
 from hedgerow.fleet.rollout.stages import DeviceFacts, StageState, assign_stages, joining_stage
 from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, waiting_for_gate
 from hedgerow.fleet.rollout.table import NO_EFFECT, TRANSITIONS
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 
 __all__ = ["advance", "create_rollout"]
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from hedgerow.decode import Fields
-from hedgerow.wire import NAME
+from hedgerow.wire.topics import NAME
 
 __all__ = ["DeviceFacts", "StagePlan", "StageState", "assign_stages", "joining_stage", "stage_mistakes"]
 

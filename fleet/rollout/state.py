@@ -9,8 +9,9 @@ from hedgerow.decode import Fields
 from hedgerow.fleet.rollout.executions import ExecutionRecord
 from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.stages import StageState
-from hedgerow.manifest import RELEASE_ID
-from hedgerow.wire import NAME, ExecutionState
+from hedgerow.manifest.release import RELEASE_ID
+from hedgerow.wire.execution import ExecutionState
+from hedgerow.wire.topics import NAME
 
 __all__ = ["Rollout", "RolloutState", "exposed", "tally", "waiting_for_gate"]
 

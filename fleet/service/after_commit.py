@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from hedgerow.fleet.service.events import FleetEvent
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 __all__ = ["AfterCommit"]
 

@@ -6,7 +6,7 @@ from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
-from hedgerow.wire import TrainUpdate
+from hedgerow.wire.training import TrainUpdate
 
 __all__ = [
     "AlertChanged",

@@ -8,9 +8,9 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from hedgerow.closing import Running
 from hedgerow.decode import encode_json
 from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.errors import RolloutConflictError, UnknownDeviceError, UnknownRolloutError
@@ -31,12 +31,13 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
 from hedgerow.link import Link
-from hedgerow.wire import Channel, Desired, device_topic, fleet_filter
+from hedgerow.wire.device import Desired
+from hedgerow.wire.topics import Channel, device_topic, fleet_filter
 
 __all__ = ["FleetService"]
 
 
-class FleetService:
+class FleetService(Running):
     """Keeps the registry, drives rollouts, watches for drift.
 
     Every public method may be called from any thread, but not from a subscriber's callback where it changes something:
@@ -94,16 +95,6 @@ class FleetService:
         self._reader.close()
         if self._owns_store:
             self._store.close()
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
 
     def devices(self) -> tuple[Device, ...]:
         """Return all devices that were ever heard of, sorted by name."""

@@ -30,7 +30,11 @@ from hedgerow.fleet.service.telemetry import TelemetryIntake
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.link import Message
-from hedgerow.wire import Channel, Execution, ExecutionState, Presence, Reported, Telemetry, TrainUpdate, parse_topic
+from hedgerow.wire.device import Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, parse_topic
+from hedgerow.wire.training import TrainUpdate
 
 __all__ = ["HEARD", "MessageIntake"]
 

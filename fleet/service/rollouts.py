@@ -28,7 +28,8 @@ from hedgerow.fleet.service.after_commit import AfterCommit
 from hedgerow.fleet.service.events import ReleaseProven, RolloutChanged
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
-from hedgerow.wire import Desired, Execution, ExecutionState
+from hedgerow.wire.device import Desired
+from hedgerow.wire.execution import Execution, ExecutionState
 
 __all__ = ["RolloutDriver"]
 

@@ -27,7 +27,7 @@ from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.catalogue import Catalogue
 from hedgerow.reference import Reference
 from hedgerow.window import Window
-from hedgerow.wire import Telemetry
+from hedgerow.wire.telemetry import Telemetry
 
 __all__ = ["TelemetryIntake", "is_older", "on_our_clock", "period_of"]
 

@@ -26,7 +26,7 @@ from hedgerow.fleet.service.rollouts import RolloutDriver
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.link import Connected, Disconnected, Link, LinkEvent, Message
-from hedgerow.wire import Channel, device_topic
+from hedgerow.wire.topics import Channel, device_topic
 
 __all__ = ["COMMAND_TIMEOUT_S", "Writer"]
 

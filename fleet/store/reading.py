@@ -20,7 +20,7 @@ from hedgerow.fleet.registry import ASK_REPORT, Device
 from hedgerow.fleet.rollout.executions import ExecutionRecord
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 __all__ = ["DRIFT_PARTS", "StoreReader", "connect", "to_text"]
 

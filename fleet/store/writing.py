@@ -26,7 +26,8 @@ from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.store.migrations import apply_migrations
 from hedgerow.fleet.store.reading import DRIFT_PARTS, StoreReader, connect, to_text
 from hedgerow.window import Window, merge_windows
-from hedgerow.wire import Desired, Telemetry
+from hedgerow.wire.device import Desired
+from hedgerow.wire.telemetry import Telemetry
 
 __all__ = ["Store"]
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from hedgerow.errors import DecodeError
 from hedgerow.fleet.errors import ReleaseError, UnknownReleaseError
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.manifest import Manifest, parse_release_id
+from hedgerow.manifest.release import Manifest, parse_release_id
 from hedgerow.reference import Reference
 
 __all__ = ["Catalogue", "FolderCatalogue", "MemoryCatalogue"]

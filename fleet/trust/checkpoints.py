@@ -10,7 +10,7 @@ from hedgerow.checkpoint import WEIGHTS_FILE, Checkpoint, load_checkpoint, save_
 from hedgerow.durable import sha256_of
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.manifest import Manifest, parse_release_id
+from hedgerow.manifest.release import Manifest, parse_release_id
 
 __all__ = ["check_checkpoint", "checkpoint_folder", "keep_checkpoint", "kept_checkpoint"]
 

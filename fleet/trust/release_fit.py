@@ -14,7 +14,8 @@ from hedgerow.compile.build import BLOB_FOLDER, Build
 from hedgerow.errors import DecodeError, ExtraNotInstalledError
 from hedgerow.features import CONFIDENCE, PREDICTED, input_features
 from hedgerow.fleet.errors import ReleaseError
-from hedgerow.manifest import Artifact, Blob, Tensor
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.reference import Reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.weights import Arrays, decode_arrays

@@ -27,7 +27,7 @@ from hedgerow.fleet.trust.keys import Signers, load_signers
 from hedgerow.fleet.trust.release_fit import check_fit
 from hedgerow.fleet.trust.signing import publish, revoke, signed_hashes, signed_releases
 from hedgerow.fleet.trust.write_lock import write_lock
-from hedgerow.manifest import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
+from hedgerow.manifest.release import MODEL_NAME, RELEASE_ID, Lineage, Manifest, manifest_path, parse_release_id
 
 __all__ = [
     "ReleaseEntry",

@@ -44,7 +44,7 @@ from hedgerow.fleet.trust.tuf_metadata import (
     with_targets,
 )
 from hedgerow.fleet.trust.write_lock import write_lock
-from hedgerow.manifest import Manifest
+from hedgerow.manifest.release import Manifest
 
 __all__ = [
     "expiries",

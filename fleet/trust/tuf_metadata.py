@@ -14,7 +14,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 
 from hedgerow.client.signed_time import SIGNED_AT, format_time, read_time
 from hedgerow.fleet.trust.keys import ROLES, Signers
-from hedgerow.manifest import Manifest, blob_path, manifest_path, parse_release_id
+from hedgerow.manifest.release import Manifest, blob_path, manifest_path, parse_release_id
 
 __all__ = [
     "ANY_HARDWARE",

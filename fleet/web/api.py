@@ -28,7 +28,8 @@ from hedgerow.fleet.web.problem_json import add_problem_handlers, problem_of
 from hedgerow.fleet.web.request_bodies import BoundedBodies
 from hedgerow.fleet.web.server import HttpServer
 from hedgerow.fleet.web.training import training_router
-from hedgerow.wire import NAME, Desired
+from hedgerow.wire.device import Desired
+from hedgerow.wire.topics import NAME
 
 __all__ = ["HttpServer", "create_app"]
 

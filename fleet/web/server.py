@@ -9,9 +9,9 @@ import logging
 import socket
 import threading
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from hedgerow.closing import Running
 from hedgerow.errors import PortInUseError
 from hedgerow.fleet.errors import ServeError
 
@@ -54,7 +54,7 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-class HttpServer:
+class HttpServer(Running):
     """An HTTP server that lives as long as its ``with`` block.
 
     Args:
@@ -149,13 +149,3 @@ class HttpServer:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()

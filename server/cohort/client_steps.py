@@ -6,19 +6,20 @@ that do not look at a clock: the same task is trained the same way in every run.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from hedgerow.batches import batch_indices
+from hedgerow.local_work import LocalWork, Optimizer
 from hedgerow.server.cohort.sequential import ResidentData
 from hedgerow.server.cohort.shared_rows import ModelRow, RowLayout
 from hedgerow.server.cohort.step_graph import count_operations, take_sgd_steps, trace_gradients
-from hedgerow.server.local_steps import OPTIMIZERS, GradientTerms, LocalTrainer, LocalWork, StepsTaken, unshared
+from hedgerow.server.local_steps import OPTIMIZER_STEPS, GradientTerms, LocalTrainer, StepsTaken, unshared
 from hedgerow.task import Task
 
 __all__ = ["ClientSteps"]
@@ -34,17 +35,31 @@ _PROBE_RATE = 0.01
 _RELATIVE = 1e-3
 """Rounding differs by less after a few steps, and anything else that differs differs by more."""
 _OF_ALL = 1e-4
-"""Of the largest move, for some tensors move by rounding alone, such as a bias in front of BatchNorm."""
+"""The same as a share of the largest move: some tensors move by rounding alone, such as a bias before BatchNorm."""
 
-Step = Callable[..., Any]
+
+class SgdStep(Protocol):
+    """A traced step that changes the weights itself."""
+
+    def __call__(self, *tensors_and_rate: torch.Tensor | float) -> torch.Tensor:
+        """Take a step: weights, inputs, labels and the learning rate, negative -> the loss."""
+        ...
+
+
+class GradientsStep(Protocol):
+    """A traced step that leaves the weights as they are."""
+
+    def __call__(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Return the loss and each parameter's gradient of weights, inputs and labels."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Traced:
     """The step as a graph that changes the weights itself, and as one that returns gradients."""
 
-    sgd: Step
-    gradients: Step
+    sgd: SgdStep
+    gradients: GradientsStep
 
 
 class ClientSteps:
@@ -53,12 +68,12 @@ class ClientSteps:
     Args:
         task: What to learn.
         data: The samples.
-        batch_size: Of every step.
+        batch_size: Every step takes so many samples.
         draws: Whether the model draws random numbers while it trains.
 
     Attributes:
-        layout: Of a client's row.
-        batch_size: As given.
+        layout: How a client's row is laid out.
+        batch_size: Every step takes so many samples.
         reason: Why the plain loop trains; empty if a traced step does.
     """
 
@@ -93,17 +108,17 @@ class ClientSteps:
         Args:
             sent: Not changed.
             target: Overwritten.
-            positions: Of the client's samples in the data, ``int64[n]``.
+            positions: Where the client's samples lie in the data, ``int64[n]``.
             work: What to do.
             corrections: Added to every gradient of the parameter of that name.
         """
-        if self._traced is None or (work.optimizer == "adam" and self.layout.has_channels_last):
+        if self._traced is None or (work.optimizer == Optimizer.ADAM and self.layout.has_channels_last):
             # Adam makes full steps of gradients that are zero but for rounding, which layouts decide.
             return self._train_plainly(sent, target, positions, work, corrections)
         with torch.inference_mode():
             target.row.copy_(sent.row)
             if self._draws:
-                torch.default_generator.manual_seed(work.seed)
+                torch.default_generator.manual_seed(work.order_seed)
             losses = self._take_steps(self._traced, target, positions, work, corrections)
             return StepsTaken(float(torch.stack(losses).mean()), self._clip(sent, target, work.clip_norm))
 
@@ -138,12 +153,12 @@ class ClientSteps:
         corrections: Mapping[str, torch.Tensor] | None,
     ) -> list[torch.Tensor]:
         tensors = tuple(target.tensors[name] for name in self.layout.unique)
-        if _is_plain(work) and not corrections:
+        if work.is_plain_sgd and not corrections:
             rate = -work.learning_rate
             return [traced.sgd(*tensors, *batch, rate) for batch in self._batches(positions, work)]
         parameters = [target.tensors[name] for name in self._trainer.parameters]
         terms = GradientTerms(parameters, self._trainer.parameters, corrections or {}, work)
-        optimizer = OPTIMIZERS[work.optimizer](parameters, work)
+        optimizer = OPTIMIZER_STEPS[work.optimizer](parameters, work)
         losses = []
         for batch in self._batches(positions, work):
             loss, *shared = traced.gradients(*tensors, *batch)
@@ -154,7 +169,7 @@ class ClientSteps:
         return losses
 
     def _batches(self, positions: torch.Tensor, work: LocalWork) -> Iterator[tuple[torch.Tensor, ...]]:
-        rng = np.random.default_rng(work.seed)
+        rng = np.random.default_rng(work.order_seed)
         for _ in range(work.epochs):
             order = torch.from_numpy(batch_indices(len(positions), work.batch_size, rng).reshape(-1))
             chosen = positions[order]
@@ -235,7 +250,3 @@ class ClientSteps:
 
 def _largest(tensor: torch.Tensor) -> float:
     return float(tensor.abs().max()) if tensor.numel() else 0.0
-
-
-def _is_plain(work: LocalWork) -> bool:
-    return work.optimizer == "sgd" and not (work.momentum or work.weight_decay or work.proximal_mu)

@@ -89,7 +89,7 @@ class DrawnClients:
 
     Attributes:
         clients: How many.
-        samples: Of the data set.
+        samples: The data set has so many.
         each: Samples of one client.
         seed: With the client's number it decides the draw.
     """

@@ -24,12 +24,12 @@ class ConvolutionShape:
     """One client's convolution over one or two axes.
 
     Attributes:
-        channels: Of its input.
-        out_channels: Of its output.
+        channels: Its input has so many.
+        out_channels: Its output has so many.
         groups: 1: every output channel sees all input channels.
         kernel: Along each axis.
         stride: Along each axis.
-        size: Of its input along each axis.
+        size: How long its input is along each axis.
     """
 
     channels: int
@@ -67,7 +67,7 @@ class ConvolutionChoice:
         """Return ``grouped`` or ``unfolded``.
 
         Args:
-            shape: Of one client's convolution.
+            shape: What one client's convolution is.
             measure: Returns the seconds that each way takes; asked once for a shape, where it decides.
         """
         known = self.chosen.get(str(shape))

@@ -14,7 +14,7 @@ from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.task import Dataset, Task
 
 if TYPE_CHECKING:
-    from hedgerow.server.cohort.work import CohortEngine
+    from hedgerow.server.cohort.engine import CohortEngine
 
 __all__ = ["AUTO", "ENGINES", "EngineChoice", "ModelFacts", "build_engine", "choose_engine", "engine_and_reason"]
 
@@ -39,7 +39,7 @@ class ModelFacts:
     """What the choice depends on.
 
     Attributes:
-        step_flops: Of the matrix products and convolutions in the forward pass of one local step; 0: it has none.
+        step_flops: What matrix products and convolutions take in the forward pass of one local step; 0: it has none.
         random: It draws random numbers while it trains, such as dropout.
     """
 
@@ -82,7 +82,7 @@ class EngineChoice:
 
     Attributes:
         name: A key of :data:`ENGINES`.
-        reason: For people and records.
+        reason: Why it was chosen, for people and records.
     """
 
     name: str
@@ -93,8 +93,8 @@ def choose_engine(facts: ModelFacts, *, device: str, workers: int) -> EngineChoi
     """Choose an engine. Pure.
 
     Args:
-        facts: Of the model.
-        device: Of torch, such as ``cpu`` or ``cuda:0``.
+        facts: What the model is.
+        device: Torch's name of it, such as ``cpu`` or ``cuda:0``.
         workers: How many processes may train on a CPU.
     """
     plain = _one_after_the_other(device)
@@ -122,7 +122,7 @@ def engine_and_reason(
         task: What to learn.
         dataset: The samples of all clients.
         clients: Who owns which.
-        device: Of torch.
+        device: Torch's name of it.
         workers: Processes of the engine ``workers``, one thread each.
 
     Raises:

@@ -1,11 +1,9 @@
-"""What can go wrong when a cohort is trained at once.
+"""What can go wrong when a cohort is trained at once; ``server/errors.py`` draws the whole tree.
 
-::
-
-ServerError
-+-- UntraceableError      a model that cannot be trained for many clients in one step
-+-- CohortMemoryError     memory that does not hold one client
-+-- ClientTrainingError   a client whose training failed, or ended its worker process
+- ServerError: the root of the folder's errors.
+  - ClientTrainingError: a client's training failed, or ended its worker process.
+  - CohortMemoryError: memory does not hold one client.
+  - UntraceableError: a model cannot be trained for many clients in one step.
 """
 
 from hedgerow.server.errors import ServerError

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.work import Weights
+from hedgerow.server.cohort.engine import Weights
 from hedgerow.task import Dataset, Task
 from hedgerow.task_module import LogitsModule, loss_function
 

@@ -4,14 +4,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from hedgerow.server.cohort.engine import Weights
 from hedgerow.server.cohort.errors import CohortMemoryError
-from hedgerow.server.cohort.work import Weights
 
 __all__ = ["fitting_clients", "free_bytes", "is_out_of_memory", "run_in_slices", "weights_bytes"]
 
 _LOG = logging.getLogger(__name__)
 _USED_SHARE = 0.6
-"""Of the free memory; allocators fragment, and other programs run."""
+"""So much of the free memory may be used; allocators fragment, and other programs run."""
 
 Result = TypeVar("Result")
 
@@ -54,10 +54,10 @@ def run_in_slices(
     """Run all *rows*, at most *limit* at once; where memory runs out, half as many from there on.
 
     Args:
-        rows: Of the cohort, in the order in which they are run.
-        limit: Of the first slice.
+        rows: The rows of the cohort, in the order in which they are run.
+        limit: The first slice has so many rows at most.
         run: Trains a slice; called again with fewer rows when it ran out of memory.
-        device: For messages.
+        device: What messages call it.
 
     Raises:
         CohortMemoryError: Memory does not hold one.

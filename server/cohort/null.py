@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.work import CohortUpdate, CohortWork, StackedWeights, Weights
+from hedgerow.server.cohort.engine import CohortUpdate, StackedWeights, Weights
 
 __all__ = ["NullEngine"]
 
@@ -27,18 +28,18 @@ class NullEngine:
 
     def __init__(self, clients: ClientIndex, *, slices: int = 0, shift: Callable[[int], float] | None = None) -> None:
         self._clients, self._slices, self._shift = clients, slices, shift
-        self.asked: list[tuple[tuple[int, ...], CohortWork]] = []
+        self.asked: list[tuple[tuple[int, ...], LocalWork]] = []
 
     def train(
         self,
         weights: Weights,
         clients: Sequence[int],
-        work: CohortWork,
+        work: LocalWork,
         *,
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Answer; see :class:`hedgerow.server.cohort.work.CohortEngine`."""
+        """Answer; see :class:`hedgerow.server.cohort.engine.CohortEngine`."""
         del corrections
         self.asked.append((tuple(clients), work))
         width = self._slices or len(clients)

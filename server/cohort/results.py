@@ -26,16 +26,16 @@ class Results:
 
     Args:
         sent: What they started from.
-        places: Of each row, its place in the order that was asked; ``int64[K]``.
+        places: Where each row stands in the order that was asked; ``int64[K]``.
         shares: Weight of each place in the mean, ``float32[K]``.
         clip_norm: Longer updates are scaled down to it.
         each: Keep every client's weights instead of their mean.
 
     Attributes:
         trained: New weights, stacked or averaged, as they are taken.
-        buffers: Likewise.
-        norms: Of each place's update before clipping.
-        losses: Of each place, summed over its steps.
+        buffers: New buffers, stacked or averaged in the same way.
+        norms: How long each place's update is before clipping.
+        losses: What the losses of each place's steps add up to.
     """
 
     def __init__(

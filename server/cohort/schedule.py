@@ -44,7 +44,7 @@ def plan_segments(steps: Sequence[int]) -> tuple[Segment, ...]:
     """Return the segments of one slice.
 
     Args:
-        steps: Of each row, at least 1, not rising.
+        steps: Each row takes so many, at least 1, not rising.
     """
     segments = []
     rows, first, active = padded_rows(len(steps)), 0, len(steps)

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from hedgerow.closing import Closing
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.engine import CohortUpdate, StackedWeights, Weights
 from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.memory import weights_bytes
-from hedgerow.server.cohort.orders import local_work
-from hedgerow.server.cohort.work import CohortUpdate, CohortWork, StackedWeights, Weights
 from hedgerow.server.local_steps import LocalTrainer, StepsTaken, draws_random_numbers
 from hedgerow.task import Dataset, Task
 
@@ -24,7 +24,7 @@ class ResidentData:
     """A data set as tensors on one device.
 
     Attributes:
-        inputs: In the order of the task's inputs, samples first.
+        inputs: One tensor for each of the task's inputs, in their order, samples first.
         labels: ``int64[n]``.
     """
 
@@ -46,7 +46,7 @@ class SequentialEngine(Closing):
         task: What to learn.
         dataset: The samples of all clients.
         clients: Who owns which.
-        device: Of torch.
+        device: Torch's name of it.
     """
 
     name = "sequential"
@@ -63,12 +63,12 @@ class SequentialEngine(Closing):
         self,
         weights: Weights,
         clients: Sequence[int],
-        work: CohortWork,
+        work: LocalWork,
         *,
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.work.CohortEngine`.
+        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.engine.CohortEngine`.
 
         Raises:
             ClientTrainingError: The task's code exited.
@@ -83,7 +83,7 @@ class SequentialEngine(Closing):
         weights: Weights,
         clients: Sequence[int],
         rows: range,
-        work: CohortWork,
+        work: LocalWork,
         *,
         each: bool,
         corrections: StackedWeights | None,
@@ -112,14 +112,14 @@ class SequentialEngine(Closing):
         )
 
     def _train_client(
-        self, weights: Weights, client: int, row: int, work: CohortWork, corrections: StackedWeights | None
+        self, weights: Weights, client: int, row: int, work: LocalWork, corrections: StackedWeights | None
     ) -> StepsTaken:
         try:
             return self._trainer.take_steps(
                 weights,
                 self._data.inputs,
                 self._data.labels,
-                local_work(work, client),
+                work.of_client(client),
                 corrections={name: stack[row] for name, stack in corrections.items()} if corrections else None,
                 positions=torch.from_numpy(np.array(self._clients.indices(client))).to(self._device),
             )

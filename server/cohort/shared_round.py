@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hedgerow.local_work import LocalWork
+from hedgerow.server.cohort.engine import StackedWeights, Weights
 from hedgerow.server.cohort.shared_rows import ModelRow, RowLayout, shared_bytes
-from hedgerow.server.cohort.work import CohortWork, StackedWeights, Weights
 
 __all__ = ["SharedRound"]
 
@@ -33,7 +34,7 @@ class SharedRound:
     """Memory that is laid out before workers are forked and filled anew for each slice of each round.
 
     Args:
-        layout: Of a row.
+        layout: How a row is laid out.
         rows: So many clients fit at once.
         workers: How many.
 
@@ -41,7 +42,7 @@ class SharedRound:
         sent: The weights that clients start from.
         examples: Samples of each row's client.
         losses: Results of each row.
-        norms: Likewise.
+        norms: How long each row's update is.
         in_hand: The row that each worker trains, or -1.
         order: Rows in the order in which they are handed out.
     """
@@ -82,7 +83,7 @@ class SharedRound:
 
     def begin_slice(
         self,
-        work: CohortWork,
+        work: LocalWork,
         clients: Sequence[int],
         examples: NDArray[np.int64],
         shares: NDArray[np.float64],
@@ -91,7 +92,7 @@ class SharedRound:
         """Set who trains in the first rows.
 
         Args:
-            work: For all.
+            work: What all of them do.
             clients: One a row.
             examples: Samples of each.
             shares: Weight of each in the mean.
@@ -103,7 +104,7 @@ class SharedRound:
         self._shares[:count] = shares
         epochs = np.full(count, work.epochs)
         for row, client in enumerate(clients if work.epochs_of else ()):
-            epochs[row] = work.epochs_of.get(client, work.epochs)
+            epochs[row] = work.epochs_by(client)
         self._epochs[:count] = epochs
         steps = -(-examples // work.batch_size) * epochs
         # The longest first, so that the last ones to end are short.
@@ -116,9 +117,9 @@ class SharedRound:
         self._work[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)
         self._counts[:2] = count, len(encoded)
 
-    def read_work(self) -> tuple[CohortWork, list[str]]:
+    def read_work(self) -> tuple[LocalWork, list[str]]:
         """Return what :meth:`begin_slice` was told, and the names of corrections."""
-        work: tuple[CohortWork, list[str]] = pickle.loads(self._work[: self._counts[1]].tobytes())  # noqa: S301 - ours
+        work: tuple[LocalWork, list[str]] = pickle.loads(self._work[: self._counts[1]].tobytes())  # noqa: S301 - ours
         return work
 
     def client(self, row: int) -> tuple[int, int]:

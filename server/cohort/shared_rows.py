@@ -28,10 +28,10 @@ class TensorPlace:
     """Where a tensor lies in a row.
 
     Attributes:
-        name: Of the parameter or buffer.
-        shape: As the model has it.
-        dtype: Likewise.
-        start_bytes: Offset from the start of the row.
+        name: What the parameter or buffer is called.
+        shape: The model's.
+        dtype: Its type.
+        start_bytes: It begins so far from the start of the row.
         channels_last: Whether its second dimension is the innermost in memory, as convolutions like their weights.
     """
 
@@ -43,7 +43,7 @@ class TensorPlace:
 
     @property
     def end_bytes(self) -> int:
-        """Offset of the first byte after it."""
+        """Where the first byte after it lies."""
         return self.start_bytes + self.dtype.itemsize * torch.Size(self.shape).numel()
 
 
@@ -52,9 +52,9 @@ class Segment:
     """Tensors of one dtype, which lie beside each other, seen as one array with gaps of zeros.
 
     Attributes:
-        dtype: Of all.
-        start_bytes: Offset of the first.
-        end_bytes: Offset of the first byte after the last.
+        dtype: The type of all of them.
+        start_bytes: The first begins so far from the start of the row.
+        end_bytes: The last ends before this byte.
     """
 
     dtype: torch.dtype
@@ -73,7 +73,7 @@ class RowLayout:
         tensors: All parameters and buffers.
 
     Attributes:
-        names: In the order of *tensors*.
+        names: What they are called, in the order of *tensors*.
         unique: Those that have a place; the others are tied to one of them.
         row_bytes: Size of a row, a multiple of 64.
         segments: One for each dtype.

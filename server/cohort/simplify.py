@@ -91,9 +91,10 @@ def _is_view(node: fx.Node) -> bool:
     return bool(getattr(node.target, "is_view", False)) or node.target is _UNSAFE_VIEW
 
 
-def _shape(node: Any) -> tuple[int, ...] | None:
-    meta: Any = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
-    return tuple(meta.shape) if hasattr(meta, "shape") else None
+def _shape(node: object) -> tuple[int, ...] | None:
+    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
+    shape = getattr(meta, "shape", None)
+    return None if shape is None else tuple(shape)
 
 
 def _bake_constants(module: fx.GraphModule, device: torch.device) -> None:
@@ -125,7 +126,7 @@ def _constant(node: fx.Node, device: torch.device) -> torch.Tensor:
     return made
 
 
-def _replacement(node: fx.Node) -> Any:
+def _replacement(node: fx.Node) -> object:
     target = node.target
     args: Any = node.args
     if target in _IDENTITIES:
@@ -171,7 +172,7 @@ def _drop_identities(graph: fx.Graph) -> None:
 
 
 def _merge_equal(graph: fx.Graph) -> None:
-    seen: dict[Any, fx.Node] = {}
+    seen: dict[object, fx.Node] = {}
     for node in graph.nodes:
         if node.op not in {"call_function", "get_attr"}:
             continue
@@ -182,7 +183,7 @@ def _merge_equal(graph: fx.Graph) -> None:
     graph.eliminate_dead_code()
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(_frozen(part) for part in value)
     # 1, 1.0 and True are equal, but not the same argument.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hedgerow.server.cohort.work import CohortWork
+from hedgerow.local_work import LocalWork, Optimizer
 from hedgerow.server.local_steps import ADAM_BETAS, ADAM_EPSILON
 
 __all__ = ["Rows", "StackedState", "StepRule", "adam_rates"]
@@ -23,7 +23,7 @@ class StepRule:
     corrected: bool
 
     @classmethod
-    def of(cls, work: CohortWork, *, corrected: bool) -> "StepRule":
+    def of(cls, work: LocalWork, *, corrected: bool) -> "StepRule":
         """Take it from the round's work."""
         return cls(
             work.optimizer, work.learning_rate, work.momentum, work.weight_decay, work.proximal_mu, corrected=corrected
@@ -33,12 +33,12 @@ class StepRule:
     def plain(self) -> bool:
         """Tell whether it is plain SGD, which a traced step takes itself."""
         extras = self.momentum or self.weight_decay or self.proximal_mu or self.corrected
-        return self.optimizer == "sgd" and not extras
+        return self.optimizer == Optimizer.SGD and not extras
 
     @property
     def moments(self) -> int:
         """Return how many tensors of the parameters' size the optimizer keeps."""
-        return 2 if self.optimizer == "adam" else int(self.momentum != 0)
+        return 2 if self.optimizer == Optimizer.ADAM else int(self.momentum != 0)
 
 
 class StackedState:
@@ -47,7 +47,7 @@ class StackedState:
     Attributes:
         trained: Each trained parameter, stacked.
         buffers: Each buffer, stacked.
-        loss_sums: Of each row, over its steps so far.
+        loss_sums: What the losses of each row add up to so far.
         rates: Adam's step size and spread for the step, which depend on its number.
     """
 
@@ -117,7 +117,7 @@ class Rows:
             torch._foreach_add_(gradients, self.corrections)
         if rule.weight_decay:
             torch._foreach_add_(gradients, self.trained, alpha=rule.weight_decay)
-        if rule.optimizer == "adam":
+        if rule.optimizer == Optimizer.ADAM:
             self._adam(gradients)
             return
         if rule.momentum:

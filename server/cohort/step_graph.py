@@ -13,7 +13,6 @@ What is drawn at random is drawn in the same order and shape as by the model its
 
 from collections.abc import Iterator, Mapping, Sequence
 from operator import getitem
-from typing import Any
 
 import torch
 from torch import fx
@@ -58,11 +57,11 @@ def trace_gradients(
 
     Args:
         task: Whose pre-processing and loss.
-        model: Of that task, in training mode.
+        model: A model of that task, in training mode.
         tensors: Its parameters and buffers by name, laid out in memory as they will be.
         trained: Names of the parameters that are trained.
         inputs: One batch.
-        labels: Of that batch, ``int64[batch]``.
+        labels: The labels of that batch, ``int64[batch]``.
 
     Returns:
         A graph ``(*tensors, *inputs, labels) -> (loss, *gradients)``; it changes buffers in place as the model does.
@@ -181,7 +180,7 @@ def _readers(node: fx.Node) -> Iterator[fx.Node]:
             yield from _readers(user)
 
 
-def _value(node: Any) -> torch.Tensor | None:
+def _value(node: object) -> torch.Tensor | None:
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
     return value if isinstance(value, torch.Tensor) else None
 
@@ -215,7 +214,7 @@ def _drop_identities(graph: fx.Graph) -> None:
 
 def _merge_views(graph: fx.Graph) -> None:
     """Make each view once. Equal views stay equal whatever is written to their memory."""
-    seen: dict[Any, fx.Node] = {}
+    seen: dict[object, fx.Node] = {}
     for node in graph.nodes:
         if node.op != "call_function" or not _is_view(node):
             continue
@@ -243,12 +242,12 @@ def _pool_in_one_layout(graph: fx.Graph) -> None:
             node.replace_input_with(node.args[0], copied)
 
 
-def _makes_new(node: Any) -> bool:
+def _makes_new(node: object) -> bool:
     if not isinstance(node, fx.Node):
         return False
     if node.target is getitem:
         return _makes_new(node.args[0])
-    return node.target in _MAKES_NEW or node.meta.get("owns_memory", False)
+    return node.target in _MAKES_NEW or bool(node.meta.get("owns_memory", False))
 
 
 def _write_over(graph: fx.Graph) -> None:

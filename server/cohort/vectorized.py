@@ -10,8 +10,10 @@ import torch
 from torch import fx
 
 from hedgerow.closing import Closing
+from hedgerow.local_work import LocalWork, Optimizer
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.convolution import ConvolutionChoice
+from hedgerow.server.cohort.engine import CohortUpdate, StackedWeights, Weights
 from hedgerow.server.cohort.errors import UntraceableError
 from hedgerow.server.cohort.memory import fitting_clients, free_bytes, is_out_of_memory, run_in_slices, weights_bytes
 from hedgerow.server.cohort.orders import count_steps, sample_orders
@@ -22,7 +24,6 @@ from hedgerow.server.cohort.sequential import ResidentData
 from hedgerow.server.cohort.simplify import update_in_place
 from hedgerow.server.cohort.stacked import StackedState, StepRule, adam_rates
 from hedgerow.server.cohort.tracing import ClientModel, peak_bytes, trace_step
-from hedgerow.server.cohort.work import CohortUpdate, CohortWork, StackedWeights, Weights
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.task import Dataset, Task
 
@@ -45,7 +46,7 @@ class VectorizedEngine(Closing):
         task: What to learn.
         dataset: The samples of all clients.
         clients: Who owns which.
-        device: Of torch.
+        device: Torch's name of it.
         compiled: Compile the traced step with torch's compiler; None: do not (on a CPU it took 11 to 20 s and made
             steps of dense and convolutional models 0.7 to 1.1 times as fast).
         convolution: How convolutions are computed; None: see :class:`ConvolutionChoice`.
@@ -97,12 +98,12 @@ class VectorizedEngine(Closing):
         self,
         weights: Weights,
         clients: Sequence[int],
-        work: CohortWork,
+        work: LocalWork,
         *,
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.work.CohortEngine`.
+        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.engine.CohortEngine`.
 
         Raises:
             CohortMemoryError: Memory does not hold one client.
@@ -129,7 +130,7 @@ class VectorizedEngine(Closing):
         return run_in_slices(range(len(clients)), limit, run, device=self._device)
 
     def _train_part(
-        self, weights: Weights, part: "_Part", work: CohortWork, rule: StepRule, *, each: bool
+        self, weights: Weights, part: "_Part", work: LocalWork, rule: StepRule, *, each: bool
     ) -> CohortUpdate:
         counts = count_steps(self._clients, part.clients, work)
         longest_first = np.argsort(-counts, kind="stable")
@@ -151,7 +152,7 @@ class VectorizedEngine(Closing):
         with torch.no_grad():
             for segment, step in zip(segments, steps, strict=True):
                 for number in range(segment.first, segment.end):
-                    if rule.optimizer == "adam":
+                    if rule.optimizer == Optimizer.ADAM:
                         state.rates.copy_(rates[number])
                     step(positions[number, : segment.rows])
                 results.take(state, segment.finished)
@@ -241,7 +242,7 @@ class VectorizedEngine(Closing):
         """Return how many of the caller's threads a step of *clients* uses: starting them costs more than it."""
         return torch.get_num_threads() if clients * self._step_bytes >= _PARALLEL_BYTES else 1
 
-    def _fitting(self, weights: Weights, rule: StepRule, work: CohortWork, *, each: bool) -> int:
+    def _fitting(self, weights: Weights, rule: StepRule, work: LocalWork, *, each: bool) -> int:
         """Return how many clients fit into memory: copies of the weights, and what a step needs besides."""
         copies = 2 + rule.moments + int(each) + int(rule.corrected) + int(bool(rule.proximal_mu))
         scale = work.batch_size / min(self._task.local.batch_size, len(self._data.labels))

@@ -4,31 +4,23 @@ A ticket is 16 bytes. A pipe hands each of them to exactly one reader, so the wo
 without a lock or a thread.
 """
 
-import contextlib
-import ctypes
 import os
-import signal
 import struct
-import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import torch
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.client_steps import ClientSteps
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.orders import local_work
 from hedgerow.server.cohort.shared_round import SharedRound
-from hedgerow.server.cohort.work import CohortWork
 
-__all__ = ["Job", "Ticket", "WorkerLoop", "child_of", "die_with_parent", "encode_tickets", "read_ticket"]
+__all__ = ["Job", "Ticket", "WorkerLoop", "encode_tickets", "read_ticket"]
 
 _TICKET = struct.Struct("<IIII")
-_PR_SET_PDEATHSIG = 1
 
 
 class Job(IntEnum):
@@ -71,38 +63,6 @@ def read_ticket(descriptor: int) -> Ticket | None:
     return Ticket(Job(job), stamp, start, stop)
 
 
-def die_with_parent(parent: int, *, ask_kernel: bool) -> None:
-    """End when *parent* does; it may have ended before this could be asked for.
-
-    Linux's parent is the thread that forked, so it is asked only where that is the main thread. Otherwise, and
-    elsewhere, the closed pipe tells.
-    """
-    if ask_kernel and sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def child_of(serve: Callable[[], Any]) -> None:
-    """Run *serve* as all that this forked process does; does not return.
-
-    Nothing that the parent has registered for its own end may run here.
-    """
-    code = 1
-    try:
-        # Ctrl-C goes to the whole group; the parent decides what happens then.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        serve()
-        code = 0
-    finally:
-        if code:
-            with contextlib.suppress(OSError):
-                os.write(2, traceback.format_exc().encode())
-        os._exit(code)
-
-
 class WorkerLoop:
     """One worker.
 
@@ -128,19 +88,18 @@ class WorkerLoop:
         self._number, self._steps, self._shared, self._clients = number, steps, shared, clients
         self._tickets, self._answers = tickets, answers
         self._stamp = -1
-        self._work: tuple[CohortWork, list[str]] | None = None
+        self._work: tuple[LocalWork, list[str]] | None = None
 
     def serve(self) -> None:
-        """Work until the pipe is closed or the parent is gone."""
+        """Work until the pipe is closed."""
         # Before anything else: threads of OpenMP do not survive a fork, and one thread never starts any.
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
-        parent = os.getppid()
         # A lock that was held while this process was forked shows here and not in the middle of a round.
         torch.ones(8, 8) @ torch.ones(8, 8)
         os.write(self._answers, _TICKET.pack(Job.READY, self._number, 0, 0))
         failed = False
-        while (ticket := read_ticket(self._tickets)) is not None and os.getppid() == parent:
+        while (ticket := read_ticket(self._tickets)) is not None:
             if failed:
                 continue  # the parent is about to end this process; what it failed at must stay readable
             job = ticket.job
@@ -163,7 +122,7 @@ class WorkerLoop:
             for number in range(ticket.start, ticket.stop):
                 self._shared.add_block(number)
 
-    def _train(self, row: int, work: CohortWork, corrected: Sequence[str]) -> None:
+    def _train(self, row: int, work: LocalWork, corrected: Sequence[str]) -> None:
         shared = self._shared
         shared.in_hand[self._number] = row
         client, epochs = shared.client(row)
@@ -171,7 +130,7 @@ class WorkerLoop:
             shared.sent,
             shared.target(row),
             torch.from_numpy(np.array(self._clients.indices(client), dtype=np.int64)),
-            replace(local_work(work, client), epochs=epochs),
+            replace(work.of_client(client), epochs=epochs),
             shared.corrections(row, corrected) if corrected else None,
         )
         shared.losses[row], shared.norms[row] = taken.loss, taken.norm

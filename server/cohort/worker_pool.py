@@ -1,39 +1,19 @@
 """Forked worker processes that share one pipe for tickets and one for answers. Needs torch in what they serve.
 
-Every worker also holds one end of a pipe of its own, which nobody writes to: the parent finds the other end closed when
-the process has ended, whatever ended it.
+They are copies of this process (:mod:`hedgerow.children.forked`): what they train must not be pickled or copied.
 """
 
 import os
 import selectors
-import signal
-import threading
 import time
-import warnings
-from dataclasses import dataclass
 
+from hedgerow.children.forked import ForkedChild, fork_child
 from hedgerow.interrupts import hold_interrupts
 from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.shared_round import SharedRound
-from hedgerow.server.cohort.worker_loop import Job, Ticket, WorkerLoop, child_of, die_with_parent, read_ticket
+from hedgerow.server.cohort.worker_loop import Job, Ticket, WorkerLoop, read_ticket
 
 __all__ = ["WorkerPool"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """A process, and the end of a pipe whose other end closes when the process ends."""
-
-    process_id: int
-    life: int
-
-
-def _wait(worker: _Worker) -> int | None:
-    """Return how a process ended; None: somebody else has waited for it."""
-    try:
-        return os.waitstatus_to_exitcode(os.waitpid(worker.process_id, 0)[1])
-    except ChildProcessError:
-        return None
 
 
 class WorkerPool:
@@ -41,7 +21,7 @@ class WorkerPool:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self.workers: list[_Worker] = []
+        self.workers: list[ForkedChild] = []
         self._ticket_end, self._tickets = os.pipe()
         self._answers, self._answer_end = os.pipe()
         self._selector = selectors.DefaultSelector()
@@ -50,21 +30,11 @@ class WorkerPool:
 
     def start(self, loop: WorkerLoop) -> None:
         """Fork a process that serves *loop*."""
-        parent, ask_kernel = os.getpid(), threading.current_thread() is threading.main_thread()
-        life, life_end = os.pipe()
-        with warnings.catch_warnings():
-            # Python 3.12 warns of every fork of a process with threads; the module's text says why this one may.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process_id = os.fork()
-        if process_id == 0:
-            os.close(self._tickets)
-            os.close(self._answers)
-            die_with_parent(parent, ask_kernel=ask_kernel)
-            child_of(loop.serve)
-        os.close(life_end)
-        worker = _Worker(process_id, life)
-        self.workers.append(worker)
-        self._selector.register(life, selectors.EVENT_READ, worker)
+        # An interrupt between a process's start and its place in the list would leave it to nobody.
+        with hold_interrupts():
+            worker = fork_child(loop.serve, name=f"worker {len(self.workers)}", leave=(self._tickets, self._answers))
+            self.workers.append(worker)
+            self._selector.register(worker, selectors.EVENT_READ, worker)
 
     @property
     def descriptors(self) -> tuple[int, int]:
@@ -105,10 +75,11 @@ class WorkerPool:
         row = int(shared.in_hand[number])
         return ClientTrainingError(None if row < 0 else shared.client(row)[0], shared.read_text(number))
 
-    def _death(self, worker: _Worker, shared: SharedRound) -> ClientTrainingError:
+    def _death(self, worker: ForkedChild, shared: SharedRound) -> ClientTrainingError:
         number = self.workers.index(worker)
-        code = _wait(worker)
-        how = "" if code is None else f" by {signal.Signals(-code).name}" if code < 0 else f" with code {code}"
+        ended = worker.wait()
+        code = "" if ended.code is None else f" with code {ended.code}"
+        how = f" by {ended.signal_name}" if ended.signal_name else code
         row = int(shared.in_hand[number])
         client = None if row < 0 else shared.client(row)[0]
         return ClientTrainingError(client, f"its worker process was ended{how} (was memory short?)")
@@ -119,14 +90,11 @@ class WorkerPool:
             return
         self._open = False
         with hold_interrupts():
-            ended = [key.data for key, _mask in self._selector.select(0)]
-            for worker in self.workers:
-                if worker not in ended:
-                    os.kill(worker.process_id, signal.SIGKILL)
-            for worker in self.workers:
-                _wait(worker)
-                os.close(worker.life)
-            self.workers.clear()
             self._selector.close()
+            for worker in self.workers:
+                worker.kill()
+            for worker in self.workers:
+                worker.close()
+            self.workers.clear()
             for descriptor in (self._ticket_end, self._tickets, self._answers, self._answer_end):
                 os.close(descriptor)

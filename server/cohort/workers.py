@@ -22,13 +22,14 @@ import numpy as np
 import torch
 
 from hedgerow.closing import Closing
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.client_steps import ClientSteps
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.engine import CohortUpdate, StackedWeights, Weights
 from hedgerow.server.cohort.errors import CohortMemoryError
 from hedgerow.server.cohort.memory import fitting_clients, free_bytes
 from hedgerow.server.cohort.sequential import ResidentData
 from hedgerow.server.cohort.shared_round import SharedRound
-from hedgerow.server.cohort.work import CohortUpdate, CohortWork, StackedWeights, Weights
 from hedgerow.server.cohort.worker_loop import Job, Ticket, WorkerLoop, encode_tickets
 from hedgerow.server.cohort.worker_pool import WorkerPool
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
@@ -117,12 +118,12 @@ class WorkersEngine(Closing):
         self,
         weights: Weights,
         clients: Sequence[int],
-        work: CohortWork,
+        work: LocalWork,
         *,
         each: bool,
         corrections: StackedWeights | None = None,
     ) -> Iterator[CohortUpdate]:
-        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.work.CohortEngine`.
+        """Train *clients* from *weights*; see :class:`hedgerow.server.cohort.engine.CohortEngine`.
 
         Raises:
             ClientTrainingError: A client failed, or a worker ended.

@@ -7,19 +7,23 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from tokenize import TokenError
-from typing import Any
+from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
-from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord
+from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from hedgerow.server.flower import error_codes, numpy_arrays, refusal_kind, set_refusal_kind
+from hedgerow.server.grids.round_grid import ForeignGrid
 from hedgerow.server.replies import Answer, Kind, Refusal, ReplyLimits, judge_answers, narrowed
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.round_settings import SERVER_ROUND, message_settings
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.weights import Arrays
 
 __all__ = ["JudgedGrid", "error_reply", "judged_replies", "kinds_of", "reply_kind", "sent_arrays"]
+
+Record = TypeVar("Record", ArrayRecord, MetricRecord)
 
 _LOG = logging.getLogger(__name__)
 _UNREADABLE = (
@@ -42,7 +46,7 @@ _REASON_CHARACTERS = 500
 """Clients' own words, such as names of arrays, stand in reasons."""
 
 
-def sent_arrays(message: Any) -> Arrays | None:
+def sent_arrays(message: Message) -> Arrays | None:
     """Return the weights that a train message carries as the devices' float32, or None if it carries none.
 
     They are its first record: SCAFFOLD sends its corrections as a second one. Strategies with server-side optimizers
@@ -54,7 +58,7 @@ def sent_arrays(message: Any) -> Arrays | None:
     return narrowed(numpy_arrays(records[0]))
 
 
-def error_reply(message: Any, code: int, node: str, reason: str, kind: Kind | None = None) -> Any:
+def error_reply(message: Message, code: int, node: str, reason: str, kind: Kind | None = None) -> Message:
     """Return a Flower error reply to *message*, and log why.
 
     Args:
@@ -62,7 +66,7 @@ def error_reply(message: Any, code: int, node: str, reason: str, kind: Kind | No
         code: Flower's.
         node: What people call it.
         reason: One sentence.
-        kind: Of the reason; None: the one that the code stands for.
+        kind: What kind of reason it is; None: the one that the code stands for.
     """
     reason = reason[:_REASON_CHARACTERS]
     _LOG.warning("round %s: the update of %s is not used: %s", _round_of(message) or "?", node, reason)
@@ -72,7 +76,7 @@ def error_reply(message: Any, code: int, node: str, reason: str, kind: Kind | No
     return reply
 
 
-def reply_kind(reply: Any) -> Kind:
+def reply_kind(reply: Message) -> Kind:
     """Return the kind of an error reply, also of one that Flower itself made."""
     noted = refusal_kind(reply)
     if noted is not None:
@@ -88,20 +92,20 @@ def reply_kind(reply: Any) -> Kind:
     }.get(reply.error.code, Kind.OTHER)
 
 
-def kinds_of(replies: Iterable[Any]) -> dict[str, int]:
+def kinds_of(replies: Iterable[Message]) -> dict[str, int]:
     """Return how many error replies there are of each kind, the most frequent first."""
     return dict(Counter(str(reply_kind(reply)) for reply in replies if reply.has_error()).most_common())
 
 
 def judged_replies(
-    messages: Sequence[Any],
-    replies: Iterable[Any],
+    messages: Sequence[Message],
+    replies: Iterable[Message],
     limits: ReplyLimits,
     *,
     names: Callable[[int], str],
     declared: Mapping[int, int] | None = None,
     arrays: bool = True,
-) -> list[Any]:
+) -> list[Message]:
     """Return *replies* with an error reply in the place of each that cannot be used or did not come.
 
     Error replies, and answers to queries, pass as they are.
@@ -116,7 +120,7 @@ def judged_replies(
         arrays: Trained weights must resemble those that were sent; else they may have any form, such as trees.
     """
     asked = {message.metadata.message_id: message for message in messages}
-    found: dict[str, Any] = {}
+    found: dict[str, Message] = {}
     for reply in replies:
         message = asked.get(reply.metadata.reply_to_message_id)
         if message is None or reply.metadata.reply_to_message_id in found:
@@ -151,11 +155,12 @@ def judged_replies(
     return list(found.values())
 
 
-class JudgedGrid(Grid):
+class JudgedGrid(ForeignGrid):
     """Flower's own grid, or any other, behind the border; it keeps account of what passed."""
 
     def __init__(self, grid: Grid, limits: ReplyLimits | None = None) -> None:
-        self._grid, self._limits = grid, limits or ReplyLimits()
+        super().__init__(grid)
+        self._limits = limits or ReplyLimits()
         self._used: Counter[int] = Counter()
         self._refused: dict[int, Counter[str]] = {}
         self._failures: dict[int, dict[str, str]] = {}
@@ -183,39 +188,16 @@ class JudgedGrid(Grid):
         if unused := self._used.pop(round_number, 0):
             self._refused.setdefault(round_number, Counter())[str(Kind.STRATEGY)] += unused
 
-    def set_run(self, run: Any) -> None:
-        """Pass on."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """Flower's record of the run."""
-        return self._grid.run
-
-    def create_message(
-        self, content: Any, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Any:
-        """Pass on."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Pass on."""
-        return self._grid.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Any]) -> Iterable[str]:
-        """Pass on; replies that are pulled later are not judged, for nobody knows then what they answer."""
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Have the grid send; replies that are pulled later are not judged, for nobody knows then what they answer."""
         return self._grid.push_messages(messages)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Any]:
-        """Pass on."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(self, messages: Iterable[Any], *, timeout: float | None = None) -> list[Any]:
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """Send, wait, and return the replies, with error replies for those that cannot be used."""
         sent = list(messages)
         replies = judged_replies(sent, self._grid.send_and_receive(sent, timeout=timeout), self._limits, names=str)
         if sent and _kind(sent[0]) == MessageType.TRAIN:
-            number = int(_round_of(sent[0]) or 0)
+            number = _round_of(sent[0]) or 0
             self._used[number] += sum(reply.has_content() for reply in replies)
             tally = self._refused.setdefault(number, Counter())
             tally.update(kinds_of(replies))
@@ -224,8 +206,8 @@ class JudgedGrid(Grid):
         return replies
 
 
-def _answer(reply: Any, declared: int | None) -> Answer:
-    arrays: list[Mapping[str, Any]] = []
+def _answer(reply: Message, declared: int | None) -> Answer:
+    arrays: list[Mapping[str, object]] = []
     for record in _records(reply.content, ArrayRecord):
         try:
             read = numpy_arrays(record)
@@ -236,22 +218,20 @@ def _answer(reply: Any, declared: int | None) -> Answer:
     return Answer(arrays, _records(reply.content, MetricRecord), declared)
 
 
-def _records(content: Any, kind: type[Any]) -> list[Any]:
+def _records(content: RecordDict, kind: type[Record]) -> list[Record]:
     """Return the records of one *kind*; Flower's own properties make dictionaries that check each entry again."""
     return [record for record in content.values() if isinstance(record, kind)]
 
 
-def _refused(message: Any, node: str, refusal: Refusal) -> Any:
+def _refused(message: Message, node: str, refusal: Refusal) -> Message:
     return error_reply(message, error_codes().MOD_FAILED_PRECONDITION, node, refusal.reason, refusal.kind)
 
 
-def _kind(message: Any) -> str:
+def _kind(message: Message) -> str:
     kind: str = message.metadata.message_type.split(".")[0]
     return kind
 
 
-def _round_of(message: Any) -> Any:
-    for record in message.content.config_records.values():
-        if "server-round" in record:
-            return record["server-round"]
-    return None
+def _round_of(message: Message) -> int | None:
+    found = message_settings(message).get(SERVER_ROUND)
+    return None if found is None else int(found)

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from hedgerow.server.client_app import CORRECTION, STEPS, round_work, steps_of
+from hedgerow.local_work import LocalWork
+from hedgerow.server.client_app import CORRECTION, STEPS, correction_in
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.engine import CohortEngine, CohortUpdate, Weights
 from hedgerow.server.cohort.evaluation import CohortEvaluator
-from hedgerow.server.cohort.work import CohortEngine, CohortUpdate, CohortWork, Weights
 from hedgerow.server.flower import (
-    answering_clients,
     array_record,
     clipping_keys,
     error_codes,
@@ -33,12 +32,13 @@ from hedgerow.server.replies import (
     narrowed,
     too_long,
 )
-from hedgerow.task import Dataset, LocalTraining, Task, TaskData
+from hedgerow.server.round_settings import message_settings, work_of
+from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.weights import Arrays
 
 __all__ = ["CohortGrid"]
 
-_Waiting = dict[int, list[Any]]
+_Waiting = dict[int, list[Message]]
 """Messages that wait for a reply, by the client's number."""
 
 
@@ -46,7 +46,7 @@ class CohortGrid(SynchronousGrid):
     """Trains and evaluates virtual clients in cohorts; any Flower strategy runs on it unchanged.
 
     Node i (from 1) is client i - 1. All messages with the same weights and configuration are one cohort and one call
-    of the engine. The configuration's keys are those of our ClientApp (``hedgerow.server.client_app.round_work``);
+    of the engine. The configuration's keys are those of our ClientApp (``hedgerow.server.round_settings``);
     Flower's ``clipping_norm`` is answered with ``norm_bit`` in each client's reply, as ``adaptiveclipping_mod`` does.
 
     Replies hold the engine's arrays themselves, until the next messages are sent; nothing is serialized. With
@@ -68,8 +68,7 @@ class CohortGrid(SynchronousGrid):
         engine: CohortEngine,
         *,
         partial_sums: bool = False,
-        local: LocalTraining | None = None,
-        seed: int = 0,
+        work: LocalWork | None = None,
         device: str = "cpu",
         limits: ReplyLimits | None = None,
     ) -> None:
@@ -81,9 +80,8 @@ class CohortGrid(SynchronousGrid):
             clients: Who owns which of them.
             engine: Made for the same task, samples and clients. It remains the caller's to close.
             partial_sums: One reply for each slice that the engine trains instead of one for each client.
-            local: Epochs, learning rate and batch size where a message names none; None: the task's.
-            seed: Of the order of samples where a message names none.
-            device: Of torch, where evaluate messages are answered; the engine knows its own.
+            work: What clients do where a message says nothing else; None: what the task says, with the seed 0.
+            device: Torch's, where evaluate messages are answered; the engine knows its own.
             limits: How long updates may be (``hedgerow.server.replies``); None: the default.
 
         Raises:
@@ -96,7 +94,7 @@ class CohortGrid(SynchronousGrid):
         dataset = data.train if isinstance(data, TaskData) else data
         self._task, self._dataset, self._clients, self._engine = task, dataset, clients, engine
         self._partial_sums = partial_sums
-        self._local, self._seed = local or task.local, seed
+        self._work = work or LocalWork.of_training(task.local)
         self._device = device
         self._like = {name: tuple(tensor.shape) for name, tensor in task.model().state_dict().items()}
         # Flower copies the whole list for each round; of a list that is there, which takes 4 ms for a million.
@@ -105,7 +103,7 @@ class CohortGrid(SynchronousGrid):
 
     @property
     def kind(self) -> str:
-        """``cohort``."""
+        """The kind ``cohort``: an engine trains all clients at once."""
         return "cohort"
 
     @property
@@ -121,20 +119,15 @@ class CohortGrid(SynchronousGrid):
         """Return the client's number, which also seeds its order of samples."""
         return str(node_id - 1)
 
-    def reply_names(self, reply: Any) -> tuple[str, ...]:
-        """Return the names of the clients that *reply* stands for."""
-        clients = answering_clients(reply)
-        return (self.node_name(reply.metadata.src_node_id),) if clients is None else tuple(map(str, clients))
-
-    def judge(self, messages: Sequence[Any], replies: Iterable[Any]) -> list[Any]:
+    def judge(self, messages: Sequence[Message], replies: Iterable[Message]) -> list[Message]:
         """Return *replies*: what the engine brings is judged by its numbers, before a mean hides them."""
         del messages
         return list(replies)
 
-    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+    def answer(self, messages: Sequence[Message], timeout_s: float | None) -> Iterable[Message]:
         """Train or evaluate each cohort; *timeout_s* does not apply, because nothing here waits."""
         del timeout_s
-        replies: list[Any] = []
+        replies: list[Message] = []
         cohorts = _cohorts(messages)
         for number, cohort in enumerate(cohorts, start=1):
             kind = cohort[0].metadata.message_type.split(".")[0]
@@ -162,11 +155,11 @@ class CohortGrid(SynchronousGrid):
                 replies.extend(self._evaluate(waiting, weights))
         return replies
 
-    def _refuse(self, message: Any, reason: str, code: int | None = None, kind: Kind | None = None) -> Any:
+    def _refuse(self, message: Message, reason: str, code: int | None = None, kind: Kind | None = None) -> Message:
         name = self.node_name(message.metadata.dst_node_id)
         return error_reply(message, error_codes().MOD_FAILED_PRECONDITION if code is None else code, name, reason, kind)
 
-    def _weights(self, message: Any) -> tuple[Weights, str]:
+    def _weights(self, message: Message) -> tuple[Weights, str]:
         """Return the weights that *message* carries, or why they cannot be used; engines take them to their device."""
         records = [record for name, record in message.content.array_records.items() if name != CORRECTION]
         if len(records) != 1:
@@ -184,8 +177,8 @@ class CohortGrid(SynchronousGrid):
         ordered = {name: arrays[name] if arrays[name].flags.writeable else arrays[name].copy() for name in self._like}
         return {name: torch.from_numpy(array) for name, array in ordered.items()}, ""
 
-    def _train(self, waiting: _Waiting, weights: Weights, *, own_copies: bool) -> Iterator[Any]:
-        work = round_work(next(iter(waiting.values()))[0], self._local, self._seed)
+    def _train(self, waiting: _Waiting, weights: Weights, *, own_copies: bool) -> Iterator[Message]:
+        work = work_of(message_settings(next(iter(waiting.values()))[0]), self._work)
         again: list[int] = []
         each = not self._partial_sums
         clients, corrections = _asked(waiting), self._corrections(waiting)
@@ -231,7 +224,7 @@ class CohortGrid(SynchronousGrid):
 
     def _corrections(self, waiting: _Waiting) -> dict[str, torch.Tensor] | None:
         """Return what is added to the gradients, a row for each client that is asked; None: nothing."""
-        records = [message.content.get(CORRECTION) for client in sorted(waiting) for message in waiting[client]]
+        records = [correction_in(message) for client in sorted(waiting) for message in waiting[client]]
         if all(record is None for record in records):
             return None
         rows = [narrowed(numpy_arrays(record)) if record is not None else {} for record in records]
@@ -239,7 +232,7 @@ class CohortGrid(SynchronousGrid):
         zeros = {name: np.zeros(self._like[name], np.float32) for name in sorted(names)}
         return {name: torch.from_numpy(np.stack([row.get(name, zero) for row in rows])) for name, zero in zeros.items()}
 
-    def _unusable(self, part: "_Slice", longest: float, waiting: _Waiting) -> Iterator[Any]:
+    def _unusable(self, part: "_Slice", longest: float, waiting: _Waiting) -> Iterator[Message]:
         norms = part.update.norms.tolist()
         for client, finite, norm in zip(part.update.clients, part.finite.tolist(), norms, strict=True):
             if finite and norm <= longest:
@@ -250,7 +243,7 @@ class CohortGrid(SynchronousGrid):
             reason = f"{refusal.reason} (is a learning rate too large?)"
             yield self._refuse(waiting[client].pop(), reason, kind=refusal.kind)
 
-    def _mean(self, part: "_Slice", waiting: _Waiting) -> Any:
+    def _mean(self, part: "_Slice", waiting: _Waiting) -> Message:
         update = part.update
         messages = [waiting[client].pop() for client in update.clients]
         examples = int(update.examples.sum())
@@ -260,19 +253,20 @@ class CohortGrid(SynchronousGrid):
         set_answering_clients(reply, update.clients)
         return reply
 
-    def _each(self, part: "_Slice", usable: Any, work: CohortWork, waiting: _Waiting) -> Iterator[Any]:
+    def _each(self, part: "_Slice", usable: NDArray[np.bool_], work: LocalWork, waiting: _Waiting) -> Iterator[Message]:
         update, norm_bit = part.update, clipping_keys()[1]
         for row in np.flatnonzero(usable).tolist():
-            metrics: dict[str, Any] = {"loss": float(update.losses[row]), EXAMPLES: int(update.examples[row])}
+            examples = int(update.examples[row])
+            metrics: dict[str, int | float] = {"loss": float(update.losses[row]), EXAMPLES: examples}
             if work.clip_norm is not None:
                 metrics[norm_bit] = int(update.norms[row] > work.clip_norm)
             if CORRECTION in waiting[update.clients[row]][-1].content:
-                metrics[STEPS] = steps_of(work, metrics[EXAMPLES])
+                metrics[STEPS] = work.steps(examples)
             # Not array[row], which makes a scalar of a row without dimensions.
             arrays = {name: array[row, ...] for name, array in part.arrays.items()}
             yield _reply(waiting[update.clients[row]].pop(), arrays, metrics)
 
-    def _evaluate(self, waiting: _Waiting, weights: Weights) -> Iterator[Any]:
+    def _evaluate(self, waiting: _Waiting, weights: Weights) -> Iterator[Message]:
         if self._evaluator is None:
             self._evaluator = CohortEvaluator(self._task, self._dataset, self._clients, device=self._device)
         clients = _asked(waiting)
@@ -312,10 +306,10 @@ class _Slice:
         return np.isfinite(self.update.norms) & np.isfinite(self.update.losses)
 
 
-def _cohorts(messages: Sequence[Any]) -> list[list[Any]]:
+def _cohorts(messages: Sequence[Message]) -> list[list[Message]]:
     """Return *messages* in groups with the same weights and configuration; strategies make one content for all."""
     keys: dict[int, object] = {}
-    cohorts: dict[object, list[Any]] = {}
+    cohorts: dict[object, list[Message]] = {}
     for message in messages:
         content = message.content
         key = keys.get(id(content))
@@ -327,7 +321,7 @@ def _cohorts(messages: Sequence[Any]) -> list[list[Any]]:
     return list(cohorts.values())
 
 
-def _asked(waiting: Mapping[int, Sequence[Any]]) -> list[int]:
+def _asked(waiting: Mapping[int, Sequence[Message]]) -> list[int]:
     """Return the clients in the order of their numbers, so that sums do not depend on the order of messages."""
     return [client for client in sorted(waiting) for _message in waiting[client]]
 
@@ -337,6 +331,8 @@ def _numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
 
-def _reply(message: Any, arrays: Arrays | None, metrics: dict[str, Any]) -> Any:
-    records = {} if arrays is None else {"arrays": array_record(arrays, shared=True)}
-    return Message(RecordDict({**records, "metrics": MetricRecord(metrics)}), reply_to=message)
+def _reply(message: Message, arrays: Arrays | None, metrics: Mapping[str, int | float]) -> Message:
+    content = RecordDict({"metrics": MetricRecord(dict(metrics))})
+    if arrays is not None:
+        content["arrays"] = array_record(arrays, shared=True)
+    return Message(content, reply_to=message)

@@ -2,17 +2,19 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from flwr.app import Message, MetricRecord, RecordDict
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record, clipping_keys, error_codes
 from hedgerow.server.grids.border import error_reply, sent_arrays
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.grids.transport import DeviceUpdate, RoundTransport, RoundWork
 from hedgerow.server.replies import EXAMPLES, Answer, Kind, ReplyLimits, judge_answers
+from hedgerow.server.round_settings import PROXIMAL_MU, message_settings, work_of
+from hedgerow.task import LocalTraining
 from hedgerow.weights import Arrays
 
 __all__ = ["FleetGrid", "device_node_id"]
@@ -33,13 +35,10 @@ class FleetGrid(SynchronousGrid):
     """Trains on devices that a :class:`RoundTransport` reaches.
 
     A train message becomes a :class:`RoundWork` and an update a reply. The message's configuration overrides this
-    grid's defaults through the keys ``run``, ``server-round``, ``epochs``, ``learning-rate``, ``seed`` and
-    ``minimum-samples``. An update that failed, was declined, is late, missing or cannot be used
-    (``hedgerow.server.replies``) becomes a Flower error reply, which strategies leave out; so do all of a round whose
-    transport raises. Devices do not evaluate: evaluation messages get error replies.
-
-    Attributes:
-        trouble: Why nobody can say which devices are there; empty if that is known.
+    grid's defaults through the keys ``run`` and those of ``hedgerow.server.round_settings``. An update that failed,
+    was declined, is late, missing or cannot be used (``hedgerow.server.replies``) becomes a Flower error reply, which
+    strategies leave out; so do all of a round whose transport raises. Devices do not evaluate: evaluation messages get
+    error replies.
     """
 
     def __init__(
@@ -47,10 +46,7 @@ class FleetGrid(SynchronousGrid):
         transport: RoundTransport,
         *,
         run: str = "run",
-        epochs: int = 1,
-        learning_rate: float = 0.1,
-        seed: int = 0,
-        minimum_samples: int = 1,
+        work: LocalWork | None = None,
         deadline_s: float = 600.0,
         limits: ReplyLimits | None = None,
     ) -> None:
@@ -58,11 +54,8 @@ class FleetGrid(SynchronousGrid):
 
         Args:
             transport: Reaches the devices.
-            run: Identity of the training run.
-            epochs: Passes over a device's samples.
-            learning_rate: Step size on the device.
-            seed: Of the order of samples.
-            minimum_samples: A device with fewer declines.
+            run: The training run's identity.
+            work: What devices do where a message says nothing else; None: what a task says by default.
             deadline_s: The longest that a round may take; a shorter timeout of the strategy wins.
             limits: What updates may say; None: at most 100,000 samples each, no metrics but those that agents report,
                 and the defaults of ``hedgerow.server.replies``.
@@ -72,22 +65,21 @@ class FleetGrid(SynchronousGrid):
         """
         super().__init__(limits or ReplyLimits(examples=_EXAMPLES, metrics=_METRICS))
         self._transport = transport
-        self._defaults: Mapping[str, Any] = {
-            "run": run,
-            "epochs": epochs,
-            "learning-rate": learning_rate,
-            "seed": seed,
-            "minimum-samples": minimum_samples,
-        }
+        self._default_run, self._default_work = run, work or LocalWork.of_training(LocalTraining())
         self._deadline_s = deadline_s
-        self.trouble = ""
+        self._trouble = ""
         self._names: dict[int, str] = {}
         self._present: set[int] = set()
 
     @property
     def kind(self) -> str:
-        """``fleet``."""
+        """The kind ``fleet``: enrolled devices train."""
         return "fleet"
+
+    @property
+    def trouble(self) -> str:
+        """What the transport raised when it was asked last; empty if it answered."""
+        return self._trouble
 
     def get_node_ids(self) -> Sequence[int]:
         """Return the ids of the devices that can train now, sorted.
@@ -100,11 +92,11 @@ class FleetGrid(SynchronousGrid):
         # As in a round: what it raises is no reason to end a run, but for one if it goes on.
         except Exception as exc:  # noqa: BLE001
             trouble = f"the transport raised {type(exc).__name__}: {exc}"
-            if trouble != self.trouble:  # who waits for devices asks five times a second
+            if trouble != self._trouble:  # who waits for devices asks five times a second
                 _LOG.exception("the transport raised")
-            self.trouble = trouble
+            self._trouble = trouble
             return sorted(self._present)
-        self.trouble = ""
+        self._trouble = ""
         for device in devices:
             node = device_node_id(device)
             self._names[node] = device
@@ -115,16 +107,16 @@ class FleetGrid(SynchronousGrid):
         """Return the device's name."""
         return self._names.get(node_id, str(node_id))
 
-    def judge(self, messages: Sequence[Any], replies: Iterable[Any]) -> list[Any]:
+    def judge(self, messages: Sequence[Message], replies: Iterable[Message]) -> list[Message]:
         """Return *replies*: updates are judged before they become replies."""
         del messages
         return list(replies)
 
-    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+    def answer(self, messages: Sequence[Message], timeout_s: float | None) -> Iterable[Message]:
         """Carry the messages, one round of the transport for each distinct content."""
         self._present = set()
-        replies: list[Any] = []
-        groups: dict[int, list[Any]] = {}
+        replies: list[Message] = []
+        groups: dict[int, list[Message]] = {}
         for message in messages:
             groups.setdefault(id(message.content), []).append(message)
         for group in groups.values():
@@ -135,14 +127,14 @@ class FleetGrid(SynchronousGrid):
                 replies.extend(self._train(group, weights, timeout_s))
         return replies
 
-    def _refuse(self, message: Any) -> Any:
+    def _refuse(self, message: Message) -> Message:
         kind = message.metadata.message_type
         reason = f"devices take train messages with one ArrayRecord, not {kind}"
         return error_reply(
             message, error_codes().MOD_FAILED_PRECONDITION, self.node_name(message.metadata.dst_node_id), reason
         )
 
-    def _train(self, messages: Sequence[Any], weights: Arrays, timeout_s: float | None) -> list[Any]:
+    def _train(self, messages: Sequence[Message], weights: Arrays, timeout_s: float | None) -> list[Message]:
         by_device = {self.node_name(message.metadata.dst_node_id): message for message in messages}
         work = self._work(messages[0], weights, tuple(sorted(by_device)), timeout_s)
         try:
@@ -176,26 +168,20 @@ class FleetGrid(SynchronousGrid):
                 replies.append(_reply(message, updates[device]))
         return replies
 
-    def _error(self, message: Any, code: int, kind: Kind, reason: str) -> Any:
+    def _error(self, message: Message, code: int, kind: Kind, reason: str) -> Message:
         return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason, kind)
 
-    def _work(self, message: Any, weights: Arrays, devices: tuple[str, ...], timeout_s: float | None) -> RoundWork:
-        settings: dict[str, Any] = {"server-round": 1, **self._defaults}
-        for record in message.content.config_records.values():
-            settings.update(record)
-        for setting in ("proximal-mu", clipping_keys()[0]):
+    def _work(self, message: Message, weights: Arrays, devices: tuple[str, ...], timeout_s: float | None) -> RoundWork:
+        settings = message_settings(message)
+        for setting in (PROXIMAL_MU, clipping_keys()[0], "momentum", "weight-decay"):
             value = float(settings.get(setting, 0.0))
             if value != 0.0:
                 raise LocalTermError(setting, value)
         return RoundWork(
-            run=str(settings["run"]),
-            round=int(settings["server-round"]),
+            run=str(settings.get("run", self._default_run)),
             weights=weights,
             devices=devices,
-            epochs=int(settings["epochs"]),
-            learning_rate=float(settings["learning-rate"]),
-            seed=int(settings["seed"]),
-            minimum_samples=int(settings["minimum-samples"]),
+            local=work_of(settings, self._default_work),
             deadline_s=self._deadline_s if timeout_s is None else min(timeout_s, self._deadline_s),
         )
 
@@ -205,7 +191,7 @@ def _answer(update: DeviceUpdate) -> Answer:
     return Answer(weights, [{**update.metrics, EXAMPLES: update.examples}])
 
 
-def _reply(message: Any, update: DeviceUpdate) -> Any:
+def _reply(message: Message, update: DeviceUpdate) -> Message:
     metrics = {name: float(update.metrics[name]) for name in sorted(update.metrics) if name != EXAMPLES}
     content = RecordDict(
         {

@@ -2,13 +2,12 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 
-from hedgerow.server.flower import error_codes, received_message
+from hedgerow.server.flower import ClientCall, error_codes, received_message
 from hedgerow.server.grids.border import error_reply
 from hedgerow.server.grids.synchronous import SynchronousGrid, own_copy
 from hedgerow.server.replies import ReplyLimits
@@ -16,8 +15,6 @@ from hedgerow.server.replies import ReplyLimits
 __all__ = ["InProcessGrid"]
 
 _LOG = logging.getLogger(__name__)
-
-ClientCall = Callable[[Any, Any], Any]
 
 
 class InProcessGrid(SynchronousGrid):
@@ -32,7 +29,7 @@ class InProcessGrid(SynchronousGrid):
         client_app: ClientCall,
         nodes: int,
         *,
-        run_config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, bool | int | float | str] | None = None,
         check_updates: bool = True,
         workers: int = 1,
         limits: ReplyLimits | None = None,
@@ -73,7 +70,7 @@ class InProcessGrid(SynchronousGrid):
 
     @property
     def kind(self) -> str:
-        """``in-process``."""
+        """The kind ``in-process``: clients train here."""
         return "in-process"
 
     def get_node_ids(self) -> Sequence[int]:
@@ -84,14 +81,14 @@ class InProcessGrid(SynchronousGrid):
         """Return the number of the node's partition, which also seeds its order of samples."""
         return str(node_id - 1)
 
-    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+    def answer(self, messages: Sequence[Message], timeout_s: float | None) -> Iterable[Message]:
         """Run the ClientApp once a message; *timeout_s* does not apply, because nothing here can hang on a network."""
         del timeout_s
-        by_node: dict[int, list[Any]] = {}
+        by_node: dict[int, list[Message]] = {}
         for message in messages:
             by_node.setdefault(message.metadata.dst_node_id, []).append(message)
 
-        def call_node(node: int) -> list[Any]:
+        def call_node(node: int) -> list[Message]:
             return [self._call(message) for message in by_node[node]]
 
         nodes = sorted(by_node)
@@ -102,7 +99,7 @@ class InProcessGrid(SynchronousGrid):
                 answered = list(pool.map(call_node, nodes))
         return [reply for replies in answered for reply in replies]
 
-    def _call(self, message: Any) -> Any:
+    def _call(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
         if node not in self._contexts:
             reason = "there is no such node"
@@ -110,7 +107,7 @@ class InProcessGrid(SynchronousGrid):
         name = self.node_name(node)
         received = received_message(message, own_copy(message.content))
         try:
-            reply = self._client_app(received, self._contexts[node])
+            reply: object = self._client_app(received, self._contexts[node])
         except KeyboardInterrupt:
             # Only the main thread is interrupted from outside; in another one it is the app that raised it.
             if threading.current_thread() is threading.main_thread():
@@ -125,5 +122,5 @@ class InProcessGrid(SynchronousGrid):
             return self._failed(message, name, f"the ClientApp returned {type(reply).__name__} instead of a Message")
         return reply
 
-    def _failed(self, message: Any, name: str, reason: str) -> Any:
+    def _failed(self, message: Message, name: str, reason: str) -> Message:
         return error_reply(message, error_codes().CLIENT_APP_RAISED_EXCEPTION, name, reason)

@@ -1,18 +1,21 @@
 """What a worker process of ``ProcessGrid`` does: it makes one ClientApp and calls it for each message it is sent.
 
-Imports next to nothing at the top, so that the number of threads is set before a library that reads it is loaded.
+Imports next to nothing at the top: what a call needs is imported once the app is there.
 """
 
 import gc
-import os
 import pickle
-import signal
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing import process, spawn
 from typing import Any
 
-__all__ = ["NodeCall", "NodeResult", "serve"]
+from hedgerow.children.channel import Channel
+
+__all__ = ["NodeCall", "NodeResult", "Opening", "serve"]
+
+Opening = tuple[dict[str, Any], bytes, int]
+"""What makes the parent's main module importable, the pickled factory, threads of numerical libraries."""
 
 NodeCall = tuple[bytes | None, Any, int, dict[str, Any], dict[str, Any], bytes | None]
 """Pickled content (None: as in the call before), metadata, run, node configuration, run configuration, state."""
@@ -21,39 +24,36 @@ NodeResult = tuple[Any, str, bytes | None]
 """The reply (None: there is none), why there is none, the node's new state (None: empty)."""
 
 
-def serve(connection: Connection, factory: bytes, threads: int) -> None:
-    """Answer calls until the other side closes; the target of a process.
+def serve(channel: Channel) -> None:
+    """Answer calls until the other side closes.
 
     Args:
-        connection: Brings a :data:`NodeCall` each time, and takes its :data:`NodeResult`. The first thing sent is an
-            empty text when the app is there, or why it could not be made.
-        factory: A pickled callable that returns the ClientApp, or a pickled reference to one.
-        threads: Of numerical libraries.
+        channel: Brings an :data:`Opening` first, a pickled callable that returns the ClientApp in it, or a pickled
+            reference to one. The first thing sent is an empty text when the app is there, or why it could not be made.
+            Then it brings a :data:`NodeCall` each time, and takes its :data:`NodeResult`. All of it is pickled, by us
+            and by our own parent.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
+    opening = channel.receive()
+    if opening is None:
+        return
     try:
-        app = _made_app(factory)
+        threads, app = _made_app(opening)
     # The factory is the user's code, and this is the process's outermost frame: the parent reports it.
     except Exception as exc:  # noqa: BLE001
-        connection.send(f"{type(exc).__name__}: {exc}")
+        channel.send(f"{type(exc).__name__}: {exc}".encode())
         return
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     # Apps collect garbage with each message that they empty, which takes 0.1 s in a process that has imported torch.
     gc.collect()
     gc.freeze()
-    connection.send("")
+    channel.send(b"")
     content: Any = None
-    while True:
-        try:
-            call: NodeCall = connection.recv()
-        except EOFError:
-            return
+    while (message := channel.receive()) is not None:
+        call: NodeCall = pickle.loads(message)  # noqa: S301 (from our own parent)
         if call[0] is not None:
             content = pickle.loads(call[0])  # noqa: S301 (from our own parent)
-        connection.send_bytes(_pickled(_answer(app, content, call), call))
+        channel.send(_pickled(_answer(app, content, call), call))
 
 
 def _pickled(result: NodeResult, call: NodeCall) -> bytes:
@@ -64,14 +64,30 @@ def _pickled(result: NodeResult, call: NodeCall) -> bytes:
         return pickle.dumps((None, f"its reply cannot be sent: {type(exc).__name__}: {exc}", call[-1]), protocol=5)
 
 
-def _made_app(factory: bytes) -> Callable[[Any, Any], Any]:
+def _made_app(opening: bytes) -> tuple[int, Callable[[Any, Any], Any]]:
     from hedgerow.server.flower import adopt_flower
     from hedgerow.task import load_attribute
 
     adopt_flower()
+    parent, factory, threads = pickle.loads(opening)  # noqa: S301 (from our own parent)
+    _import_main(parent)
     source = pickle.loads(factory)  # noqa: S301 (from our own parent)
     app: Callable[[Any, Any], Any] = load_attribute(source) if isinstance(source, str) else source()
-    return app
+    return threads, app
+
+
+def _import_main(parent: dict[str, Any]) -> None:
+    """Import the parent's main module, for a factory may be a function of the script that was started.
+
+    As in a process of ``multiprocessing``, the mark keeps a script without a guarded main part from starting processes
+    here, which would start processes.
+    """
+    this: Any = process.current_process()
+    this._inheriting = True  # noqa: SLF001 - it has no other name
+    try:
+        spawn.prepare(parent)
+    finally:
+        del this._inheriting  # noqa: SLF001 - likewise
 
 
 def _answer(app: Callable[[Any, Any], Any], content: Any, call: NodeCall) -> NodeResult:

@@ -1,29 +1,33 @@
 """A grid whose nodes are arbitrary Flower ClientApps in worker processes: no Ray, no sockets."""
 
-import atexit
-import logging
 import pickle
+import selectors
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing import spawn
+from typing import TYPE_CHECKING, Any
 
+from hedgerow.children.child import numeric_threads
+from hedgerow.children.module_child import ModuleChild
 from hedgerow.closing import Closing
+from hedgerow.errors import DecodeError
 from hedgerow.server.errors import WorkerStartError
 from hedgerow.server.flower import error_codes
 from hedgerow.server.grids.border import error_reply
-from hedgerow.server.grids.process_worker import NodeResult, serve
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.replies import ReplyLimits
 
+if TYPE_CHECKING:
+    from hedgerow.server.grids.process_worker import NodeCall, NodeResult, Opening
+
 __all__ = ["ProcessGrid"]
 
-_LOG = logging.getLogger(__name__)
 _END_S = 5.0
+_MESSAGE_LIMIT_BYTES = 2**36
+"""Weights and states are bounded before they come here; this is what no message of ours reaches."""
 
 
 class ProcessGrid(SynchronousGrid, Closing):
@@ -89,7 +93,6 @@ class ProcessGrid(SynchronousGrid, Closing):
         self._states: dict[int, bytes] = {}
         self._state_room_bytes = state_limit_bytes
         self._workers: list[_Worker] = []
-        self._ended = _ended_at_exit(self)
 
     @property
     def kind(self) -> str:
@@ -98,10 +101,9 @@ class ProcessGrid(SynchronousGrid, Closing):
 
     def close(self) -> None:
         """End all workers; the grid may be used again, and starts new ones then."""
-        atexit.unregister(self._ended)
         workers, self._workers = self._workers, []
         for worker in workers:
-            worker.connection.close()
+            worker.child.channel.close()
         for worker in workers:
             worker.end(_END_S)
 
@@ -153,41 +155,50 @@ class ProcessGrid(SynchronousGrid, Closing):
                 message = _next_message(queue, busy) if worker.message is None else None
                 if message is not None:
                     busy.add(message.metadata.dst_node_id)
-                    self._hand(worker, message, pickled)
-            working = {worker.connection: worker for worker in self._workers if worker.message is not None}
+                    self._hand(worker, message, pickled, deadline)
+            working = [worker for worker in self._workers if worker.message is not None]
             if not working:
                 return replies
-            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = wait(list(working), left_s)
+            ready = _readable(working, _left_s(deadline))
             if not ready:
-                late = [*(worker.message for worker in working.values()), *queue]
-                for worker in working.values():
+                late = [*(worker.message for worker in working), *queue]
+                for worker in working:
                     self._discard(worker, 0.0)
                 return replies + [
                     self._error(m, error_codes().REPLY_MESSAGE_UNAVAILABLE, "no answer in time") for m in late
                 ]
-            replies.extend(self._collect(working[connection]) for connection in ready)  # type: ignore[index]
+            for worker in ready:
+                replies.extend(self._collect(worker))
 
-    def _hand(self, worker: "_Worker", message: Any, pickled: Mapping[int, bytes]) -> None:
+    def _hand(self, worker: "_Worker", message: Any, pickled: Mapping[int, bytes], deadline: float | None) -> None:
         key, node = id(message.content), message.metadata.dst_node_id
         node_config = {"partition-id": node - 1, "num-partitions": len(self._nodes)}
         content = None if worker.known == key else pickled[key]
         worker.message, worker.known = message, key
-        try:
-            worker.connection.send(
-                (content, message.metadata, self.run.run_id, node_config, self._run_config, self._states.get(node))
-            )
-        except OSError:
-            _LOG.debug("a worker died before its call", exc_info=True)  # which :meth:`_collect` finds, too
+        state = self._states.get(node)
+        call: NodeCall = (content, message.metadata, self.run.run_id, node_config, self._run_config, state)
+        # A worker that does not read is late, and one that died before its call is found by :meth:`_collect`.
+        with suppress(TimeoutError):
+            worker.child.channel.send(pickle.dumps(call, protocol=5), _left_s(deadline))
 
-    def _collect(self, worker: "_Worker") -> Any:
-        message, worker.message = worker.message, None
-        node = message.metadata.dst_node_id
+    def _collect(self, worker: "_Worker") -> list[Any]:
+        """Return the reply of a worker that has said something; none when it is not whole yet."""
+        message = worker.message
         try:
-            payload = worker.connection.recv_bytes()
-        except (EOFError, OSError):
+            payloads = worker.child.channel.take()
+        except DecodeError as exc:
+            self._discard(worker, 0.0)
+            reason = f"its worker process sent what is no reply: {exc}"
+            return [self._error(message, error_codes().CLIENT_APP_CRASHED, reason)]
+        if payloads is None:
             reason = f"the worker process that played it ended with {self._discard(worker, _END_S)}"
-            return self._error(message, error_codes().CLIENT_APP_CRASHED, reason)
+            return [self._error(message, error_codes().CLIENT_APP_CRASHED, reason)]
+        if payloads:
+            worker.message = None
+        return [self._reply(message, payload) for payload in payloads]
+
+    def _reply(self, message: Any, payload: bytes) -> Any:
+        node = message.metadata.dst_node_id
         try:
             result: NodeResult = pickle.loads(payload)  # noqa: S301 (from our own worker)
         # What the app put into its reply may refuse to be read here, each thing in its own way.
@@ -215,15 +226,11 @@ class ProcessGrid(SynchronousGrid, Closing):
         return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason)
 
     def _start(self, needed: int) -> None:
-        if needed > len(self._workers):
-            atexit.register(self._ended)
         new = [_Worker.started(self._factory, self._threads) for _ in range(needed - len(self._workers))]
         self._workers += new
         for worker in new:
-            try:
-                reason = worker.connection.recv()
-            except EOFError:
-                reason = f"it ended with {worker.end(_END_S)}"
+            said = worker.child.channel.receive()
+            reason = f"it ended with {worker.end(_END_S)}" if said is None else said.decode()
             if reason:
                 self.close()
                 raise WorkerStartError(reason)
@@ -231,23 +238,7 @@ class ProcessGrid(SynchronousGrid, Closing):
     def _discard(self, worker: "_Worker", wait_s: float) -> int | None:
         """End *worker* and return its exit code; another takes its place when one is needed."""
         self._workers.remove(worker)
-        worker.connection.close()
         return worker.end(wait_s)
-
-
-def _ended_at_exit(grid: ProcessGrid) -> Callable[[], None]:
-    """Return what ends the workers of a grid that nobody closed: Python waits for processes that are no daemons.
-
-    They are none because daemons may have no children, such as those of torch's data loaders.
-    """
-    held = weakref.ref(grid)
-
-    def end() -> None:
-        left = held()
-        if left is not None:
-            left.close()
-
-    return end
 
 
 @dataclass(eq=False)
@@ -255,35 +246,53 @@ class _Worker:
     """A process, and what it works on.
 
     Attributes:
-        process: The process.
-        connection: To it.
+        child: The process.
         message: What it has not answered yet.
         known: Identity of the content that it was sent last.
     """
 
-    process: Any
-    connection: Connection
+    child: ModuleChild
     message: Any = None
     known: int | None = None
 
     @classmethod
     def started(cls, factory: bytes, threads: int) -> "_Worker":
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, factory, threads), name="client-app")
-        process.start()
-        theirs.close()  # so that its death ends the stream
-        return cls(process, ours)
+        # What an app prints is its user's, and so are its temporary files.
+        child = ModuleChild(
+            "hedgerow.server.grids.process_worker",
+            limit_bytes=_MESSAGE_LIMIT_BYTES,
+            name="client-app",
+            environment=numeric_threads(threads),
+        )
+        opening: Opening = (_main_module(), factory, threads)
+        child.channel.send(pickle.dumps(opening))
+        return cls(child)
 
     def end(self, wait_s: float) -> int | None:
-        """Wait for the process, then kill it, and return its exit code."""
-        self.process.join(wait_s)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        code: int | None = self.process.exitcode
-        self.process.close()
-        return code
+        """Wait for the process, which ends with its channel, then kill it, and return its exit code."""
+        self.child.channel.close()
+        self.child.wait(wait_s)
+        return self.child.end().code
+
+
+def _main_module() -> dict[str, Any]:
+    """Return what makes this process's main module and search path those of another, as ``multiprocessing`` does."""
+    found: dict[str, Any] = spawn.get_preparation_data("client-app")
+    # A secret for connections of multiprocessing, of which there are none.
+    del found["authkey"]
+    return found
+
+
+def _left_s(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _readable(workers: Sequence[_Worker], timeout_s: float | None) -> list[_Worker]:
+    """Wait until some have said something, and return them; none: the time is over."""
+    with selectors.DefaultSelector() as selector:
+        for worker in workers:
+            selector.register(worker.child.channel, selectors.EVENT_READ, worker)
+        return [key.data for key, _events in selector.select(timeout_s)]
 
 
 def _next_message(queue: deque[Any], busy: set[int]) -> Any:

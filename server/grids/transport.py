@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from hedgerow.local_work import LocalWork
 from hedgerow.weights import Arrays
 
 __all__ = ["DeviceUpdate", "LocalStep", "RoundTransport", "RoundWork", "SimulatedTransport", "UpdateState"]
@@ -16,26 +17,23 @@ class RoundWork:
     """What every chosen device does in one round.
 
     Attributes:
-        run: Identity of the training run.
-        round: Round number, from 1.
+        run: The training run's identity.
         weights: The global weights; name -> array.
         devices: Who takes part, sorted.
-        epochs: Passes over the device's labelled samples.
-        learning_rate: Step size of plain SGD.
-        seed: Of the order of samples; each device mixes round and name in (``hedgerow.batches.client_seed``).
-        minimum_samples: A device with fewer labelled samples declines.
-        deadline_s: Seconds after which the round goes on without those that have not answered.
+        local: What each of them does: plain SGD, for that is what train graphs hold.
+        deadline_s: The round goes on after so many seconds without those that have not answered.
     """
 
     run: str
-    round: int
     weights: Arrays
     devices: tuple[str, ...]
-    epochs: int
-    learning_rate: float
-    seed: int
-    minimum_samples: int
+    local: LocalWork
     deadline_s: float
+
+    @property
+    def round(self) -> int:
+        """The round's number, from 1."""
+        return self.local.round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

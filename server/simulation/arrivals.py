@@ -63,10 +63,10 @@ class Start:
     """A device began to work.
 
     Attributes:
-        number: From 0, in the order of starts.
+        number: Its place in the order of starts, from 0.
         device: Who.
         at_s: When.
-        version: Of the weights that it got.
+        version: Which weights it got.
         repeat: How often it had started from this version before.
         ends_at_s: When its update arrives, or when it is known that none will.
         arrives: Whether an update comes of it.
@@ -88,7 +88,7 @@ class Arrival:
     Attributes:
         start: The work that it comes from.
         staleness: Versions that were made since that began.
-        weight: Of the update.
+        weight: How much the update counts.
     """
 
     start: Start
@@ -101,7 +101,7 @@ class BufferedStep:
     """A full buffer becomes new weights.
 
     Attributes:
-        version: Of the new weights, from 1; the first weights are version 0.
+        version: The number of the new weights, from 1; the first weights are version 0.
         at_s: When.
         starts: Work that began since the version before and brings an update some time; all from ``version - 1``.
         arrivals: The buffer, in the order of arrival.

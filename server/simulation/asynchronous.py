@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from hedgerow.checkpoint import Checkpoint
-from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.errors import NoUpdateError, RoundFailedError, RunMismatchError
 from hedgerow.server.outcome import check_end, check_round
 from hedgerow.server.replies import Kind
 from hedgerow.server.rounds import NAMED, few_failures
-from hedgerow.server.run_folder import RoundRecord, RunFolder, SavedRound
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord, SavedRound
 from hedgerow.server.simulation.arrivals import BufferedPlan
 from hedgerow.server.simulation.buffered import BufferedRound, Standing, WaitingUpdate, run_buffered
 from hedgerow.server.simulation.cadence import CheckpointCadence
@@ -61,11 +61,11 @@ class _Versions:
     """The state of an asynchronous run.
 
     Attributes:
-        folder: Of the run.
-        weights: Of the newest version.
-        metrics: Of the newest version, if it was measured.
+        folder: The run's.
+        weights: The newest version.
+        metrics: What the newest version measured, if it was.
         history: One record a version.
-        staleness: Of each update that arrived.
+        staleness: How old each update was that arrived.
         lost: Devices that were given up.
         waiting: Updates of devices that were at work at the newest version, by the number of their start.
     """
@@ -102,7 +102,7 @@ class _Versions:
             RoundFailedError: The weights are not finite.
             NotEnoughDevicesError: Nobody is at work, and nobody will ever be available again.
         """
-        plan, local = parts.plan, parts.local
+        plan, work = parts.plan, parts.work
         began = time.perf_counter()
         first = {name: torch.from_numpy(array.copy()).to(parts.device) for name, array in self.weights.items()}
         taken = len(self.history)
@@ -110,17 +110,8 @@ class _Versions:
             parts.engine,
             first,
             population,
-            work_of_task(parts.task, parts.data.train, epochs=local.epochs),
-            CohortWork(
-                round=1,
-                seed=plan.seed,
-                epochs=local.epochs,
-                learning_rate=local.learning_rate,
-                batch_size=local.batch_size,
-                optimizer=plan.optimizer,
-                momentum=plan.momentum,
-                weight_decay=plan.weight_decay,
-            ),
+            work_of_task(parts.task, parts.data.train, epochs=work.epochs),
+            work,
             plan=BufferedPlan(concurrency=plan.cohort, buffer=plan.buffered()),
             samples=sizes_of(parts.index),
             after=Standing(taken, first, self.waiting) if taken else None,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hedgerow.server.cohort.work import CohortEngine, CohortWork, Weights
+from hedgerow.local_work import LocalWork
+from hedgerow.server.cohort.engine import CohortEngine, Weights
 from hedgerow.server.replies import Kind, ReplyLimits, longest_update, model_length
 from hedgerow.server.simulation.arrivals import Arrival, BufferedPlan, Start, buffered_steps
 from hedgerow.server.simulation.deadlines import DeviceWork
@@ -46,7 +47,7 @@ class Standing:
     """All that a run needs to go on.
 
     Attributes:
-        version: From 1.
+        version: Its number, from 1.
         weights: All parameters and buffers, on the engine's device.
         waiting: Updates that are computed and have not arrived, by the number of their start; on the same device.
     """
@@ -84,7 +85,7 @@ def run_buffered(
     weights: Weights,
     population: Population,
     work: DeviceWork,
-    local: CohortWork,
+    local: LocalWork,
     *,
     plan: BufferedPlan | None = None,
     samples: Callable[[Numbers], Numbers],
@@ -139,7 +140,7 @@ def run_buffered(
 
 
 def _train(
-    engine: CohortEngine, weights: Weights, starts: Sequence[Start], local: CohortWork
+    engine: CohortEngine, weights: Weights, starts: Sequence[Start], local: LocalWork
 ) -> Iterator[tuple[int, WaitingUpdate]]:
     """Train everybody who started from *weights*: all at once, but for those who did so twice."""
     for repeat in sorted({start.repeat for start in starts}):
@@ -158,7 +159,7 @@ def _train(
 
 
 def _brought(
-    engine: CohortEngine, weights: Weights, group: Sequence[Start], work: CohortWork
+    engine: CohortEngine, weights: Weights, group: Sequence[Start], work: LocalWork
 ) -> Iterator[tuple[int, float, WaitingUpdate]]:
     """Yield the number of each start, how long its update is, and the update, which nobody has judged."""
     numbers = iter(group)

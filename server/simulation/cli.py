@@ -9,14 +9,16 @@ import click
 from hedgerow.decode import encode_json
 from hedgerow.errors import UnknownNameError
 from hedgerow.installation import require
+from hedgerow.local_work import OPTIMIZERS
 from hedgerow.partition import PARTITIONS, parse_partition
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.cohort.engines import AUTO, ENGINES
 from hedgerow.server.errors import RoundFailedError
+from hedgerow.server.run_options import folder_options, rounds_option, seed_option
 from hedgerow.server.simulation.device_model import PHONES, DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
-from hedgerow.server.simulation.plan import ASYNCHRONOUS, OPTIMIZERS, SimulationPlan
+from hedgerow.server.simulation.plan import ASYNCHRONOUS, SimulationPlan
 from hedgerow.server.simulation.variations import VARIABLE, Variation, parse_variations, plan_with
 from hedgerow.server.strategies import STRATEGIES
 from hedgerow.task import load_task
@@ -48,9 +50,7 @@ _PARTS = {
     help="Registered virtual clients; a million is fine.  [default: 100, or the values of the partition's column]",
 )
 @click.option("--cohort", default=10, show_default=True, type=click.IntRange(1), help="Clients of each round.")
-@click.option(
-    "--rounds", default=100, show_default=True, type=click.IntRange(1), help="Rounds in all, finished ones included."
-)
+@rounds_option(100)
 @click.option(
     "--strategy",
     default="fedavg",
@@ -84,13 +84,7 @@ _PARTS = {
 @click.option("--optimizer", default="sgd", show_default=True, type=click.Choice(OPTIMIZERS), help="Of the clients.")
 @click.option("--momentum", default=0.0, show_default=True, type=float, help="Of the clients' SGD.")
 @click.option("--weight-decay", default=0.0, show_default=True, type=float, help="Of the clients.")
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**53 - 1),
-    help="Seed of everything random, but for what privacy keeps secret.",
-)
+@seed_option
 @click.option(
     "--population",
     metavar="MIX",
@@ -137,21 +131,7 @@ _PARTS = {
 )
 @click.option("--trials", type=click.IntRange(1), help="Trials of a search.  [default: 20]")
 @click.option("--prune/--no-prune", default=True, show_default=True, help="Give up runs of a search that do badly.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("out/simulation"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the run or the sweep.",
-)
-@click.option(
-    "--resume/--fresh",
-    default=True,
-    show_default=True,
-    help="Go on with what is in the folder, or forget it and begin anew.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@folder_options("out/simulation", holds="the run or the sweep", found="what is in the folder")
 def simulate(
     reference: str,
     engine: str,
@@ -186,6 +166,7 @@ def simulate(
 
     device = resolve_device(device)
     _report, data = examine_task(task, clients=1, seed=plan.seed)
+    sweep: SweepResult | None = None
     with (
         ProgressDisplay() as display,
         simulator_class(task, data=data, engine=engine, device=device, workers=workers) as simulator,
@@ -214,13 +195,23 @@ def simulate(
                 click.echo(encode_json(exc.to_record()))
             raise
     if as_json:
-        click.echo(encode_json(sweep.to_record() if variations else result.to_record()))
-    elif variations:
+        click.echo(encode_json((sweep or result).to_record()))
+    elif sweep is not None:
         _show(sweep)
     else:
         for line in result.lines():
             click.echo(line)
-    if variations and sweep.best is None:
+    if sweep is not None:
+        _check_end(sweep)
+
+
+def _check_end(sweep: "SweepResult") -> None:
+    """Refuse a sweep in which no trial came to its end.
+
+    Raises:
+        SimulationError: There is none.
+    """
+    if sweep.best is None:
         states = Counter(trial.state for trial in sweep.trials)
         raise SimulationError(
             "a trial that came to its end",

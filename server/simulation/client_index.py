@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.partition import Partition, PartitionError
+from hedgerow.errors import PartitionError
+from hedgerow.partition import Partition
 from hedgerow.server.cohort.clients import ClientIndex, ClientSlices, DrawnClients, RepeatedClients
 from hedgerow.task import Dataset
 
@@ -65,9 +66,9 @@ def register_clients(
         dataset: The training samples.
         partition: How they are spread.
         clients: How many; None: as many as the column of the partition has values.
-        seed: Of the cut.
-        samples: Of each client, on average; None: all there are, divided.
-        shared_samples: Of each client where they share and *samples* is None.
+        seed: Decides the cut.
+        samples: Each client has so many, on average; None: all there are, divided.
+        shared_samples: Each client has so many where they share and *samples* is None.
 
     Raises:
         PartitionError: The data cannot be cut as asked.

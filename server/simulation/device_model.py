@@ -75,7 +75,7 @@ class DeviceModel:
 
         Args:
             devices: How many.
-            seed: Of all that differs between them.
+            seed: Decides all that differs between them.
 
         Raises:
             UnknownNameError: A target of the mix is unknown.

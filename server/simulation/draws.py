@@ -53,7 +53,7 @@ def uniforms(seed: int, purpose: str, numbers: Numbers, counters: Numbers | int 
     """Return one number in [0, 1) for each of *numbers*.
 
     Args:
-        seed: Of the population, the run or the like.
+        seed: What the population, the run or the like was given.
         purpose: What the numbers are for, such as ``speed``; different purposes give independent numbers.
         numbers: Devices, ``int64[n]``.
         counters: A second number that each depends on, such as the day: one for all, or ``int64[n]``.

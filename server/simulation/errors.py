@@ -1,10 +1,8 @@
-"""What can go wrong in a simulation before it trains.
+"""What can go wrong in a simulation before it trains; ``server/errors.py`` draws the whole tree.
 
-::
-
-ServerError
-+-- SimulationError         settings that no simulation can have
-    +-- NoGpuError          a GPU was asked for and there is none
+- ServerError: the root of the folder's errors.
+  - SimulationError: settings that no simulation can have.
+    - NoGpuError: a GPU was asked for and there is none.
 """
 
 from hedgerow.server.errors import ServerError

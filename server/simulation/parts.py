@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.local_work import LocalWork
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.cohort.clients import ClientIndex
-from hedgerow.server.cohort.work import CohortEngine
+from hedgerow.server.cohort.engine import CohortEngine
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.run_folder import RoundRecord, RunFolder
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.population import Population
-from hedgerow.task import LocalTraining, Task, TaskData
+from hedgerow.task import Task, TaskData
 from hedgerow.weights import Arrays
 
 __all__ = ["RunEnd", "RunParts", "Tell"]
@@ -26,22 +28,22 @@ class RunParts:
 
     Attributes:
         task, data: What is learned.
-        plan: With nothing left open.
-        local: The plan's local steps.
+        plan: What to run, with nothing left open.
+        work: What clients do, as the plan says it.
         index: Who owns which samples.
         engine: Trains.
-        device: Of torch.
+        device: Torch's name of what trains.
         population: The plan's devices; None without a device model.
         evaluator: Measures weights on held-out data.
-        weights: To start from.
-        folder: Of the run, held.
+        weights: The run starts from them.
+        folder: The run's, held.
         tell: Told after each round.
     """
 
     task: Task
     data: TaskData
     plan: SimulationPlan
-    local: LocalTraining
+    work: LocalWork
     index: ClientIndex
     engine: CohortEngine
     device: str

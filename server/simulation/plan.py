@@ -1,19 +1,19 @@
 """What one simulated run is: numbers and names, without data or engines. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hedgerow.errors import UnknownNameError
+from hedgerow.local_work import OPTIMIZERS, LocalWork, Optimizer
 from hedgerow.partition import Partition
 from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
 from hedgerow.server.strategies import check_strategy
 from hedgerow.task import LocalTraining
 
-__all__ = ["ASYNCHRONOUS", "OPTIMIZERS", "SimulationPlan"]
+__all__ = ["ASYNCHRONOUS", "SimulationPlan"]
 
 ASYNCHRONOUS = "fedbuff"
 """Asynchronous training (Nguyen et al. 2022, arXiv 2106.06639); Flower has no such strategy."""
-OPTIMIZERS = ("sgd", "adam")
 _POINTS = 100
 
 
@@ -24,14 +24,14 @@ class SimulationPlan:
     Attributes:
         clients: Registered virtual clients; None: as many as the column of the partition has values, else 100.
         cohort: Clients that train in a round.
-        rounds: In all.
-        strategy: As ``hedgerow.server.strategies.build_strategy`` takes it, or :data:`ASYNCHRONOUS`.
+        rounds: So many in all.
+        strategy: Its name, as ``hedgerow.server.strategies.build_strategy`` takes it, or :data:`ASYNCHRONOUS`.
         partition: How the training data is spread; None: as the task says.
-        samples: Of each client, on average; None: all there are, divided.
-        seed: Of the first weights, the partition, the sampling of clients, their order of samples and the devices.
-        epochs, learning_rate, batch_size: Of the clients' local steps; None: the task's.
+        samples: Each client has so many, on average; None: all there are, divided.
+        seed: Decides the first weights, the partition, the sampling of clients, their order of samples and the devices.
+        epochs, learning_rate, batch_size: What the clients' local steps are; None: what the task says.
         optimizer: ``sgd`` or ``adam``, with fresh state in each round.
-        momentum, weight_decay: Of the local steps.
+        momentum, weight_decay: What local steps add to the gradient.
         devices: The device model; None: devices take no time and always answer.
         buffer: Updates that make a new version of the weights under the asynchronous strategy, where *cohort* is how
             many devices are at work at any time and a round is a version; None: half the cohort.
@@ -50,7 +50,7 @@ class SimulationPlan:
     epochs: int | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
-    optimizer: str = "sgd"
+    optimizer: str = Optimizer.SGD
     momentum: float = 0.0
     weight_decay: float = 0.0
     devices: DeviceModel | None = None
@@ -58,11 +58,11 @@ class SimulationPlan:
     evaluate_every: int | None = None
     checkpoint_every: int | None = None
 
-    def local(self, task: LocalTraining) -> LocalTraining:
-        """Return the clients' local steps.
+    def work(self, task: LocalTraining) -> LocalWork:
+        """Return what clients do in a round.
 
         Args:
-            task: Of the task, for what the plan leaves open.
+            task: What the task says, for what the plan leaves open.
 
         Raises:
             SimulationError: A number is out of its range.
@@ -74,7 +74,12 @@ class SimulationPlan:
         )
         if mistakes := local.mistakes():
             raise SimulationError("local steps that a client can take", "; ".join(mistakes), "correct the numbers")
-        return local
+        return replace(
+            LocalWork.of_training(local, seed=self.seed),
+            optimizer=self.optimizer,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
 
     def check(self) -> None:
         """Refuse what contradicts itself; what depends on the data is checked when it is there.
@@ -88,7 +93,7 @@ class SimulationPlan:
             raise UnknownNameError("optimizer", self.optimizer, OPTIMIZERS)
         if not 0 <= self.momentum < 1:
             raise SimulationError("a momentum of at least 0 and below 1", f"{self.momentum:g}", "choose another")
-        if self.momentum and self.optimizer != "sgd":
+        if self.momentum and self.optimizer != Optimizer.SGD:
             raise SimulationError("momentum with sgd alone", f"it with {self.optimizer}", "leave one of both out")
         if not 0 <= self.weight_decay < 1:
             raise SimulationError(

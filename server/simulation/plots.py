@@ -2,13 +2,14 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["FORMATS", "Curve", "draw_curves", "draw_sweep"]
@@ -30,7 +31,7 @@ def draw_curves(history: Sequence[RoundRecord], title: str) -> dict[str, bytes]:
     """Draw accuracy and loss against rounds, wall time and, with a device model, virtual time.
 
     Args:
-        history: Of one run.
+        history: The rounds of one run.
         title: Above all.
 
     Returns:
@@ -42,12 +43,13 @@ def draw_curves(history: Sequence[RoundRecord], title: str) -> dict[str, bytes]:
     figure = Figure(figsize=(4.2 * len(scales), 6), layout="constrained")
     grid = figure.subplots(2, len(scales), sharex="col", sharey="row", squeeze=False)
     for column, (label, positions) in enumerate(scales):
-        upper, lower = grid[0][column], grid[1][column]
+        both: list[Axes] = [grid[0][column], grid[1][column]]
+        upper, lower = both
         _line(upper, positions, [record.accuracy for record in history], _HELD_OUT, "held out")
         _line(lower, positions, [record.train_loss for record in history], _TRAIN, "clients, while they train")
         _line(lower, positions, [record.loss for record in history], _HELD_OUT, "held out")
         lower.set_xlabel(label)
-        for axes in (upper, lower):
+        for axes in both:
             _style(axes)
     grid[0][0].set_ylabel("accuracy")
     grid[1][0].set_ylabel("loss")
@@ -109,14 +111,16 @@ def _in_units(label: str, seconds: Sequence[float]) -> tuple[str, Sequence[float
     return f"{label} ({unit})", [value / size for value in seconds]
 
 
-def _line(axes: Any, positions: Sequence[float], values: Sequence[float | None], color: Any, label: str | None) -> None:
+def _line(
+    axes: "Axes", positions: Sequence[float], values: Sequence[float | None], color: str, label: str | None
+) -> None:
     known = [(position, value) for position, value in zip(positions, values, strict=True) if value is not None]
     if known:
         marker = "." if len(known) <= 30 else None
         axes.plot(*zip(*known, strict=True), color=color, linewidth=1.2, marker=marker, label=label)
 
 
-def _style(axes: Any) -> None:
+def _style(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -9,7 +9,7 @@ from typing import Any
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.outcome import refusals, shown_refusals
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 
 __all__ = ["SimulationResult", "shown_time"]
@@ -20,13 +20,13 @@ class SimulationResult:
     """What a run brought.
 
     Attributes:
-        folder: Of the run.
+        folder: The run's.
         checkpoint: The last weights, with the held-out metrics.
         history: One record a round.
         plan: What was run, with nothing left open.
         engine: Name of the engine.
         reason: Why that one.
-        device: Of torch.
+        device: Torch's name of what trained.
         notes: What may surprise, one sentence each.
         outcomes: With a device model, what became of the devices that were asked (``done``, ``partial``, ``late``,
             ``dropped``, ``unavailable``) -> how many, in all rounds; else empty.

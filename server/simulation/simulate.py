@@ -1,8 +1,6 @@
 """Run federated training over virtual clients: one run, or many with the same data and engine. Needs torch, Flower."""
 
-import hashlib
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,26 +10,28 @@ import torch
 from hedgerow.closing import Closing
 from hedgerow.decode import encode_json
 from hedgerow.durable import write_durably
+from hedgerow.local_work import LocalWork
 from hedgerow.partition import Partition
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.cohort.clients import ClientIndex
+from hedgerow.server.cohort.engine import CohortEngine
 from hedgerow.server.cohort.engines import AUTO, ENGINES, EngineChoice, engine_and_reason
-from hedgerow.server.cohort.work import CohortEngine
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower
 from hedgerow.server.local_steps import torch_threads
-from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings, recorded_settings
+from hedgerow.server.run_folder import RunFolder, recorded_settings
+from hedgerow.server.run_records import RoundRecord, RunSettings
 from hedgerow.server.simulation.asynchronous import run_versions
 from hedgerow.server.simulation.client_index import ExchangedClients, RegisteredClients, register_clients
 from hedgerow.server.simulation.errors import NoGpuError, SimulationError
-from hedgerow.server.simulation.parts import RunParts
+from hedgerow.server.simulation.parts import RunEnd, RunParts
 from hedgerow.server.simulation.plan import ASYNCHRONOUS, SimulationPlan
 from hedgerow.server.simulation.plots import draw_curves
 from hedgerow.server.simulation.result import SimulationResult, shown_time
 from hedgerow.server.simulation.synchronous import run_rounds
 from hedgerow.server.training import cheap_collections, data_fingerprint, initial_weights
-from hedgerow.task import LocalTraining, Task, TaskData
-from hedgerow.weights import Arrays, encode_arrays
+from hedgerow.task import Task, TaskData
+from hedgerow.weights import Arrays
 
 __all__ = ["Simulator", "resolve_device", "simulate_task"]
 
@@ -113,7 +113,7 @@ class Simulator(Closing):
 
         Args:
             plan: What to run.
-            folder: Of the run (``hedgerow.server.run_folder`` describes it).
+            folder: The run's (``hedgerow.server.run_folder`` describes it).
             fresh: Forget a run that is in the folder.
             report: Told after each round.
             watch: Called with each new round; what it raises ends the run, which can be resumed.
@@ -150,7 +150,7 @@ class Simulator(Closing):
                 task=self._task,
                 data=self._data,
                 plan=plan,
-                local=plan.local(self._task.local),
+                work=plan.work(self._task.local),
                 index=registered.index,
                 engine=engine,
                 device=self._device,
@@ -162,49 +162,50 @@ class Simulator(Closing):
             )
             ended = run_versions(parts) if plan.strategy == ASYNCHRONOUS else run_rounds(parts)
             opened.save_result(ended.checkpoint)
-            title = f"{self._task.name}: {plan.strategy}, {plan.cohort} of {plan.clients:,} clients, {plan.partition}"
-            result = SimulationResult(
-                folder=folder,
-                checkpoint=ended.checkpoint,
-                history=tuple(ended.history),
-                plan=plan,
-                engine=choice.name,
-                reason=choice.reason,
-                device=self._device,
-                outcomes=ended.outcomes,
-                privacy=ended.privacy,
-                notes=tuple(note for note in (registered.note, *ended.notes) if note),
-                plots=_write_plots(folder, draw_curves(ended.history, title)) if plots else (),
-            )
+            result = self._result(plan, choice, ended, opened.path, registered.note, plots=plots)
             write_durably(folder / "summary.json", encode_json(result.to_record()))
             return result
 
+    def _result(
+        self, plan: SimulationPlan, choice: EngineChoice, ended: RunEnd, folder: Path, note: str, *, plots: bool
+    ) -> SimulationResult:
+        """Return what a run brought, with its curves in *folder* if *plots* are wanted."""
+        title = f"{self._task.name}: {plan.strategy}, {plan.cohort} of {plan.clients:,} clients, {plan.partition}"
+        return SimulationResult(
+            folder=folder,
+            checkpoint=ended.checkpoint,
+            history=tuple(ended.history),
+            plan=plan,
+            engine=choice.name,
+            reason=choice.reason,
+            device=self._device,
+            outcomes=ended.outcomes,
+            privacy=ended.privacy,
+            notes=tuple(each for each in (note, *ended.notes) if each),
+            plots=_write_plots(folder, draw_curves(ended.history, title)) if plots else (),
+        )
+
     def _settings(self, plan: SimulationPlan, engine: str, weights: Arrays) -> RunSettings:
-        local = plan.local(self._task.local)
-        return RunSettings(
-            run=f"{self._task.name}-{secrets.token_hex(4)}",
-            task=self._task.name,
+        return RunSettings.begun(
+            self._task.name,
+            plan.work(self._task.local),
+            weights,
             strategy=plan.strategy,
-            seed=plan.seed,
             grid="cohort",
             clients=plan.clients or 0,
             fraction=plan.cohort / (plan.clients or 1),
-            epochs=local.epochs,
-            learning_rate=local.learning_rate,
-            batch_size=local.batch_size,
             data_fingerprint=self._fingerprint,
-            initial_sha256=hashlib.sha256(encode_arrays(weights)).hexdigest(),
             more=_more_settings(plan, engine, self._device),
         )
 
     def _completed(self, plan: SimulationPlan) -> tuple[SimulationPlan, RegisteredClients]:
         """Return *plan* with nothing left open, and its clients."""
-        local = plan.local(self._task.local)
+        work = plan.work(self._task.local)
         partition = plan.partition or self._task.partition
         clients = plan.clients
         if clients is None and partition.natural_clients(self._data.train.columns) is None:
             clients = 100
-        registered = self._register(partition, clients, plan, local)
+        registered = self._register(partition, clients, plan, work)
         if plan.cohort > len(registered.index):
             raise SimulationError(
                 f"a cohort of at most the {len(registered.index):,} clients that there are",
@@ -215,16 +216,16 @@ class Simulator(Closing):
             plan,
             clients=len(registered.index),
             partition=partition,
-            epochs=local.epochs,
-            learning_rate=local.learning_rate,
-            batch_size=local.batch_size,
+            epochs=work.epochs,
+            learning_rate=work.learning_rate,
+            batch_size=work.batch_size,
         )
         return completed, registered
 
     def _register(
-        self, partition: Partition, clients: int | None, plan: SimulationPlan, local: LocalTraining
+        self, partition: Partition, clients: int | None, plan: SimulationPlan, work: LocalWork
     ) -> RegisteredClients:
-        key = (partition, clients, plan.samples, plan.seed, local.batch_size)
+        key = (partition, clients, plan.samples, plan.seed, work.batch_size)
         if self._registered is None or self._registered[0] != key:
             registered = register_clients(
                 self._data.train,
@@ -232,7 +233,7 @@ class Simulator(Closing):
                 clients,
                 seed=plan.seed,
                 samples=plan.samples,
-                shared_samples=local.batch_size,
+                shared_samples=work.batch_size,
             )
             self._registered = key, registered
         return self._registered[1]
@@ -280,7 +281,7 @@ def simulate_task(
 
     Args:
         task: What to learn.
-        folder: Of the run; a run that is there is resumed.
+        folder: The run's; a run that is there is resumed.
         plan: What to run.
         data: The task's data, if the caller has loaded it already.
         engine: ``auto``, ``sequential``, ``workers`` or ``vectorized``.

@@ -30,7 +30,7 @@ from hedgerow.errors import ExtraNotInstalledError
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.replies import Kind
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.plots import draw_sweep
 from hedgerow.server.simulation.result import SimulationResult
@@ -71,7 +71,7 @@ class Trial:
 
     @property
     def accuracies(self) -> list[float]:
-        """Of the last weights of each run."""
+        """The accuracy of the last weights of each run."""
         return [run.checkpoint.metrics["accuracy"] for run in self.runs.values()]
 
     @property
@@ -107,7 +107,7 @@ class SweepResult:
     """What a sweep found.
 
     Attributes:
-        folder: Of the sweep.
+        folder: The sweep's.
         varied: Names of the settings, without the seed.
         trials: The best first.
         seconds: Wall-clock time of this call.
@@ -157,8 +157,8 @@ def run_sweep(
         simulator: Keeps data and engine from run to run.
         plan: What the runs have in common.
         variations: What differs. Seeds are no setting to choose: each trial is run with all of them.
-        folder: Of the sweep; what is there is taken up.
-        trials: Of a search; None: 20.
+        folder: The sweep's; what is there is taken up.
+        trials: So many a search tries; None: 20.
         prune: Give up runs of a search.
         fresh: Forget the sweep that is in the folder, with its runs.
         report: Told after each round, and after each trial.

@@ -2,11 +2,14 @@
 
 import math
 from collections import Counter
-from typing import Any
+
+from flwr.serverapp.strategy import Strategy
 
 from hedgerow.server.errors import NoUpdateError, RunMismatchError
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.outcome import check_end
+from hedgerow.server.private_strategy import PrivateMean
+from hedgerow.server.round_settings import settings_of
 from hedgerow.server.rounds import Run
 from hedgerow.server.simulation.cadence import CheckpointCadence
 from hedgerow.server.simulation.parts import RunEnd, RunParts
@@ -17,7 +20,7 @@ from hedgerow.server.strategies import build_strategy, mean_suffices
 __all__ = ["run_rounds"]
 
 _LISTED = 8
-"""Of very many available devices, so many for each place in the cohort are listed to the strategy."""
+"""So many of very many available devices are listed to the strategy for each place in the cohort."""
 _MANY_DEVICES = 20_000
 _NO_SHARE = 1e-12
 """Strategies sample a share of the nodes, or a minimum number if that is more: with so small a share, always that."""
@@ -33,21 +36,12 @@ def run_rounds(parts: RunParts) -> RunEnd:
         NotEnoughDevicesError: The population has too few devices that are ever available.
         RunFolderError: The folder cannot be written.
     """
-    plan, local, grid = parts.plan, parts.local, _grid(parts)
+    plan, grid = parts.plan, _grid(parts)
     run = Run(parts.task, grid, _strategy(parts), parts.folder, parts.evaluator)
     run.resume(parts.weights)
     if run.round > plan.rounds:
         raise RunMismatchError(parts.folder.path, {"rounds": (run.round, plan.rounds)})
-    config = {
-        "run": parts.folder.settings.run,
-        "seed": plan.seed,
-        "epochs": local.epochs,
-        "learning-rate": local.learning_rate,
-        "batch-size": local.batch_size,
-        "optimizer": plan.optimizer,
-        "momentum": plan.momentum,
-        "weight-decay": plan.weight_decay,
-    }
+    config = {"run": parts.folder.settings.run, **settings_of(parts.work)}
     cadence = CheckpointCadence(plan.checkpoint_every)
     while run.round < plan.rounds:
         number = run.round + 1
@@ -75,8 +69,7 @@ def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
         index,
         parts.engine,
         partial_sums=mean_suffices(plan.strategy),
-        local=parts.local,
-        seed=plan.seed,
+        work=parts.work,
         device=parts.device,
     )
     if plan.devices is None or parts.population is None:
@@ -85,7 +78,7 @@ def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
     return TimedGrid(
         grid,
         parts.population,
-        work=work_of_task(parts.task, parts.data.train, epochs=parts.local.epochs),
+        work=work_of_task(parts.task, parts.data.train, epochs=parts.work.epochs),
         samples=sizes_of(index),
         policy=plan.devices.policy(),
         minimum_nodes=plan.cohort,
@@ -93,13 +86,14 @@ def _grid(parts: RunParts) -> CohortGrid | TimedGrid:
     )
 
 
-def _strategy(parts: RunParts) -> Any:
+def _strategy(parts: RunParts) -> Strategy:
     cohort = parts.plan.cohort
     strategy = build_strategy(
-        parts.plan.strategy, clients=cohort, learning_rate=parts.local.learning_rate, fraction=_NO_SHARE
+        parts.plan.strategy, clients=cohort, learning_rate=parts.work.learning_rate, fraction=_NO_SHARE
     )
-    sampling = getattr(strategy, "strategy", strategy)  # what a privacy wrapper wraps
-    sampling.min_train_nodes = cohort
+    sampling = strategy.strategy if isinstance(strategy, PrivateMean) else strategy
+    # Every strategy of the table has it from FedAvg; one that has not samples in its own way.
+    sampling.min_train_nodes = cohort  # type: ignore[attr-defined]
     return strategy
 
 

@@ -13,6 +13,7 @@ from hedgerow.server.errors import NotEnoughDevicesError
 from hedgerow.server.flower import error_codes, received_message, set_refusal_kind
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.replies import Kind
+from hedgerow.server.round_settings import SERVER_ROUND, message_settings
 from hedgerow.server.simulation.availability import AlwaysAvailable
 from hedgerow.server.simulation.battery import BatteryLedger
 from hedgerow.server.simulation.clock import DAY_HOURS, HOUR_S, VirtualClock
@@ -126,6 +127,11 @@ class TimedGrid(SynchronousGrid):
         return f"{self._inner.kind}, timed"
 
     @property
+    def virtual_s(self) -> float:
+        """Now, on the virtual clock."""
+        return self.clock.now_s
+
+    @property
     def rounds(self) -> tuple[TimedRound, ...]:
         """What was, in order."""
         return tuple(self._rounds)
@@ -148,20 +154,24 @@ class TimedGrid(SynchronousGrid):
         """Return the inner grid's name of the node."""
         return self._inner.node_name(node_id)
 
-    def reply_names(self, reply: Any) -> tuple[str, ...]:
-        """Return the names of the nodes that *reply* stands for, where the inner grid answers for several at once."""
-        names: Callable[[Any], tuple[str, ...]] | None = getattr(self._inner, "reply_names", None)
-        return (self.node_name(reply.metadata.src_node_id),) if names is None else names(reply)
+    @property
+    def trouble(self) -> str:
+        """Why the inner grid cannot say which nodes are there."""
+        return self._inner.trouble
 
-    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+    def reply_names(self, reply: Message) -> tuple[str, ...]:
+        """Return the inner grid's names of the clients that *reply* stands for."""
+        return self._inner.reply_names(reply)
+
+    def answer(self, messages: Sequence[Message], timeout_s: float | None) -> Iterable[Message]:
         """Schedule the train messages, and let the inner grid answer what is in time."""
         train = [message for message in messages if message.metadata.message_type.split(".")[0] == MessageType.TRAIN]
         passing = [message for message in messages if message.metadata.message_type.split(".")[0] != MessageType.TRAIN]
         replies = []
         if train:
-            work = replace(self._work, epochs=int(_setting(train[0], "epochs", self._work.epochs)))
+            work = replace(self._work, epochs=int(message_settings(train[0]).get("epochs", self._work.epochs)))
             schedule = self._schedule(train, work)
-            shortened: dict[int, Any] = {}
+            shortened: dict[int, RecordDict] = {}
             for message, outcome, epochs in zip(
                 train, schedule.outcomes.tolist(), schedule.epochs.tolist(), strict=True
             ):
@@ -175,7 +185,7 @@ class TimedGrid(SynchronousGrid):
                     replies.append(_refusal(message, Outcome(outcome)))
         return [*replies, *self._inner.answer(passing, timeout_s)] if passing else replies
 
-    def judge(self, messages: Sequence[Any], replies: Iterable[Any]) -> list[Any]:
+    def judge(self, messages: Sequence[Message], replies: Iterable[Message]) -> list[Message]:
         """Return *replies* as the inner grid judges them: it knows its nodes."""
         return self._inner.judge(messages, replies)
 
@@ -206,9 +216,9 @@ class TimedGrid(SynchronousGrid):
         fields.finish()
         self.clock.now_s, self._ledger, self._rounds, self._available = now_s, ledger, list(rounds), None
 
-    def _schedule(self, messages: Sequence[Any], work: DeviceWork) -> RoundSchedule:
+    def _schedule(self, messages: Sequence[Message], work: DeviceWork) -> RoundSchedule:
         devices = np.array([message.metadata.dst_node_id for message in messages], dtype=np.int64) - self._first_id
-        number = int(_setting(messages[0], "server-round", len(self._rounds) + 1))
+        number = int(message_settings(messages[0]).get(SERVER_ROUND, len(self._rounds) + 1))
         battery, now_s = self._population.battery, self.clock.now_s
         schedule = schedule_round(
             self._population,
@@ -273,14 +283,7 @@ def _equal(samples: int) -> SampleCounts:
     return lambda devices: np.full(len(devices), samples, dtype=np.int64)
 
 
-def _setting(message: Any, key: str, default: int) -> Any:
-    for record in message.content.config_records.values():
-        if key in record:
-            return record[key]
-    return default
-
-
-def _with_epochs(content: Any, epochs: int) -> Any:
+def _with_epochs(content: RecordDict, epochs: int) -> RecordDict:
     """Return *content* with another number of epochs; the arrays are the same objects."""
     records = dict(content.items())
     name, config = next(iter(content.config_records.items()), ("config", ConfigRecord()))
@@ -289,7 +292,7 @@ def _with_epochs(content: Any, epochs: int) -> Any:
     return RecordDict(records)
 
 
-def _refusal(message: Any, outcome: Outcome) -> Any:
+def _refusal(message: Message, outcome: Outcome) -> Message:
     codes = error_codes()
     code = codes.NODE_UNAVAILABLE if outcome == Outcome.UNAVAILABLE else codes.REPLY_MESSAGE_UNAVAILABLE
     reply = Message(Error(code, _REASONS[outcome]), reply_to=message)

@@ -59,8 +59,8 @@ class Variation:
 
     Attributes:
         name: A key of :data:`VARIABLE`.
-        values: To try, all of them; empty when *span* is given.
-        span: To search in.
+        values: All of them are tried; empty when *span* is given.
+        span: The search goes on within it.
     """
 
     name: str

@@ -16,14 +16,13 @@ from typing import Any
 
 from hedgerow.decode import SHA256, decode_json, encode_json
 from hedgerow.durable import write_durably
-from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.errors import CheckpointError, DecodeError
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = [
     "FAILURE_FILE",
     "ROUNDS_FOLDER",
     "Checkpoint",
-    "CheckpointError",
     "load_checkpoint",
     "read_checkpoint",
     "save_checkpoint",
@@ -36,10 +35,6 @@ ROUNDS_FOLDER = "rounds"
 _WEIGHTS_LIMIT_BYTES = 8 * 2**30
 _RECORD_LIMIT_BYTES = 2**20
 _VERSION = 1
-
-
-class CheckpointError(HedgerowError):
-    """A checkpoint cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Closing"]
+__all__ = ["Closing", "Running"]
 
 
 class Closing(ABC):
@@ -23,3 +23,23 @@ class Closing(ABC):
     ) -> None:
         """Close, and let errors pass."""
         self.close()
+
+
+class Running(Closing):
+    """A context manager that begins with :meth:`start`, and whose end is :meth:`stop`: threads and servers."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Begin, and return this object."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End, and let go of everything; a second call does nothing."""
+
+    def close(self) -> None:
+        """As :meth:`stop`."""
+        self.stop()
+
+    def __enter__(self) -> Self:
+        """Start, and return this object."""
+        return self.start()

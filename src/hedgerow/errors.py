@@ -1,18 +1,22 @@
 """What can go wrong in Hedgerow, as one tree.
 
 Every error a user can meet derives from :class:`HedgerowError`, and its message is one sentence in three parts: what
-was expected, what was found, what to do. Facts are attributes as well, so that programs need not read the sentence::
+was expected, what was found, what to do. Facts are attributes as well, so that programs need not read the sentence.
 
-    HedgerowError
-    +-- DecodeError             bytes from outside that are not what they should be
-    +-- UnknownNameError        a name (target, strategy, runtime, ...) that is in no table
-    +-- ExtraNotInstalledError  a feature whose optional packages are absent
-    +-- TaskError               a user's task is wrong
-    +-- LinkError               the message link failed
-    |   +-- BrokerUnreachableError
-    +-- PortInUseError          a port that we want to serve on is taken
-    +-- UnsupportedSystemError  an operating system that Hedgerow does not run on
-    +-- (each folder's errors.py adds its own branch)
+- HedgerowError: the root; each folder's errors.py adds a branch of its own, and draws it.
+  - CheckpointError: a checkpoint cannot be read.
+  - CheckpointMismatchError: a checkpoint belongs to another model.
+  - DecodeError: bytes from outside are not what they should be.
+  - ExtraNotInstalledError: a feature whose optional packages are absent.
+  - InputError: an input does not match the schema.
+  - LinkError: the message link failed.
+    - BrokerUnreachableError: no MQTT broker answered.
+  - PartitionError: the data cannot be cut as asked.
+  - PluginError: a user's own strategy, partition or the like cannot be used.
+  - PortInUseError: a port that we want to serve on is taken.
+  - TaskError: a user's task is wrong.
+  - UnknownNameError: a name (target, strategy, runtime, ...) that is in no table.
+  - UnsupportedSystemError: an operating system that Hedgerow does not run on.
 
 Wrong calls inside a program (a bug, not the world) raise ``ValueError`` or ``RuntimeError`` instead.
 """
@@ -23,10 +27,15 @@ from typing import Any
 
 __all__ = [
     "BrokerUnreachableError",
+    "CheckpointError",
+    "CheckpointMismatchError",
     "DecodeError",
     "ExtraNotInstalledError",
     "HedgerowError",
+    "InputError",
     "LinkError",
+    "PartitionError",
+    "PluginError",
     "PortInUseError",
     "TaskError",
     "UnknownNameError",
@@ -55,6 +64,22 @@ class HedgerowError(Exception):
         # The default calls the class with the finished message, which no constructor of ours takes: an error from a
         # worker process would break the pool instead of being shown.
         return _restored, (type(self), self.args, vars(self))
+
+
+class CheckpointError(HedgerowError):
+    """A checkpoint cannot be read."""
+
+
+class CheckpointMismatchError(HedgerowError):
+    """A checkpoint belongs to another model."""
+
+
+class InputError(HedgerowError):
+    """An input does not match the schema."""
+
+
+class PartitionError(HedgerowError):
+    """The data cannot be cut as asked."""
 
 
 class DecodeError(HedgerowError):
@@ -115,6 +140,20 @@ class TaskError(HedgerowError):
         self.task, self.mistakes = task, tuple(mistakes)
         listed = "; ".join(self.mistakes)
         super().__init__(f"the task {task} cannot be used: {listed}")
+
+
+class PluginError(HedgerowError):
+    """What a user brings by an entry point or a file of their own cannot be used.
+
+    Attributes:
+        kind: What it is to be, such as ``strategy``.
+        name: How it was named.
+        mistake: What was expected, what was found, and what to do.
+    """
+
+    def __init__(self, kind: str, name: str, mistake: str) -> None:
+        self.kind, self.name, self.mistake = kind, name, mistake
+        super().__init__(f"the {kind} {name!r} cannot be used: {mistake}")
 
 
 class LinkError(HedgerowError):

@@ -1,17 +1,22 @@
-"""Cut one labelled data set into clients' shards. Pure: the random generator is passed in."""
+"""Cut one labelled data set into clients' shards. Pure: the random generator is passed in.
+
+A partition of a user's own is a function ``(labels, clients, rng, columns) -> positions of each client's samples``,
+named as ``file.py:function``, ``module:function``, or by an entry point of the group ``hedgerow.partitions``.
+"""
 
 import heapq
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.errors import HedgerowError, UnknownNameError
+from hedgerow.errors import HedgerowError, PartitionError, PluginError, UnknownNameError
+from hedgerow.plugins import is_reference, load_user_plugin, offered_names
 
-__all__ = ["PARTITIONS", "Partition", "PartitionError", "parse_partition"]
+__all__ = ["PARTITIONS", "PARTITION_GROUP", "Partition", "parse_partition"]
 
 Indices = NDArray[np.int64]
 Columns = Mapping[str, NDArray[Any]]
@@ -19,8 +24,8 @@ Cut = tuple[Indices, Indices]
 """Positions of samples, client after client, and how many each client has."""
 
 
-class PartitionError(HedgerowError):
-    """The data cannot be cut as asked."""
+PARTITION_GROUP = "hedgerow.partitions"
+"""The group of entry points under which distributions offer partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,11 @@ class Partition:
     """How client data is spread.
 
     Attributes:
-        name: A key of :data:`PARTITIONS`.
+        name: A key of :data:`PARTITIONS`, or the name of a user's own.
         alpha: Dirichlet concentration; smaller is more uneven. Of ``dirichlet`` and ``quantity``.
         shards_per_client: Label-sorted shards for each client. Of ``shards``.
-        minimum_samples: Every client gets at least this many; ``column`` moves no sample to another client for it.
+        minimum_samples: Every client gets at least this many; ``column`` moves no sample to another client for it,
+            and a user's own partition must give so many.
         column: The data set's column whose values are the clients, such as ``user``. Of ``column``.
     """
 
@@ -54,8 +60,11 @@ class Partition:
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong."""
         found = []
-        if self.name not in PARTITIONS:
-            found.append(str(UnknownNameError("partition", self.name, PARTITIONS)))
+        # Only looked up: a task that is made runs no code of its user's.
+        if self.name not in PARTITIONS and not is_reference(self.name):
+            offered = offered_names(PARTITION_GROUP)
+            if self.name not in offered:
+                found.append(str(UnknownNameError("partition", self.name, {*PARTITIONS, *offered})))
         if not 0 < self.alpha < math.inf:
             found.append(f"partition: alpha must be above 0, not {self.alpha}")
         if self.shards_per_client < 1 or self.minimum_samples < 0:
@@ -77,7 +86,9 @@ class Partition:
 
         Raises:
             UnknownNameError: No partition has this name.
-            PartitionError: There are too few samples, or the column is absent or has too few values.
+            PluginError: A user's own cannot be imported, or raised something.
+            PartitionError: There are too few samples, the column is absent or has too few values, or a user's own does
+                not give each client samples that are in the data.
         """
         order, starts = self.cut(labels, clients, rng, columns)
         return np.split(order, starts[1:-1])
@@ -93,18 +104,19 @@ class Partition:
 
         Raises:
             UnknownNameError: No partition has this name.
-            PartitionError: There are too few samples, or the column is absent or has too few values.
+            PluginError: A user's own cannot be imported, or raised something.
+            PartitionError: There are too few samples, the column is absent or has too few values, or a user's own does
+                not give each client samples that are in the data.
         """
-        if self.name not in PARTITIONS:
-            raise UnknownNameError("partition", self.name, PARTITIONS)
+        cutter = _cutter(self.name)
         minimum = max(1, self.minimum_samples)
         need = clients * (1 if self.name == "column" else minimum)
         if len(labels) < need:
             raise PartitionError(
                 f"expected at least {need} samples for {clients} clients, found {len(labels)}; use fewer clients"
             )
-        order, sizes = PARTITIONS[self.name](self, labels, clients, rng, columns or {})
-        if self.name != "column":
+        order, sizes = cutter(self, labels, clients, rng, columns or {})
+        if self.name != "column" and self.name in PARTITIONS:
             order, sizes = _topped_up(order, sizes, minimum)
         starts = np.zeros(clients + 1, dtype=np.int64)
         np.cumsum(sizes, out=starts[1:])
@@ -134,15 +146,20 @@ def parse_partition(text: str) -> Partition:
 
     Args:
         text: ``iid``, ``dirichlet:ALPHA``, ``shards:SHARDS_PER_CLIENT``, ``quantity:ALPHA`` or ``column:NAME``; a
-            number may be left out.
+            number may be left out. Or the name of a user's own, which is imported.
 
     Raises:
         UnknownNameError: No partition has this name.
+        PluginError: A user's own cannot be imported.
         PartitionError: What follows the name is not what it needs.
     """
     name, separator, argument = text.strip().partition(":")
     if name not in PARTITIONS:
-        raise UnknownNameError("partition", name, PARTITIONS)
+        whole = text.strip()
+        if separator and not is_reference(whole):
+            raise UnknownNameError("partition", name, {*PARTITIONS, *offered_names(PARTITION_GROUP)})
+        _cutter(whole)
+        return Partition(whole)
     expected = _FORMS[name]
     try:
         if name == "column":
@@ -171,6 +188,58 @@ _FORMS: Mapping[str, str] = {
 
 def _wrong_form(text: str, expected: str) -> PartitionError:
     return PartitionError(f"expected the partition as {expected}, found {text!r}; correct it")
+
+
+def _cutter(name: str) -> "Cutter":
+    """Return the function that cuts, of ours or a user's."""
+    ours = PARTITIONS.get(name)
+    if ours is not None:
+        return ours
+    theirs = load_user_plugin("partition", name, group=PARTITION_GROUP, known=PARTITIONS)
+    if not callable(theirs):
+        found = f"expected a function (labels, clients, rng, columns), found {type(theirs).__name__}; name another"
+        raise PluginError("partition", name, found)
+
+    def cut(
+        partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns
+    ) -> Cut:
+        try:
+            shards = theirs(labels, clients, rng, columns)
+        except HedgerowError:
+            raise
+        # The user's code may raise anything; the report must name it all the same.
+        except (Exception, SystemExit) as exc:
+            raised = " ".join(f"{type(exc).__name__}: {exc}".split())
+            raise PluginError("partition", name, f"it raised {raised}; correct it") from exc
+        return _judged(partition, shards, len(labels), clients)
+
+    return cut
+
+
+def _judged(partition: Partition, shards: object, samples: int, clients: int) -> Cut:
+    """Return what a user's own partition gave, as one array and its sizes."""
+    minimum = max(1, partition.minimum_samples)
+
+    def wrong(found: str) -> PartitionError:
+        return PartitionError(
+            f"expected of the partition {partition.name!r} for each of {clients} clients an array of {minimum} or more "
+            f"different positions below {samples}, found {found}; correct it"
+        )
+
+    if isinstance(shards, np.ndarray) and shards.ndim:
+        shards = list(shards)  # as many for each
+    if not isinstance(shards, Sequence) or len(shards) != clients:
+        raise wrong(f"{len(shards)} of them" if isinstance(shards, Sequence) else type(shards).__name__)
+    arrays = [np.asarray(shard) for shard in shards]
+    for client, array in enumerate(arrays):
+        if array.ndim != 1 or array.size < minimum or array.dtype.kind not in "iu":
+            raise wrong(f"{array.dtype}{array.shape} for client {client}")
+    order = np.concatenate([array.astype(np.int64) for array in arrays])
+    if not 0 <= order.min() <= order.max() < samples:
+        raise wrong(f"{order.min()} to {order.max()}")
+    if len(np.unique(order)) != len(order):
+        raise wrong("one position twice")
+    return order, np.array([len(array) for array in arrays], dtype=np.int64)
 
 
 def _iid(
@@ -261,7 +330,10 @@ def _topped_up(order: Indices, sizes: Indices, minimum: int) -> Cut:
     return order[np.argsort(owner, kind="stable")], np.bincount(owner, minlength=len(sizes))
 
 
-PARTITIONS: Mapping[str, Callable[[Partition, NDArray[np.int64], int, np.random.Generator, Columns], Cut]] = {
+Cutter = Callable[[Partition, NDArray[np.int64], int, np.random.Generator, Columns], Cut]
+"""(partition, labels, clients, generator, columns) -> cut."""
+
+PARTITIONS: Mapping[str, Cutter] = {
     "iid": _iid,
     "dirichlet": _dirichlet,
     "shards": _shards,

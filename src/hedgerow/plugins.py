@@ -1,14 +1,20 @@
-"""Plug-in tables: a name, where its code is, which extra it needs; imported on use, never at import time."""
+"""Plug-ins: a table of our own, and what users bring; imported on use, never at import time.
 
-from collections.abc import Mapping
+A table holds a name, where its code is, and which extra it needs. What is in no table may be an entry point of another
+distribution, or stand in a file or module of the user's own, as ``file.py:attribute`` or ``module:attribute``.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
-from hedgerow.errors import ExtraNotInstalledError, UnknownNameError
+from hedgerow.errors import ExtraNotInstalledError, PluginError, TaskError, UnknownNameError
 from hedgerow.installation import is_installed
 
-__all__ = ["Plugin", "load_plugin", "raise_missing"]
+__all__ = ["Plugin", "is_reference", "load_plugin", "load_user_plugin", "offered_names", "raise_missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +57,47 @@ def raise_missing(exc: ModuleNotFoundError, feature: str, extra: str) -> None:
     """
     if exc.name is not None and exc.name.partition(".")[0] != "hedgerow" and not is_installed(exc.name):
         raise ExtraNotInstalledError(feature, extra, exc.name) from exc
+
+
+def is_reference(name: str) -> bool:
+    """Tell whether *name* has the form ``file.py:attribute`` or ``module:attribute``; nothing is imported.
+
+    One word before the colon must be a module that is there: else it is a name of ours, misspelt, with an argument.
+    """
+    place, separator, attribute = name.rpartition(":")
+    if not separator or not attribute.isidentifier():
+        return False
+    return place.endswith(".py") or "." in place or (place.isidentifier() and find_spec(place) is not None)
+
+
+def offered_names(group: str) -> tuple[str, ...]:
+    """Return the names of what installed distributions offer under the entry-point *group*; nothing is imported."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
+
+
+def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] = ()) -> Any:
+    """Import and return what a user brings.
+
+    Args:
+        kind: What it is to be, such as ``strategy``; for errors.
+        name: Of an entry point, or ``file.py:attribute`` or ``module:attribute``.
+        group: The group of entry points, such as ``hedgerow.strategies``.
+        known: Names of the table that does not hold this one; for errors.
+
+    Raises:
+        UnknownNameError: No distribution offers it, and it is no reference.
+        PluginError: It cannot be imported, or several distributions offer it.
+        ExtraNotInstalledError: It imports what an extra of ours brings and is absent.
+    """
+    from hedgerow.task import load_attribute  # which builds on tables that are read before it
+
+    points = {point.value for point in entry_points(group=group, name=name)}
+    if not points and not is_reference(name):
+        raise UnknownNameError(kind, name, {*known, *offered_names(group)})
+    if len(points) > 1:
+        offers = " and ".join(sorted(points))
+        raise PluginError(kind, name, f"expected one distribution that offers it, found {offers}; uninstall one")
+    try:
+        return load_attribute(next(iter(points), name))
+    except TaskError as exc:
+        raise PluginError(kind, name, "; ".join(exc.mistakes)) from exc

@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
+from hedgerow.closing import Closing
 from hedgerow.installation import is_installed
 from hedgerow.progress import Progress, ProgressLines, Report, describe
 
@@ -20,7 +20,7 @@ __all__ = ["ProgressDisplay", "progress_log"]
 _EVERY_S = 5.0
 
 
-class ProgressDisplay:
+class ProgressDisplay(Closing):
     """Shows progress as long as its ``with`` block lasts. Safe to call from any thread.
 
     Nothing is drawn before the first step, so work that says nothing leaves no empty bar. A bar that is full becomes a
@@ -53,12 +53,8 @@ class ProgressDisplay:
         if bars and self._stream.isatty() and is_installed("rich"):
             self._bars = _Bars(self._stream, self._clock)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Take the bars away and say nothing more by itself."""
         self._left.set()
         if self._bars is not None:
             self._bars.stop()

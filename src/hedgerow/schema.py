@@ -13,16 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.errors import HedgerowError
+from hedgerow.errors import InputError
 
-__all__ = ["DTYPES", "InputError", "ModelSchema", "TensorSpec"]
+__all__ = ["DTYPES", "ModelSchema", "TensorSpec"]
 
 DTYPES = ("float32", "int32", "int64", "uint8", "int8", "bool")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-class InputError(HedgerowError):
-    """An input does not match the schema."""
 
 
 @dataclass(frozen=True, slots=True)

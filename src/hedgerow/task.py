@@ -20,14 +20,26 @@ from numpy.typing import NDArray
 from hedgerow.errors import ExtraNotInstalledError, TaskError
 from hedgerow.features import predicted_classes
 from hedgerow.installation import extra_of, is_installed
-from hedgerow.manifest import MODEL_NAME
+from hedgerow.manifest.release import MODEL_NAME
 from hedgerow.partition import Partition
 from hedgerow.schema import ModelSchema, TensorSpec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Dataset", "LocalTraining", "Task", "TaskData", "accuracy", "load_attribute", "load_task"]
+__all__ = [
+    "USER_MODULE",
+    "Dataset",
+    "LocalTraining",
+    "Task",
+    "TaskData",
+    "accuracy",
+    "load_attribute",
+    "load_task",
+]
+
+USER_MODULE = "hedgerow_user_"
+"""What the names of modules begin with that are imported from a file."""
 
 LOSSES = ("bce", "cross_entropy", "mse")
 POSTPROCESSES = ("softmax", "none")
@@ -333,7 +345,7 @@ def _missing(reference: str, place: str, exc: ModuleNotFoundError) -> TaskError 
 def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise TaskError(repr(str(path)), ["there is no such file; correct the path"])
-    name = "hedgerow_user_" + re.sub(r"\W", "_", str(path.resolve()))
+    name = USER_MODULE + re.sub(r"\W", "_", str(path.resolve()))
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path.resolve())

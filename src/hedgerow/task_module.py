@@ -8,12 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hedgerow.errors import HedgerowError, TaskError
+from hedgerow.errors import CheckpointMismatchError, TaskError
 from hedgerow.task import Task
 from hedgerow.weights import Arrays
 
 __all__ = [
-    "CheckpointMismatchError",
     "LogitsModule",
     "ServingModule",
     "load_weights",
@@ -21,10 +20,6 @@ __all__ = [
     "model_weights",
     "predict",
 ]
-
-
-class CheckpointMismatchError(HedgerowError):
-    """A checkpoint belongs to another model."""
 
 
 class LogitsModule(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 
 __all__ = ["from_stored", "to_stored"]
 

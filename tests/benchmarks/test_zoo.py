@@ -11,7 +11,8 @@ from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.outcome import Outcome, Refusal
 from hedgerow.compile.search import Trial
 from hedgerow.errors import UnknownNameError
-from hedgerow.manifest import Artifact, Blob
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
 from hedgerow.schema import ModelSchema
 
 TARGETS = ("raspberry-pi-5", "cortex-m7")

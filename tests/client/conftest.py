@@ -14,7 +14,10 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from hedgerow.client.runtimes.linear import LINEAR
-from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor, TrainGraph, blob_path, manifest_path
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.release import Lineage, Manifest, blob_path, manifest_path
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.reference import build_reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.weights import Arrays, encode_arrays

@@ -21,22 +21,14 @@ from hedgerow.client.start_up import load_active
 from hedgerow.client.state_folder import StateFile
 from hedgerow.client.trial import DirectTrials
 from hedgerow.link import Message
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.memory_link import MemoryBroker, MemoryLink
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import (
-    Channel,
-    Desired,
-    Execution,
-    ExecutionState,
-    Presence,
-    Reported,
-    Telemetry,
-    TrainTask,
-    TrainUpdate,
-    device_topic,
-    parse_topic,
-)
+from hedgerow.wire.device import Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic, parse_topic
+from hedgerow.wire.training import TrainTask, TrainUpdate
 from tests.client.deadly_runtimes import load_deadly
 
 KINDS = {

@@ -26,8 +26,11 @@ from hedgerow.client.events import (
 )
 from hedgerow.client.install_rules import jumps_too_far
 from hedgerow.decode import decode_json, encode_json
-from hedgerow.manifest import Blob
-from hedgerow.wire import VERSION_JUMP, Channel, Desired, ExecutionState, TrainTask, TrainUpdate
+from hedgerow.manifest.content import Blob
+from hedgerow.wire.device import VERSION_JUMP, Desired
+from hedgerow.wire.execution import ExecutionState
+from hedgerow.wire.topics import Channel
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=("onnxruntime",))
 NEW = replace(AgentState(identity=IDENTITY), is_connected=True)

@@ -9,8 +9,10 @@ from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.events import TrainArrived
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Blob
-from hedgerow.wire import Desired, Execution, ExecutionState, TrainTask
+from hedgerow.manifest.content import Blob
+from hedgerow.wire.device import Desired
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.training import TrainTask
 
 IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=("onnxruntime",))
 ASKED = Desired(version=7, release="demo@2", rollout="r", attempt=2, compare=True)

@@ -107,7 +107,7 @@ def test_dropped_samples_give_their_room_back_while_a_reader_goes_on(tmp_path):
     assert (tmp_path / "samples.bin").stat().st_size < 16 * big["x"].nbytes
     assert len(buffer) == 4
     assert reader.read(np.asarray([0]))[0]["x"].tolist() == [[1, 1, 1]]
-    reader.__exit__()
+    reader.close()
     buffer.close()
     again = LabelledBuffer(tmp_path, limit_samples=4)
     assert len(again) == 4

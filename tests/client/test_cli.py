@@ -28,10 +28,13 @@ from hedgerow.client.state_folder import StateFolderLock
 from hedgerow.client.trust import open_trust
 from hedgerow.errors import BrokerUnreachableError
 from hedgerow.link import Message
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.weights import decode_arrays
-from hedgerow.wire import Channel, Desired, Execution, Telemetry, device_topic, parse_topic
+from hedgerow.wire.device import Desired
+from hedgerow.wire.execution import Execution
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic, parse_topic
 from tests.client.conftest import linear_weights
 
 HEAVY = ("torch", "flwr", "onnx", "fastapi", "rich", "scipy", "sklearn", "onnxruntime", "tuf", "ai_edge_litert")

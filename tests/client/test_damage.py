@@ -19,7 +19,8 @@ from hedgerow.client.source import Sample
 from hedgerow.client.trial import DirectTrials
 from hedgerow.link import Message
 from hedgerow.memory_link import MemoryBroker
-from hedgerow.wire import Channel, Desired, device_topic
+from hedgerow.wire.device import Desired
+from hedgerow.wire.topics import Channel, device_topic
 from tests.client.conftest import linear_weights, softmax
 
 WEIGHTS = {f"demo@{number}": linear_weights(number) for number in (1, 2)}

@@ -2,7 +2,8 @@
 
 from hedgerow.client.presence import new_boot, presence_will
 from hedgerow.client.settings import AgentSettings
-from hedgerow.wire import NAME, Presence
+from hedgerow.wire.device import Presence
+from hedgerow.wire.topics import NAME
 
 
 def test_every_start_has_a_name_of_its_own():

@@ -11,7 +11,9 @@ from hedgerow.client.runtimes import RUNTIMES, available_runtimes, load_runtime
 from hedgerow.client.runtimes.linear import LinearRuntime, load_linear
 from hedgerow.client.runtimes.static_batch import in_batches, static_batch
 from hedgerow.errors import UnknownNameError
-from hedgerow.manifest import Artifact, Blob, Tensor, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import encode_arrays
 
 X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)

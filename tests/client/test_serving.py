@@ -11,8 +11,8 @@ from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.slot_folders import OpenSlot
+from hedgerow.errors import InputError
 from hedgerow.reference import Reference
-from hedgerow.schema import InputError
 from hedgerow.window import Window
 
 

@@ -11,7 +11,7 @@ import pytest
 from hedgerow.client.agent_state import AgentState, Identity
 from hedgerow.client.errors import SettingsError
 from hedgerow.client.state_folder import StateFile, StateFolderLock
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 IDENTITY = Identity(boot="b", target="t", agent_version="0", runtimes=())
 ASKED = AgentState(identity=IDENTITY, desired=Desired(version=3, release="demo@1"), is_settled=False)
@@ -53,6 +53,15 @@ def test_a_folder_that_cannot_be_written_is_locked_all_the_same(tmp_path, monkey
             StateFolderLock(tmp_path)
     with StateFolderLock(tmp_path):
         pass
+
+
+def test_a_lock_that_is_given_back_twice_is_somebody_elses_by_then(tmp_path):
+    first = StateFolderLock(tmp_path)
+    first.close()
+    with StateFolderLock(tmp_path):
+        first.close()
+        with pytest.raises(SettingsError, match="another agent"):
+            StateFolderLock(tmp_path)
 
 
 def test_a_file_system_without_locks_is_not_called_another_agent(tmp_path, monkeypatch):

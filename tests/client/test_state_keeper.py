@@ -10,7 +10,7 @@ from hedgerow.client.slot_folders import SlotFolders
 from hedgerow.client.state_folder import StateFile
 from hedgerow.client.state_keeper import StateKeeper
 from hedgerow.durable import write_durably
-from hedgerow.wire import Desired
+from hedgerow.wire.device import Desired
 
 STATE = AgentState(identity=Identity(boot="b", target="t", agent_version="0", runtimes=()))
 ASKED = replace(STATE, desired=Desired(version=1, release=None))

@@ -9,7 +9,8 @@ from hedgerow.batches import batch_indices
 from hedgerow.client.errors import TrainingError
 from hedgerow.client.runtimes.linear import LinearRuntime
 from hedgerow.client.trainer import train
-from hedgerow.manifest import Extra, Tensor
+from hedgerow.manifest.content import Tensor
+from hedgerow.manifest.train_graph import Extra
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(10, 4)).astype(np.float32)

@@ -8,7 +8,7 @@ from hedgerow.client.uplink import Uplink
 from hedgerow.errors import LinkError
 from hedgerow.link import Message
 from hedgerow.memory_link import MemoryBroker
-from hedgerow.wire import Channel
+from hedgerow.wire.topics import Channel
 
 
 class Narrow:

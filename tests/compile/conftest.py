@@ -35,12 +35,13 @@ def scrambled() -> bytes:
 def own_int8_file() -> bytes:
     """ResNet-8 with random weights, every tensor int8: a file for microcontrollers."""
     pytest.importorskip("litert_torch")
-    from hedgerow.compile.passes.export_tflite import export_tflite
-    from hedgerow.compile.passes.quantize_tflite import quantize_tflite_full
+    from hedgerow.compile.passes.runner import run_file_pass
+    from hedgerow.compile.passes.tflite.export import ExportTflite
+    from hedgerow.compile.passes.tflite.quantize_static import QuantizeTfliteFull
     from tests.compile.nets import make_source, resnet8
 
     source = make_source(resnet8)
-    return quantize_tflite_full(source, export_tflite(source, None, {}), {}).content
+    return run_file_pass(QuantizeTfliteFull(), source, run_file_pass(ExportTflite(), source, None)).content
 
 
 @pytest.fixture(scope="session")

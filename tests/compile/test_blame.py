@@ -1,10 +1,9 @@
 import pytest
 
-from hedgerow.compile.blame import blamed, is_raised_by_hedgerow
+from hedgerow.compile.blame import blamed
 from hedgerow.compile.errors import InternalError
 from hedgerow.compile.profile.memory import peak_bytes
 from hedgerow.errors import TaskError
-from hedgerow.features import output_features
 
 TASK = "task.py:task"
 USER = """
@@ -55,9 +54,3 @@ def test_what_our_code_raises_is_ours_even_where_the_user_called_it(user):
     assert error.cause.startswith("TypeError: ")
     assert error.details.startswith("Traceback")
     assert "peak_bytes" in error.details
-
-
-def test_a_line_of_ours_is_told_from_a_library_that_it_called(user):
-    assert is_raised_by_hedgerow(caught(lambda: peak_bytes(None)))
-    assert not is_raised_by_hedgerow(caught(lambda: output_features("text")))
-    assert not is_raised_by_hedgerow(caught(user["metric"]))

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hedgerow.compile.build import Build, add_blob, load_build, save_build
 from hedgerow.compile.errors import BuildFolderError
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Artifact, Blob, Tensor, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.schema import ModelSchema, TensorSpec
 
 IMAGE = Tensor("image", "args_0", (1, 1, 8, 8), "int8", 0.0625, -128)

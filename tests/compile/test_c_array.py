@@ -10,7 +10,8 @@ from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.build import Build, add_blob
 from hedgerow.compile.c_array import LIMIT_BYTES, CModel, c_header, c_name, c_source, write_c_array, write_c_arrays
 from hedgerow.compile.errors import CArrayError
-from hedgerow.manifest import Artifact, Tensor
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.tensor_border import to_stored
 

@@ -1,6 +1,5 @@
 """The compiler here is a shell script that prints what the real one is known to print (versions 14 to 16)."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from hedgerow.compile.edgetpu import (
 )
 from hedgerow.compile.errors import VerificationError
 from hedgerow.hardware.target import load_target
+from tests.processes import wait_until_gone
 
 CORAL = load_target("coral-edgetpu")
 HEAD = """\
@@ -135,17 +135,13 @@ def test_a_compiler_that_hangs_is_stopped(tmp_path):
     path = install(tmp_path, f"/bin/sleep 30 &\necho $! > '{tmp_path}/started'\nwait")
     report = compile_for_edgetpu(b"model", search_path=path, timeout_s=0.5)
     assert (report.state, report.reason) == ("failed", "edgetpu_compiler took more than 0.5 s")
-    assert not is_running(int((tmp_path / "started").read_text()))
+    wait_until_gone(int((tmp_path / "started").read_text()))
 
 
-def is_running(process: int) -> bool:
-    """Say whether a process runs; one that ended and that nobody asked for yet does not."""
-    for _attempt in range(100):
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        if state in "ZX":
-            return False
-        time.sleep(0.02)
-    return True
+def test_a_compiler_that_cannot_be_started_was_not_run(tmp_path):
+    path = install(tmp_path, "exit 0")
+    (tmp_path / "edgetpu_compiler").write_bytes(b"\x7fELF no program")
+    report = compile_for_edgetpu(b"model", search_path=path)
+    assert report.state == "not run"
+    assert report.reason.startswith("edgetpu_compiler cannot be started: cannot run ")
+    assert report.reason.endswith("Exec format error")

@@ -3,26 +3,27 @@
 import json
 import os
 import signal
-import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from hedgerow.compile import foreign
 from hedgerow.compile.errors import ForeignFileError, InternalError, RuntimeRefusedError
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.errors import DecodeError
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 
 TAKEN = (Tensor("x", "x", (1, 2), "float32"),)
 GIVEN = (Tensor("y", "y", (1, 2), "float32"),)
 BEGIN = """
 import json, os, signal, sys, time
-answers = int(sys.argv[1])
-request = json.loads(sys.stdin.buffer.read())
-def say(**message):
-    os.write(answers, json.dumps(message).encode() + b"\\n")
+def serve(channel):
+    request = json.loads(channel.receive())
+    def say(**message):
+        channel.send(json.dumps(message).encode())
 """
 ARENA = {"bytes": 16, "kernels": "k", "version": "1", "scratch_bytes": None, "scratch_omitted": "x"}
 
@@ -32,7 +33,7 @@ def worker(tmp_path, monkeypatch):
     """Give what puts a script in the place of the worker; it is a process of its own, as the worker is."""
 
     def put(script: str) -> ForeignFile:
-        (tmp_path / "stand_in_worker.py").write_text(BEGIN + script)
+        (tmp_path / "stand_in_worker.py").write_text(BEGIN + textwrap.indent(script, "    "))
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.setattr(foreign, "_MODULE", "stand_in_worker")
         monkeypatch.setattr(foreign, "check_installed", lambda *_: None)
@@ -80,7 +81,7 @@ def test_a_process_that_hangs_is_ended(worker, tmp_path):
 
 def test_a_process_that_answers_and_does_not_end_is_ended(worker, monkeypatch):
     monkeypatch.setattr(foreign, "_END_TIMEOUT_S", 0.5)
-    script = f'say(answer={{"arena": {ARENA!r}}})\nos.close(answers)\ntime.sleep(600)'
+    script = f'say(answer={{"arena": {ARENA!r}}})\nchannel.close()\ntime.sleep(600)'
     with worker(script) as file, pytest.raises(ForeignFileError, match=r"no end within 0\.5 s of its answer"):
         file.arena()
 
@@ -95,7 +96,8 @@ def test_a_process_without_an_answer_is_told_with_its_exit_code_and_last_word(wo
 @pytest.mark.parametrize(
     "script",
     [
-        'os.write(answers, b"not json\\n")',
+        'os.write(channel.fileno(), b"no message\\n")',
+        'channel.send(b"not json")',
         'say(answer={"arena": {"bytes": -1}})',
         'say(answer={"arena": 1})',
         "say(surprise={})",
@@ -147,25 +149,25 @@ def test_nothing_is_left_behind(worker, tmp_path, monkeypatch):
     assert set(Path("/proc/self/fd").iterdir()) == before
 
 
-def test_the_process_is_bounded_before_it_touches_the_file(tmp_path):
-    """The real worker, asked for a work that does not exist: the answer is a bug of ours, not the file's fault."""
-    answers, end = os.pipe()
-    import subprocess
+def test_the_process_is_bounded_before_it_touches_the_file_and_our_own_bug_is_told_as_one(tmp_path):
+    """The real worker, asked for a work that does not exist: that is not the file's fault."""
+    from hedgerow.children.module_child import ModuleChild
+    from hedgerow.compile.foreign_worker import MEMORY_BYTES
 
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "hedgerow.compile.foreign_worker", str(end), str(os.getpid()), str(2**33)],
-        stdin=subprocess.PIPE,
-        pass_fds=(end,),
-    )
-    os.close(end)
-    (tmp_path / "model").write_bytes(b"")
-    process.communicate(json.dumps({"work": "nothing", "kind": "onnx", "folder": str(tmp_path)}).encode())
-    with os.fdopen(answers, "rb") as said:
-        failed = json.loads(said.read())["failed"]
+    # A pipe in the place of the file: the process waits for somebody to write, and its bounds can be read.
+    os.mkfifo(tmp_path / "model")
+    with ModuleChild("hedgerow.compile.foreign_worker", limit_bytes=2**20, name="foreign") as child:
+        request = {"work": "nothing", "kind": "onnx", "folder": str(tmp_path)}
+        child.channel.send(json.dumps(request).encode())
+        with (tmp_path / "model").open("wb"):
+            limits = psutil.Process(child.process_id).rlimit(psutil.RLIMIT_AS)
+        failed = json.loads(child.channel.receive() or b"{}")["failed"]
+        assert child.wait(30)
+        assert child.end().code == 0
+    assert limits == (MEMORY_BYTES, MEMORY_BYTES)
     assert failed["kind"] == "InternalError"
     assert "KeyError" in failed["message"]
     assert "Traceback" in json.loads(failed["facts"])["details"]
-    assert process.returncode == 0
 
 
 def test_a_bug_of_ours_is_told_as_one():

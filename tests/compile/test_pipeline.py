@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -7,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from hedgerow.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hedgerow.cli import main
 from hedgerow.compile import CompileWorkers, compile_checkpoint, compile_targets, load_build
 from hedgerow.compile.errors import (
@@ -18,7 +20,7 @@ from hedgerow.compile.errors import (
     VerificationError,
 )
 from hedgerow.compile.pipeline import toolchains
-from hedgerow.errors import TaskError, UnknownNameError
+from hedgerow.errors import CheckpointError, TaskError, UnknownNameError
 from hedgerow.reference import Reference
 from tests.compile.conftest import TARGETS
 
@@ -222,7 +224,7 @@ def test_a_refused_artifact_leaves_no_build_and_the_earlier_one_alone(
 
 @pytest.mark.heavy
 def test_a_checkpoint_of_another_model_or_task_is_one_sentence(digits, workers, tmp_path):
-    from hedgerow.task_module import CheckpointMismatchError
+    from hedgerow.errors import CheckpointMismatchError
 
     other = write_checkpoint(tmp_path / "a", {"w": np.ones((2, 2), np.float32)})
     with pytest.raises(CheckpointMismatchError, match="expected the weights of the model of task 'digits'"):
@@ -372,7 +374,7 @@ def test_a_process_that_crashes_takes_its_own_target_with_it_and_no_other(digits
     def report(progress):
         if progress.work == "compile raspberry-pi-4" and progress.note == "export-onnx":
             for worker in [worker for worker in pool._workers if worker.toolchain == "onnx"]:
-                worker.process.kill()
+                os.kill(worker.child.process_id, signal.SIGKILL)
 
     with CompileWorkers() as pool:
         outcome = compile_targets(

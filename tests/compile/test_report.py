@@ -17,7 +17,8 @@ from hedgerow.compile.outcome import Outcome, Refusal, refused_by
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.report import card, render, write_report
 from hedgerow.compile.search import Trial
-from hedgerow.manifest import Artifact, Blob
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob
 from hedgerow.schema import ModelSchema, TensorSpec
 
 BLOB = Blob("a" * 64, 10)

@@ -16,9 +16,12 @@ torch = pytest.importorskip("torch")
 
 from hedgerow.compile.golden import choose_samples, replay_tolerance  # noqa: E402 - needs torch
 from hedgerow.compile.inspection.model import read_facts  # noqa: E402
-from hedgerow.compile.passes.export_coreml import export_coreml  # noqa: E402
-from hedgerow.compile.passes.export_onnx import export_onnx, onnx_bytes  # noqa: E402
-from hedgerow.compile.passes.export_tflite import export_tflite, tflite_bytes  # noqa: E402
+from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402
+from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
+from hedgerow.compile.passes.onnx.exporter import onnx_bytes  # noqa: E402
+from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
+from hedgerow.compile.passes.tflite.export import ExportTflite  # noqa: E402
+from hedgerow.compile.passes.tflite.exporter import tflite_bytes  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
@@ -53,7 +56,7 @@ def source() -> Source:
 
 @pytest.fixture(scope="module")
 def floating(source) -> dict[str, Stage]:
-    return {"onnx": export_onnx(source, None, {}), "tflite": export_tflite(source, None, {})}
+    return {"onnx": run_file_pass(ExportOnnx(), source, None), "tflite": run_file_pass(ExportTflite(), source, None)}
 
 
 def judge(source: Source, floating: Stage, content: bytes, floats: np.ndarray | None = None) -> Verdict:
@@ -110,12 +113,12 @@ def test_calibration_by_distribution_destroys_the_model(source, floating):
 
 
 def test_neural_compressor_without_folding_makes_a_file_larger_than_float(source, floating):
-    from hedgerow.compile.passes.fold_onnx import fold_onnx
-    from hedgerow.compile.passes.quantize_inc import quantize_inc_static
+    from hedgerow.compile.passes.inc.quantize_static import QuantizeIncStatic
+    from hedgerow.compile.passes.onnx.fold import FoldOnnx
 
-    unfolded = quantize_inc_static(source, None, {})
+    unfolded = run_file_pass(QuantizeIncStatic(), source, None)
     assert {"size", "quantized"} <= failed(judge(source, floating["onnx"], unfolded.content))
-    assert failed(judge(source, floating["onnx"], fold_onnx(source, unfolded, {}).content)) == set()
+    assert failed(judge(source, floating["onnx"], run_file_pass(FoldOnnx(), source, unfolded).content)) == set()
 
 
 @pytest.mark.parametrize(
@@ -145,9 +148,9 @@ def test_ai_edge_quantizers_recipe_that_gains_nothing(recipe, refused_by, source
 
 
 def test_pt2e_leaves_a_float_island_that_an_integer_target_cannot_compute(source):
-    from hedgerow.compile.passes.quantize_pt2e import quantize_pt2e_static
+    from hedgerow.compile.passes.tflite.quantize_pt2e import QuantizePt2eStatic
 
-    stage = quantize_pt2e_static(source, None, {"per_channel": False})
+    stage = run_file_pass(QuantizePt2eStatic(per_channel=False), source, None)
     facts = read_facts("tflite", stage.content)
     for target in ("cortex-m7", "coral-edgetpu"):
         _asked, failures = judge_file(load_target(target), "tflite", len(stage.content), facts)
@@ -192,12 +195,12 @@ def test_an_open_dimension_of_a_tflite_file_is_refused_by_a_microcontroller():
         assert ("static shapes" in [failure.check for failure in failures]) is (open_axis == 1)
 
 
-@pytest.mark.parametrize("export", [export_onnx, export_tflite, export_coreml])
+@pytest.mark.parametrize("export", [ExportOnnx(), ExportTflite(), ExportCoreml(minimum_version="iOS17")])
 def test_weights_that_are_no_numbers_are_refused(export):
     broken = make_source(resnet8)
     with torch.no_grad():
         broken.model[-1].weight[0, 0] = float("nan")
-    stage = export(broken, None, {"minimum_version": "iOS17"})
+    stage = run_file_pass(export, broken, None)
     target = {"onnx": "raspberry-pi-4", "tflite": "android-arm64", "mlpackage": "iphone-15"}[stage.format]
     facts = read_facts(stage.format, stage.content)
     _asked, failures = judge_file(load_target(target), stage.format, len(stage.content), facts)
@@ -225,12 +228,12 @@ def test_calibration_data_that_is_empty_or_of_another_shape_is_refused_before_an
 
 def test_a_tool_that_takes_empty_calibration_data_in_silence_is_stopped_by_the_gate(source, floating):
     """neural-compressor quantizes without ranges when there is nothing to observe."""
-    from hedgerow.compile.passes.fold_onnx import fold_onnx
-    from hedgerow.compile.passes.quantize_inc import quantize_inc_static
+    from hedgerow.compile.passes.inc.quantize_static import QuantizeIncStatic
+    from hedgerow.compile.passes.onnx.fold import FoldOnnx
 
     nothing = replace(source, calibration=with_calibration(np.zeros((0, 3, 32, 32), np.float32)))
     try:
-        stage = fold_onnx(nothing, quantize_inc_static(nothing, None, {}), {})
+        stage = run_file_pass(FoldOnnx(), nothing, run_file_pass(QuantizeIncStatic(), nothing, None))
     except HedgerowError:
         return
     assert {"accuracy", "parity"} & failed(judge(source, floating["onnx"], stage.content))

@@ -6,8 +6,9 @@ import pytest
 
 from hedgerow.compile.errors import CompileError, DiskError, InternalError, PassError
 from hedgerow.compile.failures import decode_failure
-from hedgerow.compile.messages import Job
+from hedgerow.compile.messages import Job, SentRecipe
 from hedgerow.compile.profile.memory import peak_bytes
+from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.worker import _explained, _work_through
 from hedgerow.decode import Fields
 
@@ -62,7 +63,7 @@ def test_a_bug_of_ours_costs_its_unit_alone_and_is_told_as_ours(monkeypatch):
         folder="",
         search_path=(),
         max_drop=0.015,
-        artifacts={"x86-gateway": "onnx-float", "raspberry-pi-4": "onnx-float"},
+        artifacts=dict.fromkeys(("x86-gateway", "raspberry-pi-4"), SentRecipe.of(find_recipe("onnx-float"))),
         train_formats=(),
         reference=False,
         counts={},

@@ -1,18 +1,17 @@
+import os
 import signal
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 
 import pytest
 
 from hedgerow.compile.errors import WorkerError
-from hedgerow.compile.messages import Job
+from hedgerow.compile.messages import Job, SentRecipe
+from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import TaskError
-
-ENDED_WITHIN_S = 10.0
+from tests.processes import wait_until_gone, what_is_held
 
 
 def job(**changes) -> Job:
@@ -24,27 +23,12 @@ def job(**changes) -> Job:
         "folder": "/nowhere",
         "search_path": tuple(entry for entry in sys.path if entry),
         "max_drop": 0.015,
-        "artifacts": {"x86-gateway": "onnx-int8-s8s8"},
+        "artifacts": {"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-s8s8"))},
         "train_formats": (),
         "reference": True,
         "counts": {},
     }
     return Job(**(fields | changes))
-
-
-def is_running(process: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until_gone(process: int) -> None:
-    deadline = time.monotonic() + ENDED_WITHIN_S
-    while is_running(process) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_running(process)
 
 
 def take_nothing(kind, fields):
@@ -124,19 +108,21 @@ def test_an_idle_worker_that_died_is_replaced():
     with CompileWorkers() as workers:
         workers.warm(["onnx"])
         (first,) = workers.process_ids
-        workers._workers[0].process.kill()
-        workers._workers[0].process.wait()
+        os.kill(first, signal.SIGKILL)
+        workers._workers[0].child.wait()
         workers.warm(["onnx"])
         assert workers.process_ids != (first,)
         assert len(workers.process_ids) == 1
 
 
-def test_no_file_descriptor_is_left_open():
-    before = len(list(Path("/proc/self/fd").iterdir()))
+def test_no_descriptor_process_thread_or_folder_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = what_is_held()
     for _attempt in range(3):
         with CompileWorkers() as workers:
             workers.warm(["onnx", "coreml"])
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert what_is_held() == before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_task_or_checkpoint_is_never_a_refusal_of_one_job():

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from hedgerow.compile.golden import encode_golden
-from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.schema import ModelSchema, TensorSpec
 
 SCHEMA = ModelSchema(

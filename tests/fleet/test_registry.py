@@ -20,7 +20,8 @@ from hedgerow.fleet.registry import (
     take_presence,
     take_report,
 )
-from hedgerow.wire import VERSION_JUMP, Desired, Execution, ExecutionState, Presence, Reported
+from hedgerow.wire.device import VERSION_JUMP, Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
 
 
 def report(boot="b1", sequence=0, **values):

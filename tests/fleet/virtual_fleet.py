@@ -13,12 +13,15 @@ from hedgerow.fleet.store.reading import StoreReader
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.link import LastWill
-from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.memory_link import Deliver, MemoryBroker
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.window import FeatureCounts, PairedCounts, Window
-from hedgerow.wire import Channel, Presence, device_topic
+from hedgerow.wire.device import Presence
+from hedgerow.wire.topics import Channel, device_topic
 
 TARGETS = ("raspberry-pi-4", "android-arm64")
 BLOB = Blob("0" * 64, 1)

@@ -12,6 +12,7 @@ from hedgerow.hardware.target import (
     RUNTIMES,
     OperatorTable,
     decode_operators,
+    decode_recipe_lists,
     decode_target,
     load_target,
     target_names,
@@ -24,6 +25,7 @@ TARGETS = (
 OPTIONAL = {"arena_bytes", "maximum_latency_ms"}
 INTEGER = {"tflite-micro-int8": OperatorTable(versions={"ADD": 2}, source="a test")}
 TABLES = {"onnxruntime-cpu": OperatorTable(versions={"Conv": 21, "Relu": 0}, source="a test")}
+SHIPPED = decode_recipe_lists((files("hedgerow.hardware") / "recipes.toml").read_text("utf-8"))
 PAGE = (Path(__file__).parents[2] / "docs" / "targets.md").read_text()
 
 
@@ -48,6 +50,70 @@ def test_every_target_is_read_and_makes_sense(name):
     assert len(target.operators) >= 40
     assert all(version > 0 for version in target.operators.values())
     assert target.operators_source
+
+
+def test_a_target_names_lists_of_recipes_in_its_own_order():
+    arm = ("onnx-int8-s8s8", "onnx-int8-s8s8-per-channel")
+    cut = ("onnx-int8-entropy", "onnx-int8-percentile", "onnx-int8-mixed")
+    rest = ("onnx-int4-weights", "onnx-int8-dynamic", "onnx-fp16", "onnx-float")
+    inc = ("onnx-int8-inc", "onnx-int8-inc-smoothquant")
+    assert load_target("raspberry-pi-4").recipes == (*arm, *cut, "onnx-int8-u8s8-reduced", *inc, *rest)
+    assert load_target("x86-gateway").recipes == ("onnx-int8-u8s8-reduced", *arm, *cut, *inc, *rest)
+    assert load_target("cortex-m4").recipes == ("tflite-int8-full",)
+
+
+def test_each_recipe_stands_once_in_the_data_and_each_list_is_used():
+    named = {name for target in TARGETS for name in tomllib.loads(text_of(target))["recipes"]}
+    assert named == {f"@{name}" for name in SHIPPED}
+    written = [recipe for members in SHIPPED.values() for recipe in members]
+    assert len(written) == len(set(written)) == 29
+
+
+LISTS = {"floats": ("onnx-fp16", "onnx-float")}
+
+
+def pi_with(recipes: str) -> str:
+    text, count = re.subn(
+        r"^recipes = \[.*?\]", f"recipes = {recipes}", text_of("raspberry-pi-4"), flags=re.DOTALL | re.MULTILINE
+    )
+    assert count == 1
+    return text
+
+
+def test_a_target_of_ones_own_mixes_recipes_and_lists():
+    target = decode_target("pi", pi_with('["onnx-int8-inc", "@floats"]'), TABLES, LISTS)
+    assert target.recipes == ("onnx-int8-inc", "onnx-fp16", "onnx-float")
+    assert decode_target("pi", pi_with('["onnx-int8-inc"]'), TABLES).recipes == ("onnx-int8-inc",)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "message"),
+    [
+        ('["@halves"]', "recipes: expected recipes, or lists among @floats, found @halves"),
+        ('["onnx-float", "@floats"]', "recipes: expected each recipe once, found onnx-float twice"),
+        ('["@floats", "@floats"]', "expected at least one name, each once"),
+        ("[]", "expected at least one name, each once"),
+    ],
+)
+def test_a_list_that_is_not_there_or_repeats_a_recipe_is_refused(recipes, message):
+    with pytest.raises(DecodeError, match=message):
+        decode_target("pi", pi_with(recipes), TABLES, LISTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('schema_version = 1\n[lists]\na = ["x", "y"]\nb = ["y"]', "each recipe in one list, found y in several"),
+        ('schema_version = 1\n[lists]\na = ["x", "x"]', "at least one name, each once"),
+        ('schema_version = 2\n[lists]\na = ["x"]', "schema_version"),
+        ('schema_version = 1\nother = 1\n[lists]\na = ["x"]', "other"),
+        ("schema_version = 1", "lists"),
+        ("[", "a TOML document"),
+    ],
+)
+def test_lists_of_recipes_that_are_wrong_are_refused(text, message):
+    with pytest.raises(DecodeError, match=message):
+        decode_recipe_lists(text)
 
 
 @pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7", "esp32-s3"])
@@ -88,11 +154,11 @@ def test_a_name_is_no_path(name):
 
 def test_every_key_but_the_optional_ones_is_needed():
     text = text_of("cortex-m7")
-    decode_target("device", text, INTEGER)
+    decode_target("device", text, INTEGER, SHIPPED)
     for key in tomllib.loads(text).keys() - OPTIONAL:
         document = "\n".join(line for line in text.splitlines() if not line.startswith((f"{key} =", f"[{key}]")))
         with pytest.raises(DecodeError):
-            decode_target("device", document, INTEGER)
+            decode_target("device", document, INTEGER, SHIPPED)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +191,14 @@ def test_a_wrong_file_is_refused_with_the_place(before, after, said):
     text = text_of("raspberry-pi-4")
     assert before in text
     with pytest.raises(DecodeError, match="target device") as caught:
-        decode_target("device", text.replace(before, after), TABLES)
+        decode_target("device", text.replace(before, after), TABLES, SHIPPED)
     assert said in str(caught.value)
 
 
 def test_integers_everywhere_means_integers_at_the_border():
     text = text_of("cortex-m7").replace("integer_io = true", "integer_io = false")
     with pytest.raises(DecodeError, match="integer_io: expected true where all_integer is set"):
-        decode_target("device", text, INTEGER)
+        decode_target("device", text, INTEGER, SHIPPED)
 
 
 @pytest.mark.parametrize(

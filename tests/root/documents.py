@@ -6,20 +6,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hedgerow.manifest import Artifact, Blob, Lineage, Manifest, Tensor, TrainGraph
+from hedgerow.manifest.artifact import Artifact
+from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.release import Lineage, Manifest
+from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.window import FeatureCounts, PairedCounts, Window
-from hedgerow.wire import (
-    Desired,
-    Execution,
-    ExecutionState,
-    Presence,
-    Reported,
-    Telemetry,
-    TrainTask,
-    TrainUpdate,
-)
+from hedgerow.wire.device import Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.training import TrainTask, TrainUpdate
 
 BLOB = Blob("0" * 63 + "a", 1234)
 SCHEMA = ModelSchema(

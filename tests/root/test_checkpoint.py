@@ -5,15 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import (
-    FAILURE_FILE,
-    RECORD_FILE,
-    WEIGHTS_FILE,
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from hedgerow.checkpoint import FAILURE_FILE, RECORD_FILE, WEIGHTS_FILE, Checkpoint, load_checkpoint, save_checkpoint
+from hedgerow.errors import CheckpointError
 
 CHECKPOINT = Checkpoint(
     weights={"w": np.arange(4, dtype=np.float32), "steps": np.array(3)},

@@ -1,6 +1,7 @@
 """However data is cut, every sample goes to exactly one client and every client gets enough."""
 
 import hashlib
+import re
 import time
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.errors import UnknownNameError
-from hedgerow.partition import PARTITIONS, Partition, PartitionError, parse_partition
+from hedgerow.errors import PartitionError, PluginError, UnknownNameError
+from hedgerow.partition import PARTITIONS, Partition, parse_partition
+from tests.distributions import install_distribution
 
 LABELS = np.repeat(np.arange(5), 40)
 USERS = {"user": np.array([f"user {number % 12}" for number in range(200)])}
@@ -178,3 +180,130 @@ def test_a_malformed_partition_is_answered_with_its_form(text):
 def test_an_unknown_partition_is_answered_with_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'dirichlet'"):
         parse_partition("dirchlet:0.1")
+
+
+DEALT = """
+import numpy as np
+
+def by_turns(labels, clients, rng, columns):
+    \"\"\"Deal samples like cards, after a shuffle.\"\"\"
+    order = rng.permutation(len(labels))
+    return [order[client::clients] for client in range(clients)]
+
+def by_user(labels, clients, rng, columns):
+    return [np.flatnonzero(columns["user"] == f"user {client}") for client in range(clients)]
+
+def too_few(labels, clients, rng, columns):
+    return [np.arange(3)] * (clients - 1)
+
+def twice(labels, clients, rng, columns):
+    return [np.arange(3) for _ in range(clients)]
+
+def beyond(labels, clients, rng, columns):
+    return [np.array([len(labels) + client]) for client in range(clients)]
+
+def negative(labels, clients, rng, columns):
+    return [np.array([-1 - client]) for client in range(clients)]
+
+def halves(labels, clients, rng, columns):
+    return [np.array([client + 0.5]) for client in range(clients)]
+
+def empty(labels, clients, rng, columns):
+    return [np.arange(client, dtype=np.int64) + 10 * client for client in range(clients)]
+
+def table(labels, clients, rng, columns):
+    return rng.permutation(len(labels))[: clients * 5].reshape(clients, 5)
+
+def yielded(labels, clients, rng, columns):
+    yield np.arange(3)
+
+def words(labels, clients, rng, columns):
+    return "abc"[:clients]
+
+def nothing(labels, clients, rng, columns):
+    return None
+
+def wrong(labels, clients, rng, columns):
+    return columns["nowhere"]
+
+number = 7
+"""
+
+
+@pytest.fixture
+def dealt(tmp_path):
+    (tmp_path / "dealt.py").write_text(DEALT)
+    return f"{tmp_path}/dealt.py"
+
+
+def test_a_users_own_partition_deals_the_samples(dealt):
+    partition = parse_partition(f"{dealt}:by_turns")
+    shards = partition.split(LABELS, 3, np.random.default_rng(5))
+
+    order = np.random.default_rng(5).permutation(200)
+    assert [shard.tolist() for shard in shards] == [sorted(order[client::3].tolist()) for client in range(3)]
+    assert str(partition) == f"{dealt}:by_turns"
+    assert parse_partition(str(partition)) == partition
+    assert partition.mistakes() == []
+
+
+def test_a_users_own_partition_may_deal_a_table(dealt):
+    shards = Partition(f"{dealt}:table").split(LABELS, 3, np.random.default_rng(1))
+    rows = np.random.default_rng(1).permutation(200)[:15].reshape(3, 5)
+    assert [shard.tolist() for shard in shards] == [sorted(row) for row in rows.tolist()]
+
+
+def test_a_users_own_partition_sees_the_columns_and_may_leave_samples_out(dealt):
+    shards = Partition(f"{dealt}:by_user").split(LABELS, 2, np.random.default_rng(0), USERS)
+    assert [shard.tolist() for shard in shards] == [list(range(client, 200, 12)) for client in range(2)]
+
+
+def test_a_partition_of_a_distribution_is_found_by_its_name(tmp_path, monkeypatch):
+    install_distribution(tmp_path, "deals_cards", DEALT, {"hedgerow.partitions": {"cards": "deals_cards:by_turns"}})
+    assert Partition("cards").mistakes()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert Partition("cards").mistakes() == []
+    assert [len(shard) for shard in parse_partition("cards").split(LABELS, 3, np.random.default_rng(0))] == [67, 67, 66]
+    with pytest.raises(UnknownNameError, match="cards"):
+        parse_partition("card")
+    with pytest.raises(UnknownNameError, match="did you mean 'cards'"):
+        parse_partition("cards:3")
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("too_few", "found 2 of them"),
+        ("twice", "found one position twice"),
+        ("beyond", "found 200 to 202"),
+        ("negative", "found -3 to -1"),
+        ("halves", "found float64(1,) for client 0"),
+        ("empty", "found int64(0,) for client 0"),
+        ("yielded", "found generator"),
+        ("words", "found <U1() for client 0"),
+        ("nothing", "found NoneType"),
+    ],
+)
+def test_what_a_users_own_partition_deals_is_judged(dealt, function, found):
+    with pytest.raises(PartitionError, match=re.escape(found)) as caught:
+        Partition(f"{dealt}:{function}").split(LABELS, 3, np.random.default_rng(0))
+    assert f"{dealt}:{function}" in str(caught.value)
+
+
+def test_a_users_own_partition_must_give_the_minimum(dealt):
+    said = "an array of 18 or more different positions below 200, found int64(17,) for client 0"
+    with pytest.raises(PartitionError, match=re.escape(said)):
+        Partition(f"{dealt}:by_user", minimum_samples=18).split(LABELS, 3, np.random.default_rng(0), USERS)
+
+
+def test_what_a_users_own_partition_raises_is_blamed_on_it(dealt):
+    with pytest.raises(PluginError, match="it raised KeyError: 'nowhere'; correct it"):
+        Partition(f"{dealt}:wrong").split(LABELS, 3, np.random.default_rng(0))
+    with pytest.raises(PluginError, match=r"expected a function \(labels, clients, rng, columns\), found int"):
+        parse_partition(f"{dealt}:number")
+
+
+def test_a_task_with_a_users_own_partition_runs_no_code_of_theirs(tmp_path):
+    assert Partition(f"{tmp_path}/no_such_file.py:mine").mistakes() == []
+    assert "no partition is called 'mine:5'" in Partition("mine:5").mistakes()[0]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.decode import Fields, decode_json, encode_json
-from hedgerow.errors import DecodeError
-from hedgerow.schema import InputError, ModelSchema, TensorSpec
+from hedgerow.errors import DecodeError, InputError
+from hedgerow.schema import ModelSchema, TensorSpec
 from tests.root.documents import SCHEMA, damaged
 
 

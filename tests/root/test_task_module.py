@@ -101,7 +101,8 @@ def test_extracted_weights_do_not_change_with_the_model(torch):
     ],
 )
 def test_weights_of_another_model_are_refused(change):
-    from hedgerow.task_module import CheckpointMismatchError, load_weights, model_weights
+    from hedgerow.errors import CheckpointMismatchError
+    from hedgerow.task_module import load_weights, model_weights
 
     weights = model_weights(make_model())
     change(weights)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.tensor_border import from_stored, to_stored
 
 SCALES = [0.5, 1 / 256, 1 / 255, 0.1, 0.037, 1e-6, 3e4, 1e38, 2.0**-126, 2.0**-140, 2.0**-149]

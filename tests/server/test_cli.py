@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from hedgerow.checkpoint import load_checkpoint
 from hedgerow.cli import main
 
 pytestmark = pytest.mark.heavy
@@ -124,3 +125,18 @@ def test_an_interrupt_keeps_the_finished_rounds_and_says_so(tiny_reference, tmp_
     finished = lines.read_bytes().count(b"\n")
     assert finished >= 3
     assert subprocess.run([*command, str(finished + 1)], check=False, capture_output=True).returncode == 0
+
+
+def test_a_strategy_of_a_users_own_trains_by_its_file(tiny_reference, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("from flwr.serverapp.strategy import FedAvg\nclass Mine(FedAvg):\n    pass\n")
+    command = ["train", tiny_reference, "--rounds", "2", "--json"]
+    assert main([*command, "--strategy", f"{tmp_path}/mine.py:Mine", "--out", str(tmp_path / "mine")]) == 0
+    assert main([*command, "--out", str(tmp_path / "fedavg")]) == 0
+    mine, theirs = (load_checkpoint(tmp_path / name / "checkpoint") for name in ("mine", "fedavg"))
+    assert mine.strategy == f"{tmp_path}/mine.py:Mine"
+    assert all((mine.weights[name] == array).all() for name, array in theirs.weights.items())
+    capsys.readouterr()
+
+    assert main([*command, "--strategy", f"{tmp_path}/mine.py:Yours", "--out", str(tmp_path / "none")]) == 1
+    assert "has no 'Yours'; it has FedAvg, Mine" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

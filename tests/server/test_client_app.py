@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hedgerow.batches import client_seed
+from hedgerow.local_work import LocalWork
 from hedgerow.server.client_app import Partitions, make_client_app
 from hedgerow.server.flower import array_record, numpy_arrays, set_message_id
-from hedgerow.server.local_steps import LocalTrainer, LocalWork
+from hedgerow.server.local_steps import LocalTrainer
 from hedgerow.server.training import initial_weights
 
 pytestmark = pytest.mark.heavy
@@ -37,7 +37,7 @@ def test_a_train_message_is_answered_with_the_steps_it_asks_for(tiny_task):
     app = make_client_app(tiny_task, data, seed=3)
     content = send(app, "train", weights, epochs=2, **{"learning-rate": 0.05, "seed": 3, "server-round": 4})
     shard = Partitions(tiny_task, data, 3).shard(1, 4)
-    work = LocalWork(epochs=2, learning_rate=0.05, batch_size=8, seed=client_seed(3, 4, "1"))
+    work = LocalWork(epochs=2, learning_rate=0.05, batch_size=8, seed=3, round=4, client="1")
     wanted, loss = LocalTrainer(tiny_task).train(weights, shard, work)
 
     for name, value in numpy_arrays(content["arrays"]).items():
@@ -72,9 +72,7 @@ def test_settings_of_simulations_reach_the_steps(tiny_task):
     config = {"optimizer": "adam", "batch-size": 4, "weight-decay": 0.1, "seed": 0, "server-round": 1}
     content = send(app, "train", weights, **config)
     shard = Partitions(tiny_task, data, 0).shard(1, 4)
-    work = LocalWork(
-        epochs=1, learning_rate=0.3, batch_size=4, seed=client_seed(0, 1, "1"), optimizer="adam", weight_decay=0.1
-    )
+    work = LocalWork(epochs=1, learning_rate=0.3, batch_size=4, seed=0, client="1", optimizer="adam", weight_decay=0.1)
     wanted, _loss = LocalTrainer(tiny_task).train(weights, shard, work)
     for name, value in numpy_arrays(content["arrays"]).items():
         np.testing.assert_array_equal(value, wanted[name])

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from hedgerow.batches import batch_indices
-from hedgerow.server.local_steps import LocalTrainer, LocalWork, draws_random_numbers, torch_threads
+from hedgerow.local_work import LocalWork
+from hedgerow.server.local_steps import LocalTrainer, draws_random_numbers, torch_threads
 from hedgerow.server.training import initial_weights
 
 pytestmark = pytest.mark.heavy
@@ -29,7 +30,7 @@ def by_the_optimizer(task, weights, dataset, work):
     model = task.model()
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     optimizer = torch.optim.SGD(model.parameters(), lr=work.learning_rate)
-    rng, losses = np.random.default_rng(work.seed), []
+    rng, losses = np.random.default_rng(work.order_seed), []
     start = [p.detach().clone() for p in model.parameters()]
     for _ in range(work.epochs):
         for batch in batch_indices(len(dataset), work.batch_size, rng):
@@ -72,7 +73,7 @@ def test_optimizers_are_those_of_torch(tiny_task, rule):
     weights, dataset = initial_weights(tiny_task, 0), tiny_task.data().train.take(range(21))
     model = tiny_task.model()
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
-    optimizer, rng = optimizer_of(model.parameters()), np.random.default_rng(work.seed)
+    optimizer, rng = optimizer_of(model.parameters()), np.random.default_rng(work.order_seed)
     for _ in range(work.epochs):
         for batch in batch_indices(len(dataset), work.batch_size, rng):
             optimizer.zero_grad()

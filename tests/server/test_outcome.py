@@ -4,7 +4,7 @@ import pytest
 
 from hedgerow.server.errors import NoUpdateError
 from hedgerow.server.outcome import check_end, check_round, refusals, shown_refusals
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 
 
 def rounds(*used, refused=None):

@@ -10,7 +10,8 @@ from hedgerow.server.cohort.null import NullEngine
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.rounds import Run, _like, _natural, _seeded_sampling, few_failures
-from hedgerow.server.run_folder import RunFolder, RunSettings
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RunSettings
 from hedgerow.server.strategies import build_strategy
 from hedgerow.server.training import initial_weights
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
+from hedgerow.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from hedgerow.errors import CheckpointError
 from hedgerow.server import run_folder
 from hedgerow.server.errors import NoUpdateError, RunFolderError, RunMismatchError
 from hedgerow.server.privacy import NoisyMean
-from hedgerow.server.run_folder import RoundRecord, RunFolder, RunSettings, SavedRound
+from hedgerow.server.run_folder import RunFolder
+from hedgerow.server.run_records import RoundRecord, RunSettings, SavedRound
 
 SETTINGS = RunSettings(
     run="points-1", task="points", strategy="fedavg", seed=0, grid="in-process", clients=2, fraction=1.0, epochs=1,

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from hedgerow.errors import UnknownNameError
+from hedgerow.errors import PluginError, UnknownNameError
 from hedgerow.server.errors import LocalTermError, StrategyOptionError
 from hedgerow.server.flower import array_record
 from hedgerow.server.grids.fleet import FleetGrid
@@ -16,10 +16,13 @@ from hedgerow.server.strategies import (
     build_strategy,
     check_strategy,
     mean_suffices,
+    privacy_terms,
     restore_state,
     strategy_state,
 )
-from hedgerow.server.training import train_task
+from hedgerow.server.training import initial_weights, train_task
+from hedgerow.weights import decode_arrays
+from tests.distributions import install_distribution
 
 pytestmark = pytest.mark.heavy
 
@@ -157,3 +160,140 @@ def test_devices_refuse_to_clip_rather_than_leave_it_out():
     strategy = build_strategy("fedavg+client-fixed:clip=1", clients=1, learning_rate=0.1)
     with pytest.raises(LocalTermError, match="clipping_norm 1"):
         strategy.start(FleetGrid(transport), array_record({"w": np.zeros(3, np.float32)}), num_rounds=1)
+
+
+OWN = '''
+import numpy as np
+from flwr.serverapp.strategy import FedAvg
+from hedgerow.server.flower import array_record, numpy_arrays
+from hedgerow.server.strategies import StrategySpec
+
+class Mine(FedAvg):
+    """Goes half as far as FedAvg."""
+    def configure_train(self, server_round, arrays, config, grid):
+        self.sent = numpy_arrays(arrays)
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(self, server_round, replies):
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        new = {name: (array + self.sent[name]) / 2 for name, array in numpy_arrays(arrays).items()}
+        return array_record({name: array.astype(np.float32) for name, array in new.items()}), metrics
+
+class Counting(Mine):
+    """Goes half as far in every other round; it counts rounds."""
+    def __init__(self, *, first, **settings):
+        super().__init__(**settings)
+        self.rounds = {"count": np.array(first)}
+
+    def aggregate_train(self, server_round, replies):
+        self.rounds = {"count": self.rounds["count"] + 1}
+        turn = Mine if self.rounds["count"] % 2 else FedAvg
+        return turn.aggregate_train(self, server_round, list(replies))
+
+counting = StrategySpec(Counting, settings=lambda clients, rate: {"first": clients}, state=("rounds",))
+private = StrategySpec(FedAvg, "averages", mean=True)
+stateless = StrategySpec(Mine, state=("no_such_attribute",))
+
+class Greedy:
+    """No strategy."""
+
+class Bare(FedAvg):
+    def __init__(self):
+        super().__init__()
+
+def made(**settings):
+    return settings
+
+odd = StrategySpec(made)
+'''
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own_strategies.py").write_text(OWN)
+    return f"{tmp_path}/own_strategies.py"
+
+
+def test_a_users_own_class_makes_the_step(own, tiny_task, tmp_path):
+    start = initial_weights(tiny_task, 0)
+    plain = train_task(tiny_task, tmp_path / "plain", rounds=1).checkpoint.weights
+    result = train_task(tiny_task, tmp_path / "mine", strategy=f"{own}:Mine", rounds=1)
+
+    for name, array in result.checkpoint.weights.items():
+        np.testing.assert_allclose(array, (start[name] + plain[name]) / 2, rtol=1e-6, atol=1e-7)
+    assert result.checkpoint.strategy == f"{own}:Mine"
+    assert not mean_suffices(f"{own}:Mine")
+
+
+def test_a_users_own_record_carries_settings_and_state_over_a_stop(own, tiny_task, tmp_path):
+    name = f"{own}:counting"
+    whole = train_task(tiny_task, tmp_path / "whole", strategy=name, rounds=4, clients=3)
+    train_task(tiny_task, tmp_path / "parts", strategy=name, rounds=1, clients=3)
+    parts = train_task(tiny_task, tmp_path / "parts", strategy=name, rounds=4, clients=3)
+
+    # It begins at the number of clients, three.
+    kept = decode_arrays(
+        (tmp_path / "parts" / "rounds" / "000004" / "strategy.safetensors").read_bytes(), "state", limit_bytes=2**20
+    )
+    assert kept["rounds/count"] == 3 + 4
+    for key, array in whole.checkpoint.weights.items():
+        np.testing.assert_array_equal(parts.checkpoint.weights[key], array)
+
+
+def test_a_strategy_of_a_distribution_is_found_by_its_name(own, tiny_task, tmp_path, monkeypatch):
+    points = {"hedgerow.strategies": {"half-way": "offers_strategies:Mine"}}
+    install_distribution(tmp_path / "site", "offers_strategies", OWN, points)
+    with pytest.raises(UnknownNameError):
+        check_strategy("half-way")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+    check_strategy("half-way")
+    found = train_task(tiny_task, tmp_path / "found", strategy="half-way", rounds=2)
+    named = train_task(tiny_task, tmp_path / "named", strategy=f"{own}:Mine", rounds=2)
+    for key, array in named.checkpoint.weights.items():
+        np.testing.assert_array_equal(found.checkpoint.weights[key], array)
+    with pytest.raises(UnknownNameError, match="did you mean 'half-way'"):
+        check_strategy("halfway")
+
+
+def test_a_plus_in_the_path_of_a_users_own_is_none_of_privacy(tmp_path):
+    (tmp_path / "c++").mkdir()
+    (tmp_path / "c++" / "own_averaging.py").write_text(OWN)
+    name = f"{tmp_path}/c++/own_averaging.py:private"
+    assert privacy_terms(name) is None
+    assert privacy_terms(f"{name}+server-fixed:noise=2").noise == 2.0
+
+
+def test_privacy_wraps_a_users_own_that_says_it_averages(own):
+    strategy = build_strategy(f"{own}:private+server-fixed:clip=1,noise=0.5", clients=4, learning_rate=0.1)
+    assert strategy.terms.noise == 0.5
+    assert mean_suffices(f"{own}:private")
+    with pytest.raises(StrategyOptionError, match="one client can count for more"):
+        check_strategy(f"{own}:Mine+server-fixed:noise=1")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("Greedy", "expected a class derived from FedAvg or a StrategySpec, found Greedy"),
+        ("OWN", "has no 'OWN'"),
+        ("np", "found module"),
+    ],
+)
+def test_what_is_no_strategy_is_refused_before_any_work(own, attribute, said):
+    with pytest.raises(PluginError, match=said):
+        check_strategy(f"{own}:{attribute}")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("Bare", "making it raised TypeError: .* let it take fraction_train, min_train_nodes"),
+        ("odd", "found dict; derive it from FedAvg"),
+        ("stateless", "expected the attribute no_such_attribute, found none"),
+    ],
+)
+def test_what_makes_no_strategy_is_blamed_on_its_user(own, attribute, said):
+    check_strategy(f"{own}:{attribute}")
+    with pytest.raises(PluginError, match=said):
+        build_strategy(f"{own}:{attribute}", clients=4, learning_rate=0.1)

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from hedgerow.checkpoint import CheckpointError, load_checkpoint
-from hedgerow.errors import TaskError, UnknownNameError
-from hedgerow.partition import PartitionError
+from hedgerow.checkpoint import load_checkpoint
+from hedgerow.errors import CheckpointError, CheckpointMismatchError, PartitionError, TaskError, UnknownNameError
 from hedgerow.server.errors import (
     NotEnoughDevicesError,
     NoUpdateError,
@@ -28,7 +27,6 @@ from hedgerow.server.grids.fleet import FleetGrid
 from hedgerow.server.grids.in_process import InProcessGrid
 from hedgerow.server.grids.transport import DeviceUpdate, SimulatedTransport
 from hedgerow.server.training import data_fingerprint, initial_weights, train_task
-from hedgerow.task_module import CheckpointMismatchError
 
 pytestmark = pytest.mark.heavy
 
@@ -184,18 +182,20 @@ def test_buffers_keep_their_types(make_task, tmp_path):
 
 def device(task, seed):
     """Return a device that trains like a client, on samples of its own."""
-    from hedgerow.batches import client_seed
-    from hedgerow.server.local_steps import LocalTrainer, LocalWork
+    from hedgerow.local_work import LocalWork
+    from hedgerow.server.local_steps import LocalTrainer
 
     trainer = LocalTrainer(task)
     samples = task.data().train.take(range(seed * 20, seed * 20 + 20))
 
     def step(work, name):
         local = LocalWork(
-            epochs=work.epochs,
-            learning_rate=work.learning_rate,
+            epochs=work.local.epochs,
+            learning_rate=work.local.learning_rate,
             batch_size=8,
-            seed=client_seed(work.seed, work.round, name),
+            seed=work.local.seed,
+            round=work.round,
+            client=name,
         )
         weights, loss = trainer.train(work.weights, samples, local)
         return DeviceUpdate(device=name, state="done", examples=20, metrics={"loss": loss}, weights=weights)
@@ -220,10 +220,10 @@ def test_a_fleet_trains_resumes_and_reports_who_did_not_help(tiny_task, tmp_path
     assert whole.history[0].participants == ("device-0", "device-1", "device-2", "device-3")
     assert whole.history[0].failures == {"sleepy": "declined: battery is low"}
     work = transport.rounds[0]
-    assert (work.run, work.round, work.seed, work.minimum_samples, work.deadline_s) == (
+    assert (work.run, work.round, work.local.seed, work.local.minimum_samples, work.deadline_s) == (
         parts.checkpoint.run, 1, 3, 16, 30.0,
     )  # fmt: skip
-    assert (work.epochs, work.learning_rate) == (1, 0.3)
+    assert (work.local.epochs, work.local.learning_rate) == (1, 0.3)
 
 
 def test_a_fleet_run_without_the_data_on_the_server_is_not_evaluated(make_task, tiny_task, tmp_path):

@@ -13,10 +13,13 @@ ct = pytest.importorskip("coremltools")
 from coremltools.converters.mil import Builder as mb  # noqa: E402, N813 - needs coremltools, which calls it so
 from torch import nn  # noqa: E402
 
-from hedgerow.compile.coreml_reference import UnknownOperator, predict_coreml  # noqa: E402
+from hedgerow.compile.coreml_reference.evaluate import UnknownOperator, predict_coreml  # noqa: E402
 from hedgerow.compile.errors import VerificationError  # noqa: E402
 from hedgerow.compile.foundation import Foundation, Workbench  # noqa: E402
-from hedgerow.compile.passes.export_coreml import export_coreml, packed  # noqa: E402
+from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402
+from hedgerow.compile.passes.coreml.package import packed  # noqa: E402
+from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
+from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
@@ -24,6 +27,8 @@ from hedgerow.errors import DecodeError  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.nets import Transformer, depthwise, make_source, resnet8  # noqa: E402
+
+RECIPE = RECIPES["coreml-int8-weights"]
 
 pytestmark = [
     pytest.mark.heavy,
@@ -42,7 +47,7 @@ IOS17 = {"minimum_version": "iOS17"}
 @pytest.mark.parametrize("make", [resnet8, depthwise, Transformer])
 def test_a_network_gives_what_torch_gives_within_float16(make):
     source = make_source(make)
-    stage = export_coreml(source, None, IOS17)
+    stage = run_file_pass(ExportCoreml(**IOS17), source, None)
     inputs = source.calibration.inputs
     wanted = predict(source.task, source.model, inputs)
     found = predict_coreml(stage.content, inputs)
@@ -60,14 +65,14 @@ def foundation(digits, digits_checkpoint) -> Foundation:
 
 
 def test_the_float_program_of_the_digits_task_agrees_with_torch(foundation):
-    stage = export_coreml(foundation.source, None, IOS17)
+    stage = run_file_pass(ExportCoreml(**IOS17), foundation.source, None)
     found = predict_coreml(stage.content, foundation.data.held_out.inputs)
     assert np.abs(found - foundation.float_probabilities).max() < 2e-3
     assert signal_to_noise_db(foundation.float_probabilities, found) > 60
 
 
 def test_the_artifact_for_a_phone_is_checked_like_the_others(foundation, tmp_path):
-    compiled = compile_artifact(foundation, "iphone-15", "coreml-int8-weights", tmp_path, max_drop=0.015, report=silent)
+    compiled = compile_artifact(foundation, "iphone-15", RECIPE, tmp_path, max_drop=0.015, report=silent)
     artifact = compiled.artifact
     assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
     assert artifact.golden is not None
@@ -85,7 +90,7 @@ def test_a_phone_gets_no_artifact_that_lost_its_accuracy(foundation, tmp_path):
         head.weight.copy_(before.flip(0))
     try:
         with pytest.raises(VerificationError) as caught:
-            compile_artifact(broken, "iphone-15", "coreml-int8-weights", tmp_path, max_drop=0.015, report=silent)
+            compile_artifact(broken, "iphone-15", RECIPE, tmp_path, max_drop=0.015, report=silent)
     finally:
         with torch.no_grad():
             head.weight.copy_(before)

@@ -3,7 +3,7 @@
 import pytest
 
 from hedgerow.compile.inspection.border import read_border
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 
 pytestmark = pytest.mark.heavy
 

@@ -7,11 +7,12 @@ torch = pytest.importorskip("torch")
 from hedgerow.compile.inspection.coreml import specification_version  # noqa: E402 - needs torch
 from hedgerow.compile.inspection.model import format_of, read_facts  # noqa: E402
 from hedgerow.compile.mlpackage import pack  # noqa: E402
-from hedgerow.compile.passes.export_coreml import export_coreml  # noqa: E402
-from hedgerow.compile.passes.export_onnx import export_onnx  # noqa: E402
-from hedgerow.compile.passes.export_tflite import export_tflite  # noqa: E402
-from hedgerow.compile.passes.palettize_coreml import palettize_coreml  # noqa: E402
-from hedgerow.compile.passes.quantize_coreml import quantize_coreml_weights  # noqa: E402
+from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402
+from hedgerow.compile.passes.coreml.palettize import PalettizeCoreml  # noqa: E402
+from hedgerow.compile.passes.coreml.quantize_weights import QuantizeCoremlWeights  # noqa: E402
+from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
+from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
+from hedgerow.compile.passes.tflite.export import ExportTflite  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
 from tests.compile.nets import make_source, resnet8  # noqa: E402
 
@@ -37,12 +38,12 @@ def source():
 
 @pytest.fixture(scope="module")
 def package(source):
-    return export_coreml(source, None, {"minimum_version": "iOS17"})
+    return run_file_pass(ExportCoreml(minimum_version="iOS17"), source, None)
 
 
-@pytest.mark.parametrize("export", [export_onnx, export_tflite])
+@pytest.mark.parametrize("export", [ExportOnnx, ExportTflite])
 def test_a_float_file_holds_what_the_network_has(export, source):
-    stage = export(source, None, {})
+    stage = run_file_pass(export(), source, None)
     assert format_of(stage.content) == stage.format
     facts = read_facts(stage.format, stage.content, {stage.inputs[0].tensor: (1, *stage.inputs[0].shape[1:])})
     assert (facts.parameters, facts.macs) == (PARAMETERS, MACS)
@@ -65,11 +66,13 @@ def test_a_core_ml_package_holds_what_the_network_has_in_half_the_bytes(package)
 
 
 def test_compressed_core_ml_weights_are_counted_in_the_bits_they_are_stored_in(source, package):
-    int8 = read_facts("mlpackage", quantize_coreml_weights(source, package, {"minimum_elements": 64}).content)
+    int8 = read_facts("mlpackage", run_file_pass(QuantizeCoremlWeights(minimum_elements=64), source, package).content)
     assert (int8.parameters, int8.macs) == (PARAMETERS, MACS)
     assert int8.quantized_share > 0.99
     assert int8.weights_bytes_by_bits[8] == pytest.approx(PARAMETERS, rel=0.01)
-    palette = read_facts("mlpackage", palettize_coreml(source, package, {"bits": 4, "minimum_elements": 64}).content)
+    palette = read_facts(
+        "mlpackage", run_file_pass(PalettizeCoreml(bits=4, minimum_elements=64), source, package).content
+    )
     assert palette.quantized_share > 0.99
     assert palette.weights_bytes_by_bits[4] == pytest.approx(PARAMETERS / 2, rel=0.01)
 

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from hedgerow.compile.passes.coreml.export import ExportCoreml
+from hedgerow.compile.passes.onnx.export import ExportOnnx
+from hedgerow.compile.passes.runner import run_file_pass
+from hedgerow.compile.passes.tflite.export import ExportTflite
+
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 
 
@@ -44,20 +49,14 @@ def held_out(source):
 
 @pytest.fixture(scope="session")
 def onnx_stage(source):
-    from hedgerow.compile.passes.export_onnx import export_onnx
-
-    return export_onnx(source, None, {})
+    return run_file_pass(ExportOnnx(), source, None)
 
 
 @pytest.fixture(scope="session")
 def tflite_stage(source):
-    from hedgerow.compile.passes.export_tflite import export_tflite
-
-    return export_tflite(source, None, {})
+    return run_file_pass(ExportTflite(), source, None)
 
 
 @pytest.fixture(scope="session")
 def coreml_stage(source):
-    from hedgerow.compile.passes.export_coreml import export_coreml
-
-    return export_coreml(source, None, {"minimum_version": "iOS18"})
+    return run_file_pass(ExportCoreml(minimum_version="iOS18"), source, None)

@@ -6,12 +6,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hedgerow.compile.foundation import Foundation, Workbench  # noqa: E402
-from hedgerow.compile.recipes import PASSES, RECIPES, PassCall  # noqa: E402 - needs torch
+from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402 - needs torch
+from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
+from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
+from hedgerow.compile.passes.tflite.export import ExportTflite  # noqa: E402
+from hedgerow.compile.recipes import RECIPES, find_recipe  # noqa: E402
 from hedgerow.compile.stage import Source  # noqa: E402
 from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
 from hedgerow.hardware.target import load_target  # noqa: E402
-from hedgerow.plugins import load_plugin  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task import Dataset  # noqa: E402
 from hedgerow.weights import decode_arrays  # noqa: E402
@@ -43,7 +46,7 @@ def foundation(digits, digits_checkpoint) -> Foundation:
 )  # fmt: skip
 def test_the_artifact_passes_every_check_that_this_host_can_run(recipe, foundation, tmp_path):
     target = {"onnx": "x86-gateway", "tflite": "android-arm64", "coreml": "iphone-15"}[RECIPES[recipe].toolchain]
-    compiled = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent)
+    compiled = compile_artifact(foundation, target, find_recipe(recipe), tmp_path, max_drop=0.015, report=silent)
     artifact, latency = compiled.artifact, compiled.latency
     assert (latency is None) == (artifact.format == "mlpackage")
     assert artifact.metrics["bytes"] < artifact.metrics["float_bytes"] * 0.6
@@ -69,7 +72,9 @@ def test_the_artifact_passes_every_check_that_this_host_can_run(recipe, foundati
 def test_recipes_that_change_the_model_or_its_border_pass_the_gate(recipe, share, foundation, tmp_path):
     """Pruned and retrained models are compared with the untouched one: accuracy and bytes decide."""
     target = "raspberry-pi-4" if recipe.startswith("onnx") else "android-npu"
-    artifact = compile_artifact(foundation, target, recipe, tmp_path, max_drop=0.015, report=silent).artifact
+    artifact = compile_artifact(
+        foundation, target, find_recipe(recipe), tmp_path, max_drop=0.015, report=silent
+    ).artifact
     assert artifact.metrics["bytes"] < share * artifact.metrics["float_bytes"]
     assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
     not_run = {name for name, state in artifact.checks.items() if state != "passed"}
@@ -80,15 +85,17 @@ def test_a_recipe_with_a_student_is_refused_for_a_task_without_one(foundation, t
     from hedgerow.compile.errors import UnsuitableError
 
     with pytest.raises(UnsuitableError, match="a task with a student, found 'digits'"):
-        compile_artifact(foundation, "raspberry-pi-4", "onnx-distilled-int8", tmp_path, max_drop=0.015, report=silent)
+        compile_artifact(
+            foundation, "raspberry-pi-4", find_recipe("onnx-distilled-int8"), tmp_path, max_drop=0.015, report=silent
+        )
 
 
 @pytest.mark.parametrize("recipe", ["onnx-int8-s8s8", "tflite-int8", "coreml-int8-weights"])
 def test_the_same_model_gives_the_same_bytes(recipe, foundation):
     def make() -> bytes:
         stage = None
-        for call in RECIPES[recipe].passes:
-            stage = load_plugin("pass", PASSES, call.name)(foundation.source, stage, call.settings)
+        for step in RECIPES[recipe].passes:
+            stage = run_file_pass(step, foundation.source, stage)
         return stage.content
 
     content = make()
@@ -96,12 +103,11 @@ def test_the_same_model_gives_the_same_bytes(recipe, foundation):
     assert b"site-packages" not in content
 
 
-@pytest.mark.parametrize("export", ["export-onnx", "export-tflite", "export-coreml"])
+@pytest.mark.parametrize("export", [ExportOnnx(), ExportTflite(), ExportCoreml(minimum_version="iOS17")])
 def test_an_exported_model_is_float_and_the_inspector_says_so(export, foundation):
     from hedgerow.compile.inspection.model import read_facts
 
-    call = PassCall(export, {"minimum_version": "iOS17"})
-    stage = load_plugin("pass", PASSES, call.name)(foundation.source, None, call.settings)
+    stage = run_file_pass(export, foundation.source, None)
     facts = read_facts(stage.format, stage.content)
     weights = sum(values.numel() for values in foundation.source.model.state_dict().values())
     assert facts.quantized_share == 0
@@ -116,7 +122,7 @@ def test_calibration_on_other_data_than_the_worlds_shows_in_the_parity_check(fou
     source = Source(task=foundation.source.task, model=foundation.source.model, calibration=black)
     broken = Foundation(source, foundation.data, foundation.float_probabilities)
     with pytest.raises(VerificationError) as caught:
-        compile_artifact(broken, "raspberry-pi-4", "onnx-int8-s8s8", tmp_path, max_drop=0.015, report=silent)
+        compile_artifact(broken, "raspberry-pi-4", RECIPES["onnx-int8-s8s8"], tmp_path, max_drop=0.015, report=silent)
     assert caught.value.check == "accuracy"
     assert not (tmp_path / "blobs").exists()
 
@@ -125,8 +131,8 @@ def test_a_core_ml_package_needs_ios_17_and_holds_int8_weights(foundation):
     from hedgerow.compile.inspection.coreml import read_coreml, specification_version
 
     stage = None
-    for call in RECIPES["coreml-int8-weights"].passes:
-        stage = load_plugin("pass", PASSES, call.name)(foundation.source, stage, call.settings)
+    for step in RECIPES["coreml-int8-weights"].passes:
+        stage = run_file_pass(step, foundation.source, stage)
     facts = read_coreml(stage.content)
     assert specification_version(stage.content) == 8
     assert "constexpr_affine_dequantize" in facts.operators
@@ -136,7 +142,7 @@ def test_a_core_ml_package_needs_ios_17_and_holds_int8_weights(foundation):
 
 def test_folding_is_what_makes_the_neural_compressor_file_small(foundation):
     """neural-compressor leaves float weights behind quantize nodes: the file alone would be refused."""
-    calls = RECIPES["onnx-int8-inc"].passes
-    raw = load_plugin("pass", PASSES, calls[0].name)(foundation.source, None, calls[0].settings)
-    folded = load_plugin("pass", PASSES, calls[1].name)(foundation.source, raw, calls[1].settings)
+    quantize, fold, _trim = RECIPES["onnx-int8-inc"].passes
+    raw = run_file_pass(quantize, foundation.source, None)
+    folded = run_file_pass(fold, foundation.source, raw)
     assert len(folded.content) < len(raw.content) / 2

@@ -1,26 +1,48 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
 from hedgerow.compile.errors import PassSettingsError
-from hedgerow.compile.passes.settings import NoSettings, between, one_of, read_settings, yes_or_no
+from hedgerow.compile.passes.kinds import ModelPass
+from hedgerow.compile.passes.settings import between, one_of, yes_or_no
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baking:
+class Bake(ModelPass):
+    name: ClassVar[str] = "bake"
     minutes: int = between(1, 90)
     degrees: float = between(50, 250, default=180.0)
     fan: bool = yes_or_no(default=False)
     form: str = one_of("loaf", "roll", default="loaf")
+    share: float = 0.0
+
+    def apply(self, source):
+        return source.model
 
 
-def test_settings_are_read_with_their_defaults():
-    assert read_settings("bake", Baking, {"minutes": 30}) == Baking(minutes=30, degrees=180.0, fan=False, form="loaf")
-    assert read_settings("bake", NoSettings, {}) == NoSettings()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest(ModelPass):
+    name: ClassVar[str] = "rest"
+
+    def apply(self, source):
+        return source.model
 
 
-def test_a_whole_number_serves_as_a_float():
-    assert read_settings("bake", Baking, {"minutes": 30, "degrees": 200}).degrees == 200.0
+def test_settings_that_are_left_out_have_their_defaults():
+    assert Bake(minutes=30).settings == {"degrees": 180.0, "fan": False, "form": "loaf", "minutes": 30, "share": 0.0}
+    assert Rest().settings == {}
+
+
+def test_a_whole_number_serves_as_a_float_and_makes_the_same_pass():
+    assert type(Bake(minutes=30, degrees=200).degrees) is float
+    assert Bake(minutes=30, degrees=200) == Bake(minutes=30, degrees=200.0)
+    assert str(Bake(minutes=30, degrees=200)) == "bake(degrees=200.0, fan=False, form=loaf, minutes=30, share=0.0)"
+
+
+@pytest.mark.parametrize("degrees", [50.0, 250.0])
+def test_both_ends_of_a_range_belong_to_it(degrees):
+    assert Bake(minutes=1, degrees=degrees).degrees == degrees
 
 
 @pytest.mark.parametrize(
@@ -28,19 +50,23 @@ def test_a_whole_number_serves_as_a_float():
     [
         ({}, "bake: expected a value for the setting 'minutes', found none"),
         ({"minutes": 0}, "expected a number from 1 to 90 for the setting 'minutes', found 0"),
+        ({"minutes": 91}, "expected a number from 1 to 90 for the setting 'minutes', found 91"),
         ({"minutes": 5.0}, "expected int for the setting 'minutes', found float 5.0"),
         ({"minutes": True}, "expected int for the setting 'minutes', found bool True"),
-        ({"minutes": 5, "degrees": float("nan")}, "expected a number from 50 to 250 for the setting 'degrees'"),
+        ({"minutes": None}, "expected int for the setting 'minutes', found NoneType None"),
+        ({"minutes": 5, "degrees": float("nan")}, "expected a finite number for the setting 'degrees', found nan"),
+        ({"minutes": 5, "share": float("inf")}, "expected a finite number for the setting 'share', found inf"),
+        ({"minutes": 5, "degrees": 250.1}, "expected a number from 50 to 250 for the setting 'degrees'"),
         ({"minutes": 5, "form": "plait"}, "expected one of loaf, roll for the setting 'form', found 'plait'"),
         ({"minutes": 5, "fan": 1}, "expected bool for the setting 'fan', found int 1"),
-        ({"minutes": 5, "grill": True}, r"expected one of its settings \(degrees, fan, form, minutes\)"),
+        ({"minutes": 5, "grill": True}, r"expected one of its settings \(degrees, fan, form, minutes, share\)"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(PassSettingsError, match=message):
-        read_settings("bake", Baking, settings)
+        Bake(**settings)
 
 
 def test_a_pass_without_settings_takes_none():
     with pytest.raises(PassSettingsError, match=r"its settings \(none\) for the setting 'bits'"):
-        read_settings("bake", NoSettings, {"bits": 8})
+        Rest(bits=8)

@@ -5,9 +5,10 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from hedgerow.compile.passes.trim_onnx import trim_onnx  # noqa: E402 - needs onnx
+from hedgerow.compile.passes.onnx.trim import TrimOnnx  # noqa: E402 - needs onnx
+from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.stage import Stage  # noqa: E402
-from hedgerow.manifest import Tensor  # noqa: E402
+from hedgerow.manifest.content import Tensor  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -59,7 +60,7 @@ def run(stage: Stage) -> np.ndarray:
 
 
 def test_a_trimmed_onnx_file_is_smaller_and_computes_the_same(stage):
-    trimmed = trim_onnx(None, stage, {})
+    trimmed = run_file_pass(TrimOnnx(), None, stage)
     np.testing.assert_array_equal(run(trimmed), run(stage))
     assert len(trimmed.content) < len(stage.content)
     graph = onnx.ModelProto.FromString(trimmed.content).graph
@@ -73,8 +74,8 @@ def test_a_trimmed_onnx_file_is_smaller_and_computes_the_same(stage):
 
 
 def test_trimming_an_onnx_file_again_changes_nothing(stage):
-    once = trim_onnx(None, stage, {})
-    assert trim_onnx(None, once, {}) == once
+    once = run_file_pass(TrimOnnx(), None, stage)
+    assert run_file_pass(TrimOnnx(), None, once) == once
 
 
 def test_a_file_with_subgraphs_keeps_the_names_that_they_use():
@@ -87,15 +88,15 @@ def test_a_file_with_subgraphs_keeps_the_names_that_they_use():
         [node("If", ["truth"], ["probabilities"], then_branch=branch, else_branch=branch)],
         [truth, constant("outer", 2, 3)],
     )
-    np.testing.assert_array_equal(run(trim_onnx(None, stage, {})), run(stage))
+    np.testing.assert_array_equal(run(run_file_pass(TrimOnnx(), None, stage)), run(stage))
 
 
 def test_a_trimmed_tflite_file_is_smaller_and_computes_the_same():
     import torch
 
-    from hedgerow.compile.passes.export_tflite import export_tflite
-    from hedgerow.compile.passes.quantize_tflite import quantize_tflite_static
-    from hedgerow.compile.passes.trim_tflite import trim_tflite
+    from hedgerow.compile.passes.tflite.export import ExportTflite
+    from hedgerow.compile.passes.tflite.quantize_static import QuantizeTfliteStatic
+    from hedgerow.compile.passes.tflite.trim import TrimTflite
     from hedgerow.compile.runners.tflite import predict_tflite
     from hedgerow.compile.stage import Source
     from hedgerow.examples.zoo import ZOO
@@ -104,12 +105,12 @@ def test_a_trimmed_tflite_file_is_smaller_and_computes_the_same():
     task = load_task(ZOO["mlp"].task)
     torch.manual_seed(0)
     source = Source(task=task, model=task.model().eval(), calibration=task.load_data().calibration_or_default())
-    stage = quantize_tflite_static(source, export_tflite(source, None, {}), {})
-    trimmed = trim_tflite(source, stage, {})
+    stage = run_file_pass(QuantizeTfliteStatic(), source, run_file_pass(ExportTflite(), source, None))
+    trimmed = run_file_pass(TrimTflite(), source, stage)
     inputs = {"pixels": source.calibration.inputs["pixels"][:20]}
     np.testing.assert_array_equal(predict_tflite(trimmed, inputs), predict_tflite(stage, inputs))
     assert len(trimmed.content) < 0.9 * len(stage.content)
-    assert trim_tflite(source, trimmed, {}).content == trimmed.content
+    assert run_file_pass(TrimTflite(), source, trimmed).content == trimmed.content
     assert trimmed.content.index(weight_bytes(stage, 2560)) % 16 == 0
 
 
@@ -127,9 +128,9 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     from ai_edge_litert import schema_py_generated as schema
 
     from hedgerow.compile.inspection.model import read_facts
-    from hedgerow.compile.passes.export_tflite import export_tflite
-    from hedgerow.compile.passes.quantize_tflite import quantize_tflite_static
-    from hedgerow.compile.passes.trim_tflite import trim_tflite
+    from hedgerow.compile.passes.tflite.export import ExportTflite
+    from hedgerow.compile.passes.tflite.quantize_static import QuantizeTfliteStatic
+    from hedgerow.compile.passes.tflite.trim import TrimTflite
     from hedgerow.compile.runners.tflite import predict_tflite
     from hedgerow.compile.stage import Source
     from hedgerow.compile.verify import judge_file
@@ -145,8 +146,8 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     torch.manual_seed(0)
     data = task.load_data()
     source = Source(task=task, model=task.model().eval(), calibration=data.calibration.take(range(8)))
-    stage = quantize_tflite_static(source, export_tflite(source, None, {}), {})
-    trimmed = trim_tflite(source, stage, {})
+    stage = run_file_pass(QuantizeTfliteStatic(), source, run_file_pass(ExportTflite(), source, None))
+    trimmed = run_file_pass(TrimTflite(), source, stage)
     assert outside(stage) > 0
     assert outside(trimmed) == 0
     inputs = source.calibration.inputs
@@ -166,8 +167,8 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
 
 @pytest.mark.parametrize("wanted", ["onnx", "tflite"])
 def test_a_file_of_another_format_is_a_bug_of_the_caller(wanted):
-    from hedgerow.compile.passes.trim_tflite import trim_tflite
+    from hedgerow.compile.passes.tflite.trim import TrimTflite
 
     other = Stage(format="mlpackage", content=b"", inputs=(), outputs=())
     with pytest.raises(ValueError, match="to trim"):
-        (trim_onnx if wanted == "onnx" else trim_tflite)(None, other, {})
+        (TrimOnnx if wanted == "onnx" else TrimTflite)(None, other, {})

@@ -14,7 +14,7 @@ from hedgerow.fleet.brokers.development import DevelopmentBroker, find_mosquitto
 from hedgerow.fleet.errors import BrokerEndedError, BrokerStartError
 from hedgerow.link import Connected, LastWill, Message
 from hedgerow.mqtt_link import MqttLink
-from hedgerow.wire import Channel, device_topic, fleet_filter, parse_topic
+from hedgerow.wire.topics import Channel, device_topic, fleet_filter, parse_topic
 
 needs_mosquitto = [
     pytest.mark.broker,
@@ -158,7 +158,7 @@ def test_a_broker_that_crashed_is_known_not_to_run(choose):
 
 
 def broker_id(broker):
-    return broker._broker._processes._children["broker"].process.pid
+    return broker._broker._programs.process_ids["broker"]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])  # noqa: S104

@@ -12,7 +12,7 @@ from hedgerow.fleet.virtual_device import Installation
 from hedgerow.fleet.web.admin_keys import hash_key, make_key, write_key_file
 from hedgerow.fleet.web.api import create_app
 from hedgerow.fleet.web.server import HttpServer
-from hedgerow.wire import ExecutionState
+from hedgerow.wire.execution import ExecutionState
 from tests.fleet.virtual_fleet import VirtualFleet
 
 

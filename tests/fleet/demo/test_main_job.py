@@ -107,8 +107,14 @@ def test_an_interrupted_demo_leaves_no_process_and_no_temporary_file_behind(tmp_
     env = {**os.environ, "TMPDIR": str(temporary)}
     run = subprocess.Popen(demo_command(out), stderr=subprocess.PIPE, text=True, start_new_session=True, env=env)
     try:
+        started = children(run)
+        for _try in range(600):
+            if started or run.poll() is not None:
+                break
+            time.sleep(0.1)
+            started = children(run)
         time.sleep(after_s)
-        started = [child.pid for child in psutil.Process(run.pid).children(recursive=True)]
+        started += children(run)
         for _repeat in range(3 if how == "thrice" else 1):
             # Ctrl-C in a terminal reaches the compile processes as well.
             (os.killpg if how == "terminal" else os.kill)(run.pid, number)
@@ -132,6 +138,10 @@ def test_an_interrupted_demo_leaves_no_process_and_no_temporary_file_behind(tmp_
     assert "broker: " in again.stderr.readline()
     again.terminate()
     assert "ended by SIGTERM" in again.communicate(timeout=20)[1]
+
+
+def children(run: subprocess.Popen) -> list[int]:
+    return [child.pid for child in psutil.Process(run.pid).children(recursive=True)]
 
 
 def is_alive(pid: int) -> bool:

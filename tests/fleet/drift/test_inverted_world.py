@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from hedgerow.children.programs import Programs
 from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
 from hedgerow.fleet.demo.plan import DemoDevice
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.folder import FleetFolder
-from hedgerow.fleet.processes import ChildProcesses
 from hedgerow.fleet.records import RunState
 from hedgerow.fleet.retrain.run import RetrainSettings
 from hedgerow.fleet.rollout.gates import GatePlan
@@ -68,7 +68,7 @@ class Scene:
             retrain_cool_down_s=0.1,
             retrain_most_failures=2,
         )
-        children = stack.enter_context(ChildProcesses())
+        children = stack.enter_context(Programs())
         how = RetrainSettings(rounds=1, minimum_devices=2, round_timeout_s=60, max_drop=0.1)
         fleet = serve_fleet(self.folder, settings, stack, retraining=Retraining(task=TASK, settings=how))
         self.service, self.retrained = fleet.service, fleet.retrained

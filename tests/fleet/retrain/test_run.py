@@ -27,12 +27,12 @@ from hedgerow.fleet.trust.catalogue import FolderCatalogue
 from hedgerow.fleet.trust.checkpoints import checkpoint_folder, keep_checkpoint
 from hedgerow.fleet.trust.releases import create_release
 from hedgerow.fleet.virtual_device import VirtualDevice
-from hedgerow.manifest import Blob
+from hedgerow.manifest.content import Blob
 from hedgerow.memory_link import MemoryBroker
 from hedgerow.progress_display import progress_log
 from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.window import FeatureCounts, Window
-from hedgerow.wire import TrainUpdate
+from hedgerow.wire.training import TrainUpdate
 from tests.fleet.virtual_fleet import ONE_STAGE
 
 pytestmark = pytest.mark.heavy

@@ -2,32 +2,28 @@
 
 import hashlib
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hedgerow.fleet.errors import TrainingRoundError
 from hedgerow.fleet.retrain.wire_round import TrainingExchange, WireRoundTransport
-from hedgerow.manifest import Blob
+from hedgerow.local_work import LocalWork
+from hedgerow.manifest.content import Blob
 from hedgerow.server.grids.transport import RoundWork
 from hedgerow.weights import decode_arrays, encode_arrays
-from hedgerow.wire import TrainUpdate
+from hedgerow.wire.training import TrainUpdate
 from tests.fleet.virtual_fleet import TARGETS, VirtualFleet
 
 WEIGHTS = {"w": np.arange(4, dtype=np.float32)}
 
 
-def make_work(devices, *, deadline_s=5.0):
+def make_work(devices, *, number=1, deadline_s=5.0):
     return RoundWork(
         run="run-1",
-        round=1,
         weights=WEIGHTS,
         devices=tuple(devices),
-        epochs=1,
-        learning_rate=0.1,
-        seed=0,
-        minimum_samples=1,
+        local=LocalWork(epochs=1, learning_rate=0.1, batch_size=16, round=number),
         deadline_s=deadline_s,
     )
 
@@ -186,7 +182,7 @@ def test_devices_whose_world_changed_are_told_how_old_a_label_may_be_in_every_ro
         transport.run_round(make_work(["a", "b"]))
         first = {name: task.maximum_age_s for name, task in fleet.tasks}
         fleet.tasks.clear()
-        transport.run_round(replace(make_work(["a", "b"]), round=2))
+        transport.run_round(make_work(["a", "b"], number=2))
     assert first == {"a": 60.0, "b": None}
     assert {name: task.maximum_age_s for name, task in fleet.tasks} == {"a": 60.0, "b": 0.0}
 

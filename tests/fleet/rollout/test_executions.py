@@ -17,7 +17,7 @@ from hedgerow.fleet.rollout.executions import (
     unanswered,
 )
 from hedgerow.fleet.rollout.plan import RolloutPlan
-from hedgerow.wire import Execution, ExecutionState
+from hedgerow.wire.execution import Execution, ExecutionState
 
 S = ExecutionState
 PLAN = RolloutPlan(max_attempts=2, in_progress_timeout_s=600, step_timeout_s=120)

@@ -35,7 +35,7 @@ from hedgerow.fleet.rollout.rules import advance, create_rollout
 from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan, StageState
 from hedgerow.fleet.rollout.state import Rollout, RolloutState, exposed, tally, waiting_for_gate
 from hedgerow.fleet.rollout.table import NO_EFFECT, TRANSITIONS
-from hedgerow.wire import Execution, ExecutionState
+from hedgerow.wire.execution import Execution, ExecutionState
 
 S, X = RolloutState, ExecutionState
 GO, WAIT, ABORT = (GateVerdict(decision, f"the gate says {decision}") for decision in Decision)

@@ -22,7 +22,9 @@ from hedgerow.fleet.virtual_device import Installation
 from hedgerow.link import Connected
 from hedgerow.reference import Reference
 from hedgerow.window import PairedCounts
-from hedgerow.wire import Channel, Desired, Execution, ExecutionState, Presence, Reported, device_topic
+from hedgerow.wire.device import Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.topics import Channel, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
 
 

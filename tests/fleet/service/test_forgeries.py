@@ -22,17 +22,10 @@ from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.event_log import EventLog
 from hedgerow.fleet.service.events import ReportRefused
 from hedgerow.link import Connected, LastWill, Message
-from hedgerow.wire import (
-    VERSION_JUMP,
-    Channel,
-    Desired,
-    Execution,
-    ExecutionState,
-    Presence,
-    Reported,
-    Telemetry,
-    device_topic,
-)
+from hedgerow.wire.device import VERSION_JUMP, Desired, Presence, Reported
+from hedgerow.wire.execution import Execution, ExecutionState
+from hedgerow.wire.telemetry import Telemetry
+from hedgerow.wire.topics import Channel, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_window
 
 LARGEST = 2**53 - 1

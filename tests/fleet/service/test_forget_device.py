@@ -7,7 +7,9 @@ from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.service.event_log import EventLog
 from hedgerow.fleet.service.events import DeviceChanged, DeviceForgotten
 from hedgerow.link import Message
-from hedgerow.wire import Channel, ExecutionState, Presence, device_topic, parse_topic
+from hedgerow.wire.device import Presence
+from hedgerow.wire.execution import ExecutionState
+from hedgerow.wire.topics import Channel, device_topic, parse_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet
 
 

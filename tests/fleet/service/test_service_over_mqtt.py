@@ -14,7 +14,8 @@ from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.link import LastWill
 from hedgerow.mqtt_link import MqttLink
-from hedgerow.wire import Channel, Presence, device_topic
+from hedgerow.wire.device import Presence
+from hedgerow.wire.topics import Channel, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, REFERENCE, TARGETS, make_manifest, make_window
 
 pytestmark = pytest.mark.broker

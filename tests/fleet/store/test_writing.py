@@ -18,7 +18,8 @@ from hedgerow.fleet.rollout.stages import DeviceFacts
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.fleet.store.migrations import MIGRATIONS
 from hedgerow.fleet.store.writing import Store
-from hedgerow.wire import Desired, Telemetry
+from hedgerow.wire.device import Desired
+from hedgerow.wire.telemetry import Telemetry
 from tests.fleet.virtual_fleet import CANARY, make_window
 
 DEVICE = Device(

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from hedgerow.checkpoint import Checkpoint, save_checkpoint
+from hedgerow.errors import CheckpointError
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.trust.checkpoints import checkpoint_folder, keep_checkpoint, kept_checkpoint

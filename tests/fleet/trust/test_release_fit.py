@@ -10,7 +10,7 @@ from hedgerow.compile.golden import encode_golden
 from hedgerow.features import CONFIDENCE, PREDICTED, input_features
 from hedgerow.fleet.errors import ReleaseError
 from hedgerow.fleet.trust.release_fit import check_fit
-from hedgerow.manifest import Tensor
+from hedgerow.manifest.content import Tensor
 from hedgerow.reference import build_reference
 from hedgerow.schema import TensorSpec
 from tests.fleet.sample_release import REFERENCE, SCHEMA, golden_samples, make_artifact, put_blob

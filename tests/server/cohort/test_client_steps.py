@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from hedgerow.local_work import LocalWork  # noqa: E402
 from hedgerow.server.cohort.client_steps import ClientSteps  # noqa: E402
 from hedgerow.server.cohort.sequential import ResidentData  # noqa: E402
 from hedgerow.server.cohort.shared_rows import ModelRow  # noqa: E402
-from hedgerow.server.local_steps import LocalTrainer, LocalWork, draws_random_numbers  # noqa: E402
+from hedgerow.server.local_steps import LocalTrainer, draws_random_numbers  # noqa: E402
 from hedgerow.task import Dataset, Task  # noqa: E402
 from tests.server.cohort.small_tasks import MODELS, image_task, images, mlp  # noqa: E402
 

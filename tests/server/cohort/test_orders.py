@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hedgerow.batches import batch_indices, client_seed
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.clients import ClientSlices
 from hedgerow.server.cohort.orders import count_steps, sample_orders
-from hedgerow.server.cohort.work import CohortWork
 
 # The module describes what local_steps, which needs torch, does.
 pytestmark = pytest.mark.heavy
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.heavy
 def test_each_row_holds_its_clients_batches_in_order(sizes, batch, epochs, seed):
     starts = np.concatenate([[0], np.cumsum(sizes)])
     clients = ClientSlices(np.random.default_rng(0).permutation(starts[-1]), starts)
-    work = CohortWork(round=4, seed=seed, epochs=epochs, learning_rate=0.1, batch_size=batch, epochs_of={0: 2})
+    work = LocalWork(round=4, seed=seed, epochs=epochs, learning_rate=0.1, batch_size=batch, epochs_of={0: 2})
     chosen = list(range(len(sizes)))[::-1]
     steps = count_steps(clients, chosen, work)
     orders = sample_orders(clients, chosen, work, steps=int(steps.max()), rows=len(sizes) + 2)

@@ -5,17 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from hedgerow.batches import client_seed
+from hedgerow.local_work import LocalWork
 from hedgerow.server.cohort.clients import ClientSlices
 from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.sequential import SequentialEngine
-from hedgerow.server.cohort.work import CohortWork
-from hedgerow.server.local_steps import LocalTrainer, LocalWork
+from hedgerow.server.local_steps import LocalTrainer
 
 pytestmark = pytest.mark.heavy
 
 CLIENTS = ClientSlices(np.arange(60)[::-1].copy(), np.array([0, 10, 35, 60]))
-WORK = CohortWork(round=2, seed=7, epochs=1, learning_rate=0.1, batch_size=8, epochs_of={1: 3})
+WORK = LocalWork(round=2, seed=7, epochs=1, learning_rate=0.1, batch_size=8, epochs_of={1: 3})
 
 
 def weights_of(task):
@@ -28,7 +27,7 @@ def by_hand(task, weights, client):
     """Return what one client makes of *weights*."""
     shard = task.data().train.take(CLIENTS.indices(client))
     epochs = WORK.epochs_of.get(client, 1)
-    work = LocalWork(epochs=epochs, learning_rate=0.1, batch_size=8, seed=client_seed(7, 2, str(client)))
+    work = LocalWork(epochs=epochs, learning_rate=0.1, batch_size=8, seed=7, round=2, client=str(client))
     return LocalTrainer(task).train({name: value.numpy() for name, value in weights.items()}, shard, work)
 
 
@@ -65,9 +64,9 @@ def test_the_mean_of_counted_batches_is_not_rounded(make_task):
 def test_an_unknown_optimizer_and_no_epochs_are_wrong_calls():
     settings = {"round": 1, "seed": 0, "epochs": 1, "learning_rate": 0.1, "batch_size": 1}
     with pytest.raises(ValueError, match="sgd or adam, found 'rmsprop'"):
-        CohortWork(**settings, optimizer="rmsprop")
+        LocalWork(**settings, optimizer="rmsprop")
     with pytest.raises(ValueError, match="at least one epoch"):
-        CohortWork(**settings, epochs_of={3: 0})
+        LocalWork(**settings, epochs_of={3: 0})
 
 
 def test_a_task_whose_code_exits_ends_a_client_and_not_the_program(make_task):

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from hedgerow.examples.zoo import ZOO
+from hedgerow.local_work import LocalWork
+from hedgerow.schema import TensorSpec
 from hedgerow.server.cohort.clients import ClientSlices
 from hedgerow.server.cohort.errors import UntraceableError
 from hedgerow.server.cohort.sequential import SequentialEngine
 from hedgerow.server.cohort.vectorized import VectorizedEngine
-from hedgerow.server.cohort.work import CohortWork
 from hedgerow.server.local_steps import torch_threads
-from hedgerow.task import Dataset, LocalTraining, Task, TensorSpec, load_task
+from hedgerow.task import Dataset, LocalTraining, Task, load_task
 
 pytestmark = pytest.mark.heavy
 
@@ -65,7 +66,7 @@ def start(task):
 
 
 def made_work(**changes):
-    return CohortWork(**{"round": 2, "seed": 3, "epochs": 1, "learning_rate": 0.05, "batch_size": 8, **changes})
+    return LocalWork(**{"round": 2, "seed": 3, "epochs": 1, "learning_rate": 0.05, "batch_size": 8, **changes})
 
 
 def merged(updates):

@@ -17,10 +17,11 @@ import pytest
 pytestmark = pytest.mark.heavy
 torch = pytest.importorskip("torch")
 
+from hedgerow.local_work import LocalWork  # noqa: E402
 from hedgerow.server.cohort.clients import ClientSlices, Indices  # noqa: E402
+from hedgerow.server.cohort.engine import CohortUpdate  # noqa: E402
 from hedgerow.server.cohort.errors import ClientTrainingError  # noqa: E402
 from hedgerow.server.cohort.sequential import SequentialEngine  # noqa: E402
-from hedgerow.server.cohort.work import CohortUpdate, CohortWork  # noqa: E402
 from hedgerow.server.cohort.workers import WorkersEngine  # noqa: E402
 from hedgerow.task import Dataset, Task  # noqa: E402
 from tests.server.cohort.small_tasks import (  # noqa: E402
@@ -33,7 +34,7 @@ from tests.server.cohort.small_tasks import (  # noqa: E402
     unequal_clients,
 )
 
-WORK = CohortWork(round=2, seed=3, epochs=1, learning_rate=0.05, batch_size=8, epochs_of={4: 2})
+WORK = LocalWork(round=2, seed=3, epochs=1, learning_rate=0.05, batch_size=8, epochs_of={4: 2})
 COHORT = (3, 0, 6, 4, 2)
 DATA = images(sum(SIZES), 2)
 
@@ -46,7 +47,7 @@ def engine(model: str = "mlp", *, workers: int = 2, rows: int | None = None) -> 
 
 def train(
     made: WorkersEngine | SequentialEngine,
-    work: CohortWork = WORK,
+    work: LocalWork = WORK,
     *,
     model: str = "mlp",
     each: bool = False,

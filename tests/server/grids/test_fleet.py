@@ -1,10 +1,12 @@
 """Tests of hedgerow.server.grids.fleet: Flower's FedAvg over simulated devices, by hand-computed numbers."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record
 from hedgerow.server.grids.border import reply_kind
@@ -100,15 +102,14 @@ def test_replies_come_in_the_order_of_node_ids():
 
 def test_the_work_carries_the_defaults_of_the_grid_and_the_round():
     steps = {"a": done([1, 1, 1]), "b": done([1, 1, 1])}
-    _weights, _result, transport = fedavg(
-        steps, 2, run="digits-1", epochs=3, learning_rate=0.25, seed=9, minimum_samples=16, deadline_s=30
-    )
+    work = LocalWork(epochs=3, learning_rate=0.25, batch_size=8, seed=9, minimum_samples=16)
+    _weights, _result, transport = fedavg(steps, 2, run="digits-1", work=work, deadline_s=30)
     first, second = transport.rounds
     assert (first.round, second.round) == (1, 2)
     assert first.devices == ("a", "b")
     assert second.weights["w"].tolist() == [1, 1, 1]
-    assert (first.run, first.epochs, first.learning_rate, first.seed) == ("digits-1", 3, 0.25, 9)
-    assert (first.minimum_samples, first.deadline_s) == (16, 30)
+    assert (first.run, first.deadline_s) == ("digits-1", 30)
+    assert (first.local, second.local) == (work, replace(work, round=2))
 
 
 def test_weights_of_server_side_optimizers_reach_devices_as_float32():
@@ -174,6 +175,17 @@ def test_fedprox_is_refused_because_train_graphs_take_plain_steps():
 
     with pytest.raises(LocalTermError, match=r"proximal-mu 0\.5"):
         fedavg({"a": done([1, 1, 1]), "b": done([1, 1, 1])}, strategy=FedProx(proximal_mu=0.5))
+
+
+@pytest.mark.parametrize("term", ["momentum", "weight-decay"])
+def test_other_terms_that_train_graphs_lack_are_refused_rather_than_left_out(term):
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    grid = FleetGrid(SimulatedTransport({"a": done([1, 1, 1])}))
+    arrays = array_record({"w": np.zeros(3, np.float32)})
+    content = RecordDict({"arrays": arrays, "config": ConfigRecord({term: 0.5})})
+    with pytest.raises(LocalTermError, match=rf"{term} 0\.5"):
+        grid.send_and_receive([Message(content, node, "train") for node in grid.get_node_ids()])
 
 
 def test_a_device_that_vanishes_within_a_round_does_not_make_flower_wait():

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def outcome(replies):
 
 
 def workers_of(grid):
-    return [worker.process.pid for worker in grid._workers]
+    return [worker.child.process_id for worker in grid._workers]
 
 
 def test_strategies_give_what_they_give_in_process():
@@ -156,6 +157,44 @@ def test_a_factory_makes_the_app_and_one_that_fails_is_named(monkeypatch):
     with ProcessGrid(f"{APP}:absent", 1, workers=1) as grid, pytest.raises(WorkerStartError, match="absent"):
         grid.send_and_receive(messages([1]))
     sys.modules.pop("process_app")
+
+
+SCRIPT = """
+import numpy as np
+from hedgerow.server.grids.processes import ProcessGrid
+from tests.server.grids.test_processes import messages, outcome
+from tests.server.grids import process_app
+
+def make_app():
+    return process_app.app
+
+{guard}
+    with ProcessGrid(make_app, 1, workers=1) as grid:
+        print(outcome(grid.send_and_receive(messages([1]))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "code", "said"),
+    [("if __name__ == '__main__':", 0, "{0: [0.0, 0.0]}"), ("if True:", 1, "WorkerStartError")],
+)
+def test_a_factory_of_a_script_is_found_when_its_main_part_is_guarded(guard, code, said, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(guard=guard))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr
+
+
+def test_a_worker_that_does_not_read_is_late():
+    with ProcessGrid(f"{APP}:app", 1, workers=1) as grid:
+        grid.send_and_receive(messages([1]))
+        (stopped,) = workers_of(grid)
+        os.kill(stopped, signal.SIGSTOP)
+        found = outcome(grid.send_and_receive(messages([1], weights=[0.0] * 2**20), timeout=0.5))
+        assert found == {0: "no answer in time"}
+        assert workers_of(grid) == []
 
 
 @pytest.mark.parametrize("where", ["in-process", "processes"])

@@ -2,14 +2,18 @@
 
 import numpy as np
 
+from hedgerow.local_work import LocalWork
 from hedgerow.server.grids.transport import DeviceUpdate, RoundWork, SimulatedTransport
 
 
 def work(*devices: str) -> RoundWork:
     return RoundWork(
-        run="r", round=1, weights={"w": np.zeros(3, np.float32)}, devices=devices, epochs=1, learning_rate=0.1, seed=0,
-        minimum_samples=1, deadline_s=1,
-    )  # fmt: skip
+        run="r",
+        weights={"w": np.zeros(3, np.float32)},
+        devices=devices,
+        local=LocalWork(epochs=1, learning_rate=0.1, batch_size=16),
+        deadline_s=1,
+    )
 
 
 def test_the_fake_calls_the_chosen_devices_and_remembers_the_work():

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hedgerow.local_work import LocalWork
 from hedgerow.partition import Partition
 from hedgerow.server.cohort.clients import ClientSlices, DrawnClients
-from hedgerow.server.cohort.work import CohortUpdate, CohortWork
+from hedgerow.server.cohort.engine import CohortUpdate
 from hedgerow.server.simulation.arrivals import BufferedPlan, buffered_steps
 from hedgerow.server.simulation.deadlines import DeviceWork, schedule_round
 from hedgerow.server.simulation.population import Population
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.heavy
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits" / "task.py"
 WORK = DeviceWork(down_bytes=1000, up_bytes=1000, flops_per_sample=1e9)
-LOCAL = CohortWork(round=1, seed=0, epochs=1, learning_rate=0.1, batch_size=8)
+LOCAL = LocalWork(round=1, seed=0, epochs=1, learning_rate=0.1, batch_size=8)
 
 
 class CountingEngine:
@@ -37,7 +38,7 @@ class CountingEngine:
         """Nothing is to be ended."""
 
     def train(
-        self, weights: Any, clients: Sequence[int], work: CohortWork, *, each: bool, corrections: Any = None
+        self, weights: Any, clients: Sequence[int], work: LocalWork, *, each: bool, corrections: Any = None
     ) -> Iterator[CohortUpdate]:
         import torch
 
@@ -142,7 +143,7 @@ def test_an_update_that_is_not_finite_is_left_out():
     from hedgerow.server.simulation.buffered import run_buffered
 
     class Diverging(CountingEngine):
-        def train(self, weights: Any, clients: Sequence[int], work: CohortWork, **rest: Any) -> Iterator[CohortUpdate]:
+        def train(self, weights: Any, clients: Sequence[int], work: LocalWork, **rest: Any) -> Iterator[CohortUpdate]:
             for update in super().train(weights, clients, work, **rest):
                 bad = np.array(update.clients) % 2 == 1
                 rows = update.each["w"].clone()

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+from hedgerow.checkpoint import load_checkpoint
 from hedgerow.cli import main
 
 pytestmark = pytest.mark.heavy
@@ -155,3 +157,30 @@ def test_a_private_simulation_says_what_it_promises_and_clipping_is_not_called_p
     assert record["privacy"] == {
         "mechanism": "server-fixed", "clip": 1.0, "noise": 0.0, "kind": "clipping", "rounds": 2,
     }  # fmt: skip
+
+
+def test_a_strategy_and_a_partition_of_a_users_own_run_by_their_files(tiny_reference, tmp_path, capsys):
+    (tmp_path / "own.py").write_text(
+        "from flwr.serverapp.strategy import FedAvg\n"
+        "class Mine(FedAvg):\n"
+        "    pass\n"
+        "def dealt(labels, clients, rng, columns):\n"
+        "    order = rng.permutation(len(labels))\n"
+        "    return [order[client::clients] for client in range(clients)]\n"
+    )
+    command = ["simulate", "--task", tiny_reference, "--clients", "8", "--cohort", "4", "--rounds", "2", "--json"]
+    own = ["--strategy", f"{tmp_path}/own.py:Mine", "--partition", f"{tmp_path}/own.py:dealt"]
+    assert main([*command, *own, "--out", str(tmp_path / "own")]) == 0
+    held = json.loads((tmp_path / "own" / "run.json").read_text())
+    assert held["strategy"] == f"{tmp_path}/own.py:Mine"
+    assert held["more"]["partition"] == f"{tmp_path}/own.py:dealt"
+
+    # It samples and averages as its parent does; the even deal is the one of iid with another order.
+    assert main([*command, "--out", str(tmp_path / "fedavg"), "--partition", f"{tmp_path}/own.py:dealt"]) == 0
+    runs = [load_checkpoint(tmp_path / name / "checkpoint").weights for name in ("own", "fedavg")]
+    for key, array in runs[0].items():
+        np.testing.assert_allclose(array, runs[1][key], rtol=1e-5, atol=1e-6)
+    capsys.readouterr()
+    assert main([*command, "--partition", f"{tmp_path}/own.py:nothing", "--out", str(tmp_path / "none")]) == 1
+    assert "the partition" in (said := capsys.readouterr().err)
+    assert "has no 'nothing'" in said

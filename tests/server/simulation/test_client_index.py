@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hedgerow.partition import Partition, PartitionError, parse_partition
+from hedgerow.errors import PartitionError
+from hedgerow.partition import Partition, parse_partition
 from hedgerow.server.simulation.client_index import register_clients
 from hedgerow.task import Dataset
 

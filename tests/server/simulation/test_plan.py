@@ -3,6 +3,7 @@
 import pytest
 
 from hedgerow.errors import DecodeError, UnknownNameError
+from hedgerow.local_work import LocalWork
 from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
 from hedgerow.server.simulation.plan import SimulationPlan
@@ -36,10 +37,13 @@ def test_an_unknown_optimizer_is_refused():
 def test_local_steps_are_the_tasks_where_nothing_else_is_said():
     task = LocalTraining(learning_rate=0.3, batch_size=8, epochs=2)
 
-    assert SimulationPlan().local(task) == task
-    assert SimulationPlan(epochs=5).local(task) == LocalTraining(learning_rate=0.3, batch_size=8, epochs=5)
+    assert SimulationPlan(seed=4).work(task) == LocalWork(learning_rate=0.3, batch_size=8, epochs=2, seed=4)
+    more = SimulationPlan(epochs=5, momentum=0.9, weight_decay=0.01)
+    assert more.work(task) == LocalWork(
+        learning_rate=0.3, batch_size=8, epochs=5, momentum=0.9, weight_decay=0.01, optimizer="sgd"
+    )
     with pytest.raises(SimulationError, match="learning_rate must lie between"):
-        SimulationPlan(learning_rate=-1.0).local(task)
+        SimulationPlan(learning_rate=-1.0).work(task)
 
 
 def test_a_hundred_evaluations_and_the_last_round():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plots import draw_curves, draw_sweep
 
 pytestmark = pytest.mark.heavy

@@ -7,7 +7,7 @@ import pytest
 
 from hedgerow.checkpoint import Checkpoint
 from hedgerow.partition import Partition
-from hedgerow.server.run_folder import RoundRecord
+from hedgerow.server.run_records import RoundRecord
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.result import SimulationResult, shown_time
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hedgerow.checkpoint import load_checkpoint
-from hedgerow.errors import UnknownNameError
-from hedgerow.partition import PartitionError, parse_partition
+from hedgerow.errors import PartitionError, UnknownNameError
+from hedgerow.partition import parse_partition
 from hedgerow.server.errors import NoUpdateError, RoundFailedError, RunMismatchError
 from hedgerow.server.privacy import PRIVACY
 from hedgerow.server.simulation.device_model import DeviceModel

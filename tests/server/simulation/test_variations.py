@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hedgerow.errors import UnknownNameError
-from hedgerow.partition import Partition, PartitionError
+from hedgerow.errors import PartitionError, UnknownNameError
+from hedgerow.partition import Partition
 from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
 from hedgerow.server.simulation.plan import SimulationPlan

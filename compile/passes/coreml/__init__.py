@@ -1,0 +1,1 @@
+"""Passes from and to Core ML packages."""

@@ -1,0 +1,39 @@
+"""Core ML packages as passes take and give them: bytes, and coremltools' model."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+from coremltools.proto import Model_pb2
+
+from hedgerow.compile.mlpackage import pack, unpack
+from hedgerow.compile.stage import Stage
+
+__all__ = ["compressed", "packed"]
+
+
+def compressed(stage: Stage, method: Callable[[Any, Any], Any], rules: Any) -> Stage:
+    """Return *stage* with its weights compressed by one of coremltools' methods, under *rules*."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.mlpackage"
+        unpack(stage.content, path)
+        model = method(ct.models.MLModel(str(path), skip_model_load=True), rules)
+        return replace(stage, content=packed(model))
+
+
+def packed(model: Any) -> bytes:
+    """Return a coremltools model as a zip that depends on its content alone.
+
+    The day of the conversion and the order of protobuf's maps, which is random in every process, are taken out.
+    """
+    model.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.mlpackage"
+        model.save(str(path))
+        for file in path.rglob("*.mlmodel"):
+            specification = Model_pb2.Model.FromString(file.read_bytes())
+            file.write_bytes(specification.SerializeToString(deterministic=True))
+        return pack(path)

@@ -1,0 +1,1 @@
+"""Passes that call Intel neural-compressor."""

@@ -1,0 +1,79 @@
+"""Let Intel neural-compressor's ``autotune`` choose among its static int8 settings, on calibration data."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hedgerow.compile.errors import PassError
+from hedgerow.compile.passes.kinds import ExportPass
+from hedgerow.compile.passes.settings import between
+from hedgerow.compile.stage import Source, Stage
+
+if TYPE_CHECKING:
+    from hedgerow.compile.passes.inc.served import Calibrate
+
+__all__ = ["QuantizeIncAutotune"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeIncAutotune(ExportPass):
+    """Tries asymmetric and symmetric activations with extremes and with entropy calibration, and exports the best.
+
+    The float weights stay behind quantize nodes, as in ``quantize-inc-static``: ``fold-onnx`` must follow.
+
+    Attributes:
+        minimum_snr_db: The search ends at the first setting whose output has this signal to noise; without one the best
+            is taken.
+    """
+
+    name: ClassVar[str] = "quantize-inc-autotune"
+    gives: ClassVar[str] = "onnx"
+    minimum_snr_db: float = between(0.0, 200.0, default=35.0)
+
+    @property
+    def weight_bits(self) -> int:
+        """Integers of one byte, once they are folded."""
+        return 8
+
+    def apply(self, source: Source) -> Stage:
+        """Return the model as ONNX with quantize nodes.
+
+        Raises:
+            PassError: The tuner found no setting.
+        """
+        import torch
+        from neural_compressor.torch.quantization import StaticQuantConfig, TuningConfig, autotune
+
+        from hedgerow.compile.passes.inc.served import served_stage
+        from hedgerow.compile.passes.model.training import input_tensors
+        from hedgerow.compile.verify import signal_to_noise_db
+        from hedgerow.task_module import predict
+
+        wanted = predict(source.task, source.model, source.calibration.inputs)
+        inputs = input_tensors(source, source.calibration)
+
+        def score(program: Any) -> float:
+            with torch.no_grad():
+                found = program(*inputs).numpy()
+            # The tuner compares with the float model's score, which is at the upper limit, relative to it.
+            return signal_to_noise_db(wanted, np.asarray(found))
+
+        def quantize(program: Any, calibrate: "Calibrate") -> Any:
+            # Tolerable loss is relative to the float model's score.
+            baseline = score(program)
+            tuning = TuningConfig(
+                config_set=[
+                    StaticQuantConfig(),
+                    StaticQuantConfig(act_algo="kl"),
+                    StaticQuantConfig(act_sym=True),
+                    StaticQuantConfig(act_sym=True, act_algo="kl"),
+                ],
+                tolerable_loss=max(0.0, 1 - self.minimum_snr_db / baseline),
+            )
+            best = autotune(program, tuning, eval_fn=score, run_fn=calibrate)
+            if best is None:
+                raise PassError(self.name, "the tuner found no setting")
+            return best
+
+        return served_stage(source, quantize)

@@ -1,0 +1,1 @@
+"""Passes from a torch model to a torch model."""

@@ -1,0 +1,99 @@
+"""The training loop that model passes share: seeded, on the CPU, the same weights for the same source and settings."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from hedgerow.compile.errors import PassError
+from hedgerow.compile.passes.model.training_pass import TrainingPass
+from hedgerow.compile.stage import Source
+from hedgerow.task import Dataset
+from hedgerow.task_module import LogitsModule, loss_function
+
+__all__ = ["batch_loss", "fit", "input_tensors", "training_data"]
+
+StepLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def training_data(step: str, source: Source) -> Dataset:
+    """Return the data a pass trains on.
+
+    Raises:
+        PassError: The source has none.
+    """
+    if source.train is None or len(source.train) == 0:
+        raise PassError(step, "it trains, and there is no training data")
+    return source.train
+
+
+def input_tensors(source: Source, data: Dataset) -> tuple[torch.Tensor, ...]:
+    """Return the inputs of *data* in the order of the schema."""
+    arrays = [np.require(data.inputs[spec.name], requirements=["C", "W"]) for spec in source.task.schema.inputs]
+    return tuple(torch.from_numpy(array) for array in arrays)
+
+
+def batch_loss(source: Source) -> StepLoss:
+    """Return the task's own loss as a step loss."""
+    loss = loss_function(source.task)
+    return lambda logits, labels, _chosen: loss(logits, labels)
+
+
+def fit(
+    source: Source,
+    model: nn.Module,
+    settings: TrainingPass,
+    loss: StepLoss,
+    *,
+    extra: tuple[nn.Parameter, ...] = (),
+    after_step: Callable[[], None] | None = None,
+    run: Callable[..., torch.Tensor] | None = None,
+    freeze_statistics: bool = False,
+) -> None:
+    """Train *model* in place on the source's training data and leave it in evaluation mode.
+
+    Args:
+        source: Says the task, the data and the seed.
+        model: Is changed.
+        settings: The pass that trains: its name, how long and how fast.
+        loss: ``(logits, labels, int64 positions of the batch in the data) -> scalar``.
+        extra: Further parameters to train, which are not the model's.
+        after_step: Called after every step, such as to set pruned weights to zero again.
+        run: ``(*inputs) -> logits``; None: pre-processing and *model*.
+        freeze_statistics: Whether BatchNorm and dropout act as in evaluation.
+
+    Raises:
+        PassError: There is no training data, or the loss is no longer a number.
+    """
+    data = training_data(settings.name, source)
+    inputs, labels = input_tensors(source, data), torch.from_numpy(np.array(data.labels))
+    forward = run if run is not None else LogitsModule(source.task, model)
+    batch_size = min(settings.batch_size, len(data))
+    # The last samples of an epoch that fill no batch wait for another epoch: BatchNorm cannot train on one sample.
+    steps = len(data) // batch_size
+    # GroupNorm, LayerNorm and biases included: what trained the checkpoint trained all of them.
+    parameters = [*(value for value in model.parameters() if value.requires_grad), *extra]
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs * steps)
+    rng = np.random.default_rng(source.seed)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(source.seed)
+        model.train(not freeze_statistics)
+        for _epoch in range(settings.epochs):
+            order = rng.permutation(len(data))
+            for index in range(steps):
+                chosen = torch.from_numpy(order[index * batch_size : (index + 1) * batch_size])
+                optimizer.zero_grad(set_to_none=True)
+                found = loss(forward(*(values[chosen] for values in inputs)), labels[chosen], chosen)
+                if not torch.isfinite(found):
+                    raise PassError(
+                        settings.name, f"training diverged, the loss is {found.item()}; lower the learning rate"
+                    )
+                found.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(parameters, 5.0)
+                optimizer.step()
+                schedule.step()
+                if after_step is not None:
+                    after_step()
+    model.eval()

@@ -1,0 +1,1 @@
+"""Passes from and to ONNX files."""

@@ -1,0 +1,130 @@
+"""The one place where passes run: it checks what goes in and comes out, silences tools, and names who failed.
+
+Whatever a library raises becomes a :class:`~hedgerow.compile.errors.PassError` of the pass. What stays what it is:
+errors of Hedgerow's own tree that say more, mistakes in Hedgerow's own lines, what a task's own functions raise, and
+what the system says of its disk.
+"""
+
+import contextlib
+import errno
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from hedgerow.blame import is_raised_by_hedgerow
+from hedgerow.compile.blame import is_raised_by_task
+from hedgerow.compile.errors import PassError
+from hedgerow.compile.inspection.model import check_readable
+from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass
+from hedgerow.compile.stage import Source, Stage
+from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.task import Task
+
+__all__ = ["run_file_pass", "run_model_pass", "tool_errors"]
+
+_SYSTEM = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
+"""What the system says of its disk and memory, whatever the model is."""
+_LONGEST = 300
+
+
+def run_model_pass(step: ModelPass, source: Source) -> Source:
+    """Return *source* with the model that *step* makes of its model.
+
+    Raises:
+        PassError: The step failed, or gave no model.
+        UnsuitableError: It needs something that the task does not have.
+    """
+    with tool_errors(step.name, source.task):
+        model = step.apply(source)
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise PassError(step.name, f"it gave a {type(model).__name__} and no torch model")
+    return replace(source, model=model)
+
+
+def run_file_pass(step: ExportPass | FilePass, source: Source, stage: Stage | None) -> Stage:
+    """Return the file that *step* makes.
+
+    Args:
+        step: The pass.
+        source: The float model.
+        stage: The file so far; None for an export, which begins anew whatever there is.
+
+    Raises:
+        PassError: The step failed, was given another format or something unreadable, or gave one.
+        UnsuitableError: It needs something that the task does not have.
+    """
+    if isinstance(step, ExportPass):
+        with tool_errors(step.name):
+            made: Any = step.apply(source)
+    else:
+        given = _taken(step, stage)
+        with tool_errors(step.name):
+            made = step.apply(given, source)
+    if not isinstance(made, Stage):
+        raise PassError(step.name, f"it gave a {type(made).__name__} and no file")
+    if made.format != step.gives:
+        raise PassError(step.name, f"it gives {step.gives} files, and gave a file in the format {made.format}")
+    return made
+
+
+def _taken(step: FilePass, stage: Stage | None) -> Stage:
+    """Return *stage*, which is a file that *step* takes."""
+    found = MODEL if stage is None else stage.format
+    if stage is None or found != step.takes:
+        raise PassError(step.name, f"it takes {step.takes} files, and was given a {found}")
+    with tool_errors(step.name):
+        check_readable(stage.format, stage.content)
+    return stage
+
+
+@contextlib.contextmanager
+def tool_errors(name: str, task: Task | None = None) -> Iterator[None]:
+    """Keep libraries quiet, and name the step in whatever they raise.
+
+    Args:
+        name: Of the step.
+        task: Whose own functions are called as they are: what they raise stays what it is. None: a library reads
+            them, and says what it cannot read.
+
+    Raises:
+        PassError: A library failed, or could not read what it was given.
+    """
+    logged = logging.root.manager.disable
+    # Converters warn of each other's deprecated parts and of every number that is too small for float16; the parity
+    # check sees what that costs. Some print their progress.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(max(logged, logging.WARNING))
+        try:
+            yield
+        except DecodeError as exc:
+            raise PassError(name, str(exc)) from exc
+        except HedgerowError:
+            raise
+        # Libraries raise what they like, and some leave the process; the message must name the step all the same.
+        except (Exception, SystemExit) as exc:
+            if is_raised_by_hedgerow(exc) or (task is not None and is_raised_by_task(exc, task)):
+                raise
+            if isinstance(exc, OSError) and exc.errno in _SYSTEM:
+                raise
+            raise PassError(name, _said(exc)) from exc
+        finally:
+            logging.disable(logged)
+
+
+def _said(exc: BaseException) -> str:
+    """Return what went wrong in the first place, in one line."""
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+    said = (str(exc).strip().splitlines() or [""])[0][:_LONGEST]
+    return f"{type(exc).__name__}: {said}"

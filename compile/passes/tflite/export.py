@@ -1,0 +1,34 @@
+"""Export the served model to float TFLite with litert-torch; batch 1, as a device predicts."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hedgerow.compile.passes.kinds import ExportPass
+from hedgerow.compile.stage import Source, Stage
+
+__all__ = ["ExportTflite"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportTflite(ExportPass):
+    """Exports the served model: pre-processing, model, softmax."""
+
+    name: ClassVar[str] = "export-tflite"
+    gives: ClassVar[str] = "tflite"
+
+    @property
+    def weight_bits(self) -> int:
+        """Floats."""
+        return 32
+
+    def apply(self, source: Source) -> Stage:
+        """Return the model as TFLite."""
+        from hedgerow.compile.passes.examples import example_inputs
+        from hedgerow.compile.passes.tflite.exporter import tflite_bytes
+        from hedgerow.compile.runners.tflite import signature_tensors
+        from hedgerow.task_module import ServingModule
+
+        schema = source.task.schema
+        content = tflite_bytes(ServingModule(source.task, source.model).eval(), example_inputs(schema, 1))
+        inputs, outputs = signature_tensors(content, schema)
+        return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)

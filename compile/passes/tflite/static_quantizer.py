@@ -1,0 +1,51 @@
+"""Static int8 quantization with ai-edge-quantizer, from the exact extremes of every tensor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ai_edge_quantizer import qtyping, recipe
+
+from hedgerow.compile.passes.tflite.aeq import measured_statistics, quantized_stage
+from hedgerow.compile.stage import Source, Stage
+
+__all__ = ["FLOAT_BORDER", "StaticQuantizer"]
+
+_OPERATORS = qtyping.TFLOperationName
+FLOAT_BORDER = (_OPERATORS.SOFTMAX, _OPERATORS.INPUT, _OPERATORS.OUTPUT)
+"""What stays float: softmax too, because an int8 probability has 256 steps: the confidence that the fleet watches gets
+coarse."""
+
+
+class StaticQuantizer:
+    """Quantizes one file as often as wanted; its ranges are measured once.
+
+    Args:
+        stage: A TFLite file.
+        source: Gives the calibration data.
+    """
+
+    def __init__(self, stage: Stage, source: Source) -> None:
+        self._stage, self._source = stage, source
+        self._statistics: Any = None
+
+    def quantized(self, floats: Sequence[Any] = (), left_out: Sequence[str] = ()) -> Stage:
+        """Return the file with int8 weights, one scale for each output channel, and int8 activations.
+
+        Args:
+            floats: Kinds of operators that stay float.
+            left_out: Regular expressions of output tensors whose operators stay float.
+        """
+
+        def prepare(tool: Any) -> Any:
+            tool.load_quantization_recipe(recipe.static_wi8_ai8())
+            if self._statistics is None:
+                self._statistics = measured_statistics(tool, self._stage, self._source.calibration)
+            for operator in floats:
+                tool.update_quantization_recipe(regex=".*", operation_name=operator, algorithm_key="no_quantize")
+            for pattern in left_out:
+                tool.update_quantization_recipe(
+                    regex=pattern, operation_name=_OPERATORS.ALL_SUPPORTED, algorithm_key="no_quantize"
+                )
+            return self._statistics
+
+        return quantized_stage(self._stage, self._source, prepare)

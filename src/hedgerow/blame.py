@@ -1,0 +1,30 @@
+"""Whether an unexpected exception is a bug of ours, or what foreign code said of what it was given."""
+
+from collections.abc import Iterator
+from types import TracebackType
+
+__all__ = ["frames", "is_ours", "is_raised_by_hedgerow"]
+
+_OURS = "hedgerow"
+_MISTAKES = (LookupError, TypeError, AttributeError, NameError, AssertionError, ArithmeticError)
+
+
+def is_raised_by_hedgerow(exc: BaseException) -> bool:
+    """Say whether a line of ours made the mistake behind *exc* itself, and no library that it called.
+
+    Native code leaves no frame, so only kinds of errors count that it does not raise for what it was given.
+    """
+    found = list(frames(exc.__traceback__))
+    return isinstance(exc, _MISTAKES) and bool(found) and is_ours(found[-1].tb_frame.f_globals.get("__name__", ""))
+
+
+def frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    """Yield the frames of a traceback, the one that was called last at the end."""
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def is_ours(module: str) -> bool:
+    """Say whether a module of this name is Hedgerow's."""
+    return module.partition(".")[0] == _OURS

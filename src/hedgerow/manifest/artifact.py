@@ -1,0 +1,83 @@
+"""One compiled model for one hardware target, and how it was checked. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hedgerow.decode import Fields
+from hedgerow.manifest.content import Blob, Tensor
+
+__all__ = ["CHECK_STATES", "Artifact"]
+
+CHECK_STATES = ("passed", "failed", "not run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One compiled model for one hardware target.
+
+    Attributes:
+        target: Name of the target in ``hardware/targets``.
+        format: ``onnx``, ``tflite`` or ``mlpackage`` (a zip of the folder).
+        runtime: Key of the device's runtime table: ``onnxruntime``, ``litert`` or ``coreml``.
+        blob: The file.
+        inputs, outputs: Where the schema's tensors are in it.
+        recipe: The passes that made it, in order.
+        golden: Safetensors blob: ``input.<name>`` and ``output.<name>``, this very artifact's outputs at build time.
+        golden_tolerance: Largest absolute difference at which a replay on the device still counts as the same.
+        metrics: Measured at build time: ``accuracy`` and on how many ``held_out_samples``, ``float_accuracy``,
+            ``bytes``, ``float_bytes``, ``snr_db``, ``agreement``; a metric that could not be measured here is absent.
+        checks: Check -> ``passed``, ``failed`` or ``not run``. ``runs on device`` is there, and ``not run``, where the
+            runtime does not exist on the build host (Core ML): accuracy, parity and golden samples are then by a
+            reference evaluation of the file's operators.
+    """
+
+    target: str
+    format: str
+    runtime: str
+    blob: Blob
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    recipe: tuple[str, ...]
+    golden: Blob | None
+    golden_tolerance: float
+    metrics: Mapping[str, float]
+    checks: Mapping[str, str]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values."""
+        return {
+            "target": self.target,
+            "format": self.format,
+            "runtime": self.runtime,
+            "blob": self.blob.to_record(),
+            "inputs": [tensor.to_record() for tensor in self.inputs],
+            "outputs": [tensor.to_record() for tensor in self.outputs],
+            "recipe": list(self.recipe),
+            "golden": self.golden.to_record() if self.golden else None,
+            "golden_tolerance": self.golden_tolerance,
+            "metrics": dict(self.metrics),
+            "checks": dict(self.checks),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Artifact":
+        """Decode an artifact."""
+        golden = fields.optional("golden")
+        metrics = fields.nested("metrics")
+        checks = fields.nested("checks")
+        artifact = cls(
+            target=fields.text("target", maximum_chars=64),
+            format=fields.text("format", maximum_chars=16),
+            runtime=fields.text("runtime", maximum_chars=32),
+            blob=Blob.from_fields(fields.nested("blob")),
+            inputs=fields.sequence("inputs", Tensor.from_fields, maximum_items=16),
+            outputs=fields.sequence("outputs", Tensor.from_fields, maximum_items=16),
+            recipe=fields.texts("recipe"),
+            golden=Blob.from_fields(golden) if golden else None,
+            golden_tolerance=fields.number("golden_tolerance", minimum=0),
+            metrics={name: metrics.number(name) for name in metrics.names()},
+            checks={name: checks.choice(name, {s: s for s in CHECK_STATES}) for name in checks.names()},
+        )
+        fields.finish()
+        return artifact

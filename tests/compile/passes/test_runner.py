@@ -1,0 +1,134 @@
+"""What the one place where passes run lets through, and what it does not."""
+
+import errno
+import logging
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hedgerow.compile.errors import PassError, UnsuitableError  # noqa: E402 - needs torch
+from hedgerow.compile.passes.kinds import ExportPass, ModelPass  # noqa: E402
+from hedgerow.compile.passes.runner import run_file_pass, run_model_pass, tool_errors  # noqa: E402
+from hedgerow.compile.stage import Source, Stage  # noqa: E402
+from hedgerow.errors import DecodeError  # noqa: E402
+from hedgerow.schema import TensorSpec  # noqa: E402
+from hedgerow.task import Dataset, Task  # noqa: E402
+from hedgerow.task_module import loss_function  # noqa: E402
+
+pytestmark = pytest.mark.heavy
+
+
+class Give(ExportPass):
+    """Gives whatever it holds."""
+
+    name, gives = "give", "onnx"
+    made = None
+
+    def apply(self, source):
+        return self.made if source is None else None
+
+
+class Learn(ModelPass):
+    """Computes a loss as passes that train do."""
+
+    name = "learn"
+
+    def apply(self, source):
+        loss_function(source.task)(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
+        return source.model
+
+
+def broken_loss(_logits, _labels):
+    raise RuntimeError("a mistake in the task")
+
+
+def source(**changes) -> Source:
+    task = Task(
+        name="t",
+        inputs=[TensorSpec("x", (2,), "float32")],
+        labels=["a", "b"],
+        model=torch.nn.Flatten,
+        data=dict,
+        **changes,
+    )
+    nothing = Dataset({}, torch.zeros(0, dtype=torch.int64).numpy())
+    return Source(task=task, model=torch.nn.Flatten(), calibration=nothing)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (None, "give: .* it gave a NoneType and no file"),
+        (b"bytes", "it gave a bytes and no file"),
+        (Stage(format="tflite", content=b"", inputs=(), outputs=()), "gives onnx files, and gave .* the format tflite"),
+    ],
+)
+def test_a_pass_that_gives_something_else_is_named(made, message, monkeypatch):
+    monkeypatch.setattr(Give, "made", made)
+    with pytest.raises(PassError, match=message):
+        run_file_pass(Give(), None, None)
+
+
+def test_a_model_pass_that_gives_no_model_is_named(monkeypatch):
+    monkeypatch.setattr(Learn, "apply", lambda _self, _source: None)
+    with pytest.raises(PassError, match=r"learn: .* it gave a NoneType and no torch model"):
+        run_model_pass(Learn(), source())
+
+
+def test_what_the_tasks_own_function_raises_stays_what_it_is():
+    with pytest.raises(RuntimeError, match=r"a mistake in the task"):
+        run_model_pass(Learn(), source(loss=broken_loss))
+
+
+def test_what_a_library_makes_of_the_tasks_function_is_the_steps_error():
+    with pytest.raises(PassError, match=r"step: .* RuntimeError: a mistake in the task"), tool_errors("step"):
+        broken_loss(None, None)
+
+
+def test_tools_are_silent_and_everything_is_as_before_afterwards(capfd, caplog):
+    before = logging.root.manager.disable
+    with tool_errors("step"):
+        print("progress")  # noqa: T201
+        warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+        logging.getLogger("absl").warning("noise")
+        logging.getLogger("absl").error("trouble")
+    assert capfd.readouterr().out == ""
+    assert [record.message for record in caplog.records] == ["trouble"]
+    assert logging.root.manager.disable == before
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_what_the_system_says_of_its_disk_stays_what_it_is(number):
+    with pytest.raises(OSError, match=r"it says so") as caught, tool_errors("step"):
+        raise OSError(number, "it says so")
+    assert caught.value.errno == number
+
+
+def test_a_file_that_a_library_misses_is_the_steps_error():
+    with pytest.raises(PassError, match=r"step: .* FileNotFoundError"), tool_errors("step"):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "Manifest.json")
+
+
+def test_errors_of_our_own_tree_that_say_more_pass_and_unreadable_bytes_do_not():
+    with pytest.raises(UnsuitableError), tool_errors("step"):
+        raise UnsuitableError("inner", "a student", "none", "give one")
+    with pytest.raises(PassError, match=r"^inner: "), tool_errors("step"):
+        raise PassError("inner", "its own words")
+    with pytest.raises(PassError, match=r"^step: .* onnx: expected a model, found noise"), tool_errors("step"):
+        raise DecodeError("onnx", "a model", "noise")
+
+
+def test_the_first_cause_is_told():
+    failed = RuntimeError("export failed; see the report")
+    failed.__cause__ = ValueError("the operator has no form here\nfurther lines")
+    with pytest.raises(PassError, match=r"ValueError: the operator has no form here$"), tool_errors("step"):
+        raise failed
+
+
+def test_an_interrupt_is_no_error_of_a_step():
+    with pytest.raises(KeyboardInterrupt), tool_errors("step"):
+        raise KeyboardInterrupt

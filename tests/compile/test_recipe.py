@@ -1,0 +1,92 @@
+import dataclasses
+
+import pytest
+
+from hedgerow.compile.errors import RecipeError
+from hedgerow.compile.passes.model.fine_tune import FineTune
+from hedgerow.compile.passes.onnx.export import ExportOnnx
+from hedgerow.compile.passes.onnx.fold import FoldOnnx
+from hedgerow.compile.passes.onnx.quantize_weights import QuantizeOnnxWeights
+from hedgerow.compile.passes.onnx.trim import TrimOnnx
+from hedgerow.compile.passes.tflite.export import ExportTflite
+from hedgerow.compile.passes.tflite.trim import TrimTflite
+from hedgerow.compile.recipe import Recipe, read_recipe
+from hedgerow.compile.recipes import RECIPES
+from hedgerow.decode import Fields, decode_json, encode_json
+from hedgerow.errors import DecodeError
+
+TUNE = FineTune(epochs=1, learning_rate=0.01)
+
+
+def test_a_recipe_is_compared_with_the_plain_export_of_its_format():
+    assert Recipe(passes=(ExportOnnx(), FoldOnnx())).float_passes == (ExportOnnx(), TrimOnnx())
+    recipe = Recipe(passes=[ExportTflite()], model_passes=[TUNE])
+    assert (recipe.format, recipe.toolchain, recipe.model_passes) == ("tflite", "tflite", (TUNE,))
+    assert recipe.float_passes == (ExportTflite(), TrimTflite())
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"passes": ()}, "expected an export and file passes in passes, found no file at their end"),
+        ({"passes": (FoldOnnx(),)}, "expected a pass that takes model, found fold-onnx, which takes onnx"),
+        ({"passes": (ExportOnnx(), TrimTflite())}, "takes onnx, found trim-tflite, which takes tflite"),
+        ({"passes": (ExportOnnx(), ExportTflite())}, "takes onnx, found export-tflite, which takes model"),
+        ({"passes": (ExportOnnx(), TUNE)}, "takes onnx, found fine-tune, which takes model"),
+        ({"passes": (ExportOnnx(),), "model_passes": (FoldOnnx(),)}, "takes model, found fold-onnx"),
+        ({"passes": (ExportOnnx(),), "float_passes": (ExportTflite(),)}, "one in the format onnx, to compare with"),
+        ({"passes": (ExportOnnx(), "fold-onnx")}, "expected passes such as ExportOnnx\\(\\), found str 'fold-onnx'"),
+        ({"passes": (ExportOnnx,)}, "found _PassClass"),
+        ({"passes": (ExportOnnx(),), "minimum_agreement": 1.5}, "minimum_agreement from 0 to 1, found 1.5"),
+        ({"passes": (ExportOnnx(),), "minimum_snr_db": float("nan")}, "minimum_snr_db from 0 to 200, found nan"),
+        (
+            {"passes": (ExportOnnx(),), "minimum_quantized_share": True},
+            "minimum_quantized_share from 0 to 1, found True",
+        ),
+    ],
+)
+def test_passes_that_do_not_follow_from_one_another_make_no_recipe(parts, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe(**parts)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_comes_back_from_its_record_as_the_same_value(name):
+    record = encode_json(RECIPES[name].to_record())
+    found = read_recipe(decode_json(record, "recipe", limit_bytes=2**20))
+    assert found == RECIPES[name]
+    assert hash(found) == hash(RECIPES[name])
+    assert encode_json(found.to_record()) == record
+
+
+def test_a_setting_that_was_left_out_and_one_that_was_given_are_one_record():
+    short = Recipe(passes=(ExportOnnx(), QuantizeOnnxWeights(bits=4)))
+    full = Recipe(passes=(ExportOnnx(), QuantizeOnnxWeights(bits=4, block=32, minimum_elements=64)))
+    assert encode_json(short.to_record()) == encode_json(full.to_record())
+    other = Recipe(passes=(ExportOnnx(), QuantizeOnnxWeights(bits=4, block=64)))
+    assert encode_json(short.to_record()) != encode_json(other.to_record())
+
+
+@pytest.mark.parametrize(
+    "key", ["name", "passes", "float_passes", "model_passes", "minimum_snr_db", "smaller_than_float"]
+)
+def test_a_record_without_one_of_its_keys_is_refused(key):
+    record = {name: value for name, value in RECIPES["onnx-float"].to_record().items() if name != key}
+    with pytest.raises(DecodeError, match=key):
+        read_recipe(Fields(record, "recipe"))
+
+
+def test_a_record_with_another_key_is_refused():
+    record = RECIPES["onnx-float"].to_record()
+    with pytest.raises(DecodeError, match="surprise"):
+        read_recipe(Fields({**record, "surprise": 1}, "recipe"))
+    record["passes"][0]["surprise"] = 1
+    with pytest.raises(DecodeError, match="surprise"):
+        read_recipe(Fields(record, "recipe"))
+
+
+def test_a_recipe_is_a_value():
+    one = RECIPES["onnx-int4-weights"]
+    assert dataclasses.replace(one) == one
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.name = "other"

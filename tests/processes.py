@@ -1,0 +1,38 @@
+"""Waiting for processes, for tests: for a state, never for a while."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+WITHIN_S = 30.0
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = WITHIN_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def is_running(process_id: int) -> bool:
+    """Whether a process is there; a zombie is gone for our purposes, for in a container nobody may reap it."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until_gone(*process_ids: int) -> None:
+    wait_until(lambda: not any(map(is_running, process_ids)))
+
+
+def what_is_held() -> tuple[int, set[int], set[str]]:
+    """Return what this process holds: how many descriptors, which children, and its threads."""
+    import threading
+
+    me = psutil.Process()
+    return me.num_fds(), {child.pid for child in me.children()}, {thread.name for thread in threading.enumerate()}
