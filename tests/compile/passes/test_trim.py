@@ -135,7 +135,7 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     from hedgerow.compile.stage import Source
     from hedgerow.compile.verify import judge_file
     from hedgerow.examples.zoo import ZOO
-    from hedgerow.hardware.target import load_target
+    from hedgerow.hardware.lookup import load_target
     from hedgerow.task import load_task
 
     def outside(stage: Stage) -> int:
