@@ -21,7 +21,7 @@ from hedgerow.client.settings import AgentSettings, parse_address, parse_options
 from hedgerow.client.source import Sink, load_sink, load_source
 from hedgerow.client.state_folder import StateFolderLock
 from hedgerow.errors import UnknownNameError
-from hedgerow.hardware.target import target_names
+from hedgerow.hardware.lookup import target_names
 from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
 from hedgerow.settings_options import given_options, settings_file_option, settings_option
 
