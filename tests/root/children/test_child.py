@@ -64,6 +64,18 @@ def test_an_interpreter_that_cannot_be_started_is_an_error_and_leaves_nothing(mo
     assert what_is_held() == before
 
 
+def test_a_system_without_room_for_a_thread_is_an_error_of_the_system(monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    before = what_is_held()
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with pytest.raises(BlockingIOError, match="can't start new thread"):
+        Child(SLEEP, name="sleeper", output=OutputFile(), scratch=True)
+    monkeypatch.undo()
+    assert what_is_held() == before
+
+
 def test_a_program_is_asked_to_end_and_what_it_started_is_not():
     code = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
     with python(code + "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\ntime.sleep(600)") as child:
@@ -149,15 +161,15 @@ def test_a_program_that_nobody_ended_does_not_hold_up_the_interpreters_end():
 
 
 def test_an_interrupt_during_the_start_comes_after_it_and_leaves_no_process(monkeypatch):
-    started = []
+    real, started = subprocess.Popen, []
 
     def popen(*arguments, **more):
-        made = subprocess.Popen(*arguments, **more)
+        made = real(*arguments, **more)
         started.append(made.pid)
         os.kill(os.getpid(), signal.SIGINT)
         return made
 
-    monkeypatch.setattr("hedgerow.children.child._popen", popen)
+    monkeypatch.setattr("subprocess.Popen", popen)
     before = what_is_held()
     with pytest.raises(KeyboardInterrupt):
         Child(SLEEP, name="sleeper")
