@@ -77,8 +77,8 @@ class Agent:
 
     Args:
         settings: What it is and where its fleet is.
-        link: To the broker; the agent closes it.
-        source: Where samples come from; None: it serves nothing by itself.
+        link: The link to the broker; the agent closes it.
+        source: The origin of samples; None: it serves nothing by itself.
         sinks: Get the answer to each sample of the source; each in a thread of its own.
         boot: Identity of this start, as in the link's will.
         runtimes: Finds a runtime by name.

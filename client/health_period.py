@@ -89,6 +89,6 @@ def is_stuck(busy_s: float, *, is_proved: bool, length_s: float) -> bool:
     Args:
         busy_s: Seconds since it was given the sample; 0 when it has answered.
         is_proved: Whether the release was healthy for a whole health period; it may take a minute then.
-        length_s: Of a health period.
+        length_s: The length of a health period.
     """
     return busy_s >= (max(length_s, _STUCK_S) if is_proved else length_s)

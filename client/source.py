@@ -1,4 +1,4 @@
-"""Where a device's samples come from: a callable that the user brings, what it yields and what it gets back.
+"""The source of a device's samples: a callable that the user brings, what it yields and what it gets back.
 
 A source is ``callable(SourceContext) -> Iterator[Sample]``, named ``module:attribute`` or ``file.py:attribute``. It
 paces itself: the agent takes the next sample as soon as it is done with the last one. A generator gets the answer as
@@ -43,7 +43,7 @@ class SourceContext:
     Attributes:
         device: Name of the device.
         state_folder: The agent's state folder.
-        options: From ``--source-option key=value``.
+        options: What ``--source-option key=value`` gave.
     """
 
     device: str

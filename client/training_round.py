@@ -50,9 +50,9 @@ class RoundTrainer:
 
     Args:
         device: Name of this device.
-        slots: Where the train graph is.
+        slots: The slots; one holds the train graph.
         buffer: What to train on.
-        http: Where weights come from and updates go to.
+        http: Fetches weights and sends updates.
         pause: Waits the seconds it is given; returns True when the agent is stopping.
         trials: Tries a train graph before it is loaded into this process.
         runtimes: Finds a runtime by name.

@@ -30,9 +30,9 @@ class SignedFile:
 
     Attributes:
         path: Its target path.
-        url_path: Where it is on the server, with the hash prefix of consistent snapshots.
+        url_path: Its place on the server, with the hash prefix of consistent snapshots.
         length_bytes, sha256: Exactly.
-        release, hardware: From its custom metadata; empty when absent.
+        release, hardware: What its custom metadata says; empty when absent.
     """
 
     path: str
@@ -128,10 +128,10 @@ def open_trust(
     """Fetch and verify the signed metadata.
 
     Args:
-        folder: Where metadata is kept between starts; without it, a rollback would go unnoticed.
+        folder: Keeps metadata between starts; without it, a rollback would go unnoticed.
         trusted_root: The root metadata that the device was provisioned with.
         http: The server.
-        release: For messages.
+        release: The release that messages name.
         clock: This machine's time; what signatures say about the time counts where the clock is behind it.
         released_at: When this agent was released; no clock is earlier.
 
