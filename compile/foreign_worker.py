@@ -48,6 +48,7 @@ def _facts(fields: Fields, kind: str, content: bytes, step: Step) -> dict[str, A
         return found
 
     shapes = fields.mapping("shapes", sizes)
+    fields.finish()
     step(_READING)
     return {"facts": read_facts(kind, content, shapes).to_record()}
 
@@ -87,6 +88,7 @@ def _replay(fields: Fields, _kind: str, content: bytes, step: Step) -> dict[str,
     taken = fields.sequence("inputs", Tensor.from_fields, maximum_items=64)
     given = fields.sequence("outputs", Tensor.from_fields, maximum_items=64)
     arena_bytes = fields.integer("arena_bytes")
+    fields.finish()
     inputs = decode_arrays((folder / "inputs").read_bytes(), "samples", limit_bytes=_INPUT_LIMIT_BYTES)
     rounds: list[dict[str, NDArray[np.float32]]] = []
     executed_by = ""
