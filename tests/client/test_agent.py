@@ -106,6 +106,17 @@ class Bench:
                     return message
         pytest.fail(f"not heard; heard {self.heard}")
 
+    def until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+        """Wait for a state."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.01)
+
+    def windows_kept(self) -> int:
+        """How many windows lie on the device's disk and wait."""
+        return len(list((self.folder / "state" / "spool").glob("*.json")))
+
     def wait_for(self, kind: type, **facts):
         return self.wait(
             lambda message: isinstance(message, kind) and all(getattr(message, k) == v for k, v in facts.items())
@@ -185,10 +196,7 @@ def test_the_active_release_is_served_without_broker_and_server(bench, repositor
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
     with bench.running(zeros, server="http://127.0.0.1:9") as (agent, link):
         bench.broker.break_link("d1")
-        deadline = time.monotonic() + 5
-        while agent.active.release is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.1)
+        bench.until(lambda: agent.active.release == "demo@1" and bench.windows_kept() > 0)
         bench.listen()
         bench.heard.clear()
         bench.broker.mend_link(link)
@@ -225,7 +233,9 @@ def test_versions_that_were_seen_are_ignored_also_after_a_restart(bench, reposit
         bench.want(4, "demo@2")
         bench.want(5, "demo@1")
         assert bench.wait_for(Reported).desired_version == 5
-        time.sleep(0.2)
+        # Messages are taken in order: who answers this one has taken those before.
+        bench.send(Channel.TRAIN, train_task(1, b""))
+        assert bench.wait_for(TrainUpdate).state == "declined"
     assert len(fleet.requests) == asked
 
 
@@ -452,10 +462,16 @@ def test_labels_from_before_the_change_are_not_trained_on(bench, repository, fle
     weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})
     for number in (1, 2):
         fleet.weights[f"/v1/training/run-1/{number}/weights"] = weights
-    with bench.running(learner):
+    has_learned = threading.Event()
+
+    def source(context: SourceContext) -> Iterator[Sample]:
+        yield from learner(context)
+        has_learned.set()
+
+    with bench.running(source):
         bench.want(1, "demo@1")
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
-        time.sleep(0.5)
+        assert has_learned.wait(5)
         bench.send(Channel.TRAIN, train_task(1, weights, maximum_age_s=0.0))
         declined = bench.wait_for(TrainUpdate)
         bench.send(Channel.TRAIN, train_task(2, weights, maximum_age_s=3600.0))
@@ -689,7 +705,7 @@ def test_windows_wait_for_the_link(bench, repository, release):
         bench.want(1, "demo@1")
         first = bench.wait_for(Telemetry)
         bench.broker.break_link("d1")
-        time.sleep(0.2)
+        bench.until(lambda: bench.windows_kept() > 3)
         bench.listen()
         bench.heard.clear()
         bench.broker.mend_link(link)
