@@ -23,7 +23,7 @@ from hedgerow.compile.verify import PASSED
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import UnknownNameError
 from hedgerow.examples.zoo import ZOO, ZooModel
-from hedgerow.hardware.target import load_target, target_names
+from hedgerow.hardware.lookup import load_target, target_names
 from hedgerow.progress import Progress, Report
 from hedgerow.progress_display import ProgressDisplay
 from hedgerow.task import load_task

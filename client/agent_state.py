@@ -35,10 +35,10 @@ class AgentState:
     """Everything that decides what the agent does next.
 
     Attributes:
-        identity: Of this start.
+        identity: What does not change in this start.
         active, previous: Releases in the slots.
         is_connected: Whether the link is up.
-        sequence: Of the next report.
+        sequence: The number of the next report.
         desired: The last version that was accepted. Durable.
         is_settled: Whether there is nothing left to do for *desired*. Durable.
         acted_version: The last version that was acted on. Durable.

@@ -52,7 +52,7 @@ Signature = frozenset[tuple[str, str, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where a sample lies, and what it looks like."""
+    """The place of one sample in the file, and its form."""
 
     offset: int
     length: int
@@ -93,7 +93,7 @@ class LabelledBuffer:
     """A bounded store of labelled samples on disk.
 
     Args:
-        folder: Where its file is.
+        folder: The folder of its file.
         limit_samples: The oldest are dropped beyond this.
         clock: Unix time in seconds.
     """
@@ -184,7 +184,7 @@ class LabelledBuffer:
         """Return the samples that fit *schema*, inputs and label, sorted by content.
 
         Args:
-            schema: Of the release to train.
+            schema: The schema of the release to train.
             since: Only samples that came at this Unix time or later, by this device's clock; None: all. One that would
                 come in the future was kept under a wrong clock, and nobody knows when it came.
         """

@@ -1,13 +1,11 @@
 """``hedgerow agent run``: the device agent as a command."""
 
-import dataclasses
 import logging
 import os
 import random
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,23 +21,13 @@ from hedgerow.client.settings import AgentSettings, parse_address, parse_options
 from hedgerow.client.source import Sink, load_sink, load_source
 from hedgerow.client.state_folder import StateFolderLock
 from hedgerow.errors import UnknownNameError
-from hedgerow.hardware.target import target_names
+from hedgerow.hardware.lookup import target_names
 from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
+from hedgerow.settings_options import given_options, settings_file_option, settings_option
 
 __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
-_FIELDS = {field.name: field for field in dataclasses.fields(AgentSettings)}
-
-
-def _option(flag: str, name: str, **keywords: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return an option whose help and default are the setting's."""
-    field = _FIELDS[name]
-    if field.default is not dataclasses.MISSING and field.default is not None:
-        keywords = {"default": field.default, "show_default": True, **keywords}
-    elif field.default is dataclasses.MISSING and not keywords.get("multiple"):
-        keywords = {"required": True, **keywords}
-    return click.option(flag, name, help=field.metadata["help"], **keywords)
 
 
 @click.command(
@@ -47,23 +35,24 @@ def _option(flag: str, name: str, **keywords: Any) -> Callable[[Callable[..., No
     "      --broker 192.0.2.7:1883 --server http://192.0.2.7:8080 \\\n"
     "      --trusted-root 1.root.json --state state --source camera.py:stream"
 )
-@_option("--device", "device", metavar="NAME")
-@_option("--fleet", "fleet", metavar="NAME")
-@_option("--target", "target", metavar="NAME")
-@click.option("--broker", required=True, metavar="HOST:PORT", help="Address of the MQTT broker.")
-@_option("--server", "server", metavar="URL")
-@_option("--trusted-root", "trusted_root", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
-@_option("--state", "state_folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
-@_option("--source", "source", metavar="REF")
-@_option("--source-option", "source_options", multiple=True, metavar="KEY=VALUE")
-@_option("--sink", "sink", metavar="REF")
-@_option("--print", "is_printing", is_flag=True)
-@_option("--window-samples", "window_samples", type=int, metavar="N")
-@_option("--buffer-samples", "buffer_samples", type=int, metavar="N")
-@_option("--spool-windows", "spool_windows", type=int, metavar="N")
-@_option("--healthy-after-s", "healthy_after_s", type=float, metavar="SECONDS")
-@_option("--trial-timeout-s", "trial_timeout_s", type=float, metavar="SECONDS")
-@_option("--crash-limit", "crash_limit", type=int, metavar="N")
+@settings_option(AgentSettings, "device")
+@settings_option(AgentSettings, "fleet")
+@settings_option(AgentSettings, "target")
+@click.option("--broker", metavar="HOST:PORT", help="Address of the MQTT broker.  [required]")
+@settings_option(AgentSettings, "server")
+@settings_option(AgentSettings, "trusted_root", type=click.Path(path_type=Path, dir_okay=False))
+@settings_option(AgentSettings, "state_folder", type=click.Path(path_type=Path, file_okay=False))
+@settings_option(AgentSettings, "source")
+@settings_option(AgentSettings, "source_options", multiple=True)
+@settings_option(AgentSettings, "sink")
+@settings_option(AgentSettings, "is_printing", is_flag=True)
+@settings_option(AgentSettings, "window_samples")
+@settings_option(AgentSettings, "buffer_samples")
+@settings_option(AgentSettings, "spool_windows")
+@settings_option(AgentSettings, "healthy_after_s")
+@settings_option(AgentSettings, "trial_timeout_s")
+@settings_option(AgentSettings, "crash_limit")
+@settings_file_option()
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -72,15 +61,15 @@ def _option(flag: str, name: str, **keywords: Any) -> Callable[[Callable[..., No
     show_default=True,
     help="Least of what is written to stderr: debug, info, warning or error.",
 )
-def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: Any) -> None:
+def run(log_level: str, **_values: Any) -> None:
     """Run the device agent.
 
     It serves the installed release, installs what the fleet wants, counts what it sees, and trains when it is asked to.
     SIGTERM or SIGINT ends it in order. So does, with --print, that nobody reads standard output any more; the exit code
     is 1 then.
     """
-    host, port = parse_address(broker)
-    settings = AgentSettings(broker_host=host, broker_port=port, source_options=parse_options(source_options), **values)
+    context = click.get_current_context()
+    settings = _read_settings(context)
     log_to_stderr(settings.device, log_level)
     known = target_names()
     if settings.target not in known:
@@ -125,7 +114,22 @@ def run(broker: str, log_level: str, source_options: tuple[str, ...], **values: 
     if lines.is_closed:
         # Python flushes standard output once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.get_current_context().exit(1)
+        context.exit(1)
+
+
+def _read_settings(context: click.Context) -> AgentSettings:
+    """Return the settings from file, environment and options; what is required and stands in none of them is misuse."""
+    options = given_options(context, AgentSettings)
+    if "source_options" in options:
+        options["source_options"] = parse_options(options["source_options"])
+    if context.params["broker"] is not None:
+        options["broker_host"], options["broker_port"] = parse_address(context.params["broker"])
+    sources: dict[str, Any] = {"file": context.params["settings_file"], "env": os.environ, "options": options}
+    absent = AgentSettings.required() - set(AgentSettings.collect(**sources))
+    for name, declared in AgentSettings.declared().items():
+        if name in absent:
+            raise click.MissingParameter(ctx=context, param_hint=repr(declared.metadata["flag"]), param_type="option")
+    return AgentSettings.read(**sources)
 
 
 def _connect(settings: AgentSettings, boot: str) -> MqttLink:

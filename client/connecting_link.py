@@ -17,7 +17,7 @@ class ConnectingLink:
 
     Args:
         connect: Makes the real link, or raises BrokerUnreachableError.
-        delay: From the delay before to the next, in seconds (see :func:`hedgerow.mqtt_link.decorrelated_jitter`).
+        delay: Makes the next delay of the one before, in seconds (see :func:`hedgerow.mqtt_link.decorrelated_jitter`).
     """
 
     def __init__(self, connect: Callable[[], Link], delay: Callable[[float], float]) -> None:

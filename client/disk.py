@@ -11,7 +11,7 @@ __all__ = ["Disk", "RealDisk"]
 
 
 class Disk(Protocol):
-    """Where slots and pointers are written. Each call is one step: after a power cut it has happened or it has not."""
+    """What writes slots and pointers. Each call is one step: after a power cut it has happened or it has not."""
 
     def write(self, path: Path, content: bytes) -> None:
         """Replace *path* by *content*, durably."""

@@ -35,7 +35,7 @@ def download(
     Args:
         http: The server.
         file: What was signed.
-        folder: Where parts and finished files are kept.
+        folder: The folder of parts and finished files.
         pause: Waits the seconds it is given; returns True when the agent is stopping.
         attempts: Fruitless attempts in a row before giving up.
         clock: Rising seconds; a server that only drips is given up (TUF's slow retrieval attack).

@@ -70,8 +70,8 @@ class Trouble:
     """One part's failures, from the first to the end of their last echo.
 
     Attributes:
-        reason: Of the first one.
-        told: Of the first one, as the fleet hears it.
+        reason: The reason of the first one.
+        told: The reason of the first one, as the fleet hears it.
         since, last: When the first and the latest failed, in seconds of a clock that does not go back.
         failures: How many.
         said_at: When the log was told last.

@@ -77,7 +77,7 @@ class Installer:
     """Installs releases on one device.
 
     Attributes:
-        slots: Where releases are kept.
+        slots: The places of releases on disk.
         http: The server.
         trust: Fetches the signed metadata.
         target: This device's hardware target.

@@ -1,4 +1,4 @@
-"""From a verified slot to a model that runs: pick the runtime, load the artifact, replay the golden samples.
+"""Turns a verified slot into a model that runs: picks the runtime, loads the artifact, replays the golden samples.
 
 A runtime's native code may end the process that loads or runs a file. :func:`try_model` and :func:`try_train_graph` do
 everything that may go wrong so; trial.py lets a child process do it first.
@@ -76,7 +76,7 @@ class ReadyModel:
 
     @property
     def release(self) -> str:
-        """``name@number``."""
+        """The release's identity, ``name@number``."""
         return self.slot.manifest.release
 
 

@@ -26,7 +26,7 @@ class ModelWork:
     """Puts models to work.
 
     Args:
-        slots: Where releases lie.
+        slots: The places of releases on disk.
         installer: Brings new ones.
         active: What serves.
         runtimes: Finds a runtime by name.

@@ -88,7 +88,7 @@ class AnswerLines:
     """A sink that writes each answer to standard output, or another file, as a line of JSON, at once.
 
     Args:
-        file: Where to.
+        file: What is written to.
         on_closed: Called once when nobody reads any more.
 
     Attributes:

@@ -47,7 +47,7 @@ class OpenSlot:
 
     Attributes:
         folder: The slot's folder.
-        manifest: Of its release.
+        manifest: The manifest of its release.
         artifact: The one for this device's target.
         reference: Bins and counts.
         manifest_sha256: Hash of the manifest as it lies there.
@@ -109,7 +109,7 @@ class SlotFolders:
     Args:
         folder: The agent's state folder.
         target: The device's hardware target.
-        disk: Where to write.
+        disk: What writes.
         health: Is told when that fails and need not stop the agent.
 
     Attributes:

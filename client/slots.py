@@ -72,7 +72,7 @@ class Trial:
     """What is being tried: the next start blames it when this one does not get to its end.
 
     Attributes:
-        slot: Where it lies.
+        slot: The slot that it lies in.
         release: ``name@number``.
         step: What the installation is doing with it.
         starts: Starts of the agent that found this trial unfinished.

@@ -25,7 +25,7 @@ class Spool:
     """A bounded queue of messages on disk. May be used from any thread.
 
     Args:
-        folder: Where the files are; their names are their order.
+        folder: The folder of the files; their names are their order.
         limit_messages: The oldest is dropped beyond this.
         health: Is told whether the disk takes them.
     """

@@ -17,7 +17,7 @@ class StateKeeper:
     """Writes the agent's state.
 
     Args:
-        file: Where it goes.
+        file: The file that it goes to.
         slots: What else may be behind on disk; it is tried at the same times.
         health: Is told whether the state folder can be written.
         timer: Rising seconds.

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from hedgerow.client.errors import InstallError, RejectedError, SettingsError, TransferError
+from hedgerow.client.errors import AgentSettingsError, InstallError, RejectedError, TransferError
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.signed_time import RELEASED_AT, DatedDocument, format_time, lower_bound, read_time
 
@@ -30,9 +30,9 @@ class SignedFile:
 
     Attributes:
         path: Its target path.
-        url_path: Where it is on the server, with the hash prefix of consistent snapshots.
+        url_path: Its place on the server, with the hash prefix of consistent snapshots.
         length_bytes, sha256: Exactly.
-        release, hardware: From its custom metadata; empty when absent.
+        release, hardware: What its custom metadata says; empty when absent.
     """
 
     path: str
@@ -59,17 +59,17 @@ def read_trusted_root(path: Path) -> bytes:
     """Return the root metadata that the device was provisioned with.
 
     Raises:
-        SettingsError: There is none at *path*.
+        AgentSettingsError: There is none at *path*.
     """
     try:
         with path.open("rb") as file:
             root = file.read(_ROOT_LIMIT_BYTES + 1)
     except OSError as exc:
-        raise SettingsError(
+        raise AgentSettingsError(
             f"expected the fleet's root metadata at {path}, found none ({exc.strerror}); copy it from the fleet"
         ) from exc
     if len(root) > _ROOT_LIMIT_BYTES or not root.lstrip().startswith(b"{"):
-        raise SettingsError(f"expected TUF root metadata at {path}, found something else; copy it from the fleet")
+        raise AgentSettingsError(f"expected TUF root metadata at {path}, found something else; copy it from the fleet")
     return root
 
 
@@ -128,10 +128,10 @@ def open_trust(
     """Fetch and verify the signed metadata.
 
     Args:
-        folder: Where metadata is kept between starts; without it, a rollback would go unnoticed.
+        folder: Keeps metadata between starts; without it, a rollback would go unnoticed.
         trusted_root: The root metadata that the device was provisioned with.
         http: The server.
-        release: For messages.
+        release: The release that messages name.
         clock: This machine's time; what signatures say about the time counts where the clock is behind it.
         released_at: When this agent was released; no clock is earlier.
 

@@ -13,7 +13,7 @@ class Uplink:
     """One device's side of the link.
 
     Args:
-        link: To the broker.
+        link: The link to the broker.
         fleet, device: Names of the fleet and of this device in it.
         spool: Windows that could not be sent yet.
         health: Is told whether messages can be sent.

@@ -20,7 +20,7 @@ from hedgerow.compile.cmsis_nn import SOURCE
 from hedgerow.compile.errors import CArrayError
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.durable import write_durably
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.target import Target
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
 
@@ -249,13 +249,19 @@ def write_c_array(folder: Path, model: CModel) -> tuple[Path, Path]:
 
 
 def write_c_arrays(
-    folder: Path, build: Build, arenas: Mapping[str, Arena], *, is_foreign: bool = False
+    folder: Path,
+    build: Build,
+    targets: Mapping[str, Target],
+    arenas: Mapping[str, Arena],
+    *,
+    is_foreign: bool = False,
 ) -> tuple[Path, ...]:
     """Write the sources of every artifact whose target links its model into firmware.
 
     Args:
         folder: The build's, with its blobs.
         build: Names the model after its task.
+        targets: Those of the artifacts, by name.
         arenas: Target -> the smallest arena that works, where it was measured.
         is_foreign: Whether the models were compiled elsewhere.
 
@@ -268,7 +274,7 @@ def write_c_arrays(
     """
     sources = []
     for artifact in build.artifacts:
-        target = load_target(artifact.target)
+        target = targets[artifact.target]
         if target.emits_c_array:
             model = CModel(
                 name=build.task,

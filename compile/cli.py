@@ -13,7 +13,7 @@ from hedgerow.compile.errors import CompileError, InternalError
 from hedgerow.compile.outcome import INTERNAL, Outcome
 from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
-from hedgerow.hardware.target import target_names
+from hedgerow.hardware.lookup import target_names
 from hedgerow.installation import require
 from hedgerow.progress_display import ProgressDisplay
 
@@ -43,7 +43,8 @@ _PIPE_WIDTH = 200
     "targets",
     multiple=True,
     metavar="NAME",
-    help="A hardware target, as in `hedgerow targets list`; repeat it for more.",
+    help="A hardware target, as in `hedgerow targets list`, or your own: a .toml file, or file.py:ATTRIBUTE; repeat it "
+    "for more.",
 )
 @click.option("--all-targets", is_flag=True, help="Compile for every target there is.")
 @click.option(

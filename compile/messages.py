@@ -7,6 +7,7 @@ from typing import Any
 from hedgerow.compile.recipe import Recipe, read_recipe
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
+from hedgerow.hardware.target import Target, read_target_record
 from hedgerow.progress import Progress
 
 __all__ = [
@@ -82,6 +83,7 @@ class Job:
         search_path: Where the task's modules are found.
         max_drop: Allowed loss of accuracy, as a share.
         artifacts: Target -> recipe.
+        targets: Target -> what it can hold and run; of each artifact.
         train_formats: Train graphs to make.
         reference: Whether to make the reference.
         counts: Counts that replace those of the reference.
@@ -95,6 +97,7 @@ class Job:
     search_path: tuple[str, ...]
     max_drop: float
     artifacts: Mapping[str, SentRecipe]
+    targets: Mapping[str, Target]
     train_formats: tuple[str, ...]
     reference: bool
     counts: Mapping[str, tuple[int, ...]]
@@ -127,6 +130,7 @@ class Job:
             "artifacts": {
                 target: {"name": recipe.name, "record": recipe.record} for target, recipe in self.artifacts.items()
             },
+            "targets": {name: target.to_record() for name, target in self.targets.items()},
             "train_formats": list(self.train_formats),
             "reference": self.reference,
             "counts": {name: {"counts": list(values)} for name, values in self.counts.items()},
@@ -162,6 +166,7 @@ def decode_job(fields: Fields) -> Job:
         search_path=fields.texts("search_path", maximum_chars=65536),
         max_drop=fields.number("max_drop"),
         artifacts=fields.mapping("artifacts", sent),
+        targets=fields.mapping("targets", read_target_record),
         train_formats=fields.texts("train_formats"),
         reference=fields.boolean("reference"),
         counts=fields.mapping("counts", counts),

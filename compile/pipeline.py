@@ -22,7 +22,8 @@ from hedgerow.compile.session import Request, Session
 from hedgerow.compile.toolchains import TOOLCHAINS, check_installed
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.durable import sha256_of
-from hedgerow.hardware.target import Target, load_target
+from hedgerow.hardware.lookup import load_target
+from hedgerow.hardware.target import Target
 from hedgerow.progress import Report, silent
 
 __all__ = ["compile_checkpoint", "compile_targets", "toolchains"]
@@ -196,7 +197,9 @@ def _compile(
         if outcome.build is not None:
             _remove_unused(folder, outcome.build)
             write_report(folder, outcome, session.evaluation, max_drop=max_drop)
-            write_c_arrays(folder, outcome.build, outcome.arenas)
+            write_c_arrays(
+                folder, outcome.build, {contest.target.name: contest.target for contest in contests}, outcome.arenas
+            )
             save_build(folder, outcome.build)
             put_in_place(folder, out)
         if results is not None:
@@ -213,11 +216,15 @@ def _remove_unused(folder: Path, build: Build) -> None:
 
 
 def _contests(targets: Sequence[str], recipes: Mapping[str, str], prefer: str | None) -> tuple[Contest, ...]:
-    if unknown := sorted(set(recipes) - set(targets)):
+    wanted_targets = [load_target(name) for name in targets]
+    names = [target.name for target in wanted_targets]
+    if repeated := ", ".join(sorted({name for name in names if names.count(name) > 1})):
+        raise CompileError(f"expected each target once, found several called {repeated}; rename the file of one")
+    if unknown := sorted(set(recipes) - set(names)):
         raise CompileError(f"a recipe is given for {', '.join(unknown)}, which is not compiled for; add it as a target")
     found = []
-    for name in targets:
-        target = load_target(name)
+    for target in wanted_targets:
+        name = target.name
         candidates = (recipes[name],) if name in recipes else target.recipes if prefer else _default(target)
         for recipe in candidates:
             made = find_recipe(recipe).format

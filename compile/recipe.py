@@ -108,7 +108,7 @@ class Recipe(Promise):
     @property
     def weight_bits(self) -> int:
         """The fewest bits that a weight may take in the artifact."""
-        return min((step.weight_bits for step in self.passes if step.weight_bits is not None), default=8)
+        return min((step.weight_bits for step in self.passes if step.weight_bits is not None), default=1)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values, every setting included: what cache keys hold, and what workers get."""

@@ -26,7 +26,6 @@ from hedgerow.compile.sources import task_fingerprint, tool_versions
 from hedgerow.compile.toolchains import TOOLCHAIN_OF
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, HedgerowError
-from hedgerow.hardware.target import load_target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
@@ -83,6 +82,7 @@ class Session:
     ) -> None:
         self._request, self._contests, self._folder, self._cache = request, tuple(contests), folder, cache
         self._strict, self._report = strict, report
+        self._targets = {contest.target.name: contest.target for contest in self._contests}
         self._under_way: set[Unit] = set()
         self._answers: dict[Unit, dict[str, Any]] = {}
         self._refused: dict[Unit, HedgerowError] = {}
@@ -140,6 +140,7 @@ class Session:
                 search_path=self._request.search_path,
                 max_drop=self._request.max_drop,
                 artifacts={unit.name: SentRecipe.of(find_recipe(unit.recipe)) for unit in members if unit.recipe},
+                targets={unit.name: self._targets[unit.name] for unit in members if unit.recipe},
                 train_formats=tuple(unit.name for unit in members if unit.kind == "train_graph"),
                 reference=any(unit.kind == "reference" for unit in members),
                 counts=self._request.counts,
@@ -242,12 +243,12 @@ class Session:
         }
         if unit.kind == "artifact":
             facts |= {
-                "target": load_target(unit.name).to_record(),
+                "target": self._targets[unit.name].to_record(),
                 "recipe": find_recipe(unit.recipe).to_record(),
                 "passes": self._passes_fingerprint(unit.recipe),
                 "max_drop": self._request.max_drop,
                 # Its check is not run where it is absent, and must be once it is installed.
-                "edgetpu_compiler": find_compiler() if load_target(unit.name).accelerator == "edgetpu" else None,
+                "edgetpu_compiler": find_compiler() if self._targets[unit.name].accelerator == "edgetpu" else None,
             }
         elif unit.kind == "reference":
             facts["counts"] = {name: list(values) for name, values in self._request.counts.items()}
@@ -334,7 +335,7 @@ class Session:
 
     def _with_training(self, artifact: Artifact) -> Artifact:
         """Return *artifact* with what the train graph of its target was found to be, for whoever reads it alone."""
-        answer = self._answers.get(Unit("train_graph", load_target(artifact.target).train_format))
+        answer = self._answers.get(Unit("train_graph", self._targets[artifact.target].train_format))
         if answer is None:
             return artifact
         checks = {**artifact.checks, "train graph": PASSED}

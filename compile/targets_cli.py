@@ -18,7 +18,8 @@ from hedgerow.compile.profile.model import Profile, profile_model
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import Misfit, fit
-from hedgerow.hardware.target import Target, load_target, target_names
+from hedgerow.hardware.lookup import load_target, target_names
+from hedgerow.hardware.target import Target
 from hedgerow.progress import Progress
 from hedgerow.progress_display import ProgressDisplay
 
@@ -112,7 +113,8 @@ def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "A
     "names",
     multiple=True,
     metavar="NAME",
-    help="Ask this target only; repeat it for more.  [default: every target of the model's format]",
+    help="Ask this target only, by name or a .toml file of your own; repeat it for more.  "
+    "[default: every target of the model's format]",
 )
 @click.option(
     "--input-shape",

@@ -30,7 +30,8 @@ from hedgerow.compile.model_file import ModelFile, draw_samples, open_model_file
 from hedgerow.compile.profile.model import Profile, profile_model
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.compile.verify import NOT_RUN, PASSED, judge_file
-from hedgerow.hardware.target import Target, load_target
+from hedgerow.hardware.lookup import load_target
+from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.reference import Reference
@@ -159,7 +160,7 @@ def pack_passing(
         arenas = {each.target.name: each.arena for each in judged if each.arena is not None}
         build = _build(file, model, judged, folder, task) if judged else None
         if build is not None:
-            write_c_arrays(folder, build, arenas, is_foreign=True)
+            write_c_arrays(folder, build, {each.target.name: each.target for each in judged}, arenas, is_foreign=True)
             save_build(folder, build)
             put_in_place(folder, out)
     return Packed(

@@ -22,7 +22,7 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.verify import Measured, verify_artifact, verify_train_graph
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
@@ -93,7 +93,7 @@ def artifact_steps(recipe: Recipe | SentRecipe) -> int:
 
 
 def compile_artifact(
-    foundation: Foundation, target_name: str, recipe: Recipe, folder: Path, *, max_drop: float, report: Report
+    foundation: Foundation, target: Target, recipe: Recipe, folder: Path, *, max_drop: float, report: Report
 ) -> CompiledArtifact:
     """Make and verify one artifact; its blobs go into the build in *folder*.
 
@@ -101,8 +101,7 @@ def compile_artifact(
         PassError: A pass failed.
         VerificationError: A check refused the artifact.
     """
-    target = load_target(target_name)
-    work, total = f"compile {target_name}", artifact_steps(recipe)
+    work, total = f"compile {target.name}", artifact_steps(recipe)
     made = foundation.made.get(recipe)
     if made is None:
         made = foundation.made[recipe] = make(foundation, recipe, Steps(work, total, report))
@@ -136,7 +135,7 @@ def compile_artifact(
     if micro is not None and micro.executed_by:
         executed_by["oracle"] = micro.executed_by
     artifact = Artifact(
-        target=target_name,
+        target=target.name,
         format=stage.format,
         runtime=target.runtime,
         blob=add_blob(folder, content),
@@ -226,7 +225,9 @@ def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dic
     folder = Path(job.folder)
     if unit.kind == "artifact":
         recipe = job.artifacts[unit.name].read()
-        compiled = compile_artifact(foundation, unit.name, recipe, folder, max_drop=job.max_drop, report=report)
+        compiled = compile_artifact(
+            foundation, job.targets[unit.name], recipe, folder, max_drop=job.max_drop, report=report
+        )
         return {"recipe": unit.recipe, **compiled.to_record()}
     if unit.kind == "train_graph":
         graph, difference = compile_train_graph(foundation, unit.name, folder, report)

@@ -7,7 +7,8 @@ files strictly; :mod:`hedgerow.hardware.cost` turns a target and a model's size 
 
 from hedgerow.hardware.cost import CostEstimate, Workload, estimate_cost
 from hedgerow.hardware.fit import Misfit, ModelFacts, fit
-from hedgerow.hardware.target import CostModel, Target, load_target, target_names
+from hedgerow.hardware.lookup import load_target, target_names
+from hedgerow.hardware.target import CostModel, Target
 
 __all__ = [
     "CostEstimate",

@@ -6,7 +6,7 @@ import textwrap
 
 import click
 
-from hedgerow.hardware.target import load_target, target_names
+from hedgerow.hardware.lookup import load_target, target_names
 from hedgerow.options import json_option
 
 __all__ = ["list_command", "show"]

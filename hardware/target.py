@@ -9,13 +9,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
 from hedgerow.decode import Fields
-from hedgerow.errors import DecodeError, UnknownNameError
+from hedgerow.errors import DecodeError
 
 __all__ = [
     "ACCELERATORS",
@@ -28,8 +26,7 @@ __all__ = [
     "decode_operators",
     "decode_recipe_lists",
     "decode_target",
-    "load_target",
-    "target_names",
+    "read_target_record",
 ]
 
 RUNTIMES = ("onnxruntime", "litert", "coreml", "tflite-micro")
@@ -204,6 +201,25 @@ def decode_target(
     if not _NAME.fullmatch(name):
         raise DecodeError(where, f"a file name like {_NAME.pattern}", repr(name))
     table = fields.choice("operators", tables)
+    return _target(fields, name, _recipes(fields, lists), table)
+
+
+def read_target_record(fields: Fields) -> Target:
+    """Read what :meth:`Target.to_record` gave.
+
+    Raises:
+        DecodeError: A key is absent, unknown or of the wrong type, or two keys contradict each other.
+    """
+    name = fields.text("name", pattern=_NAME)
+    fields.text("recipe", maximum_chars=64)  # the first of the recipes
+    table = OperatorTable(
+        versions=_versions(fields.nested("operators")), source=fields.text("operators_source", maximum_chars=2000)
+    )
+    return _target(fields, name, _names(fields, "recipes"), table)
+
+
+def _target(fields: Fields, name: str, recipes: tuple[str, ...], table: OperatorTable) -> Target:
+    """Read what a target's file and its record have in common."""
     target = Target(
         name=name,
         summary=fields.text("summary", maximum_chars=200),
@@ -211,7 +227,7 @@ def decode_target(
         accelerator=fields.choice("accelerator", {kind: kind for kind in ACCELERATORS}),
         format=fields.choice("format", {kind: kind for kind in FORMATS}),
         train_format=fields.choice("train_format", {"": "", "onnx": "onnx", "tflite": "tflite"}),
-        recipes=_recipes(fields, lists),
+        recipes=recipes,
         architecture=fields.text("architecture", pattern=_WORD),
         minimum_version=fields.text("minimum_version", pattern=_WORD),
         number_types=frozenset(_names(fields, "number_types", NUMBER_TYPES)),
@@ -229,7 +245,7 @@ def decode_target(
         cost=_cost(fields.nested("cost")),
     )
     fields.finish()
-    _check(where, target)
+    _check(fields.where, target)
     return target
 
 
@@ -242,14 +258,19 @@ def decode_operators(name: str, text: str) -> OperatorTable:
     where = f"operator table {name}"
     fields = _document(where, text)
     source, listed = fields.text("source", maximum_chars=2000), fields.nested("versions")
+    versions = _versions(listed)
+    fields.finish()
+    return OperatorTable(versions=versions, source=source)
+
+
+def _versions(listed: Fields) -> dict[str, int]:
     versions = {
         operator: listed.integer(operator, minimum=0, maximum=_MAX_OPERATOR_VERSION) for operator in listed.names()
     }
-    fields.finish()
     wrong = [operator for operator in versions if not _OPERATOR.fullmatch(operator)]
     if wrong or not versions:
-        raise DecodeError(f"{where}.versions", "names of operators", ", ".join(wrong)[:80] or "none")
-    return OperatorTable(versions=versions, source=source)
+        raise DecodeError(listed.where, "names of operators", ", ".join(wrong)[:80] or "none")
+    return versions
 
 
 def _document(where: str, text: str) -> Fields:
@@ -261,8 +282,10 @@ def _document(where: str, text: str) -> Fields:
     return fields
 
 
-def _names(fields: Fields, key: str, known: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    names = fields.texts(key, maximum_items=64, maximum_chars=64)
+def _names(
+    fields: Fields, key: str, known: tuple[str, ...] | None = None, *, maximum_chars: int = 64
+) -> tuple[str, ...]:
+    names = fields.texts(key, maximum_items=64, maximum_chars=maximum_chars)
     if not names or len(set(names)) != len(names):
         raise DecodeError(f"{fields.where}.{key}", "at least one name, each once", repr(list(names)))
     unknown = sorted(set(names) - set(known)) if known is not None else []
@@ -274,7 +297,8 @@ def _names(fields: Fields, key: str, known: tuple[str, ...] | None = None) -> tu
 def _recipes(fields: Fields, lists: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Return the names of recipes, those of lists in their place."""
     found: list[str] = []
-    for name in _names(fields, "recipes"):
+    # A recipe may be a path.
+    for name in _names(fields, "recipes", maximum_chars=1024):
         if not name.startswith(_LIST_MARK):
             found.append(name)
         elif (members := lists.get(name.removeprefix(_LIST_MARK))) is not None:
@@ -337,41 +361,3 @@ def _check(where: str, target: Target) -> None:
         raise DecodeError(f"{where}.integer_io", "true where all_integer is set", "false")
     if target.arena_bytes is not None and target.arena_bytes > target.ram_bytes:
         raise DecodeError(f"{where}.arena_bytes", f"at most the ram_bytes, {target.ram_bytes}", f"{target.arena_bytes}")
-
-
-def target_names() -> tuple[str, ...]:
-    """Return the names of all targets, sorted."""
-    return _stems("targets")
-
-
-def _stems(folder: str) -> tuple[str, ...]:
-    entries = (files("hedgerow.hardware") / folder).iterdir()
-    return tuple(sorted(file.name.removesuffix(".toml") for file in entries if file.name.endswith(".toml")))
-
-
-def _text(folder: str, name: str) -> str:
-    return (files("hedgerow.hardware") / folder / f"{name}.toml").read_text("utf-8")
-
-
-@cache
-def _tables() -> Mapping[str, OperatorTable]:
-    return {name: decode_operators(name, _text("operators", name)) for name in _stems("operators")}
-
-
-@cache
-def _recipe_lists() -> Mapping[str, tuple[str, ...]]:
-    return decode_recipe_lists((files("hedgerow.hardware") / "recipes.toml").read_text("utf-8"))
-
-
-@cache
-def load_target(name: str) -> Target:
-    """Read one target.
-
-    Raises:
-        UnknownNameError: There is no such target.
-        DecodeError: Its file, or an operator table, is wrong.
-    """
-    known = target_names()
-    if name not in known:
-        raise UnknownNameError("target", name, known)
-    return decode_target(name, _text("targets", name), _tables(), _recipe_lists())

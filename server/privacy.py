@@ -23,6 +23,8 @@ PRIVACY: Mapping[str, str] = {
 }
 """Central differential privacy: who clips, and to what. The server adds the noise."""
 
+_BY_CLIENT = frozenset({"client-fixed", "client-adaptive"})
+_ADAPTIVE = frozenset({"client-adaptive", "server-adaptive"})
 _LARGEST, _LEAST_NOISE = 1e6, 1e-3
 
 
@@ -52,12 +54,12 @@ class PrivacyTerms:
     @property
     def by_client(self) -> bool:
         """Whether clients are told to clip."""
-        return self.kind.startswith("client-")
+        return self.kind in _BY_CLIENT
 
     @property
     def adaptive(self) -> bool:
         """Whether the norm follows a quantile."""
-        return self.kind.endswith("-adaptive")
+        return self.kind in _ADAPTIVE
 
     @property
     def is_private(self) -> bool:
@@ -146,7 +148,7 @@ def parse_privacy(name: str, kind: str, text: str, *, clients: int | None = None
     """
     if kind not in PRIVACY:
         raise UnknownNameError("privacy wrapper", kind, PRIVACY)
-    known = ("clip", "noise", "delta", *(("quantile", "rate", "count-noise") if kind.endswith("-adaptive") else ()))
+    known = ("clip", "noise", "delta", *(("quantile", "rate", "count-noise") if kind in _ADAPTIVE else ()))
     given: dict[str, float] = {}
     for part in text.split(",") if text else ():
         key, _equals, value = part.partition("=")

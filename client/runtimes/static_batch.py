@@ -25,7 +25,7 @@ def in_batches(
     """Run *run*, which takes batches of exactly *size*, over a batch of any size; the last one is padded.
 
     Args:
-        run: From inputs to outputs.
+        run: Makes outputs of inputs.
         inputs: Each ``(batch, *shape)``, with one batch size.
         size: The static batch; None: any.
     """

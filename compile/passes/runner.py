@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from hedgerow.blame import is_raised_by_hedgerow
+from hedgerow.blame import is_ours, is_raised_by_hedgerow
 from hedgerow.compile.blame import is_raised_by_task
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.inspection.model import check_readable
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass
 from hedgerow.compile.stage import Source, Stage
 from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.installation import extra_of, install_command, is_installed
 from hedgerow.task import Task
 
 __all__ = ["run_file_pass", "run_model_pass", "tool_errors"]
@@ -113,7 +114,7 @@ def tool_errors(name: str, task: Task | None = None) -> Iterator[None]:
             raise
         # Libraries raise what they like, and some leave the process; the message must name the step all the same.
         except (Exception, SystemExit) as exc:
-            if is_raised_by_hedgerow(exc) or (task is not None and is_raised_by_task(exc, task)):
+            if is_raised_by_hedgerow(exc) or _misses_ours(exc) or (task is not None and is_raised_by_task(exc, task)):
                 raise
             if isinstance(exc, OSError) and exc.errno in _SYSTEM:
                 raise
@@ -122,9 +123,16 @@ def tool_errors(name: str, task: Task | None = None) -> Iterator[None]:
             logging.disable(logged)
 
 
+def _misses_ours(exc: BaseException) -> bool:
+    """Say whether a module of Hedgerow's own could not be imported."""
+    return isinstance(exc, ModuleNotFoundError) and is_ours(exc.name or "")
+
+
 def _said(exc: BaseException) -> str:
-    """Return what went wrong in the first place, in one line."""
+    """Return what went wrong in the first place, in one line, and what to install where that is it."""
     while exc.__cause__ is not None:
         exc = exc.__cause__
+    if isinstance(exc, ModuleNotFoundError) and not is_installed(str(exc.name)) and (extra := extra_of(exc.name)):
+        return f"the module {exc.name!r} is not installed; run: {install_command(extra)}"
     said = (str(exc).strip().splitlines() or [""])[0][:_LONGEST]
     return f"{type(exc).__name__}: {said}"

@@ -15,7 +15,9 @@ from hedgerow.compile.errors import PassSettingsError
 __all__ = ["Setting", "between", "check_names", "check_values", "one_of", "yes_or_no"]
 
 Setting = str | int | float | bool
-"""What a setting may be."""
+"""What a setting may be: what every record and message can hold."""
+
+_PLAIN = (str, int, float, bool)
 
 
 def between(low: float, high: float, *, default: Any = MISSING) -> Any:
@@ -50,7 +52,7 @@ def check_names(step: str, kind: type, given: Iterable[str]) -> None:
         listed = ", ".join(sorted(known)) or "none"
         raise PassSettingsError(step, unknown[0], f"one of its settings ({listed})", "a setting that it does not have")
     for name, entry in known.items():
-        if name not in named and entry.default is MISSING:
+        if name not in named and entry.default is MISSING and entry.default_factory is MISSING:
             raise PassSettingsError(step, name, "a value", "none")
 
 
@@ -68,6 +70,8 @@ def check_values(step: str, value: Any) -> None:
     types = _types(kind)
     for entry in fields(value):
         found, wanted = getattr(value, entry.name), types[entry.name]
+        if wanted not in _PLAIN:
+            raise PassSettingsError(step, entry.name, "a field of type int, float, bool or str", repr(wanted))
         if wanted is float and type(found) is int:
             # A frozen dataclass has no other way to change a field while it is made.
             object.__setattr__(value, entry.name, found := float(found))

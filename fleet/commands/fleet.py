@@ -16,12 +16,13 @@ import click
 
 from hedgerow.durable import write_durably
 from hedgerow.errors import HedgerowError
-from hedgerow.fleet.errors import FleetFolderError, SettingsError
+from hedgerow.fleet.errors import FleetFolderError, ServiceSettingsError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.web.admin_keys import hash_key, make_key, write_key_file
 from hedgerow.progress_display import progress_log
+from hedgerow.settings_options import settings_file_option, settings_option
 from hedgerow.wire.topics import NAME
 
 __all__ = ["broker", "init", "serve"]
@@ -59,7 +60,7 @@ def make_fleet(folder: FleetFolder, name: str, *, now: float) -> str | None:
     from hedgerow.fleet.trust.signing import init_repository
 
     if not NAME.fullmatch(name):
-        raise SettingsError("--name", name, f"a name like {NAME.pattern}")
+        raise ServiceSettingsError("--name", name, f"a name like {NAME.pattern}")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         path = folder.path / _NAME_FILE
@@ -135,11 +136,12 @@ def _settings_help() -> str:
         f"  {setting.name.upper()} = {str(setting.default).lower()}\n"
         + textwrap.fill(setting.metadata["help"], 78, initial_indent=" " * 6, subsequent_indent=" " * 6)
         for setting in dataclasses.fields(FleetSettings)
-        if setting.name not in ("fleet", "host", "port", "broker_host", "broker_port")
+        if setting.metadata["flag"] is None and setting.name != "fleet"
     ]
     listed = "\n".join(rows)
     example = "hedgerow fleet serve --fleet-folder out/fleet --broker 127.0.0.1:1883"
-    return f"\b\nExample:\n  {example}\n\n\b\nSettings, as environment variables HEDGEROW_FLEET_<NAME>:\n{listed}"
+    sources = "as environment variables HEDGEROW_FLEET_<NAME>, or as keys of a settings file"
+    return f"\b\nExample:\n  {example}\n\n\b\nSettings, {sources}:\n{listed}"
 
 
 @click.command("serve", epilog=_settings_help())
@@ -153,13 +155,9 @@ def _settings_help() -> str:
 @click.option(
     "--broker", "broker_address", metavar="HOST:PORT", help="Address of the MQTT broker.  [default: 127.0.0.1:1883]"
 )
-@click.option("--host", metavar="HOST", help="Address that the HTTP server listens on.  [default: 127.0.0.1]")
-@click.option(
-    "--port",
-    type=int,
-    metavar="PORT",
-    help="Port that the HTTP server listens on; 0 takes a free one.  [default: 8080]",
-)
+@settings_option(FleetSettings, "host")
+@settings_option(FleetSettings, "port")
+@settings_file_option()
 @click.option(
     "--retrain-task",
     metavar="TASK",
@@ -172,6 +170,7 @@ def serve(
     broker_address: str | None,
     host: str | None,
     port: int | None,
+    settings_file: Path | None,
     retrain_task: str | None,
     as_json: bool,
 ) -> None:
@@ -185,14 +184,14 @@ def serve(
 
     folder = FleetFolder(fleet_folder)
     broker_host, broker_port = _address(broker_address)
-    settings = FleetSettings.from_env(
-        os.environ,
-        fleet=read_fleet_name(folder),
-        host=host,
-        port=port,
-        broker_host=broker_host,
-        broker_port=broker_port,
-    )
+    options = {
+        "fleet": read_fleet_name(folder),
+        "host": host,
+        "port": port,
+        "broker_host": broker_host,
+        "broker_port": broker_port,
+    }
+    settings = FleetSettings.read(file=settings_file, env=os.environ, options=options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for library in ("httpx", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -234,7 +233,7 @@ def _address(text: str | None) -> tuple[str | None, int | None]:
         return None, None
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
-        raise SettingsError("--broker", text, "HOST:PORT such as 127.0.0.1:1883")
+        raise ServiceSettingsError("--broker", text, "HOST:PORT such as 127.0.0.1:1883")
     return host.strip("[]"), int(port)
 
 

@@ -206,7 +206,7 @@ def observe(
     slices = dict(state.slices)
     targets = [entry.target for entry in devices.values()]
     groups = [f"{TARGET}{target}"] * (targets.count(target) > 1) + [FLEET] * (len(devices) > 1)
-    tested = len(devices) + state.forgotten + sum(targets.count(name) > 1 for name in set(targets)) + (len(devices) > 1)
+    comparisons = _slices_ever(state, devices) * comparisons_of(reference)
     confirmed: list[tuple[Finding, int]] = []
     changes: dict[str, float] = {}
     for name in (device_slice(device), *groups):
@@ -225,20 +225,32 @@ def observe(
             plan,
             slice=name,
             look=before.looks + 1,
-            comparisons=tested * comparisons_of(reference),
+            comparisons=comparisons,
             rng=rng,
             baseline=_sum_of(fresh, baselines or {}),
         )
-        streaks = {f.feature: before.streaks.get(f.feature, 0) + 1 for f in findings if f.drifted}
-        opened = before.last_began if before.last_began is not None else merged.started_at
-        began = {feature: before.began.get(feature, opened) for feature in streaks}
-        slices[name] = SliceDrift(before.looks + 1, observed, 0, streaks, findings, began, merged.started_at)
-        sure = [f for f in findings if streaks.get(f.feature, 0) >= plan.consecutive]
-        confirmed += [(f, streaks[f.feature]) for f in sure]
+        slices[name] = after = _after_look(before, findings, observed, merged.started_at)
+        sure = [finding for finding in findings if after.streaks.get(finding.feature, 0) >= plan.consecutive]
+        confirmed += [(finding, after.streaks[finding.feature]) for finding in sure]
         if sure:
-            changes[name] = min(began[f.feature] for f in sure)
-    after = replace(state, devices=devices, slices=slices, observed=observed)
-    return _alerted(after, confirmed, changes, window.ended_at)
+            changes[name] = min(after.began[finding.feature] for finding in sure)
+    grown_state = replace(state, devices=devices, slices=slices, observed=observed)
+    return _alerted(grown_state, confirmed, changes, window.ended_at)
+
+
+def _slices_ever(state: DriftState, devices: Mapping[str, DeviceDrift]) -> int:
+    """Return how many slices share the level: those of devices, forgotten ones too, and of groups of two or more."""
+    targets = [entry.target for entry in devices.values()]
+    groups = sum(targets.count(target) > 1 for target in set(targets)) + (len(devices) > 1)
+    return len(devices) + state.forgotten + groups
+
+
+def _after_look(before: SliceDrift, findings: tuple[Finding, ...], observed: int, started_at: float) -> SliceDrift:
+    """Return a slice after a look at windows that began at *started_at*."""
+    streaks = {finding.feature: before.streaks.get(finding.feature, 0) + 1 for finding in findings if finding.drifted}
+    last_clean = before.last_began if before.last_began is not None else started_at
+    began = {feature: before.began.get(feature, last_clean) for feature in streaks}
+    return SliceDrift(before.looks + 1, observed, 0, streaks, findings, began, started_at)
 
 
 def _members(name: str, devices: Mapping[str, DeviceDrift]) -> list[str]:

@@ -26,12 +26,11 @@ from hedgerow.fleet.web.downloads import download_router
 from hedgerow.fleet.web.keyed_routes import Actor, keyed_router
 from hedgerow.fleet.web.problem_json import add_problem_handlers, problem_of
 from hedgerow.fleet.web.request_bodies import BoundedBodies
-from hedgerow.fleet.web.server import HttpServer
 from hedgerow.fleet.web.training import training_router
 from hedgerow.wire.device import Desired
 from hedgerow.wire.topics import NAME
 
-__all__ = ["HttpServer", "create_app"]
+__all__ = ["create_app"]
 
 _Record = dict[str, Any]
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=64, pattern=f"^{NAME.pattern}$")]
@@ -77,10 +76,14 @@ def create_app(
 
 def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining: Callable[[], bool]) -> APIRouter:
     router = keyed_router("/v1", service.admin_key_hashes)
+    _add_fleet_routes(router, service, folder)
+    _add_device_routes(router, service)
+    _add_rollout_routes(router, service)
+    _add_record_routes(router, service, approve_retraining)
+    return router
 
-    def record_of(device: Device) -> _Record:
-        return _device(device, service.desired(device.name), service.refusal(device.name))
 
+def _add_fleet_routes(router: APIRouter, service: FleetService, folder: FleetFolder) -> None:
     @router.get("/status")
     def status() -> _Record:
         """Return how the fleet stands: its size, until when its signatures count, and which of them end soon."""
@@ -92,26 +95,6 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
             "signatures": ends,
             "alarms": [alarm.to_record() for alarm in expiry_alarms(ends, time.time())],
         }
-
-    @router.get("/devices")
-    def devices() -> list[_Record]:
-        """Return all devices."""
-        return [record_of(device) for device in service.devices()]
-
-    @router.get("/devices/{name}")
-    def device(name: str) -> _Record:
-        """Return one device."""
-        return record_of(service.device(name))
-
-    @router.post("/devices/{name}/reset")
-    def reset(name: str, by: Actor, key: _Key = None) -> _Record:
-        """Believe nothing that a device said so far; its next report counts, whatever it says."""
-        return record_of(service.reset_device(name, actor=by, command_id=key))
-
-    @router.delete("/devices/{name}")
-    def forget(name: str, by: Actor, key: _Key = None) -> _Record:
-        """Keep nothing of a device; return it as it was. If it reports again, it is new."""
-        return _device(service.forget_device(name, actor=by, command_id=key), None)
 
     @router.get("/releases")
     def releases() -> list[_Record]:
@@ -137,6 +120,33 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
         """Return a release's manifest, byte for byte as it was signed."""
         return Response(service.catalogue.manifest(release).encode(), media_type="application/json")
 
+
+def _add_device_routes(router: APIRouter, service: FleetService) -> None:
+    def record_of(device: Device) -> _Record:
+        return _device(device, service.desired(device.name), service.refusal(device.name))
+
+    @router.get("/devices")
+    def devices() -> list[_Record]:
+        """Return all devices."""
+        return [record_of(device) for device in service.devices()]
+
+    @router.get("/devices/{name}")
+    def device(name: str) -> _Record:
+        """Return one device."""
+        return record_of(service.device(name))
+
+    @router.post("/devices/{name}/reset")
+    def reset(name: str, by: Actor, key: _Key = None) -> _Record:
+        """Believe nothing that a device said so far; its next report counts, whatever it says."""
+        return record_of(service.reset_device(name, actor=by, command_id=key))
+
+    @router.delete("/devices/{name}")
+    def forget(name: str, by: Actor, key: _Key = None) -> _Record:
+        """Keep nothing of a device; return it as it was. If it reports again, it is new."""
+        return _device(service.forget_device(name, actor=by, command_id=key), None)
+
+
+def _add_rollout_routes(router: APIRouter, service: FleetService) -> None:
     @router.post("/rollouts", status_code=201)
     def start_rollout(body: RolloutBody, by: Actor, key: _Key = None) -> _Record:
         """Start a rollout."""
@@ -172,6 +182,8 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
         """Approve a rollout that waits for it."""
         return _rollout(service.approve(rollout_id, actor=by, command_id=key))
 
+
+def _add_record_routes(router: APIRouter, service: FleetService, approve_retraining: Callable[[], bool]) -> None:
     @router.get("/commands/{command_id}")
     def command(command_id: str) -> _Record:
         """Return how a command stands that was asked for since the service was started, with its answer if it is over.
@@ -219,8 +231,6 @@ def _admin_router(service: FleetService, folder: FleetFolder, approve_retraining
         if not approve_retraining():
             raise HTTPException(409, "expected a retraining that waits for approval, found none")
         return {"approved": True}
-
-    return router
 
 
 def _device(device: Device, desired: Desired | None, refusal: RefusedReport | None = None) -> _Record:

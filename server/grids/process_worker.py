@@ -6,11 +6,15 @@ Imports next to nothing at the top: what a call needs is imported once the app i
 import gc
 import pickle
 import sys
-from collections.abc import Callable
 from multiprocessing import process, spawn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
+
+if TYPE_CHECKING:
+    from flwr.app import Message, RecordDict
+
+    from hedgerow.server.flower import ClientCall
 
 __all__ = ["NodeCall", "NodeResult", "Opening", "serve"]
 
@@ -20,11 +24,11 @@ Opening = tuple[dict[str, Any], bytes, int]
 NodeCall = tuple[bytes | None, Any, int, dict[str, Any], dict[str, Any], bytes | None]
 """Pickled content (None: as in the call before), metadata, run, node configuration, run configuration, state."""
 
-NodeResult = tuple[Any, str, bytes | None]
+NodeResult = tuple["Message | None", str, bytes | None]
 """The reply (None: there is none), why there is none, the node's new state (None: empty)."""
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: MessageChannel) -> None:
     """Answer calls until the other side closes.
 
     Args:
@@ -64,7 +68,7 @@ def _pickled(result: NodeResult, call: NodeCall) -> bytes:
         return pickle.dumps((None, f"its reply cannot be sent: {type(exc).__name__}: {exc}", call[-1]), protocol=5)
 
 
-def _made_app(opening: bytes) -> tuple[int, Callable[[Any, Any], Any]]:
+def _made_app(opening: bytes) -> "tuple[int, ClientCall]":
     from hedgerow.server.flower import adopt_flower
     from hedgerow.task import load_attribute
 
@@ -72,7 +76,7 @@ def _made_app(opening: bytes) -> tuple[int, Callable[[Any, Any], Any]]:
     parent, factory, threads = pickle.loads(opening)  # noqa: S301 (from our own parent)
     _import_main(parent)
     source = pickle.loads(factory)  # noqa: S301 (from our own parent)
-    app: Callable[[Any, Any], Any] = load_attribute(source) if isinstance(source, str) else source()
+    app: ClientCall = load_attribute(source) if isinstance(source, str) else source()
     return threads, app
 
 
@@ -90,7 +94,7 @@ def _import_main(parent: dict[str, Any]) -> None:
         del this._inheriting  # noqa: SLF001 - likewise
 
 
-def _answer(app: Callable[[Any, Any], Any], content: Any, call: NodeCall) -> NodeResult:
+def _answer(app: "ClientCall", content: "RecordDict", call: NodeCall) -> NodeResult:
     from flwr.app import Context, Message, RecordDict
 
     from hedgerow.server.grids.synchronous import own_copy
@@ -105,7 +109,7 @@ def _answer(app: Callable[[Any, Any], Any], content: Any, call: NodeCall) -> Nod
         run_config=run_config,
     )
     try:
-        reply = app(make(own_copy(content), metadata=metadata), context)
+        reply: object = app(make(own_copy(content), metadata=metadata), context)
     # A ClientApp is a node's outermost loop, and its code is the user's: Flower's contract makes any exception an
     # error reply, and an app that exits has ended its node and not the worker.
     except BaseException as exc:  # noqa: BLE001

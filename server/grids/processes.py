@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any
 
+from flwr.app import Message
+
 from hedgerow.children.child import numeric_threads
 from hedgerow.children.module_child import ModuleChild
 from hedgerow.closing import Closing
 from hedgerow.errors import DecodeError
 from hedgerow.server.errors import WorkerStartError
-from hedgerow.server.flower import error_codes
+from hedgerow.server.flower import ClientCall, error_codes
 from hedgerow.server.grids.border import error_reply
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.replies import ReplyLimits
@@ -52,12 +54,12 @@ class ProcessGrid(SynchronousGrid, Closing):
 
     def __init__(
         self,
-        client_app: str | Callable[[], Callable[[Any, Any], Any]],
+        client_app: str | Callable[[], ClientCall],
         nodes: int,
         *,
         workers: int = 2,
         threads: int = 1,
-        run_config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, bool | int | float | str] | None = None,
         check_updates: bool = True,
         state_limit_bytes: int = 2**30,
         limits: ReplyLimits | None = None,
@@ -115,7 +117,7 @@ class ProcessGrid(SynchronousGrid, Closing):
         """Return the number of the node's partition."""
         return str(node_id - 1)
 
-    def answer(self, messages: Sequence[Any], timeout_s: float | None) -> Iterable[Any]:
+    def answer(self, messages: Sequence[Message], timeout_s: float | None) -> Iterable[Message]:
         """Have the workers call the ClientApp once a message.
 
         Raises:
@@ -124,8 +126,8 @@ class ProcessGrid(SynchronousGrid, Closing):
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         contents = {id(message.content): message for message in messages}
         pickled = {key: pickle.dumps(message.content, protocol=5) for key, message in contents.items()}
-        queue: deque[Any] = deque()
-        replies: list[Any] = []
+        queue: deque[Message] = deque()
+        replies: list[Message] = []
         for message in sorted(messages, key=lambda each: id(each.content)):  # so that workers are told contents once
             if 1 <= message.metadata.dst_node_id <= len(self._nodes):
                 queue.append(message)
@@ -142,11 +144,11 @@ class ProcessGrid(SynchronousGrid, Closing):
 
     def _work_off(
         self,
-        queue: deque[Any],
+        queue: deque[Message],
         pickled: Mapping[int, bytes],
         deadline: float | None,
-    ) -> list[Any]:
-        replies: list[Any] = []
+    ) -> list[Message]:
+        replies: list[Message] = []
         while True:
             at_work = sum(worker.message is not None for worker in self._workers)
             self._start(min(self._count, at_work + len(queue)))
@@ -161,16 +163,17 @@ class ProcessGrid(SynchronousGrid, Closing):
                 return replies
             ready = _readable(working, _left_s(deadline))
             if not ready:
-                late = [*(worker.message for worker in working), *queue]
+                late = [*(worker.message for worker in working if worker.message is not None), *queue]
                 for worker in working:
                     self._discard(worker, 0.0)
                 return replies + [
                     self._error(m, error_codes().REPLY_MESSAGE_UNAVAILABLE, "no answer in time") for m in late
                 ]
             for worker in ready:
-                replies.extend(self._collect(worker))
+                if worker.message is not None:
+                    replies.extend(self._collect(worker, worker.message))
 
-    def _hand(self, worker: "_Worker", message: Any, pickled: Mapping[int, bytes], deadline: float | None) -> None:
+    def _hand(self, worker: "_Worker", message: Message, pickled: Mapping[int, bytes], deadline: float | None) -> None:
         key, node = id(message.content), message.metadata.dst_node_id
         node_config = {"partition-id": node - 1, "num-partitions": len(self._nodes)}
         content = None if worker.known == key else pickled[key]
@@ -181,9 +184,8 @@ class ProcessGrid(SynchronousGrid, Closing):
         with suppress(TimeoutError):
             worker.child.channel.send(pickle.dumps(call, protocol=5), _left_s(deadline))
 
-    def _collect(self, worker: "_Worker") -> list[Any]:
+    def _collect(self, worker: "_Worker", message: Message) -> list[Message]:
         """Return the reply of a worker that has said something; none when it is not whole yet."""
-        message = worker.message
         try:
             payloads = worker.child.channel.take()
         except DecodeError as exc:
@@ -197,7 +199,7 @@ class ProcessGrid(SynchronousGrid, Closing):
             worker.message = None
         return [self._reply(message, payload) for payload in payloads]
 
-    def _reply(self, message: Any, payload: bytes) -> Any:
+    def _reply(self, message: Message, payload: bytes) -> Message:
         node = message.metadata.dst_node_id
         try:
             result: NodeResult = pickle.loads(payload)  # noqa: S301 (from our own worker)
@@ -222,7 +224,7 @@ class ProcessGrid(SynchronousGrid, Closing):
             self._states[node] = state
         return None
 
-    def _error(self, message: Any, code: int, reason: str) -> Any:
+    def _error(self, message: Message, code: int, reason: str) -> Message:
         return error_reply(message, code, self.node_name(message.metadata.dst_node_id), reason)
 
     def _start(self, needed: int) -> None:
@@ -252,7 +254,7 @@ class _Worker:
     """
 
     child: ModuleChild
-    message: Any = None
+    message: Message | None = None
     known: int | None = None
 
     @classmethod
@@ -295,7 +297,7 @@ def _readable(workers: Sequence[_Worker], timeout_s: float | None) -> list[_Work
         return [key.data for key, _events in selector.select(timeout_s)]
 
 
-def _next_message(queue: deque[Any], busy: set[int]) -> Any:
+def _next_message(queue: deque[Message], busy: set[int]) -> Message | None:
     """Take the first message from *queue* whose node no worker plays now: a node is never called twice at once."""
     for position, message in enumerate(queue):
         if message.metadata.dst_node_id not in busy:

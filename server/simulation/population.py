@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.errors import DecodeError
+from hedgerow.plugins import is_reference
 from hedgerow.server.simulation.availability import AlwaysAvailable, Availability
 from hedgerow.server.simulation.battery import Battery
 from hedgerow.server.simulation.draws import Floats, Numbers, normals, uniforms
@@ -201,11 +202,13 @@ def parse_mix(text: str) -> dict[str, float]:
     if len(parts) > _MAX_KINDS:
         raise DecodeError("devices", f"at most {_MAX_KINDS} kinds", str(len(parts)))
     for part in parts:
-        name, colon, written = (piece.strip() for piece in part.partition(":"))
+        name, colon, written = (piece.strip() for piece in part.rpartition(":"))
         try:
-            share = float(written) if colon else 1.0
+            share = float(written)
         except ValueError:
             share = -1.0
+        if not colon or (share < 0 and is_reference(part.strip())):
+            name, share = part.strip(), 1.0
         if not name or name in mix or not 0 < share < math.inf:
             raise DecodeError("devices", "names and shares like raspberry-pi-4:0.5,android-arm64:0.5", repr(text)[:80])
         mix[name] = share

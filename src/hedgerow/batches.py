@@ -41,8 +41,8 @@ def client_seed(seed: int, round_number: int, client: str) -> int:
     """Return the seed of one client's generator in one round, the same in every process and on every machine.
 
     Args:
-        seed: Of the run.
-        round_number: From 1.
+        seed: The run's seed.
+        round_number: The number of the round, from 1.
         client: Name of the device, or number of the partition.
 
     Returns:

@@ -47,8 +47,8 @@ class Checkpoint:
         run: Identity of the training run.
         round: The last finished round.
         strategy: Name of the strategy.
-        grid: Where it was trained: ``in-process``, ``fleet``, ...
-        seed: Of the run.
+        grid: The place where it was trained: ``in-process``, ``fleet``, ...
+        seed: The run's seed.
         data_fingerprint: Hash of the data on the training side; empty when devices trained.
         parent: The release it started from, if any.
         metrics: Float metrics on held-out data, such as ``accuracy``.

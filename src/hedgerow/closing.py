@@ -37,7 +37,7 @@ class Running(Closing):
         """End, and let go of everything; a second call does nothing."""
 
     def close(self) -> None:
-        """As :meth:`stop`."""
+        """Do what :meth:`stop` does."""
         self.stop()
 
     def __enter__(self) -> Self:

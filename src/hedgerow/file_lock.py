@@ -22,7 +22,7 @@ def file_lock(path: Path, *, waits: bool = False, mode: int | None = None) -> Ba
     Args:
         path: The lock file; made when it is absent, never written, and left where it is.
         waits: Whether ``acquire()`` waits until the lock is free.
-        mode: Of a file that is made; None: as the umask says.
+        mode: The mode of a file that is made; None: what the umask says.
 
     Raises:
         FileNotFoundError: Its folder is not there.

@@ -22,7 +22,7 @@ class Message:
         topic: Its topic. Check it: some brokers deliver outside the subscription.
         payload: Its bytes. May be a repeat.
         retained: Whether the broker had kept it.
-        receipt: For :meth:`Link.acknowledge`.
+        receipt: What :meth:`Link.acknowledge` needs.
     """
 
     topic: str
@@ -48,7 +48,7 @@ class LastWill:
     """What the broker publishes, retained, when a link breaks without having been closed.
 
     Attributes:
-        topic: Where to.
+        topic: The topic that it is published on.
         payload: The message.
     """
 

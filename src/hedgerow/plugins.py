@@ -80,7 +80,7 @@ def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] =
 
     Args:
         kind: What it is to be, such as ``strategy``; for errors.
-        name: Of an entry point, or ``file.py:attribute`` or ``module:attribute``.
+        name: The name of an entry point, or ``file.py:attribute`` or ``module:attribute``.
         group: The group of entry points, such as ``hedgerow.strategies``.
         known: Names of the table that does not hold this one; for errors.
 

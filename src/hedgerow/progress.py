@@ -15,9 +15,9 @@ class Progress:
 
     Attributes:
         work: What is being done; the same text while it is the same bar, such as ``compile raspberry-pi-4``.
-        done, total: In any unit; ``done == total`` ends the bar. A *total* of 0: nobody knows how much it will be.
+        done, total: Amounts; ``done == total`` ends the bar. A *total* of 0: nobody knows how much it will be.
         note: What just happened, such as ``accuracy 0.962``.
-        unit: Of *done* and *total*, such as ``MB``; empty for counts.
+        unit: The unit of *done* and *total*, such as ``MB``; empty for counts.
     """
 
     work: str

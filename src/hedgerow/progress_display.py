@@ -27,7 +27,7 @@ class ProgressDisplay(Closing):
     line.
 
     Args:
-        stream: Where to; None: the standard error, so that the standard output stays a command's result.
+        stream: What is written to; None: the standard error, so that the standard output stays a command's result.
         every_s: Seconds from one line to the next where there is no terminal.
         indent: Put before the lines of finished work.
         bars: Whether a terminal gets bars; they need rich, which what is shown may be about to replace.

@@ -79,7 +79,7 @@ class TaskData:
     Attributes:
         train: Cut into clients' shards for the first training; the reference of drift is built from its inputs.
         held_out: Never trained on; every accuracy is measured here.
-        calibration: For quantizers; None: the first 256 samples of *train*.
+        calibration: What quantizers see; None: the first 256 samples of *train*.
     """
 
     train: Dataset

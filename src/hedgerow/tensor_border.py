@@ -46,7 +46,7 @@ def from_stored(values: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     """Return what the file gave as real numbers.
 
     Args:
-        values: As the file stores them, of any shape.
+        values: Values as the file stores them, of any shape.
         tensor: A border tensor of the file.
 
     Returns:

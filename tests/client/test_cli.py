@@ -109,12 +109,38 @@ def own_log():
 
 
 @pytest.mark.usefixtures("own_log")
+def test_what_is_required_may_stand_in_a_file_or_a_variable_and_is_misuse_when_it_stands_nowhere(
+    tmp_path, repository, capsys, monkeypatch
+):
+    path = tmp_path / "agent.toml"
+    path.write_text('fleet = "f"\ntarget = "bench"\nbroker_host = "127.0.0.1"\nserver = "http://h"\n')
+    command = ["agent", "run", "--settings", str(path), "--state", str(tmp_path / "state")]
+    assert main(command) == 2
+    assert "Error: Missing option '--device'." in capsys.readouterr().err
+    monkeypatch.setenv("HEDGEROW_AGENT_DEVICE", "d1")
+    monkeypatch.setenv("HEDGEROW_AGENT_TRUSTED_ROOT", str(repository.trusted_root))
+    assert main(command) == 2
+    assert "Error: Missing option '--broker'." in capsys.readouterr().err
+    monkeypatch.setenv("HEDGEROW_AGENT_BROKER_PORT", str(free_port()))
+    path.write_text(path.read_text() + "spool_windows = 0\n")
+    assert main(command) == 1
+    assert f"hedgerow: {path}, spool_windows: expected at least 1, found '0'; correct it" in capsys.readouterr().err
+    monkeypatch.setenv("HEDGEROW_AGENT_SPOOL_WINDOWS", "many")
+    assert main(command) == 1
+    assert "HEDGEROW_AGENT_SPOOL_WINDOWS: expected a whole number, found 'many'" in capsys.readouterr().err
+    monkeypatch.setenv("HEDGEROW_AGENT_SPOOL_WINDOWS", "5")
+    assert main(command) == 1
+    # All is well but that no broker answers: the device's name and address are those of the sources.
+    assert "expected an MQTT broker at 127.0.0.1:" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("own_log")
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         (["--broker", "nowhere"], "--broker"),
         (["--server", "ftp://x"], "--server"),
-        (["--device", "a/b"], "device name"),
+        (["--device", "a/b"], "--device: expected a name like"),
         (["--source", "nothing.py:x"], "--source 'nothing.py:x' cannot be used: there is no such file"),
         (["--source-option", "x"], "--source-option"),
         (["--trusted-root", "absent.json"], "root metadata"),

@@ -272,3 +272,38 @@ def test_litert_keeps_the_contract_and_trains(tmp_path, caplog):
     (tmp_path / "m.tflite").write_bytes(b"rust")
     with pytest.raises(InstallError, match="LiteRT"):
         load_runtime("litert").load(tmp_path / "m.tflite", artifact("litert", x, p))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("scale", [0.1, 0.037, 1 / 255])
+def test_a_device_gives_the_bits_of_the_golden_samples_on_every_half_step(tmp_path, scale):
+    """One int8 file, run by the compiler's runner, which writes golden samples, and by the agent's runtime."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    from hedgerow.compile.runners.tflite import predict_tflite
+    from hedgerow.compile.stage import Stage
+
+    x, y, graph, model = schema.TensorT(), schema.TensorT(), schema.SubGraphT(), schema.ModelT()
+    for each, name in ((x, "x"), (y, "y")):
+        each.name, each.shape, each.type, each.buffer = name, [1, 1], schema.TensorType.INT8, 0
+        each.quantization = schema.QuantizationParametersT()
+        each.quantization.scale, each.quantization.zeroPoint = [scale], [-3]
+    operator, code = schema.OperatorT(), schema.OperatorCodeT()
+    operator.inputs, operator.outputs = [0], [1]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RELU
+    graph.tensors, graph.inputs, graph.outputs, graph.operators = [x, y], [0], [1], [operator]
+    model.version, model.buffers, model.subgraphs, model.operatorCodes = 3, [schema.BufferT()], [graph], [code]
+    builder = flatbuffers.Builder(256)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    content = bytes(builder.Output())
+    (tmp_path / "m.tflite").write_bytes(content)
+    taken, given = Tensor("x", "x", (1, 1), "int8", scale, -3), Tensor("y", "y", (1, 1), "int8", scale, -3)
+    values = ((np.arange(-132, 133) + 0.5) * scale).astype(np.float32)[:, None]
+
+    stage = Stage(format="tflite", content=content, inputs=(taken,), outputs=(given,))
+    golden = predict_tflite(stage, {"x": values})
+    on_device = load_runtime("litert").load(tmp_path / "m.tflite", artifact("litert", taken, given))
+
+    assert np.array_equal(on_device.predict({"x": values})["y"], golden)
+    assert len(np.unique(golden)) > 50

@@ -10,6 +10,7 @@ from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.build import Build, add_blob
 from hedgerow.compile.c_array import LIMIT_BYTES, CModel, c_header, c_name, c_source, write_c_array, write_c_arrays
 from hedgerow.compile.errors import CArrayError
+from hedgerow.hardware import load_target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
@@ -192,7 +193,9 @@ def test_a_build_gets_sources_for_the_targets_that_link_their_model(tmp_path):
         parent=None,
     )
 
-    sources = write_c_arrays(tmp_path, build, {"cortex-m7": ARENA})
+    sources = write_c_arrays(
+        tmp_path, build, {name: load_target(name) for name in ("android-arm64", "cortex-m7")}, {"cortex-m7": ARENA}
+    )
 
     assert sources == (tmp_path / "c" / "cortex-m7" / "model.cc",)
 

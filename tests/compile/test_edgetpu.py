@@ -12,7 +12,7 @@ from hedgerow.compile.edgetpu import (
     parse_report,
 )
 from hedgerow.compile.errors import VerificationError
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.lookup import load_target
 from tests.processes import wait_until_gone
 
 CORAL = load_target("coral-edgetpu")

@@ -4,6 +4,7 @@ from hedgerow.compile.messages import Job, SentRecipe, decode_job, decode_messag
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.decode import encode_json
 from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.hardware import load_target
 from hedgerow.progress import Progress
 
 JOB = Job(
@@ -15,6 +16,7 @@ JOB = Job(
     search_path=("/a", "/b c"),
     max_drop=0.015,
     artifacts={"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-inc-smoothquant"))},
+    targets={"x86-gateway": load_target("x86-gateway")},
     train_formats=("onnx",),
     reference=True,
     counts={"image.mean": (1, 2, 3)},

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from hedgerow.compile.errors import RecipeError
+from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.model.fine_tune import FineTune
 from hedgerow.compile.passes.onnx.export import ExportOnnx
 from hedgerow.compile.passes.onnx.fold import FoldOnnx
@@ -48,6 +49,20 @@ def test_a_recipe_is_compared_with_the_plain_export_of_its_format():
 def test_passes_that_do_not_follow_from_one_another_make_no_recipe(parts, message):
     with pytest.raises(RecipeError, match=message):
         Recipe(**parts)
+
+
+class Anything(FilePass):
+    """A user's pass that does not say what becomes of weights."""
+
+    name, takes, gives = "anything", "onnx", "onnx"
+
+    def apply(self, stage, source):
+        raise NotImplementedError
+
+
+def test_a_pass_that_does_not_say_what_becomes_of_weights_rules_nothing_out():
+    assert Recipe(passes=(ExportOnnx(), Anything(), TrimOnnx())).weight_bits == 1
+    assert Recipe(passes=(ExportOnnx(), FoldOnnx(), TrimOnnx())).weight_bits == 32
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -8,7 +8,7 @@ from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.recipes import RECIPES, RECIPES_GROUP, find_recipe
 from hedgerow.compile.toolchains import TOOLCHAINS, check_installed
 from hedgerow.errors import ExtraNotInstalledError, PluginError, UnknownNameError
-from hedgerow.hardware.target import load_target, target_names
+from hedgerow.hardware.lookup import load_target, target_names
 
 MINE = """
 from hedgerow.compile.passes.onnx.export import ExportOnnx

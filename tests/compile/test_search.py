@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.compile.search import Contest, Trial, best_trial, next_recipe, pareto_front, refused_elsewhere
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.lookup import load_target
 
 PI, PI_5 = load_target("raspberry-pi-4"), load_target("raspberry-pi-5")
 RECIPES = ("onnx-int8-s8s8", "onnx-int8-s8s8-per-channel", "onnx-int4-weights", "onnx-fp16", "onnx-float")

@@ -28,7 +28,7 @@ from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
 from hedgerow.compile.stage import Source, Stage  # noqa: E402
 from hedgerow.compile.verify import Measured, Verdict, judge_artifact, judge_file  # noqa: E402
 from hedgerow.errors import HedgerowError, TaskError  # noqa: E402
-from hedgerow.hardware.target import load_target  # noqa: E402
+from hedgerow.hardware.lookup import load_target  # noqa: E402
 from hedgerow.task import Dataset, Task, TaskData  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.nets import make_source, resnet8  # noqa: E402

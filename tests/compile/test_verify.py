@@ -15,7 +15,7 @@ from hedgerow.compile.verify import (
     verify_artifact,
     verify_train_graph,
 )
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.lookup import load_target
 
 TARGET = load_target("raspberry-pi-4")
 RECIPE = find_recipe(TARGET.recipe)

@@ -11,6 +11,7 @@ from hedgerow.compile.profile.memory import peak_bytes
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.worker import _explained, _work_through
 from hedgerow.decode import Fields
+from hedgerow.hardware import load_target
 
 
 def raised(error: CompileError, cause: Exception) -> CompileError:
@@ -64,6 +65,7 @@ def test_a_bug_of_ours_costs_its_unit_alone_and_is_told_as_ours(monkeypatch):
         search_path=(),
         max_drop=0.015,
         artifacts=dict.fromkeys(("x86-gateway", "raspberry-pi-4"), SentRecipe.of(find_recipe("onnx-float"))),
+        targets={name: load_target(name) for name in ("x86-gateway", "raspberry-pi-4")},
         train_formats=(),
         reference=False,
         counts={},

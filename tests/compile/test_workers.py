@@ -11,6 +11,7 @@ from hedgerow.compile.messages import Job, SentRecipe
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import TaskError
+from hedgerow.hardware import load_target
 from tests.processes import wait_until_gone, what_is_held
 
 
@@ -24,6 +25,7 @@ def job(**changes) -> Job:
         "search_path": tuple(entry for entry in sys.path if entry),
         "max_drop": 0.015,
         "artifacts": {"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-s8s8"))},
+        "targets": {"x86-gateway": load_target("x86-gateway")},
         "train_formats": (),
         "reference": True,
         "counts": {},

@@ -2,8 +2,35 @@ import dataclasses
 
 import pytest
 
-from hedgerow.fleet.errors import SettingsError
+from hedgerow.fleet.errors import ServiceSettingsError
 from hedgerow.fleet.settings import FleetSettings
+
+TIMES = (
+    "tick_s",
+    "nudge_s",
+    "nudge_longest_s",
+    "presence_silence_s",
+    "presence_answer_s",
+    "merge_period_s",
+    "retrain_timeout_s",
+)
+COUNTS = (
+    "batch_events",
+    "device_limit",
+    "recent_windows",
+    "drift_consecutive",
+    "retrain_minimum_devices",
+    "retrain_most_failures",
+    "retrain_rounds",
+    "baseline_samples",
+)
+FROM_ZERO = (
+    "retrain_cool_down_s",
+    "retrain_longest_cool_down_s",
+    "drift_minimum_js",
+    "drift_minimum_samples",
+    "seed",
+)
 
 
 def test_every_setting_has_help():
@@ -39,5 +66,37 @@ def test_settings_come_from_variables_and_what_is_given_wins():
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_what_was_expected(variable, value):
-    with pytest.raises(SettingsError, match=f"(?i){variable}.*expected.*{value}"):
+    with pytest.raises(ServiceSettingsError, match=f"(?i){variable}.*expected.*{value}"):
         FleetSettings.from_env({f"HEDGEROW_FLEET_{variable}": value})
+
+
+def test_a_file_comes_before_variables_and_names_its_keys(tmp_path):
+    path = tmp_path / "fleet.toml"
+    path.write_text("tick_s = 1\nport = 8081\nretrain_on_alert = false\n")
+    settings = FleetSettings.read(file=path, env={"HEDGEROW_FLEET_PORT": "8082"}, options={"host": "192.0.2.1"})
+    assert (settings.tick_s, settings.port, settings.host) == (1.0, 8082, "192.0.2.1")
+    assert settings.retrain_on_alert is False
+    path.write_text("drift_alpha = 1")
+    with pytest.raises(
+        ServiceSettingsError, match=r"fleet.toml, drift_alpha: expected a probability .* found '1'; correct it"
+    ):
+        FleetSettings.read(file=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("port", (0, 65535), (-1, 65536)),
+        ("broker_port", (0, 65535), (-1, 65536)),
+        *((name, (1e-9, float("inf")), (0.0, -1.0, float("nan"))) for name in TIMES),
+        *((name, (1, 2**40), (0, -1)) for name in COUNTS),
+        *((name, (1e-9, 0.999), (0.0, 1.0, float("nan"))) for name in ("drift_alpha", "score_alpha")),
+        *((name, (0, 1), (-1, float("nan"))) for name in FROM_ZERO),
+    ],
+)
+def test_numbers_hold_at_their_bounds_and_not_beyond(name, good, bad):
+    for value in good:
+        assert getattr(FleetSettings(**{name: value}), name) == value
+    for value in bad:
+        with pytest.raises(ServiceSettingsError, match=f"^{name}: expected"):
+            FleetSettings(**{name: value})

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from hedgerow.cli import main
-from hedgerow.hardware.target import target_names
+from hedgerow.hardware.lookup import target_names
 
 
 def test_list_names_every_target(capsys):

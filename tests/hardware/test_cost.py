@@ -1,7 +1,7 @@
 import pytest
 
 from hedgerow.hardware.cost import Workload, estimate_cost
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.lookup import load_target
 
 TARGET = load_target("raspberry-pi-4")
 

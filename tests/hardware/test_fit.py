@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from hedgerow.hardware.fit import CHECKS, Misfit, ModelFacts, fit
-from hedgerow.hardware.target import load_target
+from hedgerow.hardware.lookup import load_target
 
 MCU = load_target("cortex-m4")
 GATEWAY = load_target("x86-gateway")

@@ -232,7 +232,8 @@ def _kept(document: Document, folder: Path) -> object:
 
 
 def _checkpoint(document: Document, folder: Path) -> object:
-    from hedgerow.checkpoint import CheckpointError, read_checkpoint
+    from hedgerow.checkpoint import read_checkpoint
+    from hedgerow.errors import CheckpointError
 
     (folder / "checkpoint.json").write_bytes(_payload(document))
     (folder / "weights.safetensors").write_bytes(WEIGHTS)
@@ -243,7 +244,8 @@ def _checkpoint(document: Document, folder: Path) -> object:
 
 
 def _run_settings(document: Document, folder: Path) -> object:
-    from hedgerow.server.run_folder import RunFolderError, recorded_settings
+    from hedgerow.server.errors import RunFolderError
+    from hedgerow.server.run_folder import recorded_settings
 
     (folder / "run.json").write_bytes(_payload(document))
     try:

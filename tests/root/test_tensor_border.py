@@ -71,6 +71,15 @@ def test_the_quotient_is_a_float32():
     assert to_stored(value, tensor(scale=scale)) == 4
 
 
+def test_of_two_rules_that_differ_on_68_of_200_half_steps_the_float32_one_holds():
+    """The compiler once divided float64s, the agent float32s: golden samples and a device could be a step apart."""
+    values = ((np.arange(-100, 100) + 0.5) * 0.1).astype(np.float32)
+    in_float64 = np.clip(np.round(values.astype(np.float64) / 0.1), -128, 127)
+    stored = to_stored(values, tensor(scale=0.1))
+    assert int((stored != in_float64).sum()) == 68
+    assert stored.tolist() == [exactly(value, single(0.1), 0, -128, 127) for value in values.tolist()]
+
+
 @pytest.mark.parametrize(("dtype", "zero_point"), ZERO_POINTS)
 def test_what_is_no_number_is_the_real_zero_and_infinities_are_cut(dtype, zero_point):
     values = np.asarray([np.nan, np.inf, -np.inf, 3e38, -3e38, 0.0, -0.0], np.float32)

@@ -19,6 +19,11 @@ class FoldOnnx(FilePass):
     takes: ClassVar[str] = "onnx"
     gives: ClassVar[str] = "onnx"
 
+    @property
+    def weight_bits(self) -> None:
+        """Weights stay what they are."""
+        return
+
     def apply(self, stage: Stage, source: Source) -> Stage:
         """Return the file with its constants folded."""
         import onnxruntime as ort

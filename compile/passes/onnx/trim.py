@@ -28,6 +28,11 @@ class TrimOnnx(FilePass):
     takes: ClassVar[str] = "onnx"
     gives: ClassVar[str] = "onnx"
 
+    @property
+    def weight_bits(self) -> None:
+        """Weights stay what they are."""
+        return
+
     def apply(self, stage: Stage, source: Source) -> Stage:
         """Return the file without what no runtime reads."""
         import onnx

@@ -24,6 +24,11 @@ class TrimTflite(FilePass):
     takes: ClassVar[str] = "tflite"
     gives: ClassVar[str] = "tflite"
 
+    @property
+    def weight_bits(self) -> None:
+        """Weights stay what they are."""
+        return
+
     def apply(self, stage: Stage, source: Source) -> Stage:
         """Return the file without what no runtime reads."""
         from hedgerow.compile.passes.tflite.trimming import trimmed

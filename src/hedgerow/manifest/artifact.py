@@ -21,7 +21,7 @@ class Artifact:
         format: ``onnx``, ``tflite`` or ``mlpackage`` (a zip of the folder).
         runtime: Key of the device's runtime table: ``onnxruntime``, ``litert`` or ``coreml``.
         blob: The file.
-        inputs, outputs: Where the schema's tensors are in it.
+        inputs, outputs: The places of the schema's tensors in it.
         recipe: The passes that made it, in order.
         golden: Safetensors blob: ``input.<name>`` and ``output.<name>``, this very artifact's outputs at build time.
         golden_tolerance: Largest absolute difference at which a replay on the device still counts as the same.

@@ -44,8 +44,8 @@ class Tensor:
     Attributes:
         name: The schema's or the parameter's name.
         tensor: The name inside the file (ONNX: usually the same; TFLite: the signature's, such as ``args_0``).
-        shape: As the file has it, with the batch dimension; -1 where it is dynamic.
-        dtype: As the file has it; an integer with a scale is quantized.
+        shape: The file's shape, with the batch dimension; -1 where it is dynamic.
+        dtype: The file's type; an integer with a scale is quantized.
         scale: Real value of one step of a quantized tensor, else None.
         zero_point: Stored value of real zero; 0 when not quantized.
     """

@@ -45,7 +45,7 @@ def blob_path(release: str, sha256: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """Where a release comes from.
+    """The origin of a release: its parent, its run, its data and the code that compiled it.
 
     Attributes:
         parent: The release it was trained from, if any.
@@ -101,7 +101,7 @@ class Manifest:
         artifacts: One for each target.
         train_graphs: One for each runtime that trains.
         reference: The reference blob.
-        lineage: Where it comes from.
+        lineage: Its origin.
         metrics: Float metrics on held-out data, such as ``accuracy``.
     """
 

@@ -33,7 +33,7 @@ class TrainTask(WireMessage):
         token: Lets this device fetch the weights and send its update, in this round only.
         epochs: Passes over the labelled buffer.
         learning_rate: Step size.
-        seed: Of the order of samples; the device mixes its own identity in.
+        seed: The seed of the order of samples; the device mixes its own identity in.
         minimum_samples: A device with fewer labelled samples declines.
         deadline_s: Seconds after which the round goes on without it.
         maximum_age_s: Samples that were labelled longer ago, before this device's world changed, are left out; a span

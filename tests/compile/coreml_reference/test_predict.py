@@ -24,6 +24,7 @@ from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
+from hedgerow.hardware import load_target  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.nets import Transformer, depthwise, make_source, resnet8  # noqa: E402
@@ -72,7 +73,7 @@ def test_the_float_program_of_the_digits_task_agrees_with_torch(foundation):
 
 
 def test_the_artifact_for_a_phone_is_checked_like_the_others(foundation, tmp_path):
-    compiled = compile_artifact(foundation, "iphone-15", RECIPE, tmp_path, max_drop=0.015, report=silent)
+    compiled = compile_artifact(foundation, load_target("iphone-15"), RECIPE, tmp_path, max_drop=0.015, report=silent)
     artifact = compiled.artifact
     assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
     assert artifact.golden is not None
@@ -90,7 +91,7 @@ def test_a_phone_gets_no_artifact_that_lost_its_accuracy(foundation, tmp_path):
         head.weight.copy_(before.flip(0))
     try:
         with pytest.raises(VerificationError) as caught:
-            compile_artifact(broken, "iphone-15", RECIPE, tmp_path, max_drop=0.015, report=silent)
+            compile_artifact(broken, load_target("iphone-15"), RECIPE, tmp_path, max_drop=0.015, report=silent)
     finally:
         with torch.no_grad():
             head.weight.copy_(before)

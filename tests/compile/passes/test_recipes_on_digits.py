@@ -14,7 +14,7 @@ from hedgerow.compile.recipes import RECIPES, find_recipe  # noqa: E402
 from hedgerow.compile.stage import Source  # noqa: E402
 from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
-from hedgerow.hardware.target import load_target  # noqa: E402
+from hedgerow.hardware.lookup import load_target  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task import Dataset  # noqa: E402
 from hedgerow.weights import decode_arrays  # noqa: E402
@@ -46,7 +46,9 @@ def foundation(digits, digits_checkpoint) -> Foundation:
 )  # fmt: skip
 def test_the_artifact_passes_every_check_that_this_host_can_run(recipe, foundation, tmp_path):
     target = {"onnx": "x86-gateway", "tflite": "android-arm64", "coreml": "iphone-15"}[RECIPES[recipe].toolchain]
-    compiled = compile_artifact(foundation, target, find_recipe(recipe), tmp_path, max_drop=0.015, report=silent)
+    compiled = compile_artifact(
+        foundation, load_target(target), find_recipe(recipe), tmp_path, max_drop=0.015, report=silent
+    )
     artifact, latency = compiled.artifact, compiled.latency
     assert (latency is None) == (artifact.format == "mlpackage")
     assert artifact.metrics["bytes"] < artifact.metrics["float_bytes"] * 0.6
@@ -73,7 +75,7 @@ def test_recipes_that_change_the_model_or_its_border_pass_the_gate(recipe, share
     """Pruned and retrained models are compared with the untouched one: accuracy and bytes decide."""
     target = "raspberry-pi-4" if recipe.startswith("onnx") else "android-npu"
     artifact = compile_artifact(
-        foundation, target, find_recipe(recipe), tmp_path, max_drop=0.015, report=silent
+        foundation, load_target(target), find_recipe(recipe), tmp_path, max_drop=0.015, report=silent
     ).artifact
     assert artifact.metrics["bytes"] < share * artifact.metrics["float_bytes"]
     assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"] - 0.015
@@ -86,7 +88,12 @@ def test_a_recipe_with_a_student_is_refused_for_a_task_without_one(foundation, t
 
     with pytest.raises(UnsuitableError, match="a task with a student, found 'digits'"):
         compile_artifact(
-            foundation, "raspberry-pi-4", find_recipe("onnx-distilled-int8"), tmp_path, max_drop=0.015, report=silent
+            foundation,
+            load_target("raspberry-pi-4"),
+            find_recipe("onnx-distilled-int8"),
+            tmp_path,
+            max_drop=0.015,
+            report=silent,
         )
 
 
@@ -122,7 +129,9 @@ def test_calibration_on_other_data_than_the_worlds_shows_in_the_parity_check(fou
     source = Source(task=foundation.source.task, model=foundation.source.model, calibration=black)
     broken = Foundation(source, foundation.data, foundation.float_probabilities)
     with pytest.raises(VerificationError) as caught:
-        compile_artifact(broken, "raspberry-pi-4", RECIPES["onnx-int8-s8s8"], tmp_path, max_drop=0.015, report=silent)
+        compile_artifact(
+            broken, load_target("raspberry-pi-4"), RECIPES["onnx-int8-s8s8"], tmp_path, max_drop=0.015, report=silent
+        )
     assert caught.value.check == "accuracy"
     assert not (tmp_path / "blobs").exists()
 

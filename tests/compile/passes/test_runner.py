@@ -3,6 +3,7 @@
 import errno
 import logging
 import warnings
+from dataclasses import dataclass
 
 import pytest
 
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch")
 from hedgerow.compile.errors import PassError, UnsuitableError  # noqa: E402 - needs torch
 from hedgerow.compile.passes.kinds import ExportPass, ModelPass  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass, tool_errors  # noqa: E402
+from hedgerow.compile.passes.settings import check_names  # noqa: E402
 from hedgerow.compile.stage import Source, Stage  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
@@ -20,6 +22,7 @@ from hedgerow.task_module import loss_function  # noqa: E402
 pytestmark = pytest.mark.heavy
 
 
+@dataclass(frozen=True)
 class Give(ExportPass):
     """Gives whatever it holds."""
 
@@ -132,3 +135,22 @@ def test_the_first_cause_is_told():
 def test_an_interrupt_is_no_error_of_a_step():
     with pytest.raises(KeyboardInterrupt), tool_errors("step"):
         raise KeyboardInterrupt
+
+
+def test_a_package_that_is_absent_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr("hedgerow.compile.passes.runner.is_installed", lambda _name: False)
+    wanted = r"step: .* 'torch_pruning' is not installed; run: .*\[compile\]"
+    with pytest.raises(PassError, match=wanted), tool_errors("step"):
+        raise ModuleNotFoundError("No module named 'torch_pruning'", name="torch_pruning")
+    with pytest.raises(PassError, match=r"step: .* No module named 'someones_package'$"), tool_errors("step"):
+        raise ModuleNotFoundError("No module named 'someones_package'", name="someones_package")
+
+
+def test_a_module_of_ours_that_is_absent_is_a_bug_of_ours():
+    with pytest.raises(ModuleNotFoundError), tool_errors("step"):
+        raise ModuleNotFoundError("No module named 'hedgerow.nothing'", name="hedgerow.nothing")
+
+
+def test_a_mistake_in_a_line_of_ours_is_a_bug_of_ours():
+    with pytest.raises(TypeError, match="not iterable"), tool_errors("step"):
+        check_names("step", Give, 3)

@@ -67,6 +67,13 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         Bake(**settings)
 
 
+@pytest.mark.parametrize("kind", [tuple[int, ...], int | None, list])
+def test_a_setting_that_no_record_can_hold_is_refused(kind):
+    made = dataclass(frozen=True, kw_only=True)(type("Odd", (Rest,), {"__annotations__": {"odd": kind}, "odd": None}))
+    with pytest.raises(PassSettingsError, match="rest: expected a field of type int, float, bool or str"):
+        made()
+
+
 def test_a_pass_without_settings_takes_none():
     with pytest.raises(PassSettingsError, match=r"its settings \(none\) for the setting 'bits'"):
         Rest(bits=8)

@@ -135,7 +135,7 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     from hedgerow.compile.stage import Source
     from hedgerow.compile.verify import judge_file
     from hedgerow.examples.zoo import ZOO
-    from hedgerow.hardware.target import load_target
+    from hedgerow.hardware.lookup import load_target
     from hedgerow.task import load_task
 
     def outside(stage: Stage) -> int:
@@ -163,12 +163,3 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
         asked, failures = judge_file(load_target("cortex-m7"), "tflite", len(stage.content), facts)
         assert "inline constants" in asked
         assert ("inline constants" in [failure.check for failure in failures]) is refused
-
-
-@pytest.mark.parametrize("wanted", ["onnx", "tflite"])
-def test_a_file_of_another_format_is_a_bug_of_the_caller(wanted):
-    from hedgerow.compile.passes.tflite.trim import TrimTflite
-
-    other = Stage(format="mlpackage", content=b"", inputs=(), outputs=())
-    with pytest.raises(ValueError, match="to trim"):
-        (TrimOnnx if wanted == "onnx" else TrimTflite)(None, other, {})

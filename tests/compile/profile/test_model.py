@@ -6,7 +6,7 @@ from hedgerow.compile.arena import Arena
 from hedgerow.compile.inspection.facts import FileFacts, OperatorFacts
 from hedgerow.compile.profile.model import profile_model, workload
 from hedgerow.hardware.cost import Workload, estimate_cost
-from hedgerow.hardware.target import load_target, target_names
+from hedgerow.hardware.lookup import load_target, target_names
 
 FACTS = FileFacts(
     operators=frozenset({"CONV_2D", "QUANTIZE"}),

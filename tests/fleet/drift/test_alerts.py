@@ -1,13 +1,14 @@
 """Alerts come after consecutive looks, name the right devices, grow while open, and stay silent on clean data."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.alert import Alert
-from hedgerow.fleet.drift.alerts import DriftState, close_alert, forget_device, observe
+from hedgerow.fleet.drift.alerts import DeviceDrift, DriftState, SliceDrift, close_alert, forget_device, observe
 from hedgerow.fleet.drift.findings import DriftPlan, counts_of, spent_alpha
 from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.window import FeatureCounts, Window
@@ -372,3 +373,43 @@ def test_an_alert_of_a_device_names_all_that_was_seen():
     closed = close_alert(state)
     assert (closed.open, closed.slices["device:d0"].streaks, closed.slices["device:d0"].looks) == (None, {}, 2)
     assert closed.raised == 1
+
+
+TWO = Reference((REFERENCE.features[0], FeatureReference("y", (1.0, 2.0, 3.0), (250, 250, 250, 250))))
+
+
+def see_two(state, x, y, index):
+    seen = replace(window(x, index), features={"x": FeatureCounts(tuple(x)), "y": FeatureCounts(tuple(y))})
+    return observe(state, TWO, "d0", "pi", seen, PLAN, np.random.default_rng(0))
+
+
+def test_two_features_that_drift_one_after_the_other_began_when_the_first_did():
+    state = DriftState("digits@1")
+    state, _ = see_two(state, CLEAN, CLEAN, 0)
+    state, alerts = see_two(state, MOVED, CLEAN, 1)
+    assert alerts == ()
+    state, (first,) = see_two(state, MOVED, MOVED, 2)
+    assert (first.features, first.began, first.windows) == (("x",), {"device:d0": 0.0}, 2)
+    state, (grown,) = see_two(state, MOVED, MOVED, 3)
+    assert (grown.features, grown.began, grown.windows) == (("x", "y"), {"device:d0": 0.0}, 2)
+    assert state.slices["device:d0"].began == {"x": 0.0, "y": 1.0}
+    # Closed, and seen anew with both at once, it is the earlier of the two again.
+    later = replace(state, open=None, slices={"device:d0": replace(state.slices["device:d0"])})
+    _, (again,) = see_two(later, MOVED, MOVED, 4)
+    assert (again.features, again.began["device:d0"]) == (("x", "y"), 0.0)
+
+
+def test_a_state_of_many_thousand_devices_can_be_stored():
+    device, drift = DeviceDrift("pi", 1, window(CLEAN)), SliceDrift()
+    state = DriftState(
+        "digits@1",
+        devices={f"d{index}": device for index in range(5000)},
+        slices={f"device:d{index}": drift for index in range(5000)},
+        observed=5000,
+    )
+    assert restored(state) == state
+
+
+def test_a_new_state_has_seen_nothing():
+    state, _ = see(DriftState("digits@1"), "a", CLEAN)
+    assert (state.observed, state.raised, state.devices["a"].at, state.slices["device:a"].looked_at) == (1, 0, 1, 1)

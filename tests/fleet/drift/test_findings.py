@@ -270,3 +270,14 @@ def test_a_finding_out_of_bounds_is_refused_and_one_at_its_bounds_is_not(name, v
     assert Finding.from_fields(Fields(edge.to_record(), "finding")) == edge
     with pytest.raises(DecodeError, match=name):
         Finding.from_fields(Fields({**edge.to_record(), name: value}, "finding"))
+
+
+def test_a_reference_that_holds_nothing_finds_nothing_and_one_that_holds_one_sample_is_compared():
+    def with_counts(*counts):
+        reference = Reference((FeatureReference("x", (1.0,), counts),))
+        seen = replace(window((50, 50), ()), features={"x": FeatureCounts((50, 50))}, out_of_range=40)
+        found = test_window(reference, seen, PLAN, slice="fleet", look=1, comparisons=1, rng=np.random.default_rng(0))
+        return {finding.feature for finding in found}
+
+    assert with_counts(0, 0) == set()
+    assert with_counts(1, 0) == {"x", "out_of_range"}

@@ -140,11 +140,11 @@ def test_a_device_whose_bytes_are_not_those_it_announced_times_out(tmp_path):
 
 
 def test_a_device_that_comes_back_gets_its_task_again(tmp_path):
-    lost = []
+    lost = threading.Event()
 
     def deliver(_to, topic, _payload):
-        if topic.endswith("/a/train") and not lost:
-            lost.append(topic)
+        if topic.endswith("/a/train") and not lost.is_set():
+            lost.set()
             return 0
         return 1
 
@@ -152,15 +152,16 @@ def test_a_device_that_comes_back_gets_its_task_again(tmp_path):
         work = make_work(["a"], deadline_s=4.0)
 
         def reboot():
+            assert lost.wait(timeout=10)
             device = fleet.fleet.devices["a"]
             fleet.fleet.broker.break_link("a")
             fleet.fleet.broker.mend_link(device.link)
 
-        timer = threading.Timer(0.2, reboot)
-        timer.start()
+        rebooting = threading.Thread(target=reboot)
+        rebooting.start()
         (update,) = fleet.transport().run_round(work)
-        timer.join()
-    assert lost
+        rebooting.join()
+    assert lost.is_set()
     assert update.state == "done"
     assert len(fleet.tasks) == 1
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -255,3 +256,69 @@ def test_what_an_operator_reads_of_disagreement_is_exact():
     assert waits.reason.startswith("the models disagree on 10.0% (")
     assert waits.reason.endswith("of 50 samples; none of 50 samples is labelled, so nothing is known of quality; label "
         "some on these devices, or start the rollout ungated")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "edges", "beyond"),
+    [
+        ("alpha", (0.0, 1.0), (-0.01, 1.01)),
+        ("maximum_accuracy_drop", (0.0, 1.0), (-0.01, 1.01)),
+        ("maximum_disagreement", (0.0, 1.0, None), (-0.01, 1.01)),
+        ("minimum_samples", (1,), (0,)),
+        ("floor", (0.0, 1.0, None), (-0.01, 1.01)),
+    ],
+)
+def test_a_stored_plan_may_hold_its_bounds_and_nothing_beyond_them(name, edges, beyond):
+    for value in edges:
+        record = {**PLAN.to_record(), name: value}
+        assert GatePlan.from_fields(Fields(record, "plan")).to_record() == record
+    for value in beyond:
+        with pytest.raises(DecodeError, match=name):
+            GatePlan.from_fields(Fields({**PLAN.to_record(), name: value}, "plan"))
+    with pytest.raises(DecodeError, match="more"):
+        GatePlan.from_fields(Fields({**PLAN.to_record(), "more": 1}, "plan"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"alpha": 0.0}, "gate: alpha must lie between 0 and 1, not 0"),
+        ({"alpha": 1.0}, "gate: alpha must lie between 0 and 1, not 1"),
+        ({"maximum_accuracy_drop": 0.0}, "gate: maximum_accuracy_drop must lie between 0 and 1, not 0"),
+        ({"maximum_accuracy_drop": 1.0}, "gate: maximum_accuracy_drop must lie between 0 and 1, not 1"),
+        ({"maximum_disagreement": 0.0}, "gate: maximum_disagreement must lie between 0 and 1, not 0"),
+        ({"maximum_disagreement": 1.0}, "gate: maximum_disagreement must lie between 0 and 1, not 1"),
+        ({"floor": 0.0}, "gate: floor must lie between 0 and 1, not 0"),
+        ({"floor": 1.0}, "gate: floor must lie between 0 and 1, not 1"),
+        ({"minimum_samples": 0}, "gate: minimum_samples must be at least 1, not 0"),
+    ],
+)
+def test_a_plan_at_a_bound_that_makes_no_sense_is_named(changes, words):
+    assert replace(PLAN, **changes).mistakes() == [words]
+    assert replace(PLAN, minimum_samples=1, maximum_disagreement=0.5, floor=0.5).mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("decision", "MAYBE"), ("reason", "x" * 4097), ("evidence", 1), ("more", 1)]
+)
+def test_a_stored_verdict_is_whole_or_refused(name, value):
+    verdict = GateVerdict(Decision.ABORT, "x" * 4096, {"score": -1.5}, stopped_by=Judge.FLOOR)
+    assert GateVerdict.from_fields(Fields(verdict.to_record(), "verdict")) == verdict
+    with pytest.raises(DecodeError, match=name):
+        GateVerdict.from_fields(Fields({**verdict.to_record(), name: value}, "verdict"))
+
+
+def test_what_an_operator_reads_before_there_is_evidence_is_exact():
+    for evidence in (None, window(0)):
+        found = judge(PLAN, evidence, FLOOR)
+        assert found == GateVerdict(
+            Decision.WAIT, "no device has sent a window of the new release yet", {"samples": 0.0}
+        )
+    unlabelled = judge(PLAN, window(7), FLOOR)
+    assert unlabelled.evidence == {"samples": 0.0}
+    assert unlabelled.reason == (
+        "none of 7 samples is labelled, so nothing is known of quality; label some on these devices, or start the "
+        "rollout ungated"
+    )
+    few = judge(PLAN, window(50, labelled=50, correct=50), Floor(0.5, "asked"))
+    assert few.reason.endswith("; the floor is 50.0%, asked; a decision needs at least 100 labelled samples")

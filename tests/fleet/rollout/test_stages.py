@@ -128,10 +128,13 @@ def test_devices_of_one_target_go_in_the_order_of_their_hashes():
 def test_one_of_each_target_goes_first_and_then_each_by_its_place_within_its_target():
     """Four, two and one: the first of the largest, of the next, of the last; then 1.5/4, 2.5/4, 1.5/2, 3.5/4."""
     devices = fleet(*"aaaabbc")
-    names = {target: by_hash("r", [d.name for d in devices if d.target == target]) for target in "abc"}
     plans = tuple(StagePlan(f"s{index}", (index + 1) / 7) for index in range(7))
-    stages = assign_stages("r", devices, plans)
-    a, b, c = names["a"], names["b"], names["c"]
+    # A salt by which the hashes alone would put the last of the largest before the last of the next.
+    for salt in map(str, range(100)):
+        a, b, c = (by_hash(salt, [d.name for d in devices if d.target == target]) for target in "abc")
+        if by_hash(salt, [a[3], b[1]]) == [a[3], b[1]]:
+            break
+    stages = assign_stages(salt, devices, plans)
     assert sorted(stages, key=stages.get) == [a[0], b[0], c[0], a[1], a[2], b[1], a[3]]
 
 
@@ -151,3 +154,13 @@ def test_a_stage_out_of_bounds_is_refused_and_one_at_its_bounds_is_not(name, val
         assert StagePlan.from_fields(Fields(edge.to_record(), "stage")) == edge
         with pytest.raises(DecodeError, match=name):
             StagePlan.from_fields(Fields({**edge.to_record(), name: value}, "stage"))
+
+
+def test_what_is_wrong_with_a_list_of_stages_is_said_in_these_words():
+    assert stage_mistakes(()) == ["expected at least one stage, found none"]
+    assert stage_mistakes((StagePlan("a", 0.5), StagePlan("a", 1.0))) == ["two stages have the same name"]
+    assert stage_mistakes((StagePlan("a", 0.5),)) == ["the last stage must have the share 1, not 0.5"]
+
+
+def test_the_states_of_a_stage_are_told_by_their_names():
+    assert [state.value for state in StageState] == ["SCHEDULED", "RUNNING", "FINISHED", "FAILED"]

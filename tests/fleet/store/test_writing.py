@@ -132,6 +132,22 @@ def test_a_store_of_any_earlier_version_is_brought_up_to_date(tmp_path, applied)
     again.close()
 
 
+def test_states_of_before_devices_could_be_forgotten_are_read_as_they_were(tmp_path):
+    store = Store(tmp_path / "fleet.db")
+    store.save_drift_state(DRIFT, None)
+    store.save_score_state(SCORES, None)
+    store.close()
+    connection = sqlite3.connect(tmp_path / "fleet.db")
+    for table in ("drift_states", "score_states"):
+        connection.execute(f"UPDATE {table} SET record = json_remove(record, '$.forgotten')")  # noqa: S608 - a constant
+    connection.execute("DELETE FROM migrations WHERE number = 6")
+    connection.commit()
+    connection.close()
+    again = Store(tmp_path / "fleet.db")
+    assert (again.drift_state("toy@1"), again.score_state("toy@1")) == (DRIFT, SCORES)
+    again.close()
+
+
 def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path):
     """Its tables and the row that records it come and go together."""
     connection = sqlite3.connect(tmp_path / "fleet.db", isolation_level=None)

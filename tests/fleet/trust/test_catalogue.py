@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from hedgerow.fleet.trust.catalogue import FolderCatalogue, MemoryCatalogue
 from hedgerow.fleet.trust.keys import create_keys, load_signers
 from hedgerow.fleet.trust.signing import init_repository, publish, revoke
 from hedgerow.reference import Reference
-from tests.fleet.sample_release import write_release
+from tests.fleet.sample_release import put_blob, write_release
 from tests.fleet.virtual_fleet import REFERENCE, make_manifest
 
 
@@ -64,3 +65,21 @@ def test_the_fake_sorts_by_number_too():
     assert catalogue.releases() == ["toy@9", "toy@10"]
     with pytest.raises(UnknownReleaseError, match="toy@1"):
         catalogue.manifest("toy@1")
+
+
+def test_a_signed_reference_that_is_none_is_refused(folder):
+    place = folder.release("digits@1")
+    place.mkdir(parents=True)
+    manifest = replace(write_release(place, 1), reference=put_blob(place, b'{"version": 1}'))
+    (place / "manifest.json").write_bytes(manifest.encode())
+    publish(folder, manifest, place, load_signers(folder), time.time())
+    with pytest.raises(ReleaseError, match="restore the fleet folder from its copy"):
+        FolderCatalogue(folder).reference("digits@1")
+
+
+def test_a_release_that_is_not_in_memory_is_named_with_those_that_are():
+    catalogue = MemoryCatalogue()
+    catalogue.add(make_manifest("toy@1"), REFERENCE)
+    for read in (catalogue.manifest, catalogue.reference):
+        with pytest.raises(UnknownReleaseError, match="found 'toy@2'; the signed ones are: toy@1"):
+            read("toy@2")

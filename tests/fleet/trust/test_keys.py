@@ -3,6 +3,8 @@ import os
 import stat
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from hedgerow.fleet.errors import KeyFileError
 from hedgerow.fleet.folder import FleetFolder
@@ -94,3 +96,13 @@ def test_signers_do_not_show_their_key(folder):
     secret = (folder.online_keys / "timestamp.pem").read_text().splitlines()[1]
 
     assert secret not in repr(load_signers(folder, ["timestamp"]))
+
+
+def test_a_key_of_another_kind_is_refused_without_a_word_of_it(folder):
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder.online_keys / "timestamp.pem"
+    path.write_bytes(pem)
+    with pytest.raises(KeyFileError, match="found a key of another kind; restore the file from its copy") as caught:
+        load_signers(folder, ["timestamp"])
+    assert pem.decode().splitlines()[1] not in str(caught.value)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from hedgerow.checkpoint import WEIGHTS_FILE, Checkpoint, save_checkpoint
 from hedgerow.cli import main
-from hedgerow.compile.build import Build, save_build
+from hedgerow.compile.build import Build, load_build, save_build
 from hedgerow.compile.errors import BuildFolderError
 from hedgerow.durable import sha256_of
 from hedgerow.fleet.commands import release
@@ -349,3 +349,60 @@ def test_files_of_a_release_are_read_only(folder, build_folder):
     for path in Path(folder.release("digits@1")).rglob("*"):
         if path.is_file():
             assert path.stat().st_mode & 0o222 == 0
+
+
+# One refusal each
+
+
+def refused(folder, build_folder, match, **more):
+    """Assert that a release is refused and that nothing of the fleet's files has changed."""
+    before = files(folder)
+    with pytest.raises(ReleaseError, match=match):
+        create_release(folder, "digits", build_folder, now=NOW, **more)
+    assert files(folder) == before
+    assert states(folder) == {}
+
+
+def test_a_build_without_artifacts_is_refused(folder, build_folder):
+    save_build(build_folder, replace(load_build(build_folder), artifacts=()))
+    refused(folder, build_folder, "expected at least one artifact, found none; compile for a target")
+
+
+@pytest.mark.parametrize(
+    ("written", "match"),
+    [("seven", "the last number that was used, found 'seven'; write that number into it"), ("9" * 30, "digits@1")],
+)
+def test_a_last_number_that_is_none_or_that_no_manifest_can_carry_is_refused(folder, build_folder, written, match):
+    (folder.releases / "digits").mkdir(parents=True)
+    (folder.releases / "digits" / "last-number").write_text(written)
+    refused(folder, build_folder, match)
+
+
+def test_an_artifact_that_is_changed_between_its_check_and_its_copy_leaves_nothing(folder, build_folder, monkeypatch):
+    blob = load_build(build_folder).artifacts[0].blob
+
+    def change(_build, _folder):
+        (build_folder / "blobs" / blob.sha256).write_bytes(b"pI")
+
+    monkeypatch.setattr("hedgerow.fleet.trust.releases.check_fit", change)
+    refused(folder, build_folder, f"SHA-256 {blob.sha256[:12]}")
+    assert not (folder.releases / "digits" / "1").exists()
+
+
+def test_an_unlisted_manifest_that_is_none_is_named(folder, build_folder):
+    create_release(folder, "digits", build_folder, now=NOW)
+    place = folder.release("digits@2")
+    place.mkdir()
+    (place / "manifest.json").write_bytes(b"{}")
+    for read in (lambda: load_release(folder, "digits@2"), lambda: list_releases(folder)):
+        with pytest.raises(ReleaseError, match=r"digits@2: expected .* restore the fleet folder from its copy"):
+            read()
+
+
+def test_a_damaged_record_of_a_revocation_is_named(folder, build_folder):
+    create_release(folder, "digits", build_folder, now=NOW)
+    revoke_release(folder, "digits@1", now=NOW, reason="wrong labels")
+    assert revocation(folder, "digits@1") == (NOW_TEXT, "wrong labels")
+    (folder.release("digits@1") / "revoked.json").write_bytes(b'{"revoked_at": 1}')
+    with pytest.raises(ReleaseError, match=r"digits@1: expected .* restore the fleet folder from its copy"):
+        revocation(folder, "digits@1")

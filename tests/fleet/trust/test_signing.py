@@ -620,3 +620,12 @@ def test_errors_of_the_client_are_of_two_families():
     """What the agent catches is enough: everything above derives from one of these."""
     assert issubclass(DownloadHTTPError, DownloadError)
     assert issubclass(UnsignedMetadataError, RepositoryError)
+
+
+def test_a_list_that_clients_would_not_read_to_its_end_is_not_signed(folder, signers, release, now, monkeypatch):
+    monkeypatch.setattr("hedgerow.fleet.trust.signing._CLIENTS_LIMIT_BYTES", 1000)
+    before = names(folder)
+    with pytest.raises(SigningError, match=r"at most 1000 bytes of target list at .*, found more; revoke old releases"):
+        publish(folder, *release(1), signers, now)
+    assert names(folder) == before
+    assert signed_releases(folder) == ()

@@ -48,15 +48,13 @@ def test_a_child_that_leaves_without_an_answer():
 
 @pytest.mark.parametrize("what", ["say_nothing", "read_nothing"])
 def test_a_child_that_never_answers_is_ended_in_time(what):
-    heard, ended = talk(what, b"x" * 2**22, timeout_s=1.0, limit_bytes=2**22)
+    heard, ended = talk(what, b"x" * 2**22, timeout_s=0.3, limit_bytes=2**22)
     assert (heard, ended.timed_out, ended.had_closed) == ([], True, False)
 
 
 def test_a_child_that_answers_and_does_not_end_is_ended():
     heard, ended = talk("hang_after_the_answer", end_timeout_s=0.2)
     assert (heard, ended.timed_out, ended.had_closed) == ([b"hello"], True, True)
-    _, ended = talk("hang_after_the_answer", timeout_s=3.0)
-    assert (ended.timed_out, ended.had_closed) == (True, True)
 
 
 def test_what_is_no_message_is_told_with_how_the_child_ended():

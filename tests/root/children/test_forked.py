@@ -1,5 +1,6 @@
 """Tests of hedgerow.children.forked: copies of this process."""
 
+import faulthandler
 import os
 import select
 import signal
@@ -22,6 +23,7 @@ def fall():
 
 
 def die():
+    faulthandler.disable()
     os.kill(os.getpid(), signal.SIGSEGV)
 
 

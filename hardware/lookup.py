@@ -1,0 +1,83 @@
+"""Finds targets: ours by name, those of installed packages, and a user's own file."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from hedgerow.errors import PluginError
+from hedgerow.hardware.target import OperatorTable, Target, decode_operators, decode_recipe_lists, decode_target
+from hedgerow.plugins import load_user_plugin
+
+__all__ = ["TARGETS_GROUP", "load_target", "target_names"]
+
+TARGETS_GROUP = "hedgerow.targets"
+"""Entry points of installed packages that bring targets: the name of one -> a :class:`Target` or its file's path."""
+
+_FILE_LIMIT_BYTES = 2**16
+
+
+def target_names() -> tuple[str, ...]:
+    """Return the names of all targets that come with Hedgerow, sorted."""
+    return _stems("targets")
+
+
+def load_target(name: str) -> Target:
+    """Return one target.
+
+    Args:
+        name: Of a built-in target or of an entry point; a path that ends in ``.toml``, of which the target then has the
+            file's name; or ``file.py:attribute`` or ``module:attribute``.
+
+    Raises:
+        UnknownNameError: There is no such target.
+        PluginError: It cannot be read or imported, or is no target.
+        DecodeError: Its file, or an operator table, is wrong.
+    """
+    if name in target_names():
+        return _built_in(name)
+    if name.endswith(".toml"):
+        return _read(name, Path(name))
+    found = load_user_plugin("target", name, group=TARGETS_GROUP, known=target_names())
+    if isinstance(found, str | Path):
+        return _read(name, Path(found))
+    if not isinstance(found, Target):
+        raise PluginError("target", name, f"expected a Target or the path of its file, found {type(found).__name__}")
+    return found
+
+
+def _read(name: str, path: Path) -> Target:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT_BYTES + 1)
+        text = content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise PluginError("target", name, f"expected a TOML file that can be read, found none ({reason})") from exc
+    if len(content) > _FILE_LIMIT_BYTES:
+        raise PluginError("target", name, f"expected a file of at most {_FILE_LIMIT_BYTES} bytes, found more")
+    return decode_target(path.stem, text, _tables(), _recipe_lists())
+
+
+@cache
+def _built_in(name: str) -> Target:
+    return decode_target(name, _text("targets", name), _tables(), _recipe_lists())
+
+
+def _stems(folder: str) -> tuple[str, ...]:
+    entries = (files("hedgerow.hardware") / folder).iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in entries if file.name.endswith(".toml")))
+
+
+def _text(folder: str, name: str) -> str:
+    return (files("hedgerow.hardware") / folder / f"{name}.toml").read_text("utf-8")
+
+
+@cache
+def _tables() -> Mapping[str, OperatorTable]:
+    return {name: decode_operators(name, _text("operators", name)) for name in _stems("operators")}
+
+
+@cache
+def _recipe_lists() -> Mapping[str, tuple[str, ...]]:
+    return decode_recipe_lists((files("hedgerow.hardware") / "recipes.toml").read_text("utf-8"))
