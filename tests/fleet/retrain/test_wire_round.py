@@ -155,7 +155,7 @@ def test_a_device_that_comes_back_gets_its_task_again(tmp_path):
             assert lost.wait(timeout=10)
             device = fleet.fleet.devices["a"]
             fleet.fleet.broker.break_link("a")
-            fleet.fleet.broker.mend_link(device._link)
+            fleet.fleet.broker.mend_link(device.link)
 
         rebooting = threading.Thread(target=reboot)
         rebooting.start()
