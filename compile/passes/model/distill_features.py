@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
 from hedgerow.compile.passes.settings import between
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ class DistillFeatures(TrainingPass):
     teacher_layer: str = ""
     student_layer: str = ""
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return the trained student.
 
         Raises:
