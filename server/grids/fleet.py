@@ -9,7 +9,7 @@ from flwr.app import Message, MetricRecord, RecordDict
 from hedgerow.local_work import LocalWork
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record, clipping_keys, error_codes
-from hedgerow.server.grids.border import error_reply, sent_arrays
+from hedgerow.server.grids.judging import error_reply, sent_arrays
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.grids.transport import DeviceUpdate, RoundTransport, RoundWork
 from hedgerow.server.replies import EXAMPLES, Kind, ReplyContents, ReplyLimits, judge_answers

@@ -43,7 +43,7 @@ class DistillFeatures(TrainingPass):
         from torch import nn
 
         from hedgerow.compile.passes.examples import example_inputs
-        from hedgerow.compile.passes.model.features import Tap, teacher_features
+        from hedgerow.compile.passes.model.hidden_layer import Tap, teacher_features
         from hedgerow.compile.passes.model.student import make_student
         from hedgerow.compile.passes.model.training import batch_loss, fit
         from hedgerow.task_module import LogitsModule

@@ -17,11 +17,11 @@ from hedgerow.compile.passes.settings import one_of
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["RoundWeightsInc"]
+__all__ = ["WeightRoundingInc"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundWeightsInc(ModelPass):
+class WeightRoundingInc(ModelPass):
     """Rounds the weights of linear layers.
 
     Attributes:
