@@ -97,7 +97,9 @@ class AgentState:
             outcome=Execution.from_fields(outcome) if outcome else None,
             outcome_release=fields.optional_text("outcome_release", pattern=RELEASE_ID),
         )
-        fields.finish()
+        for record in (desired, outcome, fields):
+            if record is not None:
+                record.finish()
         return state
 
     @property

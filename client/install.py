@@ -228,6 +228,8 @@ class Installer:
 def _disk_error(release: str, error: OSError) -> InstallError:
     if error.errno in _READ_ONLY:
         wanted, action = "a state folder that can be written", "make it writable, or change the disk"
-    else:
+    elif error.errno in _NO_ROOM:
         wanted, action = "room on the disk", "make room"
+    else:
+        wanted, action = "a disk that works", "check the disk"
     return InstallError(f"installing {release}", wanted, str(error), action)

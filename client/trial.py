@@ -104,6 +104,7 @@ class _Heard:
                 self._enter(self._child.doing)
             else:
                 self.kind, self.verdict = name, fields.nested(name)
+            fields.finish()
         except DecodeError as exc:
             self.nonsense = str(exc)
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 from hedgerow.children.limits import bound_process
 from hedgerow.compile.errors import DiskError, RuntimeRefusedError, internal_error
 from hedgerow.compile.failures import encode_failure
@@ -48,6 +48,7 @@ def _facts(fields: Fields, kind: str, content: bytes, step: Step) -> dict[str, A
         return found
 
     shapes = fields.mapping("shapes", sizes)
+    fields.finish()
     step(_READING)
     return {"facts": read_facts(kind, content, shapes).to_record()}
 
@@ -87,6 +88,7 @@ def _replay(fields: Fields, _kind: str, content: bytes, step: Step) -> dict[str,
     taken = fields.sequence("inputs", Tensor.from_fields, maximum_items=64)
     given = fields.sequence("outputs", Tensor.from_fields, maximum_items=64)
     arena_bytes = fields.integer("arena_bytes")
+    fields.finish()
     inputs = decode_arrays((folder / "inputs").read_bytes(), "samples", limit_bytes=_INPUT_LIMIT_BYTES)
     rounds: list[dict[str, NDArray[np.float32]]] = []
     executed_by = ""
@@ -191,7 +193,7 @@ _WORK: Mapping[str, Callable[[Fields, str, bytes, Step], dict[str, Any]]] = {
 }
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: MessageChannel) -> None:
     """Do one piece of work."""
     bound_process(address_space_bytes=MEMORY_BYTES)
     logging.basicConfig(level=logging.ERROR)

@@ -215,7 +215,7 @@ class Watched:
         return {
             "release": fields.text("release", pattern=RELEASE_ID),
             "raised": fields.integer("raised"),
-            "forgotten": fields.integer("forgotten") if "forgotten" in fields.names() else 0,
+            "forgotten": fields.integer("forgotten"),
             "open": None if alert is None else Alert.from_fields(alert),
         }
 

@@ -212,6 +212,14 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE TABLE proven_releases (release TEXT PRIMARY KEY, at REAL NOT NULL, reason TEXT NOT NULL)",
         ),
     ),
+    Migration(
+        6,
+        "how many devices were forgotten under a release",
+        (
+            "UPDATE drift_states SET record = json_set(record, '$.forgotten', 0)",
+            "UPDATE score_states SET record = json_set(record, '$.forgotten', 0)",
+        ),
+    ),
 )
 
 

@@ -26,12 +26,11 @@ from hedgerow.fleet.web.downloads import download_router
 from hedgerow.fleet.web.keyed_routes import Actor, keyed_router
 from hedgerow.fleet.web.problem_json import add_problem_handlers, problem_of
 from hedgerow.fleet.web.request_bodies import BoundedBodies
-from hedgerow.fleet.web.server import HttpServer
 from hedgerow.fleet.web.training import training_router
 from hedgerow.wire.device import Desired
 from hedgerow.wire.topics import NAME
 
-__all__ = ["HttpServer", "create_app"]
+__all__ = ["create_app"]
 
 _Record = dict[str, Any]
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=64, pattern=f"^{NAME.pattern}$")]

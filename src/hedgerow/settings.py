@@ -180,13 +180,13 @@ class Settings:
                 continue
             name = variable.removeprefix(cls.PREFIX).lower()
             if name not in declared:
-                raise cls.refused(variable, text, f"a setting out of {', '.join(sorted(declared))}")
+                raise cls.refused(variable, _shown(text), f"a setting out of {', '.join(sorted(declared))}")
             kind = _plain_type(declared[name].type)
             parse, expected = _TEXTS[kind]
             try:
                 found[name] = Given(parse(text), variable)
             except ValueError:
-                raise cls.refused(variable, text, expected) from None
+                raise cls.refused(variable, _shown(text), expected) from None
         return found
 
     @classmethod
@@ -201,7 +201,7 @@ class Settings:
         try:
             document = tomllib.loads(content.decode())
         except ValueError as exc:
-            raise cls.refused(str(path), str(exc), "settings in TOML") from exc
+            raise cls.refused(str(path), _shown(str(exc)), "settings in TOML") from exc
         declared, found = cls.declared(), {}
         for name, value in document.items():
             place = f"{path}, {name}"

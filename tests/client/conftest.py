@@ -112,6 +112,25 @@ def make_release(number: int = 1, *, target: str = TARGET, golden_error: float =
     return Release(manifest, {blob_of(content).sha256: content for content in contents})
 
 
+def with_golden(made: Release, golden: Arrays | bytes) -> Release:
+    """The same release with other golden samples."""
+    content = golden if isinstance(golden, bytes) else encode_arrays(golden)
+    (artifact,) = made.manifest.artifacts
+    manifest = replace(made.manifest, artifacts=(replace(artifact, golden=blob_of(content)),))
+    return Release(manifest, {**made.blobs, blob_of(content).sha256: content})
+
+
+def without_golden(made: Release) -> Release:
+    """The same release without golden samples."""
+    artifacts = tuple(replace(artifact, golden=None) for artifact in made.manifest.artifacts)
+    return Release(replace(made.manifest, artifacts=artifacts), made.blobs)
+
+
+def without_train_graph(made: Release) -> Release:
+    """The same release without a train graph."""
+    return Release(replace(made.manifest, train_graphs=()), made.blobs)
+
+
 class SignedRepository:
     """A TUF repository in a folder, signed with keys of its own."""
 

@@ -50,6 +50,52 @@ def test_a_record_that_no_agent_wrote_is_refused(changes, where):
         read({**KEPT.to_record(), **changes})
 
 
+def test_a_record_holds_what_is_durable_by_name():
+    assert KEPT.to_record() == {
+        "desired": {"version": 7, "release": "demo@2", "rollout": "r", "attempt": 2, "compare": True},
+        "is_settled": False,
+        "acted_version": 6,
+        "outcome": {"rollout": "r", "attempt": 1, "state": "FAILED", "step": "", "reason": "no room"},
+        "outcome_release": "demo@1",
+    }
+    assert AgentState(identity=IDENTITY).to_record() == {
+        "desired": None,
+        "is_settled": True,
+        "acted_version": 0,
+        "outcome": None,
+        "outcome_release": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["desired", "outcome"])
+def test_a_key_that_nobody_knows_is_refused_inside_too(name):
+    record = KEPT.to_record()
+    with pytest.raises(DecodeError, match=rf"^state\.{name}: expected only the fields .*, found also more$"):
+        read({**record, name: {**record[name], "more": 1}})
+
+
+def test_an_agent_that_starts_for_the_first_time_knows_nothing():
+    assert AgentState(identity=IDENTITY) == AgentState(
+        identity=IDENTITY,
+        active=None,
+        previous=None,
+        is_connected=False,
+        sequence=0,
+        desired=None,
+        is_settled=True,
+        acted_version=0,
+        outcome=None,
+        outcome_release=None,
+        installing=None,
+        is_proving=False,
+        failures=0,
+        training=None,
+        waiting=None,
+        answers=(),
+        problems=(),
+    )
+
+
 def test_the_comparison_is_wanted_for_the_active_release_alone():
     assert replace(KEPT, active="demo@2").wants_comparison
     assert not replace(KEPT, active="demo@1").wants_comparison

@@ -1,12 +1,18 @@
 """Installing: power cuts at every durable step, and everything that signatures are for."""
 
+import errno
+import hashlib
 import json
+import os
 import random
 import shutil
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.ngclient._internal import trusted_metadata_set
@@ -22,14 +28,16 @@ from hedgerow.client.errors import (
     TrialRejectedError,
 )
 from hedgerow.client.fleet_http import FleetHttp
-from hedgerow.client.install import Installer, Step
+from hedgerow.client.install import Installer, Step, check_signed
 from hedgerow.client.loading import ReadyModel, load_model, replay_golden
 from hedgerow.client.runtimes.linear import load_linear
-from hedgerow.client.slot_folders import SlotFolders
+from hedgerow.client.slot_folders import SlotFolders, needed_blobs
 from hedgerow.client.slots import Slot, Trial
 from hedgerow.client.start_up import settle
 from hedgerow.client.trial import DirectTrials
-from hedgerow.client.trust import open_trust
+from hedgerow.client.trust import SignedFile, open_trust
+from hedgerow.errors import HedgerowError
+from tests.client.conftest import with_golden
 
 
 class PowerCutError(BaseException):
@@ -273,27 +281,279 @@ def test_an_installation_without_room_gives_back_what_it_took(device, repository
     assert device.install("demo@2").state.previous == "demo@1"
 
 
-def test_wrong_hardware_is_rejected_by_manifest_and_by_signature(device, repository, release):
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below *folder*, but for the signed metadata, which rise by themselves."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).parts[0] != "tuf"
+    }
+
+
+class Refused:
+    """How an installation was refused and what it left behind."""
+
+    def __init__(self, device: Device, release: str, **options) -> None:
+        self.folder, before = device.folder, files_of(device.folder)
+        with pytest.raises(HedgerowError) as caught:
+            device.install(release, **options)
+        after = files_of(device.folder)
+        self.error, self.steps = caught.value, [str(step) for step in device.entered]
+        self.changed = {name for name in before | after if before.get(name) != after.get(name)}
+        self.running = device.release()
+
+
+POINTERS = {"pointer.json", "pointer.spare.json"}
+
+
+@pytest.fixture
+def running(device, repository, release) -> Device:
+    """demo@1 runs, proved; the disk writes the pointer when it is asked whether it takes writes at all."""
     repository.add(release(1))
-    with pytest.raises(RejectedError, match="artifact for other"):
-        device.install("demo@1", target="other")
+    device.install("demo@1")
+    return device
+
+
+def test_files_signed_for_another_release_are_rejected(running, repository, release):
+    repository.add(release(2), signed_as="demo@9")
+    refused = Refused(running, "demo@2")
+    assert type(refused.error) is RejectedError
+    assert str(refused.error) == (
+        "demo@2 is refused: expected demo/2/manifest.json signed for demo@2, found it signed for demo@9; sign it again"
+    )
+    assert (refused.error.release, refused.error.expected, refused.error.found) == (
+        "demo@2",
+        "demo/2/manifest.json signed for demo@2",
+        "it signed for demo@9",
+    )
+    assert (refused.steps, refused.running) == (["verify"], "demo@1")
+    assert refused.changed <= POINTERS
+
+
+def test_a_file_that_was_signed_for_nothing_says_so():
+    unnamed = SignedFile(path="a", url_path="/a", sha256="0" * 64, length_bytes=1, release="", hardware="any")
+    with pytest.raises(RejectedError) as caught:
+        check_signed(unnamed, "demo@1", "bench")
+    assert caught.value.found == "it signed for no release"
+    with pytest.raises(RejectedError) as caught:
+        check_signed(replace(unnamed, release="demo@1", hardware=""), "demo@1", "bench")
+    assert (caught.value.expected, caught.value.found) == ("files for bench", "a for no hardware")
+    for hardware in ("any", "bench"):
+        taken = replace(unnamed, release="demo@1", hardware=hardware)
+        assert check_signed(taken, "demo@1", "bench") is taken
+
+
+def test_a_blob_that_was_signed_for_other_hardware_is_rejected(running, repository, release):
     made = release(2)
-    repository.add(made, hardware={made.manifest.artifacts[0].blob.sha256: "other"})
-    with pytest.raises(RejectedError, match="files for bench"):
-        device.install("demo@2")
+    sha256 = made.manifest.artifacts[0].blob.sha256
+    repository.add(made, hardware={sha256: "other"})
+    refused = Refused(running, "demo@2")
+    assert type(refused.error) is RejectedError
+    assert str(refused.error) == (
+        f"demo@2 is refused: expected files for bench, found demo/2/{sha256} for other; compile for this target"
+    )
+    assert (refused.steps, refused.running) == (["verify"], "demo@1")
+    assert refused.changed <= POINTERS
 
 
-def test_files_signed_for_another_release_are_rejected(device, repository, release):
-    repository.add(release(1), signed_as="demo@2")
-    with pytest.raises(RejectedError, match="signed for demo@1"):
-        device.install("demo@1")
+def test_a_release_for_other_targets_is_rejected_and_names_them(running, repository, release):
+    repository.add(release(2, target="other"))
+    refused = Refused(running, "demo@2")
+    assert type(refused.error) is RejectedError
+    assert str(refused.error) == (
+        "demo@2 is refused: expected an artifact for bench, found artifacts for other; compile for this target"
+    )
+    assert (refused.steps, refused.running) == (["verify"], "demo@1")
+    assert refused.changed <= POINTERS
 
 
-def test_a_missing_runtime_is_rejected_before_the_download(device, repository, release):
-    repository.add(release(1, runtime="coreml"))
-    with pytest.raises(RejectedError, match="coreml"):
-        device.install("demo@1")
-    assert Step.DOWNLOAD not in device.entered
+def test_a_release_without_artifacts_is_rejected(running, repository, release):
+    made = release(2)
+    repository.add(type(made)(replace(made.manifest, artifacts=()), made.blobs))
+    assert Refused(running, "demo@2").error.found == "artifacts for none"
+
+
+def test_the_manifest_of_another_release_is_rejected_though_it_was_signed_for_this_one(running, repository, release):
+    made = release(3)
+
+    class Renamed(type(made)):
+        name = "demo@2"
+
+    repository.add(Renamed(made.manifest, made.blobs))
+    refused = Refused(running, "demo@2")
+    assert type(refused.error) is RejectedError
+    assert str(refused.error) == (
+        "demo@2 is refused: expected the manifest of demo@2, found that of demo@3; sign it again"
+    )
+    assert (refused.steps, refused.running) == (["verify"], "demo@1")
+    assert refused.changed <= POINTERS
+
+
+def test_a_blob_that_was_signed_with_another_hash_than_the_manifest_says_is_rejected(running, repository, release):
+    made = release(2)
+    sha256 = made.manifest.artifacts[0].blob.sha256
+    made.blobs[sha256] = b"other"
+    repository.add(made)
+    refused = Refused(running, "demo@2")
+    signed = hashlib.sha256(b"other").hexdigest()
+    assert type(refused.error) is RejectedError
+    assert str(refused.error) == (
+        f"demo@2 is refused: expected {sha256[:12]}... as the manifest says, found {signed[:12]}... signed; "
+        "sign it again"
+    )
+    assert (refused.steps, refused.running) == (["verify"], "demo@1")
+    assert refused.changed <= POINTERS
+
+
+def test_a_missing_runtime_is_rejected_before_the_download(running, repository, release):
+    repository.add(release(2, runtime="coreml"))
+    refused = Refused(running, "demo@2")
+    assert type(refused.error) is RejectedError
+    assert refused.error.expected == "the runtime coreml"
+    assert (refused.steps, refused.running) == (["verify"], "demo@1")
+    assert refused.changed <= POINTERS
+
+
+def test_a_manifest_that_is_none_may_be_tried_again_and_its_download_is_gone(running, repository, release):
+    made = release(2)
+
+    class Garbage(type(made)):
+        manifest = SimpleNamespace(encode=lambda: b"{}", release="demo@2")
+        name = "demo@2"
+
+        def __init__(self) -> None:
+            self.blobs = {}
+
+    repository.add(Garbage())
+    refused = Refused(running, "demo@2")
+    assert type(refused.error) is InstallError
+    assert str(refused.error) == (
+        "installing demo@2: expected a whole release, found manifest.schema_version: expected a value, found nothing; "
+        "it may be tried again"
+    )
+    assert (refused.steps, refused.running) == (["verify"], "demo@1")
+    assert refused.changed <= POINTERS
+
+
+class BrokenDisk(RealDisk):
+    """A disk that fails with one error at the first durable step of a kind."""
+
+    def __init__(self, number: int, step: str) -> None:
+        self.number, self.step = number, step
+
+    def _fail(self, step: str) -> None:
+        if step == self.step:
+            raise OSError(self.number, os.strerror(self.number), "the disk")
+
+    def write(self, path: Path, content: bytes) -> None:
+        self._fail("write")
+        super().write(path, content)
+
+    def move(self, source: Path, destination: Path) -> None:
+        self._fail("move")
+        super().move(source, destination)
+
+    def copy(self, source: Path, destination: Path) -> None:
+        self._fail("copy")
+        super().copy(source, destination)
+
+    def clear(self, folder: Path) -> None:
+        self._fail("clear")
+        super().clear(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_disk_that_cannot_be_written_is_told_before_the_network_is_asked(running, repository, fleet, release, number):
+    repository.add(release(2))
+    fleet.requests.clear()
+    refused = Refused(running, "demo@2", disk=BrokenDisk(number, "write"))
+    assert type(refused.error) is InstallError
+    assert str(refused.error) == (
+        "installing demo@2: expected a state folder that can be written, found "
+        f"[Errno {number}] {os.strerror(number)}: 'the disk'; make it writable, or change the disk"
+    )
+    assert (refused.steps, refused.running, refused.changed, fleet.requests) == ([], "demo@1", set(), [])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("step", ["move", "copy"])
+def test_a_disk_without_room_gives_back_what_was_taken(running, repository, release, number, step):
+    repository.add(release(2))
+    refused = Refused(running, "demo@2", disk=BrokenDisk(number, step))
+    assert type(refused.error) is InstallError
+    assert str(refused.error) == (
+        f"installing demo@2: expected room on the disk, found [Errno {number}] {os.strerror(number)}: 'the disk'; "
+        "make room"
+    )
+    assert (refused.steps, refused.running) == (["verify", "download", "unpack"], "demo@1")
+    assert refused.changed <= POINTERS
+
+
+def test_another_fault_of_the_disk_keeps_what_was_fetched_for_the_next_attempt(running, repository, fleet, release):
+    repository.add(release(2))
+    refused = Refused(running, "demo@2", disk=BrokenDisk(errno.EIO, "move"))
+    assert type(refused.error) is InstallError
+    assert str(refused.error) == (
+        f"installing demo@2: expected a disk that works, found [Errno {errno.EIO}] {os.strerror(errno.EIO)}: "
+        "'the disk'; check the disk"
+    )
+    assert len([name for name in refused.changed if name.startswith("downloads/")]) == 2
+    fleet.requests.clear()
+    running.install("demo@2")
+    assert sum("/targets/" in path for path in fleet.paths()) == 1, "the manifest alone is fetched again"
+
+
+def test_a_slot_that_rots_between_unpacking_and_loading_may_be_tried_again(running, repository, release):
+    class RottingDisk(RealDisk):
+        def write(self, path: Path, content: bytes) -> None:
+            super().write(path, b"rust" if path.name == "manifest.json" else content)
+
+    repository.add(release(2))
+    refused = Refused(running, "demo@2", disk=RottingDisk())
+    assert type(refused.error) is InstallError
+    assert str(refused.error) == (
+        "installing demo@2: expected a whole release, found slot B is damaged: expected the manifest of demo@2, found "
+        "another manifest; it will be installed again; it may be tried again"
+    )
+    assert refused.running == "demo@1"
+    assert running.install("demo@2").state.release == "demo@2"
+
+
+def test_golden_samples_of_other_inputs_may_be_tried_again_with_another_release(running, repository, release):
+    repository.add(with_golden(release(2), {"input.y": np.zeros((1, 4), np.float32)}))
+    refused = Refused(running, "demo@2")
+    assert type(refused.error) is InstallError
+    assert str(refused.error) == (
+        "the golden samples: expected inputs of the schema, found expected the inputs x, found y; "
+        "compile the release again"
+    )
+    assert (refused.steps[-2:], refused.running) == (["load", "replay"], "demo@1")
+
+
+def test_five_installations_leave_exactly_the_files_of_the_last_two(device, repository, release):
+    made = {number: release(number) for number in range(1, 6)}
+
+    def own_threads() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if "process_request" not in thread.name}
+
+    threads, kept_bytes = own_threads(), []
+    for number, what in made.items():
+        repository.add(what)
+        slots = device.install(f"demo@{number}")
+        kept_bytes.append(sum(map(len, files_of(device.folder).values())))
+        assert own_threads() == threads, "but for the server's"
+        held = {slot: content.release for slot, content in slots.state.contents.items()}
+        assert sorted(held.values()) == [f"demo@{n}" for n in (number - 1, number) if n]
+        expected = set(POINTERS)
+        for slot, name in held.items():
+            manifest = made[int(name.partition("@")[2])].manifest
+            needed = {blob.sha256 for blob in needed_blobs(manifest, manifest.artifacts[0])}
+            expected |= {f"slots/{slot}/manifest.json", *(f"slots/{slot}/blobs/{sha256}" for sha256 in needed)}
+        assert set(files_of(device.folder)) == expected
+    # The pointer's sequence number grows by a digit.
+    assert max(kept_bytes[1:]) - min(kept_bytes[1:]) < 10
+    metadata = [path.name for path in (device.folder / "tuf").rglob("*") if path.is_file()]
+    assert len(metadata) == len(set(metadata)) <= 6
 
 
 def test_a_release_that_nobody_signed_or_that_was_revoked_is_rejected(device, repository, release):

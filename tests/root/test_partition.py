@@ -81,8 +81,33 @@ def test_exactly_enough_samples_are_dealt_evenly():
 def test_an_unknown_name_is_a_mistake_and_an_error():
     with pytest.raises(UnknownNameError, match="did you mean 'dirichlet'"):
         Partition("dirichet").split(LABELS, 2, np.random.default_rng(0))
-    assert len(Partition("dirichet", alpha=0, shards_per_client=0).mistakes()) == 3
     assert Partition().mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("partition", "mistakes"),
+    [
+        (Partition("dirichlet", alpha=0), ["partition: alpha must be above 0, not 0"]),
+        (Partition("dirichlet", alpha=5e-324), []),
+        (
+            Partition("shards", shards_per_client=0),
+            ["partition: shards_per_client must be at least 1 and minimum_samples at least 0"],
+        ),
+        (
+            Partition(minimum_samples=-1),
+            ["partition: shards_per_client must be at least 1 and minimum_samples at least 0"],
+        ),
+        (Partition("shards", shards_per_client=1, minimum_samples=0), []),
+        (
+            Partition("column"),
+            ["partition: expected the name of the column whose values are the clients, found none"],
+        ),
+        (Partition("column", column="user"), []),
+    ],
+    ids=str,
+)
+def test_each_setting_out_of_range_is_one_sentence(partition, mistakes):
+    assert partition.mistakes() == mistakes
 
 
 @pytest.mark.parametrize(
@@ -91,6 +116,7 @@ def test_an_unknown_name_is_a_mistake_and_an_error():
         (Partition(), "a01ee6b05dfe7624"),
         (Partition("dirichlet", alpha=0.1, minimum_samples=3), "1880b0e115f65706"),
         (Partition("shards", shards_per_client=3), "75ce63610df02da2"),
+        (Partition("quantity", alpha=0.3, minimum_samples=2), "83b3ad2b648ffd69"),
     ],
     ids=str,
 )
@@ -169,12 +195,24 @@ def test_numbers_may_be_left_out():
     assert parse_partition("shards") == Partition("shards")
 
 
+FORMS = {
+    "iid": "iid alone",
+    "dirichlet": "dirichlet:ALPHA with a number above 0, such as dirichlet:0.1",
+    "shards": "shards:N with a whole number of shards for each client, such as shards:2",
+    "quantity": "quantity:ALPHA with a number above 0, such as quantity:0.5",
+    "column": "column:NAME with the name of a column of the data, such as column:user",
+}
+
+
 @pytest.mark.parametrize(
     "text", ["iid:2", "dirichlet:", "dirichlet:0", "dirichlet:nan", "quantity:inf", "shards:0", "shards:1.5", "column"]
 )
 def test_a_malformed_partition_is_answered_with_its_form(text):
-    with pytest.raises(PartitionError, match=f"expected the partition as {text.split(':')[0]}.*, found '{text}'"):
+    with pytest.raises(PartitionError) as caught:
         parse_partition(text)
+
+    form = FORMS[text.partition(":")[0]]
+    assert str(caught.value) == f"expected the partition as {form}, found {text!r}; correct it"
 
 
 def test_an_unknown_partition_is_answered_with_the_nearest():

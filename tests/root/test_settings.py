@@ -186,6 +186,7 @@ def test_a_default_may_be_a_factory():
 def test_a_long_value_is_cut_in_the_message(file):
     file.write_text(f'beds = "{"x" * 1000}"')
     assert len(refusal(file=file).value) == 200
+    assert len(refusal(env={"GARDEN_BEDS": "9" * 5000}).value) == 200
 
 
 @given(st.dictionaries(st.sampled_from(["GARDEN_BEDS", "GARDEN_WATER_L", "GARDEN_IS_OPEN", "GARDEN_TAGS"]), st.text()))

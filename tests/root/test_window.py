@@ -1,18 +1,21 @@
 """Counting in pieces and adding up is counting all at once; nothing in a window is a sample."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.decode import decode_json, encode_json
+from hedgerow.decode import Fields, decode_json, encode_json
+from hedgerow.errors import DecodeError
 from hedgerow.features import input_features, output_features
 from hedgerow.reference import Reference, build_reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.window import (
     LATENCY_EDGES_MS,
+    WINDOW_SAMPLES_LIMIT,
     FeatureCounts,
     PairedCounts,
     Window,
@@ -145,11 +148,107 @@ def test_a_window_survives_the_wire_and_holds_only_counts():
     assert set(json.loads(payload)["features"]["image.mean"]) == {"counts", "missing"}
 
 
+def test_the_edges_of_the_latency_bins_are_the_ones_that_every_window_was_counted_in():
+    assert LATENCY_EDGES_MS == (
+        0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0,
+    )  # fmt: skip
+    assert Window(release="m@1", index=0, started_at=0, ended_at=0, samples=0, features={}).latency == (0,) * 15
+
+
+def test_two_windows_are_added_field_by_field():
+    first = Window(
+        release="m@1", index=4, started_at=100.0, ended_at=130.0, samples=30,
+        features={"x": FeatureCounts((10, 17), missing=3)}, out_of_range=5, labelled=20, correct=12,
+        latency=tuple(range(15)), paired=PairedCounts(9, 8, 7, 6, 5, 4),
+    )  # fmt: skip
+    second = Window(
+        release="m@1", index=2, started_at=60.0, ended_at=90.0, samples=11,
+        features={"x": FeatureCounts((1, 8), missing=2)}, out_of_range=1, labelled=7, correct=3,
+        latency=tuple(range(20, 35)), paired=PairedCounts(10, 20, 30, 40, 50, 60),
+    )  # fmt: skip
+    expected = Window(
+        release="m@1", index=4, started_at=60.0, ended_at=130.0, samples=41,
+        features={"x": FeatureCounts((11, 25), missing=5)}, out_of_range=6, labelled=27, correct=15,
+        latency=tuple(range(20, 50, 2)), paired=PairedCounts(19, 28, 37, 46, 55, 64),
+    )  # fmt: skip
+
+    assert merge_windows(first, second) == expected
+    assert merge_windows(second, first) == expected
+    assert (first.paired.labelled, second.paired.labelled) == (22, 180)
+
+
+def record(**changes: object) -> dict:
+    """Ten samples of which six have labels and five are right; every figure differs."""
+    return {**WINDOW.to_record(), **changes}
+
+
+def paired(**changes: int) -> dict:
+    return {**WINDOW.to_record()["paired"], **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"labelled": 4}, "window.correct: expected at most 4, found 5"),
+        ({"latency": [0] * 14}, "window.latency: expected 15 counts, found 14"),
+        ({"latency": [11, *[0] * 14]}, "window.latency: expected at most 10 samples, found 11"),
+        ({"paired": paired(agreed=9)}, "window.paired: expected at most 10 samples, found 11"),
+        ({"paired": paired(both_wrong=5)}, "window.paired: expected at most 10 samples, found 11"),
+        (
+            {"features": {"x": {"counts": [3, 4], "missing": 2}}},
+            "window.features[x]: expected 10 values, found 9",
+        ),
+        (
+            {"features": {"x": {"counts": [9, 4], "missing": 3}}},
+            "window.features[x]: expected 10 values, found 16",
+        ),
+        ({"samples": 2**53}, f"window.samples: expected a whole number from 0 to {2**53 - 1}, found {2**53}"),
+    ],
+)
+def test_counts_that_contradict_each_other_are_refused(changes, sentence):
+    with pytest.raises(DecodeError) as caught:
+        Window.from_fields(Fields(record(**changes), "window"))
+
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labelled": 5},
+        {"latency": [10, *[0] * 14]},
+        {"paired": paired(both_wrong=4)},
+        {"features": {"x": {"counts": [3, 4], "missing": 3}}},
+    ],
+)
+def test_counts_that_just_fit_are_taken(changes):
+    assert Window.from_fields(Fields(record(**changes), "window")).to_record() == record(**changes)
+
+
+def test_a_device_may_count_fewer_samples_in_a_window_than_a_sum_of_windows_holds():
+    empty = Window(release="m@1", index=0, started_at=0, ended_at=0, samples=2**24, features={}).to_record()
+
+    assert WINDOW_SAMPLES_LIMIT == 2**24
+    assert Window.from_fields(Fields(empty, "w"), limit_samples=WINDOW_SAMPLES_LIMIT).samples == 2**24
+    with pytest.raises(DecodeError):
+        Window.from_fields(Fields({**empty, "samples": 2**24 + 1}, "w"), limit_samples=WINDOW_SAMPLES_LIMIT)
+    assert Window.from_fields(Fields({**empty, "samples": 2**53 - 1}, "w")).samples == 2**53 - 1
+
+
+def test_the_year_10000_is_the_last_one_of_a_window():
+    last = 253402300800.0
+
+    assert Window.from_fields(Fields(record(started_at=last, ended_at=last), "w")).ended_at == last
+    for name in ("started_at", "ended_at"):
+        with pytest.raises(DecodeError):
+            Window.from_fields(Fields(record(**{name: last + 1}), "w"))
+
+
 def test_windows_of_another_release_or_with_other_features_are_not_added():
-    other = Window(release="m@2", index=0, started_at=0, ended_at=0, samples=0, features={})
-    with pytest.raises(ValueError, match="cannot add windows"):
-        merge_windows(WINDOW, other)
-    with pytest.raises(ValueError, match="different bins"):
+    for other in (replace(WINDOW, release="m@2"), replace(WINDOW, features={})):
+        with pytest.raises(ValueError, match=f"^cannot add windows of digits@1 and {other.release}$"):
+            merge_windows(WINDOW, other)
+    with pytest.raises(ValueError, match=r"^windows with different bins cannot be added$"):
         FeatureCounts((1, 2)) + FeatureCounts((1,))
 
 

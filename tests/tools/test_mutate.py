@@ -71,6 +71,16 @@ def test_every_module_of_the_core_is_there_and_has_tests_that_mirror_it(module):
     assert MUTATE["tests_of"](module)
 
 
+def test_a_module_that_decodes_is_held_to_the_suite_over_all_decoders_after_its_own_tests():
+    mirror, decoders, others = MUTATE["tests_of"]("hedgerow.client.slots")
+
+    assert mirror == [str(ROOT / "tests" / "client" / "test_slots.py")]
+    assert decoders == [str(ROOT / "tests" / "root" / "test_decoders.py")]
+    assert mirror[0] not in others
+    assert str(ROOT / "tests" / "client" / "test_install.py") in others
+    assert len(MUTATE["tests_of"]("hedgerow.partition")) == 2
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("module", ["hedgerow.partition", "hedgerow.fleet.rollout.gates", "hedgerow.client.slots"])

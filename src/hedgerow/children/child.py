@@ -1,5 +1,6 @@
 """One child process of another program, from its start to its end."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -21,7 +22,6 @@ from hedgerow.interrupts import hold_interrupts
 __all__ = ["Child", "numeric_threads"]
 
 _KILL_WAIT_S = 5.0
-_popen = subprocess.Popen
 
 
 def numeric_threads(count: int) -> dict[str, str]:
@@ -40,7 +40,11 @@ class _Keeper:
     def __init__(self, start: "Callable[[], subprocess.Popen[bytes]]", name: str) -> None:
         started: Future[subprocess.Popen[bytes]] = Future()
         self._thread = threading.Thread(target=self._keep, args=(start, started), name=f"child {name}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            # Python's word for what the system says of a process that may have no more threads.
+            raise OSError(errno.EAGAIN, str(exc)) from exc
         self.process = started.result()
 
     @staticmethod
@@ -115,7 +119,7 @@ class Child(Closing):
                 variables["TMPDIR"] = held.enter_context(made)
 
             def start() -> "subprocess.Popen[bytes]":
-                return _popen(
+                return subprocess.Popen(
                     command if dies_by_itself else (*tied, *command),
                     stdin=subprocess.DEVNULL,
                     stdout=None if output is None else output.descriptor,

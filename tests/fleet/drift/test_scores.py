@@ -262,3 +262,18 @@ def test_a_slice_out_of_bounds_is_refused_and_one_at_its_bounds_is_not(name, val
     assert ScoreSlice.from_fields(Fields(edge.to_record(), "slice")) == edge
     with pytest.raises(DecodeError, match=name):
         ScoreSlice.from_fields(Fields({**edge.to_record(), name: value}, "slice"))
+
+
+def test_an_alert_that_two_slices_raise_tells_the_figures_of_both():
+    state, alert, _ = see(ScoreState("digits@1"), "d0", 20)
+    device, fleet = alert.reason.split("; ")
+    assert (device.partition(":")[0], fleet.partition(" ")[0]) == ("device", "fleet:")
+    assert fleet.removeprefix("fleet: ").partition(" (")[0] == "accuracy 20.0%"
+    assert state.slices["fleet"].place == 1
+
+
+def test_a_state_of_many_thousand_devices_can_be_stored_and_one_with_an_unknown_field_cannot_be_read():
+    state = ScoreState("digits@1", slices={f"device:d{place}": ScoreSlice(place=place) for place in range(1, 5001)})
+    assert restored(state) == state
+    with pytest.raises(DecodeError, match="more"):
+        ScoreState.from_fields(Fields({**state.to_record(), "more": 1}, "state"))

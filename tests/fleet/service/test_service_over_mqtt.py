@@ -12,10 +12,10 @@ from hedgerow.fleet.service.fleet_service import FleetService
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.catalogue import MemoryCatalogue
 from hedgerow.fleet.virtual_device import VirtualDevice
-from hedgerow.link import LastWill
+from hedgerow.link import LastWill, Message
 from hedgerow.mqtt_link import MqttLink
 from hedgerow.wire.device import Presence
-from hedgerow.wire.topics import Channel, device_topic
+from hedgerow.wire.topics import Channel, device_topic, parse_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, REFERENCE, TARGETS, make_manifest, make_window
 
 pytestmark = pytest.mark.broker
@@ -64,7 +64,7 @@ class Devices:
         self._stop.set()
         self._thread.join()
         for device in self.all.values():
-            device._link.close()
+            device.link.close()
 
 
 @pytest.mark.parametrize("broker", BROKERS)
@@ -110,7 +110,7 @@ def test_a_device_that_went_down_with_the_broker_is_offline_when_the_broker_is_b
                         child.kill()
                 wait_for(lambda: not broker.is_running)
                 gone = devices.all.pop("device-1")
-                gone._link.close()
+                gone.link.close()
                 again.start()
                 began = time.monotonic()
                 wait_for(lambda: [device.online for device in service.devices()] == [True, False], timeout_s=60)
@@ -127,3 +127,47 @@ def test_a_device_that_went_down_with_the_broker_is_offline_when_the_broker_is_b
     finally:
         broker.stop()
         again.stop()
+
+
+def kept_channels(running, device):
+    """The channels of a device on which a broker keeps a message."""
+    # A name of its own: the broker keeps the session of a client, and what waits in it.
+    link = MqttLink(f"probe-{time.monotonic_ns()}", running.host, running.port)
+    link.subscribe(f"hedgerow/v1/fleet/{device}/+")
+    link.subscribe("hedgerow/v1/fleet/device-0/presence")
+    found, deadline = set(), time.monotonic() + 20
+    # What is kept of the first subscription comes before what is kept of the second.
+    while time.monotonic() < deadline:
+        event = link.receive(0.5)
+        if isinstance(event, Message):
+            _fleet, name, channel = parse_topic(event.topic)
+            if name == "device-0":
+                break
+            found.add(channel)
+    link.close()
+    return found
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_forgotten_device_is_gone_from_the_broker_too(tmp_path, broker):
+    """Its last presence was kept, and what was wanted of it: a service that is started anew would hear of both."""
+    catalogue = MemoryCatalogue({"toy@1": (make_manifest("toy@1"), REFERENCE)})
+    names = ["device-0", "device-1"]
+    with DevelopmentBroker(choose=broker) as running, Devices(running.host, running.port, names) as devices:
+        link = MqttLink("hedgerow-fleet", running.host, running.port)
+        with FleetService(FleetSettings(), link, tmp_path / "fleet.db", catalogue) as service:
+            wait_for(lambda: sum(device.target is not None for device in service.devices()) == 2)
+            rollout = service.start_rollout("toy@1", ONE_STAGE)
+            wait_for(lambda: service.rollout(rollout.id).state is RolloutState.FINISHED)
+            gone = devices.all.pop("device-1")
+            gone._link.close()
+            wait_for(lambda: kept_channels(running, "device-1") == {Channel.DESIRED, Channel.PRESENCE})
+            service.forget_device("device-1")
+            wait_for(lambda: kept_channels(running, "device-1") == set())
+        link.close()
+        link = MqttLink("hedgerow-fleet", running.host, running.port)
+        with FleetService(FleetSettings(), link, tmp_path / "fleet.db", catalogue) as service:
+            seen = service.device("device-0").last_seen
+            wait_for(lambda: service.device("device-0").last_seen > seen)
+            assert [device.name for device in service.devices()] == ["device-0"]
+        link.close()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 
@@ -61,6 +62,18 @@ def test_an_interpreter_that_cannot_be_started_is_an_error_and_leaves_nothing(mo
     monkeypatch.setattr("sys.executable", "/no/such/python")
     with pytest.raises(FileNotFoundError):
         Child(SLEEP, name="sleeper", output=OutputFile(), scratch=True)
+    assert what_is_held() == before
+
+
+def test_a_system_without_room_for_a_thread_is_an_error_of_the_system(monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    before = what_is_held()
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with pytest.raises(BlockingIOError, match="can't start new thread"):
+        Child(SLEEP, name="sleeper", output=OutputFile(), scratch=True)
+    monkeypatch.undo()
     assert what_is_held() == before
 
 
@@ -149,15 +162,15 @@ def test_a_program_that_nobody_ended_does_not_hold_up_the_interpreters_end():
 
 
 def test_an_interrupt_during_the_start_comes_after_it_and_leaves_no_process(monkeypatch):
-    started = []
+    real, started = subprocess.Popen, []
 
     def popen(*arguments, **more):
-        made = subprocess.Popen(*arguments, **more)
+        made = real(*arguments, **more)
         started.append(made.pid)
         os.kill(os.getpid(), signal.SIGINT)
         return made
 
-    monkeypatch.setattr("hedgerow.children.child._popen", popen)
+    monkeypatch.setattr("subprocess.Popen", popen)
     before = what_is_held()
     with pytest.raises(KeyboardInterrupt):
         Child(SLEEP, name="sleeper")
@@ -168,7 +181,10 @@ def test_an_interrupt_during_the_start_comes_after_it_and_leaves_no_process(monk
 
 def test_a_fork_of_ours_ends_none_of_our_programs():
     with Child(SLEEP, name="sleeper") as child:
-        process_id = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of a fork beside threads, such as the one that keeps the program.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process_id = os.fork()
         if process_id == 0:
             child._let_go()
             os._exit(0)
