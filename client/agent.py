@@ -34,7 +34,7 @@ from hedgerow.client.events import (
 )
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.health import Health, Part
-from hedgerow.client.health_period import HealthPeriod, Signs, Verdict, is_stuck
+from hedgerow.client.health_period import HealthDecision, HealthPeriod, Signs, is_stuck
 from hedgerow.client.install import Installer, Step
 from hedgerow.client.install_rules import jumps_too_far
 from hedgerow.client.jobs import Jobs
@@ -271,12 +271,12 @@ class Agent:
             is_proved=self._slots.state.is_proved,
         )
         match self._health_period.look(time.monotonic(), signs):
-            case Verdict.HEALTHY:
+            case HealthDecision.HEALTHY:
                 settle(self._slots, release)
                 self._handle(Proved())
-            case Verdict.UNHEALTHY:
+            case HealthDecision.UNHEALTHY:
                 self._handle(Unhealthy(reason or ""))
-            case Verdict.SAY_ALIVE:
+            case HealthDecision.SAY_ALIVE:
                 self._handle(StepEntered(Step.SWAP.value))
 
     def _drain(self) -> None:

@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from hedgerow.client.errors import SettingsError, TransferError
+from hedgerow.client.errors import AgentSettingsError, TransferError
 
-__all__ = ["FleetHttp", "Stream"]
+__all__ = ["FleetHttp", "ResponseBody"]
 
 _CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class ResponseBody:
     """The body of an answer, in pieces.
 
     Attributes:
@@ -38,13 +38,13 @@ class FleetHttp:
         total_s: Longest time that one whole :meth:`get` or :meth:`put` may take, however steadily bytes drip in.
 
     Raises:
-        SettingsError: The address is not an HTTP address.
+        AgentSettingsError: The address is not an HTTP address.
     """
 
     def __init__(self, server: str, *, timeout_s: float = 10.0, total_s: float = 60.0) -> None:
         parts = urlsplit(server)
         if parts.scheme not in {"http", "https"} or not parts.netloc or parts.username or parts.query or parts.fragment:
-            raise SettingsError(f"expected a server like http://host:port, found {server!r}; correct --server")
+            raise AgentSettingsError(f"expected a server like http://host:port, found {server!r}; correct --server")
         self.server = server.rstrip("/")
         self._total_s = total_s
         # No retries and no redirects in here: the callers know what may be repeated, and a redirect leaves the server.
@@ -52,7 +52,7 @@ class FleetHttp:
             num_pools=2, maxsize=4, retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s)
         )
 
-    def open(self, path: str, *, offset: int = 0, headers: Mapping[str, str] | None = None) -> Stream:
+    def open(self, path: str, *, offset: int = 0, headers: Mapping[str, str] | None = None) -> ResponseBody:
         """Start to read *path* from *offset* on.
 
         Raises:
@@ -68,7 +68,7 @@ class FleetHttp:
         start = 0
         if answer.status == 206:
             start = _range_start(answer.headers.get("Content-Range", ""))
-        return Stream(answer.status, start, self._chunks(path, answer))
+        return ResponseBody(answer.status, start, self._chunks(path, answer))
 
     def get(self, path: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None) -> bytes:
         """Return the whole of *path*.

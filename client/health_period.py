@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-__all__ = ["HealthPeriod", "Signs", "Verdict", "is_stuck"]
+__all__ = ["HealthDecision", "HealthPeriod", "Signs", "is_stuck"]
 
 _SIGN_OF_LIFE_S = 30.0
 _STUCK_S = 60.0
 
 
-class Verdict(Enum):
+class HealthDecision(Enum):
     """What a look at the health period comes to."""
 
     WAIT = auto()
@@ -60,27 +60,27 @@ class HealthPeriod:
         self._release, self._ends_at = release, now + self._length_s
         self._alive_at = now + _SIGN_OF_LIFE_S
 
-    def look(self, now: float, signs: Signs) -> Verdict:
+    def look(self, now: float, signs: Signs) -> HealthDecision:
         """Return what is to be done now; healthy and unhealthy end the period."""
         if self._ends_at is None:
-            return Verdict.WAIT
+            return HealthDecision.WAIT
         if signs.release != self._release:
             self._ends_at = None
-            return Verdict.WAIT
+            return HealthDecision.WAIT
         if now < self._ends_at:
             if now < self._alive_at:
-                return Verdict.WAIT
+                return HealthDecision.WAIT
             # A long health period must not look like silence.
             self._alive_at = now + _SIGN_OF_LIFE_S
-            return Verdict.SAY_ALIVE
+            return HealthDecision.SAY_ALIVE
         if signs.is_failing and not signs.is_proving and not signs.is_proved:
             # Another one is about to take its place. Should that fail, this one is judged all the same.
-            return Verdict.WAIT
+            return HealthDecision.WAIT
         if signs.is_stuck and not signs.is_proved:
             # Nobody knows whether it will ever answer; as long as it does not, it is no success.
-            return Verdict.WAIT
+            return HealthDecision.WAIT
         self._ends_at = None
-        return Verdict.UNHEALTHY if signs.is_failing and signs.is_proving else Verdict.HEALTHY
+        return HealthDecision.UNHEALTHY if signs.is_failing and signs.is_proving else HealthDecision.HEALTHY
 
 
 def is_stuck(busy_s: float, *, is_proved: bool, length_s: float) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from hedgerow.client.errors import SettingsError
+from hedgerow.client.errors import AgentSettingsError
 from hedgerow.settings import Settings, at_least, between, matching, told
 from hedgerow.window import WINDOW_SAMPLES_LIMIT
 from hedgerow.wire.topics import NAME
@@ -27,7 +27,7 @@ class AgentSettings(Settings):
     """What one agent is and where its fleet is.
 
     Raises:
-        SettingsError: A value is outside its bounds, or answers are wanted of no source.
+        AgentSettingsError: A value is outside its bounds, or answers are wanted of no source.
     """
 
     PREFIX: ClassVar[str] = "HEDGEROW_AGENT_"
@@ -147,26 +147,28 @@ class AgentSettings(Settings):
     )
 
     @classmethod
-    def refused(cls, place: str, value: str, expected: str) -> SettingsError:
+    def refused(cls, place: str, value: str, expected: str) -> AgentSettingsError:
         """Return the error of a setting."""
-        return SettingsError(f"{place}: expected {expected}, found {value!r}; correct it")
+        return AgentSettingsError(f"{place}: expected {expected}, found {value!r}; correct it")
 
     def __post_init__(self) -> None:
         # Not super(): the class that slots make is another one than that which the method was written in.
         Settings.__post_init__(self)
         if self.source is None and (self.sink is not None or self.is_printing):
-            raise SettingsError("expected --source beside --sink or --print, found none; say where samples come from")
+            raise AgentSettingsError(
+                "expected --source beside --sink or --print, found none; say where samples come from"
+            )
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Split ``host:port`` or ``[ipv6]:port``.
 
     Raises:
-        SettingsError: It is not like that.
+        AgentSettingsError: It is not like that.
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        raise SettingsError(f"expected a broker like host:1883, found {text!r}; correct --broker")
+        raise AgentSettingsError(f"expected a broker like host:1883, found {text!r}; correct --broker")
     return match["six"] or match["host"], int(match["port"])
 
 
@@ -174,12 +176,14 @@ def parse_options(texts: tuple[str, ...]) -> dict[str, str]:
     """Return ``key=value`` texts as a mapping.
 
     Raises:
-        SettingsError: One has no ``=``, or a key repeats.
+        AgentSettingsError: One has no ``=``, or a key repeats.
     """
     options: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals or key in options:
-            raise SettingsError(f"expected each --source-option once and like key=value, found {text!r}; correct it")
+            raise AgentSettingsError(
+                f"expected each --source-option once and like key=value, found {text!r}; correct it"
+            )
         options[key] = value
     return options

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from hedgerow.client.answer import Answer
-from hedgerow.client.errors import SettingsError
+from hedgerow.client.errors import AgentSettingsError
 from hedgerow.errors import TaskError
 from hedgerow.task import load_attribute
 
@@ -62,7 +62,7 @@ def load_source(reference: str) -> Source:
     """Import a source.
 
     Raises:
-        SettingsError: It cannot be imported, or is not callable.
+        AgentSettingsError: It cannot be imported, or is not callable.
         ExtraNotInstalledError: It imports a package that an extra of ours brings.
     """
     source: Source = _function(reference, "a function of a SourceContext", "--source")
@@ -73,7 +73,7 @@ def load_sink(reference: str) -> Sink:
     """Import a sink.
 
     Raises:
-        SettingsError: It cannot be imported, or is not callable.
+        AgentSettingsError: It cannot be imported, or is not callable.
         ExtraNotInstalledError: It imports a package that an extra of ours brings.
     """
     sink: Sink = _function(reference, "a function of an Answer", "--sink")
@@ -85,7 +85,9 @@ def _function(reference: str, expected: str, option: str) -> Any:
         found = load_attribute(reference)
     except TaskError as exc:
         # It is found as a task is, and is none.
-        raise SettingsError(f"{option} {reference!r} cannot be used: {'; '.join(exc.mistakes)}") from exc
+        raise AgentSettingsError(f"{option} {reference!r} cannot be used: {'; '.join(exc.mistakes)}") from exc
     if not callable(found):
-        raise SettingsError(f"expected {expected} at {reference!r}, found {type(found).__name__}; correct {option}")
+        raise AgentSettingsError(
+            f"expected {expected} at {reference!r}, found {type(found).__name__}; correct {option}"
+        )
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from hedgerow.client.agent_state import AgentState, Identity
-from hedgerow.client.errors import SettingsError
+from hedgerow.client.errors import AgentSettingsError
 from hedgerow.client.kept_record import KeptRecord, Write
 from hedgerow.closing import Closing
 from hedgerow.durable import write_durably
@@ -27,8 +27,7 @@ class StateFolderLock(Closing):
     A folder that is there and cannot be written is locked too, as a folder: what lies in it can still be served.
 
     Raises:
-        SettingsError: Another agent uses the folder, its file system knows no locks, or there is none and it cannot be
-            made.
+        AgentSettingsError: Another agent uses the folder, its file system knows no locks, or it cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +41,7 @@ class StateFolderLock(Closing):
             self._descriptor = self._open_to_read(exc)
         try:
             self._take()
-        except SettingsError:
+        except AgentSettingsError:
             os.close(self._descriptor)
             raise
         # What a start that was killed left of a record that it wrote; nobody else writes here now.
@@ -56,12 +55,12 @@ class StateFolderLock(Closing):
             # the kernel does for a process that is killed.
             is_taken = lock_descriptor(self._descriptor, blocking=False)
         except OSError as exc:
-            raise SettingsError(
+            raise AgentSettingsError(
                 f"expected a state folder that can be locked at {self._folder}, found none ({exc.strerror}); give "
                 "another --state"
             ) from exc
         if not is_taken:
-            raise SettingsError(
+            raise AgentSettingsError(
                 f"expected the state folder {self._folder} for this agent alone, found another agent using it; stop "
                 "that one or give another --state"
             )
@@ -70,7 +69,7 @@ class StateFolderLock(Closing):
         """Return if files can be made in the folder.
 
         Raises:
-            SettingsError: They cannot.
+            AgentSettingsError: They cannot.
         """
         if self._refusal is not None:
             raise self._not_writable(self._refusal)
@@ -83,8 +82,8 @@ class StateFolderLock(Closing):
                 continue
         raise self._not_writable(reason) from reason
 
-    def _not_writable(self, reason: OSError) -> SettingsError:
-        return SettingsError(
+    def _not_writable(self, reason: OSError) -> AgentSettingsError:
+        return AgentSettingsError(
             f"expected a state folder that can be written at {self._folder}, found none ({reason.strerror}); correct "
             "--state"
         )

@@ -13,7 +13,7 @@ from hedgerow.client.runtimes import TrainStep
 from hedgerow.manifest.train_graph import Extra, TrainGraph
 from hedgerow.weights import Arrays
 
-__all__ = ["Samples", "TrainResult", "train"]
+__all__ = ["Samples", "TrainedWeights", "train"]
 
 
 class Samples(Protocol):
@@ -26,7 +26,7 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TrainResult:
+class TrainedWeights:
     """What training gave.
 
     Attributes:
@@ -52,7 +52,7 @@ def train(
     proceed: Callable[[], None] = lambda: None,
     proximal_mu: float = 0.0,
     control: Mapping[str, NDArray[Any]] | None = None,
-) -> TrainResult:
+) -> TrainedWeights:
     """Train for *epochs* passes.
 
     Args:
@@ -104,7 +104,7 @@ def train(
         name: value.reshape(weights[name].shape).astype(weights[name].dtype, copy=False)
         for name, value in parameters.items()
     }
-    return TrainResult({**weights, **changed}, len(samples), float(np.mean(losses)))
+    return TrainedWeights({**weights, **changed}, len(samples), float(np.mean(losses)))
 
 
 def _extras(

@@ -23,7 +23,7 @@ from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.loading import LoadRuntime, load_train_step
 from hedgerow.client.runtimes import TrainStep, load_runtime
 from hedgerow.client.slot_folders import OpenSlot, SlotFolders
-from hedgerow.client.trainer import TrainResult, train
+from hedgerow.client.trainer import TrainedWeights, train
 from hedgerow.client.trial import Trials
 from hedgerow.errors import DecodeError
 from hedgerow.local_work import work_of_train_task
@@ -107,7 +107,7 @@ class RoundTrainer:
             run=task.run, round=task.round, state="done", examples=result.examples, metrics=metrics, weights=blob
         )
 
-    def _trained(self, task: TrainTask, deadline: float) -> tuple[TrainResult, Blob]:
+    def _trained(self, task: TrainTask, deadline: float) -> tuple[TrainedWeights, Blob]:
         loaded = self._graph(task.release)
         work = work_of_train_task(task, self._device, batch_size=loaded.graph.batch_size)
         age_s = task.maximum_age_s

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 from hedgerow.children.limits import bound_process
 from hedgerow.client.errors import RejectedError
 from hedgerow.client.loading import LoadRuntime, try_model, try_train_graph
@@ -34,7 +34,7 @@ def _runtimes(reference: str) -> LoadRuntime:
     return found
 
 
-def _try(request: Fields, channel: Channel) -> dict[str, Any]:
+def _try(request: Fields, channel: MessageChannel) -> dict[str, Any]:
     def enter(step: str) -> None:
         channel.send(encode_json({"step": step}))
 
@@ -48,7 +48,7 @@ def _try(request: Fields, channel: Channel) -> dict[str, Any]:
     return {"manifest_sha256": slot.manifest_sha256, "sha256": sha256_of(slot.blob(blob))}
 
 
-def _verdict(request: Fields, channel: Channel) -> dict[str, Any]:
+def _verdict(request: Fields, channel: MessageChannel) -> dict[str, Any]:
     try:
         return {"passed": _try(request, channel)}
     except HedgerowError as exc:
@@ -61,7 +61,7 @@ def _refused(reason: str, *, is_final: bool) -> dict[str, Any]:
     return {"refused": {"reason": reason[:_REASON_CHARS], "is_final": is_final}}
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: MessageChannel) -> None:
     """Answer one request. An error that is none of ours ends the process with a traceback, and no result."""
     request = decode_json(channel.receive() or b"", "request", limit_bytes=channel.limit_bytes)
     sys.path[:] = request.texts("search_path", maximum_chars=4096)

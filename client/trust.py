@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from hedgerow.client.errors import InstallError, RejectedError, SettingsError, TransferError
+from hedgerow.client.errors import AgentSettingsError, InstallError, RejectedError, TransferError
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.signed_time import RELEASED_AT, DatedDocument, format_time, lower_bound, read_time
 
@@ -59,17 +59,17 @@ def read_trusted_root(path: Path) -> bytes:
     """Return the root metadata that the device was provisioned with.
 
     Raises:
-        SettingsError: There is none at *path*.
+        AgentSettingsError: There is none at *path*.
     """
     try:
         with path.open("rb") as file:
             root = file.read(_ROOT_LIMIT_BYTES + 1)
     except OSError as exc:
-        raise SettingsError(
+        raise AgentSettingsError(
             f"expected the fleet's root metadata at {path}, found none ({exc.strerror}); copy it from the fleet"
         ) from exc
     if len(root) > _ROOT_LIMIT_BYTES or not root.lstrip().startswith(b"{"):
-        raise SettingsError(f"expected TUF root metadata at {path}, found something else; copy it from the fleet")
+        raise AgentSettingsError(f"expected TUF root metadata at {path}, found something else; copy it from the fleet")
     return root
 
 

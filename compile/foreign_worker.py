@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 from hedgerow.children.limits import bound_process
 from hedgerow.compile.errors import DiskError, RuntimeRefusedError, internal_error
 from hedgerow.compile.failures import encode_failure
@@ -193,7 +193,7 @@ _WORK: Mapping[str, Callable[[Fields, str, bytes, Step], dict[str, Any]]] = {
 }
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: MessageChannel) -> None:
     """Do one piece of work."""
     bound_process(address_space_bytes=MEMORY_BYTES)
     logging.basicConfig(level=logging.ERROR)

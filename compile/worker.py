@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 from hedgerow.compile.blame import blamed
 from hedgerow.compile.errors import CompileError, DiskError
 from hedgerow.compile.failures import encode_failure
@@ -131,7 +131,7 @@ def _answer(message: bytes, workbench: list[Any], task: list[str], send: Send) -
     send({"finished": {}})
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: MessageChannel) -> None:
     """Do jobs until the parent closes the channel."""
     logging.basicConfig(level=logging.WARNING)
     workbench: list[Any] = []

@@ -22,9 +22,9 @@
   - RetrainError: retraining cannot start or go on.
   - RolloutConflictError: another rollout is not finished yet.
   - ServeError: the HTTP server cannot listen where it was told to.
+  - ServiceSettingsError: a setting has a value that cannot be used.
   - ServiceStoppedError: the fleet service was stopped while it was asked for something.
   - ServiceUnreachableError: no fleet service answered.
-  - SettingsError: a setting has a value that cannot be used.
   - SigningError: the signed repository, or what should go into it, is not what it should be.
   - StoreError: the fleet's database cannot be used.
   - TrainingRoundError: a device's part in a training round is refused.
@@ -60,9 +60,9 @@ __all__ = [
     "RetrainError",
     "RolloutConflictError",
     "ServeError",
+    "ServiceSettingsError",
     "ServiceStoppedError",
     "ServiceUnreachableError",
-    "SettingsError",
     "SigningError",
     "StoreError",
     "TrainingRoundError",
@@ -86,7 +86,7 @@ class UnknownReleaseError(FleetError):
         self.release, self.known = release, tuple(known)
 
 
-class SettingsError(FleetError):
+class ServiceSettingsError(FleetError):
     """A setting has a value that cannot be used.
 
     Attributes:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from hedgerow.fleet.errors import SettingsError
+from hedgerow.fleet.errors import ServiceSettingsError
 from hedgerow.settings import Bound, Settings, at_least, between, matching, told
 from hedgerow.wire.topics import NAME
 
@@ -19,7 +19,7 @@ class FleetSettings(Settings):
     """What one fleet service does; every time is in seconds.
 
     Raises:
-        SettingsError: A value is outside its bounds.
+        ServiceSettingsError: A value is outside its bounds.
     """
 
     PREFIX: ClassVar[str] = "HEDGEROW_FLEET_"
@@ -93,6 +93,6 @@ class FleetSettings(Settings):
     retrain_timeout_s: float = field(default=120.0, metadata=told("longest wait for the devices of one round", _TIME))
 
     @classmethod
-    def refused(cls, place: str, value: str, expected: str) -> SettingsError:
+    def refused(cls, place: str, value: str, expected: str) -> ServiceSettingsError:
         """Return the error of a setting."""
-        return SettingsError(place, value, expected)
+        return ServiceSettingsError(place, value, expected)

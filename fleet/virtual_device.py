@@ -57,6 +57,9 @@ class VirtualDevice:
         release, previous: The two slots.
         desired_version: The last desired version that it acted on.
         installations: Every desired state that it acted on, in order.
+        link: To the broker.
+        sequence: Of the next report: how many it has made.
+        last_execution: How its last installation ended, which it says again with each report; None: it does not.
     """
 
     def __init__(
@@ -77,24 +80,24 @@ class VirtualDevice:
         self.install, self.train = install, train
         self.desired_version = 0
         self.installations: list[Desired] = []
-        self._link = link
-        self._sequence = self._telemetry_sequence = self._window_index = 0
-        self._last_execution: Execution | None = None
+        self.link = link
+        self.sequence = self._telemetry_sequence = self._window_index = 0
+        self.last_execution: Execution | None = None
         for channel in (Channel.DESIRED, Channel.TRAIN):
             link.subscribe(device_topic(fleet, name, channel))
 
     def connect(self) -> None:
         """Say that it is there and what it is."""
-        self._publish(Channel.PRESENCE, Presence(online=True, boot=self.boot), retain=True)
+        self.publish(Channel.PRESENCE, Presence(online=True, boot=self.boot), retain=True)
         self.report()
 
     def report(self) -> None:
         """Say what it is, and again how its last installation ended."""
-        self._publish(
+        self.publish(
             Channel.REPORTED,
             Reported(
                 boot=self.boot,
-                sequence=self._sequence,
+                sequence=self.sequence,
                 desired_version=self.desired_version,
                 release=self.release,
                 previous=self.previous,
@@ -103,20 +106,20 @@ class VirtualDevice:
                 runtimes=("virtual",),
             ),
         )
-        self._sequence += 1
-        if self._last_execution is not None:
-            self._publish(Channel.EXECUTION, self._last_execution)
+        self.sequence += 1
+        if self.last_execution is not None:
+            self.publish(Channel.EXECUTION, self.last_execution)
 
     def turn(self) -> int:
         """Take everything that has arrived; return how many events that were."""
         taken = 0
-        while (event := self._link.receive(0.0)) is not None:
+        while (event := self.link.receive(0.0)) is not None:
             taken += 1
             if isinstance(event, Connected):
                 self.connect()
             elif isinstance(event, Message):
                 self._take(event)
-                self._link.acknowledge(event)
+                self.link.acknowledge(event)
         return taken
 
     def send_window(self, window: Window) -> Telemetry:
@@ -133,7 +136,7 @@ class VirtualDevice:
 
     def send_again(self, message: Telemetry) -> None:
         """Send a window, first or again."""
-        self._publish(Channel.TELEMETRY, message)
+        self.publish(Channel.TELEMETRY, message)
 
     def _take(self, message: Message) -> None:
         place = parse_topic(message.topic)
@@ -154,7 +157,7 @@ class VirtualDevice:
             return
         self.desired_version = desired.version
         self.installations.append(desired)
-        self._last_execution = None
+        self.last_execution = None
         result = self.install(desired)
         if result.state is ExecutionState.SUCCEEDED and desired.release != self.release:
             self.previous, self.release = self.release, desired.release
@@ -162,8 +165,8 @@ class VirtualDevice:
             running = Execution(
                 rollout=desired.rollout, attempt=desired.attempt, state=ExecutionState.IN_PROGRESS, step="download"
             )
-            self._publish(Channel.EXECUTION, running)
-            self._last_execution = replace(running, state=result.state, step="commit", reason=result.reason)
+            self.publish(Channel.EXECUTION, running)
+            self.last_execution = replace(running, state=result.state, step="commit", reason=result.reason)
         self.report()
 
     def _train(self, task: TrainTask) -> None:
@@ -171,13 +174,14 @@ class VirtualDevice:
             answer = self.train(task)
         else:
             answer = TrainUpdate(run=task.run, round=task.round, state="declined", reason="it never trains")
-        self._publish(Channel.UPDATE, answer)
+        self.publish(Channel.UPDATE, answer)
 
-    def _publish(
+    def publish(
         self,
         channel: Channel,
         message: Presence | Reported | Execution | Telemetry | TrainUpdate,
         *,
         retain: bool = False,
     ) -> None:
-        self._link.publish(device_topic(self.fleet, self.name, channel), message.encode(), retain=retain)
+        """Send a message of its own on a channel."""
+        self.link.publish(device_topic(self.fleet, self.name, channel), message.encode(), retain=retain)

@@ -282,8 +282,10 @@ def _document(where: str, text: str) -> Fields:
     return fields
 
 
-def _names(fields: Fields, key: str, known: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    names = fields.texts(key, maximum_items=64, maximum_chars=64)
+def _names(
+    fields: Fields, key: str, known: tuple[str, ...] | None = None, *, maximum_chars: int = 64
+) -> tuple[str, ...]:
+    names = fields.texts(key, maximum_items=64, maximum_chars=maximum_chars)
     if not names or len(set(names)) != len(names):
         raise DecodeError(f"{fields.where}.{key}", "at least one name, each once", repr(list(names)))
     unknown = sorted(set(names) - set(known)) if known is not None else []
@@ -295,7 +297,8 @@ def _names(fields: Fields, key: str, known: tuple[str, ...] | None = None) -> tu
 def _recipes(fields: Fields, lists: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Return the names of recipes, those of lists in their place."""
     found: list[str] = []
-    for name in _names(fields, "recipes"):
+    # A recipe may be a path.
+    for name in _names(fields, "recipes", maximum_chars=1024):
         if not name.startswith(_LIST_MARK):
             found.append(name)
         elif (members := lists.get(name.removeprefix(_LIST_MARK))) is not None:

@@ -31,7 +31,7 @@ _BAR_WIDTH = 20
     show_default=True,
     metavar="NAME",
     help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}; averaging ones with differential "
-    "privacy if wanted, such as fedavg+server-fixed:clip=1,noise=1.",
+    "privacy if wanted, such as fedavg+server-fixed:clip=1,noise=1; or your own, as file.py:ATTRIBUTE.",
 )
 @rounds_option(20)
 @click.option(

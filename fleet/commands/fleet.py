@@ -16,7 +16,7 @@ import click
 
 from hedgerow.durable import write_durably
 from hedgerow.errors import HedgerowError
-from hedgerow.fleet.errors import FleetFolderError, SettingsError
+from hedgerow.fleet.errors import FleetFolderError, ServiceSettingsError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
@@ -60,7 +60,7 @@ def make_fleet(folder: FleetFolder, name: str, *, now: float) -> str | None:
     from hedgerow.fleet.trust.signing import init_repository
 
     if not NAME.fullmatch(name):
-        raise SettingsError("--name", name, f"a name like {NAME.pattern}")
+        raise ServiceSettingsError("--name", name, f"a name like {NAME.pattern}")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         path = folder.path / _NAME_FILE
@@ -233,7 +233,7 @@ def _address(text: str | None) -> tuple[str | None, int | None]:
         return None, None
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
-        raise SettingsError("--broker", text, "HOST:PORT such as 127.0.0.1:1883")
+        raise ServiceSettingsError("--broker", text, "HOST:PORT such as 127.0.0.1:1883")
     return host.strip("[]"), int(port)
 
 

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hedgerow.fleet.demo.story import Moment, RoundPoint, Running, WindowPoint
+from hedgerow.fleet.demo.story import Moment, ReleaseRunning, RoundPoint, WindowPoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +93,7 @@ def plot_drift(windows: Sequence[WindowPoint], moments: Sequence[Moment], thresh
     return _svg(figure, "Accuracy and drift per window")
 
 
-def plot_rollouts(running: Sequence[Running], moments: Sequence[Moment], end_s: float) -> str:
+def plot_rollouts(running: Sequence[ReleaseRunning], moments: Sequence[Moment], end_s: float) -> str:
     """Draw which release each device ran when, a row for each device."""
     devices = sorted(dict.fromkeys(entry.device for entry in running))
     figure, axes = _axes(1.2 + 0.3 * len(devices))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["Moment", "RoundPoint", "Running", "Story", "WindowPoint"]
+__all__ = ["Moment", "ReleaseRunning", "RoundPoint", "Story", "WindowPoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class WindowPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class ReleaseRunning:
     """A device runs a release from a moment on (seconds since the start)."""
 
     device: str
@@ -49,5 +49,5 @@ class Story:
 
     rounds: list[RoundPoint] = field(default_factory=list)
     windows: list[WindowPoint] = field(default_factory=list)
-    running: list[Running] = field(default_factory=list)
+    running: list[ReleaseRunning] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)

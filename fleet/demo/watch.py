@@ -10,7 +10,7 @@ from hedgerow.children.programs import Programs
 from hedgerow.fleet.demo.errors import DemoTimeoutError
 from hedgerow.fleet.demo.measure import SeenWindow
 from hedgerow.fleet.demo.plan import DemoDevice
-from hedgerow.fleet.demo.story import Moment, RoundPoint, Running, Story, WindowPoint
+from hedgerow.fleet.demo.story import Moment, ReleaseRunning, RoundPoint, Story, WindowPoint
 from hedgerow.fleet.drift.alert import Alert
 from hedgerow.fleet.drift.effect_size import js_bits
 from hedgerow.fleet.errors import ChildDiedError
@@ -131,7 +131,7 @@ class Watch:
                 case RolloutChanged(rollout):
                     self._rollouts[rollout.id] = rollout
                 case DeviceChanged(device, before) if before is None or before.release != device.release:
-                    self.story.running.append(Running(device.name, device.release, self.elapsed_s))
+                    self.story.running.append(ReleaseRunning(device.name, device.release, self.elapsed_s))
                 case _:
                     pass
             self._changed.notify_all()

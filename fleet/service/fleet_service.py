@@ -57,6 +57,10 @@ class FleetService(Running):
         clock: Unix seconds.
         command_timeout_s: How long a command may keep its caller waiting.
 
+    Attributes:
+        store: The open store. It may be filled before the service is started; from then on its thread alone uses it.
+        writer: Makes every change, in the service's thread.
+
     Raises:
         StoreError: The store cannot be used.
     """
@@ -75,26 +79,26 @@ class FleetService(Running):
         self.catalogue = catalogue
         self._link = link
         self._owns_store = isinstance(store, Path)
-        self._store = Store(store) if isinstance(store, Path) else store
-        self._reader = self._store.open_reader()
-        self._driver = RolloutDriver(self._store, catalogue)
-        telemetry = TelemetryIntake(self._store, catalogue, settings)
-        intake = self._intake = MessageIntake(self._store, self._driver, telemetry, settings)
-        self._writer = Writer(settings, link, self._store, self._driver, intake, clock, timeout_s=command_timeout_s)
+        self.store = Store(store) if isinstance(store, Path) else store
+        self._reader = self.store.open_reader()
+        self._driver = RolloutDriver(self.store, catalogue)
+        telemetry = TelemetryIntake(self.store, catalogue, settings)
+        intake = self._intake = MessageIntake(self.store, self._driver, telemetry, settings)
+        self.writer = Writer(settings, link, self.store, self._driver, intake, clock, timeout_s=command_timeout_s)
         for channel in HEARD:
             link.subscribe(fleet_filter(settings.fleet, channel))
 
     def start(self) -> Self:
         """Start the service's thread."""
-        self._writer.start()
+        self.writer.start()
         return self
 
     def stop(self) -> None:
         """Finish the turn in progress, end the thread and close the store. What was begun goes on after a restart."""
-        self._writer.stop()
+        self.writer.stop()
         self._reader.close()
         if self._owns_store:
-            self._store.close()
+            self.store.close()
 
     def devices(self) -> tuple[Device, ...]:
         """Return all devices that were ever heard of, sorted by name."""
@@ -166,7 +170,7 @@ class FleetService(Running):
         Returns:
             A function that ends the subscription.
         """
-        return self._writer.subscribe(callback)
+        return self.writer.subscribe(callback)
 
     def command(self, command_id: str) -> Command[Any]:
         """Return a command that was asked for since the service was started, with its answer if there is one.
@@ -174,7 +178,7 @@ class FleetService(Running):
         Raises:
             UnknownCommandError: It was never begun, or is long over.
         """
-        return self._writer.commands.command(command_id)
+        return self.writer.commands.command(command_id)
 
     def start_rollout(
         self, release: str, plan: RolloutPlan | None = None, *, actor: str = "local", command_id: str | None = None
@@ -190,12 +194,12 @@ class FleetService(Running):
 
         def change(then: AfterCommit, now: float) -> Rollout:
             rollout = self._driver.start(release, wanted, now, then)
-            self._store.add_audit(at=now, actor=actor, action="rollout.start", subject=rollout.id, detail=release)
+            self.store.add_audit(at=now, actor=actor, action="rollout.start", subject=rollout.id, detail=release)
             return rollout
 
         digest = hashlib.sha256(encode_json(wanted.to_record())).hexdigest()[:12]
         what = f"{actor}: rollout.start {release} by the plan {digest}"
-        return self._writer.call(change, command_id=command_id, what=what)
+        return self.writer.call(change, command_id=command_id, what=what)
 
     def pause(self, rollout_id: str, *, actor: str = "local", command_id: str | None = None) -> Rollout:
         """Hold a running rollout; what devices have begun goes on."""
@@ -227,10 +231,10 @@ class FleetService(Running):
     ) -> Rollout:
         def change(then: AfterCommit, now: float) -> Rollout:
             rollout = self._driver.apply(rollout_id, event(now), then)
-            self._store.add_audit(at=now, actor=actor, action=action, subject=rollout_id)
+            self.store.add_audit(at=now, actor=actor, action=action, subject=rollout_id)
             return self._driver.go_on(rollout, now, then)
 
-        return self._writer.call(change, command_id=command_id, what=f"{actor}: {action} {rollout_id}")
+        return self.writer.call(change, command_id=command_id, what=f"{actor}: {action} {rollout_id}")
 
     def assign(self, device: str, release: str | None, *, actor: str = "local") -> Desired:
         """Give one device a release without a rollout; None takes its release away.
@@ -242,17 +246,17 @@ class FleetService(Running):
         """
 
         def change(then: AfterCommit, now: float) -> Desired:
-            if self._store.device(device) is None:
+            if self.store.device(device) is None:
                 raise UnknownDeviceError(device)
             if release is not None:
                 self.catalogue.manifest(release)
             for rollout in self._driver.unfinished.values():
                 if device in rollout.executions:
                     raise RolloutConflictError(rollout.id, rollout.state.value)
-            self._store.add_audit(at=now, actor=actor, action="device.assign", subject=device, detail=release or "")
+            self.store.add_audit(at=now, actor=actor, action="device.assign", subject=device, detail=release or "")
             return self._driver.assign(device, release, then)
 
-        return self._writer.call(change)
+        return self.writer.call(change)
 
     def reset_device(self, name: str, *, actor: str = "local", command_id: str | None = None) -> Device:
         """Believe nothing that a device said so far: its next report counts, whatever target or version it names.
@@ -265,13 +269,13 @@ class FleetService(Running):
         """
 
         def change(then: AfterCommit, now: float) -> Device:
-            device = self._store.device(name)
+            device = self.store.device(name)
             if device is None:
                 raise UnknownDeviceError(name)
-            self._store.add_audit(at=now, actor=actor, action="device.reset", subject=name)
+            self.store.add_audit(at=now, actor=actor, action="device.reset", subject=name)
             return self._intake.reset(name, device, then)
 
-        return self._writer.call(change, command_id=command_id, what=f"{actor}: device.reset {name}")
+        return self.writer.call(change, command_id=command_id, what=f"{actor}: device.reset {name}")
 
     def forget_device(self, name: str, *, actor: str = "local", command_id: str | None = None) -> Device:
         """Keep nothing of a device that is gone: under its name a new one may come.
@@ -288,28 +292,28 @@ class FleetService(Running):
         """
 
         def change(then: AfterCommit, now: float) -> Device:
-            device = self._store.device(name)
+            device = self.store.device(name)
             if device is None:
                 raise UnknownDeviceError(name)
             self._intake.forget_device(device, then, now)
-            self._store.add_audit(at=now, actor=actor, action="device.forget", subject=name)
+            self.store.add_audit(at=now, actor=actor, action="device.forget", subject=name)
             return device
 
-        return self._writer.call(change, command_id=command_id, what=f"{actor}: device.forget {name}")
+        return self.writer.call(change, command_id=command_id, what=f"{actor}: device.forget {name}")
 
     def save_run(self, run: TrainingRun) -> None:
         """Keep how a retraining goes."""
-        self._writer.call(lambda _then, _now: self._store.save_run(run))
+        self.writer.call(lambda _then, _now: self.store.save_run(run))
 
     def raise_alert(self, alert: Alert) -> None:
         """Keep an alert that something else than a window raised; one that is known is kept as it was."""
 
         def change(then: AfterCommit, now: float) -> None:
-            if alert.id not in {known.id for known in self._store.alerts()}:
-                self._store.save_alert(alert, now)
+            if alert.id not in {known.id for known in self.store.alerts()}:
+                self.store.save_alert(alert, now)
                 then.events.append(AlertChanged(alert, is_new=True))
 
-        self._writer.call(change)
+        self.writer.call(change)
 
     def is_proven(self, release: str) -> bool:
         """Return whether a release has shown on labelled samples of the fleet to be above its floor."""
@@ -321,7 +325,7 @@ class FleetService(Running):
 
     def save_baselines(self, release: str, baselines: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
         """Keep what each device saw when *release* was trained: device -> input feature -> counts."""
-        self._writer.call(lambda _then, _now: self._store.save_baselines(release, baselines))
+        self.writer.call(lambda _then, _now: self.store.save_baselines(release, baselines))
 
     def backup(self, path: Path) -> None:
         """Write a copy of the store into a new file, while the service runs.
@@ -329,7 +333,7 @@ class FleetService(Running):
         Raises:
             StoreError: *path* exists, or cannot be written.
         """
-        self._store.backup(path)
+        self.store.backup(path)
 
     def send(self, device: str, channel: Channel, payload: bytes) -> None:
         """Publish a message to one device; it is not kept.
@@ -348,4 +352,4 @@ class FleetService(Running):
         Returns:
             How many link events were taken.
         """
-        return self._writer.turn(timeout_s)
+        return self.writer.turn(timeout_s)

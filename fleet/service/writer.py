@@ -52,6 +52,7 @@ class Writer:
         timeout_s: How long a command may keep its caller waiting.
 
     Attributes:
+        timeout_s: The same.
         commands: What was asked, under its id.
     """
 
@@ -71,7 +72,7 @@ class Writer:
         self._reminders = Reminders(settings.nudge_s, settings.nudge_longest_s)
         self._next_reminder_look = 0.0
         self.commands = Commands()
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._waiting: queue.SimpleQueue[Command[Any]] = queue.SimpleQueue()
         self._roll_call = RollCall(settings.presence_silence_s, settings.presence_answer_s)
         self._untaken: list[LinkEvent] = []
@@ -138,7 +139,7 @@ class Writer:
         if is_new and self._thread is None:
             self._answer(command)
         try:
-            return command.answer(self._timeout_s)
+            return command.answer(self.timeout_s)
         finally:
             if command_id is None and command.future.done():
                 self.commands.forget(command.id)

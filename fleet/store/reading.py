@@ -55,12 +55,15 @@ class StoreReader:
     Args:
         path: The store's file.
 
+    Attributes:
+        connection: To the file, for tools that look at what no method returns.
+
     Raises:
         sqlite3.Error: The file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = connect(path)
+        self.connection = connect(path)
         self._is_closed = False
         self._lock = threading.RLock()
 
@@ -68,13 +71,13 @@ class StoreReader:
         """Close the connection; whoever reads from now on is told that the service was stopped."""
         with self._lock:
             self._is_closed = True
-            self._connection.close()
+            self.connection.close()
 
     def _rows(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
         with self._lock:
             if self._is_closed:
                 raise ServiceStoppedError
-            return self._connection.execute(sql, parameters).fetchall()
+            return self.connection.execute(sql, parameters).fetchall()
 
     def _row(self, sql: str, *parameters: object) -> sqlite3.Row | None:
         rows = self._rows(sql, *parameters)

@@ -84,17 +84,17 @@ class Store(StoreReader):
         except (OSError, sqlite3.Error) as exc:
             raise StoreError(str(path), "a file that can be opened", str(exc), "correct the fleet folder") from exc
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA journal_mode = WAL")
             # FULL: what was committed is on disk before it is published or acknowledged.
-            self._connection.execute("PRAGMA synchronous = FULL")
-            apply_migrations(self._connection, str(path))
+            self.connection.execute("PRAGMA synchronous = FULL")
+            apply_migrations(self.connection, str(path))
         except sqlite3.Error as exc:
-            self._connection.close()
+            self.connection.close()
             if getattr(exc, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DISK_CODES:
                 raise StoreError(str(path), "a disk with room that can be written", str(exc), "make room") from exc
             raise StoreError(str(path), "a SQLite database", str(exc), "restore it from a backup") from exc
         except StoreError:
-            self._connection.close()
+            self.connection.close()
             raise
 
     def open_reader(self) -> StoreReader:
@@ -119,7 +119,7 @@ class Store(StoreReader):
             self._write("COMMIT")
         except BaseException:
             # On a full disk SQLite has rolled back already; that must not hide what happened.
-            if self._connection.in_transaction:
+            if self.connection.in_transaction:
                 self._write("ROLLBACK")
             raise
         finally:
@@ -142,7 +142,7 @@ class Store(StoreReader):
             raise StoreError(str(path), "a new file for the backup", str(exc), "choose another path") from exc
 
     def _write(self, sql: str, *parameters: object) -> sqlite3.Cursor:
-        return self._connection.execute(sql, parameters)
+        return self.connection.execute(sql, parameters)
 
     def save_device(self, device: Device) -> None:
         """Insert or replace a device."""

@@ -9,7 +9,7 @@ import sys
 from multiprocessing import process, spawn
 from typing import TYPE_CHECKING, Any
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -28,7 +28,7 @@ NodeResult = tuple["Message | None", str, bytes | None]
 """The reply (None: there is none), why there is none, the node's new state (None: empty)."""
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: MessageChannel) -> None:
     """Answer calls until the other side closes.
 
     Args:

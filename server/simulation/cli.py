@@ -56,13 +56,14 @@ _PARTS = {
     default="fedavg",
     show_default=True,
     metavar="NAME",
-    help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}, or {ASYNCHRONOUS} (asynchronous).",
+    help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}, {ASYNCHRONOUS} (asynchronous), or "
+    "your own, as file.py:ATTRIBUTE.",
 )
 @click.option(
     "--partition",
     metavar="NAME[:VALUE]",
     help=f"How the data is spread over clients: {', '.join(sorted(PARTITIONS))}, with their number or column, such as "
-    "dirichlet:0.1, shards:2, quantity:0.5 or column:user.  [default: the task's]",
+    "dirichlet:0.1, shards:2, quantity:0.5 or column:user; or your own, as file.py:ATTRIBUTE.  [default: the task's]",
 )
 @click.option(
     "--samples",

@@ -17,6 +17,7 @@ from hedgerow.client.presence import presence_will
 from hedgerow.client.runtimes.linear import LINEAR, LinearRuntime, load_linear
 from hedgerow.client.settings import AgentSettings
 from hedgerow.client.slot_folders import SlotFolders
+from hedgerow.client.slots import Slots
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.start_up import load_active
 from hedgerow.client.state_folder import StateFile
@@ -106,6 +107,21 @@ class Bench:
                     return message
         pytest.fail(f"not heard; heard {self.heard}")
 
+    def until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+        """Wait for a state."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.01)
+
+    def slots(self) -> Slots:
+        """What the device's disk says of its slots."""
+        return SlotFolders(self.folder / "state", "bench").state
+
+    def windows_kept(self) -> int:
+        """How many windows lie on the device's disk and wait."""
+        return len(list((self.folder / "state" / "spool").glob("*.json")))
+
     def wait_for(self, kind: type, **facts):
         return self.wait(
             lambda message: isinstance(message, kind) and all(getattr(message, k) == v for k, v in facts.items())
@@ -185,10 +201,7 @@ def test_the_active_release_is_served_without_broker_and_server(bench, repositor
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
     with bench.running(zeros, server="http://127.0.0.1:9") as (agent, link):
         bench.broker.break_link("d1")
-        deadline = time.monotonic() + 5
-        while agent.active.release is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.1)
+        bench.until(lambda: agent.active.release == "demo@1" and bench.windows_kept() > 0)
         bench.listen()
         bench.heard.clear()
         bench.broker.mend_link(link)
@@ -225,7 +238,9 @@ def test_versions_that_were_seen_are_ignored_also_after_a_restart(bench, reposit
         bench.want(4, "demo@2")
         bench.want(5, "demo@1")
         assert bench.wait_for(Reported).desired_version == 5
-        time.sleep(0.2)
+        # Messages are taken in order: who answers this one has taken those before.
+        bench.send(Channel.TRAIN, train_task(1, b""))
+        assert bench.wait_for(TrainUpdate).state == "declined"
     assert len(fleet.requests) == asked
 
 
@@ -452,10 +467,16 @@ def test_labels_from_before_the_change_are_not_trained_on(bench, repository, fle
     weights = encode_arrays({"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)})
     for number in (1, 2):
         fleet.weights[f"/v1/training/run-1/{number}/weights"] = weights
-    with bench.running(learner):
+    has_learned = threading.Event()
+
+    def source(context: SourceContext) -> Iterator[Sample]:
+        yield from learner(context)
+        has_learned.set()
+
+    with bench.running(source):
         bench.want(1, "demo@1")
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
-        time.sleep(0.5)
+        assert has_learned.wait(5)
         bench.send(Channel.TRAIN, train_task(1, weights, maximum_age_s=0.0))
         declined = bench.wait_for(TrainUpdate)
         bench.send(Channel.TRAIN, train_task(2, weights, maximum_age_s=3600.0))
@@ -515,7 +536,7 @@ def test_a_release_that_fails_on_what_it_is_asked_is_given_up_after_its_health_p
         assert "demo@2 is refused: expected answers from demo@2" in ended.reason
         assert "Node number 7 failed to invoke" in ended.reason
         assert agent.active.release == ("demo@1" if len(numbers) == 2 else None)
-        assert agent._slots.state.holds("demo@2") is None
+        assert bench.slots().holds("demo@2") is None
     finally:
         agent.stop()
         thread.join(5)
@@ -548,12 +569,12 @@ def test_a_release_that_fails_is_not_healthy_because_another_is_about_to_take_it
         is_going_back.set()
         bench.want(3, "demo@1", rollout="r3")
         time.sleep(1)
-        assert not agent._slots.state.is_proved, "all that it was asked failed"
+        assert not bench.slots().is_proved, "all that it was asked failed"
         may_go_back.set()
         assert bench.wait_for(Execution, rollout="r3", state=ExecutionState.FAILED)
         is_going_back.clear()
         assert bench.wait_for(Reported, release="demo@1")
-        assert agent._slots.state.holds("demo@2") is None
+        assert bench.slots().holds("demo@2") is None
     finally:
         may_go_back.set()
         agent.stop()
@@ -603,7 +624,7 @@ def test_a_release_that_never_answers_is_no_success_and_does_not_hold_up_stoppin
         time.sleep(0.5)
         bench.listen()
         assert not any(isinstance(m, Execution) and m.state.is_terminal for m in bench.heard)
-        assert not agent._slots.state.is_proved
+        assert not bench.slots().is_proved
     finally:
         began = time.monotonic()
         agent.stop()
@@ -637,10 +658,10 @@ def test_an_agent_that_dies_of_an_exception_counts_as_crashed(bench, repository,
         monkeypatch.setattr(agent, "_turn", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             agent.run()
-        assert SlotFolders(bench.folder / "state", "bench").state.starts == starts
+        assert bench.slots().starts == starts
     with bench.running():
         bench.wait_for(Reported, release="demo@1")
-    assert SlotFolders(bench.folder / "state", "bench").state.starts == 0
+    assert bench.slots().starts == 0
 
 
 def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, release):
@@ -653,9 +674,7 @@ def test_a_crash_loop_falls_back_to_the_release_before(bench, repository, releas
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED, rollout="r2")
     for _ in range(3):
         # A start that is never healthy and never stops in order.
-        crashing = Agent(bench.settings(), bench.broker.connect("d1"), None, runtimes=load_linear)
-        load_active(crashing._slots, load_linear, 3, DirectTrials(load_linear))
-        crashing._buffer.close()
+        load_active(SlotFolders(bench.folder / "state", "bench"), load_linear, 3, DirectTrials(load_linear))
     bench.listen()
     bench.heard.clear()
     with bench.running():
@@ -689,7 +708,7 @@ def test_windows_wait_for_the_link(bench, repository, release):
         bench.want(1, "demo@1")
         first = bench.wait_for(Telemetry)
         bench.broker.break_link("d1")
-        time.sleep(0.2)
+        bench.until(lambda: bench.windows_kept() > 3)
         bench.listen()
         bench.heard.clear()
         bench.broker.mend_link(link)

@@ -303,6 +303,71 @@ def test_a_crash_loop_is_a_failure_and_is_not_installed_again():
     assert [(m.release, m.desired_version) for m in sent(actions, Channel.REPORTED)] == [("demo@1", 4)]
 
 
+def after_a_restart(state: AgentState) -> AgentState:
+    """What the next start knows: the durable part alone."""
+    return AgentState.from_fields(IDENTITY, decode_json(encode_json(state.to_record()), "s", limit_bytes=10_000))
+
+
+def test_what_crashed_is_left_alone_by_every_later_start_and_repeat_until_the_fleet_asks_anew():
+    state, _ = play(NEW, DesiredArrived(desired(4, "demo@2")))
+    state, actions = play(after_a_restart(state), Restored("demo@1", None, crashed="demo@2", reason="it crashed"))
+    assert actions == [Save(), Prove()]
+    for _ in range(3):
+        state, actions = play(
+            after_a_restart(state), Restored("demo@1", None), LinkUp(), DesiredArrived(desired(4, "demo@2")), Proved()
+        )
+        assert not any(isinstance(action, Install) for action in actions)
+        assert {(m.release, m.desired_version) for m in sent(actions, Channel.REPORTED)} == {("demo@1", 4)}
+        assert {(m.state, m.reason) for m in sent(actions, Channel.EXECUTION)} == {
+            (ExecutionState.FAILED, "it crashed")
+        }
+        assert (state.is_settled, state.acted_version, state.installing) == (True, 4, None)
+    state, actions = advance(state, DesiredArrived(desired(5, "demo@2", attempt=2)))
+    assert actions[-1] == Install("demo@2")
+    assert not state.is_settled
+
+
+def test_what_was_refused_is_left_alone_by_the_next_start_and_repeat():
+    state, _ = play(replace(NEW, active="demo@1"), DesiredArrived(desired(4, "demo@2")))
+    state, _ = advance(state, InstallFailed("wrong hardware", True, "demo@1", None))
+    state, actions = play(
+        after_a_restart(state), Restored("demo@1", None), LinkUp(), DesiredArrived(desired(4, "demo@2"))
+    )
+    assert not any(isinstance(action, Install) for action in actions)
+    assert {(m.state, m.reason) for m in sent(actions, Channel.EXECUTION)} == {
+        (ExecutionState.REJECTED, "wrong hardware")
+    }
+    assert state.is_settled
+
+
+def test_what_succeeded_is_not_installed_again_by_the_next_start_and_a_repeat_is_answered_with_its_end():
+    state, _ = play(NEW, DesiredArrived(desired(4)), Installed("demo@1", None), Proved())
+    state, actions = play(after_a_restart(state), Restored("demo@1", None), LinkUp(), DesiredArrived(desired(4)))
+    assert not any(isinstance(action, Install) for action in actions)
+    assert {m.state for m in sent(actions, Channel.EXECUTION)} == {ExecutionState.SUCCEEDED}
+    assert (state.is_settled, state.acted_version, state.failures) == (True, 4, 0)
+
+
+def test_an_installation_that_failed_for_a_rollout_waits_for_the_rollouts_next_attempt():
+    state, _ = play(NEW, DesiredArrived(desired(4)), InstallFailed("no room", False, None, None))
+    state, actions = play(after_a_restart(state), Restored(None, None), LinkUp(), DesiredArrived(desired(4)))
+    assert not any(isinstance(action, Install | RetryLater) for action in actions)
+    assert {(m.state, m.reason) for m in sent(actions, Channel.EXECUTION)} == {(ExecutionState.FAILED, "no room")}
+    state, actions = advance(state, DesiredArrived(desired(5, attempt=2)))
+    assert actions[-1] == Install("demo@1")
+    state, actions = play(state, Installed("demo@1", None), Proved())
+    assert [(m.state.value, m.attempt) for m in sent(actions, Channel.EXECUTION)][-1] == ("SUCCEEDED", 2)
+
+
+def test_a_retry_goes_on_after_a_restart_and_forgets_how_often_it_failed():
+    state, _ = play(NEW, DesiredArrived(desired(4, rollout=None)), InstallFailed("no room", False, None, None))
+    assert state.failures == 1
+    state, actions = play(after_a_restart(state), Restored(None, None))
+    assert actions == [Install("demo@1")]
+    _, actions = advance(state, InstallFailed("no room", False, None, None))
+    assert [action.after_s for action in actions if isinstance(action, RetryLater)] == [1]
+
+
 def test_a_crash_loop_after_the_rollout_takes_its_success_back():
     """The fleet wants the release for its own sake by then, and the rollout's record still says SUCCEEDED."""
     state, _ = play(NEW, DesiredArrived(desired(4, "demo@2")), Installed("demo@2", "demo@1"), Proved())

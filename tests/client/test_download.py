@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from hedgerow.client.download import download
-from hedgerow.client.errors import InstallError, SettingsError, StoppedError, TransferError
+from hedgerow.client.errors import AgentSettingsError, InstallError, StoppedError, TransferError
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.trust import SignedFile
 
@@ -118,5 +118,5 @@ def test_stopping_keeps_what_came(fleet, file, tmp_path):
 
 @pytest.mark.parametrize("server", ["ftp://x", "http://", "localhost:80", "http://user@host", "http://h?q"])
 def test_a_wrong_server_address_is_refused(server):
-    with pytest.raises(SettingsError, match="--server"):
+    with pytest.raises(AgentSettingsError, match="--server"):
         FleetHttp(server)

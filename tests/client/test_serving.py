@@ -44,9 +44,14 @@ def windows() -> list[Window]:
 
 
 @pytest.fixture
-def active(windows) -> ActiveModel:
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def active(windows, health) -> ActiveModel:
     ticks = iter(range(10**6))
-    return ActiveModel(4, windows.append, clock=lambda: 1000.0, timer=lambda: next(ticks) / 1000)
+    return ActiveModel(4, windows.append, clock=lambda: 1000.0, timer=lambda: next(ticks) / 1000, health=health)
 
 
 def batch(size: int) -> dict[str, np.ndarray]:
@@ -119,16 +124,16 @@ class Failing:
         raise RuntimeError("out of arena")
 
 
-def test_a_model_that_fails_is_named_with_its_release_and_not_counted(active, ready, windows):
+def test_a_model_that_fails_is_named_with_its_release_and_not_counted(active, ready, windows, health):
     made = ready(1)
     active.activate(ReadyModel(made.slot, Failing()))
     with pytest.raises(PredictionError, match=r"demo@1.*out of arena"):
         active.predict(batch(1))
     with pytest.raises(PredictionError, match=r"demo@1.*out of arena"):
         active.answer({"x": np.zeros(4, dtype=np.float32)})
-    assert active._health.problems == ("model: RuntimeError",)
+    assert health.problems == ("model: RuntimeError",)
     active.activate(made)
-    assert active._health.problems == (), "another model is another matter"
+    assert health.problems == (), "another model is another matter"
     active.cut(1)
     assert windows == []
 
@@ -140,7 +145,7 @@ def test_an_answer_names_the_release_that_gave_it(active, ready):
 
 
 @pytest.mark.parametrize("outputs", [None, [1], {"probabilities": np.zeros((0, 3))}, {"probabilities": 5}])
-def test_what_is_no_prediction_is_the_models_fault(active, ready, outputs):
+def test_what_is_no_prediction_is_the_models_fault(active, ready, outputs, health):
     class Odd:
         def predict(self, _inputs):
             return outputs
@@ -149,7 +154,7 @@ def test_what_is_no_prediction_is_the_models_fault(active, ready, outputs):
     active.activate(odd)
     with pytest.raises(PredictionError):
         active.answer({"x": np.zeros(4, dtype=np.float32)})
-    assert Part.MODEL in active._health.failing
+    assert Part.MODEL in health.failing
     assert (odd.answers.given, odd.answers.failed) == (0, 1)
     good = ready(1)
     active.activate(good)
@@ -157,11 +162,11 @@ def test_what_is_no_prediction_is_the_models_fault(active, ready, outputs):
     assert (good.answers.given, good.answers.failed) == (1, 0)
 
 
-def test_a_fault_in_counting_costs_the_sample_in_the_window_and_not_the_answer(active, ready, windows):
+def test_a_fault_in_counting_costs_the_sample_in_the_window_and_not_the_answer(active, ready, windows, health):
     active.activate(ready(1))
     active.predict(batch(2), np.zeros(2, dtype=np.int64))
     assert active.predict(batch(1), np.asarray(["no label"]))["probabilities"].shape == (1, 3)
-    assert [problem.split(":")[0] for problem in active._health.problems] == ["counting"]
+    assert [problem.split(":")[0] for problem in health.problems] == ["counting"]
     active.predict(batch(2), np.zeros(2, dtype=np.int64))
     (window,) = windows
     assert (window.samples, window.labelled, window.correct) == (4, 4, 4)
@@ -169,16 +174,16 @@ def test_a_fault_in_counting_costs_the_sample_in_the_window_and_not_the_answer(a
     assert sum(window.latency) == 4
 
 
-def test_the_model_before_that_fails_costs_the_comparison_and_not_the_answer(active, ready, windows):
+def test_the_model_before_that_fails_costs_the_comparison_and_not_the_answer(active, ready, windows, health):
     first = ready(1)
     active.activate(first)
     active.compare(first, ReadyModel(ready(2).slot, Failing()))
     assert active.predict(batch(4))["probabilities"].shape == (4, 3)
-    assert active._health.problems == ("comparison: RuntimeError",)
+    assert health.problems == ("comparison: RuntimeError",)
     (window,) = windows
     assert (window.samples, window.paired.agreed, window.paired.disagreed) == (4, 0, 0)
     active.compare(first, None)
-    assert active._health.problems == ()
+    assert health.problems == ()
 
 
 def test_windows_that_cannot_be_kept_are_said_once_and_again_at_the_end(ready, caplog):
@@ -217,12 +222,12 @@ def test_a_window_that_cannot_be_kept_does_not_keep_another_release_from_serving
     assert active.release == "demo@2"
 
 
-def test_a_reference_that_cannot_be_counted_into_costs_no_answer(active, ready):
+def test_a_reference_that_cannot_be_counted_into_costs_no_answer(active, ready, health):
     made = ready(1)
     broken = replace(made.slot, reference=None)
     active.activate(ReadyModel(broken, made.model))
     assert active.predict(batch(3))["probabilities"].shape == (3, 3)
-    assert Part.COUNTING in active._health.failing
+    assert Part.COUNTING in health.failing
 
 
 def test_a_window_of_nothing_is_a_mistake():

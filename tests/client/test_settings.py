@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgerow.client.errors import SettingsError
+from hedgerow.client.errors import AgentSettingsError
 from hedgerow.client.settings import AgentSettings, parse_address, parse_options
 from hedgerow.window import WINDOW_SAMPLES_LIMIT
 
@@ -29,13 +29,13 @@ def test_addresses_and_options_are_split():
 
 @pytest.mark.parametrize("text", ["broker", "broker:", ":1883", "a b:1", "::1:1883", "h:123456"])
 def test_a_wrong_address_names_the_option(text):
-    with pytest.raises(SettingsError, match="--broker"):
+    with pytest.raises(AgentSettingsError, match="--broker"):
         parse_address(text)
 
 
 @pytest.mark.parametrize("texts", [("a",), ("=1",), ("a=1", "a=2")])
 def test_a_wrong_option_names_the_option(texts):
-    with pytest.raises(SettingsError, match="--source-option"):
+    with pytest.raises(AgentSettingsError, match="--source-option"):
         parse_options(texts)
 
 
@@ -44,13 +44,13 @@ def test_a_wrong_option_names_the_option(texts):
     [{"device": "a/b"}, {"fleet": "#"}, {"target": ""}, {"broker_port": 0}, {"window_samples": 0}, {"crash_limit": 0}],
 )
 def test_a_wrong_setting_is_one_sentence(change):
-    with pytest.raises(SettingsError, match=r"expected .*, found .*; "):
+    with pytest.raises(AgentSettingsError, match=r"expected .*, found .*; "):
         AgentSettings(**{**GOOD, **change})
 
 
 @pytest.mark.parametrize("change", [{"sink": "app.py:act"}, {"is_printing": True}])
 def test_answers_need_a_source(change):
-    with pytest.raises(SettingsError, match="--source beside"):
+    with pytest.raises(AgentSettingsError, match="--source beside"):
         AgentSettings(**{**GOOD, **change})
     assert AgentSettings(**{**GOOD, **change, "source": "app.py:stream"})
 
@@ -71,7 +71,7 @@ def test_numbers_hold_at_their_bounds_and_not_beyond(name, good, bad):
     for value in good:
         assert getattr(AgentSettings(**{**GOOD, name: value}), name) == value
     for value in bad:
-        with pytest.raises(SettingsError, match=name):
+        with pytest.raises(AgentSettingsError, match=name):
             AgentSettings(**{**GOOD, name: value})
 
 
@@ -86,10 +86,14 @@ def test_an_agents_settings_come_from_a_file_variables_and_options(tmp_path):
     )
     assert (settings.device, settings.fleet, settings.window_samples, settings.crash_limit) == ("pi-1", "garden", 20, 2)
     assert (settings.state_folder, settings.source_options) == (Path("state"), {"inbox": "in"})
-    with pytest.raises(SettingsError, match=r"HEDGEROW_AGENT_DEVICES: expected a setting out of broker_host, .*'x'"):
+    with pytest.raises(
+        AgentSettingsError, match=r"HEDGEROW_AGENT_DEVICES: expected a setting out of broker_host, .*'x'"
+    ):
         AgentSettings.read(file=path, env={"HEDGEROW_AGENT_DEVICES": "x"})
     path.write_text("crash_limit = 0")
-    with pytest.raises(SettingsError, match=r"agent.toml, crash_limit: expected at least 1, found '0'; correct it"):
+    with pytest.raises(
+        AgentSettingsError, match=r"agent.toml, crash_limit: expected at least 1, found '0'; correct it"
+    ):
         AgentSettings.read(file=path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hedgerow.client.agent_state import AgentState, Identity
-from hedgerow.client.errors import SettingsError
+from hedgerow.client.errors import AgentSettingsError
 from hedgerow.client.state_folder import StateFile, StateFolderLock
 from hedgerow.wire.device import Desired
 
@@ -32,7 +32,7 @@ def refuse(number: int, text: str):
 def test_one_agent_at_a_time(tmp_path):
     with StateFolderLock(tmp_path / "s") as lock:
         lock.check_writable()
-        with pytest.raises(SettingsError, match="another agent"):
+        with pytest.raises(AgentSettingsError, match="another agent"):
             StateFolderLock(tmp_path / "s")
     with StateFolderLock(tmp_path / "s"):
         pass
@@ -47,9 +47,9 @@ def test_a_folder_that_cannot_be_written_is_locked_all_the_same(tmp_path, monkey
         (tmp_path / "agent.lock").touch()
     monkeypatch.setattr("os.open", refuse(number, text))
     with StateFolderLock(tmp_path) as lock:
-        with pytest.raises(SettingsError, match=f"can be written.*{text}"):
+        with pytest.raises(AgentSettingsError, match=f"can be written.*{text}"):
             lock.check_writable()
-        with pytest.raises(SettingsError, match="another agent"):
+        with pytest.raises(AgentSettingsError, match="another agent"):
             StateFolderLock(tmp_path)
     with StateFolderLock(tmp_path):
         pass
@@ -60,7 +60,7 @@ def test_a_lock_that_is_given_back_twice_is_somebody_elses_by_then(tmp_path):
     first.close()
     with StateFolderLock(tmp_path):
         first.close()
-        with pytest.raises(SettingsError, match="another agent"):
+        with pytest.raises(AgentSettingsError, match="another agent"):
             StateFolderLock(tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_a_file_system_without_locks_is_not_called_another_agent(tmp_path, monke
 
     monkeypatch.setattr("hedgerow.client.state_folder.lock_descriptor", refuse_locks)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    with pytest.raises(SettingsError, match=r"can be locked .*found none \(No locks available\).*--state"):
+    with pytest.raises(AgentSettingsError, match=r"can be locked .*found none \(No locks available\).*--state"):
         StateFolderLock(tmp_path / "s")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -83,7 +83,7 @@ def test_an_agent_that_is_killed_leaves_no_lock(tmp_path):
     agent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     with agent:
         assert agent.stdout.readline() == "held\n"
-        with pytest.raises(SettingsError, match="another agent"):
+        with pytest.raises(AgentSettingsError, match="another agent"):
             StateFolderLock(tmp_path)
         agent.kill()
     with StateFolderLock(tmp_path):
@@ -92,7 +92,7 @@ def test_an_agent_that_is_killed_leaves_no_lock(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SettingsError, match="--state"):
+    with pytest.raises(AgentSettingsError, match="--state"):
         StateFolderLock(tmp_path / "file" / "state")
 
 
@@ -140,6 +140,6 @@ def test_what_a_killed_start_left_of_a_record_is_removed_by_the_next_one(tmp_pat
     (tmp_path / "agent.json").write_bytes(b"{}")
     with StateFolderLock(tmp_path):
         (tmp_path / ".agent.json.x.part").write_bytes(b"{")
-        with pytest.raises(SettingsError, match="another agent"):
+        with pytest.raises(AgentSettingsError, match="another agent"):
             StateFolderLock(tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == [".agent.json.x.part", "agent.json", "agent.lock"]

@@ -22,7 +22,7 @@ def main(path: Path) -> None:
     fleet = VirtualFleet(path)
     fleet.settle()
     key = make_key()
-    fleet.service._store.add_admin_key(hash_key(key), "first", 0.0)
+    fleet.service.store.add_admin_key(hash_key(key), "first", 0.0)
     folder = FleetFolder(path)
     folder.tuf_metadata.mkdir(parents=True)
     (folder.tuf_metadata / "timestamp.json").write_text("{}")

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from hedgerow.fleet.errors import SettingsError
+from hedgerow.fleet.errors import ServiceSettingsError
 from hedgerow.fleet.settings import FleetSettings
 
 TIMES = (
@@ -66,7 +66,7 @@ def test_settings_come_from_variables_and_what_is_given_wins():
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_what_was_expected(variable, value):
-    with pytest.raises(SettingsError, match=f"(?i){variable}.*expected.*{value}"):
+    with pytest.raises(ServiceSettingsError, match=f"(?i){variable}.*expected.*{value}"):
         FleetSettings.from_env({f"HEDGEROW_FLEET_{variable}": value})
 
 
@@ -78,7 +78,7 @@ def test_a_file_comes_before_variables_and_names_its_keys(tmp_path):
     assert settings.retrain_on_alert is False
     path.write_text("drift_alpha = 1")
     with pytest.raises(
-        SettingsError, match=r"fleet.toml, drift_alpha: expected a probability .* found '1'; correct it"
+        ServiceSettingsError, match=r"fleet.toml, drift_alpha: expected a probability .* found '1'; correct it"
     ):
         FleetSettings.read(file=path)
 
@@ -98,5 +98,5 @@ def test_numbers_hold_at_their_bounds_and_not_beyond(name, good, bad):
     for value in good:
         assert getattr(FleetSettings(**{name: value}), name) == value
     for value in bad:
-        with pytest.raises(SettingsError, match=f"^{name}: expected"):
+        with pytest.raises(ServiceSettingsError, match=f"^{name}: expected"):
             FleetSettings(**{name: value})

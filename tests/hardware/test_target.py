@@ -80,8 +80,9 @@ def pi_with(recipes: str) -> str:
 
 
 def test_a_target_of_ones_own_mixes_recipes_and_lists():
-    target = decode_target("pi", pi_with('["onnx-int8-inc", "@floats"]'), TABLES, LISTS)
-    assert target.recipes == ("onnx-int8-inc", "onnx-fp16", "onnx-float")
+    own = f"{'folder/' * 30}mine.py:RECIPE"
+    target = decode_target("pi", pi_with(f'["onnx-int8-inc", "@floats", "{own}"]'), TABLES, LISTS)
+    assert target.recipes == ("onnx-int8-inc", "onnx-fp16", "onnx-float", own)
     assert decode_target("pi", pi_with('["onnx-int8-inc"]'), TABLES).recipes == ("onnx-int8-inc",)
 
 

@@ -139,6 +139,15 @@ def wait_for(link: MqttLink, kind: type[LinkEvent], timeout_s: float = 10.0) -> 
     return None
 
 
+def subscribe(link: MqttLink, topic: str, probe: str) -> None:
+    """Subscribe, and return once the broker has: *probe*, a topic of the subscription, comes back."""
+    link.subscribe(topic)
+    link.publish(probe, b"probe")
+    message = wait_for(link, Message)
+    assert message.payload == b"probe"
+    link.acknowledge(message)
+
+
 @pytest.mark.broker
 def test_messages_and_retained_messages_arrive(broker, version):
     fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
@@ -161,8 +170,7 @@ def test_messages_and_retained_messages_arrive(broker, version):
 def test_a_message_that_is_too_long_reaches_nobody_and_does_not_come_again(broker, version):
     fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
     device = MqttLink("device", "127.0.0.1", broker.port, version=version)
-    device.subscribe("down/1")
-    time.sleep(0.2)
+    subscribe(device, "down/1", "down/1")
     fleet.publish("down/1", bytes(PAYLOAD_LIMIT_BYTES + 1))
     fleet.publish("down/1", bytes(PAYLOAD_LIMIT_BYTES))
 
@@ -182,10 +190,11 @@ def test_what_was_not_acknowledged_comes_again_to_the_next_session(broker, versi
     fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
     for attempt in range(3):
         device = MqttLink("device", "127.0.0.1", broker.port, version=version)
-        device.subscribe("down/1")
         if attempt == 0:
-            time.sleep(0.2)
+            subscribe(device, "down/1", "down/1")
             fleet.publish("down/1", b"work")
+        else:
+            device.subscribe("down/1")
         message = wait_for(device, Message, 10.0 if attempt < 2 else 0.3)
         if attempt < 2:
             assert message.payload == b"work"
@@ -200,8 +209,7 @@ def test_what_was_not_acknowledged_comes_again_to_the_next_session(broker, versi
 @pytest.mark.broker
 def test_a_cut_line_lets_the_will_speak_and_an_orderly_end_does_not(broker, version):
     fleet = MqttLink("fleet", "127.0.0.1", broker.port, version=version)
-    fleet.subscribe("presence/+")
-    time.sleep(0.2)
+    subscribe(fleet, "presence/+", "presence/probe")
     orderly = MqttLink(
         "orderly", "127.0.0.1", broker.port, will=LastWill("presence/orderly", b"offline"), version=version
     )

@@ -297,3 +297,112 @@ def test_what_makes_no_strategy_is_blamed_on_its_user(own, attribute, said):
     check_strategy(f"{own}:{attribute}")
     with pytest.raises(PluginError, match=said):
         build_strategy(f"{own}:{attribute}", clients=4, learning_rate=0.1)
+
+
+HONEST = np.array(
+    [
+        [1.0, -2.0, 0.5],
+        [1.1, -2.2, 0.4],
+        [0.9, -1.9, 0.7],
+        [1.3, -2.1, 0.6],
+        [0.8, -1.7, 0.3],
+        [1.2, -2.4, 0.55],
+        [1.05, -1.8, 0.45],
+    ]
+)
+LIES = ([4.0, 5.0, -6.0], [-4.0, -5.0, -6.0])
+"""Near enough that the border for updates lets them pass."""
+
+EXAMPLES = (10, 17, 12, 13, 14, 21, 16)
+
+
+def told(honest: int, lies: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the clients send, ``[clients, 3]``, and on how many examples each says it was trained."""
+    return np.array([*HONEST[:honest], *lies]), np.array([*EXAMPLES[:honest], *[30] * len(lies)])
+
+
+def aggregated(name: str, sent: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    def answer(row: int):
+        return lambda work, device: DeviceUpdate(
+            device=device,
+            state="done",
+            examples=int(examples[row]),
+            metrics={"loss": 0.5},
+            weights={key: sent[row].astype(np.float32) for key in work.weights},
+        )
+
+    transport = SimulatedTransport({f"device-{row}": answer(row) for row in range(len(sent))})
+    strategy = build_strategy(name, clients=len(sent), learning_rate=0.1)
+    result = strategy.start(FleetGrid(transport), array_record({"w": np.zeros(3, np.float32)}), num_rounds=1)
+    return result.arrays["w"].numpy()
+
+
+def krum_scores(sent: np.ndarray, malicious: int) -> np.ndarray:
+    """Blanchard et al. 2017: the sum of squared distances to the n - f - 2 nearest others."""
+    distances = ((sent[:, None] - sent[None]) ** 2).sum(axis=2)
+    others = [np.sort(np.delete(row, place)) for place, row in enumerate(distances)]
+    return np.array([row[: len(sent) - malicious - 2].sum() for row in others])
+
+
+def mean_of(sent: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    return (sent * examples[:, None]).sum(axis=0) / examples.sum()
+
+
+def median(sent: np.ndarray, _examples: np.ndarray) -> np.ndarray:
+    ordered = np.sort(sent, axis=0)
+    return (ordered[(len(sent) - 1) // 2] + ordered[len(sent) // 2]) / 2
+
+
+def trimmed_mean(sent: np.ndarray, _examples: np.ndarray) -> np.ndarray:
+    return np.sort(sent, axis=0)[1:-1].mean(axis=0)
+
+
+def krum(sent: np.ndarray, _examples: np.ndarray) -> np.ndarray:
+    return sent[krum_scores(sent, 2).argmin()]
+
+
+def multikrum(sent: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    chosen = np.argsort(krum_scores(sent, 2))[: len(sent) - 2]
+    return mean_of(sent[chosen], examples[chosen])
+
+
+ROBUST = {
+    "fedmedian": (6, 2, median),
+    "fedtrimmedavg": (7, 1, trimmed_mean),
+    "krum": (6, 2, krum),
+    "multikrum": (6, 2, multikrum),
+}
+"""Strategy -> honest clients, liars that it is to stand, and what it makes of their updates."""
+
+
+@pytest.mark.parametrize("lie", LIES, ids=["up", "down"])
+@pytest.mark.parametrize("name", sorted(ROBUST))
+def test_a_robust_strategy_makes_of_lies_what_its_paper_says(name, lie):
+    honest, liars, rule = ROBUST[name]
+    sent, examples = told(honest, [lie] * liars)
+
+    found = aggregated(name, sent, examples)
+
+    np.testing.assert_allclose(found, rule(sent, examples), rtol=1e-5)
+    lowest, highest = HONEST[:honest].min(axis=0), HONEST[:honest].max(axis=0)
+    assert ((lowest <= found) & (found <= highest)).all(), "no coordinate lies outside what honest clients sent"
+
+
+@pytest.mark.parametrize("lie", LIES, ids=["up", "down"])
+def test_bulyan_stays_among_honest_updates(lie):
+    sent, examples = told(7, [lie])
+
+    found = aggregated("bulyan", sent, examples)
+
+    assert ((HONEST.min(axis=0) <= found) & (found <= HONEST.max(axis=0))).all()
+    assert np.abs(found - HONEST.mean(axis=0)).max() < 0.1
+
+
+@pytest.mark.parametrize("lie", LIES, ids=["up", "down"])
+def test_a_plain_mean_goes_where_the_lies_pull_it_by_the_examples_that_they_claim(lie):
+    sent, examples = told(6, [lie] * 2)
+
+    found = aggregated("fedavg", sent, examples)
+
+    np.testing.assert_allclose(found, mean_of(sent, examples), rtol=1e-5)
+    assert ((found < HONEST[:6].min(axis=0)) | (found > HONEST[:6].max(axis=0))).any()

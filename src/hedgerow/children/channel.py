@@ -7,12 +7,12 @@ from collections import deque
 from hedgerow.children.frames import Frames, encode_frame
 from hedgerow.closing import Closing
 
-__all__ = ["Channel", "channel_pair"]
+__all__ = ["MessageChannel", "channel_pair"]
 
 _CHUNK_BYTES = 2**18
 
 
-class Channel(Closing):
+class MessageChannel(Closing):
     """One end of a conversation; for one thread at a time.
 
     Args:
@@ -89,7 +89,7 @@ class Channel(Closing):
         self._connection.close()
 
 
-def channel_pair(limit_bytes: int) -> tuple[Channel, Channel]:
+def channel_pair(limit_bytes: int) -> tuple[MessageChannel, MessageChannel]:
     """Return both ends of a conversation in one process: what tests of either side use in the place of a child."""
     one, other = socket.socketpair()
-    return Channel(one, limit_bytes), Channel(other, limit_bytes)
+    return MessageChannel(one, limit_bytes), MessageChannel(other, limit_bytes)

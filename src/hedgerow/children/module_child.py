@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 from hedgerow.children.child import Child
 from hedgerow.children.output import Output
 
@@ -39,7 +39,7 @@ class ModuleChild(Child):
         scratch: bool = False,
     ) -> None:
         ours, theirs = socket.socketpair()
-        self.channel = Channel(ours, limit_bytes)
+        self.channel = MessageChannel(ours, limit_bytes)
         facts = (theirs.fileno(), os.getpid(), limit_bytes)
         try:
             super().__init__(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 from hedgerow.children.parent_death import die_with_parent
 
 __all__ = ["main"]
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     module, (descriptor, parent, limit_bytes) = argv[0], map(int, argv[1:4])
     # The thread that forked us does nothing but wait for us, so the kernel may be asked.
     die_with_parent(parent)
-    with Channel(socket.socket(fileno=descriptor), limit_bytes) as channel:
+    with MessageChannel(socket.socket(fileno=descriptor), limit_bytes) as channel:
         import_module(module).serve(channel)
 
 

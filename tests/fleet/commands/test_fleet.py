@@ -16,7 +16,7 @@ import pytest
 
 from hedgerow.cli import main
 from hedgerow.fleet.commands.fleet import _keep_signed, make_fleet, read_fleet_name
-from hedgerow.fleet.errors import FleetFolderError, SettingsError
+from hedgerow.fleet.errors import FleetFolderError, ServiceSettingsError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.trust.keys import load_signers
@@ -66,7 +66,7 @@ def test_init_makes_a_whole_fleet_and_keeps_what_is_there(tmp_path, capsys):
 
 def test_init_refuses_a_bad_name_and_the_folder_of_another_fleet(tmp_path):
     folder = FleetFolder(tmp_path / "f")
-    with pytest.raises(SettingsError, match="two words"):
+    with pytest.raises(ServiceSettingsError, match="two words"):
         make_fleet(folder, "two words", now=1.0)
     make_fleet(folder, "garden", now=time.time())
     with pytest.raises(FleetFolderError, match="garden"):

@@ -23,7 +23,7 @@ class Living:
         self.fleet = VirtualFleet(folder, tick_s=0.01)
         self.fleet.settle()
         key = make_key()
-        self.fleet.service._store.add_admin_key(hash_key(key), "first", 0.0)
+        self.fleet.service.store.add_admin_key(hash_key(key), "first", 0.0)
         write_key_file(folder / "admin.key", key)
         self.server = HttpServer(create_app(self.fleet.service, FleetFolder(folder)), "127.0.0.1", 0)
         self._stop = threading.Event()

@@ -342,7 +342,7 @@ def test_a_restart_forgets_the_failures_before_another_release_proved_itself(fle
                 reason="no device answered",
             )
         )
-    fleet.service._store.save_proof(release, proven_at, "97 %")
+    fleet.service.store.save_proof(release, proven_at, "97 %")
     with RetrainLoop(fleet.service, RetrainPolicy(cool_down_s=10**9), Work(), look_s=0.01) as loop:
         until(lambda: "alert-5" in loop.state.answered)
         assert loop.state.failures == failures

@@ -480,7 +480,7 @@ def test_what_a_model_answers_before_it_has_proven_itself_is_no_baseline(fleet):
     fleet.send_windows("toy@4", x=(98, 2), correct=50, confident=10)
     with fleet.reader() as stored:
         assert set(stored.baselines("toy@4")["device-0"]) == {"x"}
-    fleet.service._store.save_proof("toy@4", fleet.now, "a person looked at it")
+    fleet.service.store.save_proof("toy@4", fleet.now, "a person looked at it")
     fleet.send_windows("toy@4", x=(98, 2), confident=80)
     with fleet.reader() as stored:
         assert stored.baselines("toy@4")["device-0"]["output.confidence"] == (20, 80)
@@ -620,7 +620,7 @@ def test_devices_that_were_there_before_the_service_are_asked_to_report(tmp_path
 def test_turns_that_fail_again_and_again_are_said_once_and_their_end_is_said(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     fleet = VirtualFleet(tmp_path, devices=0, tick_s=0.001)
-    real, failed = fleet.service._writer.turn, []
+    real, failed = fleet.service.writer.turn, []
 
     def full(timeout_s):
         if len(failed) < 50:
@@ -628,7 +628,7 @@ def test_turns_that_fail_again_and_again_are_said_once_and_their_end_is_said(tmp
             raise OSError(28, "No space left on device")
         return real(timeout_s)
 
-    monkeypatch.setattr(fleet.service._writer, "turn", full)
+    monkeypatch.setattr(fleet.service.writer, "turn", full)
     fleet.service.start()
     deadline = time.monotonic() + 10
     while "works again" not in caplog.text and time.monotonic() < deadline:
@@ -647,7 +647,7 @@ def online(fleet) -> set[str]:
 def switch_off(fleet, name: str) -> None:
     """As when device and broker lose power together: no will is published."""
     device = fleet.devices.pop(name)
-    fleet.broker.forget(device._link)
+    fleet.broker.forget(device.link)
 
 
 def test_devices_that_went_while_the_service_was_down_are_found_out_after_its_restart(fleet):
@@ -711,12 +711,12 @@ def test_a_device_that_falls_silent_without_a_will_is_asked_and_then_gone(tmp_pa
     fleet = VirtualFleet(tmp_path, devices=2, presence_silence_s=30.0, presence_answer_s=20.0)
     fleet.settle(seconds=2)
     switch_off(fleet, "device-1")
-    reports = fleet.devices["device-0"]._sequence
+    reports = fleet.devices["device-0"].sequence
     fleet.settle(seconds=28)
-    assert (online(fleet), fleet.devices["device-0"]._sequence) == ({"device-0", "device-1"}, reports)
+    assert (online(fleet), fleet.devices["device-0"].sequence) == ({"device-0", "device-1"}, reports)
     fleet.settle(seconds=23)
     assert online(fleet) == {"device-0"}
-    assert fleet.devices["device-0"]._sequence == reports + 1, "and who is there is asked once for each silence"
+    assert fleet.devices["device-0"].sequence == reports + 1, "and who is there is asked once for each silence"
     fleet.service.stop()
 
 
@@ -724,11 +724,11 @@ def test_a_device_that_sends_windows_is_not_asked(tmp_path):
     fleet = VirtualFleet(tmp_path, devices=1, presence_silence_s=30.0, presence_answer_s=20.0)
     fleet.settle(seconds=2)
     fleet.roll_out("toy@1")
-    reports = fleet.devices["device-0"]._sequence
+    reports = fleet.devices["device-0"].sequence
     for _ in range(20):
         fleet.settle(seconds=10)
         fleet.send_windows("toy@1")
-    assert fleet.devices["device-0"]._sequence == reports
+    assert fleet.devices["device-0"].sequence == reports
     assert online(fleet) == {"device-0"}
     fleet.service.stop()
 
@@ -770,10 +770,10 @@ def fall_back(device, rollout: str | None, *, reason: str = "it crashed 3 times"
     """Do what an agent does that gave a release up: run the one before, and say so, with the reason where it can."""
     device.release, device.previous = device.previous, None
     if rollout is not None:
-        device._last_execution = Execution(
+        device.last_execution = Execution(
             rollout=rollout, attempt=1, state=ExecutionState.FAILED, step="", reason=reason
         )
-        device._publish(Channel.EXECUTION, device._last_execution)
+        device.publish(Channel.EXECUTION, device.last_execution)
     device.report()
 
 
@@ -795,7 +795,7 @@ def test_a_report_of_another_release_alone_takes_a_success_back(fleet):
     fleet.roll_out("toy@1")
     rollout = fleet.roll_out("toy@2", CANARY)
     canary = next(device for device in fleet.devices.values() if device.release == "toy@2")
-    canary._last_execution = None
+    canary.last_execution = None
     fall_back(canary, None)
     fleet.settle()
     record = fleet.service.rollout(rollout).executions[canary.name]
@@ -824,7 +824,7 @@ def test_a_report_alone_takes_a_success_back_after_the_end_too(fleet):
     fleet.roll_out("toy@1")
     rollout = fleet.roll_out("toy@2")
     assert fleet.service.desired("device-5").rollout is None
-    fleet.devices["device-5"]._last_execution = None
+    fleet.devices["device-5"].last_execution = None
     fall_back(fleet.devices["device-5"], None)
     fleet.settle()
     record = fleet.service.rollout(rollout).executions["device-5"]
@@ -851,9 +851,9 @@ def test_a_fall_back_is_heard_although_something_else_is_wanted_by_now(fleet):
     later = fleet.service.start_rollout("toy@3", ONE_STAGE).id
     fleet.settle()
     device = fleet.devices["device-5"]
-    fleet.broker.mend_link(device._link)
-    assert isinstance(device._link.receive(0.0), Connected)
-    device._publish(Channel.PRESENCE, Presence(online=True, boot=device.boot))
+    fleet.broker.mend_link(device.link)
+    assert isinstance(device.link.receive(0.0), Connected)
+    device.publish(Channel.PRESENCE, Presence(online=True, boot=device.boot))
     fall_back(device, rollout)
     fleet.settle()
     record = fleet.service.rollout(rollout).executions["device-5"]
@@ -871,7 +871,7 @@ def test_an_old_failure_of_a_stopped_or_unknown_rollout_changes_nothing(fleet):
     before = fleet.service.rollout(rollout)
     for name in (rollout, "rollout-99"):
         message = Execution(rollout=name, attempt=1, state=ExecutionState.FAILED, reason="late")
-        canary._publish(Channel.EXECUTION, message)
+        canary.publish(Channel.EXECUTION, message)
         fleet.settle()
     assert fleet.service.rollout(rollout) == before
 

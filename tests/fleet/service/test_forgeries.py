@@ -240,7 +240,7 @@ def test_a_device_that_is_switched_off_has_not_succeeded(fleet):
     found = fleet.service.rollout(rollout)
     assert found.executions[canary].state is ExecutionState.QUEUED
     assert (found.state, found.stage) == (RolloutState.RUNNING, 0)
-    assert fleet.service._store.gate_window(rollout, 0) is None
+    assert fleet.service.store.gate_window(rollout, 0) is None
     fleet.broker.mend_link(fleet.devices[canary].link)
     fleet.settle()
     assert fleet.service.rollout(rollout).executions[canary].state is ExecutionState.SUCCEEDED
@@ -271,7 +271,7 @@ def test_counts_that_overflow_their_sums_are_refused_and_the_next_window_is_adde
     for _ in range(2):
         fleet.send_windows("toy@1")
     assert len(fleet.service.windows("device-0")) == 2
-    ((_period, merged),) = fleet.service._store.merged_windows("fleet", "toy@1")
+    ((_period, merged),) = fleet.service.store.merged_windows("fleet", "toy@1")
     assert merged.samples == 2 * 4 * 100
 
 
@@ -279,7 +279,7 @@ def test_windows_of_nobody_are_kept_nowhere(fleet):
     window = Telemetry(boot="b", sequence=0, window=make_window("toy@1", now=fleet.now))
     forge(fleet, Channel.TELEMETRY, window.encode(), device="nobody")
     assert fleet.service.windows() == ()
-    assert fleet.service._store.merged_windows("fleet", "toy@1") == ()
+    assert fleet.service.store.merged_windows("fleet", "toy@1") == ()
     assert "nobody" not in {device.name for device in fleet.service.devices()}
 
 
@@ -320,7 +320,7 @@ def test_a_store_from_an_old_backup_goes_on_above_what_its_devices_have_seen(fle
 def test_a_device_with_an_empty_disk_is_reached_however_far_the_fleet_is_ahead(fleet):
     fleet.roll_out("toy@1")
     desired = fleet.service.desired("device-0")
-    fleet.service._store.save_desired("device-0", replace(desired, version=50_000))
+    fleet.service.store.save_desired("device-0", replace(desired, version=50_000))
     device = restart(fleet, boot="boot-2", keeps_state=False)
     assert (device.release, device.seen) == ("toy@1", 1)
     assert_together(fleet)
@@ -328,7 +328,7 @@ def test_a_device_with_an_empty_disk_is_reached_however_far_the_fleet_is_ahead(f
 
 def test_a_store_that_an_earlier_version_let_be_poisoned_recovers_with_the_next_report(fleet):
     fleet.roll_out("toy@1")
-    store = fleet.service._store
+    store = fleet.service.store
     store.save_desired("device-0", replace(store.desired("device-0"), version=2**53))
     store.save_device(replace(store.device("device-0"), desired_version=LARGEST))
     fleet.broker.mend_link(fleet.devices["device-0"].link)

@@ -64,7 +64,7 @@ class Devices:
         self._stop.set()
         self._thread.join()
         for device in self.all.values():
-            device._link.close()
+            device.link.close()
 
 
 @pytest.mark.parametrize("broker", BROKERS)
@@ -110,7 +110,7 @@ def test_a_device_that_went_down_with_the_broker_is_offline_when_the_broker_is_b
                         child.kill()
                 wait_for(lambda: not broker.is_running)
                 gone = devices.all.pop("device-1")
-                gone._link.close()
+                gone.link.close()
                 again.start()
                 began = time.monotonic()
                 wait_for(lambda: [device.online for device in service.devices()] == [True, False], timeout_s=60)

@@ -32,11 +32,11 @@ def held_up(service):
         begun.set()
         released.wait(30)
 
-    holder = threading.Thread(target=lambda: service._writer.call(hold), daemon=True)
-    service._writer._timeout_s, timeout_s = 30, service._writer._timeout_s
+    holder = threading.Thread(target=lambda: service.writer.call(hold), daemon=True)
+    service.writer.timeout_s, timeout_s = 30, service.writer.timeout_s
     holder.start()
     assert begun.wait(30)
-    service._writer._timeout_s = timeout_s
+    service.writer.timeout_s = timeout_s
     try:
         yield released
     finally:
@@ -93,7 +93,7 @@ def test_a_key_whose_command_was_taken_back_may_ask_again(fleet):
 @contextmanager
 def full_disk(service):
     """Let SQLite say that the disk is full, as soon as the store would grow."""
-    database = service._store._connection
+    database = service.store.connection
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")
     yield

@@ -98,7 +98,7 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
 
 def test_the_file_is_private_and_in_wal_mode_with_foreign_keys(store):
     assert store.path.stat().st_mode & 0o777 == 0o600
-    found = [store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "foreign_keys")]
+    found = [store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "foreign_keys")]
     assert found == ["wal", 1]
     with pytest.raises(sqlite3.IntegrityError):
         store.save_desired("nobody", Desired(version=1, release=None))
@@ -106,7 +106,7 @@ def test_the_file_is_private_and_in_wal_mode_with_foreign_keys(store):
 
 def test_migrations_are_numbered_without_gaps_and_recorded(store):
     assert [migration.number for migration in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
-    recorded = store._rows("SELECT number FROM migrations ORDER BY number")
+    recorded = store.connection.execute("SELECT number FROM migrations ORDER BY number").fetchall()
     assert [row["number"] for row in recorded] == [migration.number for migration in MIGRATIONS]
 
 
@@ -163,7 +163,7 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path):
 
 def test_a_store_of_a_newer_version_and_a_file_that_is_none_are_refused(tmp_path):
     store = Store(tmp_path / "fleet.db")
-    store._write("INSERT INTO migrations VALUES (999, 'from the future')")
+    store.connection.execute("INSERT INTO migrations VALUES (999, 'from the future')")
     store.close()
     with pytest.raises(StoreError, match="version 999"):
         Store(tmp_path / "fleet.db")
@@ -195,8 +195,8 @@ def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store,
     def write_what_its_commit_refuses():
         with store.transaction():
             store.save_device(Device(name="half"))
-            store._write("PRAGMA defer_foreign_keys = ON")
-            store._write("INSERT INTO score_slices VALUES ('toy@1', 'fleet', '{}')")
+            store.connection.execute("PRAGMA defer_foreign_keys = ON")
+            store.connection.execute("INSERT INTO score_slices VALUES ('toy@1', 'fleet', '{}')")
 
     with pytest.raises(sqlite3.IntegrityError):
         write_what_its_commit_refuses()
@@ -278,9 +278,9 @@ def test_only_executions_that_changed_are_written(store):
     store.save_rollout(before, None, number=1)
     after, _commands = advance(before, Started(2.0))
     written = []
-    store._connection.set_trace_callback(written.append)
+    store.connection.set_trace_callback(written.append)
     store.save_rollout(after, before)
-    store._connection.set_trace_callback(None)
+    store.connection.set_trace_callback(None)
     assert sum("executions" in sql for sql in written) == 13
     assert store.rollout("rollout-1") == after
     assert store.rollouts(only_unfinished=True) == (after,)
@@ -293,16 +293,16 @@ def test_the_audit_log_cannot_be_rewritten(store):
     store.add_audit(at=1.0, actor="me", action="x", subject="y")
     for sql in ("DELETE FROM audit", "UPDATE audit SET actor = 'you'"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            store._write(sql)
+            store.connection.execute(sql)
 
 
 def test_only_the_parts_of_a_drift_state_that_changed_are_written(store):
     store.save_drift_state(DRIFT, None)
     after = replace(DRIFT, observed=4, devices={**DRIFT.devices, "b": DeviceDrift("pi", 4, make_window("toy@1"))})
     written = []
-    store._connection.set_trace_callback(written.append)
+    store.connection.set_trace_callback(written.append)
     store.save_drift_state(after, DRIFT)
-    store._connection.set_trace_callback(None)
+    store.connection.set_trace_callback(None)
     assert len(written) == 2
     assert store.drift_state("toy@1") == after
     less = replace(after, devices={"a": DRIFT.devices["a"]})
@@ -343,9 +343,9 @@ def test_only_the_slices_of_a_score_state_that_changed_are_written_and_all_are_t
     store.save_score_state(SCORES, None)
     after = replace(SCORES, slices={**SCORES.slices, "device:a": ScoreSlice(1, labelled=5, right=4)}, open=None)
     written = []
-    store._connection.set_trace_callback(written.append)
+    store.connection.set_trace_callback(written.append)
     store.save_score_state(after, SCORES)
-    store._connection.set_trace_callback(None)
+    store.connection.set_trace_callback(None)
     assert sum("score_slices" in statement for statement in written) == 1
     store.close()
     again = Store(tmp_path / "fleet.db")

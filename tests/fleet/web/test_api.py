@@ -40,7 +40,7 @@ class Served:
         self.fleet = VirtualFleet(folder)
         self.fleet.settle()
         self.key = make_key()
-        self.fleet.service._store.add_admin_key(hash_key(self.key), "first", 0.0)
+        self.fleet.service.store.add_admin_key(hash_key(self.key), "first", 0.0)
         self.exchange = TrainingExchange()
         self.approved = []
         self.folder = FleetFolder(folder)

@@ -33,11 +33,14 @@ class Served:
         self.fleet.settle()
         self.key = make_key()
         self.service = self.fleet.service
-        self.service._store.add_admin_key(hash_key(self.key), "first", 0.0)
+        self.service.store.add_admin_key(hash_key(self.key), "first", 0.0)
         self.service.start()
         self.server = HttpServer(create_app(self.service, FleetFolder(folder)), "127.0.0.1", 0).start()
         self.pauses = []
         self.client = ApiClient(self.server.url, self.key, pause=self.pauses.append)
+
+    def another_client(self, **options):
+        return closing(ApiClient(self.server.url, self.key, **options))
 
     def post(self, path, body, **headers):
         headers["Authorization"] = f"Bearer {self.key}"
@@ -94,18 +97,20 @@ def test_a_service_that_takes_long_answers_202_and_where_to_ask(served):
 
 
 def test_the_client_follows_what_takes_long_to_its_end(served):
-    with served.slow() as released:
-        served.client._pause = lambda _s: released.set()
-        rollout = served.client.post("/v1/rollouts", WAITING)
+    with served.slow() as released, served.another_client(pause=lambda _s: released.set()) as client:
+        rollout = client.post("/v1/rollouts", WAITING)
     assert rollout["state"] == "AWAITING_APPROVAL"
     assert [known["id"] for known in served.client.get("/v1/rollouts")] == [rollout["id"]]
 
 
 def test_the_client_says_what_is_still_under_way_after_its_patience(served):
     now = iter(range(0, 10_000, 40))
-    served.client._clock = lambda: float(next(now))
-    with served.slow(), pytest.raises(CommandUnderWayError, match="do not ask for it again"):
-        served.client.post("/v1/rollouts", WAITING)
+    with (
+        served.another_client(clock=lambda: float(next(now)), pause=served.pauses.append) as client,
+        served.slow(),
+        pytest.raises(CommandUnderWayError, match="do not ask for it again"),
+    ):
+        client.post("/v1/rollouts", WAITING)
 
 
 class LossyLine:
@@ -172,25 +177,25 @@ class Impatient(httpx.BaseTransport):
 
 @pytest.fixture
 def impatient(served):
-    served.service._writer._timeout_s = 30
-    with closing(ApiClient(served.server.url, served.key, transport=Impatient(served.service))) as client:
-        yield client
+    served.service.writer.timeout_s = 30
+    return lambda pause: served.another_client(transport=Impatient(served.service), pause=pause)
 
 
 def test_the_client_asks_for_the_answer_that_it_did_not_wait_for(served, impatient):
     """The line is silent for longer than the client waits; what it asked for is done once."""
-    with served.slow() as released:
-        impatient._pause = lambda _s: released.set()
-        rollout = impatient.post("/v1/rollouts", WAITING)
+    with served.slow() as released, impatient(lambda _s: released.set()) as client:
+        rollout = client.post("/v1/rollouts", WAITING)
     assert rollout["id"] == "rollout-1"
     assert len(served.client.get("/v1/rollouts")) == 1
 
 
 def test_what_was_refused_after_the_client_gave_up_is_told_as_a_refusal(served, impatient):
-    with held_up(served.service) as release:
-        impatient._pause = lambda _s: release.set()
-        with pytest.raises(RefusedRequestError, match="toy@9") as caught:
-            impatient.post("/v1/rollouts", {"release": "toy@9"})
+    with (
+        held_up(served.service) as release,
+        impatient(lambda _s: release.set()) as client,
+        pytest.raises(RefusedRequestError, match="toy@9") as caught,
+    ):
+        client.post("/v1/rollouts", {"release": "toy@9"})
     assert caught.value.status == 404
 
 

@@ -8,17 +8,17 @@ import sys
 import time
 from pathlib import Path
 
-from hedgerow.children.channel import Channel
+from hedgerow.children.channel import MessageChannel
 from hedgerow.children.limits import bound_process
 
 
-def echo(channel: Channel) -> None:
+def echo(channel: MessageChannel) -> None:
     """Answer every message with itself."""
     while (message := channel.receive()) is not None:
         channel.send(message)
 
 
-def facts(channel: Channel) -> None:
+def facts(channel: MessageChannel) -> None:
     import resource
     import tempfile
 
@@ -40,7 +40,7 @@ def facts(channel: Channel) -> None:
     channel.send(json.dumps(answer).encode())
 
 
-def die(channel: Channel) -> None:
+def die(channel: MessageChannel) -> None:
     number = int(channel.receive() or b"0")
     channel.send(b"working")
     sys.stdout.write("double free\n")
@@ -48,43 +48,43 @@ def die(channel: Channel) -> None:
     os.kill(os.getpid(), number)
 
 
-def leave(channel: Channel) -> None:
+def leave(channel: MessageChannel) -> None:
     code = int(channel.receive() or b"0")
     sys.stdout.write("line 1\n\nline 2\nline 3\nso long\n")
     sys.exit(code)
 
 
-def fall(_channel: Channel) -> None:
+def fall(_channel: MessageChannel) -> None:
     raise RuntimeError("out of luck")
 
 
-def say_nothing(channel: Channel) -> None:
+def say_nothing(channel: MessageChannel) -> None:
     channel.receive()
     time.sleep(600)
 
 
-def read_nothing(_channel: Channel) -> None:
+def read_nothing(_channel: MessageChannel) -> None:
     time.sleep(600)
 
 
-def hang_after_the_answer(channel: Channel) -> None:
+def hang_after_the_answer(channel: MessageChannel) -> None:
     channel.send(channel.receive() or b"")
     channel.close()
     time.sleep(600)
 
 
-def garbage(channel: Channel) -> None:
+def garbage(channel: MessageChannel) -> None:
     channel.receive()
     os.write(channel.fileno(), b'{"answer": "to everything"}\n' * 1000)
     sys.exit(0)
 
 
-def half_a_message(channel: Channel) -> None:
+def half_a_message(channel: MessageChannel) -> None:
     channel.receive()
     os.write(channel.fileno(), (1000).to_bytes(8, "big") + b"only this")
 
 
-def chatter(channel: Channel) -> None:
+def chatter(channel: MessageChannel) -> None:
     request = channel.receive() or b""
     sys.stdout.write("a line of a talkative library\n" * 100_000)
     sys.stdout.write("x" * 5_000_000 + "\nthe last word\n")
@@ -92,12 +92,12 @@ def chatter(channel: Channel) -> None:
     channel.send(request)
 
 
-def leave_a_child_behind(channel: Channel) -> None:
+def leave_a_child_behind(channel: MessageChannel) -> None:
     child = subprocess.Popen(["sleep", "600"])
     channel.send(str(child.pid).encode())
 
 
-def leave_files_behind(channel: Channel) -> None:
+def leave_files_behind(channel: MessageChannel) -> None:
     import tempfile
 
     for _file in range(3):
@@ -107,12 +107,12 @@ def leave_files_behind(channel: Channel) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def wait_for_ever(channel: Channel) -> None:
+def wait_for_ever(channel: MessageChannel) -> None:
     channel.send(str(os.getpid()).encode())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: MessageChannel) -> None:
     """Do what the environment names."""
     globals()[os.environ["TALKER"]](channel)

@@ -1,5 +1,6 @@
 """Start the talkers as child processes."""
 
+import os
 from pathlib import Path
 
 from hedgerow.children.module_child import ModuleChild
@@ -11,7 +12,8 @@ LIMIT_BYTES = 2**20
 
 def talker(what: str, *, output: Output | None = None, limit_bytes: int = LIMIT_BYTES, **more) -> ModuleChild:
     """Return a child that does *what* of talkers.py."""
-    environment = {"PYTHONPATH": str(ROOT), "TALKER": what, **more.pop("environment", {})}
+    search_path = os.pathsep.join((str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])))
+    environment = {"PYTHONPATH": search_path, "TALKER": what, **more.pop("environment", {})}
     return ModuleChild(
         "tests.root.children.talkers",
         limit_bytes=limit_bytes,

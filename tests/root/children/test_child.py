@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 
@@ -180,7 +181,10 @@ def test_an_interrupt_during_the_start_comes_after_it_and_leaves_no_process(monk
 
 def test_a_fork_of_ours_ends_none_of_our_programs():
     with Child(SLEEP, name="sleeper") as child:
-        process_id = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of a fork beside threads, such as the one that keeps the program.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process_id = os.fork()
         if process_id == 0:
             child._let_go()
             os._exit(0)

@@ -21,3 +21,19 @@ def test_a_long_reason_is_cut_by_the_sender():
 
 def test_two_states_are_not_the_end():
     assert [state.value for state in ExecutionState if not state.is_terminal] == ["QUEUED", "IN_PROGRESS"]
+
+
+def test_a_device_that_says_no_more_than_the_state_has_no_step_and_no_reason():
+    message = Execution(rollout="r", attempt=1, state=ExecutionState.SUCCEEDED)
+
+    assert (message.step, message.reason) == ("", "")
+    assert message.to_record() == {"rollout": "r", "attempt": 1, "state": "SUCCEEDED", "step": "", "reason": ""}
+    assert Execution.decode(message.encode()) == message
+
+
+def test_what_breaks_lines_is_a_space_to_those_who_read_it():
+    message = Execution(rollout="r", attempt=1, state=ExecutionState.FAILED, step="lo\nad", reason="a\x1b[2Jb\u2028c")
+
+    read = Execution.decode(message.encode())
+
+    assert (read.step, read.reason) == ("lo ad", "a [2Jb c")

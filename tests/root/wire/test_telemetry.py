@@ -51,3 +51,34 @@ def test_counts_that_contradict_each_other_are_refused(counts):
 
     with pytest.raises(DecodeError, match=r"telemetry.window"):
         Telemetry.decode(json.dumps(record).encode())
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        (
+            {"labelled": 4, "correct": 3},
+            "telemetry.window.paired: expected at most 3 samples on which the new model is right, found 5",
+        ),
+        (
+            {"labelled": 5, "correct": 5},
+            "telemetry.window.paired: expected at most 0 samples on which the new model is wrong, found 1",
+        ),
+    ],
+)
+def test_a_comparison_that_saw_more_than_the_window_is_refused_in_words(counts, sentence):
+    (telemetry,) = (message for message in MESSAGES if isinstance(message, Telemetry))
+    record = json.loads(telemetry.encode())
+    record["window"].update(counts)
+
+    with pytest.raises(DecodeError) as caught:
+        Telemetry.decode(json.dumps(record).encode())
+
+    assert str(caught.value) == sentence
+
+
+def test_a_comparison_that_saw_as_much_as_the_window_is_taken():
+    (telemetry,) = (message for message in MESSAGES if isinstance(message, Telemetry))
+
+    assert telemetry.window.correct == telemetry.window.paired.both_right + telemetry.window.paired.only_new_right
+    assert Telemetry.decode(telemetry.encode()) == telemetry

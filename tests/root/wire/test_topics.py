@@ -39,11 +39,18 @@ def test_a_topic_of_another_shape_is_not_ours(topic):
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "a b", "-a", "é", "a" * 65, "a\n"])
 def test_a_name_that_would_change_a_topic_is_refused(name):
-    with pytest.raises(ValueError, match="expected a name like"):
-        device_topic("fleet", name, Channel.DESIRED)
-    with pytest.raises(ValueError, match="expected a name like"):
-        device_topic(name, "device", Channel.DESIRED)
+    for fleet, device in (("fleet", name), (name, "device")):
+        with pytest.raises(ValueError, match="expected a name like") as caught:
+            device_topic(fleet, device, Channel.DESIRED)
+        assert str(caught.value) == f"expected a name like [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}, found {name!r}"
 
 
 def test_a_fleet_listens_to_a_channel_of_all_devices():
     assert fleet_filter("garden", Channel.TELEMETRY) == "hedgerow/v1/garden/+/telemetry"
+
+
+def test_the_channels_are_the_seven_of_the_protocol():
+    assert [device_topic("f", "d", channel) for channel in Channel] == [
+        f"hedgerow/v1/f/d/{name}"
+        for name in ("desired", "reported", "presence", "execution", "telemetry", "train", "update")
+    ]

@@ -265,6 +265,10 @@ time.sleep(60)
 """
 
 
+_BUSY = "WORKERS_THAT_ARE_BUSY"
+"""The variable that names the folder in which busy workers leave their process numbers."""
+
+
 class _SleepyClients(_DeadlyClients):
     """Clients whose samples take a minute to come."""
 
@@ -272,25 +276,29 @@ class _SleepyClients(_DeadlyClients):
         super().__init__(deadly=-1)
 
     def indices(self, client: int) -> Indices:
+        (Path(os.environ[_BUSY]) / str(os.getpid())).touch()
         time.sleep(60)
         return super().indices(client)
 
 
-def _spawned(state: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def _spawned(state: str, busy: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", _BUSY: str(busy)}
     return subprocess.Popen([sys.executable, "-c", _PARENT, state], stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def test_workers_end_with_their_parent_however_it_ends() -> None:
+def test_workers_end_with_their_parent_however_it_ends(tmp_path: Path) -> None:
     ends = [("idle", signal.SIGKILL), ("busy", signal.SIGKILL), ("busy", signal.SIGTERM)]
     with contextlib.ExitStack() as stack:
-        parents = [stack.enter_context(_spawned(state)) for state, _sent in ends]
+        parents = [stack.enter_context(_spawned(state, tmp_path)) for state, _sent in ends]
         workers = []
         for parent in parents:
             assert parent.stdout is not None
             workers += [psutil.Process(int(number)) for number in parent.stdout.readline().split()]
         assert len(workers) == 6
-        time.sleep(0.2)  # so that the busy ones are
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 4:
+            assert time.monotonic() < deadline, "the workers of two parents are to be busy"
+            time.sleep(0.02)
         for parent, (_state, sent) in zip(parents, ends, strict=True):
             parent.send_signal(sent)
     assert psutil.wait_procs(workers, timeout=10)[1] == []
