@@ -43,6 +43,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _OPERATOR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 _MAX_OPERATOR_VERSION = 1000
+_RECIPE_CHARS = 1024  # it may be a path
 _LIST_MARK = "@"
 
 
@@ -211,11 +212,11 @@ def read_target_record(fields: Fields) -> Target:
         DecodeError: A key is absent, unknown or of the wrong type, or two keys contradict each other.
     """
     name = fields.text("name", pattern=_NAME)
-    fields.text("recipe", maximum_chars=64)  # the first of the recipes
+    fields.text("recipe", maximum_chars=_RECIPE_CHARS)  # the first of the recipes
     table = OperatorTable(
         versions=_versions(fields.nested("operators")), source=fields.text("operators_source", maximum_chars=2000)
     )
-    return _target(fields, name, _names(fields, "recipes"), table)
+    return _target(fields, name, _names(fields, "recipes", maximum_chars=_RECIPE_CHARS), table)
 
 
 def _target(fields: Fields, name: str, recipes: tuple[str, ...], table: OperatorTable) -> Target:
@@ -297,8 +298,7 @@ def _names(
 def _recipes(fields: Fields, lists: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Return the names of recipes, those of lists in their place."""
     found: list[str] = []
-    # A recipe may be a path.
-    for name in _names(fields, "recipes", maximum_chars=1024):
+    for name in _names(fields, "recipes", maximum_chars=_RECIPE_CHARS):
         if not name.startswith(_LIST_MARK):
             found.append(name)
         elif (members := lists.get(name.removeprefix(_LIST_MARK))) is not None:

@@ -1,11 +1,13 @@
 """Waiting for processes, for tests: for a state, never for a while."""
 
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 
 WITHIN_S = 30.0
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -36,3 +38,19 @@ def what_is_held() -> tuple[int, set[int], set[str]]:
 
     me = psutil.Process()
     return me.num_fds(), {child.pid for child in me.children()}, {thread.name for thread in threading.enumerate()}
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """A test with it leaves no process, descriptor or thread behind."""
+    before = what_is_held()
+    yield
+    assert what_is_held() == before

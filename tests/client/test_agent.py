@@ -32,6 +32,7 @@ from hedgerow.wire.telemetry import Telemetry
 from hedgerow.wire.topics import Channel, device_topic, parse_topic
 from hedgerow.wire.training import TrainTask, TrainUpdate
 from tests.client.deadly_runtimes import load_deadly
+from tests.processes import wait_until
 
 KINDS = {
     Channel.REPORTED: Reported,
@@ -106,13 +107,6 @@ class Bench:
                     del self.heard[: index + 1]
                     return message
         pytest.fail(f"not heard; heard {self.heard}")
-
-    def until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-        """Wait for a state."""
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.01)
 
     def slots(self) -> Slots:
         """What the device's disk says of its slots."""
@@ -201,7 +195,7 @@ def test_the_active_release_is_served_without_broker_and_server(bench, repositor
         bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
     with bench.running(zeros, server="http://127.0.0.1:9") as (agent, link):
         bench.broker.break_link("d1")
-        bench.until(lambda: agent.active.release == "demo@1" and bench.windows_kept() > 0)
+        wait_until(lambda: agent.active.release == "demo@1" and bench.windows_kept() > 0)
         bench.listen()
         bench.heard.clear()
         bench.broker.mend_link(link)
@@ -708,7 +702,7 @@ def test_windows_wait_for_the_link(bench, repository, release):
         bench.want(1, "demo@1")
         first = bench.wait_for(Telemetry)
         bench.broker.break_link("d1")
-        bench.until(lambda: bench.windows_kept() > 3)
+        wait_until(lambda: bench.windows_kept() > 3)
         bench.listen()
         bench.heard.clear()
         bench.broker.mend_link(link)

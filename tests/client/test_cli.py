@@ -8,7 +8,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -36,14 +35,9 @@ from hedgerow.wire.execution import Execution
 from hedgerow.wire.telemetry import Telemetry
 from hedgerow.wire.topics import Channel, device_topic, parse_topic
 from tests.client.conftest import linear_weights
+from tests.processes import free_port
 
 HEAVY = ("torch", "flwr", "onnx", "fastapi", "rich", "scipy", "sklearn", "onnxruntime", "tuf", "ai_edge_litert")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def arguments(folder: Path, root: Path, url: str, port: int, *more: str) -> list[str]:

@@ -15,15 +15,11 @@ from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import encode_arrays
+from tests.client.conftest import softmax
 
 X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 WEIGHT = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
 BIAS = np.asarray([0.5, -0.5, 0.0], dtype=np.float32)
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 EXPECTED = softmax(X @ WEIGHT + BIAS)

@@ -13,6 +13,7 @@ from hedgerow.client.health import Health
 from hedgerow.client.slot_folders import SlotFolders, needed_blobs, open_slot
 from hedgerow.client.slots import Content, Slot, Slots
 from tests.client.conftest import Release
+from tests.client.disks import FullDisk
 
 
 def filled(folders: SlotFolders, made: Release, scratch: Path) -> Slot:
@@ -171,17 +172,6 @@ def test_leftovers_are_cleared_and_a_release_is_not(folders, release, tmp_path):
     folders.clear_leftovers()
     assert below(idle) == set()
     assert folders.open(Slot.A).manifest.release == "demo@1"
-
-
-class FullDisk(RealDisk):
-    """Takes nothing while it is full."""
-
-    is_full = True
-
-    def write(self, path: Path, content: bytes) -> None:
-        if self.is_full:
-            raise OSError(28, "No space left on device")
-        super().write(path, content)
 
 
 def test_a_change_that_cannot_be_written_does_not_happen_and_one_that_must_is_caught_up(folders, tmp_path):

@@ -15,6 +15,7 @@ from hedgerow.client.slots import Slot, Slots, Trial, committed, dropped, swappe
 from hedgerow.client.start_up import load_active, rest, settle
 from hedgerow.client.trial import DirectTrials
 from hedgerow.errors import UnknownNameError
+from tests.client.disks import FullDisk
 
 TRIALS = DirectTrials(load_linear)
 
@@ -283,17 +284,8 @@ def test_a_disk_that_cannot_be_written_serves_the_other_slot_when_one_is_damaged
     assert restored == Restored("demo@1", None, is_lost=True)
 
 
-class Full(RealDisk):
-    is_full = True
-
-    def write(self, path: Path, content: bytes) -> None:
-        if self.is_full:
-            raise OSError(28, "No space left on device")
-        super().write(path, content)
-
-
 def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(two):
-    disk = Full()
+    disk = FullDisk()
     folders = SlotFolders(two, "bench", disk)
     assert load_active(folders, load_linear, 3, TRIALS)[0].release == "demo@2"
     settle(folders, "demo@2")

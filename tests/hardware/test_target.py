@@ -1,10 +1,12 @@
 import re
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, UnknownNameError
 from hedgerow.hardware.fit import CHECKS
 from hedgerow.hardware.lookup import load_target, target_names
@@ -15,6 +17,7 @@ from hedgerow.hardware.target import (
     decode_operators,
     decode_recipe_lists,
     decode_target,
+    read_target_record,
 )
 
 TARGETS = (
@@ -224,6 +227,13 @@ def test_a_record_holds_plain_values_only():
     assert list(record["operators"]) == sorted(record["operators"])
     assert record["operators"]["conv"] == 18
     assert record["cost"]["error_factor"] == 4.0
+
+
+def test_a_recipe_that_is_a_long_path_comes_back_from_the_record():
+    recipe = f"/home/{'x' * 100}/recipes.py:mine"
+    target = replace(load_target("raspberry-pi-4"), recipes=(recipe, "onnx-float"))
+
+    assert read_target_record(Fields(target.to_record(), "target")) == target
 
 
 def test_the_document_shows_a_whole_file():

@@ -133,6 +133,10 @@ TARGET = {
     "static_shapes": False, "operators": "table", "ram_bytes": 4096, "flash_bytes": 4096, "arena_bytes": 2048,
     "maximum_latency_ms": 5.0, "emits_c_array": False, "cost": COST,
 }  # fmt: skip
+TARGET_RECORD = {
+    **{key: value for key, value in TARGET.items() if key != "schema_version"},
+    "name": "bench", "recipe": "onnx-float", "operators": {"Add": 7}, "operators_source": "its manual",
+}  # fmt: skip
 OPERATORS = {"schema_version": 1, "source": "its manual", "versions": {"Add": 7}}
 
 OPERATOR = {"name": "Conv", "version": 11, "inputs": ["x"], "outputs": ["y"], "macs": 100}
@@ -147,7 +151,8 @@ ARENA = {"bytes": 1024, "kernels": "reference", "version": "1", "scratch_bytes":
 JOB = {
     "toolchain": "t", "task": "task.py:task", "checkpoint": "c", "weights_sha256": SHA, "folder": "f",
     "search_path": ["p"], "max_drop": 0.02, "artifacts": {"raspberry-pi-4": {"name": "onnx-float", "record": "{}"}},
-    "train_formats": ["onnx"], "reference": True, "counts": {"image.mean": {"counts": [1, 2]}},
+    "targets": {"bench": TARGET_RECORD}, "train_formats": ["onnx"], "reference": True,
+    "counts": {"image.mean": {"counts": [1, 2]}},
 }  # fmt: skip
 EXPORT = {"pass": "export-onnx", "settings": {}}
 RECIPE = {
@@ -486,8 +491,14 @@ DECODERS: tuple[Decoder, ...] = (
             "hedgerow.hardware.target:_document",
             "hedgerow.hardware.target:_names",
             "hedgerow.hardware.target:_recipes",
+            "hedgerow.hardware.target:_target",
             "hedgerow.hardware.target:_cost",
         ),
+    ),
+    Decoder(
+        "hedgerow.hardware.target:read_target_record",
+        [TARGET_RECORD],
+        parts=("hedgerow.hardware.target:_versions",),
     ),
     Decoder(
         "hedgerow.hardware.target:decode_operators",

@@ -13,14 +13,9 @@ import pytest
 from hedgerow.errors import BrokerUnreachableError
 from hedgerow.link import PAYLOAD_LIMIT_BYTES, Connected, Disconnected, LastWill, LinkEvent, Message
 from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
+from tests.processes import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_delays_stay_within_the_floor_and_the_ceiling_and_differ():

@@ -1,6 +1,6 @@
 """Fixtures of the server's tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +26,12 @@ def make_task() -> Callable[..., Task]:
 def tiny_task(make_task: Callable[..., Task]) -> Task:
     """Return the tiny task."""
     return make_task()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: small models are slowest with all, above all on a busy machine."""
+    from hedgerow.server.local_steps import torch_threads
+
+    with torch_threads(1):
+        yield

@@ -12,14 +12,7 @@ from hedgerow.local_work import LocalWork
 from hedgerow.server.local_steps import LocalTrainer, draws_random_numbers, torch_threads
 from hedgerow.server.training import initial_weights
 
-pytestmark = pytest.mark.heavy
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small models are slowest with all threads, above all on a busy machine."""
-    with torch_threads(1):
-        yield
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 
 WORK = LocalWork(epochs=2, learning_rate=0.2, batch_size=8, seed=5)

@@ -23,14 +23,9 @@ from hedgerow.fleet.trust.keys import load_signers
 from hedgerow.fleet.trust.signing import expiries, init_repository
 from hedgerow.fleet.trust.tuf_metadata import Lifetimes
 from hedgerow.fleet.web.admin_keys import hash_key
+from tests.processes import free_port
 
 PYTHON = [sys.executable, "-m", "hedgerow.cli"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

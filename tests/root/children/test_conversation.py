@@ -7,22 +7,16 @@ import pytest
 
 from hedgerow.children.conversation import converse
 from hedgerow.children.output import OutputFile, OutputTail
-from tests.processes import wait_until_gone, what_is_held
+from tests.processes import wait_until_gone
 from tests.root.children.talking import talker
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def talk(what, request=b"hello", *, timeout_s=60.0, output=None, limit_bytes=2**20, **more):
     heard = []
     child = talker(what, output=output or OutputTail(), limit_bytes=limit_bytes)
     return heard, converse(child, request, heard.append, timeout_s=timeout_s, **more)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    """No conversation leaves a process, a descriptor or a thread behind."""
-    before = what_is_held()
-    yield
-    assert what_is_held() == before
 
 
 def test_a_child_that_answers_and_leaves():

@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from hedgerow.children.forked import fork_child
-from tests.processes import is_running, what_is_held
+from tests.processes import is_running
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def sleep():
@@ -25,14 +27,6 @@ def fall():
 def die():
     faulthandler.disable()
     os.kill(os.getpid(), signal.SIGSEGV)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    """No test leaves a process, a descriptor or a thread behind."""
-    before = what_is_held()
-    yield
-    assert what_is_held() == before
 
 
 def test_a_copy_has_what_this_process_has_and_ends_with_its_work():

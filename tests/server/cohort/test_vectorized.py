@@ -16,21 +16,13 @@ from hedgerow.server.cohort.clients import ClientSlices
 from hedgerow.server.cohort.errors import UntraceableError
 from hedgerow.server.cohort.sequential import SequentialEngine
 from hedgerow.server.cohort.vectorized import VectorizedEngine
-from hedgerow.server.local_steps import torch_threads
 from hedgerow.task import Dataset, LocalTraining, Task, load_task
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 SIZES = (20, 9, 16, 3, 33)
 CLIENTS = ClientSlices(np.arange(sum(SIZES)), np.concatenate([[0], np.cumsum(SIZES)]))
 ASKED = (3, 1, 0, 4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small models are slowest with all threads, above all on a busy machine."""
-    with torch_threads(1):
-        yield
 
 
 def made_task(model, **changes):

@@ -24,6 +24,7 @@ from hedgerow.server.cohort.errors import ClientTrainingError  # noqa: E402
 from hedgerow.server.cohort.sequential import SequentialEngine  # noqa: E402
 from hedgerow.server.cohort.workers import WorkersEngine  # noqa: E402
 from hedgerow.task import Dataset, Task  # noqa: E402
+from tests.processes import wait_until  # noqa: E402
 from tests.server.cohort.small_tasks import (  # noqa: E402
     MODELS,
     SIZES,
@@ -295,10 +296,7 @@ def test_workers_end_with_their_parent_however_it_ends(tmp_path: Path) -> None:
             assert parent.stdout is not None
             workers += [psutil.Process(int(number)) for number in parent.stdout.readline().split()]
         assert len(workers) == 6
-        deadline = time.monotonic() + 60
-        while len(list(tmp_path.iterdir())) < 4:
-            assert time.monotonic() < deadline, "the workers of two parents are to be busy"
-            time.sleep(0.02)
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 4, timeout_s=60)
         for parent, (_state, sent) in zip(parents, ends, strict=True):
             parent.send_signal(sent)
     assert psutil.wait_procs(workers, timeout=10)[1] == []
