@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.front import OURS, Row, ours_on_front
 from benchmarks.tools import TOOLS, NotRunError
 from hedgerow.checkpoint import load_checkpoint
-from hedgerow.compile.stage import Source, Stage
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.errors import HedgerowError
 from hedgerow.examples.zoo.training import save_trained, train_centrally
 from hedgerow.task import Dataset, Task, TaskData, accuracy, load_task
@@ -68,7 +68,7 @@ def float_checkpoint(task: Task, data: TaskData) -> Path:
     return folder
 
 
-def stage_of(source: Source, kind: str, content: bytes) -> Stage:
+def stage_of(source: FloatModel, kind: str, content: bytes) -> CompiledModel:
     """Return a file of another tool with its tensors, as our runners take it."""
     if kind == "onnx":
         from hedgerow.compile.passes.onnx.exporter import onnx_tensors
@@ -78,10 +78,10 @@ def stage_of(source: Source, kind: str, content: bytes) -> Stage:
         from hedgerow.compile.runners.tflite import signature_tensors
 
         inputs, outputs = signature_tensors(content, source.task.schema)
-    return Stage(format=kind, content=content, inputs=inputs, outputs=outputs)
+    return CompiledModel(format=kind, content=content, inputs=inputs, outputs=outputs)
 
 
-def measure(tool: str, stage: Stage, held_out: Dataset) -> Row:
+def measure(tool: str, stage: CompiledModel, held_out: Dataset) -> Row:
     """Run a file on all test images and then on one image again and again."""
     from hedgerow.compile.runners.onnx import predict_onnx
     from hedgerow.compile.runners.tflite import predict_tflite
@@ -103,7 +103,7 @@ def measure(tool: str, stage: Stage, held_out: Dataset) -> Row:
     )
 
 
-def _single_call(stage: Stage, sample: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
+def _single_call(stage: CompiledModel, sample: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
     from hedgerow.tensor_border import to_stored
 
     values = {tensor.tensor: to_stored(sample[tensor.name], tensor) for tensor in stage.inputs}
@@ -139,14 +139,14 @@ def our_rows(folder: Path, checkpoint: Path) -> tuple[list[Row], dict[str, str]]
             continue
         artifact = compiled.artifact
         content = (folder / BLOB_FOLDER / artifact.blob.sha256).read_bytes()
-        stage = Stage(format=artifact.format, content=content, inputs=artifact.inputs, outputs=artifact.outputs)
+        stage = CompiledModel(format=artifact.format, content=content, inputs=artifact.inputs, outputs=artifact.outputs)
         # The plain float files are the exporters' work: they are here to compare with, and not ours to boast of.
         label = OURS + name if recipe.smaller_than_float else f"float {recipe.format}"
         rows.append(measure(label, stage, foundation.data.held_out))
     return rows, refused
 
 
-def their_rows(source: Source, held_out: Dataset) -> tuple[list[Row], dict[str, str]]:
+def their_rows(source: FloatModel, held_out: Dataset) -> tuple[list[Row], dict[str, str]]:
     """Quantize by every other tool; return rows, and the tools that did not run and why."""
     rows, absent = [], {}
     for tool, (kind, quantize) in TOOLS.items():
@@ -174,7 +174,7 @@ def run() -> dict[str, Any]:
     checkpoint = float_checkpoint(task, data)
     trained_s = time.perf_counter() - begun
     model = load_weights(task, load_checkpoint(checkpoint).weights)
-    source = Source(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
+    source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
     rows, not_run = their_rows(source, data.held_out)
     with tempfile.TemporaryDirectory() as folder:
         ours, refused = our_rows(Path(folder), checkpoint)

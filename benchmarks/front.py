@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hedgerow.compile.search import Trial, pareto_front
+from hedgerow.compile.search import TriedRecipe, pareto_front
 
 __all__ = ["OURS", "Row", "ours_on_front"]
 
@@ -34,7 +34,9 @@ def ours_on_front(rows: Sequence[Row]) -> dict[str, bool]:
     found = {}
     for kind in ("onnx", "tflite"):
         trials = [
-            Trial(target=kind, recipe=row.tool, state="passed", metrics={"bytes": row.bytes, "accuracy": row.accuracy})
+            TriedRecipe(
+                target=kind, recipe=row.tool, state="passed", metrics={"bytes": row.bytes, "accuracy": row.accuracy}
+            )
             for row in rows
             if row.format == kind
         ]

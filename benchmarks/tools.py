@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.runner import run_file_pass
-from hedgerow.compile.stage import Source
 from hedgerow.task_module import ServingModule
 
 __all__ = ["TOOLS", "NotRunError"]
@@ -26,25 +26,25 @@ class NotRunError(Exception):
     """A tool is not there; the message says why."""
 
 
-def _float_onnx(source: Source) -> bytes:
+def _float_onnx(source: FloatModel) -> bytes:
     from hedgerow.compile.passes.onnx.export import ExportOnnx
 
     return run_file_pass(ExportOnnx(), source, None).content
 
 
-def _float_tflite(source: Source) -> bytes:
+def _float_tflite(source: FloatModel) -> bytes:
     from hedgerow.compile.passes.tflite.export import ExportTflite
 
     return run_file_pass(ExportTflite(), source, None).content
 
 
-def _samples(source: Source) -> Iterator[np.ndarray]:
+def _samples(source: FloatModel) -> Iterator[np.ndarray]:
     (values,) = source.calibration.inputs.values()
     for index in range(len(values)):
         yield values[index : index + 1]
 
 
-def onnxruntime_static(source: Source) -> bytes:
+def onnxruntime_static(source: FloatModel) -> bytes:
     """``quantize_static`` as in ONNX Runtime's guide: pre-process, then defaults (QDQ, S8S8, MinMax, per tensor)."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -65,14 +65,14 @@ def onnxruntime_static(source: Source) -> bytes:
         return (path / "int8.onnx").read_bytes()
 
 
-def neural_compressor_static(source: Source) -> bytes:
+def neural_compressor_static(source: FloatModel) -> bytes:
     """neural-compressor's static PT2E path, exported by ``torch.onnx.export`` as it comes out."""
     from hedgerow.compile.passes.inc.quantize_static import QuantizeIncStatic
 
     return run_file_pass(QuantizeIncStatic(), source, None).content
 
 
-def nncf_static(source: Source) -> bytes:
+def nncf_static(source: FloatModel) -> bytes:
     """``nncf.quantize`` of the ONNX file, in an environment of its own that HEDGEROW_NNCF_PYTHON names.
 
     Raises:
@@ -92,7 +92,7 @@ def nncf_static(source: Source) -> bytes:
         return (path / "int8.onnx").read_bytes()
 
 
-def torchao_litert(source: Source) -> bytes:
+def torchao_litert(source: FloatModel) -> bytes:
     """Run torchao's PT2E with litert-torch's quantizer, as in litert-torch's guide: symmetric, by its defaults."""
     import litert_torch
     from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
@@ -113,8 +113,8 @@ def torchao_litert(source: Source) -> bytes:
         return path.read_bytes()
 
 
-def _ai_edge_quantizer(recipe_name: str) -> Callable[[Source], bytes]:
-    def quantize(source: Source) -> bytes:
+def _ai_edge_quantizer(recipe_name: str) -> Callable[[FloatModel], bytes]:
+    def quantize(source: FloatModel) -> bytes:
         from ai_edge_quantizer import quantizer, recipe
 
         with tempfile.TemporaryDirectory() as folder:
@@ -131,8 +131,8 @@ def _ai_edge_quantizer(recipe_name: str) -> Callable[[Source], bytes]:
     return quantize
 
 
-def _quietly(call: Callable[[Source], bytes]) -> Callable[[Source], bytes]:
-    def quiet(source: Source) -> bytes:
+def _quietly(call: Callable[[FloatModel], bytes]) -> Callable[[FloatModel], bytes]:
+    def quiet(source: FloatModel) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return call(source)
@@ -140,7 +140,7 @@ def _quietly(call: Callable[[Source], bytes]) -> Callable[[Source], bytes]:
     return quiet
 
 
-TOOLS: Mapping[str, tuple[str, Callable[[Source], bytes]]] = {
+TOOLS: Mapping[str, tuple[str, Callable[[FloatModel], bytes]]] = {
     "onnxruntime quantize_static": ("onnx", _quietly(onnxruntime_static)),
     "neural-compressor static": ("onnx", _quietly(neural_compressor_static)),
     "nncf quantize": ("onnx", _quietly(nncf_static)),

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from hedgerow.compile.stage import Source
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.export import export_train_graph, open_step, start_values
 from hedgerow.compile.train_graph.options import StepOptions
-from hedgerow.compile.train_graph.reference import ReferenceTraining
+from hedgerow.compile.train_graph.torch_training import TorchTraining
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 from hedgerow.task_module import model_weights
@@ -77,7 +77,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
 }
 
 
-def make_source(name: str) -> Source:
+def make_source(name: str) -> FloatModel:
     """Return a network with random weights and one batch of noise."""
     model, shape, _repeats = NETWORKS[name]
     rng = np.random.default_rng(0)
@@ -92,7 +92,7 @@ def make_source(name: str) -> Source:
         local=LocalTraining(learning_rate=0.01, batch_size=BATCH),
     )
     torch.manual_seed(0)
-    return Source(task=task, model=model().eval(), calibration=data)
+    return FloatModel(task=task, model=model().eval(), calibration=data)
 
 
 def median_ms(steps: tuple[Callable[[], object], Callable[[], object]], repeats: int) -> tuple[float, float]:
@@ -123,7 +123,7 @@ def measure(name: str) -> list[dict[str, object]]:
         values[file.labels.tensor] = source.calibration.labels.astype(file.labels.dtype)
         step = open_step(file, threads)
         torch.set_num_threads(threads)
-        training = ReferenceTraining(source.task, copy.deepcopy(source.model), OPTIONS, 0.01)
+        training = TorchTraining(source.task, copy.deepcopy(source.model), OPTIONS, 0.01)
         inputs, labels = torch.from_numpy(source.calibration.inputs["x"]), torch.from_numpy(source.calibration.labels)
         both = (lambda step=step, values=values: step(values), lambda t=training, x=inputs, y=labels: t.step([x], y))
         ours, torchs = median_ms(both, NETWORKS[name][2])

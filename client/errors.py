@@ -1,6 +1,7 @@
 """What can go wrong on a device, named by what the agent does next.
 
 - ClientError: the root of this folder's errors.
+  - AgentSettingsError: the agent was started wrongly: say so and exit.
   - DeclinedError: a training round that this device will not join: answer ``declined``.
   - InstallError: installing failed: answer FAILED, the fleet may try again.
     - AgentFaultError: by a bug of the agent's own, whatever the release is like.
@@ -9,7 +10,6 @@
   - PredictionError: the model failed on an input: no answer to it, the next one may do.
   - RejectedError: this device must not run that release: answer REJECTED, never try again.
     - TrialRejectedError: its trial says so: it ended the process that tried it.
-  - AgentSettingsError: the agent was started wrongly: say so and exit.
   - SinkError: a sink does not keep up: answers to it are dropped.
   - SlotDamagedError: what lies in a slot is not what was put there: use the other slot, install again.
   - SourceError: the source failed or ended: call it again later.

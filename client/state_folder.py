@@ -27,8 +27,7 @@ class StateFolderLock(Closing):
     A folder that is there and cannot be written is locked too, as a folder: what lies in it can still be served.
 
     Raises:
-        AgentSettingsError: Another agent uses the folder, its file system knows no locks, or there is none and it cannot
-            be made.
+        AgentSettingsError: Another agent uses the folder, its file system knows no locks, or it cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["SOURCE", "Call", "Shape", "scratch_bytes"]
+__all__ = ["SOURCE", "KernelCall", "Shape", "scratch_bytes"]
 
 SOURCE = "CMSIS-NN 99f736a, arm_*_get_buffer_size, with DSP instructions"
 _HALF_BYTES, _WORD_BYTES = 2, 4
@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class KernelCall:
     """One operator of a graph, with what the formulas need of it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Call:
     is_per_channel: bool = False
 
 
-def scratch_bytes(calls: Sequence[Call]) -> tuple[int | None, str]:
+def scratch_bytes(calls: Sequence[KernelCall]) -> tuple[int | None, str]:
     """Return the most that one operator asks for, or None and why that is not known.
 
     Args:
@@ -63,7 +63,7 @@ def scratch_bytes(calls: Sequence[Call]) -> tuple[int | None, str]:
     return largest, ""
 
 
-def _asked(call: Call) -> int:
+def _asked(call: KernelCall) -> int:
     if call.operator == "CONV_2D":
         height, width = call.weights[1:3]
         channels = call.taken[-1]

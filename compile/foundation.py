@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.inspection.facts import FileFacts
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import Pass
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipe import Recipe
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.compile.verify import Oracle
 from hedgerow.errors import CheckpointMismatchError
 from hedgerow.task import TaskData, load_task
@@ -45,7 +45,7 @@ class Made:
         evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
     """
 
-    stage: Stage
+    stage: CompiledModel
     float_bytes: int
     facts: FileFacts
     probabilities: NDArray[np.float32] | None
@@ -90,11 +90,11 @@ class Foundation:
         train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
     """
 
-    source: Source
+    source: FloatModel
     data: TaskData
     float_probabilities: NDArray[np.float32]
-    sources: dict[tuple[Pass, ...], Source] = field(default_factory=dict)
-    stages: dict[tuple[Pass, ...], Stage] = field(default_factory=dict)
+    sources: dict[tuple[Pass, ...], FloatModel] = field(default_factory=dict)
+    stages: dict[tuple[Pass, ...], CompiledModel] = field(default_factory=dict)
     made: dict[Recipe, Made] = field(default_factory=dict)
     micro: "dict[Recipe, Micro]" = field(default_factory=dict)
     train_files: "dict[str, TrainFile]" = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Workbench:
         if task_reference not in self._data:
             self._data, self._train_files = {task_reference: task.load_data()}, {}
         data = self._data[task_reference]
-        source = Source(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
+        source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
         held_out = data.held_out
         rows = [
             predict(task, model, {name: values[start : start + _BATCH] for name, values in held_out.inputs.items()})

@@ -11,17 +11,17 @@ from hedgerow.compile.evaluation import evaluate_parts
 from hedgerow.compile.foundation import Foundation, Made
 from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
 from hedgerow.compile.inspection.model import read_facts
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ModelPass, Pass
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass
 from hedgerow.compile.profile.host import HostLatency, measure_latency
 from hedgerow.compile.recipe import FilePasses, Recipe
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.progress import Progress, Report
 from hedgerow.task import Dataset
 from hedgerow.tensor_border import to_stored
 
 if TYPE_CHECKING:
-    from hedgerow.compile.coreml_reference.evaluate import UnknownOperator
+    from hedgerow.compile.coreml_evaluation.evaluate import UnknownOperator
 
 __all__ = ["Steps", "make"]
 
@@ -44,7 +44,7 @@ class Steps:
         self._report(Progress(self._work, self._done, self._total, note))
 
 
-def _run_model_passes(foundation: Foundation, steps: Sequence[ModelPass], done: Steps) -> Source:
+def _run_model_passes(foundation: Foundation, steps: Sequence[ModelPass], done: Steps) -> FloatModel:
     source, path = foundation.source, tuple[Pass, ...]()
     for step in steps:
         path = (*path, step)
@@ -56,10 +56,10 @@ def _run_model_passes(foundation: Foundation, steps: Sequence[ModelPass], done: 
 
 
 def _run_file_passes(
-    foundation: Foundation, source: Source, before: Sequence[ModelPass], steps: FilePasses, done: Steps | None
-) -> Stage:
+    foundation: Foundation, source: FloatModel, before: Sequence[ModelPass], steps: FilePasses, done: Steps | None
+) -> CompiledModel:
     """Return the file that *steps* make of *source*, which the model passes *before* made."""
-    stage: Stage | None = None
+    stage: CompiledModel | None = None
     path: tuple[Pass, ...] = tuple(before)
     for step in steps:
         path = (*path, step)
@@ -109,7 +109,7 @@ def make(foundation: Foundation, recipe: Recipe, done: Steps) -> Made:
     )
 
 
-def _one_sample(foundation: Foundation, stage: Stage) -> dict[str, tuple[int, ...]] | None:
+def _one_sample(foundation: Foundation, stage: CompiledModel) -> dict[str, tuple[int, ...]] | None:
     """Return the shapes of one prediction for an ONNX file, which leaves the batch open."""
     if stage.format != "onnx":
         return None
@@ -117,7 +117,7 @@ def _one_sample(foundation: Foundation, stage: Stage) -> dict[str, tuple[int, ..
     return {tensor.tensor: (1, *specs[tensor.name]) for tensor in stage.inputs}
 
 
-def _executed_by(stage: Stage) -> str:
+def _executed_by(stage: CompiledModel) -> str:
     if stage.format == "onnx":
         from hedgerow.compile.runners.onnx import executed_by as of_onnx
         from hedgerow.compile.runners.onnx import open_session
@@ -130,7 +130,7 @@ def _executed_by(stage: Stage) -> str:
     return "Hedgerow's reference evaluation of Core ML's operators"
 
 
-def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
+def _predict(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
     if stage.format == "onnx":
         from hedgerow.compile.runners.onnx import predict_onnx
 
@@ -140,12 +140,12 @@ def _predict(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.fl
 
         return predict_tflite(stage, inputs)
     # Core ML itself predicts on Apple's systems only.
-    from hedgerow.compile.coreml_reference.evaluate import predict_coreml
+    from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml
 
     return predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
 
 
-def _latency(stage: Stage, held_out: Dataset) -> HostLatency:
+def _latency(stage: CompiledModel, held_out: Dataset) -> HostLatency:
     """Time single predictions of a file that this host runs."""
     values = {t.tensor: to_stored(held_out.inputs[t.name][:1], t) for t in stage.inputs}
     if stage.format == "onnx":
@@ -159,7 +159,7 @@ def _latency(stage: Stage, held_out: Dataset) -> HostLatency:
     return measure_latency(lambda: run(values), time.perf_counter)
 
 
-def _golden(foundation: Foundation, stage: Stage) -> tuple[bytes, float]:
+def _golden(foundation: Foundation, stage: CompiledModel) -> tuple[bytes, float]:
     """Return the golden samples, and how far a replay sample by sample is from them."""
     samples = choose_samples(foundation.data.held_out)
     outputs = _predict(stage, samples.inputs)

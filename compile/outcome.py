@@ -8,17 +8,17 @@ from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.profile.host import HostLatency
-from hedgerow.compile.search import Trial
+from hedgerow.compile.search import TriedRecipe
 from hedgerow.errors import HedgerowError, TaskError
 
-__all__ = ["INTERNAL", "Outcome", "Refusal", "refused_by"]
+__all__ = ["INTERNAL", "Outcome", "RefusedTarget", "refused_by"]
 
 INTERNAL = "internal"
 """What stands for the check where a bug of Hedgerow's own ended a target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class RefusedTarget:
     """A target without an artifact, or a train graph that was not made.
 
     Attributes:
@@ -89,8 +89,8 @@ class Outcome:
     """
 
     build: Build | None
-    refused: tuple[Refusal, ...]
-    trials: tuple[Trial, ...]
+    refused: tuple[RefusedTarget, ...]
+    trials: tuple[TriedRecipe, ...]
     recipes: Mapping[str, str]
     cached: tuple[str, ...]
     latencies: Mapping[str, HostLatency]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hedgerow.compile.errors import CompileError
-from hedgerow.compile.outcome import Outcome, Refusal, refused_by
+from hedgerow.compile.outcome import Outcome, RefusedTarget, refused_by
 from hedgerow.compile.third_party import pack_passing
 from hedgerow.progress import Report, silent
 
@@ -31,12 +31,14 @@ def pack_targets(file: Path, targets: Sequence[str], out: Path, *, report: Repor
         ValueError: No targets, or a repeated one.
     """
     begun = time.monotonic()
-    refused: list[Refusal] = []
+    refused: list[RefusedTarget] = []
 
     def refuse(target: str, error: CompileError) -> None:
         details = getattr(error, "details", "")
         check = refused_by(error)
-        refused.append(Refusal(target=target, recipe=THIRD_PARTY, check=check, reason=str(error), details=details))
+        refused.append(
+            RefusedTarget(target=target, recipe=THIRD_PARTY, check=check, reason=str(error), details=details)
+        )
 
     packed = pack_passing(file, targets, out, refuse, report=report)
     named = {refusal.target for refusal in refused}

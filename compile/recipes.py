@@ -8,7 +8,7 @@ from hedgerow.compile.passes.coreml.palettize import PalettizeCoreml
 from hedgerow.compile.passes.coreml.quantize_weights import QuantizeCoremlWeights
 from hedgerow.compile.passes.inc.quantize_autotune import QuantizeIncAutotune
 from hedgerow.compile.passes.inc.quantize_static import QuantizeIncStatic
-from hedgerow.compile.passes.inc.round_weights import RoundWeightsInc
+from hedgerow.compile.passes.inc.weight_rounding import WeightRoundingInc
 from hedgerow.compile.passes.kinds import ExportPass, FilePass, ModelPass
 from hedgerow.compile.passes.model.distill_logits import DistillLogits
 from hedgerow.compile.passes.model.fine_tune import FineTune
@@ -104,7 +104,7 @@ _ALL = (
         "onnx",
         _INT4,
         QuantizeOnnxWeights(bits=4, block=32),
-        model=(RoundWeightsInc(bits=4, block=32),),
+        model=(WeightRoundingInc(bits=4, block=32),),
     ),
     _recipe("tflite-float", "tflite", _FLOAT),
     _recipe("tflite-fp16", "tflite", _HALF, ConvertTfliteFp16()),

@@ -13,7 +13,7 @@ from typing import Any
 
 from hedgerow.compile.build import Build
 from hedgerow.compile.outcome import Outcome
-from hedgerow.compile.search import PASSED, Trial, pareto_front
+from hedgerow.compile.search import PASSED, TriedRecipe, pareto_front
 from hedgerow.durable import write_durably
 from hedgerow.errors import ExtraNotInstalledError
 
@@ -105,7 +105,7 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
     }
 
 
-def _of(trials: Sequence[Trial], target: str) -> list[Trial]:
+def _of(trials: Sequence[TriedRecipe], target: str) -> list[TriedRecipe]:
     return [trial for trial in trials if trial.target == target]
 
 
@@ -143,7 +143,7 @@ def _with_limits(artifact: Mapping[str, Any]) -> dict[str, Any]:
     return {**artifact, "latency_between_ms": between}
 
 
-def _trial(trial: Trial, *, chosen: Mapping[str, str], front: bool) -> dict[str, Any]:
+def _trial(trial: TriedRecipe, *, chosen: Mapping[str, str], front: bool) -> dict[str, Any]:
     record = trial.to_record()
     return {**record, "chosen": chosen.get(trial.target) == trial.recipe and trial.state == PASSED, "front": front}
 

@@ -19,7 +19,7 @@ __all__ = [
     "PREFERENCES",
     "UNMODELLED_PREFERENCE",
     "Contest",
-    "Trial",
+    "TriedRecipe",
     "best_trial",
     "next_recipe",
     "pareto_front",
@@ -39,7 +39,7 @@ _BITS_OF_INTEGERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class TriedRecipe:
     """One recipe tried for one target.
 
     Attributes:
@@ -86,7 +86,7 @@ class Contest:
     prefer: str | None = None
 
 
-def best_trial(contest: Contest, trials: Sequence[Trial]) -> Trial | None:
+def best_trial(contest: Contest, trials: Sequence[TriedRecipe]) -> TriedRecipe | None:
     """Return the trial that wins so far: least objective, then most accurate, then smallest, then first in order."""
     order = {recipe: place for place, recipe in enumerate(contest.candidates)}
     passed = [trial for trial in _own(contest, trials) if trial.state == PASSED]
@@ -102,7 +102,7 @@ def best_trial(contest: Contest, trials: Sequence[Trial]) -> Trial | None:
     )
 
 
-def next_recipe(contest: Contest, trials: Sequence[Trial]) -> str | None:
+def next_recipe(contest: Contest, trials: Sequence[TriedRecipe]) -> str | None:
     """Return the recipe to try next, or None when nothing left can win.
 
     Which artifact wins in the end does not depend on the order: only what cannot win is left out.
@@ -126,17 +126,17 @@ def next_recipe(contest: Contest, trials: Sequence[Trial]) -> str | None:
     return min(left, key=lambda recipe: _expected(contest, recipe, trials), default=None)
 
 
-def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[Trial]) -> Trial | None:
+def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[TriedRecipe]) -> TriedRecipe | None:
     """Return *recipe* as a skipped trial when its file was refused for another target, whatever the target; or None."""
     name = contest.target.name
     for trial in trials:
         if trial.recipe == recipe and trial.target != name and trial.state == REFUSED and trial.check in _OF_THE_FILE:
             reason = f"its file was refused for {trial.target}: {trial.reason}"
-            return Trial(target=name, recipe=recipe, state=SKIPPED, check=trial.check, reason=reason)
+            return TriedRecipe(target=name, recipe=recipe, state=SKIPPED, check=trial.check, reason=reason)
     return None
 
 
-def pareto_front(trials: Sequence[Trial], objective: str = "bytes") -> tuple[Trial, ...]:
+def pareto_front(trials: Sequence[TriedRecipe], objective: str = "bytes") -> tuple[TriedRecipe, ...]:
     """Return the passed trials of one target that no other beats in both *objective* and accuracy, smallest first."""
     passed = [trial for trial in trials if trial.state == PASSED and objective in trial.metrics]
     front = [
@@ -153,7 +153,7 @@ def _dominates(one: Mapping[str, float], other: Mapping[str, float], objective: 
     return here != there and here[0] <= there[0] and here[1] <= there[1]
 
 
-def _own(contest: Contest, trials: Sequence[Trial]) -> list[Trial]:
+def _own(contest: Contest, trials: Sequence[TriedRecipe]) -> list[TriedRecipe]:
     return [trial for trial in trials if trial.target == contest.target.name and trial.recipe in contest.candidates]
 
 
@@ -161,11 +161,11 @@ def _objective(contest: Contest, metrics: Mapping[str, float]) -> float:
     return metrics.get(_OBJECTIVES[contest.prefer or "size"], math.inf)
 
 
-def _same_file(recipe: str, trials: Sequence[Trial]) -> Mapping[str, float] | None:
+def _same_file(recipe: str, trials: Sequence[TriedRecipe]) -> Mapping[str, float] | None:
     return next((trial.metrics for trial in trials if trial.recipe == recipe and trial.state == PASSED), None)
 
 
-def _parameters(contest: Contest, trials: Sequence[Trial]) -> Mapping[str, float] | None:
+def _parameters(contest: Contest, trials: Sequence[TriedRecipe]) -> Mapping[str, float] | None:
     """Return the metrics of a trial that kept the model as it was, for its numbers of weights and operations."""
     return next(
         (
@@ -179,7 +179,7 @@ def _parameters(contest: Contest, trials: Sequence[Trial]) -> Mapping[str, float
     )
 
 
-def _lower_bound(contest: Contest, recipe: str, trials: Sequence[Trial]) -> float:
+def _lower_bound(contest: Contest, recipe: str, trials: Sequence[TriedRecipe]) -> float:
     """Return a value that this recipe's objective cannot be below; 0 when nothing is known."""
     known = _same_file(recipe, trials)
     if known is not None:
@@ -213,7 +213,7 @@ def _cost(contest: Contest, recipe: Recipe, macs: float, moved_bytes: float) -> 
     return round(cost.latency_ms if contest.prefer == "latency" else cost.energy_mj, COST_DIGITS)
 
 
-def _expected(contest: Contest, recipe: str, trials: Sequence[Trial]) -> tuple[float, int]:
+def _expected(contest: Contest, recipe: str, trials: Sequence[TriedRecipe]) -> tuple[float, int]:
     """Return what to sort by: the bound; a recipe that changes the model is slow to make and waits for the others."""
     known = _same_file(recipe, trials)
     about = find_recipe(recipe)

@@ -13,16 +13,16 @@ from hedgerow.checkpoint import Checkpoint
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import BLOB_FOLDER, Build, add_blob
 from hedgerow.compile.cache import CachedResult, ResultCache, blobs_named, result_key
+from hedgerow.compile.dependencies import task_fingerprint, tool_versions
 from hedgerow.compile.edgetpu import find_compiler
 from hedgerow.compile.errors import UnsuitableError, UntranslatableError, VerificationError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.messages import Job, SentRecipe, Unit
-from hedgerow.compile.outcome import Outcome, Refusal, refused_by
+from hedgerow.compile.outcome import Outcome, RefusedTarget, refused_by
 from hedgerow.compile.passes.builtin import PASSES, pass_reference
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipes import find_recipe
-from hedgerow.compile.search import PASSED, REFUSED, Contest, Trial, best_trial, next_recipe, refused_elsewhere
-from hedgerow.compile.sources import task_fingerprint, tool_versions
+from hedgerow.compile.search import PASSED, REFUSED, Contest, TriedRecipe, best_trial, next_recipe, refused_elsewhere
 from hedgerow.compile.toolchains import TOOLCHAIN_OF
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, HedgerowError
@@ -87,7 +87,7 @@ class Session:
         self._answers: dict[Unit, dict[str, Any]] = {}
         self._refused: dict[Unit, HedgerowError] = {}
         self._from_cache: set[Unit] = set()
-        self._trials: list[Trial] = []
+        self._trials: list[TriedRecipe] = []
         self._fingerprint: str | None = None
 
     def jobs(self) -> list[Job]:
@@ -182,7 +182,7 @@ class Session:
         if unit.kind == "artifact":
             artifact = Artifact.from_fields(Fields(answer["artifact"], "artifact"))
             self._trials.append(
-                Trial(target=unit.name, recipe=unit.recipe, state=PASSED, metrics=dict(artifact.metrics))
+                TriedRecipe(target=unit.name, recipe=unit.recipe, state=PASSED, metrics=dict(artifact.metrics))
             )
         self._under_way.discard(unit)
         self._answers[unit] = answer
@@ -193,7 +193,9 @@ class Session:
         going_on = False
         if unit.kind == "artifact":
             self._trials.append(
-                Trial(target=unit.name, recipe=unit.recipe, state=REFUSED, check=refused_by(error), reason=str(error))
+                TriedRecipe(
+                    target=unit.name, recipe=unit.recipe, state=REFUSED, check=refused_by(error), reason=str(error)
+                )
             )
             # One refused recipe is a trial like any other; the target is refused when none is left.
             contest = next(contest for contest in self._contests if contest.target.name == unit.name)
@@ -296,7 +298,7 @@ class Session:
             if unit in self._from_cache:
                 cached.append(name)
         refused += [
-            Refusal(
+            RefusedTarget(
                 target=unit.subject,
                 recipe="",
                 check=refused_by(error),
@@ -321,7 +323,7 @@ class Session:
             arenas=arenas,
         )
 
-    def _refusal(self, contest: Contest) -> Refusal:
+    def _refusal(self, contest: Contest) -> RefusedTarget:
         name = contest.target.name
         own = [trial for trial in self._trials if trial.target == name]
         if self._strict:
@@ -331,7 +333,7 @@ class Session:
         first = min(own, key=lambda trial: contest.candidates.index(trial.recipe))
         error = self._refused.get(Unit("artifact", name, first.recipe))
         details = getattr(error, "details", "")
-        return Refusal(target=name, recipe=first.recipe, check=first.check, reason=first.reason, details=details)
+        return RefusedTarget(target=name, recipe=first.recipe, check=first.check, reason=first.reason, details=details)
 
     def _with_training(self, artifact: Artifact) -> Artifact:
         """Return *artifact* with what the train graph of its target was found to be, for whoever reads it alone."""

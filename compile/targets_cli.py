@@ -23,14 +23,14 @@ from hedgerow.hardware.target import Target
 from hedgerow.progress import Progress
 from hedgerow.progress_display import ProgressDisplay
 
-__all__ = ["Answer", "check", "check_model"]
+__all__ = ["TargetFit", "check", "check_model"]
 
 _LIMIT_BYTES = 2 * 2**30
 _INPUT_PLACE = " of the input "
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TargetFit:
     """What one target says of a model.
 
     Attributes:
@@ -72,7 +72,7 @@ def check_model(
     facts: FileFacts,
     targets: Sequence[Target],
     arena: "Arena | Misfit | str" = NO_MCU,
-) -> tuple[Answer, ...]:
+) -> tuple[TargetFit, ...]:
     """Ask each target whether it can hold a model.
 
     Args:
@@ -85,7 +85,7 @@ def check_model(
     return tuple(_ask(target, kind, size_bytes, facts, arena) for target in targets)
 
 
-def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "Arena | Misfit | str") -> Answer:
+def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "Arena | Misfit | str") -> TargetFit:
     # The operators of another format mean nothing to the target's cost model.
     profile = None
     if target.format == kind and facts.graph:
@@ -99,11 +99,11 @@ def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "A
     )
     misfits = fit(target, held)
     if profile is None:
-        return Answer(target, None, misfits)
+        return TargetFit(target, None, misfits)
     if target.arena_bytes is not None and isinstance(arena, Misfit):
-        return Answer(target, profile, (*misfits, arena))
+        return TargetFit(target, profile, (*misfits, arena))
     asked = {"memory"} | ({"latency"} if target.maximum_latency_ms is not None else set[str]())
-    return Answer(target, profile, misfits, {name: why for name, why in profile.not_run.items() if name in asked})
+    return TargetFit(target, profile, misfits, {name: why for name, why in profile.not_run.items() if name in asked})
 
 
 @click.command("check", epilog="\b\nExample:\n  hedgerow targets check model.tflite --target cortex-m7")
@@ -210,7 +210,7 @@ def _read(path: Path) -> tuple[str, bytes]:
     return format_of(content), content
 
 
-def _print(answers: Sequence[Answer]) -> None:
+def _print(answers: Sequence[TargetFit]) -> None:
     width = max((len(answer.target.name) for answer in answers), default=0)
     for answer in answers:
         lines = [str(misfit) for misfit in answer.misfits]

@@ -9,7 +9,6 @@ import torch
 
 from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.arena import Arena
-from hedgerow.compile.baseline import fingerprint, make_reference
 from hedgerow.compile.build import add_blob
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import VerificationError
@@ -21,6 +20,7 @@ from hedgerow.compile.on_micro import run_on_micro
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import profile_model
 from hedgerow.compile.recipe import Recipe
+from hedgerow.compile.reference_bins import fingerprint, make_reference
 from hedgerow.compile.verify import Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact

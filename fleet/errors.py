@@ -22,9 +22,9 @@
   - RetrainError: retraining cannot start or go on.
   - RolloutConflictError: another rollout is not finished yet.
   - ServeError: the HTTP server cannot listen where it was told to.
+  - ServiceSettingsError: a setting has a value that cannot be used.
   - ServiceStoppedError: the fleet service was stopped while it was asked for something.
   - ServiceUnreachableError: no fleet service answered.
-  - ServiceSettingsError: a setting has a value that cannot be used.
   - SigningError: the signed repository, or what should go into it, is not what it should be.
   - StoreError: the fleet's database cannot be used.
   - TrainingRoundError: a device's part in a training round is refused.

@@ -18,13 +18,13 @@ from hedgerow.server.local_steps import torch_threads
 from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.task_module import LogitsModule, ServingModule, loss_function
 
-__all__ = ["Stage", "TaskReport", "check_task", "examine_task"]
+__all__ = ["TaskReport", "TensorRange", "check_task", "examine_task"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class TensorRange:
     """One tensor on the way through the model.
 
     Attributes:
@@ -66,7 +66,7 @@ class TaskReport:
     samples: Mapping[str, int]
     class_counts: Mapping[str, tuple[int, ...]]
     partition: tuple[int, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[TensorRange, ...]
     loss: float
     parameters: int
     parameter_bytes: int
@@ -190,7 +190,7 @@ class _Examination:
 
     def forward_and_back(
         self, model: object, data: TaskData | None
-    ) -> tuple[tuple[Stage, ...], float, dict[str, float]] | None:
+    ) -> tuple[tuple[TensorRange, ...], float, dict[str, float]] | None:
         """Send one batch through pre-processing, model, loss, gradient, post-processing and metrics."""
         if not isinstance(model, nn.Module):
             self.mistakes.append(f"model() must return a torch.nn.Module, found {type(model).__name__}")
@@ -301,10 +301,10 @@ def _are_probabilities(logits: torch.Tensor) -> bool:
     return bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < 1e-4).all())
 
 
-def _stage(stage: str, name: str, tensor: torch.Tensor) -> Stage:
+def _stage(stage: str, name: str, tensor: torch.Tensor) -> TensorRange:
     values = tensor.detach().double()
     low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
-    return Stage(stage, name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high)
+    return TensorRange(stage, name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high)
 
 
 def _surprises(

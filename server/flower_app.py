@@ -35,7 +35,7 @@ from hedgerow.server.client_app import make_client_app
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import ClientCall, array_record, metric_number, numpy_arrays
-from hedgerow.server.grids.border import JudgedGrid
+from hedgerow.server.grids.judging import JudgedGrid
 from hedgerow.server.outcome import check_round
 from hedgerow.server.private_strategy import PrivateMean
 from hedgerow.server.replies import ReplyLimits, narrowed

@@ -29,9 +29,9 @@ from hedgerow.weights import Arrays, check_same_arrays
 
 __all__ = [
     "EXAMPLES",
-    "Answer",
     "Kind",
     "Refusal",
+    "ReplyContents",
     "ReplyLimits",
     "judge_answers",
     "longest_update",
@@ -108,7 +108,7 @@ class ReplyLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReplyContents:
     """What one client said; nothing in it has been looked at.
 
     Attributes:
@@ -123,7 +123,7 @@ class Answer:
 
 
 def judge_answers(
-    answers: Sequence[Answer], sent: Arrays | None, limits: ReplyLimits, *, trained: bool = True
+    answers: Sequence[ReplyContents], sent: Arrays | None, limits: ReplyLimits, *, trained: bool = True
 ) -> list[Refusal | None]:
     """Judge the answers to one message that went to several clients.
 
@@ -190,7 +190,7 @@ def narrowed(arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:
         return {name: array.astype("float32") if array.dtype == "float64" else array for name, array in arrays.items()}
 
 
-def _judge_alone(answer: Answer, sent: Arrays | None, limits: ReplyLimits, *, trained: bool) -> Refusal | None:
+def _judge_alone(answer: ReplyContents, sent: Arrays | None, limits: ReplyLimits, *, trained: bool) -> Refusal | None:
     if trained and len(answer.arrays) != 1:
         return Refusal(Kind.FORM, f"expected one record of arrays, found {len(answer.arrays)}")
     if len(answer.metrics) != 1:

@@ -23,7 +23,7 @@ from hedgerow.server.accounting import PrivacyStatement, state_privacy
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import aggregation_errors, array_record, metric_number, numpy_arrays
-from hedgerow.server.grids.border import kinds_of
+from hedgerow.server.grids.judging import kinds_of
 from hedgerow.server.grids.round_grid import RoundGrid
 from hedgerow.server.outcome import check_round
 from hedgerow.server.private_strategy import PrivateMean

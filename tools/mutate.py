@@ -244,6 +244,8 @@ def _run_tests(mutant: Mutant | None, tests: Sequence[str]) -> int:
         sys.meta_path.insert(0, _Finder(mutant))
     # Hypothesis was imported before pytest could rewrite its assertions, of which pytest warns.
     ignored = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    # Else pytest's own hook, which comes before ours, loads a module that is named like a test: two_sample_test.
+    ignored += ["-o", "python_files=test_*.py"]
     options = ["-x", "-q", *ignored, "-p", "no:cacheprovider", "-p", "no:xdist", "-m", FAST, "--hypothesis-seed=0"]
     return int(pytest.main([*options, *tests]))
 

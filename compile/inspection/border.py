@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hedgerow.compile.cmsis_nn import Call
+from hedgerow.compile.cmsis_nn import KernelCall
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import QUANTIZED_TYPES, Tensor
 
@@ -82,7 +82,7 @@ def _tflite_tensor(tensor: Any, name: str | None) -> Tensor:
     return Tensor(called, called, tuple(shape), dtype, scale, point)
 
 
-def read_calls(content: bytes) -> tuple[Call, ...]:
+def read_calls(content: bytes) -> tuple[KernelCall, ...]:
     """Return every operator of a TFLite file's main graph, with what CMSIS-NN's formulas need.
 
     Raises:
@@ -100,7 +100,7 @@ def read_calls(content: bytes) -> tuple[Call, ...]:
         options = operator.builtinOptions
         scales = weights.quantization.scale if weights is not None and weights.quantization is not None else None
         calls.append(
-            Call(
+            KernelCall(
                 operator=file.operators[operator.opcodeIndex],
                 number_type=type_name(first.type) if first is not None else "",
                 weight_type=type_name(weights.type) if weights is not None else "",

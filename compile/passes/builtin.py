@@ -8,7 +8,7 @@ from hedgerow.compile.passes.coreml.palettize import PalettizeCoreml
 from hedgerow.compile.passes.coreml.quantize_weights import QuantizeCoremlWeights
 from hedgerow.compile.passes.inc.quantize_autotune import QuantizeIncAutotune
 from hedgerow.compile.passes.inc.quantize_static import QuantizeIncStatic
-from hedgerow.compile.passes.inc.round_weights import RoundWeightsInc
+from hedgerow.compile.passes.inc.weight_rounding import WeightRoundingInc
 from hedgerow.compile.passes.kinds import Pass
 from hedgerow.compile.passes.model.distill_features import DistillFeatures
 from hedgerow.compile.passes.model.distill_logits import DistillLogits
@@ -45,7 +45,7 @@ PASSES_GROUP = "hedgerow.passes"
 PASSES: Mapping[str, type[Pass]] = {
     kind.name: kind
     for kind in (
-        *(DistillFeatures, DistillLogits, FineTune, PruneChannels, PruneTwoFour, PruneWeights, RoundWeightsInc),
+        *(DistillFeatures, DistillLogits, FineTune, PruneChannels, PruneTwoFour, PruneWeights, WeightRoundingInc),
         *(SmoothActivations, TrainQuantized),
         *(ExportOnnx, ConvertOnnxFp16, FoldOnnx, QuantizeOnnxDynamic, QuantizeOnnxMixed, QuantizeOnnxStatic),
         *(QuantizeOnnxWeights, TrimOnnx, QuantizeIncAutotune, QuantizeIncStatic),

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.settings import Setting, check_names, check_values
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.hardware.target import FORMATS
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class ModelPass(Pass):
     gives: ClassVar[str] = MODEL
 
     @abstractmethod
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return another model; the one in *source* stays as it is.
 
         Args:
@@ -125,7 +125,7 @@ class ExportPass(Pass):
     takes: ClassVar[str] = MODEL
 
     @abstractmethod
-    def apply(self, source: Source) -> Stage:
+    def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as a file, in the format that :attr:`gives` names."""
 
 
@@ -134,7 +134,7 @@ class FilePass(Pass):
     """A step that makes another file of a file."""
 
     @abstractmethod
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file in the format that :attr:`gives` names.
 
         Args:

@@ -18,8 +18,8 @@ from hedgerow.blame import is_ours, is_raised_by_hedgerow
 from hedgerow.compile.blame import is_raised_by_task
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.inspection.model import check_readable
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.installation import extra_of, install_command, is_installed
 from hedgerow.task import Task
@@ -36,7 +36,7 @@ _SYSTEM = frozenset(
 _LONGEST = 300
 
 
-def run_model_pass(step: ModelPass, source: Source) -> Source:
+def run_model_pass(step: ModelPass, source: FloatModel) -> FloatModel:
     """Return *source* with the model that *step* makes of its model.
 
     Raises:
@@ -52,7 +52,7 @@ def run_model_pass(step: ModelPass, source: Source) -> Source:
     return replace(source, model=model)
 
 
-def run_file_pass(step: ExportPass | FilePass, source: Source, stage: Stage | None) -> Stage:
+def run_file_pass(step: ExportPass | FilePass, source: FloatModel, stage: CompiledModel | None) -> CompiledModel:
     """Return the file that *step* makes.
 
     Args:
@@ -71,14 +71,14 @@ def run_file_pass(step: ExportPass | FilePass, source: Source, stage: Stage | No
         given = _taken(step, stage)
         with tool_errors(step.name):
             made = step.apply(given, source)
-    if not isinstance(made, Stage):
+    if not isinstance(made, CompiledModel):
         raise PassError(step.name, f"it gave a {type(made).__name__} and no file")
     if made.format != step.gives:
         raise PassError(step.name, f"it gives {step.gives} files, and gave a file in the format {made.format}")
     return made
 
 
-def _taken(step: FilePass, stage: Stage | None) -> Stage:
+def _taken(step: FilePass, stage: CompiledModel | None) -> CompiledModel:
     """Return *stage*, which is a file that *step* takes."""
     found = MODEL if stage is None else stage.format
     if stage is None or found != step.takes:

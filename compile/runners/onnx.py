@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from hedgerow.compile.stage import Stage
+from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.tensor_border import from_stored, to_stored
 
 __all__ = ["executed_by", "open_session", "predict_onnx"]
@@ -26,7 +26,7 @@ def executed_by(session: ort.InferenceSession) -> str:
     return f"ONNX Runtime {ort.__version__}, {', '.join(session.get_providers())}"
 
 
-def predict_onnx(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+def predict_onnx(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """Return the file's first output for a batch of inputs.
 
     Args:

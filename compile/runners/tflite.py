@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from hedgerow.compile.errors import InputShapeError
-from hedgerow.compile.stage import Stage
+from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
@@ -130,7 +130,7 @@ def executed_by(content: bytes) -> str:
     return f"LiteRT {version('ai-edge-litert')}, " + ("XNNPACK delegate" if delegated else "its own kernels")
 
 
-def predict_tflite(stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+def predict_tflite(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """Return the file's first output for a batch of inputs, sample by sample.
 
     Args:

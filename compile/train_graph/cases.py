@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hedgerow.compile.stage import Source
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
@@ -245,7 +245,7 @@ CASES: Mapping[str, Case] = {
 }
 
 
-def make_source(case: Case, seed: int = 0) -> Source:
+def make_source(case: Case, seed: int = 0) -> FloatModel:
     """Return a case's model, its weights and statistics drawn at random, with three batches of random samples."""
     rng = np.random.default_rng(seed)
     count = _BATCH * _BATCHES
@@ -269,4 +269,4 @@ def make_source(case: Case, seed: int = 0) -> Source:
             if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all batch norms
                 part.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr]
                 part.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-    return Source(task=task, model=model, calibration=data)
+    return FloatModel(task=task, model=model, calibration=data)

@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from hedgerow.compile.train_graph.windows import crop_or_pad, cut, interleave, patches
+from hedgerow.compile.train_graph.patches import crop_or_pad, cut, interleave, patches
 
 __all__ = ["convolution_backward"]
 

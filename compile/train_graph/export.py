@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from hedgerow.compile.errors import PassError
-from hedgerow.compile.stage import Source
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.operators import onnx_translations
 from hedgerow.compile.train_graph.options import StepOptions
-from hedgerow.compile.train_graph.reference import ReferenceTraining
 from hedgerow.compile.train_graph.step import TracedStep, trace_step
+from hedgerow.compile.train_graph.torch_training import TorchTraining
 from hedgerow.manifest.content import Tensor
 from hedgerow.manifest.train_graph import Extra
 from hedgerow.task import Dataset
@@ -43,7 +43,7 @@ class TrainFile:
     extras: tuple[Extra, ...] = ()
 
 
-def export_train_graph(source: Source, kind: str, options: StepOptions = _PLAIN) -> TrainFile:
+def export_train_graph(source: FloatModel, kind: str, options: StepOptions = _PLAIN) -> TrainFile:
     """Trace the training step and write it as *kind*: ``onnx`` or ``tflite``.
 
     Raises:
@@ -59,7 +59,7 @@ def export_train_graph(source: Source, kind: str, options: StepOptions = _PLAIN)
     raise ValueError(f"expected onnx or tflite, found {kind!r}")
 
 
-def _names(source: Source, traced: TracedStep) -> tuple[list[str], list[str]]:
+def _names(source: FloatModel, traced: TracedStep) -> tuple[list[str], list[str]]:
     taken = [f"input.{spec.name}" for spec in source.task.inputs]
     taken += ["labels", "learning_rate", *(f"weight.{name}" for name in traced.names)]
     given = ["loss", *(f"updated.{name}" for name in traced.updated)]
@@ -67,7 +67,7 @@ def _names(source: Source, traced: TracedStep) -> tuple[list[str], list[str]]:
     return taken + [extra.name for extra in traced.extras], given
 
 
-def _onnx(source: Source, options: StepOptions) -> TrainFile:
+def _onnx(source: FloatModel, options: StepOptions) -> TrainFile:
     from hedgerow.compile.passes.onnx.export import ExportOnnx
     from hedgerow.compile.passes.onnx.exporter import onnx_bytes
     from hedgerow.compile.passes.runner import tool_errors
@@ -90,7 +90,7 @@ def _onnx(source: Source, options: StepOptions) -> TrainFile:
     return _train_file(source, "onnx", "onnxruntime", content, traced, before, after)
 
 
-def _tflite(source: Source, options: StepOptions) -> TrainFile:
+def _tflite(source: FloatModel, options: StepOptions) -> TrainFile:
     from ai_edge_litert.interpreter import Interpreter
 
     from hedgerow.compile.passes.runner import tool_errors
@@ -116,7 +116,7 @@ def _tflite(source: Source, options: StepOptions) -> TrainFile:
 
 
 def _train_file(
-    source: Source,
+    source: FloatModel,
     kind: str,
     runtime: str,
     content: bytes,
@@ -194,7 +194,7 @@ def start_values(
     return values
 
 
-def largest_difference(source: Source, file: TrainFile, data: Dataset, options: StepOptions = _PLAIN) -> float:
+def largest_difference(source: FloatModel, file: TrainFile, data: Dataset, options: StepOptions = _PLAIN) -> float:
     """Run one step in the file's runtime and in torch, and return the largest difference of any number.
 
     A tensor's differences are divided by its largest number where that is above one: float32 has 24 bits, wherever the
@@ -214,7 +214,7 @@ def largest_difference(source: Source, file: TrainFile, data: Dataset, options: 
     values |= {t.tensor: chosen.inputs[t.name].astype(t.dtype) for t in file.inputs}
     values[file.labels.tensor] = chosen.labels.astype(file.labels.dtype)
     found = open_step(file)(values)
-    training = ReferenceTraining(task, load_weights(task, weights), options, rate)
+    training = TorchTraining(task, load_weights(task, weights), options, rate)
     inputs = [torch.from_numpy(chosen.inputs[spec.name]) for spec in task.inputs]
     masks = [torch.ones(extra.tensor.shape) for extra in file.extras if extra.kind == "mask"]
     loss = training.step(inputs, torch.from_numpy(chosen.labels), masks)

@@ -13,7 +13,7 @@ from torch._decomp import get_decompositions
 
 from hedgerow.compile.train_graph.convolution import convolution_backward
 from hedgerow.compile.train_graph.operators import apart, positive
-from hedgerow.compile.train_graph.windows import crop_or_pad, interleave, patches
+from hedgerow.compile.train_graph.patches import crop_or_pad, interleave, patches
 
 __all__ = ["decompositions"]
 

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from hedgerow.compile.errors import PassError, UntranslatableError
-from hedgerow.compile.stage import Source
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.cases import CASES, make_source
 from hedgerow.compile.train_graph.export import TrainFile, export_train_graph, open_step, start_values
 from hedgerow.compile.train_graph.options import StepOptions
-from hedgerow.compile.train_graph.reference import ReferenceTraining
+from hedgerow.compile.train_graph.torch_training import TorchTraining
 from hedgerow.task_module import model_weights
 
 __all__ = ["FORMATS", "Parity", "compare", "measure"]
@@ -67,7 +67,9 @@ class Parity:
         return self.one_step <= ONE_STEP_LIMIT and self.many_steps <= MANY_STEPS_LIMIT
 
 
-def compare(source: Source, file: TrainFile, options: StepOptions, steps: int = STEPS) -> tuple[float, float, float]:
+def compare(
+    source: FloatModel, file: TrainFile, options: StepOptions, steps: int = STEPS
+) -> tuple[float, float, float]:
     """Train with the file and with torch side by side.
 
     Args:
@@ -84,7 +86,7 @@ def compare(source: Source, file: TrainFile, options: StepOptions, steps: int = 
     weights = model_weights(model)
     control = {e.parameter: _draw(rng, e.tensor.shape) for e in file.extras if e.kind == "control" and e.parameter}
     mu = 0.3 if options.proximal else 0.0
-    torch_side = ReferenceTraining(task, model, options, rate, proximal_mu=mu, control=control)
+    torch_side = TorchTraining(task, model, options, rate, proximal_mu=mu, control=control)
     step, values = open_step(file), start_values(file, weights, rate, proximal_mu=mu, control=control)
     outputs = [(t.tensor, u.tensor) for u in file.updated for t in file.parameters if t.name == u.name]
     outputs += [(extra.tensor.tensor, extra.updated) for extra in file.extras if extra.updated is not None]
@@ -116,7 +118,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float3
     return (0.05 * rng.normal(size=shape)).astype(np.float32)
 
 
-def _batches(source: Source, file: TrainFile, steps: int) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[Any]]]:
+def _batches(source: FloatModel, file: TrainFile, steps: int) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[Any]]]:
     data, size = source.calibration, file.batch_size
     for index in range(steps):
         chosen = data.take((np.arange(size) + index * size) % len(data))
@@ -128,7 +130,7 @@ def _batches(source: Source, file: TrainFile, steps: int) -> Iterator[tuple[dict
 
 
 def _pairs(
-    file: TrainFile, values: dict[str, NDArray[Any]], torch_side: ReferenceTraining
+    file: TrainFile, values: dict[str, NDArray[Any]], torch_side: TorchTraining
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     wanted = torch_side.weights()
     places = {tensor.name: tensor.tensor for tensor in file.parameters}

@@ -14,8 +14,8 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hedgerow.compile.errors import UntranslatableError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
-from hedgerow.compile.stage import Source
 from hedgerow.compile.train_graph.gradients import decompositions
 from hedgerow.compile.train_graph.layers import StepLayers
 from hedgerow.compile.train_graph.optimizers import Tensors, state_shapes, updated
@@ -97,7 +97,7 @@ def _extra_inputs(
     return tuple(found)
 
 
-def trace_step(source: Source, options: StepOptions = _PLAIN, *, for_tflite: bool = False) -> TracedStep:
+def trace_step(source: FloatModel, options: StepOptions = _PLAIN, *, for_tflite: bool = False) -> TracedStep:
     """Trace one step with the task's batch size and loss.
 
     Args:
@@ -119,7 +119,9 @@ def trace_step(source: Source, options: StepOptions = _PLAIN, *, for_tflite: boo
         source.model.train(before)
 
 
-def _traced(module: LogitsModule, source: Source, options: StepOptions, batch: int, *, for_tflite: bool) -> TracedStep:
+def _traced(
+    module: LogitsModule, source: FloatModel, options: StepOptions, batch: int, *, for_tflite: bool
+) -> TracedStep:
     task = source.task
     loss = _loss(task)
     trained = options.trained(name for name, value in source.model.named_parameters() if value.requires_grad)

@@ -23,8 +23,8 @@ from hedgerow.fleet.trust.expiry import expiry_alarms
 from hedgerow.fleet.trust.signing import expiries
 from hedgerow.fleet.web.bodies import RolloutBody
 from hedgerow.fleet.web.downloads import download_router
+from hedgerow.fleet.web.http_errors import add_problem_handlers, problem_of
 from hedgerow.fleet.web.keyed_routes import Actor, keyed_router
-from hedgerow.fleet.web.problem_json import add_problem_handlers, problem_of
 from hedgerow.fleet.web.request_bodies import BoundedBodies
 from hedgerow.fleet.web.training import training_router
 from hedgerow.wire.device import Desired

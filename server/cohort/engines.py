@@ -16,7 +16,7 @@ from hedgerow.task import Dataset, Task
 if TYPE_CHECKING:
     from hedgerow.server.cohort.engine import CohortEngine
 
-__all__ = ["AUTO", "ENGINES", "EngineChoice", "ModelFacts", "build_engine", "choose_engine", "engine_and_reason"]
+__all__ = ["AUTO", "ENGINES", "EngineChoice", "StepFacts", "build_engine", "choose_engine", "engine_and_reason"]
 
 AUTO = "auto"
 
@@ -35,7 +35,7 @@ in 13 ms vectorized and in 53 with a worker, a network of 784-64-10 (1.0 million
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
+class StepFacts:
     """What the choice depends on.
 
     Attributes:
@@ -47,7 +47,7 @@ class ModelFacts:
     random: bool = False
 
     @classmethod
-    def of(cls, task: Task, dataset: Dataset) -> "ModelFacts":
+    def of(cls, task: Task, dataset: Dataset) -> "StepFacts":
         """Look at the task's model, and run it once. Needs torch."""
         import torch
         from torch import nn
@@ -89,7 +89,7 @@ class EngineChoice:
     reason: str
 
 
-def choose_engine(facts: ModelFacts, *, device: str, workers: int) -> EngineChoice:
+def choose_engine(facts: StepFacts, *, device: str, workers: int) -> EngineChoice:
     """Choose an engine. Pure.
 
     Args:
@@ -136,7 +136,7 @@ def engine_and_reason(
         return _made(name, task, dataset, clients, device, workers), EngineChoice(name, "it was asked for")
     from hedgerow.server.cohort.errors import UntraceableError
 
-    choice = choose_engine(ModelFacts.of(task, dataset), device=device, workers=workers)
+    choice = choose_engine(StepFacts.of(task, dataset), device=device, workers=workers)
     try:
         return _made(choice.name, task, dataset, clients, device, workers), choice
     except UntraceableError as exc:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import torch
 
-__all__ = ["ModelRow", "RowLayout", "Segment", "TensorPlace", "shared_bytes"]
+__all__ = ["MemorySpan", "ModelRow", "RowLayout", "TensorPlace", "shared_bytes"]
 
 _ALIGNMENT_BYTES = 64
 
@@ -48,7 +48,7 @@ class TensorPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class MemorySpan:
     """Tensors of one dtype, which lie beside each other, seen as one array with gaps of zeros.
 
     Attributes:
@@ -96,7 +96,7 @@ class RowLayout:
                     TensorPlace(name, tuple(tensor.shape), dtype, start, tensor.ndim == 4 and dtype.is_floating_point)
                 )
                 start = -(-places[-1].end_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-            segments.append(Segment(dtype, first, start))
+            segments.append(MemorySpan(dtype, first, start))
         self._places = {place.name: place for place in places}
         self.segments = tuple(segments)
         self.row_bytes = max(start, _ALIGNMENT_BYTES)

@@ -18,12 +18,12 @@ from hedgerow.server.cohort.client_steps import ClientSteps
 from hedgerow.server.cohort.clients import ClientIndex
 from hedgerow.server.cohort.shared_round import SharedRound
 
-__all__ = ["Job", "Ticket", "WorkerLoop", "encode_tickets", "read_ticket"]
+__all__ = ["Ticket", "TicketKind", "WorkerLoop", "encode_tickets", "read_ticket"]
 
 _TICKET = struct.Struct("<IIII")
 
 
-class Job(IntEnum):
+class TicketKind(IntEnum):
     """What a ticket asks for (TRAIN or SUM), and what an answer tells."""
 
     READY = 0
@@ -43,13 +43,13 @@ class Ticket:
         stop: The one after the last.
     """
 
-    job: Job
+    job: TicketKind
     stamp: int
     start: int
     stop: int
 
 
-def encode_tickets(job: Job, stamp: int, ranges: Sequence[tuple[int, int]]) -> bytes:
+def encode_tickets(job: TicketKind, stamp: int, ranges: Sequence[tuple[int, int]]) -> bytes:
     """Return tickets to write to the pipe at once."""
     return b"".join(_TICKET.pack(job, stamp, start, stop) for start, stop in ranges)
 
@@ -60,7 +60,7 @@ def read_ticket(descriptor: int) -> Ticket | None:
     if len(payload) != _TICKET.size:
         return None
     job, stamp, start, stop = _TICKET.unpack(payload)
-    return Ticket(Job(job), stamp, start, stop)
+    return Ticket(TicketKind(job), stamp, start, stop)
 
 
 class WorkerLoop:
@@ -97,7 +97,7 @@ class WorkerLoop:
         torch.set_grad_enabled(False)
         # A lock that was held while this process was forked shows here and not in the middle of a round.
         torch.ones(8, 8) @ torch.ones(8, 8)
-        os.write(self._answers, _TICKET.pack(Job.READY, self._number, 0, 0))
+        os.write(self._answers, _TICKET.pack(TicketKind.READY, self._number, 0, 0))
         failed = False
         while (ticket := read_ticket(self._tickets)) is not None:
             if failed:
@@ -109,11 +109,11 @@ class WorkerLoop:
             except (Exception, SystemExit) as exc:  # noqa: BLE001 - see above
                 said = " ".join(str(exc).split())
                 self._shared.write_text(self._number, f"it raised {type(exc).__name__}: {said}")
-                job, failed = Job.FAILED, True
+                job, failed = TicketKind.FAILED, True
             os.write(self._answers, _TICKET.pack(job, self._number, ticket.start, ticket.stop))
 
     def _do(self, ticket: Ticket) -> None:
-        if ticket.job == Job.TRAIN:
+        if ticket.job == TicketKind.TRAIN:
             if ticket.stamp != self._stamp or self._work is None:
                 self._work, self._stamp = self._shared.read_work(), ticket.stamp
             for row in self._shared.order[ticket.start : ticket.stop].tolist():

@@ -11,7 +11,7 @@ from hedgerow.children.forked import ForkedChild, fork_child
 from hedgerow.interrupts import hold_interrupts
 from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.shared_round import SharedRound
-from hedgerow.server.cohort.worker_loop import Job, Ticket, WorkerLoop, read_ticket
+from hedgerow.server.cohort.worker_loop import Ticket, TicketKind, WorkerLoop, read_ticket
 
 __all__ = ["WorkerPool"]
 
@@ -62,7 +62,7 @@ class WorkerPool:
                 if key.data is not None:
                     raise self._death(key.data, shared)
                 answer = read_ticket(self._answers)
-                if answer is None or answer.job == Job.FAILED:
+                if answer is None or answer.job == TicketKind.FAILED:
                     raise self._failure(0 if answer is None else answer.stamp, shared)
                 found.append(answer)
         return found

@@ -30,7 +30,7 @@ from hedgerow.server.cohort.errors import CohortMemoryError
 from hedgerow.server.cohort.memory import fitting_clients, free_bytes
 from hedgerow.server.cohort.sequential import ResidentData
 from hedgerow.server.cohort.shared_round import SharedRound
-from hedgerow.server.cohort.worker_loop import Job, Ticket, WorkerLoop, encode_tickets
+from hedgerow.server.cohort.worker_loop import Ticket, TicketKind, WorkerLoop, encode_tickets
 from hedgerow.server.cohort.worker_pool import WorkerPool
 from hedgerow.server.local_steps import draws_random_numbers, torch_threads
 from hedgerow.task import Dataset, Task
@@ -179,7 +179,7 @@ class WorkersEngine(Closing):
             self.close()
             raise
 
-    def _hand_out(self, job: Job, count: int) -> int:
+    def _hand_out(self, job: TicketKind, count: int) -> int:
         """Let the workers begin *count* pieces of a job, and return how many answers they will give."""
         width = max(1, count // (_TICKETS_A_WORKER * self._count))
         ranges = [(start, min(start + width, count)) for start in range(0, count, width)]
@@ -213,7 +213,7 @@ class WorkersEngine(Closing):
         """
         self._stamp = (self._stamp + 1) % 2**32
         with self._closing_on_failure():
-            tickets = self._hand_out(Job.TRAIN, count)
+            tickets = self._hand_out(TicketKind.TRAIN, count)
             last = min(self._count - 1, tickets)
             trained = np.zeros(count + 1, dtype=bool)
             for answer in self._answers(tickets - last):
@@ -222,7 +222,7 @@ class WorkersEngine(Closing):
             summing = 0
             if sums and self._is_worth_sharing(first):
                 self._shared.begin_sums(0, first, anew=anew)
-                summing = self._hand_out(Job.SUM, len(self._shared.blocks))
+                summing = self._hand_out(TicketKind.SUM, len(self._shared.blocks))
             self._answers(last + summing)
         return first if summing else 0
 
@@ -231,7 +231,7 @@ class WorkersEngine(Closing):
         blocks = len(self._shared.blocks)
         if self._is_worth_sharing(stop - start):
             with self._closing_on_failure():
-                self._answers(self._hand_out(Job.SUM, blocks))
+                self._answers(self._hand_out(TicketKind.SUM, blocks))
         else:
             for number in range(blocks):
                 self._shared.add_block(number)

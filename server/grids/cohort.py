@@ -20,7 +20,7 @@ from hedgerow.server.flower import (
     numpy_arrays,
     set_answering_clients,
 )
-from hedgerow.server.grids.border import error_reply
+from hedgerow.server.grids.judging import error_reply
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.replies import (
     EXAMPLES,

@@ -9,10 +9,10 @@ from flwr.app import Message, MetricRecord, RecordDict
 from hedgerow.local_work import LocalWork
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record, clipping_keys, error_codes
-from hedgerow.server.grids.border import error_reply, sent_arrays
+from hedgerow.server.grids.judging import error_reply, sent_arrays
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.grids.transport import DeviceUpdate, RoundTransport, RoundWork
-from hedgerow.server.replies import EXAMPLES, Answer, Kind, ReplyLimits, judge_answers
+from hedgerow.server.replies import EXAMPLES, Kind, ReplyContents, ReplyLimits, judge_answers
 from hedgerow.server.round_settings import PROXIMAL_MU, message_settings, work_of
 from hedgerow.task import LocalTraining
 from hedgerow.weights import Arrays
@@ -186,9 +186,9 @@ class FleetGrid(SynchronousGrid):
         )
 
 
-def _answer(update: DeviceUpdate) -> Answer:
+def _answer(update: DeviceUpdate) -> ReplyContents:
     weights = [] if update.weights is None else [update.weights]
-    return Answer(weights, [{**update.metrics, EXAMPLES: update.examples}])
+    return ReplyContents(weights, [{**update.metrics, EXAMPLES: update.examples}])
 
 
 def _reply(message: Message, update: DeviceUpdate) -> Message:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from flwr.app import Context, Message, RecordDict
 
 from hedgerow.server.flower import ClientCall, error_codes, received_message
-from hedgerow.server.grids.border import error_reply
+from hedgerow.server.grids.judging import error_reply
 from hedgerow.server.grids.synchronous import SynchronousGrid, own_copy
 from hedgerow.server.replies import ReplyLimits
 

@@ -18,7 +18,7 @@ from hedgerow.closing import Closing
 from hedgerow.errors import DecodeError
 from hedgerow.server.errors import WorkerStartError
 from hedgerow.server.flower import ClientCall, error_codes
-from hedgerow.server.grids.border import error_reply
+from hedgerow.server.grids.judging import error_reply
 from hedgerow.server.grids.synchronous import SynchronousGrid
 from hedgerow.server.replies import ReplyLimits
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from flwr.app import Message, RecordDict
 
 from hedgerow.server.flower import FlowerRun, adopt_flower, empty_run, set_message_id
-from hedgerow.server.grids.border import judged_replies
+from hedgerow.server.grids.judging import judged_replies
 from hedgerow.server.grids.round_grid import RoundGrid
 from hedgerow.server.replies import ReplyLimits
 

@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 from hedgerow.server.simulation.draws import Floats, Numbers
 from hedgerow.server.simulation.population import Population
 
-__all__ = ["DeviceTimes", "DeviceWork", "Outcome", "RoundPolicy", "RoundSchedule", "device_times", "schedule_round"]
+__all__ = [
+    "DeviceOutcome",
+    "DeviceTimes",
+    "DeviceWork",
+    "RoundPolicy",
+    "RoundSchedule",
+    "device_times",
+    "schedule_round",
+]
 
 
-class Outcome(IntEnum):
+class DeviceOutcome(IntEnum):
     """What became of a device's work."""
 
     DONE = 0
@@ -101,7 +109,7 @@ class RoundSchedule:
 
     Attributes:
         devices: Numbers, ``int64[n]``.
-        outcomes: Values of :class:`Outcome`, ``int64[n]``.
+        outcomes: Values of :class:`DeviceOutcome`, ``int64[n]``.
         epochs: Epochs of those whose update counts, else 0; ``int64[n]``.
         settled_at_s: When its update arrived, or when it was known that there will be none; ``float64[n]``.
         energy_j: What its computing took, ``float64[n]``.
@@ -120,11 +128,11 @@ class RoundSchedule:
     @property
     def counts_update(self) -> NDArray[np.bool_]:
         """Whose update counts, ``bool[n]``."""
-        return self.outcomes <= Outcome.PARTIAL
+        return self.outcomes <= DeviceOutcome.PARTIAL
 
     def counts(self) -> dict[str, int]:
         """Return how many devices came to each outcome, by its name in small letters."""
-        return {outcome.name.lower(): int((self.outcomes == outcome).sum()) for outcome in Outcome}
+        return {outcome.name.lower(): int((self.outcomes == outcome).sum()) for outcome in DeviceOutcome}
 
 
 def device_times(population: Population, devices: Numbers, work: DeviceWork, samples: Numbers) -> DeviceTimes:
@@ -181,30 +189,32 @@ def schedule_round(
     epochs = _epochs_by(times, work.epochs, policy)
     finishes = np.minimum(now_s + times.before_s + epochs * times.epoch_s + times.after_s, deadline_s)
     settled = np.where(epochs > 0, finishes, deadline_s)
-    outcomes = np.select([epochs == work.epochs, epochs > 0], [Outcome.DONE, Outcome.PARTIAL], Outcome.LATE)
+    outcomes = np.select(
+        [epochs == work.epochs, epochs > 0], [DeviceOutcome.DONE, DeviceOutcome.PARTIAL], DeviceOutcome.LATE
+    )
     # A device without an end in sight works until it is cut off, so that a chance to drop out applies to that time.
     planned = np.minimum(times.total_s(work.epochs), settled - now_s)
     leaves = np.minimum(
         now_s + population.drops_at(devices, round_number) * planned, population.availability.until(devices, now_s)
     )
     gone = leaves < settled
-    outcomes[gone], settled[gone] = Outcome.DROPPED, leaves[gone]
-    outcomes[~present], settled[~present] = Outcome.UNAVAILABLE, now_s
+    outcomes[gone], settled[gone] = DeviceOutcome.DROPPED, leaves[gone]
+    outcomes[~present], settled[~present] = DeviceOutcome.UNAVAILABLE, now_s
     ends_at_s = float(settled.max(initial=now_s))
-    usable = np.flatnonzero(outcomes <= Outcome.PARTIAL)
+    usable = np.flatnonzero(outcomes <= DeviceOutcome.PARTIAL)
     if policy.wanted is not None and len(usable) >= policy.wanted:
         first = usable[np.lexsort((devices[usable], settled[usable]))]
         ends_at_s = float(settled[first[policy.wanted - 1]])
-        outcomes[first[policy.wanted :]] = Outcome.LATE
+        outcomes[first[policy.wanted :]] = DeviceOutcome.LATE
         waiting = settled > ends_at_s
-        outcomes[waiting & (outcomes == Outcome.DROPPED)] = Outcome.LATE  # nobody knew yet
-        settled[waiting | (outcomes == Outcome.LATE)] = ends_at_s
+        outcomes[waiting & (outcomes == DeviceOutcome.DROPPED)] = DeviceOutcome.LATE  # nobody knew yet
+        settled[waiting | (outcomes == DeviceOutcome.LATE)] = ends_at_s
     worked = np.clip(settled - now_s - times.before_s, 0.0, work.epochs * times.epoch_s)
-    computing = np.where(outcomes <= Outcome.PARTIAL, epochs * times.epoch_s, worked)
+    computing = np.where(outcomes <= DeviceOutcome.PARTIAL, epochs * times.epoch_s, worked)
     return RoundSchedule(
         devices=devices,
         outcomes=outcomes.astype(np.int64),
-        epochs=np.where(outcomes <= Outcome.PARTIAL, epochs, 0),
+        epochs=np.where(outcomes <= DeviceOutcome.PARTIAL, epochs, 0),
         settled_at_s=settled,
         energy_j=np.where(present, computing * population.active_watts(devices), 0.0),
         starts_at_s=now_s,

@@ -40,7 +40,7 @@ from hedgerow.server.simulation.variations import Choice, Choices, Variation, gr
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SweepResult", "Trial", "run_sweep"]
+__all__ = ["Combination", "SweepResult", "run_sweep"]
 
 _LOG = logging.getLogger(__name__)
 _TRIALS = 20
@@ -56,7 +56,7 @@ class _GivenUp(Exception):  # noqa: N818  (no error: it unwinds a run that a sea
 
 
 @dataclass(slots=True)
-class Trial:
+class Combination:
     """One combination of settings, with a run for each seed.
 
     Attributes:
@@ -116,12 +116,12 @@ class SweepResult:
 
     folder: Path
     varied: tuple[str, ...]
-    trials: tuple[Trial, ...]
+    trials: tuple[Combination, ...]
     seconds: float
     plots: tuple[Path, ...] = ()
 
     @property
-    def best(self) -> Trial | None:
+    def best(self) -> Combination | None:
         """The trial with the highest accuracy."""
         return next((trial for trial in self.trials if trial.accuracy is not None), None)
 
@@ -177,7 +177,7 @@ def run_sweep(
         found = sweep.try_all(list(grid_of(chosen)))
     else:
         found = sweep.search(chosen, trials or _TRIALS, prune=prune)
-    ranked = sorted(found, key=Trial.merit, reverse=True)
+    ranked = sorted(found, key=Combination.merit, reverse=True)
     names = tuple(variation.name for variation in chosen)
     images = draw_sweep([curve for trial in ranked for curve in _curves(trial)], _scores(ranked, names))
     paths = []
@@ -203,24 +203,24 @@ class _Sweep:
     ) -> None:
         self._simulator, self._plan, self._folder = simulator, plan, folder
         self._seeds, self._report = seeds, report
-        self._best: Trial | None = None
+        self._best: Combination | None = None
 
-    def try_all(self, grid: Sequence[Choices]) -> list[Trial]:
+    def try_all(self, grid: Sequence[Choices]) -> list[Combination]:
         """Try every combination; seed by seed, because clients of another seed have other samples."""
-        trials = [Trial(choices) for choices in grid]
+        trials = [Combination(choices) for choices in grid]
         for place, seed in enumerate(self._seeds):
             for number, trial in enumerate(trials):
                 self._run(trial, seed)
                 self._tell(place * len(trials) + number + 1, len(self._seeds) * len(trials), trial)
         return trials
 
-    def search(self, variations: Sequence[Variation], count: int, *, prune: bool) -> list[Trial]:
+    def search(self, variations: Sequence[Variation], count: int, *, prune: bool) -> list[Combination]:
         """Let Optuna choose *count* trials, those that are finished included."""
         study = _opened_study(self._folder, self._plan, variations, self._seeds, prune=prune)
-        found: dict[str, Trial] = {}
+        found: dict[str, Combination] = {}
         done = [old for old in study.get_trials(deepcopy=False) if "state" in old.user_attrs]
         for old in done[:count]:
-            trial = Trial(dict(old.user_attrs["choices"]), state=old.user_attrs["state"])
+            trial = Combination(dict(old.user_attrs["choices"]), state=old.user_attrs["state"])
             found[named(trial.choices)] = trial
         for seed in self._seeds:
             for trial in found.values():
@@ -228,21 +228,21 @@ class _Sweep:
                     self._run(trial, seed)
         for number in range(len(done), count):
             asked = _asked(study, self._plan.seed, number)
-            trial = Trial(_suggested(asked, variations))
+            trial = Combination(_suggested(asked, variations))
             self._run_seeds(trial, asked if prune else None)
             _answer(study, asked, trial)
             found[named(trial.choices)] = trial
             self._tell(number + 1, count, trial)
         return list(found.values())
 
-    def _run_seeds(self, trial: Trial, asked: "optuna.Trial | None") -> None:
+    def _run_seeds(self, trial: Combination, asked: "optuna.Trial | None") -> None:
         for place, seed in enumerate(self._seeds):
             watch = None if asked is None else _watcher(asked, self._plan.rounds, place, trial.accuracies)
             self._run(trial, seed, watch)
             if trial.state != "done":
                 return
 
-    def _run(self, trial: Trial, seed: int, watch: Callable[[RoundRecord], None] | None = None) -> None:
+    def _run(self, trial: Combination, seed: int, watch: Callable[[RoundRecord], None] | None = None) -> None:
         plan = plan_with(self._plan, {**trial.choices, "seed": seed})
         folder = self._folder / "trials" / named(trial.choices) / f"seed={seed}"
         try:
@@ -254,7 +254,7 @@ class _Sweep:
             # What diverges is refused for it; any other reason is none of the settings' merit.
             trial.state = "diverged" if set(exc.kinds) <= _DIVERGENCE else "failed"
 
-    def _tell(self, done: int, total: int, trial: Trial) -> None:
+    def _tell(self, done: int, total: int, trial: Combination) -> None:
         if len(trial.runs) == len(self._seeds) and (self._best is None or trial.merit() > self._best.merit()):
             self._best = trial
         note = "" if self._best is None else f"best {self._best.accuracy:.3f}: {named(self._best.choices)}"
@@ -348,7 +348,7 @@ def _suggested(asked: "optuna.Trial", variations: Sequence[Variation]) -> dict[s
     return choices
 
 
-def _answer(study: "optuna.Study", asked: "optuna.Trial", trial: Trial) -> None:
+def _answer(study: "optuna.Study", asked: "optuna.Trial", trial: Combination) -> None:
     import optuna
 
     asked.set_user_attr("choices", dict(trial.choices))
@@ -360,11 +360,11 @@ def _answer(study: "optuna.Study", asked: "optuna.Trial", trial: Trial) -> None:
         study.tell(asked, trial.accuracy)
 
 
-def _curves(trial: Trial) -> list[tuple[str, Sequence[RoundRecord]]]:
+def _curves(trial: Combination) -> list[tuple[str, Sequence[RoundRecord]]]:
     return [(named(trial.choices), run.history) for run in trial.runs.values()]
 
 
-def _scores(trials: Sequence[Trial], names: Sequence[str]) -> list[tuple[str, list[float], list[float]]]:
+def _scores(trials: Sequence[Combination], names: Sequence[str]) -> list[tuple[str, list[float], list[float]]]:
     """Return the accuracies of the trials against each setting whose values are numbers."""
     finished = [trial for trial in trials if trial.accuracy is not None]
     scores = []

@@ -17,7 +17,7 @@ from hedgerow.server.round_settings import SERVER_ROUND, message_settings
 from hedgerow.server.simulation.availability import AlwaysAvailable
 from hedgerow.server.simulation.battery import BatteryLedger
 from hedgerow.server.simulation.clock import DAY_HOURS, HOUR_S, VirtualClock
-from hedgerow.server.simulation.deadlines import DeviceWork, Outcome, RoundPolicy, RoundSchedule, schedule_round
+from hedgerow.server.simulation.deadlines import DeviceOutcome, DeviceWork, RoundPolicy, RoundSchedule, schedule_round
 from hedgerow.server.simulation.draws import Numbers, uniforms
 from hedgerow.server.simulation.population import Population
 
@@ -29,12 +29,12 @@ SampleCounts = Callable[[Numbers], Numbers]
 _WAIT_STEP_S = 900.0
 _LONGEST_WAIT_S = 366 * DAY_HOURS * HOUR_S
 _REASONS = {
-    Outcome.LATE: "it was not done when the round ended",
-    Outcome.DROPPED: "it dropped out",
-    Outcome.UNAVAILABLE: "it was not available when the round began",
+    DeviceOutcome.LATE: "it was not done when the round ended",
+    DeviceOutcome.DROPPED: "it dropped out",
+    DeviceOutcome.UNAVAILABLE: "it was not available when the round began",
 }
 
-_KINDS = {Outcome.LATE: Kind.LATE, Outcome.DROPPED: Kind.DROPPED, Outcome.UNAVAILABLE: Kind.ABSENT}
+_KINDS = {DeviceOutcome.LATE: Kind.LATE, DeviceOutcome.DROPPED: Kind.DROPPED, DeviceOutcome.UNAVAILABLE: Kind.ABSENT}
 
 
 def sizes_of(clients: ClientIndex) -> SampleCounts:
@@ -50,7 +50,7 @@ class TimedRound:
         round: Its number.
         started_s: Virtual time at its start.
         ended_s: Virtual time at its end.
-        counts: Outcome (``done``, ``partial``, ``late``, ``dropped``, ``unavailable``) -> devices.
+        counts: DeviceOutcome (``done``, ``partial``, ``late``, ``dropped``, ``unavailable``) -> devices.
     """
 
     round: int
@@ -175,14 +175,14 @@ class TimedGrid(SynchronousGrid):
             for message, outcome, epochs in zip(
                 train, schedule.outcomes.tolist(), schedule.epochs.tolist(), strict=True
             ):
-                if outcome == Outcome.DONE:
+                if outcome == DeviceOutcome.DONE:
                     passing.append(message)
-                elif outcome == Outcome.PARTIAL:
+                elif outcome == DeviceOutcome.PARTIAL:
                     if epochs not in shortened:
                         shortened[epochs] = _with_epochs(message.content, epochs)
                     passing.append(received_message(message, shortened[epochs]))
                 else:
-                    replies.append(_refusal(message, Outcome(outcome)))
+                    replies.append(_refusal(message, DeviceOutcome(outcome)))
         return [*replies, *self._inner.answer(passing, timeout_s)] if passing else replies
 
     def judge(self, messages: Sequence[Message], replies: Iterable[Message]) -> list[Message]:
@@ -292,9 +292,9 @@ def _with_epochs(content: RecordDict, epochs: int) -> RecordDict:
     return RecordDict(records)
 
 
-def _refusal(message: Message, outcome: Outcome) -> Message:
+def _refusal(message: Message, outcome: DeviceOutcome) -> Message:
     codes = error_codes()
-    code = codes.NODE_UNAVAILABLE if outcome == Outcome.UNAVAILABLE else codes.REPLY_MESSAGE_UNAVAILABLE
+    code = codes.NODE_UNAVAILABLE if outcome == DeviceOutcome.UNAVAILABLE else codes.REPLY_MESSAGE_UNAVAILABLE
     reply = Message(Error(code, _REASONS[outcome]), reply_to=message)
     set_refusal_kind(reply, _KINDS[outcome])
     return reply

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 from benchmarks.compile import measure, stage_of  # noqa: E402 - needs torch
 from benchmarks.tools import TOOLS, NotRunError  # noqa: E402
 
-from hedgerow.compile.stage import Source  # noqa: E402
+from hedgerow.compile.pass_models import FloatModel  # noqa: E402
 from hedgerow.examples.zoo import ZOO  # noqa: E402
 from hedgerow.task import load_task  # noqa: E402
 
@@ -19,11 +19,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
+def source() -> FloatModel:
     task = load_task(ZOO["mlp"].task)
     torch.manual_seed(0)
     calibration = task.load_data().calibration_or_default()
-    return Source(task=task, model=task.model().eval(), calibration=calibration)
+    return FloatModel(task=task, model=task.model().eval(), calibration=calibration)
 
 
 @pytest.mark.parametrize("tool", ["onnxruntime quantize_static", "ai-edge-quantizer static_wi8_ai8"])

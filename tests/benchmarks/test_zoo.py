@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import VerificationError
-from hedgerow.compile.outcome import Outcome, Refusal
-from hedgerow.compile.search import Trial
+from hedgerow.compile.outcome import Outcome, RefusedTarget
+from hedgerow.compile.search import TriedRecipe
 from hedgerow.errors import UnknownNameError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
@@ -58,9 +58,9 @@ def outcome(artifacts=(), refused=(), recipes=None) -> Outcome:
     )
 
 
-def refusal(target: str) -> Refusal:
+def refusal(target: str) -> RefusedTarget:
     error = VerificationError(target, "operators", "operators in the target's table", "also TANH")
-    return Refusal(target=target, recipe="tflite-int8-full", check="operators", reason=str(error))
+    return RefusedTarget(target=target, recipe="tflite-int8-full", check="operators", reason=str(error))
 
 
 PASSED = artifact("raspberry-pi-5", 900, accuracy=0.9, float_accuracy=0.91)
@@ -85,7 +85,7 @@ def test_where_the_default_is_refused_the_search_decides_and_the_reason_stays():
 
 def test_a_float_artifact_in_place_of_the_default_names_why():
     reason = "the artifact for raspberry-pi-5 failed the check 'size': expected a, found b; choose a float recipe"
-    trial = Trial(target="raspberry-pi-5", recipe="onnx-int8-s8s8", state="refused", check="size", reason=reason)
+    trial = TriedRecipe(target="raspberry-pi-5", recipe="onnx-int8-s8s8", state="refused", check="size", reason=reason)
     default = replace(outcome([PASSED], [], {"raspberry-pi-5": "onnx-float"}), trials=(trial,))
     (cell,) = cells_of("mlp", TARGETS[:1], default, None)
     assert (cell.recipe, cell.default_refused) == ("onnx-float", "size: expected a, found b")

@@ -277,8 +277,8 @@ def test_a_device_gives_the_bits_of_the_golden_samples_on_every_half_step(tmp_pa
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
+    from hedgerow.compile.pass_models import CompiledModel
     from hedgerow.compile.runners.tflite import predict_tflite
-    from hedgerow.compile.stage import Stage
 
     x, y, graph, model = schema.TensorT(), schema.TensorT(), schema.SubGraphT(), schema.ModelT()
     for each, name in ((x, "x"), (y, "y")):
@@ -297,7 +297,7 @@ def test_a_device_gives_the_bits_of_the_golden_samples_on_every_half_step(tmp_pa
     taken, given = Tensor("x", "x", (1, 1), "int8", scale, -3), Tensor("y", "y", (1, 1), "int8", scale, -3)
     values = ((np.arange(-132, 133) + 0.5) * scale).astype(np.float32)[:, None]
 
-    stage = Stage(format="tflite", content=content, inputs=(taken,), outputs=(given,))
+    stage = CompiledModel(format="tflite", content=content, inputs=(taken,), outputs=(given,))
     golden = predict_tflite(stage, {"x": values})
     on_device = load_runtime("litert").load(tmp_path / "m.tflite", artifact("litert", taken, given))
 

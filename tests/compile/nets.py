@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hedgerow.compile.stage import Source
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, Task, TaskData
 
@@ -71,7 +71,7 @@ class Transformer(nn.Module):
 SHAPES = {resnet8: (3, 32, 32), depthwise: (3, 32, 32), Transformer: (16, 6)}
 
 
-def make_source(make, shape: tuple[int, ...] | None = None) -> Source:
+def make_source(make, shape: tuple[int, ...] | None = None) -> FloatModel:
     """Return a network with random weights and batch statistics, and 64 random samples that it labels itself."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -92,4 +92,4 @@ def make_source(make, shape: tuple[int, ...] | None = None) -> Source:
         model=make,
         data=lambda: TaskData(data, data),
     )
-    return Source(task=task, model=model, calibration=data)
+    return FloatModel(task=task, model=model, calibration=data)

@@ -5,7 +5,7 @@ import pytest
 from hedgerow.cli import main
 from hedgerow.compile.cli import _parse_recipes
 from hedgerow.compile.errors import CompileError
-from hedgerow.compile.outcome import Outcome, Refusal
+from hedgerow.compile.outcome import Outcome, RefusedTarget
 from tests.extras import needs_torch
 
 
@@ -56,7 +56,7 @@ def test_usage_errors_exit_with_2(capsys):
 
 
 def outcome_with(check: str, details: str = "") -> Outcome:
-    refusal = Refusal(target="x86-gateway", recipe="onnx-float", check=check, reason="why", details=details)
+    refusal = RefusedTarget(target="x86-gateway", recipe="onnx-float", check=check, reason="why", details=details)
     return Outcome(build=None, refused=(refusal,), trials=(), recipes={}, cached=(), latencies={}, seconds=1.0)
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from hedgerow.compile.cmsis_nn import Call, scratch_bytes
+from hedgerow.compile.cmsis_nn import KernelCall, scratch_bytes
 
 
-def call(operator: str, taken, weights, given, **changes) -> Call:
+def call(operator: str, taken, weights, given, **changes) -> KernelCall:
     facts = {"number_type": "int8", "weight_type": "int8" if weights else ""} | changes
-    return Call(operator=operator, taken=taken, weights=weights, given=given, **facts)
+    return KernelCall(operator=operator, taken=taken, weights=weights, given=given, **facts)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from hedgerow.compile.errors import (
     VerificationError,
     WorkerError,
 )
-from hedgerow.compile.outcome import Outcome, Refusal, refused_by
+from hedgerow.compile.outcome import Outcome, RefusedTarget, refused_by
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.report import card, render, write_report
-from hedgerow.compile.search import Trial
+from hedgerow.compile.search import TriedRecipe
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.schema import ModelSchema, TensorSpec
@@ -82,10 +82,14 @@ def outcome(**changes) -> Outcome:
     )
     facts = {
         "build": build,
-        "refused": (Refusal(target="cortex-m4", recipe="tflite-int8-full", check="memory", reason="too | large"),),
+        "refused": (
+            RefusedTarget(target="cortex-m4", recipe="tflite-int8-full", check="memory", reason="too | large"),
+        ),
         "trials": (
-            Trial(target="raspberry-pi-4", recipe="onnx-int8-s8s8", state="passed", metrics=METRICS),
-            Trial(target="cortex-m4", recipe="tflite-int8-full", state="refused", check="memory", reason="too | large"),
+            TriedRecipe(target="raspberry-pi-4", recipe="onnx-int8-s8s8", state="passed", metrics=METRICS),
+            TriedRecipe(
+                target="cortex-m4", recipe="tflite-int8-full", state="refused", check="memory", reason="too | large"
+            ),
         ),
         "recipes": {"raspberry-pi-4": "onnx-int8-s8s8"},
         "cached": (),

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.compile.search import Contest, Trial, best_trial, next_recipe, pareto_front, refused_elsewhere
+from hedgerow.compile.search import Contest, TriedRecipe, best_trial, next_recipe, pareto_front, refused_elsewhere
 from hedgerow.hardware.lookup import load_target
 
 PI, PI_5 = load_target("raspberry-pi-4"), load_target("raspberry-pi-5")
@@ -16,7 +16,7 @@ SIZES = {
 }
 
 
-def passed(recipe: str, *, target=PI, size: int | None = None, accuracy: float = 0.9) -> Trial:
+def passed(recipe: str, *, target=PI, size: int | None = None, accuracy: float = 0.9) -> TriedRecipe:
     metrics = {
         "bytes": float(size or SIZES[recipe]),
         "accuracy": accuracy,
@@ -26,14 +26,14 @@ def passed(recipe: str, *, target=PI, size: int | None = None, accuracy: float =
         "target_latency_ms": 2.2,
         "target_energy_mj": 8.0,
     }
-    return Trial(target=target.name, recipe=recipe, state="passed", metrics=metrics)
+    return TriedRecipe(target=target.name, recipe=recipe, state="passed", metrics=metrics)
 
 
-def refused(recipe: str, check: str, *, target=PI) -> Trial:
-    return Trial(target=target.name, recipe=recipe, state="refused", check=check, reason="because")
+def refused(recipe: str, check: str, *, target=PI) -> TriedRecipe:
+    return TriedRecipe(target=target.name, recipe=recipe, state="refused", check=check, reason="because")
 
 
-def run(contest: Contest, results: dict[str, Trial], known: tuple[Trial, ...] = ()) -> list[str]:
+def run(contest: Contest, results: dict[str, TriedRecipe], known: tuple[TriedRecipe, ...] = ()) -> list[str]:
     """Return the recipes that a search tries, in order."""
     trials, tried = list(known), []
     while (recipe := next_recipe(contest, trials)) is not None:

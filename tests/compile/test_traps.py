@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 
 from hedgerow.compile.golden import choose_samples, replay_tolerance  # noqa: E402 - needs torch
 from hedgerow.compile.inspection.model import read_facts  # noqa: E402
+from hedgerow.compile.pass_models import CompiledModel, FloatModel  # noqa: E402
 from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402
 from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
 from hedgerow.compile.passes.onnx.exporter import onnx_bytes  # noqa: E402
@@ -25,7 +26,6 @@ from hedgerow.compile.passes.tflite.exporter import tflite_bytes  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
-from hedgerow.compile.stage import Source, Stage  # noqa: E402
 from hedgerow.compile.verify import Measured, Verdict, judge_artifact, judge_file  # noqa: E402
 from hedgerow.errors import HedgerowError, TaskError  # noqa: E402
 from hedgerow.hardware.lookup import load_target  # noqa: E402
@@ -50,16 +50,16 @@ TARGETS = {"onnx": ("raspberry-pi-4", "onnx-int8-s8s8"), "tflite": ("android-arm
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
+def source() -> FloatModel:
     return make_source(resnet8)
 
 
 @pytest.fixture(scope="module")
-def floating(source) -> dict[str, Stage]:
+def floating(source) -> dict[str, CompiledModel]:
     return {"onnx": run_file_pass(ExportOnnx(), source, None), "tflite": run_file_pass(ExportTflite(), source, None)}
 
 
-def judge(source: Source, floating: Stage, content: bytes, floats: np.ndarray | None = None) -> Verdict:
+def judge(source: FloatModel, floating: CompiledModel, content: bytes, floats: np.ndarray | None = None) -> Verdict:
     """Judge a file as the pipeline does, as an artifact of the target's int8 recipe."""
     stage = replace(floating, content=content)
     target, recipe = TARGETS[stage.format]
@@ -85,7 +85,7 @@ def failed(verdict: Verdict) -> set[str]:
     return {name for name, state in verdict.checks.items() if state == "failed"}
 
 
-def quantized_by_onnxruntime(source: Source, content: bytes, method: str) -> bytes:
+def quantized_by_onnxruntime(source: FloatModel, content: bytes, method: str) -> bytes:
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, quantize_static
 
     class Reader(CalibrationDataReader):

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.server.replies import Answer, Kind, ReplyLimits, judge_answers, longest_update, model_length, narrowed
+from hedgerow.server.replies import (
+    Kind,
+    ReplyContents,
+    ReplyLimits,
+    judge_answers,
+    longest_update,
+    model_length,
+    narrowed,
+)
 
 SENT = {"w": np.zeros(4, np.float32), "batches": np.array(3, np.int64)}
 
@@ -16,7 +24,7 @@ def answer(change=1.0, examples=5, *, arrays=None, records=None, declared=None, 
     """Return an honest answer, but for what is said."""
     found = {"w": SENT["w"] + np.float32(change), "batches": np.array(9, np.int64)} if arrays is None else arrays
     says = {"num-examples": examples, "loss": 1.0, **metrics}
-    return Answer([found], [says] if records is None else records, declared)
+    return ReplyContents([found], [says] if records is None else records, declared)
 
 
 def kinds(*answers, limits=None, sent=SENT, trained=True):
@@ -37,8 +45,8 @@ def kinds(*answers, limits=None, sent=SENT, trained=True):
         (answer(math.inf), Kind.NOT_FINITE, "NaN or infinity"),
         (answer(1e20), Kind.NORM, "found 2e+20"),
         (answer(arrays={**SENT, "batches": np.array(2**62)}), Kind.NORM, "batches to change by at most 1000000000"),
-        (Answer([], [{"num-examples": 1}]), Kind.FORM, "expected one record of arrays, found 0"),
-        (Answer([dict(SENT), dict(SENT)], [{"num-examples": 1}]), Kind.FORM, "one record of arrays, found 2"),
+        (ReplyContents([], [{"num-examples": 1}]), Kind.FORM, "expected one record of arrays, found 0"),
+        (ReplyContents([dict(SENT), dict(SENT)], [{"num-examples": 1}]), Kind.FORM, "one record of arrays, found 2"),
         (answer(records=[]), Kind.FORM, "one record of metrics, found 0"),
         (answer(records=[{"loss": 1.0}]), Kind.COUNT, "found none"),
         (answer(examples=0), Kind.COUNT, "from 1 to 1000000, found 0"),
@@ -103,11 +111,11 @@ def test_of_as_many_replies_with_and_without_a_metric_those_without_pass():
 
 
 def test_answers_to_an_evaluation_need_no_arrays():
-    assert kinds(Answer([], [{"num-examples": 2, "loss": 0.5}]), sent=None, trained=False) == [None]
+    assert kinds(ReplyContents([], [{"num-examples": 2, "loss": 0.5}]), sent=None, trained=False) == [None]
 
 
 def test_arrays_of_any_form_pass_where_none_were_sent():
-    trees = Answer([{"0": np.frombuffer(b"{}", np.uint8)}], [{"num-examples": 2}])
+    trees = ReplyContents([{"0": np.frombuffer(b"{}", np.uint8)}], [{"num-examples": 2}])
     assert kinds(trees, sent=None) == [None]
 
 

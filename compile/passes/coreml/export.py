@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ExportPass
 from hedgerow.compile.passes.settings import one_of
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.manifest.content import Tensor
 
 __all__ = ["ExportCoreml"]
@@ -38,7 +38,7 @@ class ExportCoreml(ExportPass):
         """Float16."""
         return 16
 
-    def apply(self, source: Source) -> Stage:
+    def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as a Core ML package."""
         import coremltools as ct
         import torch
@@ -61,4 +61,4 @@ class ExportCoreml(ExportPass):
             compute_units=ct.ComputeUnit.CPU_ONLY,
             skip_model_load=True,
         )
-        return Stage(format="mlpackage", content=packed(model), inputs=inputs, outputs=outputs)
+        return CompiledModel(format="mlpackage", content=packed(model), inputs=inputs, outputs=outputs)

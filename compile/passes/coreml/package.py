@@ -10,12 +10,12 @@ import coremltools as ct
 from coremltools.proto import Model_pb2
 
 from hedgerow.compile.mlpackage import pack, unpack
-from hedgerow.compile.stage import Stage
+from hedgerow.compile.pass_models import CompiledModel
 
 __all__ = ["compressed", "packed"]
 
 
-def compressed(stage: Stage, method: Callable[[Any, Any], Any], rules: Any) -> Stage:
+def compressed(stage: CompiledModel, method: Callable[[Any, Any], Any], rules: Any) -> CompiledModel:
     """Return *stage* with its weights compressed by one of coremltools' methods, under *rules*."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import between, one_of
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["PalettizeCoreml", "cluster"]
 
@@ -37,7 +37,7 @@ class PalettizeCoreml(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the package with palettes."""
         import coremltools.optimize.coreml as cto
 

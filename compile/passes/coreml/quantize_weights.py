@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hedgerow.compile.errors import UnsuitableError
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import between, one_of
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizeCoremlWeights"]
 
@@ -33,7 +33,7 @@ class QuantizeCoremlWeights(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the package with integer weights.
 
         Raises:

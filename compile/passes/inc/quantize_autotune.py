@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ExportPass
 from hedgerow.compile.passes.settings import between
-from hedgerow.compile.stage import Source, Stage
 
 if TYPE_CHECKING:
     from hedgerow.compile.passes.inc.served import Calibrate
@@ -36,7 +36,7 @@ class QuantizeIncAutotune(ExportPass):
         """Integers of one byte, once they are folded."""
         return 8
 
-    def apply(self, source: Source) -> Stage:
+    def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as ONNX with quantize nodes.
 
         Raises:

@@ -7,8 +7,8 @@ pass :class:`hedgerow.compile.passes.onnx.fold.FoldOnnx` after this one is what 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ExportPass
-from hedgerow.compile.stage import Source, Stage
 
 if TYPE_CHECKING:
     from hedgerow.compile.passes.inc.served import Calibrate
@@ -28,7 +28,7 @@ class QuantizeIncStatic(ExportPass):
         """Integers of one byte, once they are folded."""
         return 8
 
-    def apply(self, source: Source) -> Stage:
+    def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as ONNX with quantize nodes."""
         from neural_compressor.torch.quantization import StaticQuantConfig, convert, prepare
 

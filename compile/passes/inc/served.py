@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.training import input_tensors
 from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.task_module import ServingModule
 
 __all__ = ["Calibrate", "served_stage"]
@@ -17,7 +17,7 @@ Calibrate = Callable[[Any], None]
 """Runs a program on the calibration data."""
 
 
-def served_stage(source: Source, quantize: Callable[[Any, Calibrate], Any]) -> Stage:
+def served_stage(source: FloatModel, quantize: Callable[[Any, Calibrate], Any]) -> CompiledModel:
     """Return the served model, quantized, as ONNX.
 
     Args:
@@ -46,4 +46,4 @@ def served_stage(source: Source, quantize: Callable[[Any, Calibrate], Any]) -> S
         output_names=[tensor.tensor for tensor in outputs],
         dynamic_shapes=shapes,
     )
-    return Stage(format="onnx", content=content, inputs=found_inputs, outputs=outputs)
+    return CompiledModel(format="onnx", content=content, inputs=found_inputs, outputs=outputs)

@@ -7,11 +7,11 @@ import torch_pruning
 from torch import nn
 
 from hedgerow.compile.errors import PassError, UnsuitableError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.macs import count_macs
 from hedgerow.compile.passes.model.prune_channels import PruneChannels
 from hedgerow.compile.passes.runner import tool_errors
-from hedgerow.compile.stage import Source
 from hedgerow.task_module import LogitsModule
 
 __all__ = ["narrower"]
@@ -19,7 +19,7 @@ __all__ = ["narrower"]
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001  # torch has no public base of convolutions
 
 
-def narrower(source: Source, chosen: PruneChannels) -> nn.Module:
+def narrower(source: FloatModel, chosen: PruneChannels) -> nn.Module:
     """Return a narrower model; its inputs and outputs keep their shapes.
 
     Raises:
@@ -41,7 +41,7 @@ def narrower(source: Source, chosen: PruneChannels) -> nn.Module:
 
 
 def _pruned(
-    source: Source, inputs: tuple[torch.Tensor, ...], chosen: PruneChannels, fixed: frozenset[str]
+    source: FloatModel, inputs: tuple[torch.Tensor, ...], chosen: PruneChannels, fixed: frozenset[str]
 ) -> nn.Module:
     """Return a narrower copy of the model, whose layers called *fixed* keep their width."""
     model = copy.deepcopy(source.model).eval()
@@ -67,7 +67,7 @@ def _pruned(
     return model
 
 
-def _fixed_layers(step: str, source: Source, inputs: tuple[torch.Tensor, ...]) -> frozenset[str]:
+def _fixed_layers(step: str, source: FloatModel, inputs: tuple[torch.Tensor, ...]) -> frozenset[str]:
     """Return the layers that cannot lose one channel: the model then breaks, such as at a fixed reshape."""
     found = set()
     wanted = LogitsModule(source.task, source.model.eval())(*inputs).shape

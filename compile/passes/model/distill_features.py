@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
 from hedgerow.compile.passes.settings import between
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ class DistillFeatures(TrainingPass):
     teacher_layer: str = ""
     student_layer: str = ""
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return the trained student.
 
         Raises:
@@ -43,7 +43,7 @@ class DistillFeatures(TrainingPass):
         from torch import nn
 
         from hedgerow.compile.passes.examples import example_inputs
-        from hedgerow.compile.passes.model.features import Tap, teacher_features
+        from hedgerow.compile.passes.model.hidden_layer import Tap, teacher_features
         from hedgerow.compile.passes.model.student import make_student
         from hedgerow.compile.passes.model.training import batch_loss, fit
         from hedgerow.task_module import LogitsModule

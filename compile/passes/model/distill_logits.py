@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
 from hedgerow.compile.passes.settings import between
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class DistillLogits(TrainingPass):
     temperature: float = between(0.1, 100.0, default=2.0)
     teacher_share: float = between(0.0, 1.0, default=0.7)
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return the trained student.
 
         Raises:

@@ -4,9 +4,9 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
 from hedgerow.compile.passes.settings import yes_or_no
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ class FineTune(TrainingPass):
     name: ClassVar[str] = "fine-tune"
     keep_zeros: bool = yes_or_no(default=False)
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return a model trained further.
 
         Raises:

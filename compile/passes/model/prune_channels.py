@@ -7,9 +7,9 @@ channels by the magnitude of all their weights. Run ``fine-tune`` after it.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.kinds import ModelPass
 from hedgerow.compile.passes.settings import between, one_of
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ class PruneChannels(ModelPass):
     round_to: int = between(1, 64, default=1)
     scope: str = one_of("layer", "model", default="layer")
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return a narrower model; its inputs and outputs keep their shapes.
 
         Raises:

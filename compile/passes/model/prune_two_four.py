@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.kinds import ModelPass
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ class PruneTwoFour(ModelPass):
 
     name: ClassVar[str] = "prune-two-four"
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return a model whose weights are half zeros.
 
         Raises:

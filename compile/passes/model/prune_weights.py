@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.kinds import ModelPass
 from hedgerow.compile.passes.settings import between, one_of
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ class PruneWeights(ModelPass):
     share: float = between(0.0, 0.99)
     scope: str = one_of("layer", "model", default="layer")
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return a model whose smallest weights are zero.
 
         Raises:

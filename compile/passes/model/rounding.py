@@ -7,11 +7,11 @@ import torch
 from torch import fx, nn
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.train_quantized import TrainQuantized
 from hedgerow.compile.passes.model.training import batch_loss, fit, input_tensors, training_data
 from hedgerow.compile.passes.runner import tool_errors
-from hedgerow.compile.stage import Source
 from hedgerow.task_module import LogitsModule
 
 __all__ = ["trained_with_rounding"]
@@ -103,7 +103,7 @@ def _round_weight(weight: torch.Tensor) -> torch.Tensor:
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -_HIGH, _HIGH)
 
 
-def trained_with_rounding(source: Source, chosen: TrainQuantized) -> nn.Module:
+def trained_with_rounding(source: FloatModel, chosen: TrainQuantized) -> nn.Module:
     """Return a float model that is used to rounding.
 
     Raises:

@@ -9,9 +9,9 @@ quantizer follows.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.kinds import ModelPass
 from hedgerow.compile.passes.settings import between
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ class SmoothActivations(ModelPass):
     name: ClassVar[str] = "smooth-activations"
     alpha: float = between(0.0, 1.0, default=0.5)
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return a model that computes the same with smoother inputs of its linear layers.
 
         Raises:

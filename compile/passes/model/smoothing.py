@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.smooth_activations import SmoothActivations
 from hedgerow.compile.passes.model.training import input_tensors
-from hedgerow.compile.stage import Source
 from hedgerow.task_module import LogitsModule
 
 __all__ = ["smoothed"]
@@ -30,7 +30,7 @@ class _Divide(nn.Module):
         return values * self.factors
 
 
-def smoothed(source: Source, chosen: SmoothActivations) -> nn.Module:
+def smoothed(source: FloatModel, chosen: SmoothActivations) -> nn.Module:
     """Return a model that computes the same with smoother inputs of its linear layers.
 
     Raises:
@@ -61,7 +61,7 @@ def smoothed(source: Source, chosen: SmoothActivations) -> nn.Module:
     return model
 
 
-def _input_extremes(source: Source, model: nn.Module, layers: dict[str, nn.Linear]) -> dict[str, torch.Tensor]:
+def _input_extremes(source: FloatModel, model: nn.Module, layers: dict[str, nn.Linear]) -> dict[str, torch.Tensor]:
     """Return the largest magnitude of every input channel of the layers that calibration reaches."""
     found: dict[str, torch.Tensor] = {}
 

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from hedgerow.compile.errors import PassError, UnsuitableError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.training import input_tensors, training_data
-from hedgerow.compile.stage import Source
 from hedgerow.task_module import LogitsModule
 
 __all__ = ["make_student", "teacher_logits"]
@@ -14,7 +14,7 @@ __all__ = ["make_student", "teacher_logits"]
 _BATCH = 256
 
 
-def make_student(step: str, source: Source) -> nn.Module:
+def make_student(step: str, source: FloatModel) -> nn.Module:
     """Return a new student with weights drawn from the source's seed.
 
     Raises:
@@ -46,7 +46,7 @@ def make_student(step: str, source: Source) -> nn.Module:
     return student
 
 
-def teacher_logits(step: str, source: Source) -> torch.Tensor:
+def teacher_logits(step: str, source: FloatModel) -> torch.Tensor:
     """Return the model's logits for all training samples, in their order.
 
     Raises:

@@ -13,8 +13,8 @@ quantizer with one scale for each channel must follow. Running statistics stay a
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ class TrainQuantized(TrainingPass):
 
     name: ClassVar[str] = "train-quantized"
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return a float model that is used to rounding.
 
         Raises:

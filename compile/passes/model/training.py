@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
-from hedgerow.compile.stage import Source
 from hedgerow.task import Dataset
 from hedgerow.task_module import LogitsModule, loss_function
 
@@ -17,7 +17,7 @@ __all__ = ["batch_loss", "fit", "input_tensors", "training_data"]
 StepLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def training_data(step: str, source: Source) -> Dataset:
+def training_data(step: str, source: FloatModel) -> Dataset:
     """Return the data a pass trains on.
 
     Raises:
@@ -28,20 +28,20 @@ def training_data(step: str, source: Source) -> Dataset:
     return source.train
 
 
-def input_tensors(source: Source, data: Dataset) -> tuple[torch.Tensor, ...]:
+def input_tensors(source: FloatModel, data: Dataset) -> tuple[torch.Tensor, ...]:
     """Return the inputs of *data* in the order of the schema."""
     arrays = [np.require(data.inputs[spec.name], requirements=["C", "W"]) for spec in source.task.schema.inputs]
     return tuple(torch.from_numpy(array) for array in arrays)
 
 
-def batch_loss(source: Source) -> StepLoss:
+def batch_loss(source: FloatModel) -> StepLoss:
     """Return the task's own loss as a step loss."""
     loss = loss_function(source.task)
     return lambda logits, labels, _chosen: loss(logits, labels)
 
 
 def fit(
-    source: Source,
+    source: FloatModel,
     model: nn.Module,
     settings: TrainingPass,
     loss: StepLoss,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["ConvertOnnxFp16"]
 
@@ -22,7 +22,7 @@ class ConvertOnnxFp16(FilePass):
         """Half of a float's."""
         return 16
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file in float16."""
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ExportPass
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["ExportOnnx"]
 
@@ -21,7 +21,7 @@ class ExportOnnx(ExportPass):
         """Floats."""
         return 32
 
-    def apply(self, source: Source) -> Stage:
+    def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as ONNX."""
         import torch
 
@@ -40,4 +40,4 @@ class ExportOnnx(ExportPass):
             # The module takes *inputs, so its one parameter is a tuple.
             dynamic_shapes=(tuple({0: batch} for _ in inputs),),
         )
-        return Stage(format="onnx", content=content, inputs=inputs, outputs=outputs)
+        return CompiledModel(format="onnx", content=content, inputs=inputs, outputs=outputs)

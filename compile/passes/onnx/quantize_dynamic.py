@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import yes_or_no
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizeOnnxDynamic"]
 
@@ -32,7 +32,7 @@ class QuantizeOnnxDynamic(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file with int8 weights."""
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic
 from hedgerow.compile.passes.sensitivity import widen, worst_first
 from hedgerow.compile.passes.settings import between
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizeOnnxMixed"]
 
@@ -27,7 +27,7 @@ class QuantizeOnnxMixed(QuantizeOnnxStatic):
     name: ClassVar[str] = "quantize-onnx-mixed"
     minimum_snr_db: float = between(0.0, 100.0, default=30.0)
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file in int8 and float."""
         import onnx
 
@@ -43,7 +43,7 @@ class QuantizeOnnxMixed(QuantizeOnnxStatic):
         with tempfile.TemporaryDirectory() as folder:
             ranges = Path(folder) / "ranges.json"
 
-            def quantized(left_out: Sequence[str]) -> Stage:
+            def quantized(left_out: Sequence[str]) -> CompiledModel:
                 return replace(stage, content=static_bytes(source, stage, self, left_out=left_out, ranges=ranges))
 
             def quality_db(left_out: Sequence[str]) -> float:

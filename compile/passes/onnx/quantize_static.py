@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import one_of, yes_or_no
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizeOnnxStatic"]
 
@@ -37,7 +37,7 @@ class QuantizeOnnxStatic(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file in int8."""
         from hedgerow.compile.passes.onnx.static_quantizer import static_bytes
 

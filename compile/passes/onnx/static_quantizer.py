@@ -16,8 +16,8 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.quantize import save_tensors_data
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.task import Dataset
 
 __all__ = ["static_bytes"]
@@ -54,8 +54,8 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
 
 
 def static_bytes(
-    source: Source,
-    stage: Stage,
+    source: FloatModel,
+    stage: CompiledModel,
     chosen: QuantizeOnnxStatic,
     *,
     left_out: Sequence[str] = (),

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["TrimOnnx"]
 
@@ -33,7 +33,7 @@ class TrimOnnx(FilePass):
         """Weights stay what they are."""
         return
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file without what no runtime reads."""
         import onnx
 

@@ -9,8 +9,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.runners.tflite import signature_tensors
-from hedgerow.compile.stage import Source, Stage
 from hedgerow.task import Dataset
 from hedgerow.tensor_border import to_stored
 
@@ -19,7 +19,7 @@ __all__ = ["SIGNATURE", "measured_statistics", "quantized_stage"]
 SIGNATURE = "serving_default"
 
 
-def quantized_stage(stage: Stage, source: Source, prepare: Callable[[Any], Any]) -> Stage:
+def quantized_stage(stage: CompiledModel, source: FloatModel, prepare: Callable[[Any], Any]) -> CompiledModel:
     """Return a file as ai-edge-quantizer writes it.
 
     Args:
@@ -35,10 +35,10 @@ def quantized_stage(stage: Stage, source: Source, prepare: Callable[[Any], Any])
         tool.quantize(prepare(tool)).export_model(str(after))
         content = after.read_bytes()
     inputs, outputs = signature_tensors(content, source.task.schema)
-    return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)
+    return CompiledModel(format="tflite", content=content, inputs=inputs, outputs=outputs)
 
 
-def measured_statistics(tool: Any, stage: Stage, data: Dataset) -> Any:
+def measured_statistics(tool: Any, stage: CompiledModel, data: Dataset) -> Any:
     """Return the statistics that *tool*, with its recipe loaded, wants, with the extremes of every tensor over *data*.
 
     Its own calibration keeps a moving average of each sample's extremes, which cuts real values off: on the digits task
@@ -55,7 +55,7 @@ def measured_statistics(tool: Any, stage: Stage, data: Dataset) -> Any:
     return statistics
 
 
-def _extremes(stage: Stage, data: Dataset) -> Mapping[str, tuple[float, float]]:
+def _extremes(stage: CompiledModel, data: Dataset) -> Mapping[str, tuple[float, float]]:
     """Return the smallest and largest value of every float tensor over *data*."""
     interpreter = Interpreter(model_content=stage.content, num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()

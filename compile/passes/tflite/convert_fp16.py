@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["ConvertTfliteFp16"]
 
@@ -25,7 +25,7 @@ class ConvertTfliteFp16(FilePass):
         """Half of a float's."""
         return 16
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file with float16 weights."""
         from ai_edge_quantizer import algorithm_manager, qtyping
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ExportPass
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["ExportTflite"]
 
@@ -21,7 +21,7 @@ class ExportTflite(ExportPass):
         """Floats."""
         return 32
 
-    def apply(self, source: Source) -> Stage:
+    def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as TFLite."""
         from hedgerow.compile.passes.examples import example_inputs
         from hedgerow.compile.passes.tflite.exporter import tflite_bytes
@@ -31,4 +31,4 @@ class ExportTflite(ExportPass):
         schema = source.task.schema
         content = tflite_bytes(ServingModule(source.task, source.model).eval(), example_inputs(schema, 1))
         inputs, outputs = signature_tensors(content, schema)
-        return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)
+        return CompiledModel(format="tflite", content=content, inputs=inputs, outputs=outputs)

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.sensitivity import widen, worst_first
 from hedgerow.compile.passes.settings import between
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizeTfliteMixed"]
 
@@ -39,7 +39,7 @@ class QuantizeTfliteMixed(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file in int8 and float."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
         from hedgerow.compile.runners.tflite import predict_tflite

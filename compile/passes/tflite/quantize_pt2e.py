@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ExportPass
 from hedgerow.compile.passes.settings import yes_or_no
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizePt2eStatic"]
 
@@ -27,7 +27,7 @@ class QuantizePt2eStatic(ExportPass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, source: Source) -> Stage:
+    def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as TFLite in int8."""
         import torch
         from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
@@ -51,4 +51,4 @@ class QuantizePt2eStatic(ExportPass):
         quantized = convert_pt2e(prepared, fold_quantize=False)
         content = tflite_bytes(quantized, arguments, QuantConfig(pt2e_quantizer=quantizer))
         inputs, outputs = signature_tensors(content, schema)
-        return Stage(format="tflite", content=content, inputs=inputs, outputs=outputs)
+        return CompiledModel(format="tflite", content=content, inputs=inputs, outputs=outputs)

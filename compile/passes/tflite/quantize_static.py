@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizeTfliteFull", "QuantizeTfliteStatic"]
 
@@ -22,7 +22,7 @@ class QuantizeTfliteStatic(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file in int8."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
 
@@ -46,7 +46,7 @@ class QuantizeTfliteFull(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file in int8."""
         from hedgerow.compile.passes.tflite.static_quantizer import StaticQuantizer
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import one_of
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["QuantizeTfliteDynamic", "QuantizeTfliteWeights"]
 
@@ -32,7 +32,7 @@ class QuantizeTfliteDynamic(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file with integer weights."""
         from ai_edge_quantizer import recipe
 
@@ -58,7 +58,7 @@ class QuantizeTfliteWeights(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file with integer weights."""
         from ai_edge_quantizer import recipe
 
@@ -66,7 +66,7 @@ class QuantizeTfliteWeights(FilePass):
         return _quantized(stage, source, rules, self.bits)
 
 
-def _quantized(stage: Stage, source: Source, rules: Mapping[int, Any], bits: int) -> Stage:
+def _quantized(stage: CompiledModel, source: FloatModel, rules: Mapping[int, Any], bits: int) -> CompiledModel:
     from hedgerow.compile.passes.tflite.aeq import quantized_stage
 
     return quantized_stage(stage, source, lambda tool: tool.load_quantization_recipe(rules[bits]()))

@@ -5,8 +5,8 @@ from typing import Any
 
 from ai_edge_quantizer import qtyping, recipe
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.tflite.aeq import measured_statistics, quantized_stage
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["FLOAT_BORDER", "StaticQuantizer"]
 
@@ -24,11 +24,11 @@ class StaticQuantizer:
         source: Gives the calibration data.
     """
 
-    def __init__(self, stage: Stage, source: Source) -> None:
+    def __init__(self, stage: CompiledModel, source: FloatModel) -> None:
         self._stage, self._source = stage, source
         self._statistics: Any = None
 
-    def quantized(self, floats: Sequence[Any] = (), left_out: Sequence[str] = ()) -> Stage:
+    def quantized(self, floats: Sequence[Any] = (), left_out: Sequence[str] = ()) -> CompiledModel:
         """Return the file with int8 weights, one scale for each output channel, and int8 activations.
 
         Args:

@@ -10,8 +10,8 @@ in place.
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
-from hedgerow.compile.stage import Source, Stage
 
 __all__ = ["TrimTflite"]
 
@@ -29,7 +29,7 @@ class TrimTflite(FilePass):
         """Weights stay what they are."""
         return
 
-    def apply(self, stage: Stage, source: Source) -> Stage:
+    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file without what no runtime reads."""
         from hedgerow.compile.passes.tflite.trimming import trimmed
 

@@ -19,7 +19,7 @@ def source():
     torch = pytest.importorskip("torch")
     from torch import nn
 
-    from hedgerow.compile.stage import Source
+    from hedgerow.compile.pass_models import FloatModel
     from hedgerow.task import load_task
     from hedgerow.task_module import LogitsModule
     from tests.compile.passes.networks import Student, Teacher
@@ -39,7 +39,7 @@ def source():
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(module(images[chosen]), labels[chosen]).backward()
                 optimizer.step()
-    return Source(task=task, model=model.eval(), calibration=train.take(range(64)), train=train, seed=3)
+    return FloatModel(task=task, model=model.eval(), calibration=train.take(range(64)), train=train, seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from unittest import mock
 import pytest
 
 from hedgerow.compile.errors import PassError, PassSettingsError
+from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.passes.builtin import PASSES
 from hedgerow.compile.passes.kinds import FilePass, ModelPass
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass
-from hedgerow.compile.stage import Stage
 from hedgerow.hardware.target import FORMATS
 
 pytestmark = [
@@ -161,7 +161,7 @@ def test_a_setting_out_of_its_range_is_refused(name, setting, value):
 def test_another_format_or_none_is_refused(name):
     step = made(name)
     for kind in sorted({*FORMATS, "gguf"} - {step.takes}):
-        stage = Stage(format=kind, content=b"", inputs=(), outputs=())
+        stage = CompiledModel(format=kind, content=b"", inputs=(), outputs=())
         with pytest.raises(PassError, match=f"it takes {step.takes} files, and was given a {kind}$") as caught:
             run_file_pass(step, None, stage)
         assert caught.value.step == name

@@ -6,12 +6,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hedgerow.compile.foundation import Foundation, Workbench  # noqa: E402
+from hedgerow.compile.pass_models import FloatModel  # noqa: E402
 from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402 - needs torch
 from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.passes.tflite.export import ExportTflite  # noqa: E402
 from hedgerow.compile.recipes import RECIPES, find_recipe  # noqa: E402
-from hedgerow.compile.stage import Source  # noqa: E402
 from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
 from hedgerow.hardware.lookup import load_target  # noqa: E402
@@ -126,7 +126,7 @@ def test_calibration_on_other_data_than_the_worlds_shows_in_the_parity_check(fou
     from hedgerow.compile.errors import VerificationError
 
     black = Dataset({"image": np.zeros((4, 1, 8, 8), np.float32)}, np.zeros(4, np.int64))
-    source = Source(task=foundation.source.task, model=foundation.source.model, calibration=black)
+    source = FloatModel(task=foundation.source.task, model=foundation.source.model, calibration=black)
     broken = Foundation(source, foundation.data, foundation.float_probabilities)
     with pytest.raises(VerificationError) as caught:
         compile_artifact(

@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hedgerow.compile.errors import PassError, UnsuitableError  # noqa: E402 - needs torch
+from hedgerow.compile.pass_models import CompiledModel, FloatModel  # noqa: E402
 from hedgerow.compile.passes.kinds import ExportPass, ModelPass  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass, tool_errors  # noqa: E402
 from hedgerow.compile.passes.settings import check_names  # noqa: E402
-from hedgerow.compile.stage import Source, Stage  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import Dataset, Task  # noqa: E402
@@ -47,7 +47,7 @@ def broken_loss(_logits, _labels):
     raise RuntimeError("a mistake in the task")
 
 
-def source(**changes) -> Source:
+def source(**changes) -> FloatModel:
     task = Task(
         name="t",
         inputs=[TensorSpec("x", (2,), "float32")],
@@ -57,7 +57,7 @@ def source(**changes) -> Source:
         **changes,
     )
     nothing = Dataset({}, torch.zeros(0, dtype=torch.int64).numpy())
-    return Source(task=task, model=torch.nn.Flatten(), calibration=nothing)
+    return FloatModel(task=task, model=torch.nn.Flatten(), calibration=nothing)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,10 @@ def source(**changes) -> Source:
     [
         (None, "give: .* it gave a NoneType and no file"),
         (b"bytes", "it gave a bytes and no file"),
-        (Stage(format="tflite", content=b"", inputs=(), outputs=()), "gives onnx files, and gave .* the format tflite"),
+        (
+            CompiledModel(format="tflite", content=b"", inputs=(), outputs=()),
+            "gives onnx files, and gave .* the format tflite",
+        ),
     ],
 )
 def test_a_pass_that_gives_something_else_is_named(made, message, monkeypatch):

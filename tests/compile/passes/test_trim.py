@@ -5,9 +5,9 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
+from hedgerow.compile.pass_models import CompiledModel  # noqa: E402
 from hedgerow.compile.passes.onnx.trim import TrimOnnx  # noqa: E402 - needs onnx
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
-from hedgerow.compile.stage import Stage  # noqa: E402
 from hedgerow.manifest.content import Tensor  # noqa: E402
 
 pytestmark = [
@@ -20,14 +20,14 @@ pytestmark = [
 FLOAT = onnx.TensorProto.FLOAT
 
 
-def stage_of(nodes, constants) -> Stage:
+def stage_of(nodes, constants) -> CompiledModel:
     helper = onnx.helper
     border = [helper.make_tensor_value_info(name, FLOAT, ["batch", 2]) for name in ("0", "probabilities")]
     graph = helper.make_graph(nodes, "main", border[:1], border[1:], initializer=constants)
     graph.value_info.append(helper.make_tensor_value_info("a.long.name.of.an.inner.tensor", FLOAT, ["batch", 2]))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     tensors = [Tensor(name, name, (-1, 2), "float32") for name in ("0", "probabilities")]
-    return Stage(
+    return CompiledModel(
         format="onnx", content=model.SerializeToString(), inputs=tuple(tensors[:1]), outputs=tuple(tensors[1:])
     )
 
@@ -37,7 +37,7 @@ def constant(name: str, *values: float):
 
 
 @pytest.fixture
-def stage() -> Stage:
+def stage() -> CompiledModel:
     node = onnx.helper.make_node
     return stage_of(
         [
@@ -53,7 +53,7 @@ def stage() -> Stage:
     )
 
 
-def run(stage: Stage) -> np.ndarray:
+def run(stage: CompiledModel) -> np.ndarray:
     from hedgerow.compile.runners.onnx import predict_onnx
 
     return predict_onnx(stage, {"0": np.array([[1, 2], [3, 4]], np.float32)})
@@ -94,17 +94,17 @@ def test_a_file_with_subgraphs_keeps_the_names_that_they_use():
 def test_a_trimmed_tflite_file_is_smaller_and_computes_the_same():
     import torch
 
+    from hedgerow.compile.pass_models import FloatModel
     from hedgerow.compile.passes.tflite.export import ExportTflite
     from hedgerow.compile.passes.tflite.quantize_static import QuantizeTfliteStatic
     from hedgerow.compile.passes.tflite.trim import TrimTflite
     from hedgerow.compile.runners.tflite import predict_tflite
-    from hedgerow.compile.stage import Source
     from hedgerow.examples.zoo import ZOO
     from hedgerow.task import load_task
 
     task = load_task(ZOO["mlp"].task)
     torch.manual_seed(0)
-    source = Source(task=task, model=task.model().eval(), calibration=task.load_data().calibration_or_default())
+    source = FloatModel(task=task, model=task.model().eval(), calibration=task.load_data().calibration_or_default())
     stage = run_file_pass(QuantizeTfliteStatic(), source, run_file_pass(ExportTflite(), source, None))
     trimmed = run_file_pass(TrimTflite(), source, stage)
     inputs = {"pixels": source.calibration.inputs["pixels"][:20]}
@@ -114,7 +114,7 @@ def test_a_trimmed_tflite_file_is_smaller_and_computes_the_same():
     assert trimmed.content.index(weight_bytes(stage, 2560)) % 16 == 0
 
 
-def weight_bytes(stage: Stage, size: int) -> bytes:
+def weight_bytes(stage: CompiledModel, size: int) -> bytes:
     """Return the constant of *size* bytes in a TFLite file."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -128,24 +128,24 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     from ai_edge_litert import schema_py_generated as schema
 
     from hedgerow.compile.inspection.model import read_facts
+    from hedgerow.compile.pass_models import FloatModel
     from hedgerow.compile.passes.tflite.export import ExportTflite
     from hedgerow.compile.passes.tflite.quantize_static import QuantizeTfliteStatic
     from hedgerow.compile.passes.tflite.trim import TrimTflite
     from hedgerow.compile.runners.tflite import predict_tflite
-    from hedgerow.compile.stage import Source
     from hedgerow.compile.verify import judge_file
     from hedgerow.examples.zoo import ZOO
     from hedgerow.hardware.lookup import load_target
     from hedgerow.task import load_task
 
-    def outside(stage: Stage) -> int:
+    def outside(stage: CompiledModel) -> int:
         buffers = schema.ModelT.InitFromPackedBuf(stage.content, 0).buffers
         return sum(buffer.offset > 1 for buffer in buffers)
 
     task = load_task(ZOO["autoencoder"].task)
     torch.manual_seed(0)
     data = task.load_data()
-    source = Source(task=task, model=task.model().eval(), calibration=data.calibration.take(range(8)))
+    source = FloatModel(task=task, model=task.model().eval(), calibration=data.calibration.take(range(8)))
     stage = run_file_pass(QuantizeTfliteStatic(), source, run_file_pass(ExportTflite(), source, None))
     trimmed = run_file_pass(TrimTflite(), source, stage)
     assert outside(stage) > 0

@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hedgerow.compile.errors import UntranslatableError  # noqa: E402 - needs torch
-from hedgerow.compile.stage import Source  # noqa: E402
+from hedgerow.compile.pass_models import FloatModel  # noqa: E402
 from hedgerow.compile.train_graph.export import export_train_graph, largest_difference  # noqa: E402
-from hedgerow.compile.train_graph.reference import reference_step  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
+from hedgerow.compile.train_graph.torch_training import reference_step  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData  # noqa: E402
 
@@ -52,7 +52,7 @@ def head(features: int) -> "torch.nn.Module":
     return nn.Sequential(nn.Flatten(), nn.Linear(features, 3))
 
 
-def make_source(model, **settings) -> Source:
+def make_source(model, **settings) -> FloatModel:
     rng = np.random.default_rng(3)
     data = Dataset(
         {"image": rng.normal(size=(8, 2, 7, 9)).astype(np.float32)}, rng.integers(0, 3, size=8, dtype=np.int64)
@@ -67,7 +67,7 @@ def make_source(model, **settings) -> Source:
         local=LocalTraining(learning_rate=0.1, batch_size=4),
         **settings,
     )
-    return Source(task=task, model=model.eval(), calibration=data)
+    return FloatModel(task=task, model=model.eval(), calibration=data)
 
 
 def new_model(name: str) -> "torch.nn.Module":

@@ -11,8 +11,8 @@ from click.testing import CliRunner  # noqa: E402 - needs torch
 from hedgerow.compile.train_graph.cases import CASES, make_source  # noqa: E402
 from hedgerow.compile.train_graph.options import StepOptions  # noqa: E402
 from hedgerow.compile.train_graph.parity import command, measure  # noqa: E402
-from hedgerow.compile.train_graph.reference import ReferenceTraining  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
+from hedgerow.compile.train_graph.torch_training import TorchTraining  # noqa: E402
 from hedgerow.errors import UnknownNameError  # noqa: E402
 
 pytestmark = [
@@ -34,7 +34,7 @@ def test_every_case_traces_to_torchs_own_step(name):
         torch.from_numpy(source.calibration.labels[:4]),
     )
     _loss, *after = traced.graph(inputs, labels, *traced.arguments[2:])
-    training = ReferenceTraining(source.task, source.model, case.options, case.rate)
+    training = TorchTraining(source.task, source.model, case.options, case.rate)
     training.step([inputs], labels)
     wanted = training.weights()
     for tensor_name, value in zip(traced.updated, after, strict=False):

@@ -1,6 +1,7 @@
 """The p-value is right at every size: chi-square where it holds, draws and single bins where it does not."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -161,3 +162,53 @@ def test_a_test_of_a_billion_samples_is_of_single_bins_alone():
     assert p_value((10**9, 4), (4, 4), rng()) == pytest.approx(
         4 * float(scipy.stats.hypergeom.sf(3, 10**9 + 12, 8, 8)), rel=1e-3
     )
+
+
+class CountingGenerator(np.random.Generator):
+    """Notes how many windows are drawn at a time."""
+
+    def multivariate_hypergeometric(self, *arguments, size, **more):
+        self.sizes = [*getattr(self, "sizes", []), size]
+        return super().multivariate_hypergeometric(*arguments, size=size, **more)
+
+
+def test_as_many_windows_are_drawn_as_were_meant_to_in_growing_batches():
+    counting = CountingGenerator(np.random.PCG64(0))
+    p_value((40,) * 20, (12,) * 5 + (0,) * 15, counting, resolution=1e-3)
+    assert counting.sizes == [256, 1024, 4000 - 256 - 1024]
+
+
+@pytest.mark.parametrize(("reference", "window"), [((30, 3, 2), (10, 4, 4)), ((2, 6), (6, 2)), ((8, 8, 8), (4, 1, 1))])
+def test_draws_stop_with_the_twentieth_that_is_as_far_off(reference, window):
+    """Besag and Clifford: 20 in the number of draws that it took, here found in one long row of draws."""
+    table = np.array([reference, window])
+    pooled, size = table.sum(axis=0), table[1].sum()
+    expected = table.sum(axis=1)[:, None] * pooled / table.sum()
+
+    def statistic(windows):
+        return ((windows - expected[1]) ** 2 * (1 / expected).sum(axis=0)).sum(axis=-1)
+
+    drawn = rng(3).multivariate_hypergeometric(pooled, size, size=4000, method="marginals")
+    places = np.flatnonzero(statistic(drawn) >= statistic(table[1]) - 1e-9)
+    assert len(places) >= 20
+    assert p_value(reference, window, rng(3)) == pytest.approx(min(1, 20 / (places[19] + 1) / 0.95), rel=1e-12)
+
+
+@given(total=st.integers(2, 60), data=st.data())
+@settings(derandomize=True)
+def test_the_tail_bound_is_the_geometric_series_from_its_first_term(total, data):
+    marked = data.draw(st.integers(0, total))
+    size = data.draw(st.integers(0, total))
+    found = data.draw(st.integers(max(0, marked + size - total), min(marked, size)))
+
+    def term(k):
+        return Fraction(math.comb(marked, k) * math.comb(total - marked, size - k), math.comb(total, size))
+
+    ratio = term(found + 1) / term(found) if found < size else Fraction(0)
+    series = term(found) / (1 - ratio) if ratio < 1 else Fraction(1)
+    assert _log_upper_tail(found, marked, size, total) == pytest.approx(math.log(min(series, 1)), abs=1e-9)
+
+
+def test_a_billion_samples_are_too_many_to_draw_from_and_all_of_the_level_is_the_bins():
+    found = p_value((10**9 - 10, 3), (6, 1), rng())
+    assert found == pytest.approx(2 * 2 * float(scipy.stats.hypergeom.sf(0, 10**9, 4, 7)), rel=1e-4)

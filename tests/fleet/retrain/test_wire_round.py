@@ -104,7 +104,7 @@ def test_only_online_devices_that_run_the_release_take_part(tmp_path):
 
 
 def test_what_a_device_sent_is_brought_as_it_is_and_judged_by_the_grid(tmp_path):
-    from hedgerow.server.replies import Answer, Kind, ReplyLimits, judge_answers
+    from hedgerow.server.replies import Kind, ReplyContents, ReplyLimits, judge_answers
 
     def other(exchange, task, name):
         return trains(exchange, task, name, changed={"w": np.full(4, np.nan, dtype=np.float32)})
@@ -113,7 +113,7 @@ def test_what_a_device_sent_is_brought_as_it_is_and_judged_by_the_grid(tmp_path)
     with TrainingFleet(tmp_path, {"a": other}) as fleet:
         (update,) = fleet.transport().run_round(work)
     assert update.state == "done"
-    (refusal,) = judge_answers([Answer([update.weights], [{"num-examples": 1}])], work.weights, ReplyLimits())
+    (refusal,) = judge_answers([ReplyContents([update.weights], [{"num-examples": 1}])], work.weights, ReplyLimits())
     assert refusal.kind == Kind.NOT_FINITE
 
 

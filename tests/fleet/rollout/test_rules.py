@@ -685,6 +685,8 @@ def test_a_rule_counts_failures_of_its_kind_alone_and_says_which_broke():
         gate=None, max_attempts=1, stages=(StagePlan("all", 1.0),), abort_rules=(AbortRule("REJECTED", 0.25, 2),)
     )
     rollout, _ = started(plan)
+    for device in ("d5", "d6"):
+        rollout, _ = advance(rollout, report(rollout, device, X.IN_PROGRESS))
     for device in ("d0", "d1", "d2"):
         rollout, _ = advance(rollout, report(rollout, device, X.FAILED))
     assert rollout.state is S.RUNNING

@@ -5,7 +5,7 @@ import pytest
 
 from hedgerow.errors import UnknownNameError
 from hedgerow.server.cohort.clients import ClientSlices
-from hedgerow.server.cohort.engines import ENGINES, ModelFacts, build_engine, choose_engine, engine_and_reason
+from hedgerow.server.cohort.engines import ENGINES, StepFacts, build_engine, choose_engine, engine_and_reason
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from hedgerow.server.cohort.engines import ENGINES, ModelFacts, build_engine, ch
     ],
 )
 def test_the_choice_follows_from_shapes(facts, device, workers, name):
-    choice = choose_engine(ModelFacts(**facts), device=device, workers=workers)
+    choice = choose_engine(StepFacts(**facts), device=device, workers=workers)
     assert choice.name == name
     assert choice.name in ENGINES
     assert choice.reason
@@ -45,8 +45,8 @@ def test_facts_are_counted_on_one_step(make_task):
     from torch import nn
 
     task = make_task(model=lambda: nn.Sequential(nn.Linear(2, 5), nn.Dropout(0.5), nn.Linear(5, 3)))
-    facts = ModelFacts.of(task, task.load_data().train)
-    assert facts == ModelFacts(step_flops=2 * 8 * (2 * 5 + 5 * 3), random=True)
+    facts = StepFacts.of(task, task.load_data().train)
+    assert facts == StepFacts(step_flops=2 * 8 * (2 * 5 + 5 * 3), random=True)
 
 
 @pytest.mark.heavy
@@ -63,7 +63,7 @@ def test_recurrent_layers_are_counted_at_every_time(kind, gates, make_task):
             return self.cells(points[:, :, None])[0][:, -1]
 
     task = make_task(model=Recurrent)
-    facts = ModelFacts.of(task, task.load_data().train)
+    facts = StepFacts.of(task, task.load_data().train)
     assert facts.step_flops == 2 * 8 * 2 * gates * 3 * (1 + 3)
 
 

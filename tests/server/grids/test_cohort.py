@@ -12,9 +12,9 @@ from hedgerow.server.cohort.null import NullEngine
 from hedgerow.server.cohort.sequential import SequentialEngine
 from hedgerow.server.cohort.vectorized import VectorizedEngine
 from hedgerow.server.flower import array_record, numpy_arrays
-from hedgerow.server.grids.border import reply_kind
 from hedgerow.server.grids.cohort import CohortGrid
 from hedgerow.server.grids.in_process import InProcessGrid
+from hedgerow.server.grids.judging import reply_kind
 from hedgerow.server.local_steps import torch_threads
 from hedgerow.server.privacy import PRIVACY
 from hedgerow.server.strategies import STRATEGIES, build_strategy, mean_suffices

@@ -9,8 +9,8 @@ import pytest
 from hedgerow.local_work import LocalWork
 from hedgerow.server.errors import LocalTermError
 from hedgerow.server.flower import array_record
-from hedgerow.server.grids.border import reply_kind
 from hedgerow.server.grids.fleet import FleetGrid, device_node_id
+from hedgerow.server.grids.judging import reply_kind
 from hedgerow.server.grids.transport import DeviceUpdate, RoundWork, SimulatedTransport
 
 pytestmark = pytest.mark.heavy

@@ -9,8 +9,8 @@ from hedgerow.server.simulation.availability import AlwaysAvailable, DiurnalAvai
 from hedgerow.server.simulation.battery import Battery
 from hedgerow.server.simulation.clock import LocalTime
 from hedgerow.server.simulation.deadlines import (
+    DeviceOutcome,
     DeviceWork,
-    Outcome,
     RoundPolicy,
     RoundSchedule,
     device_times,
@@ -58,7 +58,7 @@ def play(population: Population, devices: np.ndarray, policy: RoundPolicy, now_s
 
 def test_a_round_lasts_as_long_as_its_slowest_device():
     schedule = schedule_round(EVEN, THREE, WORK, samples=np.array([10, 20, 10]), now_s=100.0, round_number=1)
-    assert schedule.outcomes.tolist() == [Outcome.DONE] * 3
+    assert schedule.outcomes.tolist() == [DeviceOutcome.DONE] * 3
     assert schedule.settled_at_s.tolist() == [113.0, 119.0, 113.0]
     assert (schedule.starts_at_s, schedule.ends_at_s) == (100.0, 119.0)
     assert schedule.epochs.tolist() == [2, 2, 2]
@@ -71,7 +71,7 @@ def test_a_deadline_ends_the_round():
     schedule = schedule_round(
         EVEN, THREE, WORK, samples=np.array([10, 20, 10]), now_s=100.0, round_number=1, policy=policy
     )
-    assert schedule.outcomes.tolist() == [Outcome.DONE, Outcome.LATE, Outcome.DONE]
+    assert schedule.outcomes.tolist() == [DeviceOutcome.DONE, DeviceOutcome.LATE, DeviceOutcome.DONE]
     assert schedule.ends_at_s == 115.0
     assert schedule.epochs.tolist() == [2, 0, 2]
     assert schedule.energy_j.tolist() == [12.0, 24.0, 12.0]  # the late one has computed for nothing
@@ -82,7 +82,7 @@ def test_stragglers_may_send_what_they_have():
     schedule = schedule_round(
         EVEN, THREE, WORK, samples=np.array([10, 20, 30]), now_s=100.0, round_number=1, policy=policy
     )
-    assert schedule.outcomes.tolist() == [Outcome.DONE, Outcome.PARTIAL, Outcome.LATE]
+    assert schedule.outcomes.tolist() == [DeviceOutcome.DONE, DeviceOutcome.PARTIAL, DeviceOutcome.LATE]
     assert schedule.epochs.tolist() == [2, 1, 0]
     assert schedule.settled_at_s.tolist() == [113.0, 113.0, 115.0]
     assert schedule.counts_update.tolist() == [True, True, False]
@@ -91,9 +91,9 @@ def test_stragglers_may_send_what_they_have():
 def test_the_first_k_of_n_end_the_round_and_equal_times_go_by_number():
     schedule = schedule_round(EVEN, THREE, WORK, samples=TEN, now_s=0.0, round_number=1, policy=RoundPolicy(wanted=2))
     assert dict(zip(THREE.tolist(), schedule.outcomes.tolist(), strict=True)) == {
-        2: Outcome.DONE,
-        4: Outcome.DONE,
-        9: Outcome.LATE,
+        2: DeviceOutcome.DONE,
+        4: DeviceOutcome.DONE,
+        9: DeviceOutcome.LATE,
     }
     assert schedule.ends_at_s == 13.0
 
@@ -103,7 +103,7 @@ def test_a_round_that_gets_too_few_ends_when_nobody_is_left():
     schedule = schedule_round(
         everyone_drops, THREE, WORK, samples=TEN, now_s=50.0, round_number=1, policy=RoundPolicy(wanted=2)
     )
-    assert schedule.outcomes.tolist() == [Outcome.DROPPED] * 3
+    assert schedule.outcomes.tolist() == [DeviceOutcome.DROPPED] * 3
     assert 50.0 < schedule.ends_at_s == schedule.settled_at_s.max() < 63.0
 
 
@@ -111,7 +111,7 @@ def test_who_is_not_there_does_not_begin_and_who_leaves_does_not_finish():
     trace = decode_trace(b"device,start_s,end_s\na,0,1000\nb,0,55\nc,60,100\n", "trace")
     population = replace(EVEN, availability=TraceAvailability(trace))
     schedule = schedule_round(population, np.arange(3), WORK, samples=TEN, now_s=50.0, round_number=1)
-    assert schedule.outcomes.tolist() == [Outcome.DONE, Outcome.DROPPED, Outcome.UNAVAILABLE]
+    assert schedule.outcomes.tolist() == [DeviceOutcome.DONE, DeviceOutcome.DROPPED, DeviceOutcome.UNAVAILABLE]
     assert schedule.settled_at_s.tolist() == [63.0, 55.0, 50.0]
     assert schedule.energy_j.tolist() == [12.0, 4.0, 0.0]
 
@@ -128,7 +128,7 @@ def test_a_low_battery_does_not_take_part():
     schedule = schedule_round(
         population, THREE, WORK, samples=TEN, now_s=noon_s, round_number=1, used_j=np.array([0.0, 540.0, 560.0])
     )
-    assert schedule.outcomes.tolist() == [Outcome.DONE, Outcome.DONE, Outcome.UNAVAILABLE]
+    assert schedule.outcomes.tolist() == [DeviceOutcome.DONE, DeviceOutcome.DONE, DeviceOutcome.UNAVAILABLE]
 
 
 def test_dropping_out_is_drawn_anew_in_each_round():
@@ -162,8 +162,8 @@ def test_outcomes_times_and_epochs_fit_each_other(population: Population, device
     assert np.isfinite(schedule.ends_at_s)
     assert (schedule.settled_at_s <= schedule.ends_at_s).all()
     assert ((schedule.epochs > 0) == schedule.counts_update).all()
-    assert (schedule.epochs[schedule.outcomes == Outcome.DONE] == DAYS.epochs).all()
-    assert (schedule.epochs[schedule.outcomes == Outcome.PARTIAL] < DAYS.epochs).all()
+    assert (schedule.epochs[schedule.outcomes == DeviceOutcome.DONE] == DAYS.epochs).all()
+    assert (schedule.epochs[schedule.outcomes == DeviceOutcome.PARTIAL] < DAYS.epochs).all()
     assert (schedule.energy_j >= 0).all()
     if schedule.counts_update.sum() == policy.wanted:
         assert schedule.ends_at_s == schedule.settled_at_s[schedule.counts_update].max()

@@ -11,7 +11,7 @@ import pytest
 from hedgerow.server.simulation.device_model import DeviceModel
 from hedgerow.server.simulation.plan import SimulationPlan
 from hedgerow.server.simulation.simulate import Simulator, simulate_task
-from hedgerow.server.simulation.sweep import Trial, run_sweep
+from hedgerow.server.simulation.sweep import Combination, run_sweep
 from hedgerow.server.simulation.variations import parse_variations
 
 pytestmark = pytest.mark.heavy
@@ -28,11 +28,11 @@ def simulator(tiny_task):
 def test_of_two_equal_trials_the_one_whose_loss_is_no_number_is_ranked_last():
     def trial(**metrics):
         run = SimpleNamespace(checkpoint=SimpleNamespace(metrics={"accuracy": 0.1, **metrics}))
-        return Trial({"learning-rate": 1.0}, {0: run})
+        return Combination({"learning-rate": 1.0}, {0: run})
 
     fine, lost = trial(loss=50.0), trial()
     assert lost.merit() == (0.1, -math.inf)
-    assert max([lost, fine], key=Trial.merit) is fine
+    assert max([lost, fine], key=Combination.merit) is fine
 
 
 def settings_of(result):

@@ -91,7 +91,7 @@ def test_late_devices_get_error_replies_and_the_clock_stands_at_the_deadline(mak
     grid = make_grid(policy=RoundPolicy(deadline_s=14.0))
     replies = send(grid)
     assert [replies[device].has_error() for device in range(5)] == [False, False, True, True, True]
-    from hedgerow.server.grids.border import reply_kind
+    from hedgerow.server.grids.judging import reply_kind
 
     assert replies[2].error.reason == "it was not done when the round ended"
     assert reply_kind(replies[2]) == "late"

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.kinds import ModelPass
 from hedgerow.compile.passes.settings import one_of
-from hedgerow.compile.stage import Source
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["RoundWeightsInc"]
+__all__ = ["WeightRoundingInc"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundWeightsInc(ModelPass):
+class WeightRoundingInc(ModelPass):
     """Rounds the weights of linear layers.
 
     Attributes:
@@ -33,7 +33,7 @@ class RoundWeightsInc(ModelPass):
     bits: int = one_of(4, 8)
     block: int = one_of(16, 32, 64, 128, 256, default=32)
 
-    def apply(self, source: Source) -> "nn.Module":
+    def apply(self, source: FloatModel) -> "nn.Module":
         """Return a model whose linear layers have rounded weights.
 
         Raises:

@@ -5,6 +5,6 @@ float32 by its documented formula, and its result is rounded to the type that th
 Apple's hardware may add up in another order and precision; so a device is still to be measured on a device.
 """
 
-from hedgerow.compile.coreml_reference.evaluate import UnknownOperator, predict_coreml
+from hedgerow.compile.coreml_evaluation.evaluate import UnknownOperator, predict_coreml
 
 __all__ = ["UnknownOperator", "predict_coreml"]

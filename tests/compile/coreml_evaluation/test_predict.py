@@ -13,7 +13,7 @@ ct = pytest.importorskip("coremltools")
 from coremltools.converters.mil import Builder as mb  # noqa: E402, N813 - needs coremltools, which calls it so
 from torch import nn  # noqa: E402
 
-from hedgerow.compile.coreml_reference.evaluate import UnknownOperator, predict_coreml  # noqa: E402
+from hedgerow.compile.coreml_evaluation.evaluate import UnknownOperator, predict_coreml  # noqa: E402
 from hedgerow.compile.errors import VerificationError  # noqa: E402
 from hedgerow.compile.foundation import Foundation, Workbench  # noqa: E402
 from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402

@@ -1,4 +1,4 @@
-"""Tests of hedgerow.server.grids.border: Flower's messages judged, whoever brought them."""
+"""Tests of hedgerow.server.grids.judging: Flower's messages judged, whoever brought them."""
 
 import io
 import pickle
@@ -8,8 +8,8 @@ import pytest
 
 from hedgerow.server.errors import NoUpdateError
 from hedgerow.server.flower import array_record, error_codes
-from hedgerow.server.grids.border import JudgedGrid, error_reply, judged_replies, kinds_of, reply_kind, sent_arrays
 from hedgerow.server.grids.in_process import InProcessGrid
+from hedgerow.server.grids.judging import JudgedGrid, error_reply, judged_replies, kinds_of, reply_kind, sent_arrays
 from hedgerow.server.outcome import check_end
 from hedgerow.server.replies import Kind, ReplyLimits
 

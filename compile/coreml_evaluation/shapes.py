@@ -6,21 +6,21 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from hedgerow.compile.coreml_reference.call import Call, NoReferenceError, Operator, Values
+from hedgerow.compile.coreml_evaluation.operation import NotEvaluatedError, Operation, Operator, Values
 
 __all__ = ["SHAPES"]
 
 
-def _reshape(call: Call, values: Values) -> torch.Tensor:
+def _reshape(call: Operation, values: Values) -> torch.Tensor:
     # The program is static, so the loader knows the shape, whatever -1 or 0 stands for.
     return call.tensor(values, "x").reshape(call.shape)
 
 
-def _transpose(call: Call, values: Values) -> torch.Tensor:
+def _transpose(call: Operation, values: Values) -> torch.Tensor:
     return call.tensor(values, "x").permute(call.constant("perm"))
 
 
-def _concat(call: Call, values: Values) -> torch.Tensor:
+def _concat(call: Operation, values: Values) -> torch.Tensor:
     parts, axis = call.tensors(values, "values"), int(call.constant("axis"))
     if call.constant("interleave", False):
         axis %= parts[0].ndim
@@ -28,17 +28,17 @@ def _concat(call: Call, values: Values) -> torch.Tensor:
     return torch.cat(parts, axis)
 
 
-def _stack(call: Call, values: Values) -> torch.Tensor:
+def _stack(call: Operation, values: Values) -> torch.Tensor:
     return torch.stack(call.tensors(values, "values"), int(call.constant("axis")))
 
 
-def _split(call: Call, values: Values) -> tuple[torch.Tensor, ...]:
+def _split(call: Operation, values: Values) -> tuple[torch.Tensor, ...]:
     x, axis = call.tensor(values, "x"), int(call.constant("axis"))
     sizes = call.constant("split_sizes")
     return torch.split(x, x.shape[axis] // int(call.constant("num_splits")) if sizes is None else sizes, axis)
 
 
-def _slice_by_index(call: Call, values: Values) -> torch.Tensor:
+def _slice_by_index(call: Operation, values: Values) -> torch.Tensor:
     x = call.tensor(values, "x")
     begin, end = call.constant("begin"), call.constant("end")
     steps = call.constant("stride", [1] * x.ndim)
@@ -56,28 +56,28 @@ def _slice_by_index(call: Call, values: Values) -> torch.Tensor:
     return x.reshape(call.shape)
 
 
-def _slice_by_size(call: Call, values: Values) -> torch.Tensor:
+def _slice_by_size(call: Operation, values: Values) -> torch.Tensor:
     x = call.tensor(values, "x")
     for axis, (start, size) in enumerate(zip(call.constant("begin"), call.shape, strict=True)):
         x = x.narrow(axis, start % x.shape[axis] if start < 0 else start, size)
     return x
 
 
-def _gather(call: Call, values: Values) -> torch.Tensor:
+def _gather(call: Operation, values: Values) -> torch.Tensor:
     x, indices, axis = call.tensor(values, "x"), call.tensor(values, "indices"), int(call.constant("axis", 0))
     if int(call.constant("batch_dims", 0)):
-        raise NoReferenceError(call.kind, "with batch dimensions")
+        raise NotEvaluatedError(call.kind, "with batch dimensions")
     places: tuple[Any, ...] = (*(slice(None) for _ in range(axis % x.ndim)), indices.to(torch.int64))
     return x[places]
 
 
-def _gather_along_axis(call: Call, values: Values) -> torch.Tensor:
+def _gather_along_axis(call: Operation, values: Values) -> torch.Tensor:
     x, axis = call.tensor(values, "x"), int(call.constant("axis", 0))
     indices = call.tensor(values, "indices").to(torch.int64)
     return torch.gather(x, axis, torch.where(indices < 0, indices + x.shape[axis], indices))
 
 
-def _pad(call: Call, values: Values) -> torch.Tensor:
+def _pad(call: Operation, values: Values) -> torch.Tensor:
     x, flat = call.tensor(values, "x"), call.constant("pad")
     # Core ML counts from the first padded dimension, torch from the last one.
     pairs = [count for axis in range(len(flat) // 2 - 1, -1, -1) for count in (flat[2 * axis], flat[2 * axis + 1])]
@@ -87,22 +87,22 @@ def _pad(call: Call, values: Values) -> torch.Tensor:
     return functional.pad(x, pairs, mode={"reflect": "reflect", "replicate": "replicate"}[mode])
 
 
-def _tile(call: Call, values: Values) -> torch.Tensor:
+def _tile(call: Operation, values: Values) -> torch.Tensor:
     return call.tensor(values, "x").repeat(call.constant("reps"))
 
 
-def _reverse(call: Call, values: Values) -> torch.Tensor:
+def _reverse(call: Operation, values: Values) -> torch.Tensor:
     x, axes = call.tensor(values, "x"), call.constant("axes")
     return x.flip(list(range(x.ndim)) if axes is None else axes)
 
 
-def _cumsum(call: Call, values: Values) -> torch.Tensor:
+def _cumsum(call: Operation, values: Values) -> torch.Tensor:
     if call.constant("exclusive", False) or call.constant("reverse", False):
-        raise NoReferenceError(call.kind, "that is exclusive or reversed")
+        raise NotEvaluatedError(call.kind, "that is exclusive or reversed")
     return call.tensor(values, "x").cumsum(int(call.constant("axis", 0)))
 
 
-def _fill(call: Call, _values: Values) -> torch.Tensor:
+def _fill(call: Operation, _values: Values) -> torch.Tensor:
     return torch.full(call.shape, float(call.constant("value", 0.0)))
 
 

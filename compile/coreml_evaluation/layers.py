@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from hedgerow.compile.coreml_reference.call import Call, NoReferenceError, Operator, Values
+from hedgerow.compile.coreml_evaluation.operation import NotEvaluatedError, Operation, Operator, Values
 
 __all__ = ["LAYERS"]
 
 
-def _padding(call: Call, sizes: tuple[int, ...], kernel: list[int], strides: list[int]) -> list[tuple[int, int]]:
+def _padding(call: Operation, sizes: tuple[int, ...], kernel: list[int], strides: list[int]) -> list[tuple[int, int]]:
     """Return how many values are added before and after each spatial dimension."""
     kind = str(call.constant("pad_type", "valid")).lower()
     if kind == "custom":
@@ -34,7 +34,7 @@ def _padded(x: torch.Tensor, padding: list[tuple[int, int]], value: float) -> to
     return functional.pad(x, flat, value=value) if any(flat) else x
 
 
-def _conv(call: Call, values: Values) -> torch.Tensor:
+def _conv(call: Operation, values: Values) -> torch.Tensor:
     x, weight, bias = (call.tensor(values, "x"), call.tensor(values, "weight"), call.optional(values, "bias"))
     spatial = weight.ndim - 2
     strides = call.constant("strides", [1] * spatial)
@@ -47,22 +47,22 @@ def _conv(call: Call, values: Values) -> torch.Tensor:
     return result
 
 
-def _linear(call: Call, values: Values) -> torch.Tensor:
+def _linear(call: Operation, values: Values) -> torch.Tensor:
     return functional.linear(call.tensor(values, "x"), call.tensor(values, "weight"), call.optional(values, "bias"))
 
 
-def _matmul(call: Call, values: Values) -> torch.Tensor:
+def _matmul(call: Operation, values: Values) -> torch.Tensor:
     x, y = call.tensor(values, "x"), call.tensor(values, "y")
     x = x.transpose(-1, -2) if call.constant("transpose_x", False) else x
     y = y.transpose(-1, -2) if call.constant("transpose_y", False) else y
     return torch.matmul(x, y)
 
 
-def _einsum(call: Call, values: Values) -> torch.Tensor:
+def _einsum(call: Operation, values: Values) -> torch.Tensor:
     return torch.einsum(str(call.constant("equation")), *call.tensors(values, "values"))
 
 
-def _pool(call: Call, values: Values, *, average: bool) -> torch.Tensor:
+def _pool(call: Operation, values: Values, *, average: bool) -> torch.Tensor:
     x, kernel = call.tensor(values, "x"), call.constant("kernel_sizes")
     strides = call.constant("strides", [1] * len(kernel))
     padding = _padding(call, tuple(x.shape[2:]), kernel, strides)
@@ -85,17 +85,17 @@ def _pool(call: Call, values: Values, *, average: bool) -> torch.Tensor:
     return mean
 
 
-def _counted(call: Call, padding: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _counted(call: Operation, padding: list[tuple[int, int]]) -> list[tuple[int, int]]:
     if not call.constant("exclude_padding_from_average", False) and any(sum(pair) for pair in padding):
-        raise NoReferenceError(call.kind, "in ceil mode that counts padding")
+        raise NotEvaluatedError(call.kind, "in ceil mode that counts padding")
     return padding
 
 
-def _max_pool(call: Call, values: Values) -> torch.Tensor:
+def _max_pool(call: Operation, values: Values) -> torch.Tensor:
     return _pool(call, values, average=False)
 
 
-def _average_pool(call: Call, values: Values) -> torch.Tensor:
+def _average_pool(call: Operation, values: Values) -> torch.Tensor:
     return _pool(call, values, average=True)
 
 
@@ -103,7 +103,7 @@ def _channels(values: torch.Tensor | None, rank: int, absent: float) -> torch.Te
     return absent if values is None else values.reshape(-1, *(1 for _ in range(rank - 2)))
 
 
-def _batch_norm(call: Call, values: Values) -> torch.Tensor:
+def _batch_norm(call: Operation, values: Values) -> torch.Tensor:
     x = call.tensor(values, "x")
     mean, variance, gamma, beta = (
         _channels(call.optional(values, name), x.ndim, absent)
@@ -113,14 +113,14 @@ def _batch_norm(call: Call, values: Values) -> torch.Tensor:
     return (x - mean) * scale + beta
 
 
-def _instance_norm(call: Call, values: Values) -> torch.Tensor:
+def _instance_norm(call: Operation, values: Values) -> torch.Tensor:
     x = call.tensor(values, "x")
     normal = _standardized(x, list(range(2, x.ndim)), float(call.constant("epsilon", 1e-5)))
     gamma = _channels(call.optional(values, "gamma"), x.ndim, 1.0)
     return normal * gamma + _channels(call.optional(values, "beta"), x.ndim, 0.0)
 
 
-def _layer_norm(call: Call, values: Values) -> torch.Tensor:
+def _layer_norm(call: Operation, values: Values) -> torch.Tensor:
     x, axes = call.tensor(values, "x"), call.constant("axes")
     axes = sorted(axis % x.ndim for axis in (range(x.ndim) if axes is None else axes))
     normal = _standardized(x, axes, float(call.constant("epsilon", 1e-5)))
@@ -135,11 +135,11 @@ def _standardized(x: torch.Tensor, axes: list[int], epsilon: float) -> torch.Ten
     return (x - mean) / torch.sqrt((x - mean).square().mean(axes, keepdim=True) + epsilon)
 
 
-def _softmax(call: Call, values: Values) -> torch.Tensor:
+def _softmax(call: Operation, values: Values) -> torch.Tensor:
     return torch.softmax(call.tensor(values, "x"), int(call.constant("axis", -1)))
 
 
-def _attention(call: Call, values: Values) -> torch.Tensor:
+def _attention(call: Operation, values: Values) -> torch.Tensor:
     query, key, value = (call.tensor(values, name) for name in ("query", "key", "value"))
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     mask = call.optional(values, "attn_mask")

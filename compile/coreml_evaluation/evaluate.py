@@ -15,10 +15,10 @@ from coremltools.proto import Model_pb2
 from numpy.typing import NDArray
 
 from hedgerow.blame import is_raised_by_hedgerow
-from hedgerow.compile.coreml_reference.arithmetic import ARITHMETIC
-from hedgerow.compile.coreml_reference.call import Call, NoReferenceError, Operator
-from hedgerow.compile.coreml_reference.layers import LAYERS
-from hedgerow.compile.coreml_reference.shapes import SHAPES
+from hedgerow.compile.coreml_evaluation.arithmetic import ARITHMETIC
+from hedgerow.compile.coreml_evaluation.layers import LAYERS
+from hedgerow.compile.coreml_evaluation.operation import NotEvaluatedError, Operation, Operator
+from hedgerow.compile.coreml_evaluation.shapes import SHAPES
 from hedgerow.compile.mlpackage import specification, unpack
 from hedgerow.errors import DecodeError
 
@@ -80,7 +80,7 @@ def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArra
         return UnknownOperator((), "the program takes other than one sample")
     try:
         return _run(function, constants, inputs)
-    except NoReferenceError as exc:
+    except NotEvaluatedError as exc:
         return UnknownOperator((exc.kind,), str(exc))
 
 
@@ -124,7 +124,7 @@ def _run(function: Any, constants: Mapping[str, Any], inputs: Mapping[str, NDArr
     if sorted(names) != sorted(inputs):
         raise ValueError(f"expected the inputs {sorted(names)}, found {sorted(inputs)}")
     calls = [
-        Call(
+        Operation(
             kind=operation.op_type,
             arguments={name: _names(variable) for name, variable in operation.inputs.items() if variable is not None},
             outputs=tuple(output.name for output in operation.outputs),

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["Call", "NoReferenceError", "Operator", "Values"]
+__all__ = ["NotEvaluatedError", "Operation", "Operator", "Values"]
 
 Values = Mapping[str, Any]
 """Name -> tensor (or text), of everything that is known so far."""
 
 
-class NoReferenceError(Exception):
+class NotEvaluatedError(Exception):
     """An operator is used in a form that this package does not evaluate; the caller says so, and nobody else sees it.
 
     Attributes:
@@ -25,7 +25,7 @@ class NoReferenceError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Operation:
     """One operator.
 
     Attributes:
@@ -60,15 +60,15 @@ class Call:
         """Return a constant argument as a Python number, text or list; *default* when it is absent.
 
         Raises:
-            NoReferenceError: The program computes it.
+            NotEvaluatedError: The program computes it.
         """
         if argument not in self.arguments:
             return default
         if self.arguments[argument] not in self.constants:
-            raise NoReferenceError(self.kind, f"whose {argument} is computed")
+            raise NotEvaluatedError(self.kind, f"whose {argument} is computed")
         value = self.constants[str(self.arguments[argument])]
         return value if isinstance(value, str) else value.tolist()
 
 
-Operator = Callable[[Call, Values], "torch.Tensor | tuple[torch.Tensor, ...]"]
+Operator = Callable[[Operation, Values], "torch.Tensor | tuple[torch.Tensor, ...]"]
 """Computes the results of a call; they are rounded afterwards."""

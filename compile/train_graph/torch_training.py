@@ -14,7 +14,7 @@ from hedgerow.task import Task
 from hedgerow.task_module import LogitsModule, loss_function, model_weights
 from hedgerow.weights import Arrays
 
-__all__ = ["ReferenceTraining", "reference_step"]
+__all__ = ["TorchTraining", "reference_step"]
 
 _PLAIN = StepOptions()
 
@@ -39,7 +39,7 @@ class _GivenMasks(TorchFunctionMode):
         return named["input"] * next(self._masks) / (1 - share) if named.get("training", True) else named["input"]
 
 
-class ReferenceTraining:
+class TorchTraining:
     """A model that trains step by step.
 
     Args:
@@ -110,6 +110,6 @@ def reference_step(
     options: StepOptions = _PLAIN,
 ) -> tuple[float, Arrays]:
     """Return loss and weights after one step; *model* is changed by it."""
-    training = ReferenceTraining(task, model, options, rate)
+    training = TorchTraining(task, model, options, rate)
     loss = training.step(inputs, labels)
     return loss, training.weights()

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from hedgerow.compile.sources import task_fingerprint, tool_versions
+from hedgerow.compile.dependencies import task_fingerprint, tool_versions
 from hedgerow.errors import TaskError
 
 
@@ -80,7 +80,7 @@ def test_versions_name_the_tools_and_the_hash_of_our_sources():
 
 def test_the_way_to_the_cache_imports_no_heavy_library():
     code = (
-        "import sys; from hedgerow.compile.cli import compile_command; from hedgerow.compile.sources import *; "
+        "import sys; from hedgerow.compile.cli import compile_command; from hedgerow.compile.dependencies import *; "
         "tool_versions(); "
         "print(sorted({'torch', 'onnx', 'coremltools', 'fairlearn', 'litert_torch'} & set(sys.modules)))"
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional
 
-from hedgerow.compile.coreml_reference.call import Call, Operator, Values
+from hedgerow.compile.coreml_evaluation.operation import Operation, Operator, Values
 
 __all__ = ["ARITHMETIC"]
 
@@ -30,18 +30,18 @@ def _shifted(function: Callable[[torch.Tensor], torch.Tensor], epsilon: float) -
     return lambda call, values: function(call.tensor(values, "x") + float(call.constant("epsilon", epsilon)))
 
 
-def _clip(call: Call, values: Values) -> torch.Tensor:
+def _clip(call: Operation, values: Values) -> torch.Tensor:
     return call.tensor(values, "x").clamp(float(call.constant("alpha")), float(call.constant("beta")))
 
 
-def _gelu(call: Call, values: Values) -> torch.Tensor:
+def _gelu(call: Operation, values: Values) -> torch.Tensor:
     x, mode = call.tensor(values, "x"), str(call.constant("mode", "EXACT"))
     if mode == "SIGMOID_APPROXIMATION":
         return x * torch.sigmoid(1.702 * x)
     return functional.gelu(x, approximate="tanh" if mode == "TANH_APPROXIMATION" else "none")
 
 
-def _prelu(call: Call, values: Values) -> torch.Tensor:
+def _prelu(call: Operation, values: Values) -> torch.Tensor:
     x, alpha = call.tensor(values, "x"), call.tensor(values, "alpha")
     return torch.where(x >= 0, x, x * alpha.reshape(-1, *(1 for _ in range(x.ndim - 2))))
 
@@ -56,7 +56,7 @@ def _real_division(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _reduction(function: Callable[..., torch.Tensor]) -> Operator:
-    def reduce(call: Call, values: Values) -> torch.Tensor:
+    def reduce(call: Operation, values: Values) -> torch.Tensor:
         x = call.tensor(values, "x")
         axes = call.constant("axes")
         return function(
@@ -72,22 +72,22 @@ def _position(function: Callable[..., torch.Tensor]) -> Operator:
     )
 
 
-def _select(call: Call, values: Values) -> torch.Tensor:
+def _select(call: Operation, values: Values) -> torch.Tensor:
     return torch.where(call.tensor(values, "cond").bool(), call.tensor(values, "a"), call.tensor(values, "b"))
 
 
-def _quantize(call: Call, values: Values) -> torch.Tensor:
+def _quantize(call: Operation, values: Values) -> torch.Tensor:
     x, scale, zero = _scaled(call, values)
     low, high = (-128, 127) if call.constant("output_dtype") == "int8" else (0, 255)
     return (torch.round(x / scale) + zero).clamp(low, high)
 
 
-def _dequantize(call: Call, values: Values) -> torch.Tensor:
+def _dequantize(call: Operation, values: Values) -> torch.Tensor:
     x, scale, zero = _scaled(call, values)
     return (x - zero) * scale
 
 
-def _scaled(call: Call, values: Values) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _scaled(call: Operation, values: Values) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     x, scale, zero = call.tensor(values, "input"), call.tensor(values, "scale"), call.optional(values, "zero_point")
     zero = torch.zeros_like(scale) if zero is None else zero
     if scale.ndim:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from hedgerow.compile.errors import PassError
+from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training import input_tensors, training_data
-from hedgerow.compile.stage import Source
 from hedgerow.task_module import LogitsModule
 
 __all__ = ["Tap", "teacher_features"]
@@ -53,7 +53,7 @@ class Tap:
         self._hook.remove()
 
 
-def teacher_features(step: str, source: Source, layer: str) -> torch.Tensor:
+def teacher_features(step: str, source: FloatModel, layer: str) -> torch.Tensor:
     """Return what a layer of the model sees of all training samples, in their order.
 
     Raises:

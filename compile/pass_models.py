@@ -9,11 +9,11 @@ from hedgerow.task import Dataset, Task
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Source", "Stage"]
+__all__ = ["CompiledModel", "FloatModel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class FloatModel:
     """The float model with what passes need to know about it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class CompiledModel:
     """A model as a file, after some pass.
 
     Attributes:

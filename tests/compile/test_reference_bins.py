@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hedgerow.compile.baseline import fingerprint, make_reference
+from hedgerow.compile.reference_bins import fingerprint, make_reference
 from hedgerow.schema import ModelSchema, TensorSpec
 from hedgerow.task import Dataset, TaskData
 

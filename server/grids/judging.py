@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from hedgerow.server.flower import error_codes, numpy_arrays, refusal_kind, set_refusal_kind
 from hedgerow.server.grids.round_grid import ForeignGrid
-from hedgerow.server.replies import Answer, Kind, Refusal, ReplyLimits, judge_answers, narrowed
+from hedgerow.server.replies import Kind, Refusal, ReplyContents, ReplyLimits, judge_answers, narrowed
 from hedgerow.server.round_settings import SERVER_ROUND, message_settings
 from hedgerow.server.run_records import RoundRecord
 from hedgerow.weights import Arrays
@@ -206,7 +206,7 @@ class JudgedGrid(ForeignGrid):
         return replies
 
 
-def _answer(reply: Message, declared: int | None) -> Answer:
+def _answer(reply: Message, declared: int | None) -> ReplyContents:
     arrays: list[Mapping[str, object]] = []
     for record in _records(reply.content, ArrayRecord):
         try:
@@ -215,7 +215,7 @@ def _answer(reply: Message, declared: int | None) -> Answer:
             arrays.append(narrowed(read) if all(isinstance(array, np.ndarray) for array in read.values()) else read)
         except _UNREADABLE as exc:
             arrays.append({"(unreadable)": exc})
-    return Answer(arrays, _records(reply.content, MetricRecord), declared)
+    return ReplyContents(arrays, _records(reply.content, MetricRecord), declared)
 
 
 def _records(content: RecordDict, kind: type[Record]) -> list[Record]:
