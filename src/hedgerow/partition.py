@@ -299,7 +299,8 @@ def _column(
         )
     if clients < len(values):
         owner = (rng.permutation(len(values)) % clients)[owner]
-    return np.argsort(owner, kind="stable"), np.bincount(owner, minlength=clients)
+    # None is left out: there are as many values as clients, or more.
+    return np.argsort(owner, kind="stable"), np.bincount(owner)
 
 
 def _even_sizes(samples: int, parts: int) -> Indices:

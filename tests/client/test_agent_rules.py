@@ -134,8 +134,10 @@ def test_a_swap_is_reported_and_is_no_success_yet():
 def test_a_release_that_does_badly_in_its_health_period_is_given_up_and_refused():
     state = replace(NEW, active="demo@1")
     state, _ = play(state, DesiredArrived(desired(3, "demo@2")), Installed("demo@2", "demo@1"))
+    before = state
     state, actions = advance(state, Unhealthy("9 of 9 failed"))
     assert actions == (FallBack("9 of 9 failed"),)
+    assert state == replace(before, is_proving=False), "it is over, and its installation has yet to end"
     waiting, actions = advance(state, DesiredArrived(desired(4, "demo@3")))
     assert actions == (Save(),), "one thing at a time"
     state, actions = advance(state, InstallFailed("9 of 9 failed", True, "demo@1", None))
@@ -406,6 +408,21 @@ def test_connecting_says_everything_again():
     assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.SUCCEEDED
     assert sent(actions, Channel.UPDATE) == [done(1)]
     assert actions[-1] == FlushSpool()
+
+
+def test_connecting_in_the_middle_of_an_installation_says_that_it_goes_on_and_not_how_the_last_one_ended():
+    state, _ = play(NEW, DesiredArrived(desired(3)), InstallFailed("no room", False, None, None))
+    state, _ = play(state, DesiredArrived(desired(4, attempt=2)), StepEntered("load"), LinkDown())
+    _, actions = advance(state, LinkUp())
+    assert [(m.attempt, m.state.value, m.step, m.reason) for m in sent(actions, Channel.EXECUTION)] == [
+        (2, "IN_PROGRESS", "", "")
+    ]
+    assert [(type(action).__name__, getattr(action, "channel", None)) for action in actions] == [
+        ("Send", Channel.PRESENCE),
+        ("Send", Channel.EXECUTION),
+        ("Send", Channel.REPORTED),
+        ("FlushSpool", None),
+    ]
 
 
 def test_rounds_are_trained_one_at_a_time_and_once():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.errors import PartitionError, PluginError, UnknownNameError
+from hedgerow.errors import DecodeError, PartitionError, PluginError, UnknownNameError
 from hedgerow.partition import PARTITIONS, Partition, parse_partition
 from tests.distributions import install_distribution
 
@@ -76,6 +76,24 @@ def test_exactly_enough_samples_are_dealt_evenly():
     )
 
     assert [len(shard) for shard in shards] == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("minimum", [0, 1])
+def test_as_many_samples_as_clients_are_one_for_each(minimum):
+    for name in BY_LABEL:
+        shards = Partition(name, alpha=0.01, minimum_samples=minimum, shards_per_client=1).split(
+            np.zeros(4, np.int64), 4, np.random.default_rng(0)
+        )
+        assert [len(shard) for shard in shards] == [1, 1, 1, 1], name
+
+
+def test_clients_of_a_column_keep_what_is_theirs_however_little_it_is():
+    users = {"user": np.array(["a", "b", "b", "b", "b", "c"])}
+    partition = Partition("column", column="user", minimum_samples=3)
+
+    shards = partition.split(np.zeros(6, np.int64), 3, np.random.default_rng(0), users)
+
+    assert [shard.tolist() for shard in shards] == [[0], [1, 2, 3, 4], [5]]
 
 
 def test_an_unknown_name_is_a_mistake_and_an_error():
@@ -264,6 +282,10 @@ def nothing(labels, clients, rng, columns):
 def wrong(labels, clients, rng, columns):
     return columns["nowhere"]
 
+def refusing(labels, clients, rng, columns):
+    from hedgerow.errors import DecodeError
+    raise DecodeError("dealt", "a column", "none")
+
 number = 7
 """
 
@@ -340,6 +362,11 @@ def test_what_a_users_own_partition_raises_is_blamed_on_it(dealt):
         Partition(f"{dealt}:wrong").split(LABELS, 3, np.random.default_rng(0))
     with pytest.raises(PluginError, match=r"expected a function \(labels, clients, rng, columns\), found int"):
         parse_partition(f"{dealt}:number")
+
+
+def test_an_error_of_the_tree_from_a_users_own_partition_passes_as_it_is(dealt):
+    with pytest.raises(DecodeError, match=r"^dealt: expected a column, found none$"):
+        Partition(f"{dealt}:refusing").split(LABELS, 2, np.random.default_rng(0))
 
 
 def test_a_task_with_a_users_own_partition_runs_no_code_of_theirs(tmp_path):
