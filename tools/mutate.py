@@ -47,6 +47,7 @@ CORE = (
     "hedgerow.fleet.drift.findings",
     "hedgerow.fleet.drift.alerts",
     "hedgerow.client.slots",
+    "hedgerow.client.agent_state",
     "hedgerow.client.agent_rules",
     "hedgerow.client.install_rules",
     "hedgerow.window",
