@@ -140,7 +140,7 @@ def _settings_help() -> str:
     ]
     listed = "\n".join(rows)
     example = "hedgerow fleet serve --fleet-folder out/fleet --broker 127.0.0.1:1883"
-    sources = "as environment variables HEDGEROW_FLEET_<NAME>, or as keys of a settings file"
+    sources = "HEDGEROW_FLEET_<NAME> in the environment, or keys of a file"
     return f"\b\nExample:\n  {example}\n\n\b\nSettings, {sources}:\n{listed}"
 
 
