@@ -99,7 +99,8 @@ class _Heard:
             name = next((name for name in _SAID if name in fields.names()), None)
             if name is None:
                 self.nonsense = f"neither of {', '.join(_SAID)}"
-            elif name == "step":
+                return
+            if name == "step":
                 self._child.doing = fields.choice("step", _STEPS)
                 self._enter(self._child.doing)
             else:
@@ -184,13 +185,16 @@ class ChildTrials:
             raise TrialRejectedError(release, f"{wanted}, {found}; compile it anew, or for another runtime")
         if heard.kind == "refused" and heard.verdict is not None:
             reason = heard.verdict.text("reason", maximum_chars=_REASON_LIMIT_CHARS)
-            if heard.verdict.boolean("is_final"):
+            is_final = heard.verdict.boolean("is_final")
+            heard.verdict.finish()
+            if is_final:
                 raise TrialRejectedError(release, reason.removeprefix(f"{release} is refused: "))
             raise TrialFailedError(reason)
         digests = (slot.manifest_sha256, blob.sha256)
         nonsense = heard.nonsense or ended.nonsense
         if code == 0 and heard.kind == "passed" and heard.verdict is not None and not nonsense:
             found_digests = tuple(heard.verdict.text(name, pattern=SHA256) for name in ("manifest_sha256", "sha256"))
+            heard.verdict.finish()
             if found_digests == digests:
                 return
             raise TrialFailedError(f"{wanted}, found that other bytes were tried; install it again")

@@ -70,5 +70,5 @@ def test_an_exception_that_is_none_of_the_tree_is_private_or_known():
         # A signal, which nobody who catches Exception may swallow.
         ("hedgerow.interrupts", "Interrupted"),
         # It says inside the reference evaluation that an operator has no formula, and gets no further.
-        ("hedgerow.compile.coreml_evaluation.operation", "NoReferenceError"),
+        ("hedgerow.compile.coreml_evaluation.operation", "NotEvaluatedError"),
     }

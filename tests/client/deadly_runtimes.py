@@ -42,14 +42,38 @@ def leave_with_garbage() -> None:
     os._exit(0)
 
 
-def refuse_without_a_reason() -> None:
-    said = b'{"refused": {}}'
+def say(said: bytes) -> None:
+    """Say something to the agent, on whichever descriptor it listens, and leave as if all were well."""
     for descriptor in range(3, 64):
         try:
             os.write(descriptor, len(said).to_bytes(8, "big") + said)
         except OSError:
             continue
     os._exit(0)
+
+
+def refuse_without_a_reason() -> None:
+    say(b'{"refused": {}}')
+
+
+def refuse_with_more() -> None:
+    say(b'{"refused": {"reason": "no", "is_final": false, "more": 1}}')
+
+
+def claim_other_bytes() -> None:
+    say(b'{"passed": {"manifest_sha256": "%s", "sha256": "%s"}}' % (b"0" * 64, b"1" * 64))
+
+
+def claim_with_more() -> None:
+    say(b'{"passed": {"manifest_sha256": "%s", "sha256": "%s", "more": 1}}' % (b"0" * 64, b"1" * 64))
+
+
+def step_with_more() -> None:
+    say(b'{"step": "load", "more": 1}')
+
+
+def say_nothing_known() -> None:
+    say(b'{"more": 1}')
 
 
 def take_all_memory() -> None:
@@ -86,6 +110,11 @@ DEEDS = {
         leave,
         leave_with_garbage,
         refuse_without_a_reason,
+        refuse_with_more,
+        claim_other_bytes,
+        claim_with_more,
+        step_with_more,
+        say_nothing_known,
         take_all_memory,
         fall_over,
         chatter,

@@ -95,6 +95,41 @@ def test_a_verdict_that_cannot_be_read_is_no_verdict(opened):
         ChildTrials(load_deadly).model(opened("load.refuse_without_a_reason"))
 
 
+WANTED = "expected the model of demo@1 to run with load.{} in a process of its own"
+NO_RESULT = "found that it ended with exit code 0 in step load and no result, and what it said was none"
+
+
+@pytest.mark.parametrize(
+    ("deed", "sentence"),
+    [
+        ("claim_other_bytes", f"{WANTED}, found that other bytes were tried; install it again"),
+        (
+            "claim_with_more",
+            (
+                "expected a verdict on demo@1, found none that can be read (trial.passed: expected only the fields "
+                "manifest_sha256, sha256, found also more)"
+            ),
+        ),
+        (
+            "refuse_with_more",
+            (
+                "expected a verdict on demo@1, found none that can be read (trial.refused: expected only the fields "
+                "is_final, reason, found also more)"
+            ),
+        ),
+        (
+            "step_with_more",
+            f"{WANTED}, {NO_RESULT}: trial: expected only the fields step, found also more; it may be tried again",
+        ),
+        ("say_nothing_known", f"{WANTED}, {NO_RESULT}: neither of step, passed, refused; it may be tried again"),
+    ],
+)
+def test_what_is_no_verdict_on_these_bytes_is_told_whole_and_may_be_tried_again(opened, deed, sentence):
+    with pytest.raises(TrialFailedError) as caught:
+        ChildTrials(load_deadly).model(opened(f"load.{deed}"))
+    assert caught.value.reason == str(caught.value) == sentence.format(deed)
+
+
 def test_all_memory_is_not_taken(opened):
     with pytest.raises(InstallError, match="memory"):
         ChildTrials(load_deadly, ram_bytes=512 * MEBIBYTE).model(opened("replay.take_all_memory"))

@@ -15,6 +15,7 @@ from hedgerow.compile.errors import ForeignFileError, InternalError, RuntimeRefu
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
+from tests.root.decoder_table import FACTS
 
 TAKEN = (Tensor("x", "x", (1, 2), "float32"),)
 GIVEN = (Tensor("y", "y", (1, 2), "float32"),)
@@ -108,6 +109,26 @@ def test_a_process_without_an_answer_is_told_with_its_exit_code_and_last_word(wo
 def test_an_answer_that_is_none_is_refused(script, worker):
     with worker(script) as file, pytest.raises(DecodeError):
         file.arena()
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (lambda file: file.facts(), {"facts": FACTS}),
+        (lambda file: file.border(), {"inputs": [], "outputs": []}),
+        (lambda file: file.arena(), {"arena": ARENA}),
+        (
+            lambda file: file.replay("litert", {"x": np.zeros((1, 2))}, (TAKEN, GIVEN)),
+            {"difference": 0.0, "executed_by": "LiteRT"},
+        ),
+    ],
+    ids=["facts", "border", "arena", "replay"],
+)
+def test_an_answer_with_a_key_that_nobody_knows_is_refused(ask, answer, worker):
+    with worker(f"say(answer={ {**answer, 'more': 1}!r})") as file, pytest.raises(DecodeError) as caught:
+        ask(file)
+    assert caught.value.where == "message.answer"
+    assert caught.value.found == "also more"
 
 
 def test_an_arena_is_taken_as_it_is(worker):
