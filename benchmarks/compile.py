@@ -29,6 +29,7 @@ from hedgerow.checkpoint import load_checkpoint
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.errors import HedgerowError
 from hedgerow.examples.zoo.training import save_trained, train_centrally
+from hedgerow.hardware import load_target
 from hedgerow.task import Dataset, Task, TaskData, accuracy, load_task
 from hedgerow.task_module import load_weights, predict
 
@@ -133,7 +134,9 @@ def our_rows(folder: Path, checkpoint: Path) -> tuple[list[Row], dict[str, str]]
         if target is None:
             continue
         try:
-            compiled = compile_artifact(foundation, target, recipe, folder, max_drop=MAX_DROP, report=silent)
+            compiled = compile_artifact(
+                foundation, load_target(target), recipe, folder, max_drop=MAX_DROP, report=silent
+            )
         except HedgerowError as exc:
             refused[OURS + name] = str(exc)
             continue

@@ -24,6 +24,7 @@ from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import UnknownNameError
 from hedgerow.examples.zoo import ZOO, ZooModel
 from hedgerow.hardware.lookup import load_target, target_names
+from hedgerow.options import json_option
 from hedgerow.progress import Progress, Report
 from hedgerow.progress_display import ProgressDisplay
 from hedgerow.task import load_task
@@ -175,7 +176,7 @@ def _compile_model(
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only this model; repeat it for more.")
 @click.option("--target", "targets", multiple=True, metavar="NAME", help="Only this target; repeat it for more.")
 @click.option("--write", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as Markdown.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@json_option
 def zoo_table_command(models: tuple[str, ...], targets: tuple[str, ...], write: Path | None, as_json: bool) -> None:
     """Compile every model of the zoo for every target and show what came of it."""
     import torch

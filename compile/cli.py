@@ -15,6 +15,7 @@ from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
 from hedgerow.hardware.lookup import target_names
 from hedgerow.installation import require
+from hedgerow.options import json_option
 from hedgerow.progress_display import ProgressDisplay
 
 __all__ = ["compile_command"]
@@ -88,7 +89,7 @@ _PIPE_WIDTH = 200
     default=None,
     help=f"Processes that work at once.  [default: one for each core, at most {_MAXIMUM_JOBS}]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@json_option
 def compile_command(
     checkpoint: Path | None,
     task: str | None,

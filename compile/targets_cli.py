@@ -20,6 +20,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import Misfit, fit
 from hedgerow.hardware.lookup import load_target, target_names
 from hedgerow.hardware.target import Target
+from hedgerow.options import json_option
 from hedgerow.progress import Progress
 from hedgerow.progress_display import ProgressDisplay
 
@@ -124,7 +125,7 @@ def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "A
     help="Sizes of an input for one prediction, such as image=1,3,224,224, where the file leaves one open; repeat it "
     "for more.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@json_option
 def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json: bool) -> int:
     """Say which targets can hold MODEL: a .onnx or .tflite file, or a .mlpackage (a folder or a zip of it).
 

@@ -24,6 +24,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 FOLDERS = tuple(PROJECT["tool"]["hedgerow"]["folders"])
+OTHERS = ("benchmarks", "scripts", "tools")
+"""Folders that have tests and are no part of the package."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -249,3 +251,26 @@ def test_every_command_imports_and_explains_itself_and_its_options(name, plugin)
     assert silent == [], "defaults that are not shown"
     text = command.get_help(click.Context(command, info_name=f"hedgerow {name}", terminal_width=80))
     assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+def test_the_folders_of_tests_mirror_the_tree():
+    product = {"root": ROOT / "src" / "hedgerow", **{name: ROOT / name for name in (*FOLDERS, *OTHERS)}}
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+
+    assert [
+        str(folder)
+        for folder in folders - {Path()}
+        if not product.get(folder.parts[0], ROOT / "absent").joinpath(*folder.parts[1:]).is_dir()
+    ] == []
+
+
+def test_a_test_that_is_called_like_one_module_stands_in_its_folder():
+    homes: dict[str, set[Path]] = {}
+    for path in MODULES.values():
+        inside = path.relative_to(ROOT).parent
+        home = Path("root", *inside.parts[2:]) if inside.parts[0] == "src" else inside
+        homes.setdefault(path.stem, set()).add(home)
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        stem, home = path.stem.removeprefix("test_"), path.parent.relative_to(ROOT / "tests")
+        near = {other for other in homes.get(stem, ()) if home.parts and other.parts[0] == home.parts[0]}
+        assert not near or home in near, f"{path.relative_to(ROOT)}: expected in {sorted(map(str, near))}"

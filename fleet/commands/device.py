@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 import click
 
-from hedgerow.fleet.commands.options import as_json_option, connect, key_file_option, server_option
+from hedgerow.fleet.commands.options import connect, key_file_option, server_option
+from hedgerow.options import json_option
 
 __all__ = ["forget", "reset"]
 
@@ -15,7 +16,7 @@ __all__ = ["forget", "reset"]
 @click.argument("device")
 @server_option
 @key_file_option
-@as_json_option
+@json_option
 def reset(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
     """Let the fleet forget what DEVICE said of itself, and believe its next report.
 
@@ -38,7 +39,7 @@ def reset(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
 @click.argument("device")
 @server_option
 @key_file_option
-@as_json_option
+@json_option
 def forget(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
     """Let the fleet keep nothing of DEVICE, as if it had never been heard of.
 

@@ -21,6 +21,7 @@ from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.store.writing import Store
 from hedgerow.fleet.web.admin_keys import hash_key, make_key, write_key_file
+from hedgerow.options import json_option
 from hedgerow.progress_display import progress_log
 from hedgerow.settings_options import settings_file_option, settings_option
 from hedgerow.wire.topics import NAME
@@ -113,7 +114,7 @@ def read_fleet_name(folder: FleetFolder) -> str:
     show_default=True,
     help="Name of the fleet, part of its MQTT topics; agents are given the same.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
+@json_option
 def init(directory: Path, name: str, as_json: bool) -> None:
     """Make a fleet's folder in DIRECTORY: signing keys, an empty signed repository, a store, an admin key.
 
@@ -140,7 +141,7 @@ def _settings_help() -> str:
     ]
     listed = "\n".join(rows)
     example = "hedgerow fleet serve --fleet-folder out/fleet --broker 127.0.0.1:1883"
-    sources = "as environment variables HEDGEROW_FLEET_<NAME>, or as keys of a settings file"
+    sources = "HEDGEROW_FLEET_<NAME> in the environment, or keys of a file"
     return f"\b\nExample:\n  {example}\n\n\b\nSettings, {sources}:\n{listed}"
 
 

@@ -9,7 +9,7 @@ from hedgerow.fleet.errors import AdminKeyError
 from hedgerow.fleet.web.admin_keys import read_key_file
 from hedgerow.fleet.web.client import ApiClient
 
-__all__ = ["KEY_VARIABLE", "as_json_option", "connect", "key_file_option", "server_option"]
+__all__ = ["KEY_VARIABLE", "connect", "key_file_option", "server_option"]
 
 KEY_VARIABLE = "HEDGEROW_ADMIN_KEY"
 
@@ -28,7 +28,6 @@ key_file_option = click.option(
     help="File with the admin key, admin.key in the fleet's folder.  "
     f"[default: the key itself in the variable {KEY_VARIABLE}]",
 )
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 
 
 def connect(url: str, key_file: Path | None) -> ApiClient:

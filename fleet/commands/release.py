@@ -21,6 +21,7 @@ from hedgerow.fleet.trust.releases import ReleaseEntry
 from hedgerow.fleet.trust.signing import expiries, signed_releases
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.release import Manifest
+from hedgerow.options import json_option
 
 __all__ = ["create", "list_releases", "show"]
 
@@ -32,7 +33,6 @@ _folder_option = click.option(
     metavar="DIR",
     help="The fleet's folder, made by `hedgerow fleet init`.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 
 
 @click.command(epilog="\b\nExample:\n  hedgerow release create digits --build out/build --fleet-folder out/fleet")
@@ -56,7 +56,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 @click.option("--parent", metavar="RELEASE", help="The release that this one was trained from, such as digits@1.")
 @click.option("--note", default="", metavar="TEXT", help="One line for people, kept in the manifest.")
 @click.option("--allow-failed-checks", is_flag=True, help="Sign it although checks failed; the manifest says which.")
-@_json_option
+@json_option
 def create(
     name: str,
     build_folder: Path,
@@ -94,7 +94,7 @@ def create(
 
 @click.command("list", epilog="\b\nExample:\n  hedgerow release list --fleet-folder out/fleet")
 @_folder_option
-@_json_option
+@json_option
 def list_releases(fleet_folder: Path, *, as_json: bool) -> None:
     """List all releases. Devices install those that are listed, and neither revoked nor unlisted ones.
 
@@ -118,7 +118,7 @@ def list_releases(fleet_folder: Path, *, as_json: bool) -> None:
 @click.command(epilog="\b\nExample:\n  hedgerow release show digits@1 --fleet-folder out/fleet")
 @click.argument("release")
 @_folder_option
-@_json_option
+@json_option
 def show(release: str, fleet_folder: Path, *, as_json: bool) -> None:
     """Show one release, such as digits@1: its artifacts, how they were checked, and where they come from."""
     folder = FleetFolder(fleet_folder)

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from hedgerow.fleet.commands.options import as_json_option as _as_json
 from hedgerow.fleet.commands.options import connect as _connect
 from hedgerow.fleet.commands.options import key_file_option as _key_file
 from hedgerow.fleet.commands.options import server_option as _server
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.state import RolloutState
+from hedgerow.options import json_option
 
 __all__ = ["start", "status"]
 
@@ -85,7 +85,7 @@ def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @click.option(
     "--wait", is_flag=True, help="Return when it is over or paused; the exit code is 1 unless it is FINISHED."
 )
-@_as_json
+@json_option
 def start(
     release: str,
     url: str,
@@ -140,7 +140,7 @@ def start(
 @click.argument("rollout_id", required=False, metavar="[ID]")
 @_server
 @_key_file
-@_as_json
+@json_option
 def status(rollout_id: str | None, url: str, key_file: Path | None, as_json: bool) -> None:
     """Show how the rollout ID goes, device by device; without ID, one line for each rollout."""
     client = _connect(url, key_file)

@@ -9,6 +9,7 @@ import click
 
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.trust.expiry import expiry_alarms
+from hedgerow.options import json_option
 
 __all__ = ["EXPIRY_EXIT_CODE", "renew", "status"]
 
@@ -16,12 +17,11 @@ EXPIRY_EXIT_CODE = 3
 """What ``hedgerow fleet status`` exits with when a signature ends soon or has ended."""
 
 _folder_argument = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the last line of stdout.")
 
 
 @click.command("status", epilog="\b\nExample:\n  hedgerow fleet status out/fleet")
 @_folder_argument
-@_json_option
+@json_option
 def status(directory: Path, as_json: bool) -> int:
     """Show until when the signatures of the fleet in DIRECTORY count.
 
@@ -48,7 +48,7 @@ def status(directory: Path, as_json: bool) -> int:
 
 @click.command("renew", epilog="\b\nExample:\n  hedgerow fleet renew out/fleet")
 @_folder_argument
-@_json_option
+@json_option
 def renew(directory: Path, as_json: bool) -> None:
     """Sign root and targets of the fleet in DIRECTORY for another year, with the same keys.
 

@@ -1,5 +1,6 @@
 """Runtimes: the border, the table, and one contract that every runtime keeps."""
 
+import sys
 import threading
 from importlib.metadata import version
 
@@ -10,12 +11,13 @@ from hedgerow.client.errors import InstallError
 from hedgerow.client.runtimes import RUNTIMES, available_runtimes, load_runtime
 from hedgerow.client.runtimes.linear import LinearRuntime, load_linear
 from hedgerow.client.runtimes.static_batch import in_batches, static_batch
-from hedgerow.errors import UnknownNameError
+from hedgerow.errors import PluginError, UnknownNameError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.weights import encode_arrays
 from tests.client.conftest import softmax
+from tests.distributions import install_distribution
 
 X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 WEIGHT = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
@@ -303,3 +305,20 @@ def test_a_device_gives_the_bits_of_the_golden_samples_on_every_half_step(tmp_pa
 
     assert np.array_equal(on_device.predict({"x": values})["y"], golden)
     assert len(np.unique(golden)) > 50
+
+
+def test_an_installed_package_brings_a_runtime_and_a_release_names_no_file(tmp_path, monkeypatch):
+    module = "class Slow:\n    def load(self, path, artifact):\n        return path\nEMPTY = dict\n"
+    points = {"hedgerow.runtimes": {"slow": "slow_runtime:Slow", "empty": "slow_runtime:EMPTY"}}
+    install_distribution(tmp_path / "site", "slow_runtime", module, points)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "slow_runtime", raising=False)
+
+    assert load_runtime("slow").load("model", None) == "model"
+    assert {"slow", "empty"} <= set(available_runtimes())
+    with pytest.raises(PluginError, match="expected a class with a method load, found dict"):
+        load_runtime("empty")
+    (tmp_path / "mine.py").write_text("class Mine:\n    def load(self, path, artifact): ...\n")
+    for name in (f"{tmp_path}/mine.py:Mine", "slow_runtime:Slow"):
+        with pytest.raises(UnknownNameError):
+            load_runtime(name)
