@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from contextlib import closing, contextmanager
+from itertools import count
 
 import httpx
 import pytest
@@ -201,9 +202,10 @@ def test_what_was_refused_after_the_client_gave_up_is_told_as_a_refusal(served, 
 
 def test_a_line_that_breaks_after_the_request_is_not_called_a_service_that_is_absent(served):
     """Nobody knows then whether it was done; the client does not pretend to."""
+    minutes = count(0.0, 30.0)
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
-        closing(ApiClient(f"http://127.0.0.1:{mute.getsockname()[1]}", "x")) as lost,
+        closing(ApiClient(f"http://127.0.0.1:{mute.getsockname()[1]}", "x", clock=lambda: next(minutes))) as lost,
     ):
         lost._client.event_hooks = {"request": [lambda request: request.extensions["timeout"].update(read=0.1)]}
         with pytest.raises(ServiceUnreachableError, match="look before you ask again"):
