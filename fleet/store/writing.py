@@ -341,11 +341,12 @@ class Store(StoreReader):
     def save_alert(self, alert: Alert, now: float) -> None:
         """Insert or update an alert."""
         row = {"id": alert.id, "release": alert.release, "raised_at": alert.raised_at, "updated_at": now}
-        self._table("alerts").upsert({**row, "record": to_text(alert.to_record())}, pk="id")
+        # Not by upsert, which on a full disk writes nothing and says nothing: docs/adr/0019-what-sqlite-utils-does.md.
+        self._table("alerts").insert({**row, "record": to_text(alert.to_record())}, replace=True)
 
     def save_run(self, run: TrainingRun) -> None:
         """Insert or replace a retraining."""
-        self._table("runs").upsert({**asdict(run), "state": run.state.value}, pk="id")
+        self._table("runs").insert({**asdict(run), "state": run.state.value}, replace=True)
 
     def add_admin_key(self, sha256: str, name: str, now: float) -> None:
         """Accept one more admin key, known by its hash."""

@@ -212,6 +212,38 @@ def test_a_table_that_is_gone_is_an_error_to_read_and_to_write_and_is_not_made_a
     assert store.connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall() == tables
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.save_baselines("toy@1", {f"d{number}": {"x": [1] * 100} for number in range(500)}),
+        lambda store: store.add_admin_key("f" * 50_000, "first", 1.0),
+        lambda store: store.save_run(replace(RUN, reason="x" * 50_000)),
+        lambda store: store.save_alert(Alert("drift-1", "toy@1", 2.0, ("a" * 50_000,), ("x",), (), 2), 3.0),
+        lambda store: store.add_audit(at=1.0, actor="me", action="x", subject="y" * 50_000),
+        lambda store: store.save_proof("toy@1", 1.0, "x" * 50_000),
+        lambda store: store.save_rollout(replace(ROLLOUT, reason="x" * 50_000), None, number=1),
+    ],
+)
+def test_a_disk_that_is_full_while_sqlite_utils_writes_is_told_as_such_and_leaves_no_trace(store, write):
+    def write_it_with_others():
+        with store.transaction():
+            store.save_device(Device(name="half"))
+            write(store)
+
+    store.save_device(DEVICE)
+    before = list(store.connection.iterdump())
+    (pages,) = store.connection.execute("PRAGMA page_count").fetchone()
+    store.connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError) as told:
+        write_it_with_others()
+    assert told.value.sqlite_errorname == "SQLITE_FULL"
+    assert not store.connection.in_transaction
+    assert list(store.connection.iterdump()) == before
+    store.connection.execute("PRAGMA max_page_count = 1000000")
+    write_it_with_others()
+    assert [device.name for device in store.devices()] == ["a", "half"]
+
+
 def test_a_run_and_an_alert_are_replaced_by_what_they_became(store):
     store.save_run(RUN)
     ended = replace(RUN, ended_at=2.0, state=RunState.FAILED, reason="no client")
