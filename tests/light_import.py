@@ -24,6 +24,7 @@ HEAVY = (
     "rich",
     "scipy",
     "sklearn",
+    "sqlite_utils",
     "torch",
     "transformers",
     "uvicorn",

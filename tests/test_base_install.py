@@ -56,7 +56,7 @@ def base_only(tmp_path, monkeypatch) -> Path:
     """Hide everything that only extras bring from every Python that is started."""
     base = in_the_base_install()
     hidden = {module for module, owners in packages_distributions().items() if not {normal(o) for o in owners} & base}
-    assert {"torch", "flwr", "rich", "fastapi", "jinja2", "onnx"} <= hidden
+    assert {"torch", "flwr", "rich", "fastapi", "jinja2", "onnx", "sqlite_utils"} <= hidden
     (tmp_path / "sitecustomize.py").write_text(HIDE.format(hidden=hidden))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return tmp_path

@@ -1,11 +1,23 @@
-"""Numbered changes of the store's tables. A migration that was released is never edited; the next one corrects it."""
+"""Numbered changes of the store's tables. A migration that was released is never edited; the next one corrects it.
 
-import sqlite3
+New ones call the API of sqlite-utils; where it has no word for something (tables without row ids, partial indexes,
+triggers), and in the first six, a step is SQL. Its ``transform`` makes a table anew without its triggers, and with row
+ids: see docs/adr/0019-what-sqlite-utils-does.md before you use it.
+"""
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hedgerow.fleet.errors import StoreError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlite_utils import Database
+
 __all__ = ["MIGRATIONS", "Migration", "apply_migrations"]
+
+_RECORDS = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +27,21 @@ class Migration:
     Attributes:
         number: Its place in the order, from 1, without gaps.
         name: What it does, for people.
-        statements: SQL, run in one transaction together with the row that records it.
+        steps: SQL, or what is done with the database; all in one transaction together with the row that records it.
     """
 
     number: int
     name: str
-    statements: tuple[str, ...]
+    steps: "tuple[str | Callable[[Database], object], ...]"
+
+    def apply(self, database: "Database") -> None:
+        """Run the steps and record that they were; the caller holds the transaction."""
+        for step in self.steps:
+            if isinstance(step, str):
+                database.execute(step)
+            else:
+                step(database)
+        database.table("migrations").insert({"number": self.number, "name": self.name})
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -220,25 +241,34 @@ MIGRATIONS: tuple[Migration, ...] = (
             "UPDATE score_states SET record = json_set(record, '$.forgotten', 0)",
         ),
     ),
+    Migration(
+        7,
+        "windows by device and rollouts by release",
+        (
+            # Each window asks for its device's oldest, and for the last rollout of its release.
+            lambda database: database.table("windows").create_index(["device"], "windows_by_device"),
+            lambda database: database.table("rollouts").create_index(["release"], "rollouts_by_release"),
+        ),
+    ),
 )
 
 
-def apply_migrations(connection: sqlite3.Connection, path: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+def apply_migrations(database: "Database", path: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
     """Bring the tables up to date.
 
     Each migration runs in a transaction of its own together with the row that records it: a process that dies in
     between leaves the store before or after a migration, never inside one.
 
     Args:
-        connection: An open one, in autocommit mode.
+        database: Over an open connection, in autocommit mode.
         path: The file, for messages.
         migrations: All of them, in order, numbered from 1.
 
     Raises:
-        StoreError: The store was written by a newer version, which this one would misread.
+        StoreError: The store was written by a newer version, which this one would misread, or lacks a table.
     """
-    connection.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
-    (applied,) = connection.execute("SELECT COALESCE(MAX(number), 0) FROM migrations").fetchone()
+    database.execute(_RECORDS)
+    applied = max((row["number"] for row in database.table("migrations").rows), default=0)
     if applied > len(migrations):
         raise StoreError(
             path,
@@ -247,12 +277,34 @@ def apply_migrations(connection: sqlite3.Connection, path: str, migrations: tupl
             "run the version of Hedgerow that wrote it, or a later one",
         )
     for migration in migrations[applied:]:
-        connection.execute("BEGIN IMMEDIATE")
+        database.execute("BEGIN IMMEDIATE")
         try:
-            for statement in migration.statements:
-                connection.execute(statement)
-            connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.number, migration.name))
+            migration.apply(database)
         except BaseException:
-            connection.execute("ROLLBACK")
+            # On a full disk SQLite may have rolled back already; then this does nothing.
+            database.rollback()
             raise
-        connection.execute("COMMIT")
+        database.commit()
+    _check_tables(database, path, migrations)
+
+
+def _check_tables(database: "Database", path: str, migrations: tuple[Migration, ...]) -> None:
+    # A damaged store is told when it is opened, and not by the first message that needs what is absent.
+    found = _columns(database)
+    with type(database)(memory=True, execute_plugins=False) as fresh:
+        fresh.execute(_RECORDS)
+        for migration in migrations:
+            migration.apply(fresh)
+        expected = _columns(fresh)
+    for table, columns in expected.items():
+        if found.get(table) != columns:
+            raise StoreError(
+                path,
+                f"a table {table} with the columns {', '.join(columns)}",
+                ", ".join(found.get(table, ())) or "no such table",
+                "restore it from a backup",
+            )
+
+
+def _columns(database: "Database") -> dict[str, tuple[str, ...]]:
+    return {table.name: tuple(column.name for column in table.columns) for table in database.tables}

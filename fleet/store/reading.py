@@ -1,14 +1,17 @@
 """What can be read from the store: rows in, domain objects out. The writing half is writing.py.
 
-SQL is written out, and :mod:`sqlite3` runs it: see docs/adr/0019-sql-by-hand.md.
+sqlite-utils reads: lists of one table with ``rows_where``, counts with ``count_where``, the rest with ``query``. Its
+``get`` asks for the table's columns each time, which takes many times as long as the row: see
+docs/adr/0019-what-sqlite-utils-does.md.
 """
 
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.alert import Alert
@@ -21,6 +24,10 @@ from hedgerow.fleet.rollout.executions import ExecutionRecord
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
 from hedgerow.wire.device import Desired
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+    from sqlite_utils.db import Table
 
 __all__ = ["DRIFT_PARTS", "StoreReader", "connect", "to_text"]
 
@@ -63,7 +70,12 @@ class StoreReader:
     """
 
     def __init__(self, path: Path) -> None:
+        # 50 ms to import, and 200 where pandas is installed, which it imports: not for commands that open no store.
+        from sqlite_utils import Database
+
         self.connection = connect(path)
+        # Whatever plug-ins of sqlite-utils are installed are for its command line, not for our connection.
+        self._database = Database(self.connection, execute_plugins=False)
         self._is_closed = False
         self._lock = threading.RLock()
 
@@ -73,15 +85,48 @@ class StoreReader:
             self._is_closed = True
             self.connection.close()
 
-    def _rows(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
+    @contextmanager
+    def _reading(self) -> "Iterator[Database]":
         with self._lock:
             if self._is_closed:
                 raise ServiceStoppedError
-            return self.connection.execute(sql, parameters).fetchall()
+            yield self._database
 
-    def _row(self, sql: str, *parameters: object) -> sqlite3.Row | None:
-        rows = self._rows(sql, *parameters)
+    # All rows are fetched while the lock is held: what sqlite-utils returns would read on later.
+
+    def _query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
+        with self._reading() as database:
+            return list(database.query(sql, parameters))
+
+    def _row(self, sql: str, *parameters: object) -> dict[str, Any] | None:
+        rows = self._query(sql, *parameters)
         return rows[0] if rows else None
+
+    def _rows(
+        self,
+        table: str,
+        where: str | None = None,
+        *parameters: object,
+        order_by: str | None = None,
+        select: str = "*",
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        with self._reading() as database:
+            rows = list(database.table(table).rows_where(where, parameters, order_by, select, limit))
+            if not rows:
+                self._table(table)
+            return rows
+
+    def _table(self, name: str) -> "Table":
+        # sqlite-utils reads nothing from a table that is absent, and makes one to insert a row.
+        table = self._database.table(name)
+        if not table.exists():
+            raise sqlite3.OperationalError(f"no such table: {name}")
+        return table
+
+    def _count(self, table: str, where: str | None = None, *parameters: object) -> int:
+        with self._reading() as database:
+            return database.table(table).count_where(where, parameters)
 
     def device(self, name: str) -> Device | None:
         """Return a device, or None when it was never heard of."""
@@ -90,12 +135,11 @@ class StoreReader:
 
     def devices(self) -> tuple[Device, ...]:
         """Return all devices, sorted by name."""
-        return tuple(_device(row) for row in self._rows("SELECT * FROM devices ORDER BY name"))
+        return tuple(_device(row) for row in self._rows("devices", order_by="name"))
 
     def count_devices(self) -> int:
         """Return how many devices there are."""
-        row = self._row("SELECT COUNT(*) AS devices FROM devices")
-        return int(row["devices"]) if row else 0
+        return self._count("devices")
 
     def last_seen(self, *, silent_since: float, limit: int, also: Sequence[str] = ()) -> dict[str, float]:
         """Return when devices were heard last.
@@ -105,7 +149,7 @@ class StoreReader:
             limit: At most so many of them, the longest silent first.
             also: These too, as far as they are known.
         """
-        rows = self._rows(
+        rows = self._query(
             "SELECT * FROM (SELECT name, last_seen FROM devices WHERE online AND last_seen <= ?"
             " ORDER BY last_seen, name LIMIT ?) UNION SELECT name, last_seen FROM devices"
             " WHERE name IN (SELECT value FROM json_each(?))",
@@ -124,7 +168,7 @@ class StoreReader:
         Either the device has not acted on what is wanted of it, or its part in a rollout is not over, or it is online
         and nothing is known of its present start; of a device of which nothing is wanted, :data:`ASK_REPORT` is.
         """
-        rows = self._rows(
+        rows = self._query(
             "SELECT v.name AS device, d.version, d.release, d.rollout, d.attempt, d.compare"
             " FROM devices v LEFT JOIN desired d ON d.device = v.name"
             " LEFT JOIN executions e ON e.rollout = d.rollout AND e.device = v.name"
@@ -142,8 +186,8 @@ class StoreReader:
 
     def rollouts(self, *, only_unfinished: bool = False) -> tuple[Rollout, ...]:
         """Return the rollouts, the first started first."""
-        where = "WHERE NOT is_over" if only_unfinished else ""
-        rows = self._rows(f"SELECT id, record FROM rollouts {where} ORDER BY number")  # noqa: S608 - a constant
+        where = "NOT is_over" if only_unfinished else None
+        rows = self._rows("rollouts", where, order_by="number", select="id, record")
         return tuple(self._rollout(row["id"], row["record"]) for row in rows)
 
     def execution(self, rollout: str, device: str) -> ExecutionRecord | None:
@@ -162,7 +206,7 @@ class StoreReader:
         return row["release"] if row else None
 
     def _rollout(self, rollout: str, record: str) -> Rollout:
-        rows = self._rows("SELECT device, record FROM executions WHERE rollout = ? ORDER BY device", rollout)
+        rows = self._rows("executions", "rollout = ?", rollout, order_by="device", select="device, record")
         document = json.loads(record)
         document["executions"] = {row["device"]: json.loads(row["record"]) for row in rows}
         return Rollout.from_fields(Fields(document, f"rollouts[{rollout}]"))
@@ -178,22 +222,17 @@ class StoreReader:
             release: Only windows of this release.
             limit: At most so many; the latest ones.
         """
-        rows = self._rows(
-            "SELECT * FROM (SELECT id, device, received_at, record FROM windows WHERE received_at >= ?"
-            " AND (? IS NULL OR device = ?) AND (? IS NULL OR release = ?) ORDER BY id DESC LIMIT ?) ORDER BY id",
-            since, device, device, release, release, limit,
-        )  # fmt: skip
+        wanted = {"received_at >= ?": since, "device = ?": device, "release = ?": release}
+        asked = {condition: value for condition, value in wanted.items() if value is not None}
+        rows = self._rows("windows", " AND ".join(asked), *asked.values(), order_by="id DESC", limit=limit)
         return tuple(
             StoredWindow(device=row["device"], received_at=row["received_at"], window=_window(row["record"]))
-            for row in rows
+            for row in reversed(rows)
         )
 
     def merged_windows(self, slice_name: str, release: str) -> tuple[tuple[int, Window], ...]:
         """Return (period, sum of the slice's windows in it) in order of time."""
-        rows = self._rows(
-            "SELECT period, record FROM merged_windows WHERE slice = ? AND release = ? ORDER BY period",
-            slice_name, release,
-        )  # fmt: skip
+        rows = self._rows("merged_windows", "slice = ? AND release = ?", slice_name, release, order_by="period")
         return tuple((row["period"], _window(row["record"])) for row in rows)
 
     def gate_window(self, rollout: str, stage: int) -> Window | None:
@@ -207,13 +246,13 @@ class StoreReader:
         if row is None:
             return None
         document = json.loads(row["record"])
-        for part in self._rows("SELECT kind, name, record FROM drift_parts WHERE release = ? ORDER BY name", release):
+        for part in self._rows("drift_parts", "release = ?", release, order_by="name"):
             document[part["kind"]][part["name"]] = json.loads(part["record"])
         return DriftState.from_fields(Fields(document, f"drift_states[{release}]"))
 
     def watched_releases(self) -> tuple[str, ...]:
         """Return the releases of which windows were watched for drift or for scores, sorted."""
-        rows = self._rows("SELECT release FROM drift_states UNION SELECT release FROM score_states ORDER BY release")
+        rows = self._query("SELECT release FROM drift_states UNION SELECT release FROM score_states ORDER BY release")
         return tuple(row["release"] for row in rows)
 
     def score_state(self, release: str) -> ScoreState | None:
@@ -222,17 +261,17 @@ class StoreReader:
         if row is None:
             return None
         document = json.loads(row["record"])
-        slices = self._rows("SELECT name, record FROM score_slices WHERE release = ? ORDER BY name", release)
+        slices = self._rows("score_slices", "release = ?", release, order_by="name")
         document["slices"] = {part["name"]: json.loads(part["record"]) for part in slices}
         return ScoreState.from_fields(Fields(document, f"score_states[{release}]"))
 
     def is_proven(self, release: str) -> bool:
         """Return whether a release has shown on labelled samples to be above its floor."""
-        return self._row("SELECT 1 FROM proven_releases WHERE release = ?", release) is not None
+        return self._count("proven_releases", "release = ?", release) > 0
 
     def proven_releases(self) -> dict[str, float]:
         """Return the releases that have shown to be above their floor -> since when, Unix seconds."""
-        return {row["release"]: row["at"] for row in self._rows("SELECT release, at FROM proven_releases")}
+        return {row["release"]: row["at"] for row in self._rows("proven_releases")}
 
     def last_rollout_of(self, release: str) -> Rollout | None:
         """Return the latest rollout of a release without its executions, or None when there was none."""
@@ -243,7 +282,7 @@ class StoreReader:
 
     def baselines(self, release: str) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return device -> input feature -> counts: what each device saw when *release* was trained."""
-        rows = self._rows("SELECT device, record FROM baselines WHERE release = ? ORDER BY device", release)
+        rows = self._rows("baselines", "release = ?", release, order_by="device")
         return {r["device"]: {name: tuple(c) for name, c in json.loads(r["record"]).items()} for r in rows}
 
     def has_baselines(self, release: str) -> bool:
@@ -252,28 +291,25 @@ class StoreReader:
 
     def alerts(self) -> tuple[Alert, ...]:
         """Return all alerts, the first raised first."""
-        rows = self._rows("SELECT id, record FROM alerts ORDER BY raised_at, id")
+        rows = self._rows("alerts", order_by="raised_at, id")
         return tuple(Alert.from_fields(_fields(row["record"], f"alerts[{row['id']}]")) for row in rows)
 
     def runs(self) -> tuple[TrainingRun, ...]:
         """Return all retrainings, the first started first."""
-        rows = self._rows("SELECT * FROM runs ORDER BY started_at, id")
-        return tuple(TrainingRun(**{**dict(row), "state": RunState(row["state"])}) for row in rows)
+        rows = self._rows("runs", order_by="started_at, id")
+        return tuple(TrainingRun(**{**row, "state": RunState(row["state"])}) for row in rows)
 
     def audit(self, *, limit: int = 1000) -> tuple[AuditEntry, ...]:
         """Return the latest lines of the audit log, the oldest first."""
-        rows = self._rows(
-            "SELECT at, actor, action, subject, detail FROM (SELECT * FROM audit ORDER BY id DESC LIMIT ?) ORDER BY id",
-            limit,
-        )
-        return tuple(AuditEntry(**dict(row)) for row in rows)
+        rows = self._rows("audit", order_by="id DESC", select="at, actor, action, subject, detail", limit=limit)
+        return tuple(AuditEntry(**row) for row in reversed(rows))
 
     def admin_key_hashes(self) -> tuple[str, ...]:
         """Return the SHA-256 of every admin key."""
-        return tuple(row["sha256"] for row in self._rows("SELECT sha256 FROM admin_keys ORDER BY sha256"))
+        return tuple(row["sha256"] for row in self._rows("admin_keys", order_by="sha256"))
 
 
-def _device(row: sqlite3.Row) -> Device:
+def _device(row: Mapping[str, Any]) -> Device:
     values = dict(row)
     values["online"] = bool(row["online"])
     values["past_boots"] = tuple(json.loads(row["past_boots"]))
@@ -282,7 +318,7 @@ def _device(row: sqlite3.Row) -> Device:
     return Device(**values)
 
 
-def _desired(row: sqlite3.Row) -> Desired:
+def _desired(row: Mapping[str, Any]) -> Desired:
     return Desired(
         version=row["version"],
         release=row["release"],

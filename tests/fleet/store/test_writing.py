@@ -1,6 +1,8 @@
 import math
 import re
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +68,6 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
     store = Store(tmp_path / "fleet.db")
     rollout = create_rollout("rollout-1", "toy@1", CANARY, [DeviceFacts("a", "pi", None)], 1.0)
     desired = Desired(version=7, release="toy@1", rollout="rollout-1", attempt=2, compare=True)
-    run = TrainingRun(id="r", started_at=1.0, ended_at=None, state=RunState.RUNNING, trigger="manual", parent="toy@1")
     alert = Alert("drift-1", "toy@1", 2.0, ("a",), ("x",), (), 2)
     with store.transaction():
         store.save_device(DEVICE)
@@ -76,7 +77,7 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
         store.save_drift_state(DRIFT, None)
         store.save_baselines("toy@1", {"a": {"x": (1, 2)}})
         store.save_alert(alert, 3.0)
-        store.save_run(run)
+        store.save_run(RUN)
         store.add_audit(at=1.0, actor="me", action="rollout.start", subject="rollout-1")
         store.add_admin_key("f" * 64, "first", 1.0)
     store.close()
@@ -89,7 +90,7 @@ def test_what_was_saved_is_there_after_reopening(tmp_path):
     assert again.drift_state("toy@1") == DRIFT
     assert again.baselines("toy@1") == {"a": {"x": (1, 2)}}
     assert again.alerts() == (alert,)
-    assert again.runs() == (run,)
+    assert again.runs() == (RUN,)
     assert again.audit()[0].subject == "rollout-1"
     assert again.admin_key_hashes() == ("f" * 64,)
     assert again.next_rollout_number() == 2
@@ -108,44 +109,6 @@ def test_migrations_are_numbered_without_gaps_and_recorded(store):
     assert [migration.number for migration in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
     recorded = store.connection.execute("SELECT number FROM migrations ORDER BY number").fetchall()
     assert [row["number"] for row in recorded] == [migration.number for migration in MIGRATIONS]
-
-
-@pytest.mark.parametrize("applied", range(len(MIGRATIONS)))
-def test_a_store_of_any_earlier_version_is_brought_up_to_date(tmp_path, applied):
-    connection = sqlite3.connect(tmp_path / "fleet.db", isolation_level=None)
-    connection.execute("CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
-    for migration in MIGRATIONS[:applied]:
-        for statement in migration.statements:
-            connection.execute(statement)
-        connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.number, migration.name))
-    connection.close()
-    store = Store(tmp_path / "fleet.db")
-    store.save_device(DEVICE)
-    store.close()
-    connection = sqlite3.connect(tmp_path / "fleet.db")
-    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
-    connection.close()
-    made = {name: sql for name, sql in found if sql is not None}
-    assert set(made) >= {"devices", "windows", "audit", "merged_windows", "score_slices", "proven_releases"}
-    again = Store(tmp_path / "fleet.db")
-    assert again.devices() == (DEVICE,)
-    again.close()
-
-
-def test_states_of_before_devices_could_be_forgotten_are_read_as_they_were(tmp_path):
-    store = Store(tmp_path / "fleet.db")
-    store.save_drift_state(DRIFT, None)
-    store.save_score_state(SCORES, None)
-    store.close()
-    connection = sqlite3.connect(tmp_path / "fleet.db")
-    for table in ("drift_states", "score_states"):
-        connection.execute(f"UPDATE {table} SET record = json_remove(record, '$.forgotten')")  # noqa: S608 - a constant
-    connection.execute("DELETE FROM migrations WHERE number = 6")
-    connection.commit()
-    connection.close()
-    again = Store(tmp_path / "fleet.db")
-    assert (again.drift_state("toy@1"), again.score_state("toy@1")) == (DRIFT, SCORES)
-    again.close()
 
 
 def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path):
@@ -189,6 +152,120 @@ def test_a_transaction_that_fails_leaves_no_trace(store):
     with store.transaction(), store.transaction():
         store.save_device(DEVICE)
     assert store.devices() == (DEVICE,)
+
+
+RUN = TrainingRun(id="r", started_at=1.0, ended_at=None, state=RunState.RUNNING, trigger="manual", parent="toy@1")
+ROLLOUT = create_rollout("rollout-1", "toy@1", CANARY, [DeviceFacts("a", "pi", None)], 1.0)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.save_rollout(ROLLOUT, None, number=1),
+        lambda store: store.save_proof("toy@1", 1.0, "above"),
+        lambda store: store.save_baselines("toy@1", {"b": {"x": (1, 2)}}),
+        lambda store: store.save_alert(Alert("drift-1", "toy@1", 2.0, ("a",), ("x",), (), 2), 3.0),
+        lambda store: store.save_run(RUN),
+        lambda store: store.add_admin_key("f" * 64, "first", 1.0),
+        lambda store: store.add_audit(at=1.0, actor="me", action="x", subject="y"),
+        lambda store: store.forget_device("a"),
+    ],
+)
+def test_what_sqlite_utils_writes_is_part_of_the_open_transaction(store, reader, write):
+    """Version 3 committed it."""
+
+    def write_and_fail():
+        with store.transaction():
+            write(store)
+            assert store.connection.in_transaction
+            raise OSError("no")
+
+    store.save_device(DEVICE)
+    store.save_baseline("toy@1", "a", {"x": (1, 2)})
+    before = list(store.connection.iterdump())
+    with pytest.raises(OSError, match="no"):
+        write_and_fail()
+    assert list(store.connection.iterdump()) == before
+    with store.transaction():
+        write(store)
+    assert list(reader.connection.iterdump()) != before
+
+
+def test_a_table_that_is_gone_is_an_error_to_read_and_to_write_and_is_not_made_anew(store, reader):
+    store.save_alert(Alert("drift-1", "toy@1", 2.0, ("a",), ("x",), (), 2), 3.0)
+    connection = sqlite3.connect(store.path)
+    for table in ("alerts", "devices", "admin_keys"):
+        connection.execute(f"ALTER TABLE {table} RENAME TO {table}_moved")
+    connection.close()
+    tables = store.connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
+    for used in (
+        reader.alerts,
+        reader.devices,
+        reader.count_devices,
+        lambda: reader.device("a"),
+        lambda: store.save_alert(Alert("drift-2", "toy@1", 2.0, ("a",), ("x",), (), 2), 3.0),
+        lambda: store.add_admin_key("f" * 64, "first", 1.0),
+        lambda: store.forget_device("a"),
+    ):
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            used()
+    assert store.connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall() == tables
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.save_baselines("toy@1", {f"d{number}": {"x": [1] * 100} for number in range(500)}),
+        lambda store: store.add_admin_key("f" * 50_000, "first", 1.0),
+        lambda store: store.save_run(replace(RUN, reason="x" * 50_000)),
+        lambda store: store.save_alert(Alert("drift-1", "toy@1", 2.0, ("a" * 50_000,), ("x",), (), 2), 3.0),
+        lambda store: store.add_audit(at=1.0, actor="me", action="x", subject="y" * 50_000),
+        lambda store: store.save_proof("toy@1", 1.0, "x" * 50_000),
+        lambda store: store.save_rollout(replace(ROLLOUT, reason="x" * 50_000), None, number=1),
+    ],
+)
+def test_a_disk_that_is_full_while_sqlite_utils_writes_is_told_as_such_and_leaves_no_trace(store, write):
+    def write_it_with_others():
+        with store.transaction():
+            store.save_device(Device(name="half"))
+            write(store)
+
+    store.save_device(DEVICE)
+    before = list(store.connection.iterdump())
+    (pages,) = store.connection.execute("PRAGMA page_count").fetchone()
+    store.connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError) as told:
+        write_it_with_others()
+    assert told.value.sqlite_errorname == "SQLITE_FULL"
+    assert not store.connection.in_transaction
+    assert list(store.connection.iterdump()) == before
+    store.connection.execute("PRAGMA max_page_count = 1000000")
+    write_it_with_others()
+    assert [device.name for device in store.devices()] == ["a", "half"]
+
+
+def test_a_run_and_an_alert_are_replaced_by_what_they_became(store):
+    store.save_run(RUN)
+    ended = replace(RUN, ended_at=2.0, state=RunState.FAILED, reason="no client")
+    store.save_run(ended)
+    alert = Alert("drift-1", "toy@1", 2.0, ("a",), ("x",), (), 2)
+    for number, devices in enumerate((("a",), ("a", "b"))):
+        store.save_alert(replace(alert, devices=devices), 3.0 + number)
+    assert store.runs() == (ended,)
+    assert store.alerts() == (replace(alert, devices=("a", "b")),)
+    (updated_at,) = store.connection.execute("SELECT updated_at FROM alerts").fetchone()
+    assert updated_at == 4.0
+
+
+def test_baselines_of_many_devices_are_replaced_as_a_whole(store):
+    many = {f"d{number:03}": {"x": (number, 1)} for number in range(250)}
+    store.save_baselines("toy@1", many)
+    store.save_baselines("toy@2", {"other": {"x": (1,)}})
+    assert store.baselines("toy@1") == many
+    store.save_baselines("toy@1", {"d001": {"x": (7,)}})
+    assert store.baselines("toy@1") == {"d001": {"x": (7,)}}
+    store.save_baselines("toy@1", {})
+    assert (store.baselines("toy@1"), store.has_baselines("toy@2")) == ({}, True)
 
 
 def test_a_commit_that_is_refused_leaves_no_trace_and_no_open_transaction(store, reader):
@@ -291,9 +368,11 @@ def test_only_executions_that_changed_are_written(store):
 
 def test_the_audit_log_cannot_be_rewritten(store):
     store.add_audit(at=1.0, actor="me", action="x", subject="y")
-    for sql in ("DELETE FROM audit", "UPDATE audit SET actor = 'you'"):
+    rewrite = "REPLACE INTO audit VALUES (1, 1.0, 'you', 'x', 'y', '')"
+    for sql in ("DELETE FROM audit", "UPDATE audit SET actor = 'you'", rewrite):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             store.connection.execute(sql)
+    assert [entry.actor for entry in store.audit()] == ["me"]
 
 
 def test_only_the_parts_of_a_drift_state_that_changed_are_written(store):
@@ -395,3 +474,27 @@ def test_the_latest_rollout_of_a_release_is_found_without_its_executions(store):
     assert (found.id, found.plan, dict(found.executions)) == ("rollout-2", CANARY, {})
     assert store.last_rollout_state("toy@1") == ("rollout-2", "READY")
     assert (store.last_rollout_of("toy@2"), store.last_rollout_state("toy@2")) == (None, None)
+
+
+def test_a_stored_list_is_cut_to_the_latest_and_told_in_order_of_time(store):
+    for number in range(5):
+        store.add_audit(at=float(number), actor="me", action="x", subject="y")
+    assert [entry.at for entry in store.audit(limit=2)] == [3.0, 4.0]
+
+
+@pytest.mark.heavy
+def test_sqlite_utils_is_imported_when_a_store_is_opened_and_not_before(tmp_path):
+    script = f"""
+import sys
+from pathlib import Path
+
+import hedgerow.cli
+from hedgerow.fleet.commands import device, fleet
+from hedgerow.fleet.store.writing import Store
+
+before = "sqlite_utils" in sys.modules
+Store(Path({str(tmp_path / "fleet.db")!r})).close()
+print(before, "sqlite_utils" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "False True\n"), done.stderr
