@@ -57,6 +57,7 @@ def test_the_tables_hold_of_the_tree(tree):
     assert done.stdout.endswith("none broken\n")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("table", TABLES, ids=[table.package for table in TABLES])
 @pytest.mark.parametrize("form", ["import {}\n", 'PLUG_INS = {{"x": "{}:x"}}\n', 'COMMAND = ["-m", "{}"]\n'])
 def test_every_import_that_a_table_does_not_allow_is_found(tree, tmp_path, table, form):
@@ -77,6 +78,7 @@ def test_every_import_that_a_table_does_not_allow_is_found(tree, tmp_path, table
     assert set(done.stdout.splitlines()) == set(planted)
 
 
+@pytest.mark.heavy
 def test_a_library_that_the_root_may_not_import_is_found(tree, tmp_path):
     view = tmp_path / "view"
     shutil.copytree(tree, view)
@@ -87,6 +89,7 @@ def test_a_library_that_the_root_may_not_import_is_found(tree, tmp_path):
     assert (done.returncode, done.stdout) == (1, "hedgerow.planted imports torch: hedgerow may not\n")
 
 
+@pytest.mark.heavy
 def test_a_room_without_a_row_is_found(tree, tmp_path):
     view = tmp_path / "view"
     shutil.copytree(tree, view)

@@ -50,6 +50,7 @@ def test_passes_and_recipes_are_made_without_a_converter():
     assert loaded(COMPILE) == ""
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("file", "library"),
     [("passes/onnx/trim.py", "onnx"), ("passes/model/fine_tune.py", "torch"), ("recipe.py", "flatbuffers")],
