@@ -5,15 +5,12 @@ triggers), and in the first six, a step is SQL. Its ``transform`` makes a table 
 ids: see docs/adr/0019-what-sqlite-utils-does.md before you use it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from sqlite_utils import Database
 
 from hedgerow.fleet.errors import StoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlite_utils import Database
 
 __all__ = ["MIGRATIONS", "Migration", "apply_migrations"]
 
@@ -32,9 +29,9 @@ class Migration:
 
     number: int
     name: str
-    steps: "tuple[str | Callable[[Database], object], ...]"
+    steps: tuple[str | Callable[[Database], object], ...]
 
-    def apply(self, database: "Database") -> None:
+    def apply(self, database: Database) -> None:
         """Run the steps and record that they were; the caller holds the transaction."""
         for step in self.steps:
             if isinstance(step, str):
@@ -253,7 +250,7 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 
 
-def apply_migrations(database: "Database", path: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+def apply_migrations(database: Database, path: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
     """Bring the tables up to date.
 
     Each migration runs in a transaction of its own together with the row that records it: a process that dies in
@@ -288,10 +285,10 @@ def apply_migrations(database: "Database", path: str, migrations: tuple[Migratio
     _check_tables(database, path, migrations)
 
 
-def _check_tables(database: "Database", path: str, migrations: tuple[Migration, ...]) -> None:
+def _check_tables(database: Database, path: str, migrations: tuple[Migration, ...]) -> None:
     # A damaged store is told when it is opened, and not by the first message that needs what is absent.
     found = _columns(database)
-    with type(database)(memory=True, execute_plugins=False) as fresh:
+    with Database(memory=True, execute_plugins=False) as fresh:
         fresh.execute(_RECORDS)
         for migration in migrations:
             migration.apply(fresh)
@@ -306,5 +303,5 @@ def _check_tables(database: "Database", path: str, migrations: tuple[Migration, 
             )
 
 
-def _columns(database: "Database") -> dict[str, tuple[str, ...]]:
+def _columns(database: Database) -> dict[str, tuple[str, ...]]:
     return {table.name: tuple(column.name for column in table.columns) for table in database.tables}

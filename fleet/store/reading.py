@@ -11,7 +11,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlite_utils import Database
+from sqlite_utils.db import Table
 
 from hedgerow.decode import Fields
 from hedgerow.fleet.drift.alert import Alert
@@ -24,10 +27,6 @@ from hedgerow.fleet.rollout.executions import ExecutionRecord
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.window import Window
 from hedgerow.wire.device import Desired
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-    from sqlite_utils.db import Table
 
 __all__ = ["DRIFT_PARTS", "StoreReader", "connect", "to_text"]
 
@@ -70,9 +69,6 @@ class StoreReader:
     """
 
     def __init__(self, path: Path) -> None:
-        # 50 ms to import, and 200 where pandas is installed, which it imports: not for commands that open no store.
-        from sqlite_utils import Database
-
         self.connection = connect(path)
         # Whatever plug-ins of sqlite-utils are installed are for its command line, not for our connection.
         self._database = Database(self.connection, execute_plugins=False)
@@ -86,7 +82,7 @@ class StoreReader:
             self.connection.close()
 
     @contextmanager
-    def _reading(self) -> "Iterator[Database]":
+    def _reading(self) -> Iterator[Database]:
         with self._lock:
             if self._is_closed:
                 raise ServiceStoppedError
@@ -117,7 +113,7 @@ class StoreReader:
                 self._table(table)
             return rows
 
-    def _table(self, name: str) -> "Table":
+    def _table(self, name: str) -> Table:
         # sqlite-utils reads nothing from a table that is absent, and makes one to insert a row.
         table = self._database.table(name)
         if not table.exists():

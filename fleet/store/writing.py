@@ -5,7 +5,7 @@ readers of their own (:meth:`Store.open_reader`), which see the last committed s
 
 What is written now and then is written by sqlite-utils, which joins the open transaction. What every message of a
 device writes (devices, what is wanted of them, executions, windows and their sums, states) is SQL, as is what such a
-write reads first: sqlite-utils looks at the table before each row and opens a savepoint, and a row costs it 55 to 90
+write reads first: sqlite-utils looks at the table before each row and opens a savepoint, and a row costs it 20 to 75
 microseconds where SQLite needs 2. See docs/adr/0019-what-sqlite-utils-does.md.
 """
 
