@@ -7,6 +7,7 @@
     - AgentFaultError: by a bug of the agent's own, whatever the release is like.
     - TransferError: the server did not give what was asked for.
     - TrialFailedError: its trial says so: too slow, too large, other outputs.
+  - OtherTargetError: a slot holds a release for another target: keep it, the agent was started for the wrong one.
   - PredictionError: the model failed on an input: no answer to it, the next one may do.
   - RejectedError: this device must not run that release: answer REJECTED, never try again.
     - TrialRejectedError: its trial says so: it ended the process that tried it.
@@ -25,6 +26,7 @@ __all__ = [
     "ClientError",
     "DeclinedError",
     "InstallError",
+    "OtherTargetError",
     "PredictionError",
     "RejectedError",
     "SinkError",
@@ -121,6 +123,17 @@ class SlotDamagedError(ClientError):
     def __init__(self, slot: str, expected: str, found: str) -> None:
         super().__init__(f"slot {slot} is damaged: expected {expected}, found {found}; it will be installed again")
         self.slot = slot
+
+
+class OtherTargetError(ClientError):
+    """A slot holds a whole release, and none of its artifacts is for the target that the agent was started for."""
+
+    def __init__(self, slot: str, release: str, target: str) -> None:
+        super().__init__(
+            f"expected a release for {target}, found {release} in slot {slot}, which is for other targets; it is kept: "
+            "correct --target, or roll out a release for this one"
+        )
+        self.slot, self.release, self.target = slot, release, target
 
 
 class DeclinedError(ClientError):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hedgerow.client import slots as rules
 from hedgerow.client.download import download
-from hedgerow.client.errors import InstallError, RejectedError, SlotDamagedError
+from hedgerow.client.errors import InstallError, OtherTargetError, RejectedError, SlotDamagedError
 from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.loading import LoadRuntime, ReadyModel, find_runtime, load_model, try_model
 from hedgerow.client.runtimes import load_runtime
@@ -128,7 +128,7 @@ class Installer:
                 # Whatever it was, this process lives: the next start has nobody to blame for it.
                 self.slots.assume(rules.tried)
                 raise
-        except (DecodeError, SlotDamagedError, InputError) as exc:
+        except (DecodeError, OtherTargetError, SlotDamagedError, InputError) as exc:
             raise InstallError(f"installing {release}", "a whole release", str(exc)) from exc
         except OSError as exc:
             if exc.errno in _NO_ROOM:

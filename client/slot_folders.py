@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hedgerow.client import slots as rules
 from hedgerow.client.disk import Disk, RealDisk
-from hedgerow.client.errors import SlotDamagedError
+from hedgerow.client.errors import OtherTargetError, SlotDamagedError
 from hedgerow.client.health import Health, Part
 from hedgerow.client.kept_record import KeptRecord
 from hedgerow.client.slots import Content, Slot, Slots, Transition
@@ -80,6 +80,7 @@ def open_slot(folder: Path, slot: Slot, target: str, content: Content, *, must_b
         must_be_whole: Whether golden samples and train graph count too; serving needs neither.
 
     Raises:
+        OtherTargetError: The release is for other targets.
         SlotDamagedError: A file is absent or is not what was put there.
     """
     try:
@@ -89,7 +90,7 @@ def open_slot(folder: Path, slot: Slot, target: str, content: Content, *, must_b
         manifest = Manifest.decode(document)
         artifact = manifest.artifact(target)
         if artifact is None:
-            raise SlotDamagedError(slot, f"a release for {target}", "one for other targets")
+            raise OtherTargetError(slot, content.release, target)
         opened = OpenSlot(folder, manifest, artifact, Reference(()))
         needed = needed_blobs(manifest, artifact) if must_be_whole else (artifact.blob, manifest.reference)
         for blob in needed:
@@ -144,7 +145,7 @@ class SlotFolders:
                 document = (self.slot_folder(slot) / _MANIFEST).read_bytes()
                 content = Content(Manifest.decode(document).release, hashlib.sha256(document).hexdigest())
                 open_slot(self.slot_folder(slot), slot, self.target, content)
-            except (OSError, DecodeError, SlotDamagedError) as exc:
+            except (OSError, DecodeError, OtherTargetError, SlotDamagedError) as exc:
                 _log.warning("nothing is left of slot %s: %s", slot, exc)
                 continue
             contents[slot] = content

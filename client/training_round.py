@@ -13,6 +13,7 @@ from hedgerow.client.errors import (
     ClientError,
     DeclinedError,
     InstallError,
+    OtherTargetError,
     RejectedError,
     SlotDamagedError,
     StoppedError,
@@ -160,7 +161,7 @@ class RoundTrainer:
             )
         try:
             slot = self._slots.open(held)
-        except SlotDamagedError as exc:
+        except (OtherTargetError, SlotDamagedError) as exc:
             raise DeclinedError(str(exc)) from exc
         graph = slot.train_graph
         if graph is None:

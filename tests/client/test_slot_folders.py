@@ -8,7 +8,7 @@ import pytest
 
 from hedgerow.client import slots as rules
 from hedgerow.client.disk import RealDisk
-from hedgerow.client.errors import SlotDamagedError
+from hedgerow.client.errors import OtherTargetError, SlotDamagedError
 from hedgerow.client.health import Health
 from hedgerow.client.slot_folders import SlotFolders, needed_blobs, open_slot
 from hedgerow.client.slots import Content, Slot, Slots
@@ -60,8 +60,11 @@ def test_another_manifest_is_refused(folders):
 
 
 def test_a_slot_for_another_target_is_refused(folders, tmp_path):
-    assert (
-        refusal(SlotFolders(tmp_path / "state", "other")) == "expected a release for other, found one for other targets"
+    with pytest.raises(OtherTargetError) as caught:
+        SlotFolders(tmp_path / "state", "other").open(Slot.A)
+    assert str(caught.value) == (
+        "expected a release for other, found demo@1 in slot A, which is for other targets; it is kept: correct "
+        "--target, or roll out a release for this one"
     )
 
 

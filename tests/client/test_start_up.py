@@ -186,6 +186,21 @@ def test_a_damaged_slot_gives_way_to_the_other(two):
     assert restored.is_lost
 
 
+def test_an_agent_that_is_started_for_another_target_keeps_what_is_installed(two, caplog):
+    before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file() and path.parent.name != "state"}
+    other = SlotFolders(two, "raspbery-pi")
+
+    ready, restored = load_active(other, load_linear, 3, TRIALS)
+
+    assert (ready, restored.crashed, restored.is_lost) == (None, None, True)
+    assert "expected a release for raspbery-pi, found demo@2 in slot B, which is for other targets" in caplog.text
+    assert set(other.state.contents) == {Slot.A, Slot.B}
+    blobs = {path: content for path, content in before.items() if "blobs" in path.parts or path.name == "manifest.json"}
+    assert {path: path.read_bytes() for path in blobs} == blobs
+    # With the right target again, and no network, it serves as before.
+    assert load_active(SlotFolders(two, "bench"), load_linear, 3, TRIALS)[0].release == "demo@2"
+
+
 def test_both_slots_damaged_serve_nothing_and_are_installed_again(two):
     for path in (two / "slots").rglob("*"):
         if path.is_file():
