@@ -1,13 +1,14 @@
 """Finds targets: ours by name, those of installed packages, and a user's own file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from hedgerow.errors import PluginError
 from hedgerow.hardware.target import OperatorTable, Target, decode_operators, decode_recipe_lists, decode_target
-from hedgerow.plugins import load_user_plugin
+from hedgerow.plugins import load_user_plugin, offered_names
 
 __all__ = ["TARGETS_GROUP", "load_target", "target_names"]
 
@@ -18,8 +19,8 @@ _FILE_LIMIT_BYTES = 2**16
 
 
 def target_names() -> tuple[str, ...]:
-    """Return the names of all targets that come with Hedgerow, sorted."""
-    return _stems("targets")
+    """Return the names of all targets: those that come with Hedgerow, and those of installed packages, sorted."""
+    return tuple(sorted({*_ours(), *offered_names(TARGETS_GROUP)}))
 
 
 def load_target(name: str) -> Target:
@@ -34,16 +35,22 @@ def load_target(name: str) -> Target:
         PluginError: It cannot be read or imported, or is no target.
         DecodeError: Its file, or an operator table, is wrong.
     """
-    if name in target_names():
+    if name in _ours():
         return _built_in(name)
     if name.endswith(".toml"):
         return _read(name, Path(name))
-    found = load_user_plugin("target", name, group=TARGETS_GROUP, known=target_names())
+    found = load_user_plugin("target", name, group=TARGETS_GROUP, known=_ours())
     if isinstance(found, str | Path):
-        return _read(name, Path(found))
+        found = _read(name, Path(found))
     if not isinstance(found, Target):
         raise PluginError("target", name, f"expected a Target or the path of its file, found {type(found).__name__}")
-    return found
+    # What an installed package offers is called as it offers it.
+    return replace(found, name=name) if name in offered_names(TARGETS_GROUP) else found
+
+
+@cache
+def _ours() -> tuple[str, ...]:
+    return _stems("targets")
 
 
 def _read(name: str, path: Path) -> Target:

@@ -43,8 +43,9 @@ def reset(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
 def forget(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
     """Let the fleet keep nothing of DEVICE, as if it had never been heard of.
 
-    For a device that is gone for good. Rollouts that wait for it go on without it; one in which it has done its part
-    must end first. If it reports again, it is a new device.
+    For a device that is gone for good. Rollouts that wait for it go on without it, but one whose canary it was alone:
+    that is aborted, since nothing speaks for going on. One in which it has done its part must end first. If it reports
+    again, it is a new device.
     """
     client = connect(url, key_file)
     try:

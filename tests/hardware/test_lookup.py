@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, PluginError, UnknownNameError
 from hedgerow.hardware import load_target, target_names
-from hedgerow.hardware.cli import show
+from hedgerow.hardware.cli import list_command, show
 from hedgerow.hardware.target import read_target_record
 from tests.distributions import install_distribution
 
@@ -64,10 +65,12 @@ def test_an_installed_package_brings_targets_by_entry_points(door, tmp_path, mon
     monkeypatch.syspath_prepend(site)
     monkeypatch.delitem(sys.modules, "door_targets", raising=False)
 
-    assert load_target("front-door") == load_target(str(door))
+    assert load_target("front-door") == replace(load_target(str(door)), name="front-door")
     with pytest.raises(UnknownNameError, match="front-door"):
         load_target("back-door")
-    assert "front-door" not in target_names(), "what comes with Hedgerow"
+    assert "front-door" in target_names()
+    listed = CliRunner().invoke(list_command, catch_exceptions=False).output
+    assert "front-door" in listed
 
 
 @pytest.mark.parametrize(

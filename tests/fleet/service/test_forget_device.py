@@ -144,6 +144,21 @@ def test_a_rollout_goes_on_without_a_device_that_is_forgotten_before_it_answered
     assert fleet.service.rollout(rollout).executions["device-0"].state is ExecutionState.REMOVED
 
 
+def test_a_rollout_whose_only_canary_is_forgotten_is_aborted_and_nobody_else_was_asked(fleet):
+    fleet.roll_out("toy@1")
+    lost = {name: lose(fleet, name) for name in list(fleet.devices)}
+    rollout = fleet.roll_out("toy@2", CANARY)
+    (canary,) = [r.device for r in fleet.service.rollout(rollout).executions.values() if r.assigned]
+
+    fleet.service.forget_device(canary)
+
+    found = fleet.service.rollout(rollout)
+    assert (found.state, found.executions[canary].state) == (RolloutState.ABORTED, ExecutionState.REMOVED)
+    assert found.reason == "no device of the stage canary succeeded, so nothing speaks for going on"
+    assert [r.device for r in found.executions.values() if r.assigned and r.device != canary] == []
+    assert {device.release for device in lost.values()} == {"toy@1"}
+
+
 def test_a_device_that_comes_back_while_the_rollout_runs_starts_anew_in_it(fleet):
     fleet.roll_out("toy@1")
     lose(fleet, "device-0")
