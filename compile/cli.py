@@ -194,7 +194,8 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
         if refusal.details:
             click.echo(refusal.details, err=True)
     taken = f", {len(outcome.cached)} from the cache" if outcome.cached else ""
-    click.echo(f"{len(rows)} artifacts in {outcome.seconds:.1f} s{taken}")
+    noun = "artifact" if len(rows) == 1 else "artifacts"
+    click.echo(f"{len(rows)} {noun} in {outcome.seconds:.1f} s{taken}")
     click.echo(f"build: {out}" if outcome.build is not None else "no build: nothing passed")
 
 

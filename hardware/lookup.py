@@ -1,11 +1,12 @@
 """Finds targets: ours by name, those of installed packages, and a user's own file."""
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from hedgerow.errors import PluginError
+from hedgerow.errors import PluginError, UnknownNameError
 from hedgerow.hardware.target import OperatorTable, Target, decode_operators, decode_recipe_lists, decode_target
 from hedgerow.plugins import load_user_plugin
 
@@ -38,7 +39,15 @@ def load_target(name: str) -> Target:
         return _built_in(name)
     if name.endswith(".toml"):
         return _read(name, Path(name))
-    found = load_user_plugin("target", name, group=TARGETS_GROUP, known=target_names())
+    try:
+        found = load_user_plugin("target", name, group=TARGETS_GROUP, known=target_names())
+    except UnknownNameError as exc:
+        file = Path(f"{name}.toml")
+        # Unlike pathlib's, it takes names too long for a path.
+        if not os.path.isfile(file):  # noqa: PTH113
+            raise
+        place = str(file) if file.parent.name else f"./{file}"
+        raise UnknownNameError("target", name, exc.known, hint=f"name the file, as {place}") from None
     if isinstance(found, str | Path):
         return _read(name, Path(found))
     if not isinstance(found, Target):
