@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hedgerow.counted import counted
 from hedgerow.decode import encode_json
 from hedgerow.errors import UnknownNameError
 from hedgerow.installation import require
@@ -276,5 +277,5 @@ def _show(sweep: "SweepResult") -> None:
     if sweep.best is not None:
         shown = ", ".join(f"{name} {value}" for name, value in sweep.best.choices.items()) or "the only one"
         click.echo(f"best: {shown}; accuracy {sweep.best.accuracy:.3f}")
-    click.echo(f"{len(sweep.trials)} trials in {sweep.seconds:.1f} s: {sweep.folder / 'sweep.json'}")
+    click.echo(f"{counted(len(sweep.trials), 'trial')} in {sweep.seconds:.1f} s: {sweep.folder / 'sweep.json'}")
     click.echo(f"plots: {', '.join(str(path) for path in sweep.plots)}")

@@ -129,5 +129,5 @@ def test_a_name_that_means_a_file_is_told_how_to_name_what_is_in_it(tmp_path, mo
 
 
 def test_a_name_too_long_for_a_path_is_unknown_and_no_error_of_the_disk():
-    with pytest.raises(UnknownNameError, match="choose one of: fedavg$"):
+    with pytest.raises(UnknownNameError, match=r"choose one of: fedavg$"):
         load_user_plugin("strategy", "x" * 5000, group="hedgerow.nothing", known=["fedavg"])
