@@ -1,7 +1,7 @@
 """Turns a verified slot into a model that runs: picks the runtime, loads the artifact, replays the golden samples.
 
-A runtime's native code may end the process that loads or runs a file. :func:`try_model` and :func:`try_train_graph` do
-everything that may go wrong so; trial.py lets a child process do it first.
+A runtime's native code may end the process that loads or runs a file. What may end it so is in :func:`try_model` and
+:func:`try_train_graph`, and trial.py lets a child process call them first.
 """
 
 import logging
