@@ -1,6 +1,8 @@
 """Tests of hedgerow.server.strategies."""
 
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,6 +247,20 @@ def test_a_users_own_class_makes_the_step(own, tiny_task, tmp_path):
         np.testing.assert_allclose(array, (start[name] + plain[name]) / 2, rtol=1e-6, atol=1e-7)
     assert result.checkpoint.strategy == f"{own}:Mine"
     assert not mean_suffices(f"{own}:Mine")
+
+
+def test_the_documents_strategy_goes_half_way_and_is_right_with_partial_sums(tiny_task, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (tmp_path / "documented.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    name = f"{tmp_path}/documented.py:mine"
+    start = initial_weights(tiny_task, 0)
+    plain = train_task(tiny_task, tmp_path / "plain", rounds=1).checkpoint.weights
+    mine = train_task(tiny_task, tmp_path / "mine", strategy=name, rounds=1).checkpoint.weights
+
+    assert mean_suffices(name)
+    assert privacy_terms(f"{name}+server-fixed:noise=2").noise == 2.0
+    for key, array in mine.items():
+        np.testing.assert_allclose(array, (start[key] + plain[key]) / 2, rtol=1e-6, atol=1e-7)
 
 
 def test_a_users_own_record_carries_settings_and_state_over_a_stop(own, tiny_task, tmp_path):
