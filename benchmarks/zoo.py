@@ -39,7 +39,7 @@ class Cell:
     """One model for one target.
 
     Attributes:
-        model, target: Names.
+        model, target: The name of the zoo's model, and that of the hardware target.
         recipe: Of the artifact, or of the default recipe that was refused.
         bytes: Of the artifact; None where there is none.
         accuracy: Of the artifact on held-out data; None where this host cannot run it.

@@ -1,7 +1,7 @@
 """Turns a verified slot into a model that runs: picks the runtime, loads the artifact, replays the golden samples.
 
-A runtime's native code may end the process that loads or runs a file. :func:`try_model` and :func:`try_train_graph` do
-everything that may go wrong so; trial.py lets a child process do it first.
+A runtime's native code may end the process that loads or runs a file. What may end it so is in :func:`try_model` and
+:func:`try_train_graph`, and trial.py lets a child process call them first.
 """
 
 import logging
@@ -17,6 +17,7 @@ from hedgerow.client.runtimes import LoadedModel, Runtime, TrainStep, load_runti
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
 from hedgerow.errors import DecodeError, ExtraNotInstalledError, InputError, UnknownNameError
+from hedgerow.installation import install_command
 from hedgerow.schema import ModelSchema
 from hedgerow.weights import Arrays, decode_arrays
 
@@ -89,8 +90,13 @@ def find_runtime(name: str, release: str, runtimes: LoadRuntime = load_runtime) 
     """
     try:
         return runtimes(name)
-    except (UnknownNameError, ExtraNotInstalledError) as exc:
-        raise RejectedError(release, f"the runtime {name}", str(exc), "install it or compile for another one") from exc
+    except UnknownNameError as exc:
+        found = f"only {', '.join(exc.known)}"
+        raise RejectedError(release, f"the runtime {name}", found, "install it or compile for another one") from exc
+    except ExtraNotInstalledError as exc:
+        found = f"no module {exc.missing!r}" if exc.missing else "that it is not installed"
+        advice = f"run: {install_command(exc.extra)}, or compile for another one"
+        raise RejectedError(release, f"the runtime {name}", found, advice) from exc
     except ClientError:
         raise
     # What a native library lacks on this machine comes as an ImportError, an OSError or anything else.

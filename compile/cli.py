@@ -13,6 +13,7 @@ from hedgerow.compile.errors import CompileError, InternalError
 from hedgerow.compile.outcome import INTERNAL, Outcome
 from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
+from hedgerow.counted import counted
 from hedgerow.hardware.lookup import target_names
 from hedgerow.installation import require
 from hedgerow.options import json_option
@@ -194,7 +195,7 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
         if refusal.details:
             click.echo(refusal.details, err=True)
     taken = f", {len(outcome.cached)} from the cache" if outcome.cached else ""
-    click.echo(f"{len(rows)} artifacts in {outcome.seconds:.1f} s{taken}")
+    click.echo(f"{counted(len(rows), 'artifact')} in {outcome.seconds:.1f} s{taken}")
     click.echo(f"build: {out}" if outcome.build is not None else "no build: nothing passed")
 
 

@@ -268,7 +268,8 @@ class Failure(NamedTuple):
 
 
 _MORE_BITS = "choose a recipe that keeps more bits"
-_OTHER_LAYERS = "replace these layers in the model or leave this target out"
+_LEAVE_OUT = " or leave this target out"
+_OTHER_LAYERS = f"replace these layers in the model{_LEAVE_OUT}"
 _ADVICE: Mapping[str, str] = {
     "accuracy": f"{_MORE_BITS}, train further, or allow a larger --max-drop",
     "all integer": "use layers that have an int8 form, choose an all-integer recipe, or leave this target out",
@@ -297,9 +298,14 @@ _ADVICE: Mapping[str, str] = {
 
 
 def _advice(checks: Sequence[str]) -> str:
-    """Return what to do about *checks*, each piece of advice once."""
-    found = dict.fromkeys(_ADVICE.get(check, "choose another recipe or leave this target out") for check in checks)
-    return "; ".join(found)
+    """Return what to do about *checks*, each choice once."""
+    pieces = list(dict.fromkeys(_ADVICE.get(check, f"choose another recipe{_LEAVE_OUT}") for check in checks))
+    for place, piece in enumerate(pieces):
+        if any(earlier.startswith(_MORE_BITS) for earlier in pieces[:place]):
+            pieces[place] = piece.removeprefix(f"{_MORE_BITS}, ")
+        if any(later.endswith(_LEAVE_OUT) for later in pieces[place + 1 :]):
+            pieces[place] = piece.removesuffix(_LEAVE_OUT).removesuffix(",")
+    return "; ".join(pieces)
 
 
 class VerificationError(CompileError):

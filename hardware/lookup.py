@@ -1,12 +1,13 @@
 """Finds targets: ours by name, those of installed packages, and a user's own file."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from hedgerow.errors import PluginError
+from hedgerow.errors import PluginError, UnknownNameError
 from hedgerow.hardware.target import OperatorTable, Target, decode_operators, decode_recipe_lists, decode_target
 from hedgerow.plugins import load_user_plugin, offered_names
 
@@ -39,7 +40,15 @@ def load_target(name: str) -> Target:
         return _built_in(name)
     if name.endswith(".toml"):
         return _read(name, Path(name))
-    found = load_user_plugin("target", name, group=TARGETS_GROUP, known=_ours())
+    try:
+        found = load_user_plugin("target", name, group=TARGETS_GROUP, known=_ours())
+    except UnknownNameError as exc:
+        file = Path(f"{name}.toml")
+        # Unlike pathlib's, it takes names too long for a path.
+        if not os.path.isfile(file):  # noqa: PTH113
+            raise
+        place = str(file) if file.parent.name else f"./{file}"
+        raise UnknownNameError("target", name, exc.known, hint=f"name the file, as {place}") from None
     if isinstance(found, str | Path):
         found = _read(name, Path(found))
     if not isinstance(found, Target):

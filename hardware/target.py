@@ -209,14 +209,18 @@ def read_target_record(fields: Fields) -> Target:
     """Read what :meth:`Target.to_record` gave.
 
     Raises:
-        DecodeError: A key is absent, unknown or of the wrong type, or two keys contradict each other.
+        DecodeError: A key is absent, unknown or of the wrong type, or two keys contradict each other, as ``recipe`` and
+            ``recipes`` do when the one is not the first of the other.
     """
     name = fields.text("name", pattern=_NAME)
-    fields.text("recipe", maximum_chars=_RECIPE_CHARS)  # the first of the recipes
+    recipe = fields.text("recipe", maximum_chars=_RECIPE_CHARS)
     table = OperatorTable(
         versions=_versions(fields.nested("operators")), source=fields.text("operators_source", maximum_chars=2000)
     )
-    return _target(fields, name, _names(fields, "recipes", maximum_chars=_RECIPE_CHARS), table)
+    recipes = _names(fields, "recipes", maximum_chars=_RECIPE_CHARS)
+    if recipe != recipes[0]:
+        raise DecodeError(f"{fields.where}.recipe", f"{recipes[0]!r}, the first of its recipes", repr(recipe))
+    return _target(fields, name, recipes, table)
 
 
 def _target(fields: Fields, name: str, recipes: tuple[str, ...], table: OperatorTable) -> Target:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hedgerow.counted import counted
 from hedgerow.decode import encode_json
 from hedgerow.installation import require
 from hedgerow.options import json_option
@@ -102,7 +103,8 @@ def train(
     shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
     last = result.history[-1]
     trained = last.clients or len(last.participants)
-    click.echo(f"{loaded.name}: {len(result.history)} rounds of {strategy} over {trained} clients; {shown}")
+    rounds = counted(len(result.history), "round")
+    click.echo(f"{loaded.name}: {rounds} of {strategy} over {counted(trained, 'client')}; {shown}")
     click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
     if result.privacy is not None:
         click.echo(result.privacy.line())

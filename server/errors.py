@@ -129,10 +129,9 @@ class LocalTermError(ServerError):
 class StrategyOptionError(ServerError):
     """The part of a strategy's name that sets options cannot be followed."""
 
-    def __init__(self, name: str, found: str) -> None:
+    def __init__(self, name: str, found: str, advice: str = "correct the options") -> None:
         super().__init__(
-            f"expected a strategy such as fedavg+client-fixed:clip=1,noise=0.5, found {name!r} with {found}; "
-            "correct the options"
+            f"expected a strategy such as fedavg+client-fixed:clip=1,noise=0.5, found {name!r} with {found}; {advice}"
         )
         self.name = name
 

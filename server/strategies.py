@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.errors import PluginError
+from hedgerow.errors import HedgerowError, PluginError
 from hedgerow.plugins import Plugin, load_plugin, load_user_plugin
 from hedgerow.server.errors import StrategyOptionError
 from hedgerow.server.flower import adopt_flower, array_record, clipping_keys, is_array_record, numpy_arrays
@@ -157,6 +157,8 @@ STRATEGIES: Mapping[str, StrategySpec] = {
 
 _WRAPPER = Plugin("hedgerow.server.private_strategy:PrivateMean", "train")
 _CLIPPING_NORM = "privacy/clipping_norm"
+# In the name of an array, behind the attribute: it held an ArrayRecord. No attribute has such a character.
+_RECORD_MARK = "@record"
 
 
 def check_strategy(name: str) -> None:
@@ -196,8 +198,8 @@ def build_strategy(name: str, *, clients: int, learning_rate: float, fraction: f
 
     Args:
         name: A key of :data:`STRATEGIES`, or the name of a user's own; for differential privacy followed by ``+``, a
-            key of :data:`PRIVACY`, and options: ``clip`` (norm, or the first one), ``noise`` (multiplier), ``delta``,
-            and for adaptive clipping ``quantile``, ``rate`` and ``count-noise``, as in
+            key of ``hedgerow.server.privacy.PRIVACY``, and options: ``clip`` (norm, or the first one), ``noise``
+            (multiplier), ``delta``, and for adaptive clipping ``quantile``, ``rate`` and ``count-noise``, as in
             ``fedavg+client-adaptive:clip=0.1,noise=0.3,quantile=0.5`` (``hedgerow.server.privacy.PrivacyTerms``).
         clients: How many clients take part in a round; robust rules derive from it how many they mistrust, adaptive
             clipping its noise on a count.
@@ -245,8 +247,10 @@ def _users_own(
     # The user's code may raise anything; the report must name it all the same.
     except Exception as exc:
         raised = " ".join(f"{type(exc).__name__}: {exc}".split())
-        advice = f"let it take {', '.join(settings)}, as FedAvg does, or correct it"
-        raise PluginError("strategy", name, f"making it raised {raised}; {advice}") from exc
+        # One of ours says already what to do.
+        ours = isinstance(exc, HedgerowError)
+        advice = "" if ours else f"; let it take {', '.join(settings)}, as FedAvg does, or correct it"
+        raise PluginError("strategy", name, f"making it raised {raised}{advice}") from exc
     if not isinstance(strategy, Strategy):
         found = f"expected a flwr.serverapp.strategy.Strategy, found {type(strategy).__name__}; derive it from FedAvg"
         raise PluginError("strategy", name, found)
@@ -293,6 +297,13 @@ def _parsed(name: str, clients: int | None = None) -> tuple[str, StrategySpec, P
         return base, spec, None
     kind, _colon, text = privacy.partition(":")
     terms = parse_privacy(name, kind, text, clients=clients)
+    if not spec.mean and base not in STRATEGIES:
+        raise StrategyOptionError(
+            name,
+            f"{base}, which does not say that it averages",
+            "if the mean of the updates, weighted by examples, is all it needs, name a StrategySpec of it with "
+            "mean=True",
+        )
     if not spec.mean:
         averaging = ", ".join(known for known, other in STRATEGIES.items() if other.mean)
         raise StrategyOptionError(
@@ -302,7 +313,12 @@ def _parsed(name: str, clients: int | None = None) -> tuple[str, StrategySpec, P
 
 
 def strategy_state(name: str, strategy: "Strategy") -> Arrays:
-    """Return what *strategy* carries to the next round as named arrays: ``attribute/key`` -> array."""
+    """Return what *strategy* carries to the next round as named arrays.
+
+    Returns:
+        ``attribute/key`` -> array of a mapping, ``attribute@record/key`` -> array of a Flower ``ArrayRecord``, and
+        ``attribute/#000000`` and so on -> array of a list.
+    """
     _base, spec, _terms = _parsed(name)
     arrays: Arrays = {}
     wrapper = _wrapper(strategy)
@@ -315,7 +331,8 @@ def strategy_state(name: str, strategy: "Strategy") -> Arrays:
             continue
         items = numpy_arrays(value) if is_array_record(value) else value
         pairs = items.items() if isinstance(items, Mapping) else ((f"#{i:06d}", item) for i, item in enumerate(items))
-        arrays.update({f"{attribute}/{key}": np.asarray(array) for key, array in pairs})
+        mark = _RECORD_MARK if is_array_record(value) else ""
+        arrays.update({f"{attribute}{mark}/{key}": np.asarray(array) for key, array in pairs})
     return arrays
 
 
@@ -328,16 +345,17 @@ def restore_state(name: str, strategy: "Strategy", arrays: Arrays) -> None:
             wrapper.clipping_norm = float(arrays[_CLIPPING_NORM])
         strategy = wrapper.strategy
     for attribute in spec.state:
-        prefix = f"{attribute}/"
-        held = {key.removeprefix(prefix): arrays[key] for key in sorted(arrays) if key.startswith(prefix)}
-        if not held:
-            continue
-        if all(key.startswith("#") for key in held):
-            setattr(strategy, attribute, list(held.values()))
-        elif attribute == "current_arrays":
-            setattr(strategy, attribute, array_record(held))
-        else:
-            setattr(strategy, attribute, held)
+        recorded, plain = _held(arrays, f"{attribute}{_RECORD_MARK}/"), _held(arrays, f"{attribute}/")
+        # Runs of before there was a mark hold an ArrayRecord under this one name.
+        if recorded or (plain and attribute == "current_arrays"):
+            setattr(strategy, attribute, array_record(recorded or plain))
+        elif plain:
+            is_list = all(key.startswith("#") for key in plain)
+            setattr(strategy, attribute, list(plain.values()) if is_list else plain)
+
+
+def _held(arrays: Arrays, prefix: str) -> Arrays:
+    return {key.removeprefix(prefix): arrays[key] for key in sorted(arrays) if key.startswith(prefix)}
 
 
 def _wrapper(strategy: "Strategy") -> "PrivateMean | None":

@@ -11,7 +11,10 @@ import pytest
 from hedgerow import Task
 from hedgerow.client import SourceContext
 from hedgerow.client.cli import run
+from hedgerow.client.runtimes import RUNTIMES as AGENT_RUNTIMES
 from hedgerow.client.source import load_source
+from hedgerow.hardware.target import RUNTIMES as TARGET_RUNTIMES
+from hedgerow.server.cli import train
 from hedgerow.server.simulation.cli import simulate
 from hedgerow.wire.device import Desired, Presence, Reported
 from hedgerow.wire.execution import Execution
@@ -125,6 +128,30 @@ def test_every_page_is_linked_from_the_index_with_its_own_title():
     titles = {page.read_text().splitlines()[0].removeprefix("# "): page.name for page in pages}
     assert titles.items() <= linked.items()
     assert "docs/index.md" in (ROOT / "README.md").read_text()
+
+
+def test_the_page_of_what_is_ones_own_has_a_row_for_every_group_of_entry_points():
+    sources = [path.read_text() for folder in ("src", *FOLDERS) for path in (ROOT / folder).rglob("*.py")]
+    groups = {group for text in sources for group in re.findall(r'^[A-Z]+_GROUP = "(.+)"$', text, re.MULTILINE)}
+    page = (ROOT / "docs" / "extending.md").read_text()
+
+    assert len(groups) == 6
+    assert set(re.findall(r"^\| `(hedgerow\..+?)` \|", page, re.MULTILINE)) == groups
+
+
+def test_the_page_names_the_runtimes_that_are_left_to_others():
+    left = sorted(set(TARGET_RUNTIMES) - set(AGENT_RUNTIMES))
+    page = " ".join((ROOT / "docs" / "extending.md").read_text().split())
+
+    assert f"so {' and '.join(f'`{name}`' for name in left)} are the names that a runtime of yours can have" in page
+
+
+def test_the_options_of_simulate_are_told_in_whole_phrases_and_name_privacy_as_train_does():
+    helps = {option.name: option.help for option in simulate.params if option.help}
+    assert [name for name, said in helps.items() if said.startswith("Of ")] == []
+    said = "averaging ones with differential privacy if wanted, such as fedavg+server-fixed:clip=1,noise=1; or your own"
+    assert said in helps["strategy"]
+    assert said in next(option.help for option in train.params if option.name == "strategy")
 
 
 def test_every_decision_is_in_the_index():

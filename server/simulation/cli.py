@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hedgerow.counted import counted
 from hedgerow.decode import encode_json
 from hedgerow.errors import UnknownNameError
 from hedgerow.installation import require
@@ -56,8 +57,9 @@ _PARTS = {
     default="fedavg",
     show_default=True,
     metavar="NAME",
-    help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}, {ASYNCHRONOUS} (asynchronous), or "
-    "your own, as file.py:ATTRIBUTE.",
+    help=f"How the clients' updates become new weights: {', '.join(STRATEGIES)}, {ASYNCHRONOUS} (asynchronous); "
+    "averaging ones with differential privacy if wanted, such as fedavg+server-fixed:clip=1,noise=1; or your own, as "
+    "file.py:ATTRIBUTE.",
 )
 @click.option(
     "--partition",
@@ -79,12 +81,14 @@ _PARTS = {
 )
 @click.option("--device", default="auto", show_default=True, type=click.Choice(_DEVICES), help="What it trains on.")
 @click.option("--workers", type=click.IntRange(1), help="Processes of the engine workers.  [default: one a core]")
-@click.option("--epochs", type=click.IntRange(1), help="Of a client in a round.  [default: the task's]")
-@click.option("--learning-rate", type=float, help="Of the clients.  [default: the task's]")
-@click.option("--batch-size", type=click.IntRange(1), help="Of the clients.  [default: the task's]")
-@click.option("--optimizer", default="sgd", show_default=True, type=click.Choice(OPTIMIZERS), help="Of the clients.")
-@click.option("--momentum", default=0.0, show_default=True, type=float, help="Of the clients' SGD.")
-@click.option("--weight-decay", default=0.0, show_default=True, type=float, help="Of the clients.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of a client in a round.  [default: the task's]")
+@click.option("--learning-rate", type=float, help="Learning rate of the clients.  [default: the task's]")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples in a batch of the clients.  [default: the task's]")
+@click.option(
+    "--optimizer", default="sgd", show_default=True, type=click.Choice(OPTIMIZERS), help="What the clients step by."
+)
+@click.option("--momentum", default=0.0, show_default=True, type=float, help="Momentum of the clients' SGD.")
+@click.option("--weight-decay", default=0.0, show_default=True, type=float, help="Weight decay of the clients.")
 @seed_option
 @click.option(
     "--population",
@@ -273,5 +277,5 @@ def _show(sweep: "SweepResult") -> None:
     if sweep.best is not None:
         shown = ", ".join(f"{name} {value}" for name, value in sweep.best.choices.items()) or "the only one"
         click.echo(f"best: {shown}; accuracy {sweep.best.accuracy:.3f}")
-    click.echo(f"{len(sweep.trials)} trials in {sweep.seconds:.1f} s: {sweep.folder / 'sweep.json'}")
+    click.echo(f"{counted(len(sweep.trials), 'trial')} in {sweep.seconds:.1f} s: {sweep.folder / 'sweep.json'}")
     click.echo(f"plots: {', '.join(str(path) for path in sweep.plots)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.checkpoint import Checkpoint
+from hedgerow.counted import counted
 from hedgerow.server.accounting import PrivacyStatement
 from hedgerow.server.outcome import refusals, shown_refusals
 from hedgerow.server.run_records import RoundRecord
@@ -108,7 +109,8 @@ class SimulationResult:
         """Return what people are shown at the end."""
         plan = self.plan
         shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(self.checkpoint.metrics.items()))
-        work = f"{len(self.history)} rounds of {plan.strategy}, {plan.cohort:,} of {plan.clients:,} clients each"
+        clients = f"{plan.cohort:,} of {counted(plan.clients, 'client')} each"
+        work = f"{counted(len(self.history), 'round')} of {plan.strategy}, {clients}"
         speed = f"{self.seconds:.1f} s, {self.clients_per_s:,.0f} clients/s"
         found = [
             f"{self.checkpoint.task}: {work}, {plan.partition}; {shown}",

@@ -49,6 +49,12 @@ def _restored(kind: "type[HedgerowError]", args: tuple[Any, ...], facts: dict[st
     return error
 
 
+def _advice_once(message: str) -> str:
+    """Return *message* without earlier parts that equal its last one, what to do."""
+    *parts, advice = message.split("; ")
+    return "; ".join([*(part for part in parts if part != advice), advice])
+
+
 class HedgerowError(Exception):
     """The root of all errors that the world, not a bug, causes.
 
@@ -59,6 +65,10 @@ class HedgerowError(Exception):
 
     exit_code = 1
     details = ""
+
+    def __init__(self, *args: object) -> None:
+        # An error that tells of another one quotes its advice; where it gives the same, once is enough.
+        super().__init__(*(_advice_once(arg) if isinstance(arg, str) else arg for arg in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with the finished message, which no constructor of ours takes: an error from a
@@ -103,11 +113,11 @@ class UnknownNameError(HedgerowError):
         known: All names that would have been accepted.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
         near = get_close_matches(name, self.known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(self.known)}"
-        super().__init__(f"no {kind} is called {name!r}; {hint}")
+        among = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(self.known)}"
+        super().__init__(f"no {kind} is called {name!r}; {hint or among}")
 
 
 class ExtraNotInstalledError(HedgerowError):

@@ -134,9 +134,9 @@ class Partition:
     def _values(self, columns: Columns) -> NDArray[Any]:
         if self.column not in columns:
             there = ", ".join(sorted(columns)) or "none"
+            advice = "name one of them, or add it" if columns else "add it"
             raise PartitionError(
-                f"expected a column {self.column!r} in the data, found {there}; name one of them, or add it to the "
-                "data set's columns"
+                f"expected a column {self.column!r} in the data, found {there}; {advice} to the data set's columns"
             )
         return columns[self.column]
 

@@ -4,6 +4,7 @@ A table holds a name, where its code is, and which extra it needs. What is in no
 distribution, or stand in a file or module of the user's own, as ``file.py:attribute`` or ``module:attribute``.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -75,6 +76,15 @@ def offered_names(group: str) -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=group)}))
 
 
+def _file_hint(kind: str, name: str) -> str:
+    """Return what to write where *name* means a Python file, or nothing."""
+    bare = name.removesuffix(":").removesuffix(".py")
+    # Unlike pathlib's, it takes names too long for a path, which is what names from outside may be.
+    if bare == name and not os.path.isfile(f"{name}.py"):  # noqa: PTH113
+        return ""
+    return f"name the {kind} in the file, as {bare}.py:attribute"
+
+
 def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] = ()) -> Any:
     """Import and return what a user brings.
 
@@ -93,7 +103,7 @@ def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] =
 
     points = {point.value for point in entry_points(group=group, name=name)}
     if not points and not is_reference(name):
-        raise UnknownNameError(kind, name, {*known, *offered_names(group)})
+        raise UnknownNameError(kind, name, {*known, *offered_names(group)}, hint=_file_hint(kind, name))
     if len(points) > 1:
         offers = " and ".join(sorted(points))
         raise PluginError(kind, name, f"expected one distribution that offers it, found {offers}; uninstall one")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.errors import ExtraNotInstalledError, TaskError
+from hedgerow.errors import ExtraNotInstalledError, HedgerowError, TaskError
 from hedgerow.features import predicted_classes
 from hedgerow.installation import extra_of, is_installed
 from hedgerow.manifest.release import MODEL_NAME
@@ -321,7 +321,9 @@ def load_attribute(reference: str) -> Any:
     # Importing runs the user's code, which may raise anything; the report must name it all the same.
     except (Exception, SystemExit) as exc:
         raised = " ".join(f"{type(exc).__name__}: {exc}".split())
-        raise TaskError(repr(reference), [f"importing {place} raised {raised}; correct it or the reference"]) from exc
+        # One of ours says already what to do.
+        advice = "" if isinstance(exc, HedgerowError) else "; correct it or the reference"
+        raise TaskError(repr(reference), [f"importing {place} raised {raised}{advice}"]) from exc
     try:
         return getattr(module, attribute)
     except AttributeError:

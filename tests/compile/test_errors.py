@@ -31,3 +31,15 @@ def test_a_model_too_small_for_int8_is_told_about_float():
 def test_several_failures_get_each_piece_of_advice_once():
     assert advice("operators", "operator versions") == advice("operators")
     assert advice("memory", "storage") == f"{advice('memory')}; {advice('storage')}"
+
+
+def test_several_failures_get_each_choice_once():
+    assert advice("accuracy", "parity") == (
+        "choose a recipe that keeps more bits, train further, or allow a larger --max-drop; "
+        "or calibrate with data that is more like the held-out data"
+    )
+    assert advice("all integer", "operators") == (
+        "use layers that have an int8 form, choose an all-integer recipe; "
+        "replace these layers in the model or leave this target out"
+    )
+    assert advice("parity", "memory").startswith("choose a recipe that keeps more bits, or calibrate")

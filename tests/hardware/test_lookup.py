@@ -73,6 +73,14 @@ def test_an_installed_package_brings_targets_by_entry_points(door, tmp_path, mon
     assert "front-door" in listed
 
 
+def test_a_name_beside_a_file_of_that_name_is_told_the_files_path(door, monkeypatch):
+    monkeypatch.chdir(door.parent)
+    with pytest.raises(UnknownNameError, match=r"^no target is called 'door'; name the file, as \./door\.toml$"):
+        load_target("door")
+    with pytest.raises(UnknownNameError, match=f"as {door}$"):
+        load_target(str(door.with_suffix("")))
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -108,6 +116,16 @@ def test_a_targets_record_is_read_as_the_same_target(name):
     target = load_target(name)
 
     assert read_target_record(Fields(target.to_record(), "target")) == target
+
+
+def test_a_record_whose_recipe_is_not_the_first_of_its_recipes_is_refused():
+    record = {**load_target("cortex-m7").to_record(), "recipe": "onnx-float"}
+
+    with pytest.raises(DecodeError) as caught:
+        read_target_record(Fields(record, "target"))
+    assert (
+        str(caught.value) == "target.recipe: expected 'tflite-int8-full', the first of its recipes, found 'onnx-float'"
+    )
 
 
 def test_a_record_with_an_unknown_key_is_refused():

@@ -64,3 +64,18 @@ def test_a_task_error_lists_every_mistake():
 
     assert error.mistakes == ("it has no inputs", "its labels repeat")
     assert str(error).endswith("it has no inputs; its labels repeat")
+
+
+def test_advice_that_a_quoted_error_gives_as_well_stands_once_and_last():
+    quoted = DecodeError("reply", "a; b", "none; try again")
+    assert str(LinkError(f"expected an answer, found {quoted}; try again")) == (
+        "expected an answer, found reply: expected a; b, found none; try again"
+    )
+    assert str(LinkError("expected x, found y; correct it; correct it")) == "expected x, found y; correct it"
+    assert str(LinkError("expected x, found y; wait; try again")) == "expected x, found y; wait; try again"
+
+
+def test_a_hint_takes_the_place_of_the_names():
+    error = UnknownNameError("target", "door", ["pico"], hint="name the file, as ./door.toml")
+    assert str(error) == "no target is called 'door'; name the file, as ./door.toml"
+    assert error.known == ("pico",)

@@ -198,7 +198,7 @@ def test_more_clients_than_values_and_an_absent_column_are_refused():
         partition.split(LABELS, 13, np.random.default_rng(0), USERS)
     with pytest.raises(PartitionError, match="expected a column 'user' in the data, found site, year; name one"):
         partition.natural_clients({"year": LABELS, "site": LABELS})
-    with pytest.raises(PartitionError, match="expected a column 'user' in the data, found none"):
+    with pytest.raises(PartitionError, match=r"found none; add it to the data set's columns$"):
         partition.split(LABELS, 2, np.random.default_rng(0))
     assert Partition("dirichlet").natural_clients({}) is None
 

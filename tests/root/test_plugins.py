@@ -115,3 +115,19 @@ def test_what_cannot_be_imported_is_said_of_the_plugin_and_of_no_task(tmp_path, 
 )
 def test_a_misspelt_name_with_an_argument_is_no_reference(name, claim):
     assert is_reference(name) is claim
+
+
+@pytest.mark.parametrize("name", ["strat.py", "strat.py:", "strat"])
+def test_a_name_that_means_a_file_is_told_how_to_name_what_is_in_it(tmp_path, monkeypatch, name):
+    (tmp_path / "strat.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError) as caught:
+        load_user_plugin("strategy", name, group="hedgerow.nothing", known=["fedavg"])
+    assert str(caught.value) == (
+        f"no strategy is called {name!r}; name the strategy in the file, as strat.py:attribute"
+    )
+
+
+def test_a_name_too_long_for_a_path_is_unknown_and_no_error_of_the_disk():
+    with pytest.raises(UnknownNameError, match=r"choose one of: fedavg$"):
+        load_user_plugin("strategy", "x" * 5000, group="hedgerow.nothing", known=["fedavg"])

@@ -232,3 +232,13 @@ def test_a_file_that_raises_is_told_and_can_be_mended(tmp_path):
 def test_what_is_no_task_is_refused():
     with pytest.raises(TaskError, match=r"expected a hedgerow.Task, found float"):
         load_task("math:pi")
+
+
+def test_an_error_of_ours_while_a_file_is_imported_is_told_with_its_own_advice_alone(tmp_path):
+    path = tmp_path / "raises_ours.py"
+    path.write_text(
+        "from hedgerow.errors import PartitionError\nraise PartitionError('expected x, found y; mend it')\n"
+    )
+    with pytest.raises(TaskError) as caught:
+        load_attribute(f"{path}:X")
+    assert caught.value.mistakes == (f"importing {path} raised PartitionError: expected x, found y; mend it",)

@@ -1,13 +1,15 @@
 """Tests of hedgerow.server.strategies."""
 
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hedgerow.errors import PluginError, UnknownNameError
 from hedgerow.server.errors import LocalTermError, StrategyOptionError
-from hedgerow.server.flower import array_record
+from hedgerow.server.flower import array_record, is_array_record
 from hedgerow.server.grids.fleet import FleetGrid
 from hedgerow.server.grids.transport import DeviceUpdate, SimulatedTransport
 from hedgerow.server.privacy import PRIVACY
@@ -85,10 +87,19 @@ def test_state_goes_into_named_arrays_and_back():
     restore_state("fedavgm", other, saved)
 
     assert sorted(saved) == [
-        "current_arrays/a", "current_arrays/b", "momentum_vector/#000000", "momentum_vector/#000001",
+        "current_arrays@record/a", "current_arrays@record/b", "momentum_vector/#000000", "momentum_vector/#000001",
     ]  # fmt: skip
+    assert is_array_record(other.current_arrays)
     assert list(other.current_arrays) == ["a", "b"]
     assert [array.tolist() for array in other.momentum_vector] == [[3, 3], [4]]
+
+
+def test_a_run_saved_before_there_was_a_mark_resumes_with_an_array_record():
+    strategy = build_strategy("fedavgm", clients=2, learning_rate=0.1)
+    restore_state("fedavgm", strategy, {"current_arrays/a": np.ones(2), "momentum_vector/#000000": np.full(2, 3.0)})
+    assert is_array_record(strategy.current_arrays)
+    assert strategy.current_arrays["a"].numpy().tolist() == [1, 1]
+    assert strategy.momentum_vector[0].tolist() == [3, 3]
 
 
 PRIVATE = [f"fedavg+{kind}:clip=0.5,noise=0.02" for kind in sorted(PRIVACY)]
@@ -164,6 +175,7 @@ def test_devices_refuse_to_clip_rather_than_leave_it_out():
 
 OWN = '''
 import numpy as np
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 from hedgerow.server.flower import array_record, numpy_arrays
 from hedgerow.server.strategies import StrategySpec
@@ -192,6 +204,18 @@ class Counting(Mine):
 
 counting = StrategySpec(Counting, settings=lambda clients, rate: {"first": clients}, state=("rounds",))
 private = StrategySpec(FedAvg, "averages", mean=True)
+class Remembering(FedAvg):
+    """Keeps the last weights as Flower gave them."""
+    last = None
+
+    def aggregate_train(self, server_round, replies):
+        if self.last is not None:
+            assert isinstance(self.last, ArrayRecord), type(self.last)
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        self.last = arrays
+        return arrays, metrics
+
+remembering = StrategySpec(Remembering, state=("last",))
 stateless = StrategySpec(Mine, state=("no_such_attribute",))
 
 class Greedy:
@@ -225,6 +249,20 @@ def test_a_users_own_class_makes_the_step(own, tiny_task, tmp_path):
     assert not mean_suffices(f"{own}:Mine")
 
 
+def test_the_documents_strategy_goes_half_way_and_is_right_with_partial_sums(tiny_task, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (tmp_path / "documented.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    name = f"{tmp_path}/documented.py:mine"
+    start = initial_weights(tiny_task, 0)
+    plain = train_task(tiny_task, tmp_path / "plain", rounds=1).checkpoint.weights
+    mine = train_task(tiny_task, tmp_path / "mine", strategy=name, rounds=1).checkpoint.weights
+
+    assert mean_suffices(name)
+    assert privacy_terms(f"{name}+server-fixed:noise=2").noise == 2.0
+    for key, array in mine.items():
+        np.testing.assert_allclose(array, (start[key] + plain[key]) / 2, rtol=1e-6, atol=1e-7)
+
+
 def test_a_users_own_record_carries_settings_and_state_over_a_stop(own, tiny_task, tmp_path):
     name = f"{own}:counting"
     whole = train_task(tiny_task, tmp_path / "whole", strategy=name, rounds=4, clients=3)
@@ -238,6 +276,21 @@ def test_a_users_own_record_carries_settings_and_state_over_a_stop(own, tiny_tas
     assert kept["rounds/count"] == 3 + 4
     for key, array in whole.checkpoint.weights.items():
         np.testing.assert_array_equal(parts.checkpoint.weights[key], array)
+
+
+def test_a_users_own_state_that_was_an_array_record_comes_back_as_one(own, tiny_task, tmp_path):
+    name = f"{own}:remembering"
+    train_task(tiny_task, tmp_path / "run", strategy=name, rounds=1, clients=3)
+    kept = decode_arrays(
+        (tmp_path / "run" / "rounds" / "000001" / "strategy.safetensors").read_bytes(), "state", limit_bytes=2**20
+    )
+    strategy = build_strategy(name, clients=3, learning_rate=0.1)
+    restore_state(name, strategy, kept)
+
+    assert is_array_record(strategy.last)
+    # The second round raises where the strategy gets anything else.
+    resumed = train_task(tiny_task, tmp_path / "run", strategy=name, rounds=2, clients=3)
+    assert [entry.refused for entry in resumed.history] == [{}, {}]
 
 
 def test_a_strategy_of_a_distribution_is_found_by_its_name(own, tiny_task, tmp_path, monkeypatch):
@@ -268,8 +321,15 @@ def test_privacy_wraps_a_users_own_that_says_it_averages(own):
     strategy = build_strategy(f"{own}:private+server-fixed:clip=1,noise=0.5", clients=4, learning_rate=0.1)
     assert strategy.terms.noise == 0.5
     assert mean_suffices(f"{own}:private")
-    with pytest.raises(StrategyOptionError, match="one client can count for more"):
+
+
+def test_a_wrapper_on_a_users_own_class_asks_for_a_record_that_says_it_averages(own):
+    with pytest.raises(StrategyOptionError) as caught:
         check_strategy(f"{own}:Mine+server-fixed:noise=1")
+    assert str(caught.value).endswith(
+        f"with {own}:Mine, which does not say that it averages; if the mean of the updates, weighted by examples, is "
+        "all it needs, name a StrategySpec of it with mean=True"
+    )
 
 
 @pytest.mark.parametrize(

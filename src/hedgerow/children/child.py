@@ -178,7 +178,7 @@ class Child(Closing):
         return self._ended
 
     def close(self) -> None:
-        """As :meth:`end`."""
+        """End it if it runs; a second call does nothing."""
         self.end()
 
 

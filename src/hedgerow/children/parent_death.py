@@ -3,11 +3,12 @@
 On Linux the kernel is asked for it (prctl(2), ``PR_SET_PDEATHSIG``): it sends SIGKILL when the *thread* that made the
 child ends, so whoever makes one keeps that thread as long as the child lives. The setting survives execve, but neither
 a fork nor a change of user: a grandchild asks for itself, and programs that drop privileges lose it. Where the kernel
-cannot be asked, a thread looks twice a second who the parent is.
+cannot be asked, a thread of a Python child looks twice a second who the parent is.
 
 This module is also a program, for children that are not Python: ``python -I -S parent_death.py PARENT PROGRAM
 ARGUMENT...`` asks, and becomes that program. It is run as a file, with the standard library alone, and so costs some
-20 ms. Where the kernel cannot be asked, such a child of a killed parent runs on.
+20 ms. Such a program has no thread of ours to look: where a Linux kernel refuses, it is not run at all (exit code
+:data:`CANNOT_RUN`); on a system without prctl it runs, and outlives a parent that is killed.
 """
 
 import os

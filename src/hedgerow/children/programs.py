@@ -98,7 +98,7 @@ class Programs(Closing):
         return self.exit_codes
 
     def close(self) -> None:
-        """As :meth:`stop`."""
+        """Stop all; a second call does nothing."""
         self.stop()
 
     def _stop(self, children: Sequence[Child], timeout_s: float) -> None:
