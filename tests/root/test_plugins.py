@@ -115,3 +115,11 @@ def test_what_cannot_be_imported_is_said_of_the_plugin_and_of_no_task(tmp_path, 
 )
 def test_a_misspelt_name_with_an_argument_is_no_reference(name, claim):
     assert is_reference(name) is claim
+
+
+def test_the_program_that_runs_is_a_module(monkeypatch):
+    # As under `hedgerow`: what runs has no specification.
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    assert is_reference("__main__:Mine")
+    with pytest.raises(PluginError, match="__main__ has no 'Mine'; it has"):
+        load_user_plugin("thing", "__main__:Mine", group=OWN)
