@@ -73,13 +73,11 @@ def _check_neighbours(path: Path) -> None:
                 continue
             if found != neighbour:
                 does = "was already imported from" if name in sys.modules else "is found first in"
-                raise TaskError(
-                    repr(str(path)),
-                    [
-                        f"expected its module {name!r} from {neighbour}, but a module of that name {does} {found}; "
-                        "rename one of the two"
-                    ],
+                mistake = (
+                    f"expected its module {name!r} from {neighbour}, but a module of that name {does} {found}; "
+                    "rename one of the two"
                 )
+                raise TaskError(repr(str(path)), [mistake])
             if neighbour not in seen:
                 seen.add(neighbour)
                 waiting.append(neighbour)
