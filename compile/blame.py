@@ -5,17 +5,13 @@ Everything else that nobody expected is a bug of Hedgerow's, and is told as one.
 """
 
 import sys
-import sysconfig
 
-from hedgerow.blame import frames, is_ours
+from hedgerow.blame import frames, is_library, is_ours
 from hedgerow.compile.errors import internal_error
 from hedgerow.errors import HedgerowError, TaskError
 from hedgerow.task import Task
 
 __all__ = ["blamed", "is_raised_by_task"]
-
-_INSTALLED = ("site-packages", "dist-packages")
-_LIBRARY = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
 
 def blamed(step: str, exc: Exception, task: str) -> HedgerowError:
@@ -33,7 +29,7 @@ def blamed(step: str, exc: Exception, task: str) -> HedgerowError:
         frame = traceback.tb_frame
         if is_ours(frame.f_globals.get("__name__", "")):
             place = None
-        elif not _is_library(frame.f_code.co_filename):
+        elif not is_library(frame.f_code.co_filename):
             place = f"{frame.f_code.co_name}() in {frame.f_code.co_filename}, line {traceback.tb_lineno}"
     if place is None:
         return internal_error(step, exc)
@@ -50,10 +46,6 @@ def is_raised_by_task(exc: BaseException, task: Task) -> bool:
         frame = traceback.tb_frame
         if is_ours(frame.f_globals.get("__name__", "")):
             found = False
-        elif frame.f_code.co_filename in files and not _is_library(frame.f_code.co_filename):
+        elif frame.f_code.co_filename in files and not is_library(frame.f_code.co_filename):
             found = True
     return found
-
-
-def _is_library(path: str) -> bool:
-    return path.startswith("<") or path.startswith(_LIBRARY) or any(f"/{name}/" in path for name in _INSTALLED)

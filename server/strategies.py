@@ -13,7 +13,7 @@ point of the group ``hedgerow.strategies``.
 on grids of arbitrary ClientApps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -242,10 +242,12 @@ def _users_own(
     """
     from flwr.serverapp.strategy import Strategy
 
+    from hedgerow.server.own_strategy import judge_rounds
+
     try:
         strategy: object = made(**settings)
     # The user's code may raise anything; the report must name it all the same.
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raised = " ".join(f"{type(exc).__name__}: {exc}".split())
         # One of ours says already what to do.
         ours = isinstance(exc, HedgerowError)
@@ -257,6 +259,7 @@ def _users_own(
     absent = [attribute for attribute in spec.state if not hasattr(strategy, attribute)]
     if absent:
         raise PluginError("strategy", name, f"expected the attribute {absent[0]}, found none; correct its state")
+    judge_rounds(strategy, name)
     return strategy
 
 
@@ -318,8 +321,11 @@ def strategy_state(name: str, strategy: "Strategy") -> Arrays:
     Returns:
         ``attribute/key`` -> array of a mapping, ``attribute@record/key`` -> array of a Flower ``ArrayRecord``, and
         ``attribute/#000000`` and so on -> array of a list.
+
+    Raises:
+        PluginError: An attribute of a user's own holds no arrays.
     """
-    _base, spec, _terms = _parsed(name)
+    base, spec, _terms = _parsed(name)
     arrays: Arrays = {}
     wrapper = _wrapper(strategy)
     if wrapper is not None:
@@ -330,10 +336,23 @@ def strategy_state(name: str, strategy: "Strategy") -> Arrays:
         if value is None:
             continue
         items = numpy_arrays(value) if is_array_record(value) else value
+        if not isinstance(items, Iterable):
+            raise _no_arrays(base, attribute, value)
         pairs = items.items() if isinstance(items, Mapping) else ((f"#{i:06d}", item) for i, item in enumerate(items))
         mark = _RECORD_MARK if is_array_record(value) else ""
-        arrays.update({f"{attribute}{mark}/{key}": np.asarray(array) for key, array in pairs})
+        try:
+            held = {f"{attribute}{mark}/{key}": np.asarray(array) for key, array in pairs}
+        except (TypeError, ValueError) as exc:
+            raise _no_arrays(base, attribute, value) from exc
+        if any(array.dtype.kind not in "fiub" for array in held.values()):
+            raise _no_arrays(base, attribute, value)
+        arrays.update(held)
     return arrays
+
+
+def _no_arrays(name: str, attribute: str, found: object) -> PluginError:
+    said = f"expected arrays in its attribute {attribute}, found {type(found).__name__}; correct it or its state"
+    return PluginError("strategy", name, said)
 
 
 def restore_state(name: str, strategy: "Strategy", arrays: Arrays) -> None:

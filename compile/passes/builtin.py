@@ -35,7 +35,7 @@ from hedgerow.compile.passes.tflite.quantize_weights import QuantizeTfliteDynami
 from hedgerow.compile.passes.tflite.trim import TrimTflite
 from hedgerow.errors import PluginError
 from hedgerow.plugins import load_user_plugin
-from hedgerow.task import USER_MODULE
+from hedgerow.user_files import USER_MODULE
 
 __all__ = ["PASSES", "PASSES_GROUP", "find_pass", "pass_reference"]
 

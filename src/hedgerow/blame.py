@@ -1,11 +1,14 @@
 """Whether an unexpected exception is a bug of ours, or what foreign code said of what it was given."""
 
+import sysconfig
 from collections.abc import Iterator
 from types import TracebackType
 
-__all__ = ["frames", "is_ours", "is_raised_by_hedgerow"]
+__all__ = ["frames", "is_library", "is_ours", "is_raised_by_hedgerow"]
 
 _OURS = "hedgerow"
+_INSTALLED = ("site-packages", "dist-packages")
+_LIBRARY = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _MISTAKES = (LookupError, TypeError, AttributeError, NameError, AssertionError, ArithmeticError)
 
 
@@ -28,3 +31,8 @@ def frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
 def is_ours(module: str) -> bool:
     """Say whether a module of this name is Hedgerow's."""
     return module.partition(".")[0] == _OURS
+
+
+def is_library(path: str) -> bool:
+    """Say whether a frame's file belongs to Python or to an installed distribution."""
+    return path.startswith("<") or path.startswith(_LIBRARY) or any(f"/{name}/" in path for name in _INSTALLED)

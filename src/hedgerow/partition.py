@@ -203,8 +203,10 @@ def _cutter(name: str) -> "Cutter":
     def cut(
         partition: Partition, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns
     ) -> Cut:
+        # Copies: what the function does to its arguments must not change what is trained on.
+        given = {name: np.array(values) for name, values in columns.items()}
         try:
-            shards = theirs(labels, clients, rng, columns)
+            shards = theirs(np.array(labels), clients, rng, given)
         except HedgerowError:
             raise
         # The user's code may raise anything; the report must name it all the same.
@@ -230,7 +232,13 @@ def _judged(partition: Partition, shards: object, samples: int, clients: int) ->
         shards = list(shards)  # as many for each
     if not isinstance(shards, Sequence) or len(shards) != clients:
         raise wrong(f"{len(shards)} of them" if isinstance(shards, Sequence) else type(shards).__name__)
-    arrays = [np.asarray(shard) for shard in shards]
+    arrays = []
+    for client, shard in enumerate(shards):
+        try:
+            arrays.append(np.asarray(shard))
+        # What is in a list may refuse to become an array, each thing in its own way.
+        except (Exception, SystemExit) as exc:
+            raise wrong(f"a {type(shard).__name__} that is no array for client {client}") from exc
     for client, array in enumerate(arrays):
         if array.ndim != 1 or array.size < minimum or array.dtype.kind not in "iu":
             raise wrong(f"{array.dtype}{array.shape} for client {client}")

@@ -5,6 +5,7 @@ distribution, or stand in a file or module of the user's own, as ``file.py:attri
 """
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -68,7 +69,12 @@ def is_reference(name: str) -> bool:
     place, separator, attribute = name.rpartition(":")
     if not separator or not attribute.isidentifier():
         return False
-    return place.endswith(".py") or "." in place or (place.isidentifier() and find_spec(place) is not None)
+    return place.endswith(".py") or "." in place or (place.isidentifier() and _is_module(place))
+
+
+def _is_module(name: str) -> bool:
+    # What runs is a module without a specification, for which looking would raise.
+    return sys.modules.get(name) is not None or (name not in sys.modules and find_spec(name) is not None)
 
 
 def offered_names(group: str) -> tuple[str, ...]:

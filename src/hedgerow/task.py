@@ -6,9 +6,6 @@ defaults that suit a classifier. Building one runs no code of yours and checks w
 """
 
 import importlib
-import importlib.util
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +20,12 @@ from hedgerow.installation import extra_of, is_installed
 from hedgerow.manifest.release import MODEL_NAME
 from hedgerow.partition import Partition
 from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.user_files import import_file
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "USER_MODULE",
     "Dataset",
     "LocalTraining",
     "Task",
@@ -37,9 +34,6 @@ __all__ = [
     "load_attribute",
     "load_task",
 ]
-
-USER_MODULE = "hedgerow_user_"
-"""What the names of modules begin with that are imported from a file."""
 
 LOSSES = ("bce", "cross_entropy", "mse")
 POSTPROCESSES = ("softmax", "none")
@@ -313,7 +307,7 @@ def load_attribute(reference: str) -> Any:
             repr(reference), ["expected module:attribute or file.py:attribute, such as examples/digits/task.py:task"]
         )
     try:
-        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        module = import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except (TaskError, ExtraNotInstalledError):
         raise
     except ModuleNotFoundError as exc:
@@ -324,11 +318,22 @@ def load_attribute(reference: str) -> Any:
         # One of ours says already what to do.
         advice = "" if isinstance(exc, HedgerowError) else "; correct it or the reference"
         raise TaskError(repr(reference), [f"importing {place} raised {raised}{advice}"]) from exc
+    return _attribute(reference, module, place, attribute)
+
+
+def _attribute(reference: str, module: Any, place: str, attribute: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError:
         names = sorted(name for name in vars(module) if not name.startswith("_"))
         raise TaskError(repr(reference), [f"{place} has no {attribute!r}; it has {', '.join(names[:20])}"]) from None
+    except ModuleNotFoundError as exc:
+        raise _missing(reference, place, exc) from exc
+    # A module may make its attributes on use, by code that may raise anything.
+    except (Exception, SystemExit) as exc:
+        raised = " ".join(f"{type(exc).__name__}: {exc}".split())
+        said = f"taking {attribute!r} from {place} raised {raised}; correct it or the reference"
+        raise TaskError(repr(reference), [said]) from exc
 
 
 def _missing(reference: str, place: str, exc: ModuleNotFoundError) -> TaskError | ExtraNotInstalledError:
@@ -342,29 +347,6 @@ def _missing(reference: str, place: str, exc: ModuleNotFoundError) -> TaskError 
         repr(reference),
         [f"importing {place} asks for a module that is absent ({exc}); install it or correct the import"],
     )
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise TaskError(repr(str(path)), ["there is no such file; correct the path"])
-    name = USER_MODULE + re.sub(r"\W", "_", str(path.resolve()))
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise TaskError(repr(str(path)), ["it is not a Python file"])
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        # As when Python runs the file: it may import its neighbours. Last, so that it hides no installed module.
-        sys.path.append(folder)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def load_task(reference: str) -> Task:

@@ -286,6 +286,23 @@ def refusing(labels, clients, rng, columns):
     from hedgerow.errors import DecodeError
     raise DecodeError("dealt", "a column", "none")
 
+def spoiling(labels, clients, rng, columns):
+    order = [np.flatnonzero(labels % clients == client) for client in range(clients)]
+    labels[:] = 0
+    columns["user"][:] = 0
+    columns.pop("user")
+    return order
+
+def ragged(labels, clients, rng, columns):
+    return [[0, 1], [2, [3, 4]], [5]][:clients]
+
+class Refusing:
+    def __array__(self, *_args, **_settings):
+        raise KeyError("mine")
+
+def unreadable(labels, clients, rng, columns):
+    return [Refusing()] * clients
+
 number = 7
 """
 
@@ -343,12 +360,24 @@ def test_a_partition_of_a_distribution_is_found_by_its_name(tmp_path, monkeypatc
         ("yielded", "found generator"),
         ("words", "found <U1() for client 0"),
         ("nothing", "found NoneType"),
+        ("ragged", "found a list that is no array for client 1"),
+        ("unreadable", "found a Refusing that is no array for client 0"),
     ],
 )
 def test_what_a_users_own_partition_deals_is_judged(dealt, function, found):
     with pytest.raises(PartitionError, match=re.escape(found)) as caught:
         Partition(f"{dealt}:{function}").split(LABELS, 3, np.random.default_rng(0))
     assert f"{dealt}:{function}" in str(caught.value)
+
+
+def test_a_users_own_partition_cannot_change_the_data(dealt):
+    labels = np.arange(200) % 4
+    columns = {"user": np.arange(200) % 12}
+    shards = Partition(f"{dealt}:spoiling").split(labels, 4, np.random.default_rng(0), columns)
+
+    assert [shard.tolist() for shard in shards] == [list(range(client, 200, 4)) for client in range(4)]
+    assert labels.tolist() == (np.arange(200) % 4).tolist()
+    assert columns["user"].tolist() == (np.arange(200) % 12).tolist()
 
 
 def test_a_users_own_partition_must_give_the_minimum(dealt):

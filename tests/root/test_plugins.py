@@ -131,3 +131,11 @@ def test_a_name_that_means_a_file_is_told_how_to_name_what_is_in_it(tmp_path, mo
 def test_a_name_too_long_for_a_path_is_unknown_and_no_error_of_the_disk():
     with pytest.raises(UnknownNameError, match=r"choose one of: fedavg$"):
         load_user_plugin("strategy", "x" * 5000, group="hedgerow.nothing", known=["fedavg"])
+
+
+def test_the_program_that_runs_is_a_module(monkeypatch):
+    # As under `hedgerow`: what runs has no specification.
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    assert is_reference("__main__:Mine")
+    with pytest.raises(PluginError, match="__main__ has no 'Mine'; it has"):
+        load_user_plugin("thing", "__main__:Mine", group=OWN)

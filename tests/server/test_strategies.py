@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord
 
 from hedgerow.errors import PluginError, UnknownNameError
 from hedgerow.server.errors import LocalTermError, StrategyOptionError
@@ -228,6 +229,76 @@ class Bare(FedAvg):
 def made(**settings):
     return settings
 
+class Leaving(FedAvg):
+    def __init__(self, **settings):
+        raise SystemExit(0)
+
+class Late(FedAvg):
+    """Fails in a round."""
+    def aggregate_train(self, server_round, replies):
+        return self.given(list(replies))
+
+class LeavingLate(Late):
+    def given(self, replies):
+        raise SystemExit(0)
+
+class Searching(Late):
+    def given(self, replies):
+        return {}["momentum"]
+
+class Silent(Late):
+    def given(self, replies):
+        return None
+
+class Garbage(Late):
+    def given(self, replies):
+        return "arrays", None
+
+class Words(Late):
+    def given(self, replies):
+        arrays = numpy_arrays(next(iter(replies[0].content.array_records.values())))
+        return array_record({name: np.full(array.shape, "x") for name, array in arrays.items()}), None
+
+class Unasking(FedAvg):
+    def configure_train(self, server_round, arrays, config, grid):
+        return None
+
+class Asking(FedAvg):
+    def configure_train(self, server_round, arrays, config, grid):
+        return [1, 2]
+
+class Breaking(FedAvg):
+    def configure_train(self, server_round, arrays, config, grid):
+        yield 1 / 0
+
+class Losing(Mine):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.rounds = 0
+
+    def aggregate_train(self, server_round, replies):
+        self.rounds = self.value
+        return super().aggregate_train(server_round, replies)
+
+class Seven(Losing):
+    value = 7
+
+class Things(Losing):
+    value = [object()]
+
+class Ragged(Losing):
+    value = [[1, [2, 3]]]
+
+class Misshapen(Late):
+    def given(self, replies):
+        return array_record({"w": [1, [2]]}), None
+
+ragged = StrategySpec(Ragged, state=("rounds",))
+seven = StrategySpec(Seven, state=("rounds",))
+things = StrategySpec(Things, state=("rounds",))
+private_late = StrategySpec(Silent, mean=True)
+private_unasking = StrategySpec(Unasking, mean=True)
+
 odd = StrategySpec(made)
 '''
 
@@ -349,6 +420,7 @@ def test_what_is_no_strategy_is_refused_before_any_work(own, attribute, said):
     ("attribute", "said"),
     [
         ("Bare", "making it raised TypeError: .* let it take fraction_train, min_train_nodes"),
+        ("Leaving", "making it raised SystemExit: 0; let it take fraction_train"),
         ("odd", "found dict; derive it from FedAvg"),
         ("stateless", "expected the attribute no_such_attribute, found none"),
     ],
@@ -357,6 +429,41 @@ def test_what_makes_no_strategy_is_blamed_on_its_user(own, attribute, said):
     check_strategy(f"{own}:{attribute}")
     with pytest.raises(PluginError, match=said):
         build_strategy(f"{own}:{attribute}", clients=4, learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("LeavingLate", "its aggregate_train raised SystemExit: 0; correct it"),
+        ("Searching", "its aggregate_train raised KeyError: 'momentum'; correct it"),
+        ("Silent", "expected of its aggregate_train .* found NoneType; correct it"),
+        ("Garbage", r"expected of its aggregate_train .* found \(str, NoneType\)"),
+        ("Words", "expected of its aggregate_train arrays of numbers, found <U1"),
+        ("Unasking", "expected of its configure_train messages, found NoneType"),
+        ("Asking", "expected of its configure_train messages, found int"),
+        ("Breaking", "its configure_train raised ZeroDivisionError: division by zero"),
+        ("seven", "expected arrays in its attribute rounds, found int"),
+        ("ragged", "expected arrays in its attribute rounds, found list"),
+        ("Misshapen", "its aggregate_train raised "),
+        ("things", "expected arrays in its attribute rounds, found list"),
+        ("private_late+server-fixed:clip=1,noise=0", "expected of its aggregate_train .* found NoneType"),
+        ("private_unasking+server-fixed:clip=1,noise=0", "expected of its configure_train messages, found NoneType"),
+    ],
+)
+def test_what_fails_in_a_round_is_blamed_on_the_strategy_of_the_user(own, tiny_task, tmp_path, attribute, said):
+    with pytest.raises(PluginError, match=said) as caught:
+        train_task(tiny_task, tmp_path / "run", strategy=f"{own}:{attribute}", rounds=1)
+    assert caught.value.name == f"{own}:{attribute}".partition("+")[0]
+
+
+def test_a_mistake_in_our_own_lines_is_not_blamed_on_the_strategy_of_the_user(own):
+    ours = {"__name__": "hedgerow.server.grids.in_process"}
+    exec("def get_node_ids(self):\n    return {}['ours']\n", ours)  # noqa: S102 (text of this test)
+    grid = type("Grid", (), {"get_node_ids": ours["get_node_ids"]})()
+    strategy = build_strategy(f"{own}:Mine", clients=2, learning_rate=0.1)
+
+    with pytest.raises(KeyError, match="ours"):
+        list(strategy.configure_train(1, array_record({}), ConfigRecord(), grid))
 
 
 HONEST = np.array(
