@@ -6,14 +6,14 @@ given on the command line; the later wins. What is wrong is refused with the pla
 """
 
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Self, get_args, get_origin
 
-from hedgerow.errors import HedgerowError
+from hedgerow.decode import decode_toml
+from hedgerow.errors import DecodeError, HedgerowError
 
 __all__ = ["Bound", "Given", "Settings", "at_least", "between", "has_default", "matching", "told"]
 
@@ -196,12 +196,11 @@ class Settings:
                 content = file.read(_FILE_LIMIT_BYTES + 1)
         except OSError as exc:
             raise cls.refused(str(path), exc.strerror or str(exc), "a settings file that can be read") from exc
-        if len(content) > _FILE_LIMIT_BYTES:
-            raise cls.refused(str(path), "more", f"at most {_FILE_LIMIT_BYTES} bytes of settings")
         try:
-            document = tomllib.loads(content.decode())
-        except ValueError as exc:
-            raise cls.refused(str(path), _shown(str(exc)), "settings in TOML") from exc
+            document = decode_toml(content, str(path), limit_bytes=_FILE_LIMIT_BYTES).plain()
+        except DecodeError as exc:
+            place = exc.where.replace(f"{path}.", f"{path}, ", 1)
+            raise cls.refused(place, exc.found, f"settings, {exc.expected}") from exc
         declared, found = cls.declared(), {}
         for name, value in document.items():
             place = f"{path}, {name}"

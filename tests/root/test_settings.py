@@ -80,7 +80,8 @@ def test_a_value_knows_where_it_stands(file):
         ("beds = true", "beds", "a whole number"),
         ("beds = 2.0", "beds", "a whole number"),
         ("water_l = true", "water_l", "a number"),
-        (f"water_l = 1{400 * '0'}", "water_l", "a number"),
+        (f"water_l = 1{400 * '0'}", "water_l", "settings, a whole number of 64 bits"),
+        (f"beds = 0x{30_000 * 'f'}", "beds", "settings, a whole number of 64 bits"),
         ("is_open = 1", "is_open", "true or false"),
         ("name = 1", "name", "text"),
         ('name = "A"', "name", "a name like [a-z]+"),
@@ -138,10 +139,12 @@ def test_what_is_required_and_stands_nowhere_is_refused_with_every_place():
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"beds = ", "settings in TOML"),
-        (b"\xff", "settings in TOML"),
-        (b"beds = 1\nbeds = 2", "settings in TOML"),
-        (b"#" * (2**16 + 1), "at most 65536 bytes of settings"),
+        (b"beds = ", "settings, a TOML document in UTF-8"),
+        (b"\xff", "settings, a TOML document in UTF-8"),
+        (b"beds = 1\nbeds = 2", "settings, a TOML document in UTF-8"),
+        (b"#" * (2**16 + 1), "settings, at most 65536 bytes"),
+        (b"beds = " + b"[" * 30_000, "settings, a TOML document of bounded depth and digits"),
+        (b"beds = " + b"9" * 5000, "settings, a TOML document of bounded depth and digits"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_refused_by_its_name(file, content, expected):
