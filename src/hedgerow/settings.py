@@ -227,7 +227,7 @@ class Settings:
                 raise cls.refused(place, _shown(value), f"a setting out of {', '.join(sorted(declared))}")
             kind = _plain_type(declared[name].type)
             if not _is_of(kind, value):
-                raise cls.refused(place, _shown(value), _TEXTS[kind][1])
+                raise cls.refused(place, _as_written(value), _TEXTS[kind][1])
             found[name] = Given(Path(value) if kind is Path else float(value) if kind is float else value, place)
         return found
 
@@ -260,6 +260,11 @@ def has_default(declared: Field[Any]) -> bool:
 def _shown(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _as_written(value: Any) -> str:
+    """Return a value of a file so that its type can be seen: 1.0 is no whole number, and "1" is no number."""
+    return _shown(f'"{value}"' if isinstance(value, str) else repr(value) if isinstance(value, float) else value)
 
 
 def _plain_type(declared: Any) -> Any:

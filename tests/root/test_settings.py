@@ -148,6 +148,12 @@ def test_a_wrong_option_is_refused_with_its_flag():
     assert (error.place, error.value, error.expected) == ("--beds", "10", "1 to 9")
 
 
+@pytest.mark.parametrize("written", ["1.0", '"1"', "1e+16", "true", "[1]"])
+def test_a_value_of_another_type_is_shown_as_it_is_written(file, written):
+    file.write_text(f"beds = {written}")
+    assert refusal(file=file).value == written
+
+
 def test_a_value_of_an_earlier_source_is_not_judged_when_a_later_one_wins(file):
     file.write_text("beds = 0")
     assert Garden.read(file=file, options={"name": "a", "beds": 2}).beds == 2
