@@ -23,7 +23,7 @@ from hedgerow.client.state_folder import StateFolderLock
 from hedgerow.errors import UnknownNameError
 from hedgerow.hardware.lookup import target_names
 from hedgerow.mqtt_link import MqttLink, decorrelated_jitter
-from hedgerow.settings_options import given_options, settings_file_option, settings_option
+from hedgerow.settings_options import PathOption, given_options, settings_file_option, settings_option
 
 __all__ = ["run"]
 
@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 @settings_option(AgentSettings, "target")
 @click.option("--broker", metavar="HOST:PORT", help="Address of the MQTT broker.  [required]")
 @settings_option(AgentSettings, "server")
-@settings_option(AgentSettings, "trusted_root", type=click.Path(path_type=Path, dir_okay=False))
-@settings_option(AgentSettings, "state_folder", type=click.Path(path_type=Path, file_okay=False))
+@settings_option(AgentSettings, "trusted_root", type=PathOption(path_type=Path, dir_okay=False))
+@settings_option(AgentSettings, "state_folder", type=PathOption(path_type=Path, file_okay=False))
 @settings_option(AgentSettings, "source")
 @settings_option(AgentSettings, "source_options", multiple=True)
 @settings_option(AgentSettings, "sink")

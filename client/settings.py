@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hedgerow.client.errors import AgentSettingsError
-from hedgerow.settings import Settings, at_least, between, matching, told
+from hedgerow.settings import HOST, Settings, at_least, between, matching, told
 from hedgerow.window import WINDOW_SAMPLES_LIMIT
 from hedgerow.wire.topics import NAME
 
@@ -53,7 +53,7 @@ class AgentSettings(Settings):
             metavar="NAME",
         )
     )
-    broker_host: str = field(metadata=told("Host of the MQTT broker.", flag="--broker"))
+    broker_host: str = field(metadata=told("Host of the MQTT broker.", HOST, flag="--broker"))
     broker_port: int = field(
         metadata=told("Port of the MQTT broker.", between(1, 65535, "a port from 1 to 65535"), flag="--broker")
     )

@@ -119,7 +119,9 @@ class UnknownDeviceError(FleetError):
     """No device of that name was ever heard of."""
 
     def __init__(self, device: str) -> None:
-        super().__init__(f"expected a device that has reported itself, found no {device!r}; start its agent first")
+        super().__init__(
+            f"expected a device that has reported itself, found no {device!r}; correct the name, or wait for its report"
+        )
         self.device = device
 
 

@@ -4,19 +4,21 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hedgerow.fleet.errors import ServiceSettingsError
-from hedgerow.settings import Bound, Settings, at_least, between, matching, told
+from hedgerow.settings import HOST, Bound, Settings, at_least, between, matching, told
 from hedgerow.wire.topics import NAME
 
 __all__ = ["FleetSettings"]
 
 _PORT = between(0, 65535, "a port from 0 to 65535")
-_TIME = Bound("a time above 0", lambda value: value > 0)
+_LONGEST_S = 1e9
+_TIME = between(0, _LONGEST_S, f"a time above 0 and at most {_LONGEST_S:g}", is_open=True)
+_PAUSE = between(0, _LONGEST_S, f"a time from 0 to {_LONGEST_S:g}")
 _PROBABILITY = Bound("a probability between 0 and 1", lambda value: 0 < value < 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSettings(Settings):
-    """What one fleet service does; every time is in seconds.
+    """What one fleet service does; every time is in seconds, at most 1e9: some thirty years, which is "never" here.
 
     Raises:
         ServiceSettingsError: A value is outside its bounds.
@@ -28,13 +30,14 @@ class FleetSettings(Settings):
         default="fleet", metadata=told("name of the fleet, the third level of every topic", matching(NAME))
     )
     host: str = field(
-        default="127.0.0.1", metadata=told("address that the HTTP server listens on", flag="--host", metavar="HOST")
+        default="127.0.0.1",
+        metadata=told("address that the HTTP server listens on", HOST, flag="--host", metavar="HOST"),
     )
     port: int = field(
         default=8080,
         metadata=told("port that the HTTP server listens on; 0 takes a free one", _PORT, flag="--port", metavar="PORT"),
     )
-    broker_host: str = field(default="127.0.0.1", metadata=told("MQTT broker host name", flag="--broker"))
+    broker_host: str = field(default="127.0.0.1", metadata=told("MQTT broker host name", HOST, flag="--broker"))
     broker_port: int = field(default=1883, metadata=told("MQTT broker port", _PORT, flag="--broker"))
     seed: int = field(default=0, metadata=told("seed of the permutation tests", at_least(0)))
     tick_s: float = field(default=0.05, metadata=told("longest wait of the service thread between two looks", _TIME))
@@ -76,11 +79,11 @@ class FleetSettings(Settings):
     retrain_needs_approval: bool = field(default=False, metadata=told("ask a person before retraining starts"))
     retrain_cool_down_s: float = field(
         default=3600.0,
-        metadata=told("shortest time between the end of one retraining and the start of the next", at_least(0)),
+        metadata=told("shortest time between the end of one retraining and the start of the next", _PAUSE),
     )
     retrain_longest_cool_down_s: float = field(
         default=86400.0,
-        metadata=told("bound of that time, which doubles while retrainings bring no recovery", at_least(0)),
+        metadata=told("bound of that time, which doubles while retrainings bring no recovery", _PAUSE),
     )
     retrain_most_failures: int = field(
         default=5,

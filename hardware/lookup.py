@@ -8,15 +8,20 @@ from importlib.resources import files
 from pathlib import Path
 
 from hedgerow.errors import PluginError, UnknownNameError
-from hedgerow.hardware.target import OperatorTable, Target, decode_operators, decode_recipe_lists, decode_target
+from hedgerow.hardware.target import (
+    FILE_LIMIT_BYTES,
+    OperatorTable,
+    Target,
+    decode_operators,
+    decode_recipe_lists,
+    decode_target,
+)
 from hedgerow.plugins import load_user_plugin, offered_names
 
 __all__ = ["TARGETS_GROUP", "load_target", "target_names"]
 
 TARGETS_GROUP = "hedgerow.targets"
 """Entry points of installed packages that bring targets: the name of one -> a :class:`Target` or its file's path."""
-
-_FILE_LIMIT_BYTES = 2**16
 
 
 def target_names() -> tuple[str, ...]:
@@ -65,13 +70,13 @@ def _ours() -> tuple[str, ...]:
 def _read(name: str, path: Path) -> Target:
     try:
         with path.open("rb") as file:
-            content = file.read(_FILE_LIMIT_BYTES + 1)
+            content = file.read(FILE_LIMIT_BYTES + 1)
         text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise PluginError("target", name, f"expected a TOML file that can be read, found none ({reason})") from exc
-    if len(content) > _FILE_LIMIT_BYTES:
-        raise PluginError("target", name, f"expected a file of at most {_FILE_LIMIT_BYTES} bytes, found more")
+    if len(content) > FILE_LIMIT_BYTES:
+        raise PluginError("target", name, f"expected a file of at most {FILE_LIMIT_BYTES} bytes, found more")
     return decode_target(path.stem, text, _tables(), _recipe_lists())
 
 

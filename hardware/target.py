@@ -6,13 +6,12 @@ Targets that run the same runtime share one operator table, ``operators/<name>.t
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from hedgerow.decode import Fields
+from hedgerow.decode import Fields, decode_toml
 from hedgerow.errors import DecodeError
 
 __all__ = [
@@ -37,6 +36,9 @@ NUMBER_TYPES = (
     *("int64", "int32", "int16", "int8", "int4", "int2"),
     *("uint32", "uint16", "uint8", "uint4", "uint2", "bool"),
 )
+FILE_LIMIT_BYTES = 2**16
+"""No file of a target, of operators or of recipes may be longer."""
+
 _FORMAT_OF = {"onnxruntime": "onnx", "litert": "tflite", "coreml": "mlpackage", "tflite-micro": "tflite"}
 _SCHEMA_VERSION = 1
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -279,10 +281,7 @@ def _versions(listed: Fields) -> dict[str, int]:
 
 
 def _document(where: str, text: str) -> Fields:
-    try:
-        fields = Fields(tomllib.loads(text), where)
-    except tomllib.TOMLDecodeError as exc:
-        raise DecodeError(where, "a TOML document", str(exc)) from exc
+    fields = decode_toml(text.encode(), where, limit_bytes=FILE_LIMIT_BYTES)
     fields.integer("schema_version", minimum=_SCHEMA_VERSION, maximum=_SCHEMA_VERSION)
     return fields
 

@@ -103,8 +103,8 @@ def train(
     shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
     last = result.history[-1]
     trained = last.clients or len(last.participants)
-    rounds = counted(len(result.history), "round")
-    click.echo(f"{loaded.name}: {rounds} of {strategy} over {counted(trained, 'client')}; {shown}")
+    held = counted(len(result.history), "round")
+    click.echo(f"{loaded.name}: {held} of {strategy} over {counted(trained, 'client')}; {shown}")
     click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
     if result.privacy is not None:
         click.echo(result.privacy.line())

@@ -79,9 +79,10 @@ def _wrong(name: str, method: str, expected: str, found: str) -> PluginError:
 @contextmanager
 def _blamed(name: str, method: str) -> Iterator[None]:
     """Name the strategy in whatever its method raises, but where a line of ours that it called made the mistake."""
+    known: tuple[type[BaseException], ...] = (HedgerowError, *aggregation_errors())
     try:
         yield
-    except (HedgerowError, *aggregation_errors()):
+    except known:
         raise
     # The user's code may raise anything; the report must name it all the same.
     except (Exception, SystemExit) as exc:

@@ -2,18 +2,17 @@
 
 import json
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
-from hedgerow.fleet.commands.options import connect, key_file_option, server_option
+from hedgerow.fleet.commands.options import checked_name, connect, key_file_option, server_option
 from hedgerow.options import json_option
 
 __all__ = ["forget", "reset"]
 
 
 @click.command("reset", epilog="\b\nExample:\n  hedgerow device reset pi-0 --key-file out/fleet/admin.key")
-@click.argument("device")
+@click.argument("device", callback=checked_name)
 @server_option
 @key_file_option
 @json_option
@@ -25,7 +24,7 @@ def reset(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
     """
     client = connect(url, key_file)
     try:
-        found = client.post(f"/v1/devices/{quote(device, safe='')}/reset")
+        found = client.post(f"/v1/devices/{device}/reset")
     finally:
         client.close()
     if as_json:
@@ -36,7 +35,7 @@ def reset(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
 
 
 @click.command("forget", epilog="\b\nExample:\n  hedgerow device forget pi-0 --key-file out/fleet/admin.key")
-@click.argument("device")
+@click.argument("device", callback=checked_name)
 @server_option
 @key_file_option
 @json_option
@@ -49,7 +48,7 @@ def forget(device: str, url: str, key_file: Path | None, as_json: bool) -> None:
     """
     client = connect(url, key_file)
     try:
-        found = client.delete(f"/v1/devices/{quote(device, safe='')}")
+        found = client.delete(f"/v1/devices/{device}")
     finally:
         client.close()
     click.echo(json.dumps(found) if as_json else f"{device} is forgotten; if it reports again, it is new")

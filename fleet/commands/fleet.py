@@ -185,8 +185,12 @@ def serve(
 
     folder = FleetFolder(fleet_folder)
     broker_host, broker_port = _address(broker_address)
+    name = read_fleet_name(folder)
+    told = FleetSettings.collect(file=settings_file, env=os.environ).get("fleet")
+    if told is not None and told.value != name:
+        raise ServiceSettingsError(told.place, told.value, f"{name}, the name of the fleet in {fleet_folder}")
     options = {
-        "fleet": read_fleet_name(folder),
+        "fleet": name,
         "host": host,
         "port": port,
         "broker_host": broker_host,

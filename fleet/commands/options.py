@@ -8,8 +8,9 @@ import click
 from hedgerow.fleet.errors import AdminKeyError
 from hedgerow.fleet.web.admin_keys import read_key_file
 from hedgerow.fleet.web.client import ApiClient
+from hedgerow.wire.topics import NAME
 
-__all__ = ["KEY_VARIABLE", "connect", "key_file_option", "server_option"]
+__all__ = ["KEY_VARIABLE", "checked_name", "connect", "key_file_option", "server_option"]
 
 KEY_VARIABLE = "HEDGEROW_ADMIN_KEY"
 
@@ -28,6 +29,17 @@ key_file_option = click.option(
     help="File with the admin key, admin.key in the fleet's folder.  "
     f"[default: the key itself in the variable {KEY_VARIABLE}]",
 )
+
+
+def checked_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Return a name of a device or a rollout as it was given, a callback for click.
+
+    Raises:
+        click.BadParameter: There can be none of that name; in an address it might mean something else.
+    """
+    if value is not None and not NAME.fullmatch(value):
+        raise click.BadParameter(f"expected a name like {NAME.pattern}, found {value!r}")
+    return value
 
 
 def connect(url: str, key_file: Path | None) -> ApiClient:

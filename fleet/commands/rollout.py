@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from hedgerow.fleet.commands.options import checked_name
 from hedgerow.fleet.commands.options import connect as _connect
 from hedgerow.fleet.commands.options import key_file_option as _key_file
 from hedgerow.fleet.commands.options import server_option as _server
@@ -137,7 +138,7 @@ def start(
     epilog="\b\nExamples:\n  hedgerow rollout status --key-file out/fleet/admin.key\n"
     "  hedgerow rollout status rollout-1 --key-file out/fleet/admin.key",
 )
-@click.argument("rollout_id", required=False, metavar="[ID]")
+@click.argument("rollout_id", required=False, metavar="[ID]", callback=checked_name)
 @_server
 @_key_file
 @json_option

@@ -109,7 +109,7 @@ class SimulationResult:
         """Return what people are shown at the end."""
         plan = self.plan
         shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(self.checkpoint.metrics.items()))
-        clients = f"{plan.cohort:,} of {counted(plan.clients, 'client')} each"
+        clients = f"{plan.cohort:,} of {counted(plan.clients or 0, 'client')} each"
         work = f"{counted(len(self.history), 'round')} of {plan.strategy}, {clients}"
         speed = f"{self.seconds:.1f} s, {self.clients_per_s:,.0f} clients/s"
         found = [

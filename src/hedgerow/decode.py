@@ -1,4 +1,4 @@
-"""Read JSON from outside, strictly: every field named, every type and bound checked, nothing unknown accepted.
+"""Read JSON and TOML from outside, strictly: every field named, every type and bound checked, nothing unknown accepted.
 
 Devices and servers of different ages talk to each other, so a document that is not understood must be refused with a
 sentence that says where and why. This module decodes; it does not define any document.
@@ -8,12 +8,13 @@ import json
 import math
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
 from hedgerow.errors import DecodeError
 
-__all__ = ["SHA256", "Fields", "decode_json", "encode_json"]
+__all__ = ["SHA256", "Fields", "decode_json", "decode_toml", "encode_json"]
 
 T = TypeVar("T")
 
@@ -64,6 +65,43 @@ def decode_json(payload: bytes, where: str, *, limit_bytes: int) -> "Fields":
     return Fields(document, where)
 
 
+def decode_toml(content: bytes, where: str, *, limit_bytes: int) -> "Fields":
+    """Parse *content* as one TOML document.
+
+    Args:
+        content: What the file holds.
+        where: Which file it is, for messages.
+        limit_bytes: Longer ones are refused before they are parsed.
+
+    Raises:
+        DecodeError: The content is too long, not UTF-8 TOML, nested too deeply, or holds a whole number beyond the 64
+            bits that TOML has.
+    """
+    if len(content) > limit_bytes:
+        raise DecodeError(where, f"at most {limit_bytes} bytes", "more")
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise DecodeError(where, "a TOML document in UTF-8", _cut(str(exc))) from exc
+    except (RecursionError, ValueError) as exc:
+        # Python reads no decimal number of more than 4300 digits, and nothing nested more deeply than its stack.
+        raise DecodeError(where, "a TOML document of bounded depth and digits", type(exc).__name__) from exc
+    _check_depth(document, where)
+    _check_integers(document, where)
+    return Fields(document, where)
+
+
+def _check_integers(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            _check_integers(child, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            _check_integers(child, f"{where}[{index}]")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise DecodeError(where, "a whole number of 64 bits", f"one of {value.bit_length()} bits")
+
+
 def _check_depth(document: Any, where: str) -> None:
     level = [document]
     for _ in range(_MAX_DEPTH):
@@ -91,6 +129,10 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 class Fields:
     """One JSON object, read field by field; :meth:`finish` refuses the fields that nobody read."""
 
@@ -116,8 +158,7 @@ class Fields:
         return value
 
     def _refuse(self, key: str, expected: str, value: Any) -> DecodeError:
-        found = repr(value)
-        return DecodeError(f"{self.where}.{key}", expected, found if len(found) <= 80 else found[:77] + "...")
+        return DecodeError(f"{self.where}.{key}", expected, _cut(repr(value)))
 
     def text(self, key: str, *, maximum_chars: int = 1024, pattern: re.Pattern[str] | None = None) -> str:
         """Return a string, bounded in length and matching *pattern* as a whole when one is given."""

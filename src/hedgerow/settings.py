@@ -3,19 +3,23 @@
 A process's settings are a frozen dataclass below :class:`Settings`. Each field's metadata, made by :func:`told`, holds
 its help, its bounds and its option. The sources have one order: a TOML file, then environment variables, then what was
 given on the command line; the later wins. What is wrong is refused with the place where it stands.
+
+Whatever the source, numbers are finite, whole numbers have 64 bits, no path is empty, and text and paths hold neither
+control characters nor halves of characters, which no system call takes. No setting says "never" by infinity.
 """
 
-import sys
-import tomllib
+import math
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Self, get_args, get_origin
 
-from hedgerow.errors import HedgerowError
+from hedgerow.decode import decode_toml
+from hedgerow.errors import DecodeError, HedgerowError
 
-__all__ = ["Bound", "Given", "Settings", "at_least", "between", "has_default", "matching", "told"]
+__all__ = ["HOST", "Bound", "Given", "Settings", "at_least", "between", "has_default", "matching", "told"]
 
 _FILE_LIMIT_BYTES = 2**16
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -47,6 +51,18 @@ def between(low: float, high: float, expected: str, *, is_open: bool = False) ->
 def matching(pattern: Any) -> Bound:
     """Return the bound of names that match a regular expression as a whole."""
     return Bound(f"a name like {pattern.pattern}", lambda value: pattern.fullmatch(value) is not None)
+
+
+def _is_host(value: str) -> bool:
+    try:
+        return bool(value.encode("idna")) and not any(letter.isspace() for letter in value)
+    except UnicodeError:
+        # A label is empty or has more than 63 characters, or one that no name may have.
+        return False
+
+
+HOST = Bound("the name or the address of a host", _is_host)
+"""The bound of hosts: names that a resolver can be asked for, and addresses."""
 
 
 def told(
@@ -169,6 +185,9 @@ class Settings:
     @classmethod
     def _check(cls, declared: Field[Any], value: Any, place: str) -> None:
         bound: Bound | None = declared.metadata["bound"]
+        for holds, expected in _EVERYWHERE:
+            if not holds(value):
+                raise cls.refused(place, _shown(value), expected)
         if bound is not None and value is not None and not bound.holds(value):
             raise cls.refused(place, _shown(value), bound.expected)
 
@@ -196,12 +215,11 @@ class Settings:
                 content = file.read(_FILE_LIMIT_BYTES + 1)
         except OSError as exc:
             raise cls.refused(str(path), exc.strerror or str(exc), "a settings file that can be read") from exc
-        if len(content) > _FILE_LIMIT_BYTES:
-            raise cls.refused(str(path), "more", f"at most {_FILE_LIMIT_BYTES} bytes of settings")
         try:
-            document = tomllib.loads(content.decode())
-        except ValueError as exc:
-            raise cls.refused(str(path), _shown(str(exc)), "settings in TOML") from exc
+            document = decode_toml(content, str(path), limit_bytes=_FILE_LIMIT_BYTES).plain()
+        except DecodeError as exc:
+            place = exc.where.replace(f"{path}.", f"{path}, ", 1)
+            raise cls.refused(place, exc.found, f"settings, {exc.expected}") from exc
         declared, found = cls.declared(), {}
         for name, value in document.items():
             place = f"{path}, {name}"
@@ -209,9 +227,29 @@ class Settings:
                 raise cls.refused(place, _shown(value), f"a setting out of {', '.join(sorted(declared))}")
             kind = _plain_type(declared[name].type)
             if not _is_of(kind, value):
-                raise cls.refused(place, _shown(value), _TEXTS[kind][1])
+                raise cls.refused(place, _as_written(value), _TEXTS[kind][1])
             found[name] = Given(Path(value) if kind is Path else float(value) if kind is float else value, place)
         return found
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _has_64_bits(value: Any) -> bool:
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _is_plain(value: Any) -> bool:
+    text = str(value) if isinstance(value, str | Path) else ""
+    return not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in text)
+
+
+_EVERYWHERE = (
+    (_is_finite, "a finite number"),
+    (_has_64_bits, "a whole number of 64 bits"),
+    (_is_plain, "text without control characters, in UTF-8"),
+)
 
 
 def has_default(declared: Field[Any]) -> bool:
@@ -222,6 +260,11 @@ def has_default(declared: Field[Any]) -> bool:
 def _shown(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _as_written(value: Any) -> str:
+    """Return a value of a file so that its type can be seen: 1.0 is no whole number, and "1" is no number."""
+    return _shown(f'"{value}"' if isinstance(value, str) else repr(value) if isinstance(value, float) else value)
 
 
 def _plain_type(declared: Any) -> Any:
@@ -236,6 +279,13 @@ def _boolean(text: str) -> bool:
         return _WORDS[text.strip().lower()]
     except KeyError:
         raise ValueError from None
+
+
+def _path(text: str) -> Path:
+    if not text:
+        # Path("") is the working folder.
+        raise ValueError
+    return Path(text)
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -253,10 +303,11 @@ def _is_of(kind: Any, value: Any) -> bool:
     if kind is Mapping:
         return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
     if kind is float:
-        # An integer of 400 digits does not fit a float.
-        return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > sys.float_info.max
+        return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, str) and value != ""
     return isinstance(value, bool if kind is bool else str)
 
 
@@ -266,6 +317,6 @@ _TEXTS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
     float: (float, "a number"),
     bool: (_boolean, "true or false"),
-    Path: (Path, "a path"),
+    Path: (_path, "a path"),
     Mapping: (_pairs, "KEY=VALUE pairs with commas between them, each key once"),
 }

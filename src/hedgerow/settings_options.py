@@ -9,9 +9,19 @@ from click.core import ParameterSource
 
 from hedgerow.settings import Settings, has_default
 
-__all__ = ["given_options", "settings_file_option", "settings_option"]
+__all__ = ["PathOption", "given_options", "settings_file_option", "settings_option"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class PathOption(click.Path):
+    """A path on the command line that is not empty: ``Path("")`` is the working folder, which nobody has named."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or say that there is none."""
+        if value == "":
+            self.fail("expected a path, found an empty one", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def settings_option(kind: type[Settings], name: str, **keywords: Any) -> Decorator:
@@ -41,7 +51,7 @@ def settings_file_option() -> Decorator:
     return click.option(
         "--settings",
         "settings_file",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathOption(path_type=Path, dir_okay=False),
         metavar="FILE",
         help="A TOML file of settings, by their names; environment variables and options win over it.",
     )

@@ -1,5 +1,6 @@
 """Settings are checked before anything starts."""
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -119,3 +120,17 @@ def test_every_setting_has_an_option():
 def test_every_setting_has_help():
     AgentSettings(**GOOD)
     assert all(field.metadata["help"].endswith(".") for field in fields(AgentSettings))
+
+
+@pytest.mark.parametrize("value", ["", "a\x00b"])
+@pytest.mark.parametrize("key", ["state_folder", "trusted_root"])
+def test_a_path_that_no_system_call_takes_or_that_is_empty_is_refused_from_a_file(tmp_path, key, value):
+    path = tmp_path / "agent.toml"
+    path.write_text(f"{key} = {json.dumps(value)}\n")
+    with pytest.raises(AgentSettingsError, match=f"agent.toml, {key}: expected"):
+        AgentSettings.collect(file=path)
+
+
+def test_a_host_that_cannot_be_looked_up_is_refused():
+    with pytest.raises(AgentSettingsError, match=r"^broker_host: expected the name or the address of a host, found "):
+        AgentSettings(**{**GOOD, "broker_host": "b" * 300})

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 
@@ -24,9 +25,8 @@ COUNTS = (
     "retrain_rounds",
     "baseline_samples",
 )
+PAUSES = ("retrain_cool_down_s", "retrain_longest_cool_down_s")
 FROM_ZERO = (
-    "retrain_cool_down_s",
-    "retrain_longest_cool_down_s",
     "drift_minimum_js",
     "drift_minimum_samples",
     "seed",
@@ -60,13 +60,17 @@ def test_settings_come_from_variables_and_what_is_given_wins():
         ("DRIFT_ALPHA", "2"),
         ("TICK_S", "0"),
         ("TICK_S", "nan"),
+        ("TICK_S", "inf"),
+        ("TICK_S", "1e+30"),
         ("RECENT_WINDOWS", "0"),
         ("FLEET", "two words"),
         ("SEED", "-1"),
+        ("HOST", "h" * 64),
+        ("BROKER_HOST", "a..b"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_what_was_expected(variable, value):
-    with pytest.raises(ServiceSettingsError, match=f"(?i){variable}.*expected.*{value}"):
+    with pytest.raises(ServiceSettingsError, match=f"(?i){variable}.*expected.*{re.escape(value)}"):
         FleetSettings.from_env({f"HEDGEROW_FLEET_{variable}": value})
 
 
@@ -88,10 +92,11 @@ def test_a_file_comes_before_variables_and_names_its_keys(tmp_path):
     [
         ("port", (0, 65535), (-1, 65536)),
         ("broker_port", (0, 65535), (-1, 65536)),
-        *((name, (1e-9, float("inf")), (0.0, -1.0, float("nan"))) for name in TIMES),
+        *((name, (1e-9, 1e9), (0.0, -1.0, 1.1e9, float("inf"), float("nan"))) for name in TIMES),
+        *((name, (0.0, 1e9), (-1.0, 1.1e9, float("inf"), float("nan"))) for name in PAUSES),
         *((name, (1, 2**40), (0, -1)) for name in COUNTS),
         *((name, (1e-9, 0.999), (0.0, 1.0, float("nan"))) for name in ("drift_alpha", "score_alpha")),
-        *((name, (0, 1), (-1, float("nan"))) for name in FROM_ZERO),
+        *((name, (0, 1), (-1, float("inf"), float("nan"))) for name in FROM_ZERO),
     ],
 )
 def test_numbers_hold_at_their_bounds_and_not_beyond(name, good, bad):
@@ -100,3 +105,16 @@ def test_numbers_hold_at_their_bounds_and_not_beyond(name, good, bad):
     for value in bad:
         with pytest.raises(ServiceSettingsError, match=f"^{name}: expected"):
             FleetSettings(**{name: value})
+
+
+@pytest.mark.parametrize("variable", ["HOST", "BROKER_HOST"])
+def test_a_host_of_half_a_character_is_refused(variable):
+    with pytest.raises(ServiceSettingsError, match=f"^HEDGEROW_FLEET_{variable}: expected text without control"):
+        FleetSettings.from_env({f"HEDGEROW_FLEET_{variable}": "\udcff"})
+
+
+def test_every_setting_of_time_has_a_longest():
+    times = [name for name in FleetSettings.declared() if name.endswith("_s")]
+    assert set(times) == {*TIMES, *PAUSES}
+    for name in times:
+        assert not FleetSettings.declared()[name].metadata["bound"].holds(1.1e9), name

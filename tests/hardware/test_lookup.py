@@ -100,6 +100,16 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, content, expected)
     assert str(caught.value).startswith(f"the target {str(path)!r} cannot be used: {expected}")
 
 
+@pytest.mark.parametrize("content", ["a = " + "[" * 30_000, "ram_bytes = " + "9" * 5000, f"summary = 0x{'f' * 30_000}"])
+def test_a_file_beyond_what_toml_should_hold_is_one_sentence(tmp_path, content):
+    (tmp_path / "deep.toml").write_text(content)
+    done = CliRunner().invoke(show, [str(tmp_path / "deep.toml")])
+
+    assert isinstance(done.exception, DecodeError)
+    assert re.match(r"target deep(\.summary)?: expected ", str(done.exception))
+    assert len(str(done.exception)) < 200
+
+
 def test_a_files_mistake_is_named_with_its_place(tmp_path):
     path = tmp_path / "door.toml"
     path.write_text(DOOR.replace("ram_bytes = 262144", "ram_bytes = 1"))

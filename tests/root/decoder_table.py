@@ -559,9 +559,11 @@ DECODERS: tuple[Decoder, ...] = (
 _OWN_ROWS = "reads rows that this service wrote, with decoders of this table; test_reading.py damages them"
 NO_DECODERS: Mapping[str, str] = {
     "hedgerow.decode:decode_json": "the reader of all documents; test_decode.py",
+    "hedgerow.decode:decode_toml": "the reader of all TOML; test_decode.py",
     "hedgerow.decode:Fields.sequence": "a reader; test_decode.py",
     "hedgerow.decode:Fields.mapping": "a reader; test_decode.py",
     "hedgerow.wire.message:WireMessage.from_fields": "abstract",
+    "hedgerow.settings:Settings._from_file": "its keys are the declared settings; test_settings.py",
     "hedgerow.wire.telemetry:_check_paired": "compares numbers that were read",
     "hedgerow.wire.training:_check_weights": "compares numbers that were read",
     "hedgerow.checkpoint:_failure": "reads one reason for a message, whatever else stands there",

@@ -94,7 +94,7 @@ def in_source() -> set[str]:
     for folder, package in FOLDERS.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             source = path.read_text()
-            if "Fields" not in source and "decode_json" not in source:
+            if not any(name in source for name in ("Fields", "decode_json", "decode_toml")):
                 continue
             inner = path.relative_to(ROOT / folder).with_suffix("").parts
             module = ".".join((package, *(part for part in inner if part != "__init__")))
@@ -117,7 +117,7 @@ def _readers_in(node: ast.AST, outer: str) -> Iterator[str]:
 
 def _makes_fields(node: ast.AST) -> bool:
     match node:
-        case ast.Call(func=ast.Name(id="Fields" | "decode_json")):
+        case ast.Call(func=ast.Name(id="Fields" | "decode_json" | "decode_toml")):
             return True
     return False
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.decode import Fields, decode_json, encode_json
+from hedgerow.decode import Fields, decode_json, decode_toml, encode_json
 from hedgerow.errors import DecodeError
 from tests.root.documents import JSON_VALUES
 
@@ -343,3 +343,58 @@ def test_a_value_of_more_than_80_characters_is_cut_in_the_message(length, found)
 def test_a_document_that_is_passed_on_is_plain_values():
     fields = decode_json(b'{"a": {"b": [1, null]}}', "message", limit_bytes=100)
     assert fields.plain() == {"a": {"b": [1, None]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a = ", "doc: expected a TOML document in UTF-8, found Invalid value (at end of document)"),
+        (
+            b"a = 1\na = 2",
+            "doc: expected a TOML document in UTF-8, found Cannot overwrite a value (at end of document)",
+        ),
+        (b"#" * 65_537, "doc: expected at most 65536 bytes, found more"),
+        (
+            b"a = " + b"[" * 30_000,
+            "doc: expected a TOML document of bounded depth and digits, found RecursionError",
+        ),
+        (b"a = " + b"9" * 5000, "doc: expected a TOML document of bounded depth and digits, found ValueError"),
+        (
+            b"a = 2021-02-30",
+            "doc: expected a TOML document in UTF-8, found Invalid date or datetime (at line 1, column 5)",
+        ),
+        (b"a = 0x" + b"f" * 30_000, "doc.a: expected a whole number of 64 bits, found one of 120000 bits"),
+        (
+            b"a = [{b = [9223372036854775808]}]",
+            "doc.a[0].b[0]: expected a whole number of 64 bits, found one of 64 bits",
+        ),
+        (b"a = -9223372036854775809", "doc.a: expected a whole number of 64 bits, found one of 64 bits"),
+        (b"a" + b".a" * 30_000 + b" = 1", "doc: expected at most 32 levels, found more"),
+        (b"a = " + b"[" * 40 + b"]" * 40, "doc: expected at most 32 levels, found more"),
+    ],
+)
+def test_toml_that_is_none_or_beyond_its_bounds_is_one_sentence(content, sentence):
+    with pytest.raises(DecodeError) as caught:
+        decode_toml(content, "doc", limit_bytes=65_536)
+    assert str(caught.value) == sentence
+
+
+def test_a_bad_byte_of_toml_is_named():
+    with pytest.raises(DecodeError, match=r"^doc: expected a TOML document in UTF-8, found 'utf-8' codec .*"):
+        decode_toml(b"\xff", "doc", limit_bytes=10)
+
+
+def test_toml_within_its_bounds_is_read_field_by_field():
+    found = decode_toml(b"a = 9223372036854775807\nb = -9223372036854775808\n[c]\nd = ['x']\n", "doc", limit_bytes=80)
+    assert found.plain() == {"a": 2**63 - 1, "b": -(2**63), "c": {"d": ["x"]}}
+
+
+@given(st.text() | st.binary())
+def test_any_toml_is_fields_or_one_sentence(content):
+    content = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    refused = ""
+    try:
+        found: Fields | None = decode_toml(content, "doc", limit_bytes=1000)
+    except DecodeError as exc:
+        found, refused = None, str(exc)
+    assert (found is None) == refused.startswith("doc")

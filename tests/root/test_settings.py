@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.errors import HedgerowError
-from hedgerow.settings import Bound, Given, Settings, at_least, between, has_default, matching, told
+from hedgerow.settings import HOST, Bound, Given, Settings, at_least, between, has_default, matching, told
 
 FEW = Bound("few", lambda value: value < 5)
 
@@ -80,11 +80,16 @@ def test_a_value_knows_where_it_stands(file):
         ("beds = true", "beds", "a whole number"),
         ("beds = 2.0", "beds", "a whole number"),
         ("water_l = true", "water_l", "a number"),
-        (f"water_l = 1{400 * '0'}", "water_l", "a number"),
+        ("water_l = inf", "water_l", "a finite number"),
+        (f"water_l = 1{400 * '0'}", "water_l", "settings, a whole number of 64 bits"),
+        (f"beds = 0x{30_000 * 'f'}", "beds", "settings, a whole number of 64 bits"),
         ("is_open = 1", "is_open", "true or false"),
         ("name = 1", "name", "text"),
         ('name = "A"', "name", "a name like [a-z]+"),
         ("map = 1", "map", "a path"),
+        ('map = ""', "map", "a path"),
+        ('map = "a\\u0000b"', "map", "text without control characters"),
+        ('name = "a\\u001bb"', "name", "text without control characters"),
         ("tags = 1", "tags", "KEY=VALUE pairs"),
         ("[tags]\na = 1", "tags", "KEY=VALUE pairs"),
         ("seed = 1", "seed", "a setting out of beds, is_open, map, name, tags, water_l"),
@@ -104,7 +109,13 @@ def test_a_wrong_key_of_a_file_is_refused_with_file_and_key(file, text, key, exp
         ("BEDS", "0", "1 to 9"),
         ("WATER_L", "much", "a number"),
         ("IS_OPEN", "maybe", "true or false"),
+        ("WATER_L", "inf", "a finite number"),
+        ("WATER_L", "nan", "a finite number"),
         ("NAME", "two words", "a name like"),
+        ("MAP", "", "a path"),
+        ("MAP", "\udcff", "text without control characters"),
+        ("NAME", "\udcff", "text without control characters"),
+        ("BEDS", "9" * 20, "a whole number of 64 bits"),
         ("TAGS", "a", "KEY=VALUE pairs"),
         ("TAGS", "a=1,a=2", "KEY=VALUE pairs"),
         ("TAGS", "=1", "KEY=VALUE pairs"),
@@ -118,9 +129,29 @@ def test_a_wrong_variable_is_refused_with_its_name(variable, text, expected):
     assert error.expected.startswith(expected)
 
 
+def test_hosts_are_names_that_can_be_looked_up_and_addresses():
+    good = ["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "bücher.example", "a" * 63, "a.example."]
+    assert [HOST.holds(host) for host in good] == [True] * len(good)
+    bad = ["", "a" * 64, "a..b", ".", "a b", "\udcff", "x" * 300]
+    assert [HOST.holds(host) for host in bad] == [False] * len(bad)
+
+
+def test_text_of_an_option_or_a_direct_value_is_held_to_the_same_rule():
+    error = refusal(options={"name": "a", "map": Path("a\x00b")})
+    assert (error.place, error.expected) == ("map", "text without control characters, in UTF-8")
+    with pytest.raises(RefusedError, match="name: expected text without control characters"):
+        Garden(name="a\n")
+
+
 def test_a_wrong_option_is_refused_with_its_flag():
     error = refusal(options={"name": "a", "beds": 10})
     assert (error.place, error.value, error.expected) == ("--beds", "10", "1 to 9")
+
+
+@pytest.mark.parametrize("written", ["1.0", '"1"', "1e+16", "true", "[1]"])
+def test_a_value_of_another_type_is_shown_as_it_is_written(file, written):
+    file.write_text(f"beds = {written}")
+    assert refusal(file=file).value == written
 
 
 def test_a_value_of_an_earlier_source_is_not_judged_when_a_later_one_wins(file):
@@ -138,10 +169,12 @@ def test_what_is_required_and_stands_nowhere_is_refused_with_every_place():
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"beds = ", "settings in TOML"),
-        (b"\xff", "settings in TOML"),
-        (b"beds = 1\nbeds = 2", "settings in TOML"),
-        (b"#" * (2**16 + 1), "at most 65536 bytes of settings"),
+        (b"beds = ", "settings, a TOML document in UTF-8"),
+        (b"\xff", "settings, a TOML document in UTF-8"),
+        (b"beds = 1\nbeds = 2", "settings, a TOML document in UTF-8"),
+        (b"#" * (2**16 + 1), "settings, at most 65536 bytes"),
+        (b"beds = " + b"[" * 30_000, "settings, a TOML document of bounded depth and digits"),
+        (b"beds = " + b"9" * 5000, "settings, a TOML document of bounded depth and digits"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_refused_by_its_name(file, content, expected):

@@ -45,3 +45,9 @@ def test_the_help_says_what_the_declaration_says():
 def test_a_bound_is_named_with_the_option():
     with pytest.raises(RefusedError, match="--beds: expected 1 to 9, found '10'"):
         run("--name", "a", "--beds", "10")
+
+
+def test_an_empty_path_is_misuse_and_not_the_working_folder():
+    done = CliRunner().invoke(plant, ["--name", "a", "--settings", ""])
+    assert done.exit_code == 2
+    assert "Invalid value for '--settings': expected a path, found an empty one" in done.output

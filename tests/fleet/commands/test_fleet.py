@@ -144,6 +144,21 @@ def test_rollout_says_in_one_sentence_what_is_wrong(tmp_path, capsys, monkeypatc
     assert main(["rollout", "start", "digits@1", "--stage", "canary"]) == 2
 
 
+def test_serve_refuses_another_fleets_name_in_a_file_or_a_variable(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "fleet"
+    assert main(["fleet", "init", str(folder), "--name", "garden"]) == 0
+    capsys.readouterr()
+    file = tmp_path / "s.toml"
+    file.write_text('fleet = "other"\n')
+    serve = ["fleet", "serve", "--fleet-folder", str(folder), "--port", "0"]
+    assert main([*serve, "--settings", str(file)]) == 1
+    expected = f"expected garden, the name of the fleet in {folder}, found 'other'"
+    assert f"{file}, fleet: {expected}" in sentence(capsys)
+    monkeypatch.setenv("HEDGEROW_FLEET_FLEET", "other")
+    assert main(serve) == 1
+    assert f"HEDGEROW_FLEET_FLEET: {expected}" in sentence(capsys)
+
+
 @pytest.mark.heavy
 def test_serve_and_rollout_work_together_and_end_with_an_interrupt(tmp_path, capsys):
     folder = FleetFolder(tmp_path / "f")
