@@ -13,7 +13,7 @@ from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolera
 from hedgerow.compile.inspection.model import read_facts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ModelPass, Pass
-from hedgerow.compile.passes.runner import run_file_pass, run_model_pass
+from hedgerow.compile.passes.runner import own_errors, run_file_pass, run_model_pass
 from hedgerow.compile.profile.host import HostLatency, measure_latency
 from hedgerow.compile.recipe import FilePasses, Recipe
 from hedgerow.progress import Progress, Report
@@ -83,6 +83,11 @@ def make(foundation: Foundation, recipe: Recipe, done: Steps) -> Made:
     floating = _run_file_passes(foundation, foundation.source, (), recipe.float_passes, None)
     source = _run_model_passes(foundation, recipe.model_passes, done)
     stage = _run_file_passes(foundation, source, recipe.model_passes, recipe.passes, done)
+    with own_errors((*recipe.float_passes, *recipe.model_passes, *recipe.passes)):
+        return _measured(foundation, stage, len(floating.content))
+
+
+def _measured(foundation: Foundation, stage: CompiledModel, float_bytes: int) -> Made:
     held_out = foundation.data.held_out
     predicted = _predict(stage, held_out.inputs)
     probabilities = predicted if isinstance(predicted, np.ndarray) else None
@@ -96,7 +101,7 @@ def make(foundation: Foundation, recipe: Recipe, done: Steps) -> Made:
         evaluation = evaluate_parts(task.schema.labels, probabilities, held_out, task.subgroup)
     return Made(
         stage=stage,
-        float_bytes=len(floating.content),
+        float_bytes=float_bytes,
         facts=read_facts(stage.format, stage.content, _one_sample(foundation, stage)),
         probabilities=probabilities,
         not_run="" if isinstance(predicted, np.ndarray) else predicted.reason,

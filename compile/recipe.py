@@ -1,5 +1,6 @@
 """A recipe: the passes that make an artifact, and what the result promises."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +10,7 @@ from hedgerow.compile.passes.coreml.export import ExportCoreml
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass, Pass
 from hedgerow.compile.passes.onnx.export import ExportOnnx
 from hedgerow.compile.passes.onnx.trim import TrimOnnx
+from hedgerow.compile.passes.settings import shown
 from hedgerow.compile.passes.tflite.export import ExportTflite
 from hedgerow.compile.passes.tflite.trim import TrimTflite
 from hedgerow.compile.toolchains import TOOLCHAIN_OF
@@ -19,6 +21,7 @@ __all__ = ["FilePasses", "Promise", "Recipe", "finishing", "plain_export", "read
 FilePasses = tuple[ExportPass | FilePass, ...]
 
 _MAXIMUM_PASSES = 32
+_LONGEST_NAME = 4096
 _MAXIMUM_SNR_DB = 200.0
 
 
@@ -80,9 +83,17 @@ class Recipe(Promise):
         Raises:
             RecipeError: They do not, or it cannot.
         """
+        if not isinstance(self.name, str) or len(self.name) > _LONGEST_NAME:
+            found = f"{len(self.name)}" if isinstance(self.name, str) else f"{type(self.name).__name__} {self.name!r}"
+            raise RecipeError("", f"a name of at most {_LONGEST_NAME} characters", found)
         for entry in ("passes", "float_passes", "model_passes"):
+            steps: object = getattr(self, entry)
+            if not isinstance(steps, Iterable):
+                raise RecipeError(self.name, f"a sequence of passes in {entry}", type(steps).__name__)
             # A frozen dataclass has no other way to change a field while it is made.
-            object.__setattr__(self, entry, tuple(getattr(self, entry)))
+            object.__setattr__(self, entry, listed := tuple(steps))
+            if len(listed) > _MAXIMUM_PASSES:
+                raise RecipeError(self.name, f"at most {_MAXIMUM_PASSES} passes in {entry}", str(len(listed)))
         for step in (*self.model_passes, *self.passes, *self.float_passes):
             if not isinstance(step, Pass):
                 raise RecipeError(self.name, "passes such as ExportOnnx()", f"{type(step).__name__} {step!r}")
@@ -132,7 +143,7 @@ def read_recipe(record: Fields) -> Recipe:
         RecipeError: The passes do not follow from one another.
     """
     recipe = Recipe(
-        name=record.text("name", maximum_chars=4096),
+        name=record.text("name", maximum_chars=_LONGEST_NAME),
         model_passes=record.sequence("model_passes", _read_pass, maximum_items=_MAXIMUM_PASSES),
         passes=record.sequence("passes", _read_pass, maximum_items=_MAXIMUM_PASSES),
         float_passes=record.sequence("float_passes", _read_pass, maximum_items=_MAXIMUM_PASSES),
@@ -150,7 +161,7 @@ def _pass_record(step: Pass) -> dict[str, Any]:
 
 
 def _read_pass(record: Fields) -> Any:
-    kind = find_pass(record.text("pass", maximum_chars=4096))
+    kind = find_pass(record.text("pass", maximum_chars=_LONGEST_NAME))
     settings = record.scalars("settings")
     record.finish()
     return kind(**settings)
@@ -172,4 +183,7 @@ def _check_promise(recipe: Recipe) -> None:
     for name, highest in limits.items():
         found = getattr(recipe, name)
         if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= highest:
-            raise RecipeError(recipe.name, f"{name} from 0 to {highest:g}", repr(found))
+            raise RecipeError(recipe.name, f"{name} from 0 to {highest:g}", shown(found))
+    smaller: object = recipe.smaller_than_float
+    if not isinstance(smaller, bool):
+        raise RecipeError(recipe.name, "smaller_than_float True or False", f"{type(smaller).__name__} {shown(smaller)}")

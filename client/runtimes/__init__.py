@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from hedgerow.client.runtimes.base import LoadedModel, Runtime, TrainStep
-from hedgerow.errors import PluginError, UnknownNameError
+from hedgerow.errors import HedgerowError, PluginError, UnknownNameError
 from hedgerow.plugins import Plugin, load_plugin, load_user_plugin, offered_names
 
 __all__ = ["RUNTIMES", "RUNTIMES_GROUP", "LoadedModel", "Runtime", "TrainStep", "available_runtimes", "load_runtime"]
@@ -44,11 +44,30 @@ def load_runtime(name: str) -> Runtime:
     """
     offered = offered_names(RUNTIMES_GROUP) if name not in RUNTIMES else ()
     if name in offered:
-        found: Runtime = load_user_plugin("runtime", name, group=RUNTIMES_GROUP, known=RUNTIMES)()
-        if not callable(getattr(found, "load", None)):
-            raise PluginError("runtime", name, f"expected a class with a method load, found {type(found).__name__}")
-        return found
+        return _made(name, load_user_plugin("runtime", name, group=RUNTIMES_GROUP, known=RUNTIMES))
     if name not in RUNTIMES:
         raise UnknownNameError("runtime", name, {*RUNTIMES, *offered})
     runtime: Runtime = load_plugin("runtime", RUNTIMES, name)()
     return runtime
+
+
+def _made(name: str, kind: object) -> Runtime:
+    """Make a runtime that an installed package offers.
+
+    Raises:
+        PluginError: It is no class, cannot be made or loads nothing.
+    """
+    if not callable(kind):
+        raise PluginError("runtime", name, f"expected a class with a method load, found {type(kind).__name__}")
+    try:
+        found: Runtime = kind()
+    except HedgerowError:
+        raise
+    # The package's code may raise anything; the report must name it all the same.
+    except (Exception, SystemExit) as exc:
+        raised = " ".join(f"{type(exc).__name__}: {exc}".split())
+        advice = "let it take no arguments, or correct it"
+        raise PluginError("runtime", name, f"making it raised {raised}; {advice}") from exc
+    if not callable(getattr(found, "load", None)):
+        raise PluginError("runtime", name, f"expected a class with a method load, found {type(found).__name__}")
+    return found

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from inspect import isabstract
 
 from hedgerow.compile.passes.coreml.export import ExportCoreml
 from hedgerow.compile.passes.coreml.palettize import PalettizeCoreml
@@ -70,6 +71,9 @@ def find_pass(name: str) -> type[Pass]:
     found = PASSES.get(name) or load_user_plugin("pass", name, group=PASSES_GROUP, known=PASSES)
     if not (isinstance(found, type) and issubclass(found, Pass)):
         raise PluginError("pass", name, f"expected a class derived from Pass, found {type(found).__name__}")
+    if isabstract(found) or getattr(found, "name", None) is None:
+        mistake = f"expected a pass with a name and apply(), found {found.__name__}, which is abstract; name another"
+        raise PluginError("pass", name, mistake)
     return found
 
 

@@ -38,7 +38,7 @@ P = TypeVar("P")
 class _PassClass(ABCMeta):
     """Makes passes: what they are given is checked before a constructor would raise an error of Python's."""
 
-    def __call__(cls: type[P], *positional: Any, **settings: Any) -> P:
+    def __call__(cls: type[P], /, *positional: Any, **settings: Any) -> P:
         """Return a pass with these settings.
 
         Raises:

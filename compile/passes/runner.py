@@ -10,21 +10,23 @@ import errno
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from hedgerow.blame import is_ours, is_raised_by_hedgerow
 from hedgerow.compile.blame import is_raised_by_task
-from hedgerow.compile.errors import PassError
+from hedgerow.compile.errors import CompileError, PassError
+from hedgerow.compile.inspection.border import read_border
 from hedgerow.compile.inspection.model import check_readable
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
-from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass
+from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass, Pass
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.installation import extra_of, install_command, is_installed
+from hedgerow.manifest.content import Tensor
 from hedgerow.task import Task
 
-__all__ = ["run_file_pass", "run_model_pass", "tool_errors"]
+__all__ = ["own_errors", "run_file_pass", "run_model_pass", "tool_errors"]
 
 _SYSTEM = frozenset(
     {
@@ -33,6 +35,7 @@ _SYSTEM = frozenset(
     }
 )
 """What the system says of its disk and memory, whatever the model is."""
+_PERMISSIONS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _LONGEST = 300
 
 
@@ -43,7 +46,7 @@ def run_model_pass(step: ModelPass, source: FloatModel) -> FloatModel:
         PassError: The step failed, or gave no model.
         UnsuitableError: It needs something that the task does not have.
     """
-    with tool_errors(step.name, source.task):
+    with tool_errors(step.name, source.task, own=_is_own(step)):
         model = step.apply(source)
     from torch import nn
 
@@ -65,17 +68,68 @@ def run_file_pass(step: ExportPass | FilePass, source: FloatModel, stage: Compil
         UnsuitableError: It needs something that the task does not have.
     """
     if isinstance(step, ExportPass):
-        with tool_errors(step.name):
+        with tool_errors(step.name, own=_is_own(step)):
             made: Any = step.apply(source)
     else:
         given = _taken(step, stage)
-        with tool_errors(step.name):
+        with tool_errors(step.name, own=_is_own(step)):
             made = step.apply(given, source)
     if not isinstance(made, CompiledModel):
         raise PassError(step.name, f"it gave a {type(made).__name__} and no file")
     if made.format != step.gives:
         raise PassError(step.name, f"it gives {step.gives} files, and gave a file in the format {made.format}")
+    _check_given(step, made, source)
     return made
+
+
+def _check_given(step: ExportPass | FilePass, made: CompiledModel, source: FloatModel) -> None:
+    """Refuse what no later step could read; of a user's own pass also tensors that the file or the task does not have.
+
+    Raises:
+        PassError: It is such a file.
+    """
+    content: object = made.content
+    if not isinstance(content, bytes):
+        raise PassError(step.name, f"it gave a {type(content).__name__} as the file's content and no bytes")
+    with tool_errors(step.name):
+        check_readable(made.format, content)
+    if not _is_own(step):
+        return
+    schema = source.task.schema
+    border: Any = ([], [])
+    if made.format != "mlpackage":
+        border = read_border(made.format, content)
+    for what, named, specs, there in (
+        ("inputs", made.inputs, schema.inputs, border[0]),
+        ("outputs", made.outputs, schema.outputs, border[1]),
+    ):
+        tensors: Any = named
+        if not isinstance(tensors, tuple) or not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise PassError(step.name, f"it gave something else than a tuple of Tensor as {what}")
+        found, wanted = sorted(tensor.name for tensor in tensors), sorted(spec.name for spec in specs)
+        if found != wanted:
+            raise PassError(step.name, f"it names the {what} {found} and the task {wanted}")
+        inside = {tensor.tensor for tensor in there}
+        absent = sorted(tensor.tensor for tensor in tensors if inside and tensor.tensor not in inside)
+        if absent:
+            raise PassError(step.name, f"it names {absent[0]!r} among the {what}, and its file has {sorted(inside)}")
+
+
+def _is_own(step: Pass) -> bool:
+    """Say whether a pass is a user's own."""
+    return not is_ours(type(step).__module__)
+
+
+@contextlib.contextmanager
+def own_errors(steps: Iterable[Pass]) -> Iterator[None]:
+    """Name the last of a user's own *steps* in what goes wrong with the file that they made; none: do nothing.
+
+    Raises:
+        PassError: A runtime or a parser failed on the file.
+    """
+    own = [step for step in steps if _is_own(step)]
+    with tool_errors(own[-1].name, own=True) if own else contextlib.nullcontext():
+        yield
 
 
 def _taken(step: FilePass, stage: CompiledModel | None) -> CompiledModel:
@@ -89,13 +143,14 @@ def _taken(step: FilePass, stage: CompiledModel | None) -> CompiledModel:
 
 
 @contextlib.contextmanager
-def tool_errors(name: str, task: Task | None = None) -> Iterator[None]:
+def tool_errors(name: str, task: Task | None = None, *, own: bool = False) -> Iterator[None]:
     """Keep libraries quiet, and name the step in whatever they raise.
 
     Args:
         name: Of the step.
         task: Whose own functions are called as they are: what they raise stays what it is. None: a library reads
             them, and says what it cannot read.
+        own: It is a user's own, so that its own files and the errors of our tree that it raises are its matter.
 
     Raises:
         PassError: A library failed, or could not read what it was given.
@@ -110,13 +165,15 @@ def tool_errors(name: str, task: Task | None = None) -> Iterator[None]:
             yield
         except DecodeError as exc:
             raise PassError(name, str(exc)) from exc
-        except HedgerowError:
+        except HedgerowError as exc:
+            if own and not isinstance(exc, CompileError):
+                raise PassError(name, _said(exc)) from exc
             raise
         # Libraries raise what they like, and some leave the process; the message must name the step all the same.
         except (Exception, SystemExit) as exc:
             if is_raised_by_hedgerow(exc) or _misses_ours(exc) or (task is not None and is_raised_by_task(exc, task)):
                 raise
-            if isinstance(exc, OSError) and exc.errno in _SYSTEM:
+            if isinstance(exc, OSError) and exc.errno in (_SYSTEM - _PERMISSIONS if own else _SYSTEM):
                 raise
             raise PassError(name, _said(exc)) from exc
         finally:

@@ -12,12 +12,13 @@ from typing import Any, get_type_hints
 
 from hedgerow.compile.errors import PassSettingsError
 
-__all__ = ["Setting", "between", "check_names", "check_values", "one_of", "yes_or_no"]
+__all__ = ["Setting", "between", "check_names", "check_values", "one_of", "shown", "yes_or_no"]
 
 Setting = str | int | float | bool
 """What a setting may be: what every record and message can hold."""
 
 _PLAIN = (str, int, float, bool)
+_SHOWN_BITS = 128
 
 
 def between(low: float, high: float, *, default: Any = MISSING) -> Any:
@@ -73,10 +74,14 @@ def check_values(step: str, value: Any) -> None:
         if wanted not in _PLAIN:
             raise PassSettingsError(step, entry.name, "a field of type int, float, bool or str", repr(wanted))
         if wanted is float and type(found) is int:
+            try:
+                number = float(found)
+            except OverflowError:
+                raise PassSettingsError(step, entry.name, "a finite number", shown(found)) from None
             # A frozen dataclass has no other way to change a field while it is made.
-            object.__setattr__(value, entry.name, found := float(found))
+            object.__setattr__(value, entry.name, found := number)
         if type(found) is not wanted:
-            raise PassSettingsError(step, entry.name, wanted.__name__, f"{type(found).__name__} {found!r}")
+            raise PassSettingsError(step, entry.name, wanted.__name__, f"{type(found).__name__} {shown(found)}")
         _check_value(step, entry.name, found, entry.metadata)
 
 
@@ -95,4 +100,17 @@ def _check_value(step: str, name: str, value: Any, metadata: Mapping[Any, Any]) 
     if "range" in metadata:
         low, high = metadata["range"]
         if not low <= value <= high:
-            raise PassSettingsError(step, name, f"a number from {low:g} to {high:g}", repr(value))
+            raise PassSettingsError(step, name, f"a number from {_bound(low)} to {_bound(high)}", shown(value))
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise PassSettingsError(step, name, "a whole number of at most 64 bits", shown(value))
+
+
+def shown(value: object) -> str:
+    """Return *value* for a message; Python refuses to write whole numbers of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)
+
+
+def _bound(value: float) -> str:
+    return shown(value) if isinstance(value, int) and value.bit_length() > _SHOWN_BITS else f"{value:g}"

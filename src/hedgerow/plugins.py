@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -107,7 +107,7 @@ def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] =
     """
     from hedgerow.task import load_attribute  # which builds on tables that are read before it
 
-    points = {point.value for point in entry_points(group=group, name=name)}
+    points = {_reference(point) for point in entry_points(group=group, name=name)}
     if not points and not is_reference(name):
         raise UnknownNameError(kind, name, {*known, *offered_names(group)}, hint=_file_hint(kind, name))
     if len(points) > 1:
@@ -117,3 +117,9 @@ def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] =
         return load_attribute(next(iter(points), name))
     except TaskError as exc:
         raise PluginError(kind, name, "; ".join(exc.mistakes)) from exc
+
+
+def _reference(point: EntryPoint) -> str:
+    """Return what an entry point names, without the extras that it may ask for."""
+    parts = point.pattern.match(point.value)
+    return point.value if parts is None or not parts["attr"] else f"{parts['module']}:{parts['attr']}"

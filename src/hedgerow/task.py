@@ -8,6 +8,7 @@ defaults that suit a classifier. Building one runs no code of yours and checks w
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -323,7 +324,8 @@ def load_attribute(reference: str) -> Any:
 
 def _attribute(reference: str, module: Any, place: str, attribute: str) -> Any:
     try:
-        return getattr(module, attribute)
+        # Entry points may name what is inside a class.
+        return reduce(getattr, attribute.split("."), module)
     except AttributeError:
         names = sorted(name for name in vars(module) if not name.startswith("_"))
         raise TaskError(repr(reference), [f"{place} has no {attribute!r}; it has {', '.join(names[:20])}"]) from None

@@ -322,3 +322,43 @@ def test_an_installed_package_brings_a_runtime_and_a_release_names_no_file(tmp_p
     for name in (f"{tmp_path}/mine.py:Mine", "slow_runtime:Slow"):
         with pytest.raises(UnknownNameError):
             load_runtime(name)
+
+
+RUNTIMES_OF_OTHERS = """
+class Good:
+    def load(self, path, artifact):
+        return path
+
+class Needs(Good):
+    def __init__(self, folder):
+        self.folder = folder
+
+class Leaves(Good):
+    def __init__(self):
+        raise SystemExit(0)
+
+class Outer:
+    Inner = Good
+
+table = {"a": 1}
+"""
+
+
+def test_whatever_is_no_runtime_is_said_of_its_package(tmp_path, monkeypatch):
+    named = ("Good [foo]", "Needs", "Leaves", "table", "Outer.Inner", "")
+    points = {name.lower() or "module": f"odd_runtimes:{name}".rstrip(":") for name in named}
+    points = {name.partition(" ")[0]: reference for name, reference in points.items()}
+    install_distribution(tmp_path / "site", "odd_runtimes", RUNTIMES_OF_OTHERS, {"hedgerow.runtimes": points})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "odd_runtimes", raising=False)
+
+    assert load_runtime("good").load("model", None) == "model"
+    assert load_runtime("outer.inner").load("model", None) == "model"
+    for name, said in {
+        "needs": "making it raised TypeError: .*folder.*; let it take no arguments, or correct it",
+        "leaves": "making it raised SystemExit: 0; let it",
+        "table": "expected a class with a method load, found dict",
+        "module": "expected module:attribute",
+    }.items():
+        with pytest.raises(PluginError, match=f"^the runtime '{name}' cannot be used: {said}"):
+            load_runtime(name)

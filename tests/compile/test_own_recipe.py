@@ -50,3 +50,33 @@ def test_the_documented_recipe_is_compiled_recorded_and_cached(
         "share-weights: expected a model that this step can convert, but it failed: Key"
     )
     assert "details" not in refused
+
+
+RETURN = "return replace(stage, content=model.SerializeToString(deterministic=True))"
+LAST = DOCUMENTED.replace("ShareWeights(values=255), TrimOnnx()", "ShareWeights(values=255)")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("return replace(stage, content=b'')", "onnx: expected "),
+        ("return replace(stage, content=b'garbage' * 99)", "onnx: expected "),
+        ("return replace(stage, content='text')", "it gave a str as the file's content"),
+        ("return replace(stage, outputs=())", "it names the outputs \\[\\] "),
+        ("model.graph.node[0].op_type = 'Nothing'; " + RETURN, ".*Nothing"),
+        ("from hedgerow.errors import HedgerowError; raise HedgerowError('no table')", "HedgerowError: no table"),
+        ("raise PermissionError(13, 'Permission denied', '/no/table')", "PermissionError: .*'/no/table'"),
+    ],
+)
+def test_whatever_goes_wrong_in_a_pass_of_ones_own_names_the_pass(
+    digits, digits_checkpoint, tmp_path, capsys, monkeypatch, code, said
+):
+    pytest.importorskip("onnx")
+    monkeypatch.setenv("HEDGEROW_CACHE", str(tmp_path / "cache"))
+    assert RETURN in LAST
+    (tmp_path / "mine.py").write_text(LAST.replace(RETURN, code))
+    ended, record = compiled(digits, digits_checkpoint, tmp_path, capsys)
+    [refused] = record["refused"]
+    assert (ended, refused["check"]) == (1, "pass")
+    wanted = f"share-weights: expected a model that this step can convert, but it failed: {said}"
+    assert re.match(wanted, refused["reason"]), refused["reason"]

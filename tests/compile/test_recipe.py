@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from hedgerow.compile.errors import RecipeError
+from hedgerow.compile.errors import PassSettingsError, RecipeError
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.model.fine_tune import FineTune
 from hedgerow.compile.passes.onnx.export import ExportOnnx
@@ -14,7 +14,7 @@ from hedgerow.compile.passes.tflite.trim import TrimTflite
 from hedgerow.compile.recipe import Recipe, read_recipe
 from hedgerow.compile.recipes import RECIPES
 from hedgerow.decode import Fields, decode_json, encode_json
-from hedgerow.errors import DecodeError
+from hedgerow.errors import DecodeError, PluginError
 
 TUNE = FineTune(epochs=1, learning_rate=0.01)
 
@@ -38,6 +38,13 @@ def test_a_recipe_is_compared_with_the_plain_export_of_its_format():
         ({"passes": (ExportOnnx(),), "float_passes": (ExportTflite(),)}, "one in the format onnx, to compare with"),
         ({"passes": (ExportOnnx(), "fold-onnx")}, "expected passes such as ExportOnnx\\(\\), found str 'fold-onnx'"),
         ({"passes": (ExportOnnx,)}, "found _PassClass"),
+        ({"passes": 5}, "expected a sequence of passes in passes, found int"),
+        ({"passes": (ExportOnnx(),), "name": 5}, "expected a name of at most 4096 characters, found int 5"),
+        ({"passes": (ExportOnnx(),), "name": "n" * 4097}, "expected a name of at most 4096 characters, found 4097"),
+        ({"passes": (ExportOnnx(),), "smaller_than_float": "x"}, "smaller_than_float True or False, found str 'x'"),
+        ({"passes": (ExportOnnx(),), "model_passes": (TUNE,) * 40}, "at most 32 passes in model_passes, found 40"),
+        ({"passes": (ExportOnnx(), *[FoldOnnx()] * 32)}, "at most 32 passes in passes, found 33"),
+        ({"passes": (ExportOnnx(),), "minimum_snr_db": 10**5000}, "from 0 to 200, found a whole number of 16610 bits"),
         ({"passes": (ExportOnnx(),), "minimum_agreement": 1.5}, "minimum_agreement from 0 to 1, found 1.5"),
         ({"passes": (ExportOnnx(),), "minimum_snr_db": float("nan")}, "minimum_snr_db from 0 to 200, found nan"),
         (
@@ -97,6 +104,30 @@ def test_a_record_with_another_key_is_refused():
         read_recipe(Fields({**record, "surprise": 1}, "recipe"))
     record["passes"][0]["surprise"] = 1
     with pytest.raises(DecodeError, match="surprise"):
+        read_recipe(Fields(record, "recipe"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "said"),
+    [
+        (
+            {"pass": "hedgerow.compile.passes.kinds:FilePass", "settings": {}},
+            PluginError,
+            "found FilePass, which is abs",
+        ),
+        ({"pass": "hedgerow.compile.passes.kinds:Pass", "settings": {}}, PluginError, "found Pass, which is abstract"),
+        ({"pass": "trim-onnx", "settings": {"cls": 1}}, PassSettingsError, "for the setting 'cls', found a setting"),
+        ({"pass": "trim-onnx", "settings": {"self": 1}}, PassSettingsError, "for the setting 'self', found a setting"),
+        (
+            {"pass": "fine-tune", "settings": {"epochs": 1, "learning_rate": 10**400}},
+            PassSettingsError,
+            "expected a finite number for the setting 'learning_rate'",
+        ),
+    ],
+)
+def test_a_pass_of_a_record_that_cannot_be_made_is_the_records_error(entry, error, said):
+    record = {**RECIPES["onnx-float"].to_record(), "passes": [entry]}
+    with pytest.raises(error, match=said):
         read_recipe(Fields(record, "recipe"))
 
 

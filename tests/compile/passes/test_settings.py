@@ -59,6 +59,15 @@ def test_both_ends_of_a_range_belong_to_it(degrees):
         ({"minutes": 5, "degrees": 250.1}, "expected a number from 50 to 250 for the setting 'degrees'"),
         ({"minutes": 5, "form": "plait"}, "expected one of loaf, roll for the setting 'form', found 'plait'"),
         ({"minutes": 5, "fan": 1}, "expected bool for the setting 'fan', found int 1"),
+        ({"minutes": 10**5000}, "from 1 to 90 for the setting 'minutes', found a whole number of 16610 bits"),
+        ({"minutes": -(10**5000)}, "from 1 to 90 for the setting 'minutes', found a whole number of 16610 bits"),
+        (
+            {"minutes": 5, "degrees": 10**400},
+            "expected a finite number for the setting 'degrees', found a whole number",
+        ),
+        ({"minutes": 5, "form": 10**5000}, "expected str for the setting 'form', found int a whole number of 16610"),
+        ({"minutes": 5, "cls": 1}, r"expected one of its settings .* for the setting 'cls'"),
+        ({"minutes": 5, "self": 1}, r"expected one of its settings .* for the setting 'self'"),
         ({"minutes": 5, "grill": True}, r"expected one of its settings \(degrees, fan, form, minutes, share\)"),
     ],
 )
@@ -77,3 +86,26 @@ def test_a_setting_that_no_record_can_hold_is_refused(kind):
 def test_a_pass_without_settings_takes_none():
     with pytest.raises(PassSettingsError, match=r"its settings \(none\) for the setting 'bits'"):
         Rest(bits=8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wide(ModelPass):
+    name: ClassVar[str] = "wide"
+    most: int = between(0, 10**400, default=1)
+    plain: int = 1
+
+    def apply(self, source):
+        return source.model
+
+
+def test_a_whole_number_is_as_wide_as_records_hold():
+    assert Wide(most=2**63 - 1, plain=-(2**63)).settings == {"most": 2**63 - 1, "plain": -(2**63)}
+    for setting in ("most", "plain"):
+        with pytest.raises(
+            PassSettingsError, match=f"at most 64 bits for the setting '{setting}', found 9223372036854775808"
+        ):
+            Wide(**{setting: 2**63})
+    with pytest.raises(
+        PassSettingsError, match="from 0 to a whole number of 1329 bits for the setting 'most', found -1"
+    ):
+        Wide(most=-1)
