@@ -1,5 +1,6 @@
 """The tables of docs/architecture.md are kept: an import that they do not allow is found, in each direction."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,57 @@ def test_a_library_that_the_root_may_not_import_is_found(tree, tmp_path):
     done = check(view)
 
     assert (done.returncode, done.stdout) == (1, "hedgerow.planted imports torch: hedgerow may not\n")
+
+
+@pytest.mark.heavy
+def test_the_module_of_a_folder_with_rooms_imports_none_of_them_and_none_imports_it(tree, tmp_path):
+    view = tmp_path / "view"
+    shutil.copytree(tree, view)
+    fleet = view / "hedgerow" / "fleet"
+    for path, line in (
+        (fleet / "__init__.py", "from hedgerow.fleet.store.writing import Store\n"),
+        (fleet / "rollout" / "rules.py", "from hedgerow.fleet import Store\n"),
+        (fleet / "drift" / "findings.py", 'LATER = "hedgerow.fleet:Store"\n'),
+    ):
+        path.write_text(path.read_text() + line)
+
+    done = check(view)
+
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "hedgerow.fleet imports hedgerow.fleet.store.writing: hedgerow.fleet may not import hedgerow.fleet.store",
+        "hedgerow.fleet.drift.findings imports hedgerow.fleet: hedgerow.fleet.drift may not import hedgerow.fleet",
+        "hedgerow.fleet.rollout.rules imports hedgerow.fleet: hedgerow.fleet.rollout may not import hedgerow.fleet",
+    ]
+
+
+@pytest.mark.heavy
+def test_a_library_whose_name_begins_like_ours_is_a_library_and_an_attribute_of_a_class_is_an_import(tree, tmp_path):
+    view = tmp_path / "view"
+    shutil.copytree(tree, view)
+    root = view / "hedgerow"
+    (root / "planted.py").write_text(
+        '"""Planted."""\nimport hedgerow_server_plugin\nX = "hedgerow.fleet.serving:Retraining.task"\n'
+    )
+
+    done = check(view)
+
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "hedgerow.planted imports hedgerow.fleet.serving: hedgerow may not import hedgerow.fleet",
+        "hedgerow.planted imports hedgerow_server_plugin: hedgerow may not",
+    ]
+
+
+def test_the_client_knows_of_the_hardware_the_names_of_targets_alone():
+    found = {
+        ast.unparse(node)
+        for path in sorted((ROOT / "client").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom) and "hardware" in ast.unparse(node)
+    }
+
+    assert found == {"from hedgerow.hardware.lookup import target_names"}
 
 
 @pytest.mark.heavy
