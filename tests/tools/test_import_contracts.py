@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,52 @@ def test_the_client_knows_of_the_hardware_the_names_of_targets_alone():
     }
 
     assert found == {"from hedgerow.hardware.lookup import target_names"}
+
+
+PURE = {
+    *("collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "math", "typing"),
+    *("numpy", "scipy", "hedgerow"),
+}
+"""What the rules of rollouts and of drift are made of; what is new here knows no clock, disk, socket or process."""
+(RULES,) = (
+    contract
+    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    if "hedgerow.fleet.drift" in contract["source_modules"]
+)
+
+
+@pytest.mark.parametrize("room", RULES["source_modules"])
+def test_rules_import_nothing_but_values_and_mathematics(room):
+    found = set()
+    for path in sorted((ROOT / room.removeprefix("hedgerow.").replace(".", "/")).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").partition(".")[0])
+
+    assert found <= PURE
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "datetime",
+        "uuid",
+        "shutil",
+        "glob",
+        "urllib",
+        "http",
+        "multiprocessing",
+        "concurrent",
+        "signal",
+        "select",
+        "mmap",
+    ],
+)
+def test_the_contract_of_the_rules_names_what_knows_a_clock_a_disk_a_socket_or_a_process(name):
+    assert name in RULES["forbidden_modules"]
+    assert not PURE & set(RULES["forbidden_modules"])
 
 
 @pytest.mark.heavy
