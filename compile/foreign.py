@@ -7,7 +7,6 @@ strictly as anything from outside, because the bytes may have changed what it sa
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from hedgerow.compile.toolchains import PARSERS, RUNTIME_NAMES, check_installed
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
+from hedgerow.scratch_folder import ScratchFolder
 from hedgerow.weights import decode_arrays, encode_arrays
 
 __all__ = ["TIMEOUT_S", "ForeignFile", "Replay"]
@@ -73,8 +73,8 @@ class ForeignFile(Closing):
     def __init__(self, name: str, kind: str, content: bytes, *, timeout_s: float = TIMEOUT_S) -> None:
         self.name, self.kind, self.content = name, kind, content
         self._timeout_s = timeout_s
-        self._made = tempfile.TemporaryDirectory(prefix="hedgerow-foreign-", ignore_cleanup_errors=True)
-        self._folder = Path(self._made.name)
+        self._made = ScratchFolder()
+        self._folder = self._made.path
         try:
             (self._folder / "model").write_bytes(content)
         except BaseException:
@@ -83,7 +83,7 @@ class ForeignFile(Closing):
 
     def close(self) -> None:
         """Remove the folder."""
-        self._made.cleanup()
+        self._made.close()
 
     def facts(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> FileFacts:
         """Read what the file holds; see :func:`hedgerow.compile.inspection.model.read_facts`.

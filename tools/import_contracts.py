@@ -2,8 +2,9 @@
 
 The first table there says what each folder may import, the others what each room of a folder may. Every arrow is held
 against them, direct imports of any module, so what is not allowed cannot be reached through others either. A string
-that names a module of Hedgerow, as plug-ins and ``-m`` have it, counts as an import. Libraries are judged for the root
-only; what keeps single folders light stands in pyproject.toml, for import-linter.
+that names a module of Hedgerow, as plug-ins and ``-m`` have it, counts as an import. The module of a folder with rooms
+itself, its ``__init__.py``, is no room: it imports none, and none imports it. Libraries are judged for the root only;
+what keeps single folders light stands in pyproject.toml, for import-linter.
 
     python tools/import_contracts.py [VIEW]      # VIEW: folder that holds the package, build/view when left out
 """
@@ -26,7 +27,7 @@ NOTHING = "nothing"
 STANDARD_LIBRARY = "standard library"
 
 _ROW = re.compile(r"^\| `(?P<path>[^`]+)`(?: \| [^|]*)+ \| (?P<allowed>[^|]*) \|$")
-_MODULE_STRING = re.compile(rf"({PACKAGE}(?:\.\w+)+)(?::\w+)?")
+_MODULE_STRING = re.compile(rf"({PACKAGE}(?:\.\w+)+)(?::\w+(?:\.\w+)*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def imports_of(view: Path) -> dict[str, set[str]]:
     graph = grimp.build_graph(
         PACKAGE, include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
     )
-    ours = {module for module in graph.modules if module.partition(".")[0] == PACKAGE}
+    ours = {module for module in graph.modules if _is_ours(module)}
     found = {module: set(graph.find_modules_directly_imported_by(module)) for module in ours}
     for module in ours:
         path = view / module.replace(".", "/")
@@ -123,21 +124,34 @@ def imports_of(view: Path) -> dict[str, set[str]]:
     return found
 
 
+def _is_ours(module: str) -> bool:
+    """Say whether a module is of Hedgerow: a library's name may begin with the same letters."""
+    return module.partition(".")[0] == PACKAGE
+
+
 def broken(table: Table, imports: Mapping[str, AbstractSet[str]]) -> Iterator[str]:
     """Yield a line for each import that a table does not allow."""
     distributions = packages_distributions()
     for module in sorted(imports):
         entry = table.entry_of(module)
+        if module == table.package and entry is None:
+            rooms = {other: table.entry_of(other) for other in sorted(imports[module])}
+            for other, room in rooms.items():
+                if room is not None:
+                    yield f"{module} imports {other}: {module} may not import {room}"
+            continue
         if entry is None:
             if module.startswith(f"{table.package}."):
                 yield f"{module}: expected a row in the table of {table.package}, found none"
             continue
         for other in sorted(imports[module]):
             imported = table.entry_of(other)
-            if imported is not None:
+            if other == table.package and imported is None:
+                yield f"{module} imports {other}: {entry} may not import {other}"
+            elif imported is not None:
                 if imported != entry and imported not in table.allowed[entry]:
                     yield f"{module} imports {other}: {entry} may not import {imported}"
-            elif entry in table.libraries and other not in sys.stdlib_module_names and not other.startswith(PACKAGE):
+            elif entry in table.libraries and other not in sys.stdlib_module_names and not _is_ours(other):
                 names = {name.lower() for name in distributions.get(other, [other])}
                 if not names & table.libraries[entry]:
                     yield f"{module} imports {other}: {entry} may not"

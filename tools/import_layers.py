@@ -1,8 +1,8 @@
 """Print the entries of a package, the arrows between them, and the layers that they make.
 
-An entry is a module or folder directly below the package; an arrow says that something in one imports something in
-another. The lowest layer imports no other entry; each entry stands one layer above the highest that it imports. Exits
-with 1 when entries import each other in a circle.
+An entry is a module or folder directly below the package, or the package's own module; an arrow says that something in
+one imports something in another. The lowest layer imports no other entry; each entry stands one layer above the highest
+that it imports. Exits with 1 when entries import each other in a circle.
 
     python tools/import_layers.py hedgerow.fleet [--arrows]
 """
@@ -26,6 +26,8 @@ def arrows_of(package: str) -> Arrows:
     graph = grimp.build_graph(package.partition(".")[0], exclude_type_checking_imports=True, cache_dir=None)
     entries = sorted(graph.find_children(package))
     entry_of = {module: entry for entry in entries for module in (entry, *graph.find_descendants(entry))}
+    entry_of[package] = package
+    entries.append(package)
     arrows: dict[str, set[str]] = {entry: set() for entry in entries}
     for module, entry in entry_of.items():
         imported = {entry_of[other] for other in graph.find_modules_directly_imported_by(module) if other in entry_of}

@@ -1,14 +1,13 @@
 """A broker as a child process: started, known to answer, stopped, and gone when we are, without a file left."""
 
 import socket
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from hedgerow.children.programs import Programs
 from hedgerow.errors import PortInUseError
 from hedgerow.fleet.errors import BrokerStartError
+from hedgerow.scratch_folder import ScratchFolder
 
 __all__ = ["BrokerProgram", "RunningBroker"]
 
@@ -55,8 +54,8 @@ class RunningBroker:
         self._programs = Programs(stop_timeout_s=_STOP_TIMEOUT_S / 2)
         try:
             # The folder goes as soon as the broker answers, so that even a killed parent leaves no file.
-            with tempfile.TemporaryDirectory(prefix="hedgerow-broker-") as folder:
-                config, log = Path(folder) / "broker.conf", Path(folder) / "broker.log"
+            with ScratchFolder() as folder:
+                config, log = folder.path / "broker.conf", folder.path / "broker.log"
                 config.write_text(program.config, encoding="utf-8")
                 command = [part.replace("{config}", str(config)) for part in program.command]
                 self._programs.start(command, log, "broker")

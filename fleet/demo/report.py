@@ -26,7 +26,7 @@ def write_report(path: Path, result: DemoResult, story: Story, *, threshold_js_b
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("hedgerow.fleet", "templates"),
+        loader=PackageLoader("hedgerow.fleet.demo", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,8 +6,6 @@ make a repository that looks whole to whoever signed it, and that no device acce
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tuf.api.metadata import TargetFile
 
@@ -16,6 +14,7 @@ from hedgerow.client.fleet_http import FleetHttp
 from hedgerow.client.trust import Trust, open_trust
 from hedgerow.fleet.errors import SigningError
 from hedgerow.fleet.folder import FleetFolder
+from hedgerow.scratch_folder import ScratchFolder
 
 __all__ = ["check_accepted"]
 
@@ -76,10 +75,10 @@ def _root_names(folder: FleetFolder, documents: Mapping[str, bytes]) -> Iterator
 @contextmanager
 def _asked(folder: FleetFolder, documents: Mapping[str, bytes], root: str, release: str) -> Iterator[Trust]:
     http = _Unpublished(folder, documents)
-    with TemporaryDirectory(prefix="hedgerow-") as temporary:
+    with ScratchFolder() as temporary:
         try:
             start = http.get(_METADATA + root, limit_bytes=2**30)
-            yield open_trust(Path(temporary) / "tuf", start, http, release)
+            yield open_trust(temporary.path / "tuf", start, http, release)
         except ClientError as exc:
             found = f"that one which starts from {root} refuses: {exc}"
             advice = (

@@ -1,8 +1,10 @@
 """The tables of docs/architecture.md are kept: an import that they do not allow is found, in each direction."""
 
+import ast
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +89,103 @@ def test_a_library_that_the_root_may_not_import_is_found(tree, tmp_path):
     done = check(view)
 
     assert (done.returncode, done.stdout) == (1, "hedgerow.planted imports torch: hedgerow may not\n")
+
+
+@pytest.mark.heavy
+def test_the_module_of_a_folder_with_rooms_imports_none_of_them_and_none_imports_it(tree, tmp_path):
+    view = tmp_path / "view"
+    shutil.copytree(tree, view)
+    fleet = view / "hedgerow" / "fleet"
+    for path, line in (
+        (fleet / "__init__.py", "from hedgerow.fleet.store.writing import Store\n"),
+        (fleet / "rollout" / "rules.py", "from hedgerow.fleet import Store\n"),
+        (fleet / "drift" / "findings.py", 'LATER = "hedgerow.fleet:Store"\n'),
+    ):
+        path.write_text(path.read_text() + line)
+
+    done = check(view)
+
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "hedgerow.fleet imports hedgerow.fleet.store.writing: hedgerow.fleet may not import hedgerow.fleet.store",
+        "hedgerow.fleet.drift.findings imports hedgerow.fleet: hedgerow.fleet.drift may not import hedgerow.fleet",
+        "hedgerow.fleet.rollout.rules imports hedgerow.fleet: hedgerow.fleet.rollout may not import hedgerow.fleet",
+    ]
+
+
+@pytest.mark.heavy
+def test_a_library_whose_name_begins_like_ours_is_a_library_and_an_attribute_of_a_class_is_an_import(tree, tmp_path):
+    view = tmp_path / "view"
+    shutil.copytree(tree, view)
+    root = view / "hedgerow"
+    (root / "planted.py").write_text(
+        '"""Planted."""\nimport hedgerow_server_plugin\nX = "hedgerow.fleet.serving:Retraining.task"\n'
+    )
+
+    done = check(view)
+
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "hedgerow.planted imports hedgerow.fleet.serving: hedgerow may not import hedgerow.fleet",
+        "hedgerow.planted imports hedgerow_server_plugin: hedgerow may not",
+    ]
+
+
+def test_the_client_knows_of_the_hardware_the_names_of_targets_alone():
+    found = {
+        ast.unparse(node)
+        for path in sorted((ROOT / "client").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom) and "hardware" in ast.unparse(node)
+    }
+
+    assert found == {"from hedgerow.hardware.lookup import target_names"}
+
+
+PURE = {
+    *("collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "math", "typing"),
+    *("numpy", "scipy", "hedgerow"),
+}
+"""What the rules of rollouts and of drift are made of; what is new here knows no clock, disk, socket or process."""
+(RULES,) = (
+    contract
+    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    if "hedgerow.fleet.drift" in contract["source_modules"]
+)
+
+
+@pytest.mark.parametrize("room", RULES["source_modules"])
+def test_rules_import_nothing_but_values_and_mathematics(room):
+    found = set()
+    for path in sorted((ROOT / room.removeprefix("hedgerow.").replace(".", "/")).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").partition(".")[0])
+
+    assert found <= PURE
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "datetime",
+        "uuid",
+        "shutil",
+        "glob",
+        "urllib",
+        "http",
+        "multiprocessing",
+        "concurrent",
+        "signal",
+        "select",
+        "mmap",
+    ],
+)
+def test_the_contract_of_the_rules_names_what_knows_a_clock_a_disk_a_socket_or_a_process(name):
+    assert name in RULES["forbidden_modules"]
+    assert not PURE & set(RULES["forbidden_modules"])
 
 
 @pytest.mark.heavy

@@ -1,5 +1,6 @@
 """Layers and arrows of a package are counted right, and a circle is named."""
 
+import os
 import subprocess
 import sys
 from graphlib import CycleError
@@ -29,6 +30,34 @@ def test_a_circle_is_no_layers():
         layers_of({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
 
     assert set(caught.value.args[1]) == {"a", "b", "c"}
+
+
+def test_a_package_that_imports_its_own_entries_is_an_entry_too(tmp_path):
+    package = tmp_path / "orchard"
+    (package / "shed").mkdir(parents=True)
+    (package / "__init__.py").write_text("from orchard.shed import tools\n")
+    (package / "shed" / "__init__.py").write_text("")
+    (package / "shed" / "tools.py").write_text("")
+    (package / "trees.py").write_text("import orchard\n")
+    command = [sys.executable, TOOL, "orchard", "--arrows"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "orchard: 3 entries, 3 layers, 2 arrows, no circle",
+        "2: trees",
+        "1: orchard",
+        "0: shed",
+        "orchard -> shed",
+        "shed -> (nothing)",
+        "trees -> orchard",
+    ]
+
+    (package / "shed" / "tools.py").write_text("from orchard import trees\n")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "a circle" in done.stdout
 
 
 def test_the_fleet_has_no_circle_and_its_layers_are_printed_highest_first():

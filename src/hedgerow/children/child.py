@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from hedgerow.children.ended import Ended
 from hedgerow.children.output import Output
 from hedgerow.closing import Closing
 from hedgerow.interrupts import hold_interrupts
+from hedgerow.scratch_folder import ScratchFolder
 
 __all__ = ["Child", "numeric_threads"]
 
@@ -115,8 +115,7 @@ class Child(Closing):
                 held.enter_context(each)
             variables = {**(os.environ if whole_environment is None else whole_environment), **(environment or {})}
             if scratch:
-                made = tempfile.TemporaryDirectory(prefix="hedgerow-child-", ignore_cleanup_errors=True)
-                variables["TMPDIR"] = held.enter_context(made)
+                variables["TMPDIR"] = str(held.enter_context(ScratchFolder()).path)
 
             def start() -> "subprocess.Popen[bytes]":
                 return subprocess.Popen(
