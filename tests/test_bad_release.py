@@ -193,13 +193,18 @@ class Field:
         self.until(lambda: self.service.rollout(rollout).state is not RolloutState.RUNNING)
         return self.service.rollout(rollout)
 
+    def asked(self, since: float) -> list[float]:
+        """When each question was answered, since a moment."""
+        return [float(line) for line in self.trace.read_text().split("\n")[:-1] if float(line) >= since]
+
+    def counted(self, since: float) -> list[float]:
+        """When each window of ten answers ended, since a moment."""
+        return [stored.window.ended_at for stored in self.service.windows("d1") if stored.window.ended_at >= since]
+
     def longest_gap_s(self, since: float) -> float:
         """The longest time without an answer to a question, and without a window of ten answers, since a moment."""
-        asked = [float(line) for line in self.trace.read_text().split() if float(line) >= since]
-        assert len(asked) > 50
-        counted = [stored.window.ended_at for stored in self.service.windows("d1") if stored.window.ended_at >= since]
-        assert len(counted) > 5
-        return max(float(np.diff(np.sort(times)).max()) for times in (asked, counted))
+        self.until(lambda: len(self.asked(since)) > 100 and len(self.counted(since)) > 8)
+        return max(float(np.diff(np.sort(times)).max()) for times in (self.asked(since), self.counted(since)))
 
 
 @contextmanager

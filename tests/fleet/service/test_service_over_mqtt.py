@@ -160,7 +160,7 @@ def test_a_forgotten_device_is_gone_from_the_broker_too(tmp_path, broker):
             rollout = service.start_rollout("toy@1", ONE_STAGE)
             wait_for(lambda: service.rollout(rollout.id).state is RolloutState.FINISHED)
             gone = devices.all.pop("device-1")
-            gone._link.close()
+            gone.link.close()
             wait_for(lambda: kept_channels(running, "device-1") == {Channel.DESIRED, Channel.PRESENCE})
             service.forget_device("device-1")
             wait_for(lambda: kept_channels(running, "device-1") == set())
