@@ -81,7 +81,9 @@ def _blamed(name: str, method: str) -> Iterator[None]:
     """Name the strategy in whatever its method raises, but where a line of ours that it called made the mistake."""
     try:
         yield
-    except (HedgerowError, *aggregation_errors()):
+    except HedgerowError:
+        raise
+    except aggregation_errors():
         raise
     # The user's code may raise anything; the report must name it all the same.
     except (Exception, SystemExit) as exc:
