@@ -232,3 +232,17 @@ def test_a_file_that_raises_is_told_and_can_be_mended(tmp_path):
 def test_what_is_no_task_is_refused():
     with pytest.raises(TaskError, match=r"expected a hedgerow.Task, found float"):
         load_task("math:pi")
+
+
+def test_a_metric_cannot_change_what_the_next_is_measured_on():
+    def spoils(probabilities, labels):
+        probabilities[:] = 0
+        labels[:] = 1
+        return 7
+
+    probabilities, labels = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), np.array([0, 1])
+    measured = task(metrics={"spoils": spoils, "again": accuracy}).measure(probabilities, labels)
+
+    assert measured == {"accuracy": 1.0, "spoils": 7.0, "again": 1.0}
+    assert probabilities.tolist() == np.array([[0.9, 0.1], [0.2, 0.8]], np.float32).tolist()
+    assert labels.tolist() == [0, 1]
