@@ -203,10 +203,7 @@ def compile_reference(
     """Make the reference; measure the float model."""
     task, data = foundation.source.task, foundation.data
     reference = make_reference(task.schema, data.train, foundation.float_probabilities, counts)
-    metrics = {
-        name: float(metric(foundation.float_probabilities, data.held_out.labels))
-        for name, metric in task.metrics.items()
-    }
+    metrics = task.measure(foundation.float_probabilities, data.held_out.labels)
     evaluation = evaluate(task.schema.labels, foundation.float_probabilities, data.held_out, task.subgroup)
     blob = add_blob(folder, reference.encode())
     facts = ReferenceFacts(

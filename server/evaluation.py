@@ -63,12 +63,11 @@ def metrics_of(task: Task, probabilities: NDArray[np.generic], dataset: Dataset)
         probabilities: ``(n, classes)``.
         dataset: The labels and columns.
     """
-    found = {name: float(metric(probabilities, dataset.labels)) for name, metric in task.metrics.items()}
+    found = task.measure(probabilities, dataset.labels)
     if task.subgroup is not None:
         column = np.asarray(dataset.columns[task.subgroup])
         for value in np.unique(column):
             chosen = column == value
-            for name, metric in task.metrics.items():
-                key = f"{name}[{task.subgroup}={value}]"
-                found[key] = float(metric(probabilities[chosen], dataset.labels[chosen]))
+            measured = task.measure(probabilities[chosen], dataset.labels[chosen])
+            found |= {f"{name}[{task.subgroup}={value}]": number for name, number in measured.items()}
     return found

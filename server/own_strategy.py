@@ -79,10 +79,11 @@ def _wrong(name: str, method: str, expected: str, found: str) -> PluginError:
 @contextmanager
 def _blamed(name: str, method: str) -> Iterator[None]:
     """Name the strategy in whatever its method raises, but where a line of ours that it called made the mistake."""
-    known: tuple[type[BaseException], ...] = (HedgerowError, *aggregation_errors())
     try:
         yield
-    except known:
+    except HedgerowError:
+        raise
+    except aggregation_errors():
         raise
     # The user's code may raise anything; the report must name it all the same.
     except (Exception, SystemExit) as exc:

@@ -275,7 +275,7 @@ def _users_spec(name: str) -> StrategySpec:
         UnknownNameError: No distribution offers it, and it is no reference.
         PluginError: It cannot be imported, or is neither.
     """
-    found = load_user_plugin("strategy", name, group=STRATEGY_GROUP, known=STRATEGIES)
+    found = load_user_plugin("strategy", name, group=STRATEGY_GROUP, known=STRATEGIES, reserved="+")
     if isinstance(found, StrategySpec):
         return found
     if isinstance(found, type):

@@ -79,5 +79,4 @@ class CohortEvaluator:
         loss = float(self._loss(logits, torch.from_numpy(labels)))
         outputs = torch.softmax(logits, dim=-1) if self._task.postprocess == "softmax" else logits
         probabilities = outputs.numpy()
-        metrics = {name: float(metric(probabilities, labels)) for name, metric in self._task.metrics.items()}
-        return {"loss": loss, **metrics}
+        return {"loss": loss, **self._task.measure(probabilities, labels)}

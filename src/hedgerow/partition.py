@@ -156,8 +156,9 @@ def parse_partition(text: str) -> Partition:
     name, separator, argument = text.strip().partition(":")
     if name not in PARTITIONS:
         whole = text.strip()
-        if separator and not is_reference(whole):
-            raise UnknownNameError("partition", name, {*PARTITIONS, *offered_names(PARTITION_GROUP)})
+        offered = offered_names(PARTITION_GROUP)
+        if separator and whole not in offered and not is_reference(whole):
+            raise UnknownNameError("partition", name, {*PARTITIONS, *offered})
         _cutter(whole)
         return Partition(whole)
     expected = _FORMS[name]

@@ -4,6 +4,7 @@ A table holds a name, where its code is, and which extra it needs. What is in no
 distribution, or stand in a file or module of the user's own, as ``file.py:attribute`` or ``module:attribute``.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,8 @@ from hedgerow.errors import ExtraNotInstalledError, PluginError, TaskError, Unkn
 from hedgerow.installation import is_installed
 
 __all__ = ["Plugin", "is_reference", "load_plugin", "load_user_plugin", "offered_names", "raise_missing"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,25 @@ def _is_module(name: str) -> bool:
     return sys.modules.get(name) is not None or (name not in sys.modules and find_spec(name) is not None)
 
 
-def offered_names(group: str) -> tuple[str, ...]:
-    """Return the names of what installed distributions offer under the entry-point *group*; nothing is imported."""
-    return tuple(sorted({point.name for point in entry_points(group=group)}))
+def offered_names(group: str, *, reserved: str = "") -> tuple[str, ...]:
+    """Return the names of what installed distributions offer under the entry-point *group*; nothing is imported.
+
+    Args:
+        group: The group of entry points.
+        reserved: A sign that says something else where a name is asked for; names that hold it are left out with a
+            warning. Empty: any name will do.
+    """
+    names = {point.name for point in entry_points(group=group)}
+    unfit = {name for name in names if reserved and reserved in name}
+    for name in sorted(unfit):
+        _LOG.warning(
+            "%r, which an installed package offers under %s, cannot be chosen: its name holds %r, which says something "
+            "else there; have the package offer it under another name",
+            name,
+            group,
+            reserved,
+        )
+    return tuple(sorted(names - unfit))
 
 
 def _file_hint(kind: str, name: str) -> str:
@@ -91,7 +110,7 @@ def _file_hint(kind: str, name: str) -> str:
     return f"name the {kind} in the file, as {bare}.py:attribute"
 
 
-def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] = ()) -> Any:
+def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] = (), reserved: str = "") -> Any:
     """Import and return what a user brings.
 
     Args:
@@ -99,6 +118,7 @@ def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] =
         name: The name of an entry point, or ``file.py:attribute`` or ``module:attribute``.
         group: The group of entry points, such as ``hedgerow.strategies``.
         known: Names of the table that does not hold this one; for errors.
+        reserved: See :func:`offered_names`.
 
     Raises:
         UnknownNameError: No distribution offers it, and it is no reference.
@@ -109,7 +129,9 @@ def load_user_plugin(kind: str, name: str, *, group: str, known: Iterable[str] =
 
     points = {_reference(point) for point in entry_points(group=group, name=name)}
     if not points and not is_reference(name):
-        raise UnknownNameError(kind, name, {*known, *offered_names(group)}, hint=_file_hint(kind, name))
+        raise UnknownNameError(
+            kind, name, {*known, *offered_names(group, reserved=reserved)}, hint=_file_hint(kind, name)
+        )
     if len(points) > 1:
         offers = " and ".join(sorted(points))
         raise PluginError(kind, name, f"expected one distribution that offers it, found {offers}; uninstall one")

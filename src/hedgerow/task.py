@@ -223,6 +223,15 @@ class Task:
         output = TensorSpec("probabilities", (len(self.labels),), "float32", minimum=bottom, maximum=top)
         return ModelSchema(tuple(self.inputs), (output,), tuple(self.labels))
 
+    def measure(self, probabilities: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, float]:
+        """Return each metric; they get copies, so that none changes what is measured or trained on after it.
+
+        Args:
+            probabilities: ``(n, classes)``.
+            labels: ``int64[n]``.
+        """
+        return {name: float(metric(np.array(probabilities), np.array(labels))) for name, metric in self.metrics.items()}
+
     def data_mistakes(self, data: object) -> list[str]:
         """Return one sentence for everything that is wrong with *data* under this task."""
         found: list[str] = []

@@ -348,6 +348,18 @@ def test_a_partition_of_a_distribution_is_found_by_its_name(tmp_path, monkeypatc
         parse_partition("cards:3")
 
 
+def test_a_partition_of_a_distribution_may_have_a_colon_in_its_name(tmp_path, monkeypatch):
+    install_distribution(tmp_path, "deals_colons", DEALT, {"hedgerow.partitions": {"my:part": "deals_colons:by_turns"}})
+    with pytest.raises(UnknownNameError):
+        parse_partition("my:part")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert parse_partition("my:part") == Partition("my:part")
+    assert [len(s) for s in Partition("my:part").split(LABELS, 3, np.random.default_rng(0))] == [67, 67, 66]
+    with pytest.raises(UnknownNameError, match="my:part"):
+        parse_partition("my:parts")
+
+
 @pytest.mark.parametrize(
     ("function", "found"),
     [

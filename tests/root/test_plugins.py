@@ -139,3 +139,19 @@ def test_the_program_that_runs_is_a_module(monkeypatch):
     assert is_reference("__main__:Mine")
     with pytest.raises(PluginError, match="__main__ has no 'Mine'; it has"):
         load_user_plugin("thing", "__main__:Mine", group=OWN)
+
+
+def test_a_name_that_nobody_can_ask_for_is_not_offered_and_said(tmp_path, monkeypatch, caplog):
+    points = {OWN: {"mine": "offers_plus:thing", "a+b": "offers_plus:thing"}}
+    install_distribution(tmp_path, "offers_plus", "thing = 1\n", points)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert offered_names(OWN) == ("a+b", "mine")
+    assert caplog.messages == []
+    with pytest.raises(UnknownNameError) as caught:
+        load_user_plugin("thing", "x", group=OWN, reserved="+")
+    assert caught.value.known == ("mine",)
+    (said,) = caplog.messages
+    assert said.startswith(
+        f"'a+b', which an installed package offers under {OWN}, cannot be chosen: its name holds '+'"
+    )

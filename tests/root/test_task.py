@@ -242,3 +242,17 @@ def test_an_error_of_ours_while_a_file_is_imported_is_told_with_its_own_advice_a
     with pytest.raises(TaskError) as caught:
         load_attribute(f"{path}:X")
     assert caught.value.mistakes == (f"importing {path} raised PartitionError: expected x, found y; mend it",)
+
+
+def test_a_metric_cannot_change_what_the_next_is_measured_on():
+    def spoils(probabilities, labels):
+        probabilities[:] = 0
+        labels[:] = 1
+        return 7
+
+    probabilities, labels = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), np.array([0, 1])
+    measured = task(metrics={"spoils": spoils, "again": accuracy}).measure(probabilities, labels)
+
+    assert measured == {"accuracy": 1.0, "spoils": 7.0, "again": 1.0}
+    assert probabilities.tolist() == np.array([[0.9, 0.1], [0.2, 0.8]], np.float32).tolist()
+    assert labels.tolist() == [0, 1]

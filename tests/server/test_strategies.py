@@ -380,6 +380,17 @@ def test_a_strategy_of_a_distribution_is_found_by_its_name(own, tiny_task, tmp_p
         check_strategy("halfway")
 
 
+def test_a_strategy_that_nobody_can_ask_for_is_not_offered(tmp_path, monkeypatch, caplog):
+    points = {"hedgerow.strategies": {"a+b": "offers_plus_strategy:Mine"}}
+    install_distribution(tmp_path / "site", "offers_plus_strategy", OWN, points)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(UnknownNameError) as caught:
+        check_strategy("a+b")
+    assert caught.value.known == tuple(sorted(STRATEGIES))
+    assert "'a+b'" in caplog.text
+    assert "its name holds '+'" in caplog.text
+
+
 def test_a_plus_in_the_path_of_a_users_own_is_none_of_privacy(tmp_path):
     (tmp_path / "c++").mkdir()
     (tmp_path / "c++" / "own_averaging.py").write_text(OWN)
