@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from hedgerow.client.errors import AgentSettingsError, TransferError
+from hedgerow.settings import HTTP_ADDRESS
 
 __all__ = ["FleetHttp", "ResponseBody"]
 
@@ -42,8 +43,8 @@ class FleetHttp:
     """
 
     def __init__(self, server: str, *, timeout_s: float = 10.0, total_s: float = 60.0) -> None:
-        parts = urlsplit(server)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.username or parts.query or parts.fragment:
+        parts = urlsplit(server) if HTTP_ADDRESS.holds(server) else None
+        if parts is None or parts.username or parts.query or parts.fragment:
             raise AgentSettingsError(f"expected a server like http://host:port, found {server!r}; correct --server")
         self.server = server.rstrip("/")
         self._total_s = total_s

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hedgerow.client.errors import AgentSettingsError
-from hedgerow.settings import HOST, Settings, at_least, between, matching, told
+from hedgerow.settings import HOST, HTTP_ADDRESS, Settings, at_least, between, matching, told
 from hedgerow.window import WINDOW_SAMPLES_LIMIT
 from hedgerow.wire.topics import NAME
 
@@ -58,7 +58,9 @@ class AgentSettings(Settings):
         metadata=told("Port of the MQTT broker.", between(1, 65535, "a port from 1 to 65535"), flag="--broker")
     )
     server: str = field(
-        metadata=told("Address of the fleet service, such as http://192.0.2.7:8080.", flag="--server", metavar="URL")
+        metadata=told(
+            "Address of the fleet service, such as http://192.0.2.7:8080.", HTTP_ADDRESS, flag="--server", metavar="URL"
+        )
     )
     trusted_root: Path = field(
         metadata=told(

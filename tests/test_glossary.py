@@ -29,9 +29,8 @@ def classes_of(path: Path) -> Iterator[str]:
 
 
 def words_of(name: str) -> set[str]:
-    """Return the words in the name of a class (``TrainGraph``) or of a file (``train_graph``)."""
-    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*", name) if name[0].isupper() or name[0] == "_" else None
-    return {part.lower() for part in (parts or name.split("_"))}
+    """Return the words in the name of a class (``TrainGraph``), a file or a folder (``train_graph``); no digits."""
+    return {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
 def forms_of(word: str) -> set[str]:
@@ -50,12 +49,40 @@ def glossary() -> dict[str, tuple[str, ...]]:
 
 
 GLOSSARY = glossary()
+FOLDERS = sorted({path.parent for path in FILES} - {ROOT / folder for folder in PLACES})
+"""Those inside the folders of the first level, whose names are places themselves."""
 NAMES = [
-    (name, place_of(path), f"{path.relative_to(ROOT)}: {name}")
-    for path in FILES
-    for name in (path.stem, *classes_of(path))
-    if name != "__init__"
+    *(
+        (name, place_of(path), f"{path.relative_to(ROOT)}: {name}")
+        for path in FILES
+        for name in (path.stem, *classes_of(path))
+        if name != "__init__"
+    ),
+    *((folder.name, place_of(folder / "__init__.py"), f"{folder.relative_to(ROOT)}/") for folder in FOLDERS),
 ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("TrainGraph", {"train", "graph"}),
+        ("train_graph", {"train", "graph"}),
+        ("_HTTPServer", {"http", "server"}),
+        ("MqttLink", {"mqtt", "link"}),
+        ("Window2", {"window"}),
+        ("window2_size", {"window", "size"}),
+        ("int8_window", {"int", "window"}),
+        ("Int8Window", {"int", "window"}),
+        ("X86", {"x"}),
+    ],
+)
+def test_a_name_is_its_words_and_a_digit_hides_none(name, words):
+    assert words_of(name) == words
+
+
+def test_folders_carry_names_too():
+    assert ("rollout", "fleet/rollout", "fleet/rollout/") in NAMES
+    assert ("children", "root/children", "src/hedgerow/children/") in NAMES
 
 
 @pytest.mark.parametrize("word", sorted(GLOSSARY))

@@ -4,10 +4,10 @@
 
 For each module (the pure core when none is named) *count* mutants are drawn by the seed from all that there are. A
 mutant is killed when a fast test fails or takes far longer than without it: first the test file that mirrors the
-module, then the suite over all decoders where the module decodes, then the folder's others. Survivors are printed
-with their place. Those in ``tools/equivalent_mutants.toml`` change nothing that could be seen, with the reason beside
-each; they count as killed. Exits with 1 when fewer than 90 % of a module's mutants are. ``--share N`` draws a N-th of
-each module's mutants, for continuous integration.
+module, then the suite over all decoders where the module decodes, then the folder's others. Survivors are printed with
+their place. Those in ``tools/equivalent_mutants.toml`` change nothing that could be seen, with the reason beside each,
+below the module and the function or class that they stand in; they count as killed. Exits with 1 when fewer than 90 %
+of a module's mutants are. ``--share N`` draws a N-th of each module's mutants, for continuous integration.
 
 Each mutant runs in a process forked from one that has imported the libraries and none of Hedgerow.
 """
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,7 @@ class Mutant:
     Attributes:
         module: Its import name.
         line: Where, from 1.
+        inside: The function or class that it stands in, such as ``Slots.install``; empty: none.
         before: The changed expression or statement, as source.
         after: What stands there instead; empty: it is gone.
         source: The module's whole source with the change.
@@ -87,6 +88,7 @@ class Mutant:
 
     module: str
     line: int
+    inside: str
     before: str
     after: str
     source: str
@@ -100,8 +102,10 @@ class Mutant:
 def _changes(node: ast.AST) -> Iterator[ast.AST | None]:
     """Yield what could stand instead of *node*; None: nothing."""
     match node:
-        case ast.Compare(ops=[only]) if type(only) in _COMPARISONS:
-            yield ast.Compare(node.left, [_COMPARISONS[type(only)]()], node.comparators)
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
+            for index, op in enumerate(ops):
+                other = _COMPARISONS[type(op)]()
+                yield ast.Compare(left, [*ops[:index], other, *ops[index + 1 :]], comparators)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
             yield ast.BinOp(left, _ARITHMETIC[type(op)](), right)
         case ast.BoolOp(op=op, values=values):
@@ -135,19 +139,21 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Yield (parent, field, index in it, node) of all that runs: no annotations, docstrings, decorators, exports."""
-    waiting: list[ast.AST] = [tree]
+def _places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None, ast.AST, str]]:
+    """Yield (parent, field, index in it, node, inside) of all that runs: no annotations, docstrings, exports."""
+    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
     while waiting:
-        parent = waiting.pop(0)
+        parent, inside = waiting.pop(0)
+        if isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inside = f"{inside}.{parent.name}".lstrip(".")
         for name, value in ast.iter_fields(parent):
-            if name in _UNCHANGED or isinstance(parent, ast.JoinedStr):
+            if name in _UNCHANGED:
                 continue
             for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
                 if not isinstance(node, ast.AST) or _is_prose(node):
                     continue
-                yield parent, name, index, node
-                waiting.append(node)
+                yield parent, name, index, node, inside
+                waiting.append((node, inside))
 
 
 def _is_prose(node: ast.AST) -> bool:
@@ -165,7 +171,7 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
     """Return every mutant of a module's source, in the order of the text."""
     found = []
     tree = ast.parse(source)
-    for parent, name, index, node in _places(tree):
+    for parent, name, index, node, inside in _places(tree):
         for other in _changes(node):
             put = ast.copy_location(other, node) if isinstance(other, ast.AST) else ast.Pass()
             before, line = ast.unparse(node), getattr(node, "lineno", 0)
@@ -175,7 +181,7 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
             finally:
                 _set(parent, name, index, node)
             after = ast.unparse(ast.fix_missing_locations(copy.deepcopy(put)))
-            found.append(Mutant(module, line, _short(before), _short(after), changed))
+            found.append(Mutant(module, line, inside, _short(before), _short(after), changed))
     return sorted(found, key=lambda mutant: (mutant.line, mutant.change))
 
 
@@ -294,17 +300,19 @@ def survives(mutant: Mutant, groups: Sequence[Sequence[str]], limits_s: dict[int
     return True
 
 
-def judge(module: str, mutants: Sequence[Mutant], equivalent: Sequence[str]) -> dict[str, Any]:
+def judge(module: str, mutants: Sequence[Mutant], equivalent: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Run each mutant; return the module's row of the report."""
     groups, limits_s = tests_of(module), dict[int, float]()
     survivors, named = [], 0
     for number, mutant in enumerate(mutants, 1):
         if sys.stderr.isatty():
             print(f"\r{module}: {number} of {len(mutants)} ", end="", file=sys.stderr, flush=True)
-        if mutant.change in equivalent:
+        if mutant.change in equivalent.get(mutant.inside, {}):
             named += 1
         elif survives(mutant, groups, limits_s):
-            survivors.append({"line": mutant.line, "before": mutant.before, "after": mutant.after})
+            survivors.append(
+                {"line": mutant.line, "inside": mutant.inside, "before": mutant.before, "after": mutant.after}
+            )
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     killed = len(mutants) - len(survivors) - named
@@ -339,7 +347,7 @@ def main(arguments: Sequence[str]) -> int:
         for module in options.modules:
             mutants = mutants_of(module, source_of(module).read_text())
             chosen = drawn(mutants, max(1, options.count // options.share), options.seed)
-            rows.append(judge(module, chosen, list(equivalent.get(module, {}))))
+            rows.append(judge(module, chosen, equivalent.get(module, {})))
             if not options.json:
                 _show(rows[-1])
     if options.json:

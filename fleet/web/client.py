@@ -4,7 +4,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -14,6 +13,7 @@ from hedgerow.fleet.errors import (
     RefusedRequestError,
     ServiceUnreachableError,
 )
+from hedgerow.settings import HTTP_ADDRESS
 
 __all__ = ["ApiClient"]
 
@@ -40,9 +40,8 @@ class ApiClient:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ServiceUnreachableError(url, "that is no address like http://127.0.0.1:8080")
+        if not HTTP_ADDRESS.holds(url):
+            raise ServiceUnreachableError(url, f"that is not {HTTP_ADDRESS.expected}")
         self._url, self._clock, self._pause = url.rstrip("/"), clock, pause
         self._client = httpx.Client(
             base_url=self._url,

@@ -200,7 +200,7 @@ def parse_mix(text: str) -> dict[str, float]:
     mix: dict[str, float] = {}
     parts = text.split(",")
     if len(parts) > _MAX_KINDS:
-        raise DecodeError("devices", f"at most {_MAX_KINDS} kinds", str(len(parts)))
+        raise DecodeError("population", f"at most {_MAX_KINDS} kinds", str(len(parts)))
     for part in parts:
         name, colon, written = (piece.strip() for piece in part.rpartition(":"))
         try:
@@ -210,6 +210,8 @@ def parse_mix(text: str) -> dict[str, float]:
         if not colon or (share < 0 and is_reference(part.strip())):
             name, share = part.strip(), 1.0
         if not name or name in mix or not 0 < share < math.inf:
-            raise DecodeError("devices", "names and shares like raspberry-pi-4:0.5,android-arm64:0.5", repr(text)[:80])
+            raise DecodeError(
+                "population", "names and shares like raspberry-pi-4:0.5,android-arm64:0.5", repr(text)[:80]
+            )
         mix[name] = share
     return mix

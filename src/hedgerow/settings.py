@@ -15,11 +15,23 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Self, get_args, get_origin
+from urllib.parse import urlsplit
 
 from hedgerow.decode import decode_toml
 from hedgerow.errors import DecodeError, HedgerowError
 
-__all__ = ["HOST", "Bound", "Given", "Settings", "at_least", "between", "has_default", "matching", "told"]
+__all__ = [
+    "HOST",
+    "HTTP_ADDRESS",
+    "Bound",
+    "Given",
+    "Settings",
+    "at_least",
+    "between",
+    "has_default",
+    "matching",
+    "told",
+]
 
 _FILE_LIMIT_BYTES = 2**16
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -63,6 +75,19 @@ def _is_host(value: str) -> bool:
 
 HOST = Bound("the name or the address of a host", _is_host)
 """The bound of hosts: names that a resolver can be asked for, and addresses."""
+
+
+def _is_http_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        # The port is read when it is asked for.
+        return parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:
+        return False
+
+
+HTTP_ADDRESS = Bound("an address like http://127.0.0.1:8080", _is_http_address)
+"""The bound of addresses of a service."""
 
 
 def told(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hedgerow.client.errors import TransferError
+from hedgerow.client.errors import AgentSettingsError, TransferError
 from hedgerow.client.fleet_http import FleetHttp
 
 
@@ -46,3 +46,11 @@ def test_a_refusal_that_does_not_end_is_not_read():
         with pytest.raises(TransferError, match="status 404"):
             http.get("tuf/metadata/2.root.json", limit_bytes=1000)
         http.close()
+
+
+@pytest.mark.parametrize(
+    "server", ["", "http://[", "http://h:99999", "ftp://h", "http://me@h", "http://h?a=1", "http://h#a"]
+)
+def test_a_server_that_is_no_plain_address_is_refused(server):
+    with pytest.raises(AgentSettingsError, match="correct --server"):
+        FleetHttp(server)

@@ -134,3 +134,9 @@ def test_a_path_that_no_system_call_takes_or_that_is_empty_is_refused_from_a_fil
 def test_a_host_that_cannot_be_looked_up_is_refused():
     with pytest.raises(AgentSettingsError, match=r"^broker_host: expected the name or the address of a host, found "):
         AgentSettings(**{**GOOD, "broker_host": "b" * 300})
+
+
+@pytest.mark.parametrize("server", ["", "h:80", "http://[", "http://h:99999", f"http://{'h' * 300}"])
+def test_an_address_of_the_fleet_that_is_none_is_refused(server):
+    with pytest.raises(AgentSettingsError, match=r"^server: expected an address like http://127.0.0.1:8080, found "):
+        AgentSettings(**{**GOOD, "server": server})

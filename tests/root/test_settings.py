@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.errors import HedgerowError
-from hedgerow.settings import HOST, Bound, Given, Settings, at_least, between, has_default, matching, told
+from hedgerow.settings import HOST, HTTP_ADDRESS, Bound, Given, Settings, at_least, between, has_default, matching, told
 
 FEW = Bound("few", lambda value: value < 5)
 
@@ -134,6 +134,14 @@ def test_hosts_are_names_that_can_be_looked_up_and_addresses():
     assert [HOST.holds(host) for host in good] == [True] * len(good)
     bad = ["", "a" * 64, "a..b", ".", "a b", "\udcff", "x" * 300]
     assert [HOST.holds(host) for host in bad] == [False] * len(bad)
+
+
+def test_addresses_of_a_service_are_http_with_a_host_and_perhaps_a_port():
+    good = ["http://h", "https://h.example:8443/x", "http://[::1]:8080", "HTTP://127.0.0.1:65535"]
+    assert [HTTP_ADDRESS.holds(address) for address in good] == [True] * len(good)
+    bad = ["", "h:80", "ftp://h", "http://", "http://[", "http://h:65536", "http://h:0", "http://h:x", "http://a..b"]
+    bad.append(f"http://{'h' * 300}:1")
+    assert [HTTP_ADDRESS.holds(address) for address in bad] == [False] * len(bad)
 
 
 def test_text_of_an_option_or_a_direct_value_is_held_to_the_same_rule():

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -11,7 +12,8 @@ from hedgerow.task import load_attribute
 from tests.test_layout import ROOT
 
 TOOL = ROOT / "tools" / "mutate.py"
-MUTATE = {name: load_attribute(f"{TOOL}:{name}") for name in ("CORE", "drawn", "mutants_of", "source_of", "tests_of")}
+NAMES = ("CORE", "EQUIVALENT", "drawn", "mutants_of", "source_of", "tests_of")
+MUTATE = {name: load_attribute(f"{TOOL}:{name}") for name in NAMES}
 
 SOURCE = '''"""Prose."""
 __all__ = ["least"]
@@ -23,6 +25,9 @@ def least(values: list[int], limit: float = 0.5) -> int | None:
         raise ValueError(f"expected few, found {len(values)}")
     return min(values, key=lambda value: value % 7)
 '''
+
+
+EQUAL = "def a():\n    return 1\ndef b():\n    return 1\n"
 
 
 def changes(source: str = SOURCE) -> set[str]:
@@ -37,6 +42,7 @@ def test_every_kind_of_place_that_runs_is_changed_and_prose_is_not():
         "not values => values",
         "len(values) > 3 => len(values) >= 3",
         "3 => 4",
+        "'expected few, found ' => 'expected few, found XX'",
         "raise ValueError(f'expected few, found {len(values)}') => pass",
         "return min(values, key=lambda value: value % 7) => return None",
         "min => max",
@@ -44,6 +50,55 @@ def test_every_kind_of_place_that_runs_is_changed_and_prose_is_not():
         "value % 7 => value * 7",
         "7 => 8",
     }
+
+
+def test_each_operator_of_a_chain_is_changed():
+    assert changes("def f(x, y):\n    return 0 < x <= y != x\n") == {
+        "0 < x <= y != x => 0 <= x <= y != x",
+        "0 < x <= y != x => 0 < x < y != x",
+        "0 < x <= y != x => 0 < x <= y == x",
+        "0 => 1",
+        "return 0 < x <= y != x => return None",
+    }
+
+
+def test_the_text_of_a_sentence_and_what_is_computed_in_it_are_changed():
+    assert changes('said = f"{x + 1:.{y}f} of {min(z)} left"\n') == {
+        "x + 1 => x - 1",
+        "1 => 2",
+        "'.' => '.XX'",
+        "'f' => 'fXX'",
+        "' of ' => ' of XX'",
+        "min => max",
+        "' left' => ' leftXX'",
+    }
+
+
+def test_a_mutant_knows_the_function_or_class_that_it_stands_in():
+    source = "a = 1\nclass B:\n    c = 2\n    def d(self):\n        def e():\n            return 3\n        return e\n"
+    found = {mutant.change: mutant.inside for mutant in MUTATE["mutants_of"]("m", source)}
+
+    assert [found[change] for change in ("1 => 2", "2 => 3", "3 => 4")] == ["", "B", "B.d.e"]
+
+
+def test_a_change_is_equivalent_only_where_it_is_listed(monkeypatch):
+    first, second = (mutant for mutant in MUTATE["mutants_of"]("m", EQUAL) if mutant.change == "1 => 2")
+    row = load_attribute(f"{TOOL}:judge")
+    monkeypatch.setitem(row.__globals__, "survives", lambda *_: True)
+    monkeypatch.setitem(row.__globals__, "tests_of", lambda _: [])
+
+    judged = row("m", [first, second], {"a": {"1 => 2": "why"}})
+
+    assert (judged["equivalent"], judged["killed"]) == (1, 0)
+    assert judged["survivors"] == [{"line": 4, "inside": "b", "before": "1", "after": "2"}]
+
+
+def test_every_equivalent_mutant_is_one_that_is_made_in_its_place():
+    for module, places in tomllib.loads(MUTATE["EQUIVALENT"].read_text()).items():
+        made = {(m.inside, m.change) for m in MUTATE["mutants_of"](module, MUTATE["source_of"](module).read_text())}
+        listed = {(inside, change) for inside, reasons in places.items() for change in reasons}
+        assert listed <= made
+        assert all(reason for reasons in places.values() for reason in reasons.values())
 
 
 def test_each_mutant_is_the_source_with_one_change_and_the_source_is_left_as_it_was():

@@ -680,6 +680,12 @@ def test_what_a_rollout_was_held_for_is_forgotten_when_it_goes_on_and_its_deadli
     assert going.stage_started_at == rollout.stage_started_at
 
 
+def test_what_a_rollout_is_stopped_for_is_kept_up_to_4096_characters():
+    rollout, _ = started()
+    stopped, _ = advance(rollout, Canceled("x" * 4097, now=10.0))
+    assert stopped.reason == "x" * 4096
+
+
 def test_a_rule_counts_failures_of_its_kind_alone_and_says_which_broke():
     plan = RolloutPlan(
         gate=None, max_attempts=1, stages=(StagePlan("all", 1.0),), abort_rules=(AbortRule("REJECTED", 0.25, 2),)

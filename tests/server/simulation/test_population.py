@@ -104,8 +104,13 @@ def test_a_mix_is_read_from_text():
 
 @pytest.mark.parametrize("text", ["", "a:", "a:x", "a:0", "a:-1", "a:nan", "a:inf", ":1", "a,a", "a:1,"])
 def test_what_is_no_mix_is_refused(text: str):
-    with pytest.raises(DecodeError, match="names and shares"):
+    with pytest.raises(DecodeError, match=r"^population: expected names and shares"):
         parse_mix(text)
+
+
+def test_too_many_kinds_are_refused():
+    with pytest.raises(DecodeError, match=r"^population: expected at most \d+ kinds, found 10000"):
+        parse_mix(",".join(f"a{number}" for number in range(10_000)))
 
 
 @pytest.mark.parametrize(
