@@ -199,7 +199,7 @@ SERVE = ["fleet", "serve", "--fleet-folder", "fleet", "--port", "0"]
         (["rollout", "status", "--key-file", "fleet/admin.key", "--server", "nonsense"], ["http://127.0.0.1:8080"]),
         (["rollout", "status", "--key-file", "fleet/admin.key", "--server", "http://127.0.0.1:1"], ["fleet serve"]),
         ([*AGENT, "--broker", "nowhere"], ["host:1883", "'nowhere'"]),
-        ([*AGENT, "--server", "ftp://x"], ["http://host:port", "ftp://x"]),
+        ([*AGENT, "--server", "ftp://x"], ["an address like http://", "ftp://x"]),
         ([*AGENT, "--device", "a/b"], ["--device: expected a name like", "'a/b'", "correct it"]),
         ([*AGENT, "--source", "nothing.py:stream"], ["no such file"]),
         ([*AGENT, "--source-option", "x"], ["key=value", "'x'"]),
