@@ -4,13 +4,14 @@ Whoever closes it removes it. What a killed process has left is removed by the n
 in use is locked, and the kernel takes the lock back when its holder ends, so neither process ids nor ages are guessed.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
 import weakref
 from contextlib import suppress
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from hedgerow.closing import Closing
 
@@ -46,7 +47,7 @@ class ScratchFolder(Closing):
                 self._made.cleanup()
                 raise
             with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock_descriptor(lock)
             if self.path.exists():
                 break
             self._made.cleanup()
@@ -70,8 +71,7 @@ def _remove_if_free(path: Path) -> None:
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         # Another user's is none of ours, even for root.
-        if os.fstat(lock).st_uid == os.getuid():
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_uid == os.getuid() and lock_descriptor(lock, blocking=False):
             shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(lock)
