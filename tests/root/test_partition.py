@@ -67,7 +67,7 @@ def test_an_even_cut_differs_by_one_sample_at_most():
 
 def test_too_few_samples_are_refused():
     with pytest.raises(
-        PartitionError, match="^expected at least 12 samples for 4 clients, found 11; use fewer clients$"
+        PartitionError, match=r"^expected at least 12 samples for 4 clients, found 11; use fewer clients$"
     ):
         Partition(minimum_samples=3).split(np.zeros(11, np.int64), 4, np.random.default_rng(0))
 
@@ -198,7 +198,7 @@ def test_more_clients_than_values_and_an_absent_column_are_refused():
 
     with pytest.raises(
         PartitionError,
-        match="^expected at most 12 clients, one for each value of the column 'user', found [0-9]+; use fewer clients$",
+        match=r"^expected at most 12 clients, one for each value of the column 'user', found [0-9]+; use fewer clients$",
     ):
         partition.split(LABELS, 13, np.random.default_rng(0), USERS)
     with pytest.raises(PartitionError, match="expected a column 'user' in the data, found site, year; name one"):
