@@ -106,7 +106,10 @@ def enter(step):
     if step == "replay":
         busy.write_text("busy")
 # As the agent does it: from a thread of its own.
-threading.Thread(target=ChildTrials(load_deadly).model, args=(slot, enter)).start()
+thread = threading.Thread(target=ChildTrials(load_deadly).model, args=(slot, enter))
+thread.start()
+# From Python 3.12 on nothing can be started any more once the main thread has come to its end.
+thread.join()
 """
 
 GRID = """

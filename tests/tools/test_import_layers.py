@@ -33,6 +33,7 @@ def test_a_circle_is_no_layers():
 
 
 def test_a_package_that_imports_its_own_entries_is_an_entry_too(tmp_path):
+    pytest.importorskip("grimp")
     package = tmp_path / "orchard"
     (package / "shed").mkdir(parents=True)
     (package / "__init__.py").write_text("from orchard.shed import tools\n")
@@ -61,6 +62,7 @@ def test_a_package_that_imports_its_own_entries_is_an_entry_too(tmp_path):
 
 
 def test_the_fleet_has_no_circle_and_its_layers_are_printed_highest_first():
+    pytest.importorskip("grimp")
     done = subprocess.run(
         [sys.executable, TOOL, "hedgerow.fleet", "--arrows"], capture_output=True, text=True, check=False
     )
