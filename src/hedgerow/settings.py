@@ -10,6 +10,7 @@ control characters nor halves of characters, which no system call takes. No sett
 
 import math
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
@@ -117,7 +118,7 @@ class Given:
     place: str
 
 
-class Settings:
+class Settings(ABC):
     """The base of a process's settings.
 
     Attributes:
@@ -129,9 +130,9 @@ class Settings:
     PREFIX: ClassVar[str]
 
     @classmethod
+    @abstractmethod
     def refused(cls, place: str, value: str, expected: str) -> HedgerowError:
         """Return the error that says that at *place* stands *value* where something else was expected."""
-        raise NotImplementedError
 
     def __post_init__(self) -> None:
         for name, found in type(self).declared().items():
