@@ -6,7 +6,7 @@ The keys are ``server-round`` and the others of :func:`settings_of`, FedProx's `
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hedgerow.local_work import LocalWork
 from hedgerow.server.flower import clipping_keys
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from flwr.app import Message
 
 __all__ = ["PROXIMAL_MU", "SERVER_ROUND", "message_settings", "settings_of", "work_of"]
+
+N = TypeVar("N", int, float)
 
 SERVER_ROUND = "server-round"
 """The key under which Flower's strategies name the round."""
@@ -57,18 +59,27 @@ def work_of(settings: Mapping[str, Any], default: LocalWork) -> LocalWork:
     Raises:
         ValueError: A value is no number, or one that no client can follow.
     """
-    clip_norm = settings.get(clipping_keys()[0], default.clip_norm)
+    norm_key = clipping_keys()[0]
+    clip_norm = settings.get(norm_key, default.clip_norm)
+
+    def number(key: str, kind: type[N], known: N) -> N:
+        value = settings.get(key, known)
+        try:
+            return kind(value)
+        except (TypeError, OverflowError) as exc:
+            raise ValueError(f"expected a number as {key}, found {value!r:.80}") from exc
+
     return replace(
         default,
-        round=int(settings.get(SERVER_ROUND, default.round)),
-        seed=int(settings.get("seed", default.seed)),
-        epochs=int(settings.get("epochs", default.epochs)),
-        learning_rate=float(settings.get("learning-rate", default.learning_rate)),
-        batch_size=int(settings.get("batch-size", default.batch_size)),
+        round=number(SERVER_ROUND, int, default.round),
+        seed=number("seed", int, default.seed),
+        epochs=number("epochs", int, default.epochs),
+        learning_rate=number("learning-rate", float, default.learning_rate),
+        batch_size=number("batch-size", int, default.batch_size),
         optimizer=str(settings.get("optimizer", default.optimizer)),
-        momentum=float(settings.get("momentum", default.momentum)),
-        weight_decay=float(settings.get("weight-decay", default.weight_decay)),
-        proximal_mu=float(settings.get(PROXIMAL_MU, default.proximal_mu)),
-        clip_norm=None if clip_norm is None else float(clip_norm),
-        minimum_samples=int(settings.get("minimum-samples", default.minimum_samples)),
+        momentum=number("momentum", float, default.momentum),
+        weight_decay=number("weight-decay", float, default.weight_decay),
+        proximal_mu=number(PROXIMAL_MU, float, default.proximal_mu),
+        clip_norm=None if clip_norm is None else number(norm_key, float, clip_norm),
+        minimum_samples=number("minimum-samples", int, default.minimum_samples),
     )

@@ -60,6 +60,13 @@ def test_what_no_client_can_follow_is_refused(settings):
         work_of(settings, WORK)
 
 
+@pytest.mark.parametrize("value", [float("inf"), [3], None])
+@pytest.mark.parametrize("key", ["server-round", "seed", "epochs", "batch-size", "minimum-samples"])
+def test_what_is_no_whole_number_is_named_with_its_key(key, value):
+    with pytest.raises(ValueError, match=f"^expected a number as {key}, found "):
+        work_of({key: value}, WORK)
+
+
 def test_of_two_records_with_one_key_the_later_counts():
     from flwr.app import ConfigRecord, Message, RecordDict
 
