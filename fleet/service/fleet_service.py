@@ -280,8 +280,8 @@ class FleetService(Running):
     def forget_device(self, name: str, *, actor: str = "local", command_id: str | None = None) -> Device:
         """Keep nothing of a device that is gone: under its name a new one may come.
 
-        Open parts of it in rollouts are removed, and these go on without it. If it is still there, it comes back as a
-        new device with its next report.
+        Open parts of it in rollouts are removed, and these go on without it; one whose canary it was alone is aborted.
+        If it is still there, it comes back as a new device with its next report.
 
         Returns:
             The device as it was.
