@@ -14,6 +14,7 @@
   - RecipeError: a recipe whose passes do not follow from one another.
   - RecipeMismatchError: a recipe makes another format than the target runs.
   - RuntimeRefusedError: a runtime does not take a file.
+  - TimeLimitError: a compile process was ended because it took too long.
   - UnsuitableError: a recipe needs something that the task does not have.
   - UntranslatableError: a model uses an operator that a train graph cannot hold.
   - VerificationError: an artifact was made, but a check refused it.
@@ -42,6 +43,7 @@ __all__ = [
     "RecipeError",
     "RecipeMismatchError",
     "RuntimeRefusedError",
+    "TimeLimitError",
     "UnsuitableError",
     "UntranslatableError",
     "VerificationError",
@@ -225,6 +227,24 @@ class RuntimeRefusedError(CompileError):
         self.runtime, self.found = runtime, found
 
 
+class TimeLimitError(CompileError):
+    """A compile process was ended because it took too long.
+
+    Attributes:
+        work: What it was doing.
+        limit_s: What it had.
+        step: The last thing that it told of.
+    """
+
+    def __init__(self, work: str, limit_s: float, step: str) -> None:
+        last = f"; the last step that was done is {step!r}" if step else ""
+        super().__init__(
+            f"{work}: expected an end within {limit_s:.0f} s, found it still at work{last}; give it more time with "
+            "--time-limit, or make the model smaller (unrolled loops take longest)"
+        )
+        self.work, self.limit_s, self.step = work, limit_s, step
+
+
 class UnsuitableError(CompileError):
     """A recipe needs something that the task does not have; it will be missing the next time, too.
 
@@ -285,7 +305,8 @@ _ADVICE: Mapping[str, str] = {
     "operator versions": _OTHER_LAYERS,
     "operators": _OTHER_LAYERS,
     "oracle": _OTHER_LAYERS,
-    "parity": f"{_MORE_BITS}, or calibrate with data that is more like the held-out data",
+    "parity": f"{_MORE_BITS}, calibrate with data that is more like the held-out data, or accept the difference with "
+    "--min-snr and --min-agreement",
     "quantized": "choose a recipe that quantizes the layers of this model",
     "size": "choose a float recipe where the target runs floats, or a larger model: it gains from fewer bits",
     "static shapes": "fix every size in the model but the batch's",
@@ -316,9 +337,19 @@ class VerificationError(CompileError):
         check: Name of the first check that failed, as in ``Artifact.checks``.
         expected, found: What that check compares.
         failures: Everything that failed, the first included, as (check, expected, found).
+        measured: What was measured of the artifact, as (metric, number).
     """
 
-    def __init__(self, subject: str, check: str, expected: str, found: str, *, further: Sequence[Failure] = ()) -> None:
+    def __init__(
+        self,
+        subject: str,
+        check: str,
+        expected: str,
+        found: str,
+        *,
+        further: Sequence[Failure] = (),
+        measured: Mapping[str, float] | None = None,
+    ) -> None:
         listed = "".join(f", and the check {f.check!r}: expected {f.expected}, found {f.found}" for f in further)
         super().__init__(
             f"the artifact for {subject} failed the check {check!r}: expected {expected}, found {found}{listed}; "
@@ -326,6 +357,7 @@ class VerificationError(CompileError):
         )
         self.subject, self.check, self.expected, self.found = subject, check, expected, found
         self.failures = ((check, expected, found), *((f.check, f.expected, f.found) for f in further))
+        self.measured = tuple(sorted((measured or {}).items()))
 
 
 class WorkerError(CompileError):

@@ -82,6 +82,7 @@ class Job:
         folder: The build's folder.
         search_path: Where the task's modules are found.
         max_drop: Allowed loss of accuracy, as a share.
+        limit_s: Longest time that it may take; for the process that waits.
         artifacts: Target -> recipe.
         targets: Target -> what it can hold and run; of each artifact.
         train_formats: Train graphs to make.
@@ -96,6 +97,7 @@ class Job:
     folder: str
     search_path: tuple[str, ...]
     max_drop: float
+    limit_s: float
     artifacts: Mapping[str, SentRecipe]
     targets: Mapping[str, Target]
     train_formats: tuple[str, ...]
@@ -127,6 +129,7 @@ class Job:
             "folder": self.folder,
             "search_path": list(self.search_path),
             "max_drop": self.max_drop,
+            "limit_s": self.limit_s,
             "artifacts": {
                 target: {"name": recipe.name, "record": recipe.record} for target, recipe in self.artifacts.items()
             },
@@ -165,6 +168,7 @@ def decode_job(fields: Fields) -> Job:
         folder=fields.text("folder", maximum_chars=65536),
         search_path=fields.texts("search_path", maximum_chars=65536),
         max_drop=fields.number("max_drop"),
+        limit_s=fields.number("limit_s"),
         artifacts=fields.mapping("artifacts", sent),
         targets=fields.mapping("targets", read_target_record),
         train_formats=fields.texts("train_formats"),

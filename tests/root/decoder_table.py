@@ -150,7 +150,8 @@ FACTS = {
 ARENA = {"bytes": 1024, "kernels": "reference", "version": "1", "scratch_bytes": 16, "scratch_omitted": "none"}
 JOB = {
     "toolchain": "t", "task": "task.py:task", "checkpoint": "c", "weights_sha256": SHA, "folder": "f",
-    "search_path": ["p"], "max_drop": 0.02, "artifacts": {"raspberry-pi-4": {"name": "onnx-float", "record": "{}"}},
+    "search_path": ["p"], "max_drop": 0.02, "limit_s": 600.0,
+    "artifacts": {"raspberry-pi-4": {"name": "onnx-float", "record": "{}"}},
     "targets": {"bench": TARGET_RECORD}, "train_formats": ["onnx"], "reference": True,
     "counts": {"image.mean": {"counts": [1, 2]}},
 }  # fmt: skip
