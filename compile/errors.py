@@ -189,11 +189,13 @@ class PassError(CompileError):
 
     Attributes:
         step: The pass.
-        cause: What the library said, in one line.
+        cause: What it met, or what the library said, in one line.
+        advice: What to do about it, where that is known.
     """
 
-    def __init__(self, step: str, cause: str) -> None:
-        super().__init__(f"{step}: expected a model that this step can convert, but it failed: {cause}")
+    def __init__(self, step: str, cause: str, advice: str = "") -> None:
+        met = f", but it met {cause}; {advice}" if advice else f", but it failed: {cause}"
+        super().__init__(f"{step}: expected a model that this step can convert{met}")
         self.step, self.cause = step, cause
 
 
