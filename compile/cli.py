@@ -14,7 +14,7 @@ from hedgerow.compile.cache import CACHE_VARIABLE, default_cache_folder
 from hedgerow.compile.errors import CompileError, InternalError
 from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.pipeline import compile_targets
-from hedgerow.compile.refusals import INTERNAL
+from hedgerow.compile.refused import INTERNAL
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
 from hedgerow.counted import counted
 from hedgerow.hardware.lookup import target_names

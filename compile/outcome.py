@@ -7,7 +7,7 @@ from typing import Any
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import Build
 from hedgerow.compile.profile.host import HostLatency
-from hedgerow.compile.refusals import RefusedTarget
+from hedgerow.compile.refused import RefusedTarget
 from hedgerow.compile.search import TriedRecipe
 
 __all__ = ["Outcome"]

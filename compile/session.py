@@ -24,7 +24,7 @@ from hedgerow.compile.passes.builtin import PASSES, pass_reference
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.recipes import find_recipe
-from hedgerow.compile.refusals import RefusedTarget, further_recipes, refused_by, refused_trial
+from hedgerow.compile.refused import RefusedTarget, further_recipes, refused_by, refused_trial
 from hedgerow.compile.request import Request
 from hedgerow.compile.search import PASSED, Contest, TriedRecipe, best_trial, next_recipe, refused_elsewhere
 from hedgerow.compile.toolchains import TOOLCHAIN_OF

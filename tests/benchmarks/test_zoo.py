@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.outcome import Outcome
-from hedgerow.compile.refusals import RefusedTarget
+from hedgerow.compile.refused import RefusedTarget
 from hedgerow.compile.search import TriedRecipe
 from hedgerow.errors import UnknownNameError
 from hedgerow.manifest.artifact import Artifact

@@ -8,7 +8,7 @@ from hedgerow.compile import Budget
 from hedgerow.compile.cli import _parse_recipes, _print_outcome
 from hedgerow.compile.errors import CompileError
 from hedgerow.compile.outcome import Outcome
-from hedgerow.compile.refusals import RefusedTarget
+from hedgerow.compile.refused import RefusedTarget
 from hedgerow.compile.search import TriedRecipe
 from tests.compile.outcomes import outcome
 from tests.extras import needs_torch

@@ -13,7 +13,7 @@ from hedgerow.compile.errors import (
     VerificationError,
     WorkerError,
 )
-from hedgerow.compile.refusals import refused_by
+from hedgerow.compile.refused import refused_by
 from hedgerow.compile.report import card, render, write_report
 from hedgerow.compile.search import TriedRecipe
 from tests.compile.outcomes import EVALUATION, outcome
