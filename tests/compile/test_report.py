@@ -1,5 +1,7 @@
 import itertools
 import json
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -16,7 +18,7 @@ from hedgerow.compile.errors import (
 from hedgerow.compile.refused import refused_by
 from hedgerow.compile.report import card, render, write_report
 from hedgerow.compile.search import TriedRecipe
-from tests.compile.outcomes import EVALUATION, outcome
+from tests.compile.outcomes import EVALUATION, METRICS, outcome
 
 
 class Page(HTMLParser):
@@ -155,6 +157,66 @@ def test_nothing_to_report_is_a_bug_of_the_caller():
 )
 def test_an_error_is_refused_by_a_check(error, check):
     assert refused_by(error) == check
+
+
+def test_what_was_not_run_stands_first_on_the_page_and_apart_from_what_passed():
+    page = render("report.html.j2", card(outcome(), EVALUATION, max_drop=0.015))
+    callout = '<span class="not-run">Not run: runs on device</span>, for raspberry-pi-4: there is no such runtime.'
+    assert page.index(callout) < page.index("<h2>Intended use")
+    assert '<span class="not-run">runs on device: not run</span>' in page
+    assert "<summary>1 passed</summary>accuracy</details>" in page
+    nothing = outcome(refused=(), not_run={})
+    whole = replace(nothing.build.artifacts[0], checks={"accuracy": "passed"})
+    page = render(
+        "report.html.j2",
+        card(replace(nothing, build=replace(nothing.build, artifacts=(whole,))), EVALUATION, max_drop=0.015),
+    )
+    assert "callout" not in page.split("</style>")[1]
+
+
+def test_checks_that_were_not_run_for_one_reason_are_said_once():
+    facts = card(outcome(not_run={"raspberry-pi-4": {"runs on device": "none here"}}), EVALUATION, max_drop=0.015)
+    assert facts["not_run_reasons"] == [
+        {"reason": "none here", "checks": ["runs on device"], "targets": ["raspberry-pi-4"]}
+    ]
+
+
+def test_the_heat_of_the_confusion_is_the_share_of_each_labels_samples():
+    facts = card(outcome(), EVALUATION | {"confusion": [[3, 1], [0, 0]]}, max_drop=0.015)
+    assert facts["heat"] == [[0.75, 0.25], [0.0, 0.0]]
+    assert 'rgba(var(--heat), 0.45)">3</td>' in render("report.html.j2", facts)
+
+
+def test_artifacts_are_plotted_together_and_each_target_with_several_measured_recipes():
+    def tried(recipe, state, size, accuracy):
+        metrics = METRICS | {"bytes": size, "accuracy": accuracy}
+        return TriedRecipe(target="raspberry-pi-4", recipe=recipe, state=state, metrics=metrics)
+
+    trials = (
+        tried("onnx-int8-s8s8", "passed", 100.0, 0.9),
+        tried("onnx-float", "passed", 400.0, 0.91),
+        tried("onnx-int4-weights", "refused", 60.0, 0.5),
+    )
+    plots = card(outcome(trials=trials), EVALUATION, max_drop=0.015)["plots"]
+    assert [plot["title"] for plot in plots] == ["All artifacts", "raspberry-pi-4"]
+    assert plots[1]["svg"].count("<circle") == 3
+    assert "onnx-int4-weights: 60 bytes, accuracy 50.00%, 2 ms by the target&#x27;s model (refused)" in plots[1]["svg"]
+    assert [plot["title"] for plot in card(outcome(), EVALUATION, max_drop=0.015)["plots"]] == ["All artifacts"]
+    unknown = {name: value for name, value in METRICS.items() if name not in {"accuracy", "float_accuracy"}}
+    build = outcome().build
+    nothing = replace(build, artifacts=(replace(build.artifacts[0], metrics=unknown),))
+    assert card(outcome(build=nothing), EVALUATION, max_drop=0.015)["plots"] == []
+
+
+def test_every_cell_of_a_table_that_becomes_cards_on_a_phone_says_what_it_is():
+    page = render("report.html.j2", card(outcome(), EVALUATION, max_drop=0.015))
+    tables = re.findall(r'<table class="dense cards">(.*?)</table>', page, re.DOTALL)
+    assert len(tables) == 3
+    for table in tables:
+        head, *rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        names = [name.replace("&shy;", "") for name in re.findall(r"<th[^>]*>(.*?)</th>", head)]
+        for row in rows:
+            assert re.findall(r'data-label="([^"]*)"', row) == names
 
 
 def test_the_card_says_what_each_check_was_measured_in():
