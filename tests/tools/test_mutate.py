@@ -93,16 +93,25 @@ def test_a_change_is_equivalent_only_where_it_is_listed(monkeypatch):
     assert judged["survivors"] == [{"line": 4, "inside": "b", "before": "1", "after": "2"}]
 
 
-def test_a_mutant_killed_by_time_alone_is_reported_as_such(monkeypatch, capsys):
+def test_a_mutant_is_killed_by_time_alone_when_it_takes_too_long_twice_and_is_reported_as_such(monkeypatch, capsys):
     mutants = MUTATE["mutants_of"]("m", EQUAL)
-    outcomes = iter(["failed", "timed out", "passed", "failed"])
+    outcomes = iter(["failed", "timed out", "timed out", "timed out", "passed", "timed out", "failed"])
+    tries_s = []
+
+    def run(mutant, _tests, timeout_s):
+        if mutant is None:
+            return "passed"
+        tries_s.append(round(timeout_s))
+        return next(outcomes)
+
     row = load_attribute(f"{TOOL}:judge")
-    monkeypatch.setitem(row.__globals__, "run_forked", lambda mutant, *_: next(outcomes) if mutant else "passed")
+    monkeypatch.setitem(row.__globals__, "run_forked", run)
     monkeypatch.setitem(row.__globals__, "tests_of", lambda _: [["a test"]])
 
     judged = row("m", mutants, {})
     load_attribute(f"{TOOL}:_show")(judged)
 
+    assert tries_s == [10, 10, 20, 10, 20, 10, 20]
     assert (judged["mutants"], judged["killed"], judged["equivalent"]) == (4, 3, 0)
     assert judged["timed_out"] == [{"line": 2, "inside": "a", "before": "return 1", "after": "return None"}]
     assert capsys.readouterr().out.splitlines() == [
