@@ -84,13 +84,41 @@ def test_a_mutant_knows_the_function_or_class_that_it_stands_in():
 def test_a_change_is_equivalent_only_where_it_is_listed(monkeypatch):
     first, second = (mutant for mutant in MUTATE["mutants_of"]("m", EQUAL) if mutant.change == "1 => 2")
     row = load_attribute(f"{TOOL}:judge")
-    monkeypatch.setitem(row.__globals__, "survives", lambda *_: True)
+    monkeypatch.setitem(row.__globals__, "outcome_of", lambda *_: "passed")
     monkeypatch.setitem(row.__globals__, "tests_of", lambda _: [])
 
     judged = row("m", [first, second], {"a": {"1 => 2": "why"}})
 
     assert (judged["equivalent"], judged["killed"]) == (1, 0)
     assert judged["survivors"] == [{"line": 4, "inside": "b", "before": "1", "after": "2"}]
+
+
+def test_a_mutant_is_killed_by_time_alone_when_it_takes_too_long_twice_and_is_reported_as_such(monkeypatch, capsys):
+    mutants = MUTATE["mutants_of"]("m", EQUAL)
+    outcomes = iter(["failed", "timed out", "timed out", "timed out", "passed", "timed out", "failed"])
+    tries_s = []
+
+    def run(mutant, _tests, timeout_s):
+        if mutant is None:
+            return "passed"
+        tries_s.append(round(timeout_s))
+        return next(outcomes)
+
+    row = load_attribute(f"{TOOL}:judge")
+    monkeypatch.setitem(row.__globals__, "run_forked", run)
+    monkeypatch.setitem(row.__globals__, "tests_of", lambda _: [["a test"]])
+
+    judged = row("m", mutants, {})
+    load_attribute(f"{TOOL}:_show")(judged)
+
+    assert tries_s == [10, 10, 20, 10, 20, 10, 20]
+    assert (judged["mutants"], judged["killed"], judged["equivalent"]) == (4, 3, 0)
+    assert judged["timed_out"] == [{"line": 2, "inside": "a", "before": "return 1", "after": "return None"}]
+    assert capsys.readouterr().out.splitlines() == [
+        "m: 3 of 4 killed (1 by time alone), 0 equivalent",
+        "  line 4: 1  =>  2",
+        "  line 2 took too long: return 1  =>  return None",
+    ]
 
 
 def test_every_equivalent_mutant_is_one_that_is_made_in_its_place():

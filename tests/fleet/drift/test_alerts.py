@@ -336,6 +336,26 @@ def test_the_level_is_shared_by_all_slices_also_those_of_forgotten_devices():
     assert state.slices["device:c"].findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / 21)
 
 
+@pytest.mark.parametrize(
+    ("targets", "slices"),
+    [(["pi"], 1), (["pi", "pi"], 4), (["pi", "phone"], 3), (["pi", "phone", "pi", "phone"], 7)],
+)
+def test_the_level_is_shared_by_the_slices_of_devices_and_of_groups_of_two_or_more(targets, slices):
+    state = DriftState("digits@1")
+    for number, target in enumerate(targets):
+        state, _ = see(state, f"d{number}", CLEAN, target=target)
+    last = state.slices[f"device:d{len(targets) - 1}"]
+    assert last.findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / (3 * slices))
+
+
+def test_baselines_with_other_bins_are_not_added_up_for_a_device_too_quiet_for_a_look_of_its_own():
+    baselines = {"d0": {"x": (1, 1, 1, 1)}, "d1": {"x": (1, 1, 1, 1, 1)}}
+    state, _ = see(DriftState("digits@1"), "d1", (3, 3, 3, 3), baselines=baselines)
+    state, _ = see(state, "d0", CLEAN, baselines=baselines)
+    with pytest.raises(ValueError, match=r"^zip\(\) argument 2 is longer than argument 1$"):
+        see(state, "d0", CLEAN, baselines=baselines)
+
+
 def test_an_alert_lets_go_of_a_forgotten_device_and_names_it_again_when_the_new_one_drifts():
     state = DriftState("digits@1")
     for index in range(3):
