@@ -182,7 +182,13 @@ class Session:
         if unit.kind == "artifact":
             artifact = Artifact.from_fields(Fields(answer["artifact"], "artifact"))
             self._trials.append(
-                TriedRecipe(target=unit.name, recipe=unit.recipe, state=PASSED, metrics=dict(artifact.metrics))
+                TriedRecipe(
+                    target=unit.name,
+                    recipe=unit.recipe,
+                    state=PASSED,
+                    metrics=dict(artifact.metrics),
+                    runtime=artifact.runtime,
+                )
             )
         self._under_way.discard(unit)
         self._answers[unit] = answer
@@ -194,7 +200,12 @@ class Session:
         if unit.kind == "artifact":
             self._trials.append(
                 TriedRecipe(
-                    target=unit.name, recipe=unit.recipe, state=REFUSED, check=refused_by(error), reason=str(error)
+                    target=unit.name,
+                    recipe=unit.recipe,
+                    state=REFUSED,
+                    check=refused_by(error),
+                    reason=str(error),
+                    runtime=self._targets[unit.name].runtime,
                 )
             )
             # One refused recipe is a trial like any other; the target is refused when none is left.
