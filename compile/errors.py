@@ -51,6 +51,10 @@ __all__ = [
     "internal_error",
 ]
 
+_MORE_BITS = "choose a recipe that keeps more bits"
+_LEAVE_OUT = " or leave this target out"
+_OTHER_LAYERS = f"replace these layers in the model{_LEAVE_OUT}"
+
 
 class CompileError(HedgerowError):
     """Compiling failed."""
@@ -218,15 +222,20 @@ class RuntimeRefusedError(CompileError):
 
     Attributes:
         runtime: Its name.
+        expected: What it takes.
         found: What it said.
+        operator: Name of the operator that it refused; empty: it refused the file as a whole.
     """
 
-    def __init__(self, runtime: str, does: str, found: str) -> None:
-        self.expected = f"a file that {runtime} {does}"
-        super().__init__(
-            f"expected {self.expected}, found: {found}; convert it for {runtime}, or leave this target out"
-        )
-        self.runtime, self.found = runtime, found
+    def __init__(self, runtime: str, does: str, found: str, *, operator: str = "") -> None:
+        self.expected = f"{'operators' if operator else 'a file'} that {runtime} {does}"
+        advice = _OTHER_LAYERS if operator else f"convert it for {runtime}, or leave this target out"
+        super().__init__(f"expected {self.expected}, found: {found}; {advice}")
+        self.runtime, self.found, self.operator = runtime, found, operator
+
+    def failure(self) -> "Failure":
+        """Return the check that this fails: ``operators``, or ``oracle`` for the file as a whole."""
+        return Failure("operators" if self.operator else "oracle", self.expected, self.found)
 
 
 class TimeLimitError(CompileError):
@@ -289,9 +298,6 @@ class Failure(NamedTuple):
     found: str
 
 
-_MORE_BITS = "choose a recipe that keeps more bits"
-_LEAVE_OUT = " or leave this target out"
-_OTHER_LAYERS = f"replace these layers in the model{_LEAVE_OUT}"
 _ADVICE: Mapping[str, str] = {
     "accuracy": f"{_MORE_BITS}, train further, or allow a larger --max-drop",
     "all integer": "use layers that have an int8 form, choose an all-integer recipe, or leave this target out",

@@ -76,7 +76,7 @@ def refused_by(error: HedgerowError) -> str:
     return next((check for kind, check in kinds.items() if isinstance(error, kind)), "pass")
 
 
-def refused_trial(unit: Unit, error: HedgerowError) -> TriedRecipe:
+def refused_trial(unit: Unit, runtime: str, error: HedgerowError) -> TriedRecipe:
     """Return the trial that an artifact's refusal is."""
     return TriedRecipe(
         target=unit.name,
@@ -84,6 +84,7 @@ def refused_trial(unit: Unit, error: HedgerowError) -> TriedRecipe:
         state=REFUSED,
         check=refused_by(error),
         reason=str(error),
+        runtime=runtime,
         step=error.step if isinstance(error, PassError) else "",
         metrics=dict(error.measured) if isinstance(error, VerificationError) else {},
     )

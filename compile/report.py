@@ -195,9 +195,21 @@ def _intended_use(build: Build) -> str:
 
 
 def _files(artifacts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return one artifact for each file that was evaluated: targets of one recipe share it."""
-    found = {artifact["sha256"]: artifact for artifact in reversed(artifacts) if artifact["classes"]}
-    return [artifact for artifact in artifacts if found.get(artifact["sha256"]) is artifact]
+    """Return one artifact for each file and each runtime that it was evaluated in: targets of one recipe share it.
+
+    Where one recipe was evaluated in several, its name has the target beside it.
+    """
+    found = {_evaluated(artifact): artifact for artifact in reversed(artifacts) if artifact["classes"]}
+    files = [artifact for artifact in artifacts if found.get(_evaluated(artifact)) is artifact]
+    recipes = [artifact["recipe"] for artifact in files]
+    return [
+        {**file, "recipe": f"{file['recipe']} for {file['target']}"} if recipes.count(file["recipe"]) > 1 else file
+        for file in files
+    ]
+
+
+def _evaluated(artifact: Mapping[str, Any]) -> tuple[str, str]:
+    return artifact["sha256"], artifact["executed_by"].get("accuracy", "")
 
 
 def _compared(

@@ -2,7 +2,7 @@
 
 The order learns from what is known already, also from other targets of the same format: one recipe makes the same
 file for all of them, so its size is known exactly, its operations are known, and a file that lost too much accuracy
-for one target has lost it for all. A recipe that cannot beat the best one any more is not tried.
+for one target has lost it for all of the same runtime. A recipe that cannot beat the best one any more is not tried.
 """
 
 import math
@@ -31,8 +31,10 @@ UNMODELLED_PREFERENCE = "size"
 """What is looked for instead where a target's latency and energy are not known."""
 PASSED, REFUSED, SKIPPED = "passed", "refused", "skipped"
 _OBJECTIVES = {"size": "bytes", "latency": "target_latency_ms", "energy": "target_energy_mj"}
-_OF_THE_FILE = frozenset({"accuracy", "golden", "parity", "pass", "quantized", "size", "task", "weights"})
+_OF_THE_FILE = frozenset({"pass", "quantized", "size", "task", "weights"})
 """Checks whose refusal does not depend on the target."""
+_OF_ITS_OUTPUTS = frozenset({"accuracy", "golden", "parity"})
+"""Checks whose refusal depends on the runtime alone."""
 _OF_SMALL_MODELS = frozenset({"size", "task"})
 """What refuses a default recipe when a model is too small for it: nothing to quantize, or no byte saved."""
 _OF_EVERY_RECIPE = frozenset({"disk", "internal", "time", "weights"})
@@ -48,6 +50,7 @@ class TriedRecipe:
 
     Attributes:
         target, recipe: Names.
+        runtime: Of the target.
         state: ``passed``; ``refused`` by a check or a failed pass; ``skipped``: refused without making it again.
         check: What refused it; empty when it passed.
         reason: The sentence of the refusal.
@@ -63,6 +66,7 @@ class TriedRecipe:
     reason: str = ""
     step: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    runtime: str = ""
 
     def to_record(self) -> dict[str, object]:
         """Return this as plain JSON values."""
@@ -158,12 +162,20 @@ def _fails_again(recipe: str, own: Sequence[TriedRecipe]) -> bool:
 
 
 def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[TriedRecipe]) -> TriedRecipe | None:
-    """Return *recipe* as a skipped trial when its file was refused for another target, whatever the target; or None."""
-    name = contest.target.name
+    """Return *recipe* as a skipped trial when its file was refused for another target and so is here; or None."""
+    name, runtime = contest.target.name, contest.target.runtime
     for trial in trials:
-        if trial.recipe == recipe and trial.target != name and trial.state == REFUSED and trial.check in _OF_THE_FILE:
-            reason = f"its file was refused for {trial.target}: {trial.reason}"
-            return TriedRecipe(target=name, recipe=recipe, state=SKIPPED, check=trial.check, reason=reason)
+        if trial.recipe != recipe or trial.target == name or trial.state != REFUSED:
+            continue
+        if trial.check in _OF_THE_FILE or (trial.check in _OF_ITS_OUTPUTS and trial.runtime == runtime):
+            return TriedRecipe(
+                target=name,
+                recipe=recipe,
+                state=SKIPPED,
+                check=trial.check,
+                reason=f"its file was refused for {trial.target}: {trial.reason}",
+                runtime=runtime,
+            )
     return None
 
 

@@ -177,7 +177,13 @@ class Session:
         if unit.kind == "artifact":
             artifact = Artifact.from_fields(Fields(answer["artifact"], "artifact"))
             self._trials.append(
-                TriedRecipe(target=unit.name, recipe=unit.recipe, state=PASSED, metrics=dict(artifact.metrics))
+                TriedRecipe(
+                    target=unit.name,
+                    recipe=unit.recipe,
+                    state=PASSED,
+                    metrics=dict(artifact.metrics),
+                    runtime=artifact.runtime,
+                )
             )
         self._under_way.discard(unit)
         self._answers[unit] = answer
@@ -187,7 +193,7 @@ class Session:
         self._refused[unit] = error
         going_on = False
         if unit.kind == "artifact":
-            self._trials.append(refused_trial(unit, error))
+            self._trials.append(refused_trial(unit, self._targets[unit.name].runtime, error))
             # One refused recipe is a trial like any other; the target is refused when none is left.
             contest = next(contest for contest in self._contests if contest.target.name == unit.name)
             going_on = contest.prefer is not None or next_recipe(contest, self._trials) is not None

@@ -29,11 +29,13 @@ def passed(recipe: str, *, target=PI, size: int | None = None, accuracy: float =
         "target_latency_ms": 2.2,
         "target_energy_mj": 8.0,
     }
-    return TriedRecipe(target=target.name, recipe=recipe, state="passed", metrics=metrics)
+    return TriedRecipe(target=target.name, recipe=recipe, state="passed", metrics=metrics, runtime=target.runtime)
 
 
 def refused(recipe: str, check: str, *, target=PI) -> TriedRecipe:
-    return TriedRecipe(target=target.name, recipe=recipe, state="refused", check=check, reason="because")
+    return TriedRecipe(
+        target=target.name, recipe=recipe, state="refused", check=check, reason="because", runtime=target.runtime
+    )
 
 
 def run(contest: Contest, results: dict[str, TriedRecipe], known: tuple[TriedRecipe, ...] = ()) -> list[str]:
@@ -136,6 +138,21 @@ def test_a_file_that_lost_its_accuracy_elsewhere_is_known_to_have_lost_it_here()
     assert "raspberry-pi-4: because" in skipped.reason
     assert refused_elsewhere(contest, "onnx-int4-weights", [refused("onnx-int4-weights", "storage")]) is None
     assert refused_elsewhere(Contest(PI, RECIPES), "onnx-fp16", [refused("onnx-fp16", "accuracy")]) is None
+
+
+@pytest.mark.parametrize("check", ["accuracy", "parity", "golden"])
+def test_what_one_runtime_made_of_a_file_says_nothing_of_another(check):
+    contest = Contest(load_target("cortex-m7"), ("tflite-int8-full",), "size")
+    [npu, core] = [
+        refused("tflite-int8-full", check, target=load_target(name)) for name in ("android-npu", "cortex-m4")
+    ]
+    assert refused_elsewhere(contest, "tflite-int8-full", [npu]) is None
+    assert (
+        refused_elsewhere(contest, "tflite-int8-full", [npu, core]).reason
+        == "its file was refused for cortex-m4: because"
+    )
+    of_the_file = refused("tflite-int8-full", "quantized", target=load_target("android-npu"))
+    assert refused_elsewhere(contest, "tflite-int8-full", [of_the_file]).check == "quantized"
 
 
 def test_equal_objectives_are_decided_by_accuracy():

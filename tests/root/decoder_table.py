@@ -171,8 +171,8 @@ MANIFEST = {
     "model_schema": SCHEMA, "artifacts": [ARTIFACT], "train_graphs": [GRAPH], "reference": BLOB, "lineage": LINEAGE,
     "metrics": {"accuracy": 0.9},
 }  # fmt: skip
-REPLAY = {
-    "work": "replay", "kind": "onnx", "folder": "", "runtime": "onnxruntime", "arena_bytes": 1,
+PREDICT = {
+    "work": "predict", "kind": "onnx", "folder": "", "runtime": "onnxruntime", "arena_bytes": 1, "times": 2,
     "inputs": [PLAIN_TENSOR], "outputs": [PLAIN_TENSOR],
 }  # fmt: skip
 
@@ -554,7 +554,7 @@ DECODERS: tuple[Decoder, ...] = (
         _foreign_work("_facts"),
         parts=("hedgerow.compile.foreign_worker:_facts.sizes",),
     ),
-    Decoder("hedgerow.compile.foreign_worker:_replay", [REPLAY], _foreign_work("_replay")),
+    Decoder("hedgerow.compile.foreign_worker:_predict", [PREDICT], _foreign_work("_predict")),
 )
 
 _OWN_ROWS = "reads rows that this service wrote, with decoders of this table; test_reading.py damages them"
