@@ -84,7 +84,7 @@ class Foundation:
         stages: Results of file passes by all the passes that led to them, so that one export serves two targets.
         made: Files of whole recipes.
         executed: What came of those files, by recipe and runtime.
-        train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
+        train_files: Train graphs by format and options. They hold no weights, so they outlive the checkpoint.
     """
 
     source: FloatModel
@@ -94,7 +94,7 @@ class Foundation:
     stages: dict[tuple[Pass, ...], CompiledModel] = field(default_factory=dict)
     made: dict[Recipe, Made] = field(default_factory=dict)
     executed: dict[tuple[Recipe, str], Executed] = field(default_factory=dict)
-    train_files: "dict[str, TrainFile]" = field(default_factory=dict)
+    train_files: "dict[tuple[str, ...], TrainFile]" = field(default_factory=dict)
 
 
 class Workbench:
@@ -102,7 +102,7 @@ class Workbench:
 
     def __init__(self) -> None:
         self._data: dict[str, TaskData] = {}
-        self._train_files: dict[str, TrainFile] = {}
+        self._train_files: dict[tuple[str, ...], TrainFile] = {}
         self._last: tuple[tuple[str, str], Foundation] | None = None
 
     def foundation(self, task_reference: str, checkpoint_folder: Path, weights_sha256: str) -> Foundation:
