@@ -1,6 +1,5 @@
 """Waiting for processes, for tests: for a state, never for a while."""
 
-import os
 import socket
 import sys
 import time
@@ -52,10 +51,10 @@ def new_since(before: frozenset[str]) -> list[str]:
 
 
 def _descriptors() -> Iterator[tuple[str, str]]:
-    for number in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         # That of the listing itself is gone.
         with suppress(FileNotFoundError):
-            yield number, os.readlink(f"/proc/self/fd/{number}")
+            yield descriptor.name, str(descriptor.readlink())
 
 
 def free_port() -> int:
