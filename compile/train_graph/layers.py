@@ -13,8 +13,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from hedgerow.compile.errors import UntranslatableError
+from hedgerow.compile.passes.traced.unrolled import unrolled_gru, unrolled_lstm, unrolled_rnn
 from hedgerow.compile.train_graph.norms import frozen_batch_norm, train_batch_norm
-from hedgerow.compile.train_graph.recurrent import unrolled_gru, unrolled_lstm, unrolled_rnn
 
 __all__ = ["MaskSpec", "StepLayers"]
 
