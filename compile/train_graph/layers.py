@@ -13,8 +13,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from hedgerow.compile.errors import UntranslatableError
+from hedgerow.compile.passes.traced.recurrent import unrolling_table
 from hedgerow.compile.train_graph.norms import frozen_batch_norm, train_batch_norm
-from hedgerow.compile.train_graph.recurrent import unrolled_gru, unrolled_lstm, unrolled_rnn
 from hedgerow.compile.train_graph.resampling import RESAMPLING
 
 __all__ = ["MaskSpec", "StepLayers"]
@@ -75,10 +75,7 @@ class StepLayers(TorchFunctionMode):
             _functional.adaptive_avg_pool2d: _adaptive(_functional.avg_pool2d, _functional.adaptive_avg_pool2d, 2),
             _functional.adaptive_max_pool1d: _adaptive(_functional.max_pool1d, _functional.adaptive_max_pool1d, 1),
             _functional.adaptive_max_pool2d: _adaptive(_functional.max_pool2d, _functional.adaptive_max_pool2d, 2),
-            torch._VF.gru: self._gru,  # noqa: SLF001 - what torch.nn.GRU calls
-            torch._VF.lstm: self._lstm,  # noqa: SLF001
-            torch._VF.rnn_tanh: self._rnn(torch.tanh),  # noqa: SLF001
-            torch._VF.rnn_relu: self._rnn(torch.relu),  # noqa: SLF001
+            **unrolling_table(self._drop),
         }
 
     def __torch_function__(
@@ -245,30 +242,6 @@ class StepLayers(TorchFunctionMode):
         shown = weights.reshape(batch, num_heads, length, -1)
         return output, shown.mean(1) if average_attn_weights else shown
 
-    def _gru(self, *arguments: Any) -> Any:
-        values, hidden, weights, biases, layers, share, training, bidirectional, batch_first = _plain("gru", arguments)
-        drop = self._drop if training and share > 0 else None
-        return unrolled_gru(values, hidden, weights, biases, layers, share, drop, bidirectional, batch_first)
-
-    def _lstm(self, *arguments: Any) -> Any:
-        values, state, weights, biases, layers, share, training, bidirectional, batch_first = _plain("lstm", arguments)
-        if len(weights) != layers * (1 + int(bidirectional)) * (4 if biases else 2):
-            raise UntranslatableError(("lstm with a projection",))
-        drop = self._drop if training and share > 0 else None
-        return unrolled_lstm(values, state, weights, biases, layers, share, drop, bidirectional, batch_first)
-
-    def _rnn(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
-        def layer(*arguments: Any) -> Any:
-            values, hidden, weights, biases, layers, share, training, bidirectional, batch_first = _plain(
-                "rnn", arguments
-            )
-            drop = self._drop if training and share > 0 else None
-            return unrolled_rnn(
-                activation, values, hidden, weights, biases, layers, share, drop, bidirectional, batch_first
-            )
-
-        return layer
-
 
 def _normalised(values: torch.Tensor, axes: tuple[int, ...], eps: float) -> torch.Tensor:
     centred = values - values.mean(axes, keepdim=True)
@@ -304,13 +277,6 @@ def _group_norm(
     result = _normalised(values.reshape(values.shape[0], num_groups, -1), (2,), eps).reshape(values.shape)
     result = result if weight is None else result * weight.reshape(shape)
     return result if bias is None else result + bias.reshape(shape)
-
-
-def _plain(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse what a graph of static shapes cannot hold: packed sequences, and sequences without a batch."""
-    if len(arguments) != 9 or not isinstance(arguments[2], list | tuple) or arguments[0].ndim != 3:
-        raise UntranslatableError((f"{name} over packed or single sequences",))
-    return arguments
 
 
 def _additive(mask: torch.Tensor) -> torch.Tensor:
