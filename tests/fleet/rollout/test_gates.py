@@ -206,6 +206,11 @@ def test_a_change_of_accuracy_has_its_sign_and_its_size(new, old, change, words)
     assert f"{words} against the model before on 100 of the same samples; -2.0 points are accepted" in verdict.reason
 
 
+def test_what_is_accepted_is_said_in_points():
+    verdict = judge(replace(PLAN, maximum_accuracy_drop=0.1), paired(70, 5, 20, 5), Floor(0.5, "asked"))
+    assert "; -10.0 points are accepted; " in verdict.reason
+
+
 def test_a_release_goes_on_with_the_first_sample_that_convinces():
     """138 samples of which 4 are wrong are enough at 5 %, and 137 are not."""
     floor = Floor(0.9, "which was asked for")
