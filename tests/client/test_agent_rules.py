@@ -175,6 +175,15 @@ def test_a_release_that_does_badly_and_that_nobody_asked_for_is_reported_as_gone
     assert not any(isinstance(action, Install) for action in actions), "demo@3 was refused before and stays so"
 
 
+def test_what_serves_after_a_failed_installation_is_on_trial_unless_it_is_proved():
+    state = replace(
+        NEW, active="demo@2", desired=desired(3, "demo@9"), installing=desired(3, "demo@9"), is_settled=False
+    )
+    for active, is_proved, is_proving in (("demo@1", True, False), ("demo@1", False, True), (None, False, False)):
+        after, _ = advance(state, InstallFailed("no room", False, active, "demo@0", is_proved=is_proved))
+        assert (after.active, after.previous, after.is_proving) == (active, "demo@0", is_proving)
+
+
 def test_going_back_does_not_wait_for_a_release_that_has_yet_to_prove_itself():
     state = replace(NEW, active="demo@1")
     state, _ = play(state, DesiredArrived(desired(3, "demo@2")), Installed("demo@2", "demo@1"))
