@@ -233,6 +233,14 @@ def test_an_effect_at_the_minimum_counts_and_one_below_it_does_not():
         assert found.p_value < found.threshold
 
 
+def test_a_p_value_at_the_threshold_is_no_drift():
+    """Of the same shares, which have a p-value of 1, at a level that is one for the first look."""
+    plan = replace(PLAN, alpha=math.pi**2 / 6, minimum_effect_js=0.0)
+    seen, rng = window((50, 50, 50, 50), (80, 60, 60)), np.random.default_rng(0)
+    found = test_window(REFERENCE, seen, plan, slice="fleet", look=1, comparisons=1, rng=rng)
+    assert [(f.p_value, f.threshold, f.drifted) for f in found] == [(1.0, 1.0, False)] * 2
+
+
 @pytest.mark.parametrize(
     ("alpha", "minimum", "samples", "consecutive", "mistakes"),
     [

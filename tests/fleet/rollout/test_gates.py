@@ -313,6 +313,22 @@ def test_a_stored_verdict_is_whole_or_refused(name, value):
         GateVerdict.from_fields(Fields({**verdict.to_record(), name: value}, "verdict"))
 
 
+def test_as_many_samples_as_the_minimum_are_enough_of_them():
+    verdict = judge(GatePlan(minimum_samples=50), window(50, labelled=50, correct=45), Floor(0.85, "asked"))
+    assert verdict.reason == (
+        f"{accuracy_in_words(45, 50)}; the floor is 85.0%, asked; a decision needs bounds on one side of the floor's "
+        "limit"
+    )
+
+
+def test_a_disagreement_at_the_bound_is_accepted_and_one_above_it_is_not():
+    sample = window(300, paired=PairedCounts(agreed=200, disagreed=100))
+    low = judge(GatePlan(maximum_disagreement=0.1), sample, FLOOR).evidence["disagreement_low"]
+    assert judge(GatePlan(maximum_disagreement=low), sample, FLOOR).decision is Decision.WAIT
+    below = GatePlan(maximum_disagreement=math.nextafter(low, 0))
+    assert judge(below, sample, FLOOR).decision is Decision.ABORT
+
+
 def test_what_an_operator_reads_before_there_is_evidence_is_exact():
     for evidence in (None, window(0)):
         found = judge(PLAN, evidence, FLOOR)
