@@ -19,6 +19,7 @@ from hedgerow.fleet.drift.findings import (
     spent_alpha,
     test_window,
 )
+from hedgerow.fleet.settings import FleetSettings
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.window import FeatureCounts, Window
 
@@ -133,6 +134,13 @@ def test_a_baseline_of_some_features_leaves_the_others_to_the_reference():
 def test_findings_survive_storage():
     for finding in findings(window((0, 0, 20, 180), (80, 60, 60), out_of_range=3)).values():
         assert Finding.from_fields(Fields(json.loads(json.dumps(finding.to_record())), "finding")) == finding
+
+
+def test_a_plan_is_what_a_fleets_settings_say():
+    settings = replace(
+        FleetSettings(), drift_alpha=0.03, drift_minimum_js=0.2, drift_minimum_samples=77, drift_consecutive=5
+    )
+    assert DriftPlan.by(settings) == DriftPlan(alpha=0.03, minimum_effect_js=0.2, minimum_samples=77, consecutive=5)
 
 
 def test_wrong_plans_are_named():
