@@ -23,56 +23,53 @@ from hedgerow.task_module import load_weights, predict
 if TYPE_CHECKING:
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Foundation", "Made", "Micro", "Workbench"]
+__all__ = ["Executed", "Foundation", "Made", "Workbench"]
 
 _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A recipe's file with everything that does not depend on the target, so that it is measured once for all.
+    """A recipe's file with everything that depends neither on the target nor on a runtime.
 
     Attributes:
         stage: The file.
         float_bytes: Of the float artifact in the same format.
         facts: Read from the file.
-        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
-        not_run: Why there are none.
-        golden: Samples and this file's outputs, encoded.
-        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
-        latency: On this machine; None where this host cannot run it.
-        executed_by: What really ran it; empty where nothing did.
-        evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
     """
 
     stage: CompiledModel
     float_bytes: int
     facts: FileFacts
-    probabilities: NDArray[np.float32] | None
-    not_run: str
-    golden: bytes | None
-    replay_difference: float | None
-    replay_tolerance: float
-    latency: HostLatency | None
-    executed_by: str
-    evaluation: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Micro:
-    """A file in TensorFlow Lite Micro's interpreter.
+class Executed:
+    """What came of a file in one runtime; it is measured once for all targets of that runtime.
 
     Attributes:
-        arena: The smallest arena that works; None: not known.
-        oracle: What came of the golden samples.
-        golden: They with its outputs, encoded; None where it did not run them.
-        executed_by: What really ran it; empty where nothing did.
+        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
+        not_run: Why there are none.
+        golden: Samples and this file's outputs, encoded; None as above.
+        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
+        latency: On this machine; None where this host cannot run it, and for the runtime of microcontrollers, whose
+            reference kernels were not made to be fast.
+        executed_by: What really ran it: the runtime, with its version; empty where nothing did.
+        evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
+        arena: The smallest tensor arena that works; None: not known, or the runtime has none.
+        oracle: What the runtime of microcontrollers has to say of the file; None for every other runtime.
     """
 
-    oracle: Oracle
-    arena: Arena | None = None
+    probabilities: NDArray[np.float32] | None
+    not_run: str = ""
     golden: bytes | None = None
+    replay_difference: float | None = None
+    replay_tolerance: float = 0.0
+    latency: HostLatency | None = None
     executed_by: str = ""
+    evaluation: Mapping[str, Any] | None = None
+    arena: Arena | None = None
+    oracle: Oracle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +82,9 @@ class Foundation:
         float_probabilities: The float model's output on held-out data.
         sources: Results of model passes by the passes that led to them; nothing leads to the float model itself.
         stages: Results of file passes by all the passes that led to them, so that one export serves two targets.
-        made: Files of whole recipes, measured.
-        micro: Those files in TensorFlow Lite Micro, by recipe.
-        train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
+        made: Files of whole recipes.
+        executed: What came of those files, by recipe and runtime.
+        train_files: Train graphs by format and options. They hold no weights, so they outlive the checkpoint.
     """
 
     source: FloatModel
@@ -96,8 +93,8 @@ class Foundation:
     sources: dict[tuple[Pass, ...], FloatModel] = field(default_factory=dict)
     stages: dict[tuple[Pass, ...], CompiledModel] = field(default_factory=dict)
     made: dict[Recipe, Made] = field(default_factory=dict)
-    micro: "dict[Recipe, Micro]" = field(default_factory=dict)
-    train_files: "dict[str, TrainFile]" = field(default_factory=dict)
+    executed: dict[tuple[Recipe, str], Executed] = field(default_factory=dict)
+    train_files: "dict[tuple[str, ...], TrainFile]" = field(default_factory=dict)
 
 
 class Workbench:
@@ -105,7 +102,7 @@ class Workbench:
 
     def __init__(self) -> None:
         self._data: dict[str, TaskData] = {}
-        self._train_files: dict[str, TrainFile] = {}
+        self._train_files: dict[tuple[str, ...], TrainFile] = {}
         self._last: tuple[tuple[str, str], Foundation] | None = None
 
     def foundation(self, task_reference: str, checkpoint_folder: Path, weights_sha256: str) -> Foundation:
