@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hedgerow.compile.budget import Budget
 from hedgerow.compile.cache import CACHE_VARIABLE, default_cache_folder
 from hedgerow.compile.errors import CompileError, InternalError
+from hedgerow.compile.input_shapes import parse_shapes, shape_option
 from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.refused import INTERNAL
@@ -22,6 +23,9 @@ from hedgerow.hardware.lookup import target_names
 from hedgerow.installation import require
 from hedgerow.options import json_option
 from hedgerow.progress_display import ProgressDisplay
+
+if TYPE_CHECKING:
+    from hedgerow.compile.third_party import FileWishes
 
 __all__ = ["compile_command"]
 
@@ -42,7 +46,23 @@ _PIPE_WIDTH = 200
     "--artifact",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Check and pack this compiled .tflite or .onnx file, instead of compiling a checkpoint.",
+    help="Check and pack this .tflite or .onnx file, instead of compiling a checkpoint; with --data or --task it is "
+    "measured, and quantized where it does not fit as it is.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Samples for --artifact: a .npz file with an array for each input and 'labels', or a .csv table with a column "
+    "'labels'.",
+)
+@shape_option
+@click.option(
+    "--state",
+    multiple=True,
+    metavar="IN=OUT",
+    help="An input of --artifact that takes what this output was one step before, zero at the start; repeat it for "
+    "more.",
 )
 @click.option(
     "--target",
@@ -132,6 +152,9 @@ def compile_command(
     checkpoint: Path | None,
     task: str | None,
     artifact: Path | None,
+    data: Path | None,
+    shapes: tuple[str, ...],
+    state: tuple[str, ...],
     targets: tuple[str, ...],
     all_targets: bool,
     recipes: tuple[str, ...],
@@ -158,15 +181,26 @@ def compile_command(
     require(
         "compiling", "compile", ("jinja2", "onnx", "rich", "torch") if artifact is None else ("jinja2", "onnx", "rich")
     )
+    budget = Budget(
+        max_drop=max_drop / 100,
+        minimum_snr_db=minimum_snr_db,
+        minimum_agreement=min_agreement / 100 if min_agreement is not None else None,
+        limit_s=limit_s,
+    )
     with ProgressDisplay() as display:
         if artifact is not None:
-            if checkpoint is not None or task is not None or recipes or prefer is not None:
+            if checkpoint is not None or prefer is not None or step_options:
                 raise click.UsageError(
-                    "--artifact takes no CHECKPOINT, --task, --recipe or --prefer: nothing is compiled"
+                    "--artifact takes no CHECKPOINT, --prefer or --train-graph: it has no torch model"
                 )
+            if task is not None and data is not None:
+                raise click.UsageError("expected --data or --task beside --artifact, not both")
             from hedgerow.compile.packing import pack_targets
 
-            outcome = pack_targets(artifact, chosen, out, report=display.report)
+            wishes = _wishes(task, data, shapes, state, _parse_recipes(recipes), budget)
+            outcome = pack_targets(artifact, chosen, out, wishes, report=display.report)
+        elif data is not None or shapes or state:
+            raise click.UsageError("--data, --shape and --state belong to --artifact FILE")
         elif checkpoint is None or task is None:
             raise click.UsageError("expected CHECKPOINT and --task, or --artifact FILE")
         else:
@@ -175,12 +209,7 @@ def compile_command(
                 checkpoint,
                 chosen,
                 out,
-                budget=Budget(
-                    max_drop=max_drop / 100,
-                    minimum_snr_db=minimum_snr_db,
-                    minimum_agreement=min_agreement / 100 if min_agreement is not None else None,
-                    limit_s=limit_s,
-                ),
+                budget=budget,
                 train_options=parse_step_options(step_options),
                 jobs=jobs or min(_MAXIMUM_JOBS, len(os.sched_getaffinity(0))),
                 recipes=_parse_recipes(recipes),
@@ -196,6 +225,42 @@ def compile_command(
     if any(refusal.check == INTERNAL for refusal in outcome.refused):
         return InternalError.exit_code
     return 1 if outcome.refused else 0
+
+
+def _wishes(
+    task: str | None,
+    data: Path | None,
+    shapes: Sequence[str],
+    state: Sequence[str],
+    recipes: Mapping[str, str],
+    budget: Budget,
+) -> "FileWishes":
+    """Return what is wanted of a file from elsewhere.
+
+    Raises:
+        CompileError: An option makes no sense.
+        TaskError: The task cannot be imported, or its data is wrong.
+    """
+    from hedgerow.compile.samples import HeldOutSamples, SampleFile, SampleOrigin
+    from hedgerow.compile.third_party import FileWishes
+    from hedgerow.task import load_task
+
+    source: SampleOrigin | None = SampleFile(data) if data is not None else None
+    name = None
+    if task is not None:
+        loaded = load_task(task)
+        source, name = HeldOutSamples(loaded, loaded.load_data()), loaded.name
+    if recipes and source is None:
+        raise CompileError("--recipe: expected samples to quantize with, found none; give --data or --task")
+    pairs = {}
+    for pair in state:
+        into, separator, out = pair.partition("=")
+        if not separator or not into or not out or into in pairs:
+            raise CompileError(f"--state: expected IN=OUT, each input once, found {pair!r}; for example h0=h1")
+        pairs[into] = out
+    return FileWishes(
+        task=name, shapes=parse_shapes(shapes), state=pairs, samples=source, recipes=recipes, budget=budget
+    )
 
 
 def _parse_recipes(pairs: tuple[str, ...]) -> dict[str, str]:

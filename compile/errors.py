@@ -4,6 +4,7 @@
   - BadWeightsError: the checkpoint holds nothing that can be compiled.
   - BuildFolderError: the output folder cannot be used, or a build in it is damaged.
   - CArrayError: a model cannot be written as C source.
+  - DataFileError: samples to measure a file with do not fit it.
   - DiskError: a file cannot be written or read, because the disk is full for example.
   - ForeignFileError: a runtime or parser died, hung or failed on a file from elsewhere.
   - InputShapeError: a shape that was given for a model's input does not fit it.
@@ -33,6 +34,7 @@ __all__ = [
     "BuildFolderError",
     "CArrayError",
     "CompileError",
+    "DataFileError",
     "DiskError",
     "Failure",
     "ForeignFileError",
@@ -106,6 +108,19 @@ class CArrayError(CompileError):
         self.expected, self.found = expected, found
 
 
+class DataFileError(CompileError):
+    """Samples that a file is to be measured with do not fit it, or cannot be read.
+
+    Attributes:
+        place: Where they are from.
+        expected, found: What it compares.
+    """
+
+    def __init__(self, place: str, expected: str, found: str, advice: str = "correct the data") -> None:
+        super().__init__(f"{place}: expected {expected}, found {found}; {advice}")
+        self.place, self.expected, self.found = place, expected, found
+
+
 class DiskError(CompileError):
     """A file cannot be written or read.
 
@@ -148,7 +163,7 @@ class InputShapeError(CompileError):
     """
 
     def __init__(self, name: str, expected: str, found: str) -> None:
-        super().__init__(f"the shape of the input {name!r}: expected {expected}, found {found}; correct --input-shape")
+        super().__init__(f"the shape of the input {name!r}: expected {expected}, found {found}; correct --shape")
         self.name, self.expected, self.found = name, expected, found
 
 
@@ -185,8 +200,10 @@ class ModelFileError(CompileError):
         path: The file.
     """
 
-    def __init__(self, path: str, expected: str, found: str) -> None:
-        super().__init__(f"{path}: expected {expected}, found {found}; give a model as the converter wrote it")
+    def __init__(
+        self, path: str, expected: str, found: str, advice: str = "give a model as the converter wrote it"
+    ) -> None:
+        super().__init__(f"{path}: expected {expected}, found {found}; {advice}")
         self.path, self.expected, self.found = path, expected, found
 
 

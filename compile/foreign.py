@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +27,25 @@ from hedgerow.compile.errors import ForeignFileError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.inspection.border import Border
 from hedgerow.compile.inspection.facts import FileFacts
+from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.toolchains import MICRO, PARSERS, RUNTIME_NAMES, check_installed
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
+from hedgerow.schema import ModelSchema
 from hedgerow.scratch_folder import ScratchFolder
 from hedgerow.weights import decode_arrays, encode_arrays
 
-__all__ = ["TIMEOUT_S", "ForeignFile", "Prediction", "Replay"]
+__all__ = ["TIMEOUT_S", "ForeignFile", "Outline", "Prediction", "Replay"]
 
 TIMEOUT_S = 300.0
 """How long one step may take: a prediction of a large model on a busy machine is a matter of seconds."""
 _MODULE = "hedgerow.compile.foreign_worker"
 _MESSAGE_LIMIT_BYTES = 64 * 2**20
 _OUTPUT_LIMIT_BYTES = 512 * 2**20
+_FILE_LIMIT_BYTES = 2 * 2**30
+_MAXIMUM_TENSORS = 64
 _END_TIMEOUT_S = 10.0
 _STEP = re.compile(r"[a-z][a-z ]{0,63}")
 
@@ -65,9 +70,23 @@ class Replay(Prediction):
     Attributes:
         outputs: Of the first time.
         difference: The largest absolute difference between the two; infinity where one gave a NaN.
+        latency: Of one prediction on this machine; None for the runtime of microcontrollers.
     """
 
     difference: float
+    latency: HostLatency | None
+
+
+class Outline(NamedTuple):
+    """What a file says of its border.
+
+    Attributes:
+        border: Inputs and outputs.
+        left_out: One sentence for each output that no schema holds.
+    """
+
+    border: Border
+    left_out: tuple[str, ...] = ()
 
 
 class ForeignFile(Closing):
@@ -110,8 +129,8 @@ class ForeignFile(Closing):
         fields.finish()
         return facts
 
-    def border(self) -> Border:
-        """Read inputs and outputs; see :func:`hedgerow.compile.inspection.border.read_border`.
+    def outline(self) -> Outline:
+        """Read inputs and outputs; see :func:`hedgerow.compile.inspection.border.read_outline`.
 
         Raises:
             DecodeError: The bytes are no file of this format, or its tensors have no border that can be named.
@@ -119,11 +138,77 @@ class ForeignFile(Closing):
         """
         fields = self._ask("border", {}, f"the {self.kind} parser")
         border = (
-            fields.sequence("inputs", Tensor.from_fields, maximum_items=64),
-            fields.sequence("outputs", Tensor.from_fields, maximum_items=64),
+            fields.sequence("inputs", Tensor.from_fields, maximum_items=_MAXIMUM_TENSORS),
+            fields.sequence("outputs", Tensor.from_fields, maximum_items=_MAXIMUM_TENSORS),
+        )
+        outline = Outline(border, fields.texts("left_out", maximum_items=_MAXIMUM_TENSORS, maximum_chars=4096))
+        fields.finish()
+        return outline
+
+    def fixed(self, shapes: Mapping[str, tuple[int, ...]]) -> "ForeignFile":
+        """Return the file with these sizes of its inputs; see :func:`hedgerow.compile.inspection.model.fix_shapes`.
+
+        Raises:
+            DecodeError: The bytes are no file of this format, or the file cannot be written with these sizes.
+            ForeignFileError: The parser died or hung.
+            InputShapeError: *shapes* does not fit the file's inputs.
+        """
+        request = {"shapes": {name: {"sizes": list(shape)} for name, shape in shapes.items()}}
+        self._ask("fix", request, f"the {self.kind} parser").finish()
+        return ForeignFile(self.name, self.kind, self._made_file(), timeout_s=self._timeout_s)
+
+    def converted(
+        self,
+        recipe: Recipe,
+        schema: ModelSchema,
+        border: Border,
+        calibration: Mapping[str, NDArray[Any]],
+        *,
+        timeout_s: float,
+    ) -> tuple["ForeignFile", Border]:
+        """Return what a recipe's file passes make of the file, in the place of what its export would give.
+
+        Args:
+            recipe: It begins with the plain export of this format.
+            schema: Of the file.
+            border: Its inputs and outputs, with the schema's names.
+            calibration: Schema name -> ``(n, *shape)``.
+            timeout_s: How long all passes may take together.
+
+        Returns:
+            The new file, and its border with the same names.
+
+        Raises:
+            ForeignFileError: The process died or hung.
+            PassError: A pass failed.
+            UnsuitableError: A pass needs a task or a torch model.
+        """
+        (self._folder / "inputs").write_bytes(encode_arrays(calibration))
+        request = {
+            "recipe": recipe.to_record(),
+            "schema": schema.to_record(),
+            "inputs": [tensor.to_record() for tensor in border[0]],
+            "outputs": [tensor.to_record() for tensor in border[1]],
+            "seed": 0,
+        }
+        fields = self._ask("convert", request, f"the recipe {recipe.name}", timeout_s=timeout_s)
+        made = (
+            fields.sequence("inputs", Tensor.from_fields, maximum_items=_MAXIMUM_TENSORS),
+            fields.sequence("outputs", Tensor.from_fields, maximum_items=_MAXIMUM_TENSORS),
         )
         fields.finish()
-        return border
+        return ForeignFile(self.name, self.kind, self._made_file(), timeout_s=self._timeout_s), made
+
+    def _made_file(self) -> bytes:
+        """Return the file that a process has made.
+
+        Raises:
+            DecodeError: There is none, or it is too large.
+        """
+        path = self._folder / "made"
+        if not path.is_file() or path.stat().st_size > _FILE_LIMIT_BYTES:
+            raise DecodeError("file", f"a file of at most {_FILE_LIMIT_BYTES} bytes", "none or a larger one")
+        return path.read_bytes()
 
     def arena(self) -> Arena:
         """Search the smallest arena of TensorFlow Lite Micro, and run the file in it once.
@@ -144,10 +229,11 @@ class ForeignFile(Closing):
         border: Border,
         *,
         arena_bytes: int = 0,
+        state: Mapping[str, str] | None = None,
+        steps: int = 1,
     ) -> Replay:
-        """Predict samples twice; see :meth:`predict`."""
-        outputs, difference, executed_by = self._predict(2, runtime, inputs, border, arena_bytes)
-        return Replay(outputs=outputs, difference=difference, executed_by=executed_by)
+        """Predict samples twice, and time one prediction; see :meth:`predict`."""
+        return self._predict(2, runtime, inputs, border, arena_bytes, state or {}, steps)
 
     def predict(
         self,
@@ -156,6 +242,8 @@ class ForeignFile(Closing):
         border: Border,
         *,
         arena_bytes: int = 0,
+        state: Mapping[str, str] | None = None,
+        steps: int = 1,
     ) -> Prediction:
         """Predict samples, one after the other.
 
@@ -164,36 +252,54 @@ class ForeignFile(Closing):
             inputs: Schema name -> ``(n, *shape)``, in real numbers.
             border: The file's inputs and outputs, with the schema's names.
             arena_bytes: For ``tflite-micro``.
+            state: Input -> the output of the call before that it takes; see
+                :func:`hedgerow.compile.runners.samples.predict_samples`.
+            steps: How many samples after one another are a sequence.
 
         Raises:
             ForeignFileError: The runtime died or hung.
+            ModelFileError: An output has another size for one sample than for another.
             RuntimeRefusedError: It does not take the file.
         """
-        outputs, _difference, executed_by = self._predict(1, runtime, inputs, border, arena_bytes)
-        return Prediction(outputs=outputs, executed_by=executed_by)
+        return self._predict(1, runtime, inputs, border, arena_bytes, state or {}, steps)
 
     def _predict(
-        self, times: int, runtime: str, inputs: Mapping[str, NDArray[Any]], border: Border, arena_bytes: int
-    ) -> tuple[Mapping[str, NDArray[Any]], float, str]:
-        folder = self._folder
-        (folder / "inputs").write_bytes(encode_arrays(inputs))
+        self,
+        times: int,
+        runtime: str,
+        inputs: Mapping[str, NDArray[Any]],
+        border: Border,
+        arena_bytes: int,
+        state: Mapping[str, str],
+        steps: int,
+    ) -> Replay:
+        (self._folder / "inputs").write_bytes(encode_arrays(inputs))
         request = {
             "runtime": runtime,
             "times": times,
             "arena_bytes": arena_bytes,
+            "state": {into: {"output": out} for into, out in state.items()},
+            "steps": steps,
             "inputs": [tensor.to_record() for tensor in border[0]],
             "outputs": [tensor.to_record() for tensor in border[1]],
         }
         fields = self._ask("predict", request, RUNTIME_NAMES[runtime])
         difference = fields.optional_number("difference", minimum=0)
         executed_by = fields.text("executed_by", maximum_chars=256)
+        timed = fields.optional("latency")
+        latency = HostLatency.from_fields(timed) if timed is not None else None
         fields.finish()
         samples = len(next(iter(inputs.values())))
-        outputs = _read_outputs(folder / "outputs", border[1], samples)
-        return outputs, np.inf if difference is None else difference, executed_by
+        return Replay(
+            outputs=_read_outputs(self._folder / "outputs", border[1], samples),
+            difference=np.inf if difference is None else difference,
+            executed_by=executed_by,
+            latency=latency,
+        )
 
-    def _ask(self, work: str, request: Mapping[str, Any], runtime: str) -> Fields:
+    def _ask(self, work: str, request: Mapping[str, Any], runtime: str, *, timeout_s: float | None = None) -> Fields:
         """Do one piece of work in a process of its own and return its answer."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
         if self.kind in PARSERS:
             check_installed(self.kind, (PARSERS[self.kind],))
         payload = encode_json({"work": work, "kind": self.kind, "folder": str(self._folder), **request})
@@ -207,8 +313,8 @@ class ForeignFile(Closing):
             scratch=True,
         )
         answer = _Answer(child)
-        ended = converse(child, payload, answer.take, timeout_s=self._timeout_s, end_timeout_s=_END_TIMEOUT_S)
-        return answer.result(ended, partial(ForeignFileError, self.name, runtime, ended.doing), self._timeout_s)
+        ended = converse(child, payload, answer.take, timeout_s=limit_s, end_timeout_s=_END_TIMEOUT_S)
+        return answer.result(ended, partial(ForeignFileError, self.name, runtime, ended.doing), limit_s)
 
 
 class _Answer:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.compile.class_output import ClassOutput
 from hedgerow.compile.errors import ModelFileError
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.compile.golden import GOLDEN_SAMPLES
@@ -23,6 +24,7 @@ __all__ = ["ModelFile", "draw_samples", "open_model_file", "plain_name", "read_m
 
 _LIMIT_BYTES = 2 * 2**30
 _PROBABILITIES = "probabilities"
+_ROUNDING = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class ModelFile:
         facts: Read from it, for one sample.
         inputs, outputs: Its tensors as it has them; their names are made fit for a schema.
         schema: What goes in and comes out, in real numbers.
+        left_out: One sentence for each output of the file that no schema holds.
+        state: Input -> the output that it takes from the call before; schema names.
     """
 
     format: str
@@ -43,6 +47,58 @@ class ModelFile:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     schema: ModelSchema
+    left_out: tuple[str, ...] = ()
+    state: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether devices find the classes' probabilities among its outputs."""
+        return any(spec.name == _PROBABILITIES for spec in self.schema.outputs)
+
+    def with_inputs(self, specs: Sequence[TensorSpec]) -> "ModelFile":
+        """Return the file with other specifications of its inputs, in its order and of its shapes."""
+        names = {old.name: new.name for old, new in zip(self.schema.inputs, specs, strict=True)}
+        return replace(
+            self,
+            inputs=tuple(replace(tensor, name=names[tensor.name]) for tensor in self.inputs),
+            schema=replace(self.schema, inputs=tuple(specs)),
+            state={names[into]: out for into, out in self.state.items()},
+        )
+
+    def with_classes(
+        self, output: ClassOutput, scores: NDArray[np.float32] | None, labels: Sequence[str]
+    ) -> "ModelFile":
+        """Return the file with the names of its classes; where its scores are probabilities, they are called so.
+
+        Args:
+            output: The output that is classes.
+            scores: What it gave on samples; None: nothing.
+            labels: Names of the classes.
+        """
+        if not output.has_scores:
+            return self
+        named = replace(self, schema=replace(self.schema, labels=tuple(labels)))
+        if scores is None or not self._may_be_probabilities(output) or not _are_probabilities(scores):
+            return named
+
+        def renamed(each: TensorSpec) -> TensorSpec:
+            return replace(each, name=_PROBABILITIES, minimum=0.0, maximum=1.0) if each.name == output.name else each
+
+        return replace(
+            named,
+            outputs=tuple(replace(t, name=_PROBABILITIES) if t.name == output.name else t for t in self.outputs),
+            schema=replace(named.schema, outputs=tuple(map(renamed, self.schema.outputs))),
+            state={into: _PROBABILITIES if out == output.name else out for into, out in self.state.items()},
+        )
+
+    def _may_be_probabilities(self, output: ClassOutput) -> bool:
+        """Say whether an output is one flat row, and no other output has the name already."""
+        spec = next(spec for spec in self.schema.outputs if spec.name == output.name)
+        return len(spec.shape) == 1 and (spec.name == _PROBABILITIES or not self.gives_probabilities)
+
+    def class_name(self, output: ClassOutput) -> str:
+        """Return what an output is called after :meth:`with_classes`."""
+        return output.name if any(spec.name == output.name for spec in self.schema.outputs) else _PROBABILITIES
 
     @property
     def border(self) -> Border:
@@ -69,70 +125,144 @@ def open_model_file(path: Path) -> ForeignFile:
     return ForeignFile(path.name, kind, content)
 
 
-def read_model_file(foreign: ForeignFile, schema: ModelSchema | None = None) -> ModelFile:
+def read_model_file(
+    foreign: ForeignFile, schema: ModelSchema | None = None, state: Mapping[str, str] | None = None
+) -> ModelFile:
     """Read a TFLite or ONNX file.
 
     Args:
         foreign: The file, opened.
         schema: Names, units and valid ranges of its tensors, in the file's order; None: read from the file.
+        state: Input -> the output that it takes from the call before, as the file names them.
 
     Raises:
-        ForeignFileError: A parser died or hung over it.
-        ModelFileError: It is damaged, or its tensors do not fit a schema or *schema*.
+        ForeignFileError: A parser or a runtime died or hung over it.
+        ModelFileError: It is damaged, or its tensors do not fit a schema, *schema* or *state*.
+        RuntimeRefusedError: A size has to be found by running it, and its runtime does not take it.
     """
     path = Path(foreign.name)
     try:
-        inputs, outputs = foreign.border()
+        (inputs, outputs), left_out = foreign.outline()
+        whole = not all(tensor.shape and tensor.shape[0] in {1, -1} for tensor in (*inputs, *outputs))
+        inputs = tuple(_closed(path, tensor, whole=whole) for tensor in inputs)
+        if any(-1 in tensor.shape[0 if whole else 1 :] for tensor in outputs):
+            outputs = _run_once(foreign, (inputs, outputs), whole=whole)
         specs = (
-            _specs(path, inputs, schema.inputs if schema else None),
-            _specs(path, outputs, schema.outputs if schema else None),
+            _specs(path, inputs, schema.inputs if schema else None, whole=whole),
+            _specs(path, outputs, schema.outputs if schema else None, whole=whole),
         )
         # One prediction is of one sample: that is how devices call it and how golden samples are made.
-        shapes = {tensor.tensor: (1, *spec.shape) for tensor, spec in zip(inputs, specs[0], strict=True)}
-        facts = foreign.facts(shapes if any(min(tensor.shape) < 1 for tensor in inputs) else None)
+        shapes = {tensor.tensor: tuple(max(1, size) for size in tensor.shape) for tensor in inputs}
+        facts = foreign.facts(shapes if any(-1 in tensor.shape for tensor in inputs) or whole else None)
     except DecodeError as exc:
         raise ModelFileError(str(path), exc.expected, exc.found) from exc
     if schema is None:
         schema = _described(facts, *specs)
+    named = (_named(inputs, schema.inputs), _named(outputs, schema.outputs))
+    pairs = _pairs(path, *named, state or {})
     return ModelFile(
         format=foreign.kind,
         content=foreign.content,
         facts=facts,
-        inputs=_named(inputs, schema.inputs),
-        outputs=_named(outputs, schema.outputs),
-        schema=schema,
+        inputs=named[0],
+        outputs=named[1],
+        schema=_with_state(schema, pairs),
+        left_out=left_out,
+        state=pairs,
     )
 
 
-def _specs(path: Path, tensors: Sequence[Tensor], given: Sequence[TensorSpec] | None) -> tuple[TensorSpec, ...]:
+def _closed(path: Path, tensor: Tensor, *, whole: bool) -> Tensor:
+    """Return an input with no open size but the batch in front; where there is none in front, that is 1.
+
+    Raises:
+        ModelFileError: Another size is open.
+    """
+    places = [place for place, size in enumerate(tensor.shape) if size < 1 and place > 0]
+    if places:
+        sizes = "x".join("SIZE" if size < 1 and place else str(abs(size)) for place, size in enumerate(tensor.shape))
+        found = f"the dimension {places[0]} of {tensor.tensor!r} open"
+        advice = f"give its sizes with --shape {tensor.tensor}={sizes}"
+        raise ModelFileError(str(path), "inputs of fixed sizes after the batch", found, advice)
+    return replace(tensor, shape=tuple(map(abs, tensor.shape))) if whole else tensor
+
+
+def _run_once(foreign: ForeignFile, border: Border, *, whole: bool) -> tuple[Tensor, ...]:
+    """Return the outputs with the sizes that one prediction gives them: the file itself does not say them."""
+    runtime = {"onnx": "onnxruntime", "tflite": "litert"}[foreign.kind]
+    zeros = {t.name: np.zeros([1] * whole + [max(1, size) for size in t.shape], np.float32) for t in border[0]}
+    found = foreign.predict(runtime, zeros, border).outputs
+    return tuple(
+        replace(tensor, shape=found[tensor.name].shape[1:] if whole else (-1, *found[tensor.name].shape[1:]))
+        for tensor in border[1]
+    )
+
+
+def _specs(
+    path: Path, tensors: Sequence[Tensor], given: Sequence[TensorSpec] | None, *, whole: bool
+) -> tuple[TensorSpec, ...]:
     """Return the specification of each tensor, read from it or checked against it."""
     if given is not None and len(given) != len(tensors):
         raise ModelFileError(str(path), f"{len(given)} tensors as in the schema", str(len(tensors)))
     found: list[TensorSpec] = []
     for index, tensor in enumerate(tensors):
-        batch, *shape = tensor.shape or (0,)
-        if batch not in {1, -1}:
-            raise ModelFileError(str(path), "a batch dimension of 1 first in every tensor", str(list(tensor.shape)))
+        shape = tensor.shape if whole else tensor.shape[1:]
         dtype = "float32" if tensor.scale is not None or tensor.dtype.startswith("float") else tensor.dtype
         if dtype not in DTYPES:
-            raise ModelFileError(str(path), f"tensors of {', '.join(DTYPES)}", tensor.dtype)
+            found_type = f"{dtype} as {tensor.tensor!r}"
+            advice = "convert the model with another type at its border"
+            raise ModelFileError(str(path), f"inputs and outputs of {', '.join(DTYPES)}", found_type, advice)
         if given is not None:
-            fits = len(given[index].shape) == len(shape) and all(
-                size in {-1, wanted} for size, wanted in zip(shape, given[index].shape, strict=True)
-            )
-            if not fits or given[index].dtype != dtype:
+            if given[index].shape != shape or given[index].dtype != dtype:
                 expected = f"{given[index].dtype}{list(given[index].shape)} for {given[index].name}"
-                raise ModelFileError(str(path), expected, f"{dtype}{shape}")
+                raise ModelFileError(str(path), expected, f"{dtype}{list(shape)}")
             found.append(given[index])
             continue
-        if min(shape, default=1) < 1:
-            place = 1 + next(place for place, size in enumerate(shape) if size < 1)
-            expected = "fixed sizes after the batch, or a schema that fixes them"
-            raise ModelFileError(str(path), expected, f"the dimension {place} of {tensor.tensor!r} open")
         low, high = _range(tensor)
         name = _unique(plain_name(tensor.tensor, "tensor", "_"), [spec.name for spec in found])
         found.append(TensorSpec(name, tuple(shape), dtype, minimum=low, maximum=high))
     return tuple(found)
+
+
+def _pairs(
+    path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor], state: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return *state* by the schema's names.
+
+    Raises:
+        ModelFileError: There is no such input or output, or the two differ in shape.
+    """
+    found = {}
+    for into, out in state.items():
+        ends = []
+        for what, name, tensors in (("input", into, inputs), ("output", out, outputs)):
+            end = next((tensor for tensor in tensors if name in {tensor.tensor, tensor.name}), None)
+            if end is None:
+                names = ", ".join(repr(tensor.tensor) for tensor in tensors)
+                expected = f"an {what} among {names}"
+                raise ModelFileError(str(path), expected, repr(name), f"correct --state {into}={out}")
+            ends.append(end)
+        taken, given = ends
+        if [max(1, size) for size in taken.shape] != [max(1, size) for size in given.shape]:
+            shapes = f"{list(taken.shape)} and {list(given.shape)}"
+            raise ModelFileError(
+                str(path), "one shape at both ends of a state", shapes, f"correct --state {into}={out}"
+            )
+        found[taken.name] = given.name
+    if len(found) == len(inputs):
+        raise ModelFileError(str(path), "an input that is no state", "none", "leave out one --state")
+    return found
+
+
+def _with_state(schema: ModelSchema, pairs: Mapping[str, str]) -> ModelSchema:
+    """Return the schema that says to people which input is state."""
+    inputs = tuple(
+        replace(spec, unit=f"state: zero at the start, then the output {pairs[spec.name]} of the call before")
+        if spec.name in pairs
+        else spec
+        for spec in schema.inputs
+    )
+    return replace(schema, inputs=inputs)
 
 
 def _range(tensor: Tensor) -> tuple[float | None, float | None]:
@@ -142,6 +272,12 @@ def _range(tensor: Tensor) -> tuple[float | None, float | None]:
     limits = np.iinfo(np.dtype(tensor.dtype))
     low, high = ((limit - tensor.zero_point) * tensor.scale for limit in (limits.min, limits.max))
     return low, high
+
+
+def _are_probabilities(scores: NDArray[np.float32]) -> bool:
+    """Say whether scores lie between 0 and 1 and add up to 1, within a few steps of an int8 probability."""
+    within = bool((scores >= 0).all() and (scores <= 1).all())
+    return within and bool((np.abs(scores.sum(axis=1) - 1) <= _ROUNDING).all())
 
 
 def plain_name(text: str, other: str, joint: str) -> str:
@@ -157,10 +293,10 @@ def _unique(name: str, taken: Sequence[str]) -> str:
 def _described(facts: FileFacts, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> ModelSchema:
     """Return the schema of a file that came without one: one flat output behind a softmax is a classifier's."""
     computing = [op.name.lower() for op in facts.graph if "quantize" not in op.name.lower()]
-    if len(outputs) == 1 and len(outputs[0].shape) == 1 and computing and computing[-1] == "softmax":
-        classes = outputs[0].shape[0]
-        output = TensorSpec(_PROBABILITIES, (classes,), "float32", minimum=0.0, maximum=1.0)
-        return ModelSchema(inputs, (output,), tuple(map(str, range(classes))))
+    shape = outputs[0].shape if len(outputs) == 1 else ()
+    if len(shape) == 1 and computing and computing[-1] == "softmax":
+        output = TensorSpec(_PROBABILITIES, shape, "float32", minimum=0.0, maximum=1.0)
+        return ModelSchema(inputs, (output,), tuple(map(str, range(shape[0]))))
     return ModelSchema(inputs, outputs)
 
 

@@ -6,8 +6,7 @@ process with an interpreter of its own, so that each is bounded in time and memo
 it is.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,12 @@ from hedgerow.compile.foreign import ForeignFile
 from hedgerow.compile.foundation import Executed, Foundation, Made
 from hedgerow.compile.golden import choose_places, encode_golden, replay_tolerance
 from hedgerow.compile.pass_models import CompiledModel
+from hedgerow.compile.portions import portions
 from hedgerow.compile.toolchains import MICRO, NO_MCU
 from hedgerow.compile.verify import Oracle
 
-__all__ = ["portions", "run_on_micro"]
+__all__ = ["run_on_micro"]
 
-_PORTION_MACS = 2 * 10**10
-"""About half a minute on a busy machine: far from the bound of one step, and often enough to say how far it is."""
-_PORTION_BYTES = 64 * 2**20
 _REFUSED = "the target's own runtime does not run the file"
 
 Done = Callable[[int, int], None]
@@ -95,16 +92,3 @@ def _held_out(
         rows.append(found.outputs[made.stage.outputs[0].name])
         done(end, samples)
     return np.concatenate(rows)
-
-
-def portions(samples: int, macs: int, sample_bytes: int) -> Sequence[tuple[int, int]]:
-    """Return the portions in which samples are run: where each begins, and where it ends.
-
-    Args:
-        samples: How many there are.
-        macs: Multiply-accumulates of one prediction.
-        sample_bytes: Of the inputs of one.
-    """
-    most = min(_PORTION_MACS // max(macs, 1), _PORTION_BYTES // max(sample_bytes, 1), samples)
-    size = math.ceil(samples / math.ceil(samples / max(most, 1)))
-    return [(begin, min(begin + size, samples)) for begin in range(0, samples, size)]

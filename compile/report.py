@@ -53,6 +53,8 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
     if build is None:
         raise ValueError("an outcome without a build has nothing to report")
     record = outcome.to_record()
+    # A file that gives the class itself has classes and no scores for a schema to label.
+    labels = build.model_schema.labels or tuple(row["name"] for row in evaluation["classes"])
     not_run = [
         (name, artifact.target, outcome.not_run.get(artifact.target, {}).get(name, "the reason is not known"))
         for artifact in build.artifacts
@@ -63,7 +65,7 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
     front = {(trial.target, trial.recipe) for name in names for trial in pareto_front(_of(outcome.trials, name))}
     return {
         "task": build.task,
-        "use": _intended_use(build),
+        "use": _intended_use(build, labels),
         "lineage": {
             "run": build.run,
             "parent": build.parent or "none",
@@ -79,7 +81,7 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
             }
             for spec in build.model_schema.inputs
         ],
-        "labels": build.model_schema.labels,
+        "labels": labels,
         "metrics": sorted(build.metrics.items()),
         "samples": evaluation["samples"],
         "train_samples": evaluation["train_samples"],
@@ -184,9 +186,9 @@ def _of(trials: Sequence[TriedRecipe], target: str) -> list[TriedRecipe]:
     return [trial for trial in trials if trial.target == target]
 
 
-def _intended_use(build: Build) -> str:
+def _intended_use(build: Build, labels: Sequence[str]) -> str:
     inputs = ", ".join(spec.name for spec in build.model_schema.inputs)
-    count = len(build.model_schema.labels)
+    count = len(labels)
     return (
         f"To tell {count} classes apart from {inputs}, on the hardware below, for inputs like those of the training "
         "data. The reference in the release is what devices compare their inputs with; an alert of drift means that "

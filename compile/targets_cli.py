@@ -1,5 +1,6 @@
 """``hedgerow targets check``: which targets can hold a compiled model, and what is in the way of the others."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 import click
 
 from hedgerow.compile.arena import Arena, installed_version
-from hedgerow.compile.errors import ForeignFileError, InputShapeError, ModelFileError, RuntimeRefusedError
+from hedgerow.compile.errors import ForeignFileError, ModelFileError, RuntimeRefusedError
 from hedgerow.compile.foreign import ForeignFile
+from hedgerow.compile.input_shapes import parse_shapes, shape_option
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import format_of, model_facts
 from hedgerow.compile.mlpackage import pack
@@ -118,14 +120,7 @@ def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "A
     help="Ask this target only, by name or a .toml file of your own; repeat it for more.  "
     "[default: every target of the model's format]",
 )
-@click.option(
-    "--input-shape",
-    "shapes",
-    multiple=True,
-    metavar="NAME=SIZES",
-    help="Sizes of an input for one prediction, such as image=1,3,224,224, where the file leaves one open; repeat it "
-    "for more.",
-)
+@shape_option
 @json_option
 def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json: bool) -> int:
     """Say which targets can hold MODEL: a .onnx or .tflite file, or a .mlpackage (a folder or a zip of it).
@@ -135,13 +130,16 @@ def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json:
     hold the model, or when nobody knows.
     """
     targets = [load_target(name) for name in dict.fromkeys(names)]
-    given = _parse_shapes(shapes)
+    given = parse_shapes(shapes)
     kind, content = _read(model)
-    with ProgressDisplay() as display, ForeignFile(model.name, kind, content) as file:
+    with ProgressDisplay() as display, contextlib.ExitStack() as stack:
+        file = stack.enter_context(ForeignFile(model.name, kind, content))
         work = f"check {model.name}"
         display.report(Progress(work, 0, 2, "read"))
         try:
-            facts = file.facts(given)
+            if given:
+                file = stack.enter_context(file.fixed(given))
+            facts = file.facts()
         except DecodeError as exc:
             raise ModelFileError(str(model), exc.expected, exc.found) from exc
         if not targets:
@@ -156,22 +154,6 @@ def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json:
     else:
         _print(answers)
     return int(bool(names) and not all(answer.fits for answer in answers))
-
-
-def _parse_shapes(pairs: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return what --input-shape says.
-
-    Raises:
-        InputShapeError: It says no sizes, or one that is below 1.
-    """
-    found = {}
-    for pair in pairs:
-        name, _, sizes = pair.rpartition("=")
-        listed = [size.strip() for size in sizes.split(",")]
-        if not name or not all(size.isdecimal() and 0 < int(size) < 2**31 for size in listed):
-            raise InputShapeError(name or pair, "a name and its sizes, such as image=1,3,224,224", repr(pair))
-        found[name] = tuple(map(int, listed))
-    return found
 
 
 def _arena(file: ForeignFile) -> "Arena | Misfit | str":
@@ -223,7 +205,7 @@ def _print(answers: Sequence[TargetFit]) -> None:
 
 def _advised(why: str) -> str:
     """Return why something is unknown, with what to do about it where the command can be told."""
-    return f"{why}; give its sizes with --input-shape NAME=SIZE,SIZE,..." if _INPUT_PLACE in why else why
+    return f"{why}; give its sizes with --shape NAME=SIZExSIZE..." if _INPUT_PLACE in why else why
 
 
 def _cost(profile: Profile | None) -> str:

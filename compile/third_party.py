@@ -1,35 +1,35 @@
-"""Pack a model that somebody else compiled: checked against targets, run on golden samples, and nothing more.
+"""Pack a model that somebody else compiled: checked against targets, run, and with samples measured and quantized.
 
-There is no float model to compare with and no data to measure on, so accuracy and parity are ``not run``, the
-reference holds no features, and devices count no drift. What can be known of the file alone is checked as always. The
-file is run in processes of its own: one that kills its runtime costs the targets of that runtime, and nothing else.
+What can be known of the file alone is checked as always. With samples it is measured in each target's own runtime, and
+a float file that does not fit a target is quantized by the file passes of the target's recipes and compared with
+itself; without them accuracy and parity are ``not run``, the reference holds no features, and devices count no drift.
+The file is run in processes of its own: one that kills its runtime costs the targets of that runtime, and nothing else.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from hedgerow.compile.arena import Arena, installed_version
+from hedgerow.compile.arena import Arena
+from hedgerow.compile.bench import HOST_RUNTIMES, Bench, golden_inputs
+from hedgerow.compile.budget import Budget
 from hedgerow.compile.build import Build, add_blob, save_build
 from hedgerow.compile.build_folder import new_build_folder, put_in_place
 from hedgerow.compile.c_array import write_c_arrays
-from hedgerow.compile.edgetpu import compiled_for
-from hedgerow.compile.errors import (
-    CompileError,
-    ForeignFileError,
-    InternalError,
-    RuntimeRefusedError,
-    VerificationError,
-)
-from hedgerow.compile.foreign import ForeignFile, Replay
-from hedgerow.compile.golden import encode_golden
-from hedgerow.compile.model_file import ModelFile, draw_samples, open_model_file, plain_name, read_model_file
-from hedgerow.compile.profile.model import NO_ARENA, Profile, profile_model
-from hedgerow.compile.toolchains import MICRO, NO_MCU
-from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Oracle, judge_file, together
+from hedgerow.compile.errors import CompileError, ForeignFileError, InternalError, RuntimeRefusedError
+from hedgerow.compile.evaluation import evaluate
+from hedgerow.compile.foreign import ForeignFile
+from hedgerow.compile.judgement import FileScores, Judged, judge_as_it_is, score_file
+from hedgerow.compile.model_file import ModelFile, open_model_file, plain_name, read_model_file
+from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.reference_bins import fingerprint, make_reference
+from hedgerow.compile.requantizing import Requantizer
+from hedgerow.compile.samples import SampleOrigin, SampleSet
+from hedgerow.compile.search import TriedRecipe
+from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.hardware.lookup import load_target
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
@@ -37,13 +37,41 @@ from hedgerow.progress import Progress, Report, silent
 from hedgerow.reference import Reference
 from hedgerow.schema import ModelSchema
 
-__all__ = ["Packed", "pack_passing", "pack_third_party"]
+__all__ = ["THIRD_PARTY", "FileWishes", "Packed", "pack_passing", "pack_third_party"]
 
-_RECIPE = "third-party"
-_NO_SOURCE = "a compiled file comes without a float model to compare with and without data to measure on"
+THIRD_PARTY = "third-party"
+"""What stands for the recipe of a file that is packed as it is."""
 
-Refuse = Callable[[str, CompileError], None]
+Refuse = Callable[[str, HedgerowError], None]
 """Called with a target that is refused, and why."""
+
+WriteReport = Callable[[Path, "Packed"], None]
+"""Called with the folder of a build that was measured, before it is put in its place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileWishes:
+    """What is wanted of a file.
+
+    Attributes:
+        schema: Names, units and valid ranges of its tensors; None: read from the file.
+        task: Name of the task; None: the file's name.
+        seed: Of golden inputs that are drawn evenly from the valid range of each input, where there are no samples.
+        shapes: Input -> its sizes, where the file leaves one open.
+        state: Input -> the output that it takes from the call before, as the file names them.
+        samples: Where samples come from; None: nothing is measured.
+        recipes: Target -> recipe, where the file is not to be packed as it is.
+        budget: What a quantized file may lose.
+    """
+
+    schema: ModelSchema | None = None
+    task: str | None = None
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
+    samples: SampleOrigin | None = None
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,27 +83,22 @@ class Packed:
         not_run: Target -> check that was not run -> why.
         executed_by: Target -> check -> what really ran it.
         arenas: Target -> the smallest arena, where it was measured.
+        recipes: Target -> recipe of its artifact.
+        trials: Every recipe that was tried.
+        latencies: Target -> what a prediction took on this machine.
+        evaluations: Target -> its artifact per class and subgroup, where it was measured.
+        evaluation: Of the file itself in this machine's runtime; None: it was not measured.
     """
 
     build: Build | None
     not_run: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     executed_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     arenas: Mapping[str, Arena] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """One target that can hold the file."""
-
-    target: Target
-    content: bytes
-    profile: Profile
-    checks: Mapping[str, str]
-    not_run: Mapping[str, str]
-    executed_by: Mapping[str, str]
-    golden: bytes | None
-    tolerance: float
-    arena: Arena | None
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    trials: tuple[TriedRecipe, ...] = ()
+    latencies: Mapping[str, HostLatency] = field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] | None = None
 
 
 def pack_third_party(
@@ -90,7 +113,7 @@ def pack_third_party(
 ) -> Build:
     """Check a compiled model against targets and write a build of it, or of nothing.
 
-    The arguments are those of :func:`pack_passing`. The first refusal ends it.
+    The arguments are those of :func:`pack_passing` and :class:`FileWishes`. The first refusal ends it.
 
     Returns:
         The build. Its checkpoint is the file itself, its reference has no features.
@@ -102,10 +125,10 @@ def pack_third_party(
         HedgerowError: As :func:`pack_passing`.
     """
 
-    def refuse(_target: str, error: CompileError) -> None:
+    def refuse(_target: str, error: HedgerowError) -> None:
         raise error
 
-    packed = pack_passing(file, targets, out, refuse, schema=schema, task=task, seed=seed, report=report)
+    packed = pack_passing(file, targets, out, refuse, FileWishes(schema=schema, task=task, seed=seed), report=report)
     if packed.build is None:
         raise RuntimeError("nothing was packed, and nothing was refused")
     return packed.build
@@ -116,10 +139,9 @@ def pack_passing(
     targets: Sequence[str],
     out: Path,
     refuse: Refuse,
+    wishes: FileWishes = FileWishes(),
     *,
-    schema: ModelSchema | None = None,
-    task: str | None = None,
-    seed: int = 0,
+    write_report: WriteReport | None = None,
     report: Report = silent,
 ) -> Packed:
     """Check a compiled model against targets and write a build of it for those that can hold it.
@@ -129,51 +151,131 @@ def pack_passing(
         targets: Names of hardware targets; each once.
         out: The build's folder; a build that is already there is replaced.
         refuse: Takes the others.
-        schema: Names, units and valid ranges of its tensors; None: read from the file.
-        task: Name of the task; None: the file's name.
-        seed: Of the golden inputs, which are drawn evenly from the valid range of each input.
+        wishes: What else is wanted.
+        write_report: Writes the report of a build that was measured.
         report: Takes progress.
 
     Raises:
-        ModelFileError: The file cannot be read, or does not fit *schema*.
-        UnknownNameError: There is no such target.
+        ModelFileError: The file cannot be read, or does not fit the schema or the state that is wished for.
+        DataFileError: The samples do not fit the file.
+        InputShapeError: The sizes do not fit the file.
+        UnknownNameError: There is no such target or recipe.
         BuildFolderError: *out* cannot be used.
         ValueError: No targets, or a repeated one.
     """
     if not targets or len(set(targets)) != len(targets):
         raise ValueError(f"expected at least one target, each once, found {list(targets)}")
     wanted = [load_target(name) for name in targets]
-    with open_model_file(file) as foreign, new_build_folder(out) as folder:
+    with contextlib.ExitStack() as stack:
+        foreign = stack.enter_context(open_model_file(file))
+        folder = stack.enter_context(new_build_folder(out))
+        report(Progress(f"pack {file.name}", 0, len(wanted) + 1, "read"))
         try:
-            model = read_model_file(foreign, schema)
-        except (ForeignFileError, InternalError) as exc:
+            work = _open(foreign, wishes, stack)
+        except (ForeignFileError, InternalError, RuntimeRefusedError) as exc:
             for name in targets:
                 refuse(name, exc)
             return Packed(build=None)
-        bench, judged = _Bench(foreign, model, seed), list[_Judged]()
+        judged, trials = list[Judged](), list[TriedRecipe]()
         for done, target in enumerate(wanted, 1):
             try:
-                judged.append(_judge(target, model, bench))
-            except (ForeignFileError, InternalError, VerificationError) as exc:
+                judged.append(work.judge(target, trials))
+            except (CompileError, DecodeError) as exc:
                 refuse(target.name, exc)
-            report(Progress(f"pack {file.name}", done, len(wanted), target.name))
-        arenas = {each.target.name: each.arena for each in judged if each.arena is not None}
-        build = _build(file, model, judged, folder, task) if judged else None
-        if build is not None:
-            write_c_arrays(folder, build, {each.target.name: each.target for each in judged}, arenas, is_foreign=True)
-            save_build(folder, build)
+            report(Progress(f"pack {file.name}", done, len(wanted) + 1, target.name))
+        packed = _packed(work, judged, trials, _build(file, work, judged, folder) if judged else None)
+        if packed.build is not None:
+            names = {each.target.name: each.target for each in judged}
+            write_c_arrays(folder, packed.build, names, packed.arenas, is_foreign=True)
+            if write_report is not None and packed.evaluation is not None:
+                write_report(folder, packed)
+            save_build(folder, packed.build)
             put_in_place(folder, out)
+    return packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """A file that was read, with what is measured of it."""
+
+    model: ModelFile
+    wishes: FileWishes
+    bench: Bench
+    samples: SampleSet | None
+    own: FileScores
+    requantizer: Requantizer
+
+    def judge(self, target: Target, trials: list[TriedRecipe]) -> Judged:
+        """Return what is written for a target: the file as it is, else what the first recipe that passes makes of it.
+
+        Raises:
+            CompileError: It cannot be had, or its runtime does not take it.
+        """
+        if target.name in self.wishes.recipes:
+            return self.requantizer.judge(target, (self.wishes.recipes[target.name],), trials)
+        try:
+            return judge_as_it_is(target, self.model, self.bench, self.own)
+        except (CompileError, DecodeError) as exc:
+            return self.requantizer.instead(target, exc, trials)
+
+
+def _open(foreign: ForeignFile, wishes: FileWishes, stack: contextlib.ExitStack) -> _Work:
+    """Read a file, and run it once where there are samples to measure it with.
+
+    Raises:
+        HedgerowError: As :func:`pack_passing`.
+    """
+    if wishes.shapes:
+        foreign = stack.enter_context(foreign.fixed(wishes.shapes))
+    model = read_model_file(foreign, wishes.schema, wishes.state)
+    samples = None
+    if wishes.samples is not None:
+        model = model.with_inputs(wishes.samples.inputs_for(model))
+        samples = wishes.samples.samples_for(model)
+    golden = golden_inputs(model, samples, wishes.seed)
+    bench = Bench(foreign, model.border, model.facts, golden, samples, model.state)
+    own = score_file(model, bench, samples, HOST_RUNTIMES[model.format])
+    if own.output is not None and samples is not None:
+        model = model.with_classes(own.output, own.scores, own.labels)
+        bench.rename(model.border)
+        own = replace(own, output=replace(own.output, name=model.class_name(own.output)))
+    return _Work(
+        model=model,
+        wishes=wishes,
+        bench=bench,
+        samples=samples,
+        own=own,
+        requantizer=Requantizer(model, bench, own, wishes.budget, stack),
+    )
+
+
+def _packed(work: _Work, judged: Sequence[Judged], trials: Sequence[TriedRecipe], build: Build | None) -> Packed:
     return Packed(
         build=build,
         not_run={each.target.name: each.not_run for each in judged},
         executed_by={each.target.name: each.executed_by for each in judged},
-        arenas=arenas,
+        arenas={each.target.name: each.arena for each in judged if each.arena is not None},
+        recipes={each.target.name: each.recipe or THIRD_PARTY for each in judged},
+        trials=tuple(trials),
+        latencies={each.target.name: each.latency for each in judged if each.latency is not None},
+        evaluations={each.target.name: each.evaluation for each in judged if each.evaluation is not None},
+        evaluation=_evaluation(work),
     )
 
 
-def _build(file: Path, model: ModelFile, judged: Sequence[_Judged], folder: Path, task: str | None) -> Build:
+def _evaluation(work: _Work) -> Mapping[str, Any] | None:
+    """Return the file's own evaluation for the report; None: it was not measured."""
+    if work.samples is None or work.own.scores is None:
+        return None
+    scored = work.samples.held_out.take(work.samples.scored)
+    found = evaluate(work.own.labels, work.own.scores, scored, work.samples.subgroup)
+    return {**found, "train_samples": work.samples.train_samples}
+
+
+def _build(file: Path, work: _Work, judged: Sequence[Judged], folder: Path) -> Build:
+    model, samples = work.model, work.samples
     return Build(
-        task=plain_name(file.stem, "model", "-") if task is None else task,
+        task=plain_name(file.stem, "model", "-") if work.wishes.task is None else work.wishes.task,
         model_schema=model.schema,
         artifacts=tuple(
             Artifact(
@@ -181,173 +283,29 @@ def _build(file: Path, model: ModelFile, judged: Sequence[_Judged], folder: Path
                 format=model.format,
                 runtime=each.target.runtime,
                 blob=add_blob(folder, each.content),
-                inputs=model.inputs,
-                outputs=model.outputs,
-                recipe=(_RECIPE,),
+                inputs=each.border[0],
+                outputs=each.border[1],
+                recipe=(THIRD_PARTY, *each.steps),
                 golden=add_blob(folder, each.golden) if each.golden is not None else None,
                 golden_tolerance=each.tolerance,
-                metrics={"bytes": float(len(each.content)), **each.profile.metrics()},
+                metrics={**each.metrics, "bytes": float(len(each.content)), **each.profile.metrics()},
                 checks=each.checks,
             )
             for each in judged
         ),
         train_graphs=(),
-        reference=add_blob(folder, Reference(()).encode()),
+        reference=add_blob(folder, _reference(work).encode()),
         checkpoint_sha256=hashlib.sha256(model.content).hexdigest(),
-        run=f"{_RECIPE} {file.name}"[:128],
-        data_fingerprint="",
-        metrics={},
+        run=f"{THIRD_PARTY} {file.name}"[:128],
+        data_fingerprint=fingerprint(samples.fingerprint_of) if samples is not None else "",
+        metrics=work.own.metrics,
         parent=None,
     )
 
 
-class _Bench:
-    """Runs the file in one runtime after the other, in each once for all targets that have it."""
-
-    def __init__(self, foreign: ForeignFile, model: ModelFile, seed: int) -> None:
-        self._foreign, self._model = foreign, model
-        self.samples = draw_samples(model.schema, seed)
-        self._replays: dict[str, Replay | CompileError] = {}
-        self._arena: Arena | CompileError | None = None
-
-    def arena(self) -> Arena:
-        """Return the smallest arena.
-
-        Raises:
-            ForeignFileError: TensorFlow Lite Micro died or hung.
-            RuntimeRefusedError: It does not take the file.
-        """
-        if self._arena is None:
-            try:
-                self._arena = self._foreign.arena()
-            except (ForeignFileError, RuntimeRefusedError) as exc:
-                self._arena = exc
-        if isinstance(self._arena, CompileError):
-            raise self._arena
-        return self._arena
-
-    def replay(self, runtime: str, arena_bytes: int = 0) -> Replay:
-        """Return the golden samples' predictions.
-
-        Raises:
-            ForeignFileError: The runtime died or hung.
-            RuntimeRefusedError: It does not take the file.
-        """
-        if runtime not in self._replays:
-            try:
-                found = self._foreign.replay(runtime, self.samples, self._model.border, arena_bytes=arena_bytes)
-            except (ForeignFileError, RuntimeRefusedError) as exc:
-                self._replays[runtime] = exc
-            else:
-                self._replays[runtime] = found
-        replay = self._replays[runtime]
-        if isinstance(replay, CompileError):
-            raise replay
-        return replay
-
-
-def _judge(target: Target, model: ModelFile, bench: _Bench) -> _Judged:
-    """Return what is written for a target.
-
-    Raises:
-        ForeignFileError: The file kills or hangs its runtime.
-        VerificationError: It cannot hold the file, or its runtime does not take it.
-    """
-    if target.format != model.format:
-        # A profile compares operators, and those of another format mean nothing to this target.
-        _, failures = judge_file(target, model.format, len(model.content), model.facts)
-        first, *more = failures
-        raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
-    if target.runtime == MICRO and installed_version() is None:
-        return _unseen(target, model)
-    unmeasured = profile_model(model.facts, target)
-    try:
-        # A microcontroller's runtime says itself which operator it does not have; no other is asked in vain.
-        arena = bench.arena() if target.runtime == MICRO else None
-        _fitting(target, model, unmeasured)
-        replay = bench.replay(target.runtime, arena.bytes if arena is not None else 0)
-    except RuntimeRefusedError as exc:
-        if target.runtime != MICRO:
-            raise VerificationError(target.name, "golden", exc.expected, exc.found) from exc
-        _fitting(target, model, unmeasured, Oracle(failure=exc.failure()))
-        raise
-    except ForeignFileError:
-        _fitting(target, model, unmeasured)
-        raise
-    profile = profile_model(model.facts, target, arena or NO_ARENA)
-    asked = _fitting(target, model, profile)
-    tolerance = _tolerance(model, replay)
-    if not replay.difference <= tolerance:
-        expected = f"the golden samples again, within {tolerance:g}"
-        raise VerificationError(target.name, "golden", expected, f"a difference of {replay.difference}")
-    content, chip = compiled_for(target, model.content)
-    not_run = {**profile.not_run, "accuracy": _NO_SOURCE, "parity": _NO_SOURCE}
-    ran = ("golden", *((*OF_THE_ORACLE, "memory") if arena is not None else ()))
-    return _Judged(
-        target=target,
-        content=content,
-        profile=profile,
-        checks={**dict.fromkeys((*asked, *ran), PASSED), **chip, **dict.fromkeys(not_run, NOT_RUN)},
-        not_run=not_run,
-        executed_by=dict.fromkeys(ran, replay.executed_by),
-        golden=encode_golden(bench.samples, replay.outputs),
-        tolerance=tolerance,
-        arena=arena,
-    )
-
-
-def _unseen(target: Target, model: ModelFile) -> _Judged:
-    """Return what is written for a microcontroller whose interpreter is not there: what the file says of itself."""
-    profile = profile_model(model.facts, target, NO_MCU)
-    asked = _fitting(target, model, profile)
-    not_run = {**profile.not_run, **dict.fromkeys(("golden", *OF_THE_ORACLE), NO_MCU)}
-    not_run |= {"accuracy": _NO_SOURCE, "parity": _NO_SOURCE}
-    return _Judged(
-        target=target,
-        content=model.content,
-        profile=profile,
-        checks={**dict.fromkeys(asked, PASSED), **dict.fromkeys(not_run, NOT_RUN)},
-        not_run=not_run,
-        executed_by={},
-        golden=None,
-        tolerance=0.0,
-        arena=None,
-    )
-
-
-def _fitting(target: Target, model: ModelFile, profile: Profile, oracle: Oracle | None = None) -> tuple[str, ...]:
-    """Return the checks that a target asks for, all passed.
-
-    Args:
-        target: It.
-        model: The file.
-        profile: Of the file on the target.
-        oracle: What its runtime says of the file, where it was asked.
-
-    Raises:
-        VerificationError: It cannot hold the model.
-    """
-    asked, failures = judge_file(
-        target,
-        model.format,
-        len(model.content),
-        model.facts,
-        activation_bytes=profile.peak_memory_bytes,
-        latency_ms=profile.target_latency_ms,
-    )
-    if found := together(failures, oracle):
-        first, *more = found
-        raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
-    return asked
-
-
-def _tolerance(model: ModelFile, replay: Replay) -> float:
-    """Return the absolute difference at which a replay elsewhere counts as the same.
-
-    Without a float model nobody knows how far two right executions lie apart: two steps of a quantized output, or a
-    hundredth of the largest number.
-    """
-    largest = max((float(np.abs(values).max(initial=0.0)) for values in replay.outputs.values()), default=0.0)
-    steps = max((2 * tensor.scale for tensor in model.outputs if tensor.scale is not None), default=0.0)
-    tolerance = max(steps, 0.01 * largest)
-    return tolerance if np.isfinite(tolerance) else 0.0
+def _reference(work: _Work) -> Reference:
+    """Return what devices compare their inputs with; nothing where they would count no classes, or count state."""
+    samples, scores, schema = work.samples, work.own.scores, work.model.schema
+    if samples is None or scores is None or work.model.state or not (schema.labels and work.model.gives_probabilities):
+        return Reference(())
+    return make_reference(schema, samples.known, scores)

@@ -78,7 +78,7 @@ module.write_text(f"import time\\ndef serve(_): open({str(busy)!r}, 'w').write('
 os.environ["PYTHONPATH"] += f":{module.parent}"
 foreign._MODULE, foreign.check_installed = "stand_in", lambda *_: None
 with foreign.ForeignFile("model.tflite", "tflite", b"bytes") as file:
-    file.border()
+    file.outline()
 """
 
 EDGETPU = """

@@ -99,12 +99,13 @@ class _LiteRtModel:
 
     def __init__(self, path: Path, artifact: Artifact) -> None:
         self._graph = _Graph(path, artifact.inputs, artifact.outputs)
+        self._inputs = artifact.inputs
         self._batch = static_batch(artifact.inputs) or 1
         self.executed_by = f"{Interpreter.__module__.partition('.')[0]}, {self._graph.delegate}"
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the schema's outputs for a batch of any size."""
-        return in_batches(self._graph.run, inputs, self._batch)
+        return in_batches(self._graph.run, inputs, self._batch, self._inputs)
 
 
 # Parameters and what surrounds them share one namespace in the interpreter; the prefix keeps a parameter that is

@@ -66,7 +66,7 @@ class _OrtModel:
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the schema's outputs for a batch of any size."""
-        return in_batches(self._run, inputs, self._batch)
+        return in_batches(self._run, inputs, self._batch, self._inputs)
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         fed = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in self._inputs}

@@ -6,10 +6,12 @@ from hedgerow.compile.cmsis_nn import KernelCall
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import QUANTIZED_TYPES, Tensor
 
-__all__ = ["Border", "custom_operators", "given_by", "read_border", "read_calls"]
+__all__ = ["Border", "custom_operators", "given_by", "read_border", "read_calls", "read_outline"]
 
 Border = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """Inputs and outputs, in the file's order."""
+
+_NO_NUMBERS = frozenset({"string", "resource", "variant", "unknown"})
 
 
 def read_border(kind: str, content: bytes) -> Border:
@@ -19,25 +21,37 @@ def read_border(kind: str, content: bytes) -> Border:
         kind: ``onnx`` or ``tflite``.
         content: The file.
 
+    Returns:
+        Outputs that are no tensors of numbers are left out; see :func:`read_outline`.
+
     Raises:
-        DecodeError: The bytes are no such file, two of its tensors have one name, or a type is unknown.
+        DecodeError: The bytes are no such file, two of its tensors have one name, an input is no tensor of numbers, or
+            no output is.
     """
-    inputs, outputs = _of_onnx(content) if kind == "onnx" else _of_tflite(content)
+    return read_outline(kind, content)[0]
+
+
+def read_outline(kind: str, content: bytes) -> tuple[Border, tuple[str, ...]]:
+    """Return the border of a file, and one sentence for each output that no schema holds.
+
+    The arguments and errors are those of :func:`read_border`.
+    """
+    inputs, outputs, left_out = _of_onnx(content) if kind == "onnx" else _of_tflite(content)
     for what, tensors in (("inputs", inputs), ("outputs", outputs)):
         names = [tensor.tensor for tensor in tensors]
         if not names or len(set(names)) != len(names):
             raise DecodeError(kind, f"{what} with names that differ", ", ".join(map(repr, names)) or "none")
-    return inputs, outputs
+    return (inputs, outputs), left_out
 
 
-def _of_onnx(content: bytes) -> Border:
+def _of_onnx(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[str, ...]]:
     from hedgerow.compile.inspection.onnx import border_values
 
-    inputs, outputs = border_values(content)
-    return tuple(Tensor(*each) for each in inputs), tuple(Tensor(*each) for each in outputs)
+    inputs, outputs, left_out = border_values(content)
+    return tuple(Tensor(*each) for each in inputs), tuple(Tensor(*each) for each in outputs), left_out
 
 
-def _of_tflite(content: bytes) -> Border:
+def _of_tflite(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[str, ...]]:
     from hedgerow.compile.inspection.tflite import parse_tflite
 
     file = parse_tflite(content)
@@ -49,10 +63,18 @@ def _of_tflite(content: bytes) -> Border:
         for entry in (*(signature.inputs or ()), *(signature.outputs or ())):
             names[entry.tensorIndex] = _text(entry.name)
     graph = file.graphs[0]
-    return (
-        tuple(_tflite_tensor(graph.tensors[int(index)], names.get(int(index))) for index in _present(graph.inputs)),
-        tuple(_tflite_tensor(graph.tensors[int(index)], names.get(int(index))) for index in _present(graph.outputs)),
+    inputs, outputs = (
+        tuple(_tflite_tensor(graph.tensors[index], names.get(index)) for index in _present(places))
+        for places in (graph.inputs, graph.outputs)
     )
+    for tensor in inputs:
+        if tensor.dtype in _NO_NUMBERS:
+            raise DecodeError("tflite", f"a tensor of numbers as the input {tensor.tensor!r}", f"one of {tensor.dtype}")
+    kept = tuple(tensor for tensor in outputs if tensor.dtype not in _NO_NUMBERS)
+    left_out = tuple(f"the output {t.tensor!r} is one of {t.dtype}" for t in outputs if t.dtype in _NO_NUMBERS)
+    if left_out and not kept:
+        raise DecodeError("tflite", "an output that is a tensor of numbers", "; ".join(left_out))
+    return inputs, kept, left_out
 
 
 def _present(values: Any) -> list[int]:

@@ -6,7 +6,7 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import ModelFacts
 
-__all__ = ["check_readable", "format_of", "model_facts", "read_facts"]
+__all__ = ["check_readable", "fix_shapes", "format_of", "model_facts", "read_facts"]
 
 _LARGEST = 2**53 - 1
 
@@ -62,6 +62,29 @@ def read_facts(kind: str, content: bytes, shapes: Mapping[str, tuple[int, ...]] 
     if max(counts, default=0) > _LARGEST:
         raise DecodeError(kind, f"tensors of at most {_LARGEST} bytes", str(max(counts)))
     return facts
+
+
+def fix_shapes(kind: str, content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Return a file with these sizes of its inputs in the place of those that it leaves open.
+
+    Args:
+        kind: ``onnx`` or ``tflite``.
+        content: The file.
+        shapes: Input -> its whole shape.
+
+    Raises:
+        DecodeError: The bytes are no such file, or the file cannot be written with these sizes.
+        InputShapeError: *shapes* does not fit the file's inputs.
+    """
+    if kind == "onnx":
+        from hedgerow.compile.inspection.onnx import fixed_onnx
+
+        return fixed_onnx(content, shapes)
+    if kind == "tflite":
+        from hedgerow.compile.inspection.tflite import fixed_tflite
+
+        return fixed_tflite(content, shapes)
+    raise DecodeError("model", "the format onnx or tflite where sizes are to be fixed", repr(kind))
 
 
 def _reader(kind: str) -> Callable[[bytes, Mapping[str, tuple[int, ...]]], FileFacts]:

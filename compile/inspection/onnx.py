@@ -25,7 +25,7 @@ from hedgerow.compile.inspection.onnx_shapes import (
 )
 from hedgerow.errors import DecodeError
 
-__all__ = ["border_values", "read_onnx"]
+__all__ = ["border_values", "fixed_onnx", "read_onnx"]
 
 _NAMES = {"float": "float32", "double": "float64"}
 _FLOATS = {"float16", "float32", "float64", "bfloat16"}
@@ -157,24 +157,96 @@ def _stored(nodes: Sequence[Any], constants: Mapping[str, Any]) -> tuple[Counter
     return bytes_by_bits, quantized, floats
 
 
-def border_values(content: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """Return the inputs and the outputs of the main graph: (name, name, shape with -1 for what is open, type).
+def border_values(content: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], tuple[str, ...]]:
+    """Return the border of the main graph.
+
+    Returns:
+        The inputs and the outputs, each as (name, name, shape with -1 for what is open, type), and what is wrong with
+        outputs that are no tensors of numbers, which are left out.
 
     Raises:
-        DecodeError: The bytes are no ONNX file, or one of them is no tensor.
+        DecodeError: The bytes are no ONNX file, or an input is no tensor of numbers, or no output is.
     """
     model = _parse(content)
     constants = {name for name, _tensor in constants_of(model.graph)}
     inputs = [value for value in model.graph.input if value.name not in constants]
-    return [_border_value(value) for value in inputs], [_border_value(value) for value in model.graph.output]
+    for value in inputs:
+        if (wrong := _no_tensor(value)) is not None:
+            raise DecodeError("onnx", f"a tensor of numbers as the input {value.name!r}", wrong)
+        if not value.type.tensor_type.HasField("shape"):
+            raise DecodeError("onnx", f"a number of dimensions of the input {value.name!r}", "none")
+    left_out = {value.name: wrong for value in model.graph.output if (wrong := _no_tensor(value)) is not None}
+    kept = [value for value in model.graph.output if value.name not in left_out]
+    sentences = tuple(f"the output {name!r} is {wrong}" for name, wrong in left_out.items())
+    if not kept and sentences:
+        raise DecodeError("onnx", "an output that is a tensor of numbers", "; ".join(sentences))
+    return [_border_value(value) for value in inputs], _outputs(model, kept), sentences
+
+
+def _no_tensor(value: Any) -> str | None:
+    """Say what a value is that no schema holds; None: a tensor of numbers."""
+    kind = value.type.WhichOneof("value") or "something without a type"
+    if kind == "sequence_type":
+        inner = value.type.sequence_type.elem_type.WhichOneof("value") or ""
+        if inner == "map_type":
+            return "a list of dictionaries (convert the model without ZipMap, in skl2onnx by zipmap=False)"
+        return "a list"
+    if kind != "tensor_type":
+        return kind.replace("_type", "")
+    element = _kind(value.type.tensor_type.elem_type)
+    if element == "string":
+        return "text (give the model numbers as labels to have it)"
+    return "of a type that nobody knows" if element in {"unknown", "undefined"} else None
+
+
+def _outputs(model: Any, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return outputs; what the file does not say of a shape is worked out where that is possible without running it."""
+    if all(value.type.tensor_type.HasField("shape") for value in values):
+        return [_border_value(value) for value in values]
+    try:
+        inferred = inferred_values(model, dict(constants_of(model.graph)), {})
+    except DecodeError:
+        inferred = {}
+    found = []
+    for value in values:
+        known = value if value.type.tensor_type.HasField("shape") else inferred.get(value.name)
+        if known is None or not known.type.tensor_type.HasField("shape"):
+            raise DecodeError("onnx", f"a number of dimensions of the output {value.name!r}", "none")
+        name, tensor, shape, _kind_of_it = _border_value(known)
+        found.append((name, tensor, shape, _kind(value.type.tensor_type.elem_type)))
+    return found
 
 
 def _border_value(value: Any) -> tuple[Any, ...]:
     kind = value.type.tensor_type
-    if not kind.HasField("shape") or _kind(kind.elem_type) in {"unknown", "undefined"}:
-        raise DecodeError("onnx", f"a tensor with a type and dimensions as {value.name!r}", "something else")
     sizes = [axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else -1 for axis in kind.shape.dim]
     return value.name, value.name, tuple(sizes), _kind(kind.elem_type)
+
+
+def fixed_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Return a file whose inputs have these sizes, and whose outputs those that follow, as far as they are known.
+
+    Raises:
+        DecodeError: The bytes are no ONNX file, or its operators do not fit these sizes.
+        InputShapeError: *shapes* does not fit the inputs.
+    """
+    model = _parse(content)
+    constants = dict(constants_of(model.graph))
+    inferred = inferred_values(model, constants, shapes)
+    if all(known_shape(value) == shapes.get(value.name, known_shape(value)) for value in model.graph.input):
+        return content
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in shapes or value in model.graph.output:
+            shape = known_shape(inferred.get(value.name)) if value.name not in shapes else shapes[value.name]
+            if shape is None or value.type.WhichOneof("value") != "tensor_type":
+                continue
+            del value.type.tensor_type.shape.dim[:]
+            for size in shape:
+                value.type.tensor_type.shape.dim.add().dim_value = size
+    # Notes on inner tensors may name the sizes that are no longer open.
+    del model.graph.value_info[:]
+    fixed: bytes = model.SerializeToString(deterministic=True)
+    return fixed
 
 
 def _parse(content: bytes) -> Any:

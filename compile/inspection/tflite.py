@@ -17,7 +17,7 @@ from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
 from hedgerow.errors import DecodeError
 
-__all__ = ["OPERATORS", "TfliteFile", "parse_tflite", "read_tflite", "type_name"]
+__all__ = ["OPERATORS", "TfliteFile", "fixed_tflite", "parse_tflite", "read_tflite", "type_name"]
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 OPERATORS = frozenset(_OPERATORS.values())
@@ -77,10 +77,51 @@ def read_tflite(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPE
         if _open_inputs(file.graphs[0]):
             from hedgerow.compile.runners.tflite import resolved_shapes
 
+            _compare(file.graphs[0], shapes)
             file.resolve(resolved_shapes(content, shapes))
         else:
             _compare(file.graphs[0], shapes)
     return _facts(file)
+
+
+def fixed_tflite(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Return a file whose inputs have these sizes, and whose other tensors those that LiteRT gives them.
+
+    Raises:
+        DecodeError: The bytes are no TFLite file, LiteRT does not run it with these sizes, or it keeps constants behind
+            its graph, so that it cannot be written anew.
+        InputShapeError: *shapes* does not fit the inputs.
+    """
+    from hedgerow.compile.passes.tflite.trimming import rewritten
+    from hedgerow.compile.runners.tflite import resolved_shapes
+
+    file = parse_tflite(content)
+    shapes = _by_tensor(file, shapes)
+    _compare(file.graphs[0], shapes)
+    if not _open_inputs(file.graphs[0], batch=True):
+        return content
+    if file.outside_constants:
+        expected = "constants inside its graph where sizes are to be fixed"
+        raise DecodeError("tflite", expected, f"{file.outside_constants} behind it")
+    file.resolve(resolved_shapes(content, shapes))
+    return rewritten(file.model)
+
+
+def _by_tensor(file: "TfliteFile", shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return *shapes* by the names of tensors, where they are named as in the first signature.
+
+    Raises:
+        InputShapeError: There is no such input.
+    """
+    graph = file.graphs[0]
+    names = {_plain(graph.tensors[index]): _plain(graph.tensors[index]) for index in _list(graph.inputs)}
+    for signature in file.signatures[:1]:
+        for entry in signature.inputs or ():
+            names[(entry.name or b"").decode("utf-8", "replace")] = _plain(graph.tensors[entry.tensorIndex])
+    for name in shapes:
+        if name not in names:
+            raise InputShapeError(name, f"an input among {', '.join(sorted(names))}", "no such input")
+    return {names[name]: shape for name, shape in shapes.items()}
 
 
 def parse_tflite(content: bytes) -> "TfliteFile":
@@ -158,35 +199,42 @@ def _check_operators(file: "TfliteFile") -> None:
 
 
 def _compare(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse *shapes* that differ from those of a file without open sizes.
+    """Refuse *shapes* that differ from the sizes that the inputs fix; a batch of 1 fixes nothing.
 
     Raises:
         InputShapeError: They do.
     """
-    fixed = {_plain(graph.tensors[index]): tuple(_list(graph.tensors[index].shape)) for index in _list(graph.inputs)}
-    for name, shape in shapes.items():
-        if name in fixed and fixed[name] != shape:
-            raise InputShapeError(name, f"the sizes {', '.join(map(str, fixed[name]))}", ", ".join(map(str, shape)))
+    for tensor in (graph.tensors[index] for index in _list(graph.inputs)):
+        name, sizes = _plain(tensor), _sizes(tensor)
+        given = shapes.get(name)
+        signature = _list(tensor.shapeSignature) if len(_list(tensor.shapeSignature)) == len(sizes) else sizes
+        if given is None:
+            continue
+        pairs = list(zip(signature, given, strict=False))
+        if len(given) != len(sizes) or any(size > 0 and size != wanted for size, wanted in pairs):
+            listed = ", ".join("open" if size < 1 else str(size) for size in signature)
+            raise InputShapeError(name, f"the sizes {listed}", ", ".join(map(str, given)))
 
 
 def _plain(tensor: Any) -> str:
     return tensor.name.decode("utf-8", "replace") if tensor.name else ""
 
 
-def _open_inputs(graph: Any) -> list[str]:
-    """Return the open sizes of the inputs, in words."""
-    return [
-        f"the dimension {place} of the input {_plain(graph.tensors[index])!r}"
-        for index in _list(graph.inputs)
-        for place, size in enumerate(_sizes(graph.tensors[index]))
-        if size < 1
-    ]
+def _open_inputs(graph: Any, *, batch: bool = False) -> list[str]:
+    """Return the open sizes of the inputs, in words; with *batch* also those of a batch that is 1 unless told."""
+    found = []
+    for tensor in (graph.tensors[index] for index in _list(graph.inputs)):
+        signature = _list(tensor.shapeSignature)
+        sizes = signature if batch and len(signature) == len(_list(tensor.shape)) else _sizes(tensor)
+        found += [f"the dimension {place} of the input {_plain(tensor)!r}" for place, s in enumerate(sizes) if s < 1]
+    return found
 
 
 class TfliteFile:
     """A parsed file with its operators' names and its constants at hand.
 
     Attributes:
+        model: The whole of it, as flatc's object.
         graphs: Its subgraphs, as flatc's objects.
         signatures: Its signatures, as flatc's objects.
         operators: Name of each operator code.
@@ -194,6 +242,7 @@ class TfliteFile:
     """
 
     def __init__(self, model: Any, content: bytes) -> None:
+        self.model = model
         self.graphs, self.signatures = model.subgraphs, model.signatureDefs or []
         self._content, self._buffers = content, model.buffers
         self.operators = [

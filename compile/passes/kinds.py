@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, FloatModel, PassModel
 from hedgerow.compile.passes.settings import Setting, check_names, check_values
 from hedgerow.hardware.target import FORMATS
 
@@ -134,10 +134,11 @@ class FilePass(Pass):
     """A step that makes another file of a file."""
 
     @abstractmethod
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file in the format that :attr:`gives` names.
 
         Args:
             stage: A file in the format that :attr:`takes` names.
-            source: The float model that the file was made of, with its task, its data and the seed.
+            source: The float model that the file was made of, with its schema, its data and the seed. Where the first
+                file came from elsewhere there is no task and no torch model: asking for them refuses the pass.
         """

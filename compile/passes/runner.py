@@ -16,10 +16,10 @@ from typing import Any
 
 from hedgerow.blame import is_ours, is_raised_by_hedgerow
 from hedgerow.compile.blame import is_raised_by_task
-from hedgerow.compile.errors import CompileError, PassError
+from hedgerow.compile.errors import CompileError, PassError, UnsuitableError
 from hedgerow.compile.inspection.border import read_border
 from hedgerow.compile.inspection.model import check_readable
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, FloatModel, ForeignModel, PassModel
 from hedgerow.compile.passes.diagnosis import diagnose
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass, Pass
 from hedgerow.errors import DecodeError, HedgerowError
@@ -56,25 +56,31 @@ def run_model_pass(step: ModelPass, source: FloatModel) -> FloatModel:
     return replace(source, model=model)
 
 
-def run_file_pass(step: ExportPass | FilePass, source: FloatModel, stage: CompiledModel | None) -> CompiledModel:
+def run_file_pass(
+    step: ExportPass | FilePass, source: FloatModel | ForeignModel, stage: CompiledModel | None
+) -> CompiledModel:
     """Return the file that *step* makes.
 
     Args:
         step: The pass.
-        source: The float model.
+        source: The float model, or what stands for it where the first file came from elsewhere.
         stage: The file so far; None for an export, which begins anew whatever there is.
 
     Raises:
         PassError: The step failed, was given another format or something unreadable, or gave one.
         UnsuitableError: It needs something that the task does not have.
     """
-    if isinstance(step, ExportPass):
+    if isinstance(source, ForeignModel):
+        source = replace(source, step=step.name)
+        if isinstance(step, ExportPass):
+            expected, advice = "a torch model to export", "choose a recipe whose passes work on files"
+            raise UnsuitableError(step.name, expected, "a file from elsewhere", advice)
+        made: Any = _applied(step, source, stage)
+    elif isinstance(step, ExportPass):
         with tool_errors(step.name, own=_is_own(step), exported=source):
-            made: Any = step.apply(source)
+            made = step.apply(source)
     else:
-        given = _taken(step, stage)
-        with tool_errors(step.name, own=_is_own(step)):
-            made = step.apply(given, source)
+        made = _applied(step, source, stage)
     if not isinstance(made, CompiledModel):
         raise PassError(step.name, f"it gave a {type(made).__name__} and no file")
     if made.format != step.gives:
@@ -83,7 +89,13 @@ def run_file_pass(step: ExportPass | FilePass, source: FloatModel, stage: Compil
     return made
 
 
-def _check_given(step: ExportPass | FilePass, made: CompiledModel, source: FloatModel) -> None:
+def _applied(step: FilePass, source: PassModel, stage: CompiledModel | None) -> Any:
+    given = _taken(step, stage)
+    with tool_errors(step.name, own=_is_own(step)):
+        return step.apply(given, source)
+
+
+def _check_given(step: ExportPass | FilePass, made: CompiledModel, source: PassModel) -> None:
     """Refuse what no later step could read; of a user's own pass also tensors that the file or the task does not have.
 
     Raises:
@@ -96,7 +108,7 @@ def _check_given(step: ExportPass | FilePass, made: CompiledModel, source: Float
         check_readable(made.format, content)
     if not _is_own(step):
         return
-    schema = source.task.schema
+    schema = source.schema
     border: Any = ([], [])
     if made.format != "mlpackage":
         border = read_border(made.format, content)

@@ -1,6 +1,7 @@
 """Run a TFLite file on this host with LiteRT, one thread, one sample a call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -10,12 +11,12 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.pass_models import CompiledModel
+from hedgerow.compile.runners.samples import predict_samples
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
-from hedgerow.tensor_border import from_stored, to_stored
 
-__all__ = ["executed_by", "open_signature", "predict_tflite", "resolved_shapes", "signature_tensors"]
+__all__ = ["executed_by", "found_again", "open_signature", "predict_tflite", "resolved_shapes", "signature_tensors"]
 
 
 def signature_tensors(content: bytes, schema: ModelSchema) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -28,6 +29,24 @@ def signature_tensors(content: bytes, schema: ModelSchema) -> tuple[tuple[Tensor
     return (
         tuple(_tensor(spec.name, f"args_{index}", inputs) for index, spec in enumerate(schema.inputs)),
         tuple(_tensor(spec.name, f"output_{index}", outputs) for index, spec in enumerate(schema.outputs)),
+    )
+
+
+def found_again(
+    content: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the tensors of a file that was made of another one: a signature's names stay, types and scales do not.
+
+    Args:
+        content: The new file.
+        inputs: Those of the old one.
+        outputs: Likewise.
+    """
+    runner = Interpreter(model_content=content, num_threads=1).get_signature_runner()
+    taken, given = runner.get_input_details(), runner.get_output_details()
+    return (
+        tuple(replace(_tensor(t.name, t.tensor, taken), shape=t.shape) for t in inputs),
+        tuple(replace(_tensor(t.name, t.tensor, given), shape=t.shape) for t in outputs),
     )
 
 
@@ -140,10 +159,5 @@ def predict_tflite(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> 
     Returns:
         ``float32[n, ...]``.
     """
-    run = open_signature(stage.content)
-    rows = []
-    output = stage.outputs[0]
-    for index in range(len(next(iter(inputs.values())))):
-        values = {t.tensor: to_stored(inputs[t.name][index : index + 1], t) for t in stage.inputs}
-        rows.append(from_stored(run(values)[output.tensor], output).astype(np.float32))
-    return np.concatenate(rows)
+    found = predict_samples(open_signature(stage.content), stage.inputs, stage.outputs[:1], inputs)
+    return found[stage.outputs[0].name]

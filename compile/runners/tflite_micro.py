@@ -6,20 +6,18 @@ standard error output of this process; whoever runs a file from elsewhere does s
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tflite_micro.python.tflite_micro import runtime
 
 from hedgerow.children.forked import fork_child
 from hedgerow.compile.arena import KERNELS, LARGEST_BYTES, Arena, installed_version, smallest_arena
 from hedgerow.compile.cmsis_nn import scratch_bytes
+from hedgerow.compile.errors import RuntimeRefusedError
 from hedgerow.compile.inspection.border import read_calls
+from hedgerow.compile.runners.samples import Run, Values
 from hedgerow.manifest.content import Tensor
-from hedgerow.tensor_border import from_stored, to_stored
 
-__all__ = ["find_arena", "predict_tflite_micro"]
+__all__ = ["find_arena", "open_micro"]
 
 _TRY_TIMEOUT_S = 60
 
@@ -61,34 +59,32 @@ def _allocates_apart(content: bytes, arena_bytes: int) -> bool:
         return copy.has_ended(_TRY_TIMEOUT_S) and copy.wait().code == 0
 
 
-def predict_tflite_micro(
-    content: bytes,
-    arena_bytes: int,
-    taken: Sequence[Tensor],
-    given: Sequence[Tensor],
-    inputs: Mapping[str, NDArray[Any]],
-) -> dict[str, NDArray[np.float32]]:
-    """Return all outputs, sample by sample, of a new interpreter.
+def open_micro(content: bytes, arena_bytes: int, taken: Sequence[Tensor], given: Sequence[Tensor]) -> Run:
+    """Return what makes one prediction in a new interpreter.
 
     Args:
         content: The file.
         arena_bytes: Of its arena.
         taken: Its inputs, in the file's order.
         given: Its outputs, likewise.
-        inputs: Schema name -> ``(n, *shape)``.
-
-    Returns:
-        Schema name -> ``float32[n, ...]``.
 
     Raises:
-        RuntimeError: It does not allocate or run the file.
+        RuntimeError: It does not allocate the file; what is returned: it does not run it.
+        RuntimeRefusedError: The file has inputs of other sizes than *taken*; the interpreter resizes nothing.
     """
     interpreter = runtime.Interpreter.from_bytes(content, arena_size=arena_bytes)
-    rows: dict[str, list[NDArray[np.float32]]] = {tensor.name: [] for tensor in given}
-    for index in range(len(next(iter(inputs.values())))):
+    for place, tensor in enumerate(taken):
+        found = [int(size) for size in interpreter.get_input_details(place)["shape"]]
+        wanted = [max(1, size) for size in tensor.shape]
+        if found != wanted:
+            raise RuntimeRefusedError(
+                "TensorFlow Lite Micro", f"runs with the sizes {wanted} of {tensor.tensor!r}", f"the sizes {found}"
+            )
+
+    def run(values: Mapping[str, Values]) -> Mapping[str, Values]:
         for place, tensor in enumerate(taken):
-            interpreter.set_input(to_stored(inputs[tensor.name][index : index + 1], tensor), place)
+            interpreter.set_input(values[tensor.tensor], place)
         interpreter.invoke()
-        for place, tensor in enumerate(given):
-            rows[tensor.name].append(from_stored(interpreter.get_output(place), tensor).astype(np.float32))
-    return {name: np.concatenate(parts) for name, parts in rows.items()}
+        return {tensor.tensor: interpreter.get_output(place) for place, tensor in enumerate(given)}
+
+    return run

@@ -17,7 +17,7 @@ from hedgerow.errors import InputError
 
 __all__ = ["DTYPES", "ModelSchema", "TensorSpec"]
 
-DTYPES = ("float32", "int32", "int64", "uint8", "int8", "bool")
+DTYPES = ("float32", "int16", "int32", "int64", "uint8", "int8", "bool")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 

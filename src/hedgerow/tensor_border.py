@@ -8,6 +8,7 @@ and half a step goes to the even neighbour. TFLite has no one rule to agree with
 of the scale, which moves some half steps; the reference kernels and TensorFlow Lite Micro round them away from zero.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,31 @@ from numpy.typing import NDArray
 
 from hedgerow.manifest.content import Tensor
 
-__all__ = ["from_stored", "to_stored"]
+__all__ = ["from_stored", "is_whole", "one_sample", "to_stored"]
+
+
+def is_whole(tensors: Iterable[Tensor], values: Mapping[str, NDArray[Any]]) -> bool:
+    """Say whether a file has no batch dimension in front: each of its tensors is then one whole sample.
+
+    A schema's shapes leave the batch out. Where a tensor of the file has as many dimensions as the schema says, there
+    is no batch in front of them.
+
+    Args:
+        tensors: The file's inputs.
+        values: Name -> a batch of it, ``(batch, *shape)``.
+    """
+    return any(np.ndim(values[tensor.name]) == len(tensor.shape) + 1 for tensor in tensors)
+
+
+def one_sample(values: NDArray[Any], place: int, tensor: Tensor) -> NDArray[Any]:
+    """Return one sample of a batch with the dimensions that the file gives it, with a batch of 1 or without one.
+
+    Args:
+        values: ``(batch, *shape)``.
+        place: Of the sample.
+        tensor: The file's.
+    """
+    return np.asarray(values[place]) if np.ndim(values) == len(tensor.shape) + 1 else values[place : place + 1]
 
 
 def to_stored(values: NDArray[Any], tensor: Tensor) -> NDArray[Any]:

@@ -115,14 +115,14 @@ def test_an_answer_that_is_none_is_refused(script, worker):
     ("ask", "answer"),
     [
         (lambda file: file.facts(), {"facts": FACTS}),
-        (lambda file: file.border(), {"inputs": [], "outputs": []}),
+        (lambda file: file.outline(), {"inputs": [], "outputs": [], "left_out": []}),
         (lambda file: file.arena(), {"arena": ARENA}),
         (
             lambda file: file.replay("litert", {"x": np.zeros((1, 2))}, (TAKEN, GIVEN)),
-            {"difference": 0.0, "executed_by": "LiteRT"},
+            {"difference": 0.0, "executed_by": "LiteRT", "latency": None},
         ),
     ],
-    ids=["facts", "border", "arena", "replay"],
+    ids=["facts", "outline", "arena", "replay"],
 )
 def test_an_answer_with_a_key_that_nobody_knows_is_refused(ask, answer, worker):
     with worker(f"say(answer={ {**answer, 'more': 1}!r})") as file, pytest.raises(DecodeError) as caught:
@@ -146,14 +146,14 @@ def test_predictions_of_another_kind_are_refused(outputs, worker, tmp_path):
     (tmp_path / "made").write_bytes(encode_arrays(outputs))
     script = (
         f'import shutil\nshutil.copy({str(tmp_path / "made")!r}, request["folder"] + "/outputs")\n'
-        'say(answer={"difference": 0.0, "executed_by": "nobody"})'
+        'say(answer={"difference": 0.0, "executed_by": "nobody", "latency": None})'
     )
     with worker(script) as file, pytest.raises(DecodeError, match="predictions"):
         file.replay("litert", {"x": np.zeros((2, 2))}, (TAKEN, GIVEN))
 
 
 def test_predictions_that_are_not_there_are_refused(worker):
-    script = 'say(answer={"difference": 0.0, "executed_by": "nobody"})'
+    script = 'say(answer={"difference": 0.0, "executed_by": "nobody", "latency": None})'
     with worker(script) as file, pytest.raises(DecodeError, match="predictions"):
         file.replay("litert", {"x": np.zeros((2, 2))}, (TAKEN, GIVEN))
 
@@ -204,7 +204,7 @@ def test_a_bug_of_ours_is_told_as_one():
 def test_a_file_that_aborts_litert_costs_its_process_alone(scrambled):
     pytest.importorskip("ai_edge_litert")
     with ForeignFile("keyword.tflite", "tflite", scrambled) as file:
-        border = file.border()
+        border = file.outline().border
         samples = {tensor.name: np.zeros((2, *tensor.shape[1:])) for tensor in border[0]}
         with pytest.raises(ForeignFileError) as caught:
             file.replay("litert", samples, border)
@@ -216,7 +216,7 @@ def test_a_file_that_aborts_litert_costs_its_process_alone(scrambled):
 def test_a_runtime_that_does_not_take_a_file_says_so_and_lives(own_int8_file):
     pytest.importorskip("onnxruntime")
     with ForeignFile("own.tflite", "tflite", own_int8_file) as file:
-        border = file.border()
+        border = file.outline().border
         samples = {tensor.name: np.zeros((2, *tensor.shape[1:])) for tensor in border[0]}
         with pytest.raises(RuntimeRefusedError, match="a file that ONNX Runtime loads"):
             file.replay("onnxruntime", samples, border)
@@ -227,7 +227,7 @@ def test_both_runtimes_of_tflite_run_our_own_file_and_say_what_ran(own_int8_file
     from hedgerow.compile.arena import installed_version
 
     with ForeignFile("own.tflite", "tflite", own_int8_file) as file:
-        border = file.border()
+        border = file.outline().border
         rng = np.random.default_rng(0)
         samples = {tensor.name: rng.normal(size=(4, *tensor.shape[1:])) for tensor in border[0]}
         litert = file.replay("litert", samples, border)
@@ -296,7 +296,7 @@ def test_an_operator_that_the_interpreter_of_microcontrollers_refuses_is_named_i
 @pytest.mark.heavy
 def test_a_sample_that_is_predicted_once_is_predicted_as_in_a_replay(own_int8_file):
     with ForeignFile("own.tflite", "tflite", own_int8_file) as file:
-        border = file.border()
+        border = file.outline().border
         samples = {tensor.name: np.random.default_rng(1).normal(size=(3, *tensor.shape[1:])) for tensor in border[0]}
         once, twice = file.predict("litert", samples, border), file.replay("litert", samples, border)
     [name] = once.outputs

@@ -13,7 +13,8 @@ pytest.importorskip("ai_edge_litert")
 from hedgerow.compile.arena import installed_version  # noqa: E402
 from hedgerow.compile.errors import ForeignFileError, RuntimeRefusedError, VerificationError  # noqa: E402
 from hedgerow.compile.foundation import Foundation, Workbench  # noqa: E402
-from hedgerow.compile.on_micro import portions, run_on_micro  # noqa: E402
+from hedgerow.compile.on_micro import run_on_micro  # noqa: E402
+from hedgerow.compile.portions import portions  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
 from hedgerow.compile.units import CompiledArtifact, compile_artifact  # noqa: E402

@@ -24,7 +24,8 @@ def test_targets_that_cannot_hold_a_file_are_named_and_the_others_are_packed(mlp
     (artifact,) = outcome.to_record()["artifacts"]
     assert artifact["accuracy"] is None
     assert set(artifact["not_run"]) == {"accuracy", "parity"}
-    assert "without a float model to compare with" in artifact["not_run"]["accuracy"]
+    assert "give some with --data or --task" in artifact["not_run"]["accuracy"]
+    assert "without a float model to compare with" in artifact["not_run"]["parity"]
 
 
 def test_a_file_that_nobody_can_hold_leaves_no_build_and_exit_code_1(mlperf_tiny, tmp_path, capsys):
@@ -85,7 +86,7 @@ def test_a_microcontrollers_artifact_is_run_in_its_own_interpreter_and_the_repor
 def test_without_the_extra_nothing_is_claimed_of_a_microcontroller_and_no_other_runtime_stands_for_it(
     own_int8_file, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("hedgerow.compile.third_party.installed_version", lambda: None)
+    monkeypatch.setattr("hedgerow.compile.judgement.installed_version", lambda: None)
     file = tmp_path / "own.tflite"
     file.write_bytes(own_int8_file)
     outcome = pack_targets(file, ["cortex-m7"], tmp_path / "out")

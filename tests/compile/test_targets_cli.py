@@ -113,13 +113,13 @@ def test_a_model_with_an_open_size_is_unknown_and_never_fits(tmp_path, capsys):
     [line] = capsys.readouterr().out.splitlines()
     assert line == (
         "raspberry-pi-4  unknown  memory: unknown, because the file leaves open the dimension 'time' of the input 'x'; "
-        "give its sizes with --input-shape NAME=SIZE,SIZE,..."
+        "give its sizes with --shape NAME=SIZExSIZE..."
     )
 
 
 def test_a_given_shape_answers_the_question(tmp_path, capsys):
     path = open_onnx(tmp_path)
-    code, record = answers(capsys, path, "--target", "raspberry-pi-4", "--input-shape", "x=1,1000,6")
+    code, record = answers(capsys, path, "--target", "raspberry-pi-4", "--shape", "x=1x1000x6")
     assert (code, record["targets"][0]["fits"]) == (0, True)
     # 1,000 rows of 6 and of 3 floats.
     assert record["targets"][0]["profile"]["peak_memory_bytes"] == 36_000
@@ -128,10 +128,10 @@ def test_a_given_shape_answers_the_question(tmp_path, capsys):
 
 @pytest.mark.parametrize("shape", ["x", "x=", "x=1,0,6", "x=1,-1,6", "=1", "x=1,a,6", "z=1,6", "x=1,6"])
 def test_a_shape_that_is_none_or_does_not_fit_is_one_sentence(shape, tmp_path, capsys):
-    assert main(["targets", "check", str(open_onnx(tmp_path)), "--input-shape", shape]) == 1
+    assert main(["targets", "check", str(open_onnx(tmp_path)), "--shape", shape]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "correct --input-shape" in captured.err
+    assert "correct --shape" in captured.err
     assert len(without_progress(captured.err)) == 1
 
 

@@ -155,16 +155,19 @@ def test_nan_weights_are_refused(tmp_path):
     assert [check for check, _expected, _found in caught.value.failures] == ["weights"]
 
 
-@pytest.mark.parametrize(
-    ("taken", "given", "expected"),
-    [
-        (("batch", "n", 6), ("batch", "n", 3), "fixed sizes after the batch"),
-        ((4, 6), (4, 3), "a batch dimension of 1 first"),
-    ],
-)
-def test_a_shape_that_no_schema_can_hold_is_refused(taken, given, expected, tmp_path):
-    with pytest.raises(ModelFileError, match=expected):
-        read(onnx_file(tmp_path, taken=taken, given=given))
+def test_a_size_that_is_left_open_is_refused_with_the_option_that_fixes_it(tmp_path):
+    with pytest.raises(ModelFileError) as caught:
+        read(onnx_file(tmp_path, taken=("batch", "n", 6), given=("batch", "n", 3)))
+    assert str(caught.value) == (
+        "Their Model.onnx: expected inputs of fixed sizes after the batch, found the dimension 1 of 'In put:0' open; "
+        "give its sizes with --shape In put:0=1xSIZEx6"
+    )
+
+
+def test_a_file_without_a_batch_of_one_in_front_takes_its_whole_shape_as_one_sample(tmp_path):
+    model = read(onnx_file(tmp_path, taken=(4, 6), given=(4, 3)))
+    assert [spec.shape for spec in (*model.schema.inputs, *model.schema.outputs)] == [(4, 6), (4, 3)]
+    assert [tensor.shape for tensor in (*model.inputs, *model.outputs)] == [(4, 6), (4, 3)]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04zip", b"xxxxTFL3", b"xxxxTFL3" + b"\xff" * 64, b"no model"])

@@ -174,7 +174,7 @@ MANIFEST = {
 }  # fmt: skip
 PREDICT = {
     "work": "predict", "kind": "onnx", "folder": "", "runtime": "onnxruntime", "arena_bytes": 1, "times": 2,
-    "inputs": [PLAIN_TENSOR], "outputs": [PLAIN_TENSOR],
+    "state": {"h": {"output": "h_out"}}, "steps": 1, "inputs": [PLAIN_TENSOR], "outputs": [PLAIN_TENSOR],
 }  # fmt: skip
 
 
@@ -553,9 +553,36 @@ DECODERS: tuple[Decoder, ...] = (
         "hedgerow.compile.foreign_worker:_facts",
         [{"work": "facts", "kind": "onnx", "folder": "f", "shapes": {"x": {"sizes": [1, 8]}}}],
         _foreign_work("_facts"),
-        parts=("hedgerow.compile.foreign_worker:_facts.sizes",),
+        parts=("hedgerow.compile.foreign_worker:_sizes",),
     ),
-    Decoder("hedgerow.compile.foreign_worker:_predict", [PREDICT], _foreign_work("_predict")),
+    Decoder(
+        "hedgerow.compile.foreign_worker:_predict",
+        [PREDICT],
+        _foreign_work("_predict"),
+        parts=("hedgerow.compile.foreign_worker:_output_of",),
+    ),
+    Decoder(
+        "hedgerow.compile.foreign_worker:_fix",
+        [{"work": "fix", "kind": "onnx", "folder": "", "shapes": {"x": {"sizes": [1, 8]}}}],
+        _foreign_work("_fix"),
+        parts=("hedgerow.compile.foreign_worker:_sizes",),
+    ),
+    Decoder(
+        "hedgerow.compile.foreign_worker:_convert",
+        [
+            {
+                "work": "convert",
+                "kind": "onnx",
+                "folder": "",
+                "recipe": RECIPE,
+                "schema": SCHEMA,
+                "inputs": [PLAIN_TENSOR],
+                "outputs": [PLAIN_TENSOR],
+                "seed": 0,
+            }
+        ],
+        _foreign_work("_convert"),
+    ),
 )
 
 _OWN_ROWS = "reads rows that this service wrote, with decoders of this table; test_reading.py damages them"

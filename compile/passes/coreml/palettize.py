@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import between, one_of
 
@@ -37,7 +37,7 @@ class PalettizeCoreml(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the package with palettes."""
         import coremltools.optimize.coreml as cto
 

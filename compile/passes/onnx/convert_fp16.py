@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 
 __all__ = ["ConvertOnnxFp16"]
@@ -22,7 +22,7 @@ class ConvertOnnxFp16(FilePass):
         """Half of a float's."""
         return 16
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file in float16."""
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import yes_or_no
 
@@ -32,7 +32,7 @@ class QuantizeOnnxDynamic(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file with int8 weights."""
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic

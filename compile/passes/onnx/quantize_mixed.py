@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic
 from hedgerow.compile.passes.sensitivity import widen, worst_first
 from hedgerow.compile.passes.settings import between
@@ -27,7 +27,7 @@ class QuantizeOnnxMixed(QuantizeOnnxStatic):
     name: ClassVar[str] = "quantize-onnx-mixed"
     minimum_snr_db: float = between(0.0, 100.0, default=30.0)
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file in int8 and float."""
         import onnx
 

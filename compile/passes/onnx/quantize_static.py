@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import one_of, yes_or_no
 
@@ -37,7 +37,7 @@ class QuantizeOnnxStatic(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file in int8."""
         from hedgerow.compile.passes.onnx.static_quantizer import static_bytes
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.compile.errors import PassError
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import between, one_of
 
@@ -44,7 +44,7 @@ class QuantizeOnnxWeights(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file with small integer weights.
 
         Raises:

@@ -16,9 +16,12 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.quantize import save_tensors_data
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic
+from hedgerow.compile.runners.onnx import takes_any_batch
+from hedgerow.manifest.content import Tensor
 from hedgerow.task import Dataset
+from hedgerow.tensor_border import one_sample, to_stored
 
 __all__ = ["static_bytes"]
 
@@ -40,13 +43,18 @@ _METHODS = {
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]
     """Hands the calibration data out in batches."""
 
-    def __init__(self, data: Dataset, names: dict[str, str]) -> None:
-        self._batches = iter(
-            [
-                {names[name]: values[start : start + _BATCH] for name, values in data.inputs.items()}
+    def __init__(self, data: Dataset, tensors: Sequence[Tensor]) -> None:
+        if takes_any_batch(tensors, data.inputs):
+            batches = [
+                {t.tensor: to_stored(data.inputs[t.name][start : start + _BATCH], t) for t in tensors}
                 for start in range(0, len(data), _BATCH)
             ]
-        )
+        else:
+            batches = [
+                {t.tensor: to_stored(one_sample(data.inputs[t.name], place, t), t) for t in tensors}
+                for place in range(len(data))
+            ]
+        self._batches = iter(batches)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         """Return the next batch, or None after the last."""
@@ -54,7 +62,7 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
 
 
 def static_bytes(
-    source: FloatModel,
+    source: PassModel,
     stage: CompiledModel,
     chosen: QuantizeOnnxStatic,
     *,
@@ -71,18 +79,17 @@ def static_bytes(
         ranges: A file that keeps the measured ranges for the next call with the same stage and settings; made when it
             is absent.
     """
-    names = {tensor.name: tensor.tensor for tensor in stage.inputs}
     options = {"ActivationSymmetric": True, "QuantizeBias": False} if chosen.symmetric else {}
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         before.write_bytes(stage.content)
         kept = ranges if ranges is not None else Path(folder) / "ranges.json"
         if chosen.calibration == "entropy" and not kept.exists():
-            _measure_entropy(before, _Calibration(source.calibration, names), kept)
+            _measure_entropy(before, _Calibration(source.calibration, stage.inputs), kept)
         quantize_static(
             before,
             after,
-            _Calibration(source.calibration, names),
+            _Calibration(source.calibration, stage.inputs),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QInt8 if chosen.activations == "int8" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 
 __all__ = ["TrimOnnx"]
@@ -33,7 +33,7 @@ class TrimOnnx(FilePass):
         """Weights stay what they are."""
         return
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file without what no runtime reads."""
         import onnx
 

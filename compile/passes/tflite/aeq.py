@@ -11,22 +11,19 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
 from numpy.typing import NDArray
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
-from hedgerow.compile.runners.tflite import signature_tensors
+from hedgerow.compile.pass_models import CompiledModel
+from hedgerow.compile.runners.tflite import found_again
 from hedgerow.task import Dataset
-from hedgerow.tensor_border import to_stored
+from hedgerow.tensor_border import one_sample, to_stored
 
-__all__ = ["SIGNATURE", "measured_statistics", "quantized_stage"]
-
-SIGNATURE = "serving_default"
+__all__ = ["measured_statistics", "quantized_stage"]
 
 
-def quantized_stage(stage: CompiledModel, source: FloatModel, prepare: Callable[[Any], Any]) -> CompiledModel:
+def quantized_stage(stage: CompiledModel, prepare: Callable[[Any], Any]) -> CompiledModel:
     """Return a file as ai-edge-quantizer writes it.
 
     Args:
         stage: A TFLite file.
-        source: Its schema says which tensor is which.
         prepare: Gives the quantizer its recipe; what it returns are the statistics of activations, or None where the
             recipe needs none.
     """
@@ -36,7 +33,7 @@ def quantized_stage(stage: CompiledModel, source: FloatModel, prepare: Callable[
         tool = quantizer.Quantizer(str(before))
         tool.quantize(prepare(tool)).export_model(str(after))
         content = after.read_bytes()
-    inputs, outputs = signature_tensors(content, source.task.schema)
+    inputs, outputs = found_again(content, stage.inputs, stage.outputs)
     return CompiledModel(format="tflite", content=content, inputs=inputs, outputs=outputs)
 
 
@@ -47,14 +44,21 @@ def measured_statistics(tool: Any, stage: CompiledModel, data: Dataset) -> Any:
     it reaches 28 dB, the exact extremes 42 dB (torchao's PT2E: 43 dB, in fifty times the time).
     """
     # One sample gives the form of the statistics; the numbers are ours.
-    first = {tensor.tensor: to_stored(data.inputs[tensor.name][:1], tensor) for tensor in stage.inputs}
-    statistics = tool.calibrate({SIGNATURE: [first]})
+    first = {
+        tensor.tensor: to_stored(one_sample(data.inputs[tensor.name], 0, tensor), tensor) for tensor in stage.inputs
+    }
+    statistics = tool.calibrate({_signature(stage.content): [first]})
     extremes = _extremes(stage, data)
     for name, entry in statistics.items():
         if name in extremes:
             low, high = extremes[name]
             entry["min"], entry["max"] = np.full_like(entry["min"], low), np.full_like(entry["max"], high)
     return statistics
+
+
+def _signature(content: bytes) -> str:
+    """Return the name of the file's first signature; a file that reaches a pass has one."""
+    return str(next(iter(Interpreter(model_content=content).get_signature_list())))
 
 
 def _extremes(stage: CompiledModel, data: Dataset) -> Mapping[str, tuple[float, float]]:
@@ -65,11 +69,11 @@ def _extremes(stage: CompiledModel, data: Dataset) -> Mapping[str, tuple[float, 
     scores = _softmax_inputs(stage.content)
     interpreter = Interpreter(model_content=stage.content, num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
-    runner = interpreter.get_signature_runner(SIGNATURE)
+    runner = interpreter.get_signature_runner(_signature(stage.content))
     floats = [detail for detail in interpreter.get_tensor_details() if detail["dtype"] == np.float32]
     found: dict[str, tuple[float, float]] = {}
     for index in range(len(data)):
-        runner(**{t.tensor: to_stored(data.inputs[t.name][index : index + 1], t) for t in stage.inputs})
+        runner(**{t.tensor: to_stored(one_sample(data.inputs[t.name], index, t), t) for t in stage.inputs})
         for detail in floats:
             try:
                 values = interpreter.get_tensor(detail["index"])

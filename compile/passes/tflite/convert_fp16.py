@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 
 __all__ = ["ConvertTfliteFp16"]
@@ -25,11 +25,13 @@ class ConvertTfliteFp16(FilePass):
         """Half of a float's."""
         return 16
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file with float16 weights."""
         from ai_edge_quantizer import algorithm_manager, qtyping
 
         from hedgerow.compile.passes.tflite.aeq import quantized_stage
+
+        del source
 
         def prepare(tool: Any) -> None:
             for layer in _LAYERS:
@@ -46,4 +48,4 @@ class ConvertTfliteFp16(FilePass):
                     algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING,
                 )
 
-        return quantized_stage(stage, source, prepare)
+        return quantized_stage(stage, prepare)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.sensitivity import widen, worst_first
 from hedgerow.compile.passes.settings import between
@@ -39,7 +39,7 @@ class QuantizeTfliteMixed(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file in int8 and float."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
         from hedgerow.compile.runners.tflite import predict_tflite

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 
 __all__ = ["QuantizeTfliteFull", "QuantizeTfliteStatic"]
@@ -22,7 +22,7 @@ class QuantizeTfliteStatic(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file in int8."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
 
@@ -46,7 +46,7 @@ class QuantizeTfliteFull(FilePass):
         """Integers of one byte."""
         return 8
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file in int8."""
         from hedgerow.compile.passes.tflite.static_quantizer import StaticQuantizer
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 from hedgerow.compile.passes.settings import one_of
 
@@ -32,12 +32,13 @@ class QuantizeTfliteDynamic(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file with integer weights."""
         from ai_edge_quantizer import recipe
 
         rules = {4: recipe.dynamic_wi4_afp32, 8: recipe.dynamic_wi8_afp32}
-        return _quantized(stage, source, rules, self.bits)
+        del source
+        return _quantized(stage, rules, self.bits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +59,16 @@ class QuantizeTfliteWeights(FilePass):
         """As many as are set."""
         return self.bits
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file with integer weights."""
         from ai_edge_quantizer import recipe
 
         rules = {4: recipe.weight_only_wi4_afp32, 8: recipe.weight_only_wi8_afp32}
-        return _quantized(stage, source, rules, self.bits)
+        del source
+        return _quantized(stage, rules, self.bits)
 
 
-def _quantized(stage: CompiledModel, source: FloatModel, rules: Mapping[int, Any], bits: int) -> CompiledModel:
+def _quantized(stage: CompiledModel, rules: Mapping[int, Any], bits: int) -> CompiledModel:
     from hedgerow.compile.passes.tflite.aeq import quantized_stage
 
-    return quantized_stage(stage, source, lambda tool: tool.load_quantization_recipe(rules[bits]()))
+    return quantized_stage(stage, lambda tool: tool.load_quantization_recipe(rules[bits]()))

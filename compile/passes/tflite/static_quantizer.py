@@ -5,7 +5,7 @@ from typing import Any
 
 from ai_edge_quantizer import qtyping, recipe
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.tflite.aeq import measured_statistics, quantized_stage
 
 __all__ = ["FLOAT_BORDER", "StaticQuantizer"]
@@ -26,7 +26,7 @@ class StaticQuantizer:
         source: Gives the calibration data.
     """
 
-    def __init__(self, stage: CompiledModel, source: FloatModel) -> None:
+    def __init__(self, stage: CompiledModel, source: PassModel) -> None:
         self._stage, self._source = stage, source
         self._statistics: Any = None
 
@@ -50,4 +50,4 @@ class StaticQuantizer:
                 )
             return self._statistics
 
-        return quantized_stage(self._stage, self._source, prepare)
+        return quantized_stage(self._stage, prepare)

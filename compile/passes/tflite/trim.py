@@ -10,7 +10,7 @@ in place.
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
 
 __all__ = ["TrimTflite"]
@@ -29,7 +29,7 @@ class TrimTflite(FilePass):
         """Weights stay what they are."""
         return
 
-    def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
+    def apply(self, stage: CompiledModel, source: PassModel) -> CompiledModel:
         """Return the file without what no runtime reads."""
         from hedgerow.compile.passes.tflite.trimming import trimmed
 

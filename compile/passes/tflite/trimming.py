@@ -5,7 +5,7 @@ from typing import Any
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
-__all__ = ["trimmed"]
+__all__ = ["rewritten", "trimmed"]
 
 _IDENTIFIER = b"TFL3"
 _ALIGNMENT_BYTES = 16
@@ -37,7 +37,22 @@ def trimmed(content: bytes) -> bytes:
                 kept.append(_AlignedBuffer(constant))
             tensor.buffer = places[constant]
     model.buffers, model.metadata, model.metadataBuffer, model.description = kept, None, None, None
-    builder = flatbuffers.Builder(len(content))
+    return _packed(model, len(content))
+
+
+def rewritten(model: Any) -> bytes:
+    """Return a file of flatc's object *model*, all of whose constants are in its buffers.
+
+    Args:
+        model: Its buffers are replaced.
+    """
+    constants = [bytes(bytearray(buffer.data)) if buffer.data is not None else b"" for buffer in model.buffers]
+    model.buffers = [_AlignedBuffer(content) if content else schema.BufferT() for content in constants]
+    return _packed(model, sum(map(len, constants)))
+
+
+def _packed(model: Any, expected_bytes: int) -> bytes:
+    builder = flatbuffers.Builder(expected_bytes)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
 

@@ -44,7 +44,8 @@ class Tensor:
     Attributes:
         name: The schema's or the parameter's name.
         tensor: The name inside the file (ONNX: usually the same; TFLite: the signature's, such as ``args_0``).
-        shape: The file's shape, with the batch dimension; -1 where it is dynamic.
+        shape: The file's shape, with the batch dimension in front; -1 where it is dynamic. A file without a batch in
+            front takes one sample a call: its shapes have as many dimensions as the schema's.
         dtype: The file's type; an integer with a scale is quantized.
         scale: Real value of one step of a quantized tensor, else None.
         zero_point: Stored value of real zero; 0 when not quantized.
