@@ -100,8 +100,9 @@ class _Translator:
         if not any(_has_view(self._values[other]) for other in node.all_input_nodes):
             return called(*args, **kwargs)
         shape, dtype = _described(node.meta["val"])
-        if name not in EMITTERS or getattr(called, "namespace", "") != "aten" or dtype not in C_TYPES:
-            self._missing.add(str(called) if dtype in C_TYPES else f"{called} of {dtype}")
+        is_known = name in EMITTERS and getattr(called, "namespace", "") == "aten"
+        if not is_known or dtype not in C_TYPES:
+            self._missing.add(f"{called} of {dtype}" if is_known else str(called))
             return None
         schema = called._schema  # noqa: SLF001 - torch has no public name for it
         by_name: Any = {

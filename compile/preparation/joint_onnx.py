@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx
 from onnx import compose, version_converter
+from onnxruntime.quantization.onnx_model import ONNXModel
 
 from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.passes.onnx.trim import trimmed_onnx
@@ -30,6 +31,8 @@ def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
     if _operator_set(before) != wanted:
         before = version_converter.convert_version(before, wanted)
     before.ir_version = after.ir_version
+    # Converters append casts behind what they feed; runtimes sort for themselves, the checker of a joint file does not.
+    ONNXModel(after).topological_sort()
     # Inner names of the two may be the same; those of the border are the callers'.
     inner = {"rename_inputs": False, "rename_outputs": False, "rename_functions": False}
     before = compose.add_prefix(before, _PREFIX, rename_value_infos=False, **inner)

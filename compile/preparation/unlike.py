@@ -53,17 +53,24 @@ def steps_lost(halves: Halves, inputs: Mapping[str, NDArray[Any]]) -> float:
     rounded = _Rounded(program)
     with torch.no_grad():
         wanted = rounded.run(*samples)
+        if rounded.is_open:
+            return math.inf
         rounded.rounds = True
         found = rounded.run(*samples)
     return max((_distance(one, other) for one, other in zip(wanted, found, strict=True)), default=0.0)
 
 
 class _Rounded(fx.Interpreter):
-    """Runs a graph twice: to find the extremes of its float tensors, then with each of them rounded in between."""
+    """Runs a graph twice: to find the extremes of its float tensors, then with each of them rounded in between.
+
+    Attributes:
+        rounds: Whether it is the second time.
+        is_open: Whether an extreme is not finite, so that no scale can be.
+    """
 
     def __init__(self, program: fx.GraphModule) -> None:
         super().__init__(program)
-        self.rounds = False
+        self.rounds = self.is_open = False
         self._ranges: dict[str, tuple[float, float]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -76,12 +83,11 @@ class _Rounded(fx.Interpreter):
         if not self.rounds:
             low, high = (float(extreme) for extreme in torch.aminmax(found))
             self._ranges[n.name] = min(low, 0.0), max(high, 0.0)
+            self.is_open |= not (math.isfinite(low) and math.isfinite(high))
             return found
         low, high = self._ranges[n.name]
         scale = (high - low) / _LEVELS
-        if not math.isfinite(scale) or scale == 0:
-            return found if scale == 0 else torch.full_like(found, math.nan)
-        return (torch.round(found / scale) * scale).clamp(low, high)
+        return (torch.round(found / scale) * scale).clamp(low, high) if scale else found
 
 
 def _distance(wanted: torch.Tensor, found: torch.Tensor) -> float:
