@@ -51,13 +51,16 @@ class ExportCoreml(ExportPass):
 
         from hedgerow.compile.passes.coreml.package import packed
         from hedgerow.compile.passes.examples import example_inputs
+        from hedgerow.compile.passes.traced.moved import COREML_WORDS
         from hedgerow.compile.passes.traced.served import served_module
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1, _TRACED)
         inputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), _BORDER[spec.dtype]) for spec in schema.inputs)
         outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
-        program = torch.export.export(served_module(source, arguments), arguments).run_decompositions({})
+        program = torch.export.export(
+            served_module(source, arguments, words=COREML_WORDS), arguments
+        ).run_decompositions({})
         _mark_preparation(program.graph)
         model = ct.convert(
             program,
