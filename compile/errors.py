@@ -349,6 +349,8 @@ _ADVICE: Mapping[str, str] = {
     "oracle": _OTHER_LAYERS,
     "parity": f"{_MORE_BITS}, calibrate with data that is more like the held-out data, or accept the difference with "
     "--min-snr and --min-agreement",
+    "prepare": "write preprocess with plainer operators, or prepare the samples yourself and let the task's inputs be "
+    "what was prepared",
     "quantized": "choose a recipe that quantizes the layers of this model",
     "size": "choose a float recipe where the target runs floats, or a larger model: it gains from fewer bits",
     "static shapes": "fix every size in the model but the batch's",

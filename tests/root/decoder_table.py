@@ -357,7 +357,8 @@ FLEET = "hedgerow.fleet"
 DECODERS: tuple[Decoder, ...] = (
     Decoder("hedgerow.manifest.content:Blob.from_fields", [BLOB]),
     Decoder("hedgerow.manifest.content:Tensor.from_fields", [TENSOR, PLAIN_TENSOR]),
-    Decoder("hedgerow.manifest.artifact:Artifact.from_fields", [ARTIFACT]),
+    Decoder("hedgerow.manifest.artifact:Artifact.from_fields", [ARTIFACT, {**ARTIFACT, "prepare": None}]),
+    Decoder("hedgerow.manifest.preparation:Preparation.from_fields", [ARTIFACT["prepare"]]),
     Decoder("hedgerow.manifest.train_graph:Extra.from_fields", [STATE, ANCHOR]),
     Decoder("hedgerow.manifest.train_graph:TrainGraph.from_fields", [GRAPH]),
     Decoder("hedgerow.manifest.release:Lineage.from_fields", [LINEAGE]),

@@ -323,10 +323,11 @@ def test_a_null_that_must_be_a_value_is_refused_as_a_null():
 
 
 def test_finish_names_the_fields_that_nobody_read():
-    record = Fields({"a": 1, "b": 2, "c": 3}, "doc")
+    record = Fields({"a": 1, "b": 2, "c": 3, "d": 4}, "doc")
+    record.integer("d")
     record.integer("b")
 
-    with pytest.raises(DecodeError, match=r"^doc: expected only the fields b, found also a, c$"):
+    with pytest.raises(DecodeError, match=r"^doc: expected only the fields b, d, found also a, c$"):
         record.finish()
 
 

@@ -99,6 +99,9 @@ def test_a_batch_is_counted_exactly():
     assert window.features["x.0"].missing == 1
     assert window.latency[2] == 3
     assert window.paired == PairedCounts(agreed=1, disagreed=2, both_right=1, only_new_right=1)
+    # What is counted is whole numbers, also on the wire.
+    payload = encode_json(window.to_record())
+    assert Window.from_fields(decode_json(payload, "window", limit_bytes=10_000)) == window
 
 
 def test_outputs_that_are_no_numbers_are_no_class_and_never_right():

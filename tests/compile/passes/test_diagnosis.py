@@ -73,7 +73,7 @@ BY_VALUE = "a decision by the values of a tensor"
 BESSEL = "the operator special_i1, which it does not have"
 SORT = "the operator sort, which it does not have"
 NUMPY = "numpy in the model's forward, which no export can follow"
-SHAPE = "an error (RuntimeError: a and b must have same reduction dim, but got [1, 8] X [5, 3].)"
+SHAPE = "an error (RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x8 and 5x3))"
 TORCH = "compute it with torch, and leave numpy to the data"
 RUN = "run the model in torch on one sample of the task's inputs, and correct it or the task"
 

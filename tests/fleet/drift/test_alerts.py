@@ -118,6 +118,12 @@ def test_small_windows_of_a_device_are_added_up_until_they_can_be_tested():
     assert state.devices["d0"].last.samples == 12
 
 
+@pytest.mark.parametrize(("counts", "looks"), [((12, 12, 12, 13), 0), ((12, 12, 13, 13), 1)])
+def test_a_window_of_the_smallest_size_is_looked_at_and_one_sample_less_is_not(counts, looks):
+    state, _ = see(DriftState("digits@1"), "d0", counts)
+    assert state.slices["device:d0"].looks == looks
+
+
 def test_a_group_is_looked_at_once_for_a_window_of_each_device():
     state = DriftState("digits@1")
     for device in ("a", "b", "c"):
