@@ -16,6 +16,7 @@ from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.refused import INTERNAL
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
+from hedgerow.compile.train_graph.options import parse_step_options
 from hedgerow.counted import counted
 from hedgerow.hardware.lookup import target_names
 from hedgerow.installation import require
@@ -98,6 +99,14 @@ _PIPE_WIDTH = 200
     "that passes]",
 )
 @click.option(
+    "--train-graph",
+    "step_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What the train graphs hold beyond plain SGD, such as optimizer=adam, trainable='head.*', batch_norm=train or "
+    "dropout=yes (docs/train-graph.md); repeat it for more.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("out/build"),
@@ -131,6 +140,7 @@ def compile_command(
     min_agreement: float | None,
     limit_s: float,
     prefer: str | None,
+    step_options: tuple[str, ...],
     out: Path,
     use_cache: bool,
     jobs: int | None,
@@ -171,6 +181,7 @@ def compile_command(
                     minimum_agreement=min_agreement / 100 if min_agreement is not None else None,
                     limit_s=limit_s,
                 ),
+                train_options=parse_step_options(step_options),
                 jobs=jobs or min(_MAXIMUM_JOBS, len(os.sched_getaffinity(0))),
                 recipes=_parse_recipes(recipes),
                 prefer=prefer,

@@ -14,6 +14,7 @@
   - RecipeError: a recipe whose passes do not follow from one another.
   - RecipeMismatchError: a recipe makes another format than the target runs.
   - RuntimeRefusedError: a runtime does not take a file.
+  - StepOptionError: what a train graph shall hold cannot be.
   - TimeLimitError: a compile process was ended because it took too long.
   - UnsuitableError: a recipe needs something that the task does not have.
   - UntranslatableError: a model uses an operator that a train graph cannot hold.
@@ -43,6 +44,7 @@ __all__ = [
     "RecipeError",
     "RecipeMismatchError",
     "RuntimeRefusedError",
+    "StepOptionError",
     "TimeLimitError",
     "UnsuitableError",
     "UntranslatableError",
@@ -236,6 +238,21 @@ class RuntimeRefusedError(CompileError):
     def failure(self) -> "Failure":
         """Return the check that this fails: ``operators``, or ``oracle`` for the file as a whole."""
         return Failure("operators" if self.operator else "oracle", self.expected, self.found)
+
+
+class StepOptionError(CompileError):
+    """What a train graph shall hold cannot be.
+
+    Attributes:
+        option: Its name.
+    """
+
+    def __init__(self, option: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"the train graph's {option}: expected {expected}, found {found}; correct --train-graph "
+            "(docs/train-graph.md lists what there is)"
+        )
+        self.option, self.expected, self.found = option, expected, found
 
 
 class TimeLimitError(CompileError):

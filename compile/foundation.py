@@ -91,7 +91,7 @@ class Foundation:
             for the task without pre-processing (True).
         made: Files of whole recipes, by whether they are for a target that holds no float.
         executed: What came of those files, by recipe, runtime, and the same.
-        train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
+        train_files: Train graphs by format and options. They hold no weights, so they outlive the checkpoint.
         halves: The task cut where its model begins; None: there is no cut.
         unlike: Whether its features are too unlike for 8 bits, see :mod:`hedgerow.compile.preparation.unlike`; empty
             until somebody asked.
@@ -104,7 +104,7 @@ class Foundation:
     stages: dict[bool, dict[tuple[Pass, ...], CompiledModel]] = field(default_factory=dict)
     made: dict[tuple[Recipe, bool], Made] = field(default_factory=dict)
     executed: dict[tuple[Recipe, str, bool], Executed] = field(default_factory=dict)
-    train_files: "dict[str, TrainFile]" = field(default_factory=dict)
+    train_files: "dict[tuple[str, ...], TrainFile]" = field(default_factory=dict)
     halves: Halves | None = None
     unlike: list[bool] = field(default_factory=list)
 
@@ -130,7 +130,7 @@ class Workbench:
 
     def __init__(self) -> None:
         self._data: dict[str, TaskData] = {}
-        self._train_files: dict[str, TrainFile] = {}
+        self._train_files: dict[tuple[str, ...], TrainFile] = {}
         self._last: tuple[tuple[str, str], Foundation] | None = None
 
     def foundation(self, task_reference: str, checkpoint_folder: Path, weights_sha256: str) -> Foundation:

@@ -86,6 +86,8 @@ class Job:
         artifacts: Target -> recipe.
         targets: Target -> what it can hold and run; of each artifact.
         train_formats: Train graphs to make.
+        train_options: What they hold beyond plain SGD, see
+            :func:`hedgerow.compile.train_graph.options.parse_step_options`.
         reference: Whether to make the reference.
         counts: Counts that replace those of the reference.
     """
@@ -101,6 +103,7 @@ class Job:
     artifacts: Mapping[str, SentRecipe]
     targets: Mapping[str, Target]
     train_formats: tuple[str, ...]
+    train_options: tuple[str, ...]
     reference: bool
     counts: Mapping[str, tuple[int, ...]]
 
@@ -135,6 +138,7 @@ class Job:
             },
             "targets": {name: target.to_record() for name, target in self.targets.items()},
             "train_formats": list(self.train_formats),
+            "train_options": list(self.train_options),
             "reference": self.reference,
             "counts": {name: {"counts": list(values)} for name, values in self.counts.items()},
         }
@@ -172,6 +176,7 @@ def decode_job(fields: Fields) -> Job:
         artifacts=fields.mapping("artifacts", sent),
         targets=fields.mapping("targets", read_target_record),
         train_formats=fields.texts("train_formats"),
+        train_options=fields.texts("train_options", maximum_chars=65536),
         reference=fields.boolean("reference"),
         counts=fields.mapping("counts", counts),
     )

@@ -22,6 +22,7 @@ from hedgerow.compile.request import Request
 from hedgerow.compile.search import PREFERENCES, UNMODELLED_PREFERENCE, Contest
 from hedgerow.compile.session import Session
 from hedgerow.compile.toolchains import TOOLCHAINS, check_installed
+from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.durable import sha256_of
 from hedgerow.hardware.lookup import load_target
@@ -29,7 +30,7 @@ from hedgerow.progress import Report, silent
 
 __all__ = ["compile_checkpoint", "compile_targets", "toolchains"]
 
-DEFAULT_BUDGET = Budget()
+DEFAULT_BUDGET, PLAIN_STEP = Budget(), StepOptions()
 
 
 def toolchains(targets: Sequence[str], recipes: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -49,6 +50,7 @@ def compile_checkpoint(
     out: Path,
     *,
     budget: Budget = DEFAULT_BUDGET,
+    train_options: StepOptions = PLAIN_STEP,
     jobs: int | None = None,
     reference_counts: Mapping[str, Sequence[int]] | None = None,
     recipes: Mapping[str, str] | None = None,
@@ -73,6 +75,7 @@ def compile_checkpoint(
         targets,
         out,
         budget=budget,
+        train_options=train_options,
         jobs=jobs,
         counts=reference_counts or {},
         recipes=recipes or {},
@@ -94,6 +97,7 @@ def compile_targets(
     out: Path,
     *,
     budget: Budget = DEFAULT_BUDGET,
+    train_options: StepOptions = PLAIN_STEP,
     jobs: int | None = None,
     reference_counts: Mapping[str, Sequence[int]] | None = None,
     recipes: Mapping[str, str] | None = None,
@@ -113,6 +117,7 @@ def compile_targets(
         targets: Names of hardware targets; each once.
         out: The build's folder; a build that is already there is replaced.
         budget: What an artifact may lose, and how long making it may take.
+        train_options: What the train graphs hold beyond plain SGD.
         jobs: How many processes work at once; None: one for each toolchain. Not used when *workers* is given.
         reference_counts: Feature -> counts in the reference's bins that devices made of the data they trained on; they
             replace the counts of the task's training data.
@@ -140,6 +145,7 @@ def compile_targets(
         targets,
         out,
         budget=budget,
+        train_options=train_options,
         jobs=jobs,
         counts=reference_counts or {},
         recipes=recipes or {},
@@ -158,6 +164,7 @@ def _compile(
     out: Path,
     *,
     budget: Budget,
+    train_options: StepOptions,
     jobs: int | None,
     counts: Mapping[str, Sequence[int]],
     recipes: Mapping[str, str],
@@ -181,6 +188,7 @@ def _compile(
         weights_sha256=sha256_of(checkpoint / WEIGHTS_FILE),
         search_path=tuple(str(Path(entry or ".").resolve()) for entry in sys.path),
         budget=budget,
+        train_options=train_options,
         counts={feature: tuple(values) for feature, values in counts.items()},
     )
     results = ResultCache(cache) if cache is not None else None

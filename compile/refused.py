@@ -16,7 +16,7 @@ from hedgerow.compile.errors import (
 )
 from hedgerow.compile.messages import Unit
 from hedgerow.compile.search import REFUSED, Contest, TriedRecipe
-from hedgerow.errors import HedgerowError, TaskError
+from hedgerow.errors import HedgerowError, TaskError, UnknownNameError
 
 __all__ = ["INTERNAL", "RefusedTarget", "further_recipes", "refused_by", "refused_trial"]
 
@@ -71,6 +71,7 @@ def refused_by(error: HedgerowError) -> str:
         InternalError: INTERNAL,
         UnsuitableError: "task",
         TaskError: "task",
+        UnknownNameError: "task",
         UntranslatableError: "operators",
     }
     return next((check for kind, check in kinds.items() if isinstance(error, kind)), "pass")

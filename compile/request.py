@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hedgerow.compile.budget import Budget
+from hedgerow.compile.train_graph.options import StepOptions
 
 __all__ = ["Request"]
 
@@ -18,6 +19,7 @@ class Request:
         weights_sha256: Hash of its weights.
         search_path: Where the task's modules are found.
         budget: What an artifact may cost.
+        train_options: What train graphs hold beyond plain SGD.
         counts: Counts that replace those of the reference.
     """
 
@@ -26,4 +28,5 @@ class Request:
     weights_sha256: str
     search_path: tuple[str, ...]
     budget: Budget
+    train_options: StepOptions
     counts: Mapping[str, tuple[int, ...]]

@@ -137,6 +137,7 @@ class Session:
                 artifacts={unit.name: SentRecipe.of(self._recipe(unit)) for unit in members if unit.recipe},
                 targets={unit.name: self._targets[unit.name] for unit in members if unit.recipe},
                 train_formats=tuple(unit.name for unit in members if unit.kind == "train_graph"),
+                train_options=self._request.train_options.pairs(),
                 reference=any(unit.kind == "reference" for unit in members),
                 counts=self._request.counts,
             )
@@ -257,6 +258,8 @@ class Session:
                 # Its check is not run where it is absent, and must be once it is installed.
                 "edgetpu_compiler": find_compiler() if self._targets[unit.name].accelerator == "edgetpu" else None,
             }
+        elif unit.kind == "train_graph":
+            facts["options"] = self._request.train_options.pairs()
         elif unit.kind == "reference":
             facts["counts"] = {name: list(values) for name, values in self._request.counts.items()}
         return result_key(facts)

@@ -22,6 +22,7 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.reference_bins import fingerprint, make_reference
+from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
 from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
@@ -203,7 +204,9 @@ def _prepare(target: Target, made: Made, folder: Path) -> _Prepare:
     )
 
 
-def compile_train_graph(foundation: Foundation, kind: str, folder: Path, report: Report) -> tuple[TrainGraph, float]:
+def compile_train_graph(
+    foundation: Foundation, kind: str, folder: Path, report: Report, options: StepOptions
+) -> tuple[TrainGraph, float]:
     """Make one train graph and compare one step of it with torch.
 
     Returns:
@@ -217,12 +220,13 @@ def compile_train_graph(foundation: Foundation, kind: str, folder: Path, report:
     from hedgerow.compile.train_graph.export import export_train_graph, largest_difference
 
     work = f"train graph {kind}"
-    if kind not in foundation.train_files:
-        foundation.train_files[kind] = export_train_graph(foundation.source, kind)
-    file = foundation.train_files[kind]
+    key = (kind, *options.pairs())
+    if key not in foundation.train_files:
+        foundation.train_files[key] = export_train_graph(foundation.source, kind, options)
+    file = foundation.train_files[key]
     report(Progress(work, 1, 2, "verify"))
     try:
-        difference = largest_difference(foundation.source, file, foundation.data.train)
+        difference = largest_difference(foundation.source, file, foundation.data.train, options)
     # A runtime that cannot load or run the file says so in its own way, and that is a failed check.
     except (RuntimeError, ValueError, KeyError) as exc:
         if is_raised_by_hedgerow(exc):
@@ -276,7 +280,9 @@ def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dic
         )
         return {"recipe": unit.recipe, **compiled.to_record()}
     if unit.kind == "train_graph":
-        graph, difference = compile_train_graph(foundation, unit.name, folder, report)
+        graph, difference = compile_train_graph(
+            foundation, unit.name, folder, report, parse_step_options(job.train_options)
+        )
         return {"graph": graph.to_record(), "difference": difference}
     facts = compile_reference(foundation, folder, job.counts or None, report)
     return {

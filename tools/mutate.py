@@ -244,6 +244,17 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._mutant.source, str(self._path), "exec"), module.__dict__)  # noqa: S102 - that is the job
 
 
+class _Unshrunk:
+    """Has Hypothesis shrink no example: that a test fails is enough, and a state machine shrinks for minutes."""
+
+    def pytest_configure(self) -> None:
+        """Keep what the tests' own settings say but the phases; it is called after those are loaded."""
+        from hypothesis import Phase, settings
+
+        settings.register_profile("mutants", phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target])
+        settings.load_profile("mutants")
+
+
 def _run_tests(mutant: Mutant | None, tests: Sequence[str]) -> int:
     """Run tests in this process; return pytest's status."""
     import pytest
@@ -255,7 +266,7 @@ def _run_tests(mutant: Mutant | None, tests: Sequence[str]) -> int:
     # Else pytest's own hook, which comes before ours, loads a module that is named like a test: two_sample_test.
     ignored += ["-o", "python_files=test_*.py"]
     options = ["-x", "-q", *ignored, "-p", "no:cacheprovider", "-p", "no:xdist", "-m", FAST, "--hypothesis-seed=0"]
-    return int(pytest.main([*options, *tests]))
+    return int(pytest.main([*options, *tests], plugins=[_Unshrunk()]))
 
 
 def run_forked(mutant: Mutant | None, tests: Sequence[str], timeout_s: float) -> str:

@@ -339,7 +339,8 @@ def _topped_up(order: Indices, sizes: Indices, minimum: int) -> Cut:
         left, giver = rich[0]
         owner[starts[giver] - left - 1] = taker
         heapq.heapreplace(rich, (left + 1, giver))
-    return order[np.argsort(owner)], np.bincount(owner, minlength=len(sizes))
+    # None is left out: each has the minimum by now, which is 1 or more.
+    return order[np.argsort(owner)], np.bincount(owner)
 
 
 Cutter = Callable[[Partition, NDArray[np.int64], int, np.random.Generator, Columns], Cut]

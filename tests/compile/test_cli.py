@@ -10,6 +10,7 @@ from hedgerow.compile.errors import CompileError
 from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.refused import RefusedTarget
 from hedgerow.compile.search import TriedRecipe
+from hedgerow.compile.train_graph.options import StepOptions
 from tests.compile.outcomes import outcome
 from tests.extras import needs_torch
 
@@ -21,7 +22,7 @@ def test_help_names_every_option(capsys):
         option in out
         for option in (
             "--task", "--target", "--all-targets", "--max-drop", "--prefer", "--out", "--no-cache", "--jobs",
-            "--recipe", "--json", "--min-snr", "--min-agreement", "--time-limit",
+            "--recipe", "--json", "--min-snr", "--min-agreement", "--time-limit", "--train-graph",
         )
     )  # fmt: skip
 
@@ -114,10 +115,13 @@ def test_what_was_refused_and_what_was_taken_instead_is_printed_with_its_cost(ca
 def test_the_options_of_the_budget_reach_it(options, budget, tmp_path, monkeypatch):
     taken = []
 
-    def compile_nothing(*_arguments, budget, **_options):
-        taken.append(budget)
+    def compile_nothing(*_arguments, budget, train_options, **_options):
+        taken.append((budget, train_options))
         return outcome_with("accuracy", "")
 
     monkeypatch.setattr("hedgerow.compile.cli.compile_targets", compile_nothing)
     main(["compile", str(tmp_path), "--task", "t.py:task", "--target", "x86-gateway", *options])
-    assert taken == [budget]
+    assert taken == [(budget, StepOptions())]
+    chosen = ("--train-graph", "optimizer=momentum", "--train-graph", "dropout=yes")
+    main(["compile", str(tmp_path), "--task", "t.py:task", "--target", "x86-gateway", *options, *chosen])
+    assert taken[1:] == [(budget, StepOptions(optimizer="momentum", dropout=True))]

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hedgerow.checkpoint import WEIGHTS_FILE, Checkpoint, load_checkpoint, save_checkpoint
 from hedgerow.cli import main
 from hedgerow.compile import Budget, CompileWorkers, compile_checkpoint, compile_targets, load_build
 from hedgerow.compile.errors import (
@@ -20,6 +21,8 @@ from hedgerow.compile.errors import (
     VerificationError,
 )
 from hedgerow.compile.pipeline import toolchains
+from hedgerow.compile.train_graph.options import StepOptions
+from hedgerow.durable import sha256_of
 from hedgerow.errors import CheckpointError, TaskError, UnknownNameError
 from hedgerow.reference import Reference
 from tests.compile.conftest import TARGETS
@@ -368,6 +371,47 @@ def test_a_floor_of_parity_that_was_lowered_lets_an_artifact_pass(digits, digits
     outcome = compile_targets(digits, folder, ["raspberry-pi-4"], tmp_path / "out", budget=everything, workers=workers)
     assert outcome.recipes == {"raspberry-pi-4": "onnx-int8-s8s8"}
     assert outcome.instead_of == {}
+
+
+@pytest.mark.heavy
+def test_the_train_graph_of_a_compile_is_the_one_that_python_exports(digits, digits_checkpoint, workers, tmp_path):
+    """The same options give the same file; without them it is plain SGD, from the cache of another entry."""
+    from hedgerow.compile.foundation import Workbench
+    from hedgerow.compile.train_graph.export import export_train_graph
+
+    options = StepOptions(optimizer="adam", proximal=True, trainable=("*.bias",))
+    kept = {"cache": tmp_path / "cache", "workers": workers}
+    graphs = []
+    for name, chosen in (("adam", options), ("plain", StepOptions())):
+        outcome = compile_targets(
+            digits, digits_checkpoint, ["raspberry-pi-4"], tmp_path / name, train_options=chosen, **kept
+        )
+        assert outcome.refused == ()
+        graphs += outcome.build.train_graphs
+    first, plain = graphs
+    sha256 = sha256_of(digits_checkpoint / WEIGHTS_FILE)
+    source = Workbench().foundation(digits, digits_checkpoint, sha256).source
+    for graph, chosen in ((first, options), (plain, StepOptions())):
+        file = export_train_graph(source, "onnx", chosen)
+        assert graph.blob.sha256 == hashlib.sha256(file.content).hexdigest()
+        assert (graph.parameters, graph.updated, graph.extras) == (file.parameters, file.updated, file.extras)
+    assert {extra.kind for extra in first.extras} == {"state", "proximal_mu", "anchor"}
+    assert all(tensor.name.endswith("bias") for tensor in first.updated)
+    assert plain.extras == ()
+
+
+@pytest.mark.heavy
+def test_a_pattern_that_fits_no_parameter_refuses_the_train_graph_and_is_no_bug(
+    digits, digits_checkpoint, workers, tmp_path
+):
+    options = StepOptions(trainable=("nothing.*",))
+    outcome = compile_targets(
+        digits, digits_checkpoint, ["raspberry-pi-4"], tmp_path / "out", train_options=options, workers=workers
+    )
+    (refusal,) = outcome.refused
+    assert (refusal.target, refusal.check) == ("the onnx train graph", "task")
+    assert "no trainable parameter is called 'nothing.*'" in refusal.reason
+    assert [artifact.target for artifact in outcome.build.artifacts] == ["raspberry-pi-4"]
 
 
 @pytest.mark.heavy

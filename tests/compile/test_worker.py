@@ -68,6 +68,7 @@ def test_a_bug_of_ours_costs_its_unit_alone_and_is_told_as_ours(monkeypatch):
         artifacts=dict.fromkeys(("x86-gateway", "raspberry-pi-4"), SentRecipe.of(find_recipe("onnx-float"))),
         targets={name: load_target(name) for name in ("x86-gateway", "raspberry-pi-4")},
         train_formats=(),
+        train_options=(),
         reference=False,
         counts={},
     )

@@ -12,7 +12,7 @@ from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import TaskError
 from hedgerow.hardware import load_target
-from tests.processes import wait_until_gone, what_is_held
+from tests.processes import new_since, wait_until_gone, what_is_held
 
 
 def job(**changes) -> Job:
@@ -28,6 +28,7 @@ def job(**changes) -> Job:
         "artifacts": {"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-s8s8"))},
         "targets": {"x86-gateway": load_target("x86-gateway")},
         "train_formats": (),
+        "train_options": (),
         "reference": True,
         "counts": {},
     }
@@ -124,7 +125,7 @@ def test_no_descriptor_process_thread_or_folder_is_left(tmp_path, monkeypatch):
     for _attempt in range(3):
         with CompileWorkers() as workers:
             workers.warm(["onnx", "coreml"])
-    assert what_is_held() == before
+    assert new_since(before) == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -152,7 +152,8 @@ JOB = {
     "toolchain": "t", "task": "task.py:task", "checkpoint": "c", "weights_sha256": SHA, "folder": "f",
     "search_path": ["p"], "max_drop": 0.02, "limit_s": 600.0,
     "artifacts": {"raspberry-pi-4": {"name": "onnx-float", "record": "{}"}},
-    "targets": {"bench": TARGET_RECORD}, "train_formats": ["onnx"], "reference": True,
+    "targets": {"bench": TARGET_RECORD}, "train_formats": ["onnx"], "train_options": ["optimizer=adam"],
+    "reference": True,
     "counts": {"image.mean": {"counts": [1, 2]}},
 }  # fmt: skip
 EXPORT = {"pass": "export-onnx", "settings": {}}

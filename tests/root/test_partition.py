@@ -98,6 +98,10 @@ def test_clients_of_a_column_keep_what_is_theirs_however_little_it_is():
     assert [shard.tolist() for shard in shards] == [[0], [1, 2, 3, 4], [5]]
 
 
+def test_a_partition_of_which_nothing_is_said_is_even():
+    assert Partition() == Partition("iid", alpha=0.5, shards_per_client=2, minimum_samples=1, column="")
+
+
 def test_an_unknown_name_is_a_mistake_and_an_error():
     with pytest.raises(UnknownNameError, match=r"^no partition is called 'dirichet'; did you mean 'dirichlet'\?$"):
         Partition("dirichet").split(LABELS, 2, np.random.default_rng(0))

@@ -121,6 +121,31 @@ def test_a_mutant_is_killed_by_time_alone_when_it_takes_too_long_twice_and_is_re
     ]
 
 
+PROPERTY = """
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+@given(st.lists(st.integers()))
+@settings(max_examples=60)
+def test_sums_are_small(numbers):
+    if sum(numbers) > 10_000:
+        with Path(__file__).with_name("failures").open("a") as failures:
+            failures.write("x")
+    assert sum(numbers) <= 10_000
+"""
+
+
+def test_a_property_that_fails_is_not_shrunk(tmp_path):
+    file = tmp_path / "test_sums.py"
+    file.write_text(PROPERTY)
+
+    assert load_attribute(f"{TOOL}:run_forked")(None, [str(file)], 60.0) == "failed"
+    assert len((tmp_path / "failures").read_text()) <= 3, "found, and shown again"
+
+
 def test_every_equivalent_mutant_is_one_that_is_made_in_its_place():
     for module, places in tomllib.loads(MUTATE["EQUIVALENT"].read_text()).items():
         made = {(m.inside, m.change) for m in MUTATE["mutants_of"](module, MUTATE["source_of"](module).read_text())}

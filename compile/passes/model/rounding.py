@@ -12,6 +12,7 @@ from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.train_quantized import TrainQuantized
 from hedgerow.compile.passes.model.training import batch_loss, fit, input_tensors, training_data
 from hedgerow.compile.passes.runner import tool_errors
+from hedgerow.compile.passes.traced.masks import rewrite_masks
 from hedgerow.compile.preparation.tracing import nodes_from_model_on
 from hedgerow.task_module import LogitsModule
 
@@ -121,8 +122,11 @@ def trained_with_rounding(source: FloatModel, chosen: TrainQuantized) -> nn.Modu
         program = torch.export.export(module, example_inputs(source.task.schema, size)).module()
     if not isinstance(program, fx.GraphModule):
         raise PassError(chosen.name, "torch.export made no graph")
+    batches = _batches(input_tensors(source, source.calibration), size)
+    # Rounding between the extremes of a sum with -1e9 would leave no score.
+    rewrite_masks(program, batches)
     rounded = _Rounded(program, module)
-    rounded.measure(_batches(input_tensors(source, source.calibration), size))
+    rounded.measure(batches)
     fit(source, model, chosen, batch_loss(source), run=rounded.run, freeze_statistics=True)
     return model
 

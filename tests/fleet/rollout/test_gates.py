@@ -206,6 +206,11 @@ def test_a_change_of_accuracy_has_its_sign_and_its_size(new, old, change, words)
     assert f"{words} against the model before on 100 of the same samples; -2.0 points are accepted" in verdict.reason
 
 
+def test_what_is_accepted_is_said_in_points():
+    verdict = judge(replace(PLAN, maximum_accuracy_drop=0.1), paired(70, 5, 20, 5), Floor(0.5, "asked"))
+    assert "; -10.0 points are accepted; " in verdict.reason
+
+
 def test_a_release_goes_on_with_the_first_sample_that_convinces():
     """138 samples of which 4 are wrong are enough at 5 %, and 137 are not."""
     floor = Floor(0.9, "which was asked for")
@@ -306,6 +311,22 @@ def test_a_stored_verdict_is_whole_or_refused(name, value):
     assert GateVerdict.from_fields(Fields(verdict.to_record(), "verdict")) == verdict
     with pytest.raises(DecodeError, match=name):
         GateVerdict.from_fields(Fields({**verdict.to_record(), name: value}, "verdict"))
+
+
+def test_as_many_samples_as_the_minimum_are_enough_of_them():
+    verdict = judge(GatePlan(minimum_samples=50), window(50, labelled=50, correct=45), Floor(0.85, "asked"))
+    assert verdict.reason == (
+        f"{accuracy_in_words(45, 50)}; the floor is 85.0%, asked; a decision needs bounds on one side of the floor's "
+        "limit"
+    )
+
+
+def test_a_disagreement_at_the_bound_is_accepted_and_one_above_it_is_not():
+    sample = window(300, paired=PairedCounts(agreed=200, disagreed=100))
+    low = judge(GatePlan(maximum_disagreement=0.1), sample, FLOOR).evidence["disagreement_low"]
+    assert judge(GatePlan(maximum_disagreement=low), sample, FLOOR).decision is Decision.WAIT
+    below = GatePlan(maximum_disagreement=math.nextafter(low, 0))
+    assert judge(below, sample, FLOOR).decision is Decision.ABORT
 
 
 def test_what_an_operator_reads_before_there_is_evidence_is_exact():

@@ -124,8 +124,13 @@ def test_every_pair_of_state_and_event_does_what_the_tables_say(state, kind):
     elif pair in TRANSITIONS:
         assert advance(rollout, event_of(kind, rollout))[0].state in TRANSITIONS[pair]
     else:
-        with pytest.raises(InvalidTransitionError, match=f"{kind.__name__} needs the rollout r1 to be") as caught:
+        with pytest.raises(InvalidTransitionError) as caught:
             advance(rollout, event_of(kind, rollout))
+        able = sorted(allowed.value for allowed, event in {*TRANSITIONS, *NO_EFFECT} if event is kind)
+        assert str(caught.value) == (
+            f"{kind.__name__} needs the rollout r1 to be {' or '.join(able)}, and it is {state.value}; "
+            "look at its status and choose another action"
+        )
         assert caught.value.state == state
 
 
@@ -477,6 +482,31 @@ def test_a_removed_device_is_not_waited_for_and_starts_anew_when_it_returns():
     stopped, commands = advance(rollout, Canceled("enough", now=3.0))
     assert [command.device for command in commands] == [stays]
     assert stopped.state is S.ROLLED_BACK
+
+
+def test_a_device_that_left_before_it_was_asked_comes_back_with_its_first_attempt():
+    rollout, _ = started()
+    device = names(rollout, 1)[0]
+    rollout, _ = advance(rollout, DeviceRemoved(device, now=2.0))
+    again, _ = advance(rollout, DeviceJoined(DeviceFacts(device, "pi", None), now=3.0))
+    assert (again.executions[device].state, again.executions[device].attempt) == (X.QUEUED, 1)
+
+
+def test_the_patience_of_a_gate_begins_anew_when_a_device_joins_its_stage():
+    rollout, _ = advance(at_gate(), GateJudged(GO, now=2.0))
+    rollout, _ = all_report(rollout, names(rollout, 1), now=3.0)
+    assert rollout.gate_since == 3.0
+    joined, _ = advance(rollout, DeviceJoined(DeviceFacts("new", "pi", "digits@1"), now=4.0))
+    assert joined.gate_since is None
+    judged, _ = advance(joined, report(joined, "new", X.SUCCEEDED, now=9.0))
+    assert judged.gate_since == 9.0
+    assert advance(judged, Tick(now=8.9 + PLAN.gate_timeout_s))[0].state is S.RUNNING
+    assert advance(judged, Tick(now=9.0 + PLAN.gate_timeout_s))[0].state is S.ROLLED_BACK
+
+
+def test_what_a_gate_says_is_kept_up_to_2048_characters():
+    rollout, _ = advance(at_gate(), GateJudged(GateVerdict(Decision.WAIT, "x" * 2049), now=2.0))
+    assert rollout.reason == "x" * 2048
 
 
 def test_a_rollout_needs_devices_and_a_plan_that_holds_together():
