@@ -43,23 +43,23 @@ def execute(
     Raises:
         PassError: A runtime failed on the file of a user's own pass.
     """
-    key = (recipe, runtime)
+    key = (recipe, runtime, made.all_integer)
     if key not in foundation.executed:
         if runtime == MICRO:
             foundation.executed[key] = run_on_micro(foundation, made, done)
         else:
             with own_errors((*recipe.float_passes, *recipe.model_passes, *recipe.passes)):
-                foundation.executed[key] = _run_on_host(foundation, made.stage)
+                foundation.executed[key] = _run_on_host(foundation, made)
     return foundation.executed[key]
 
 
-def _run_on_host(foundation: Foundation, stage: CompiledModel) -> Executed:
-    held_out = foundation.data.held_out
+def _run_on_host(foundation: Foundation, made: Made) -> Executed:
+    stage, held_out = made.stage, foundation.given(made, foundation.data.held_out)
     probabilities = _predict(stage, held_out.inputs)
     if not isinstance(probabilities, np.ndarray):
         return Executed(probabilities=None, not_run=probabilities.reason)
     largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
-    golden, difference = _golden(foundation, stage)
+    golden, difference = _golden(foundation, made)
     task = foundation.source.task
     return Executed(
         probabilities=probabilities,
@@ -114,12 +114,13 @@ def _latency(stage: CompiledModel, held_out: Dataset) -> HostLatency:
     return measure_latency(lambda: run(values), time.perf_counter)
 
 
-def _golden(foundation: Foundation, stage: CompiledModel) -> tuple[bytes, float]:
+def _golden(foundation: Foundation, made: Made) -> tuple[bytes, float]:
     """Return the golden samples, and how far a replay sample by sample is from them."""
-    samples = choose_samples(foundation.data.held_out)
-    outputs = _predict(stage, samples.inputs)
+    stage, samples = made.stage, choose_samples(foundation.data.held_out)
+    given = foundation.given(made, samples).inputs
+    outputs = _predict(stage, given)
     replayed = [
-        _predict(stage, {name: values[index : index + 1] for name, values in samples.inputs.items()})
+        _predict(stage, {name: values[index : index + 1] for name, values in given.items()})
         for index in range(len(samples))
     ]
     rows = [row for row in replayed if isinstance(row, np.ndarray)]

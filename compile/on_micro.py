@@ -58,9 +58,9 @@ def run_on_micro(foundation: Foundation, made: Made, done: Done) -> Executed:
 def _executed(foundation: Foundation, made: Made, file: ForeignFile, arena: Arena, done: Done) -> Executed:
     stage, held_out, task = made.stage, foundation.data.held_out, foundation.source.task
     places = choose_places(len(held_out))
-    samples = held_out.take(places)
-    replay = file.replay(MICRO, samples.inputs, _border(stage), arena_bytes=arena.bytes)
-    probabilities = _held_out(made, file, held_out.inputs, arena.bytes, done)
+    samples, given = held_out.take(places), foundation.given(made, held_out)
+    replay = file.replay(MICRO, given.take(places).inputs, _border(stage), arena_bytes=arena.bytes)
+    probabilities = _held_out(made, file, given.inputs, arena.bytes, done)
     name = stage.outputs[0].name
     # The same samples among all the others: an interpreter that remembers earlier ones gives something else there.
     again = np.abs(replay.outputs[name].astype(np.float64) - probabilities[places]).max(initial=0.0)

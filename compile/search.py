@@ -37,6 +37,10 @@ _OF_ITS_OUTPUTS = frozenset({"accuracy", "golden", "parity"})
 """Checks whose refusal depends on the runtime alone."""
 _OF_SMALL_MODELS = frozenset({"size", "task"})
 """What refuses a default recipe when a model is too small for it: nothing to quantize, or no byte saved."""
+_OF_EVERY_RECIPE = frozenset({"disk", "internal", "time", "weights"})
+"""Checks whose refusal no other recipe helps against."""
+_MOST_DEATHS = 2
+"""After so many processes that ended without an answer it is no longer the recipe."""
 _BITS_OF_INTEGERS = 8
 
 
@@ -50,7 +54,9 @@ class TriedRecipe:
         state: ``passed``; ``refused`` by a check or a failed pass; ``skipped``: refused without making it again.
         check: What refused it; empty when it passed.
         reason: The sentence of the refusal.
-        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.artifact.Artifact`.
+        step: The pass that failed, where one did.
+        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.artifact.Artifact`; of a refused one what was
+            measured before a check refused it.
     """
 
     target: str
@@ -58,6 +64,7 @@ class TriedRecipe:
     state: str
     check: str = ""
     reason: str = ""
+    step: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     runtime: str = ""
 
@@ -69,6 +76,7 @@ class TriedRecipe:
             "state": self.state,
             "check": self.check,
             "reason": self.reason,
+            "step": self.step,
             "metrics": dict(sorted(self.metrics.items())),
         }
 
@@ -81,8 +89,7 @@ class Contest:
         target: What must run it.
         candidates: Recipes that may be tried, in order of preference; the first one is tried first when nothing is
             known.
-        prefer: ``size``, ``latency`` or ``energy``; None: the first candidate, and the next one only where the model
-            is too small for it.
+        prefer: ``size``, ``latency`` or ``energy``; None: the first candidate that passes.
     """
 
     target: Target
@@ -118,9 +125,13 @@ def next_recipe(contest: Contest, trials: Sequence[TriedRecipe]) -> str | None:
     best = best_trial(contest, trials)
     tried = {trial.recipe for trial in _own(contest, trials)}
     left = [recipe for recipe in contest.candidates if recipe not in tried]
+    own = _own(contest, trials)
+    deaths = sum(trial.check == "process" for trial in own)
+    if deaths >= _MOST_DEATHS or any(trial.check in _OF_EVERY_RECIPE for trial in own):
+        return None
+    left = [recipe for recipe in left if not _fails_again(recipe, own)]
     if contest.prefer is None:
-        too_small = all(trial.check in _OF_SMALL_MODELS for trial in _own(contest, trials))
-        return left[0] if left and best is None and too_small else None
+        return _next_default(left, own) if best is None else None
     # One that can do no better than as well may still be more accurate.
     limit = _objective(contest, best.metrics) if best is not None else math.inf
     left = [recipe for recipe in left if _lower_bound(contest, recipe, trials) <= limit]
@@ -128,6 +139,26 @@ def next_recipe(contest: Contest, trials: Sequence[TriedRecipe]) -> str | None:
         return left[0] if left else None
     # The most promising first: it is what lets the others be left out. Equal promises go by the order of preference.
     return min(left, key=lambda recipe: _expected(contest, recipe, trials), default=None)
+
+
+def _next_default(left: Sequence[str], own: Sequence[TriedRecipe]) -> str | None:
+    """Return the recipe to try where those before it were refused; one that trains a model takes too long for that."""
+    tried = bool(own)
+    too_small = any(trial.check in _OF_SMALL_MODELS for trial in own)
+    for name in left:
+        recipe = find_recipe(name)
+        if not tried or (not recipe.model_passes and not (too_small and recipe.smaller_than_float)):
+            return name
+    return None
+
+
+def _fails_again(recipe: str, own: Sequence[TriedRecipe]) -> bool:
+    """Say whether a recipe needs an export that failed already."""
+    failed = {trial.step for trial in own if trial.step}
+    if not failed:
+        return False
+    about = find_recipe(recipe)
+    return not failed.isdisjoint((about.passes[0].name, about.float_passes[0].name))
 
 
 def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[TriedRecipe]) -> TriedRecipe | None:

@@ -148,7 +148,9 @@ def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_d
     verdict = judge_artifact(target, recipe, measured, max_drop=max_drop)
     if verdict.failures:
         first, *more = verdict.failures
-        raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
+        raise VerificationError(
+            target.name, first.check, first.expected, first.found, further=more, measured=verdict.metrics
+        )
     return verdict
 
 
@@ -257,7 +259,9 @@ def _judge_outputs(
         failures.append(Failure("accuracy", expected, f"{found:.4f}"))
     if snr_db < recipe.minimum_snr_db or same < recipe.minimum_agreement:
         expected = f"at least {recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%} equal classes"
-        failures.append(Failure("parity", expected, f"{snr_db:.1f} dB and {same:.1%}"))
+        # A budget that was kept is not overruled in silence.
+        kept = "" if failures else f" (the accuracy, {found:.4f}, is within its budget)"
+        failures.append(Failure("parity", expected, f"{snr_db:.1f} dB and {same:.1%}{kept}"))
     # Not > the tolerance: NaN fails, too.
     if not measured.replay_difference <= measured.replay_tolerance:
         expected = f"the golden samples again, within {measured.replay_tolerance:g}"

@@ -13,8 +13,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from hedgerow.compile.errors import UntranslatableError
+from hedgerow.compile.passes.traced.recurrent import unrolling_table
 from hedgerow.compile.train_graph.norms import frozen_batch_norm, train_batch_norm
-from hedgerow.compile.train_graph.recurrent import unrolled_gru, unrolled_lstm, unrolled_rnn
+from hedgerow.compile.train_graph.resampling import RESAMPLING
 
 __all__ = ["MaskSpec", "StepLayers"]
 
@@ -53,6 +54,7 @@ class StepLayers(TorchFunctionMode):
         self.wanted: list[MaskSpec] = []
         self.statistics: dict[str, torch.Tensor] = {}
         self._table: dict[Any, Callable[..., Any]] = {
+            **RESAMPLING,
             torch.Tensor.add_: self._add_in_place,
             _functional.batch_norm: self._batch_norm,
             _functional.dropout: self._dropout,
@@ -67,14 +69,13 @@ class StepLayers(TorchFunctionMode):
             _functional.binary_cross_entropy_with_logits: _binary_cross_entropy,
             _functional.cross_entropy: _cross_entropy,
             _functional.conv1d: _conv1d,
+            _functional.conv_transpose1d: _conv_transpose1d,
+            _functional.prelu: _prelu,
             _functional.adaptive_avg_pool1d: _adaptive(_functional.avg_pool1d, _functional.adaptive_avg_pool1d, 1),
             _functional.adaptive_avg_pool2d: _adaptive(_functional.avg_pool2d, _functional.adaptive_avg_pool2d, 2),
             _functional.adaptive_max_pool1d: _adaptive(_functional.max_pool1d, _functional.adaptive_max_pool1d, 1),
             _functional.adaptive_max_pool2d: _adaptive(_functional.max_pool2d, _functional.adaptive_max_pool2d, 2),
-            torch._VF.gru: self._gru,  # noqa: SLF001 - what torch.nn.GRU calls
-            torch._VF.lstm: self._lstm,  # noqa: SLF001
-            torch._VF.rnn_tanh: self._rnn(torch.tanh),  # noqa: SLF001
-            torch._VF.rnn_relu: self._rnn(torch.relu),  # noqa: SLF001
+            **unrolling_table(self._drop),
         }
 
     def __torch_function__(
@@ -241,30 +242,6 @@ class StepLayers(TorchFunctionMode):
         shown = weights.reshape(batch, num_heads, length, -1)
         return output, shown.mean(1) if average_attn_weights else shown
 
-    def _gru(self, *arguments: Any) -> Any:
-        values, hidden, weights, biases, layers, share, training, bidirectional, batch_first = _plain("gru", arguments)
-        drop = self._drop if training and share > 0 else None
-        return unrolled_gru(values, hidden, weights, biases, layers, share, drop, bidirectional, batch_first)
-
-    def _lstm(self, *arguments: Any) -> Any:
-        values, state, weights, biases, layers, share, training, bidirectional, batch_first = _plain("lstm", arguments)
-        if len(weights) != layers * (1 + int(bidirectional)) * (4 if biases else 2):
-            raise UntranslatableError(("lstm with a projection",))
-        drop = self._drop if training and share > 0 else None
-        return unrolled_lstm(values, state, weights, biases, layers, share, drop, bidirectional, batch_first)
-
-    def _rnn(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
-        def layer(*arguments: Any) -> Any:
-            values, hidden, weights, biases, layers, share, training, bidirectional, batch_first = _plain(
-                "rnn", arguments
-            )
-            drop = self._drop if training and share > 0 else None
-            return unrolled_rnn(
-                activation, values, hidden, weights, biases, layers, share, drop, bidirectional, batch_first
-            )
-
-        return layer
-
 
 def _normalised(values: torch.Tensor, axes: tuple[int, ...], eps: float) -> torch.Tensor:
     centred = values - values.mean(axes, keepdim=True)
@@ -300,13 +277,6 @@ def _group_norm(
     result = _normalised(values.reshape(values.shape[0], num_groups, -1), (2,), eps).reshape(values.shape)
     result = result if weight is None else result * weight.reshape(shape)
     return result if bias is None else result + bias.reshape(shape)
-
-
-def _plain(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse what a graph of static shapes cannot hold: packed sequences, and sequences without a batch."""
-    if len(arguments) != 9 or not isinstance(arguments[2], list | tuple) or arguments[0].ndim != 3:
-        raise UntranslatableError((f"{name} over packed or single sequences",))
-    return arguments
 
 
 def _additive(mask: torch.Tensor) -> torch.Tensor:
@@ -376,6 +346,41 @@ def _conv1d(
         values.unsqueeze(2), weight.unsqueeze(2), bias, two(stride, 1), two(padding, 0), two(dilation, 1), groups
     )
     return flat.squeeze(2)
+
+
+def _conv_transpose1d(
+    values: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> torch.Tensor:
+    """Return a 1-D transposed convolution as a 2-D one over images of height one."""
+
+    def two(value: Any, other: int) -> Any:
+        return (other, *((value,) if isinstance(value, int) else value))
+
+    flat = _functional.conv_transpose2d(
+        values.unsqueeze(2),
+        weight.unsqueeze(2),
+        bias,
+        two(stride, 1),
+        two(padding, 0),
+        two(output_padding, 0),
+        groups,
+        two(dilation, 1),
+    )
+    return flat.squeeze(2)
+
+
+def _prelu(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return PReLU by ReLU, whose gradient is known; at zero it is the slope, as torch has it."""
+    slope = weight if weight.numel() == 1 else weight.reshape(1, -1, *(1,) * (values.ndim - 2))
+    above = torch.relu(values)
+    return above + slope * (values - above)
 
 
 def _adaptive(fixed: Callable[..., Any], adaptive: Callable[..., Any], axes: int) -> Callable[..., Any]:

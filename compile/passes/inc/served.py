@@ -1,6 +1,7 @@
 """What passes of Intel neural-compressor share: export to its form, calibrate, convert, and write ONNX."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -9,12 +10,28 @@ from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.training import input_tensors
 from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
+from hedgerow.compile.passes.onnx.recurrent import recurrent_translations, rewrite_recurrent
+from hedgerow.compile.passes.traced.masks import rewrite_masks
+from hedgerow.compile.passes.traced.served import looked_at, note
 from hedgerow.task_module import ServingModule
 
 __all__ = ["Calibrate", "served_stage"]
 
+_BATCH = 32
+
 Calibrate = Callable[[Any], None]
 """Runs a program on the calibration data."""
+
+
+@contextlib.contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Keep torch from calling a whole encoder layer as one operator, which no exporter and no quantizer knows."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def served_stage(source: FloatModel, quantize: Callable[[Any, Calibrate], Any]) -> CompiledModel:
@@ -36,8 +53,15 @@ def served_stage(source: FloatModel, quantize: Callable[[Any, Calibrate], Any]) 
         with torch.no_grad():
             program(*inputs)
 
-    program = export(ServingModule(source.task, source.model).eval(), arguments, dynamic_shapes=(shapes,))
+    # Its quantizer finds layers by notes of this export, which one of a traced model would not have.
+    with _slow_attention():
+        program = export(ServingModule(source.task, source.model).eval(), arguments, dynamic_shapes=(shapes,))
+    noted = note(source, arguments)
+    if noted.attends:
+        rewrite_masks(program, looked_at(source, arguments, _BATCH))
     quantized = quantize(program, calibrate)
+    if noted.recurrent:
+        rewrite_recurrent(quantized)
     found_inputs, outputs = onnx_tensors(schema)
     content = onnx_bytes(
         quantized,
@@ -45,5 +69,6 @@ def served_stage(source: FloatModel, quantize: Callable[[Any, Calibrate], Any]) 
         input_names=[tensor.tensor for tensor in found_inputs],
         output_names=[tensor.tensor for tensor in outputs],
         dynamic_shapes=shapes,
+        translations=recurrent_translations(),
     )
     return CompiledModel(format="onnx", content=content, inputs=found_inputs, outputs=outputs)

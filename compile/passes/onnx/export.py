@@ -27,17 +27,21 @@ class ExportOnnx(ExportPass):
 
         from hedgerow.compile.passes.examples import example_inputs
         from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
-        from hedgerow.task_module import ServingModule
+        from hedgerow.compile.passes.onnx.recurrent import KEPT, recurrent_translations, rewrite_recurrent
+        from hedgerow.compile.passes.traced.served import served_module
 
         schema = source.task.schema
         inputs, outputs = onnx_tensors(schema)
         batch = torch.export.Dim("batch")
+        # The module takes *inputs, so its one parameter is a tuple.
+        shapes = (tuple({0: batch} for _ in inputs),)
+        arguments = example_inputs(schema, 2)
         content = onnx_bytes(
-            ServingModule(source.task, source.model).eval(),
-            example_inputs(schema, 2),
+            served_module(source, arguments, shapes, keeps=KEPT, rewrite=rewrite_recurrent),
+            arguments,
             input_names=[tensor.tensor for tensor in inputs],
             output_names=[tensor.tensor for tensor in outputs],
-            # The module takes *inputs, so its one parameter is a tuple.
-            dynamic_shapes=(tuple({0: batch} for _ in inputs),),
+            dynamic_shapes=shapes,
+            translations=recurrent_translations(),
         )
         return CompiledModel(format="onnx", content=content, inputs=inputs, outputs=outputs)

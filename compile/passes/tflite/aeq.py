@@ -1,5 +1,6 @@
 """What passes of ai-edge-quantizer share: quantizing a file with it, and the exact extremes of its tensors."""
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer
+from numpy.typing import NDArray
 
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.runners.tflite import signature_tensors
@@ -56,7 +58,11 @@ def measured_statistics(tool: Any, stage: CompiledModel, data: Dataset) -> Any:
 
 
 def _extremes(stage: CompiledModel, data: Dataset) -> Mapping[str, tuple[float, float]]:
-    """Return the smallest and largest value of every float tensor over *data*."""
+    """Return the smallest and largest value of every float tensor over *data*.
+
+    Of what goes into a softmax, numbers that it cannot see do not count: a mask would take all steps of the range.
+    """
+    scores = _softmax_inputs(stage.content)
     interpreter = Interpreter(model_content=stage.content, num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner(SIGNATURE)
@@ -72,5 +78,37 @@ def _extremes(stage: CompiledModel, data: Dataset) -> Mapping[str, tuple[float, 
             if values.size == 0:
                 continue
             low, high = found.get(detail["name"], (np.inf, -np.inf))
-            found[detail["name"]] = (min(low, float(values.min())), max(high, float(values.max())))
+            least = _least_seen(values) if detail["name"] in scores else float(values.min())
+            found[detail["name"]] = (min(low, least), max(high, float(values.max())))
+    return found | {name: found[source] for name, source in scores.items() if source in found}
+
+
+def _least_seen(scores: NDArray[Any]) -> float:
+    """Return the least number that changes what a softmax over the last axis gives in int8.
+
+    All that is further below the largest together takes a thousandth of its share, which is a quarter of a step.
+    """
+    gap = math.log(1000 * scores.shape[-1])
+    return max(float(scores.min()), float(scores.max(axis=-1).min()) - gap)
+
+
+def _softmax_inputs(content: bytes) -> Mapping[str, str]:
+    """Return tensors that hold what goes into a softmax, in any shape -> the tensor that goes in."""
+    from ai_edge_litert import schema_py_generated as flatbuffer
+
+    moves = {getattr(flatbuffer.BuiltinOperator, name) for name in ("RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE")}
+    model = flatbuffer.ModelT.InitFromPackedBuf(content, 0)
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    found: dict[str, str] = {}
+    for graph in model.subgraphs:
+        producers = {output: operator for operator in graph.operators for output in operator.outputs}
+        for operator in graph.operators:
+            if codes[operator.opcodeIndex] != flatbuffer.BuiltinOperator.SOFTMAX:
+                continue
+            place = operator.inputs[0]
+            name = graph.tensors[place].name.decode()
+            found[name] = name
+            while place in producers and codes[producers[place].opcodeIndex] in moves:
+                place = producers[place].inputs[0]
+                found[graph.tensors[place].name.decode()] = name
     return found

@@ -25,10 +25,12 @@ class ExportTflite(ExportPass):
         """Return the model as TFLite."""
         from hedgerow.compile.passes.examples import example_inputs
         from hedgerow.compile.passes.tflite.exporter import tflite_bytes
+        from hedgerow.compile.passes.traced.moved import TFLITE_WORDS
+        from hedgerow.compile.passes.traced.served import served_module
         from hedgerow.compile.runners.tflite import signature_tensors
-        from hedgerow.task_module import ServingModule
 
         schema = source.task.schema
-        content = tflite_bytes(ServingModule(source.task, source.model).eval(), example_inputs(schema, 1))
+        arguments = example_inputs(schema, 1)
+        content = tflite_bytes(served_module(source, arguments, words=TFLITE_WORDS), arguments)
         inputs, outputs = signature_tensors(content, schema)
         return CompiledModel(format="tflite", content=content, inputs=inputs, outputs=outputs)

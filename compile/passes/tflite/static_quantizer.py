@@ -11,9 +11,11 @@ from hedgerow.compile.passes.tflite.aeq import measured_statistics, quantized_st
 __all__ = ["FLOAT_BORDER", "StaticQuantizer"]
 
 _OPERATORS = qtyping.TFLOperationName
-FLOAT_BORDER = (_OPERATORS.SOFTMAX, _OPERATORS.INPUT, _OPERATORS.OUTPUT)
+FLOAT_BORDER = (
+    _OPERATORS.SOFTMAX, _OPERATORS.SELECT, _OPERATORS.SELECT_V2, _OPERATORS.INPUT, _OPERATORS.OUTPUT,
+)  # fmt: skip
 """What stays float: softmax too, because an int8 probability has 256 steps: the confidence that the fleet watches gets
-coarse."""
+coarse. So does a choice: it computes nothing, and one of a mask would share its steps with the scores."""
 
 
 class StaticQuantizer:
