@@ -199,7 +199,11 @@ CASES: Mapping[str, Case] = {
     "dropout": _vector(lambda: nn.Dropout(0.25), StepOptions(dropout=True)),
     "gru": _recurrent(lambda: nn.GRU(5, 4, num_layers=2, batch_first=True), 4),
     "lstm": _recurrent(lambda: nn.LSTM(5, 4, batch_first=True, bidirectional=True), 8),
+    "lstm, projection": _recurrent(lambda: nn.LSTM(5, 6, num_layers=2, batch_first=True, proj_size=3), 3),
     "rnn": _recurrent(lambda: nn.RNN(5, 4, batch_first=True), 4),
+    "rnn, relu, no biases": _recurrent(
+        lambda: nn.RNN(5, 4, batch_first=True, nonlinearity="relu", bias=False, bidirectional=True), 8
+    ),
     "cross-entropy": _loss("cross_entropy"),
     "binary cross-entropy": _loss("bce"),
     "squared error": _loss("mse"),

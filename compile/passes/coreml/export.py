@@ -44,6 +44,7 @@ class ExportCoreml(ExportPass):
         import torch
 
         from hedgerow.compile.passes.coreml.package import packed
+        from hedgerow.compile.passes.coreml.recurrent import KEPT
         from hedgerow.compile.passes.examples import example_inputs
         from hedgerow.compile.passes.traced.served import served_module
 
@@ -51,7 +52,7 @@ class ExportCoreml(ExportPass):
         arguments = example_inputs(schema, 1, _TRACED)
         inputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), _BORDER[spec.dtype]) for spec in schema.inputs)
         outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
-        program = torch.export.export(served_module(source, arguments), arguments).run_decompositions({})
+        program = torch.export.export(served_module(source, arguments, keeps=KEPT), arguments).run_decompositions({})
         model = ct.convert(
             program,
             inputs=[ct.TensorType(name=t.tensor, shape=t.shape, dtype=np.dtype(t.dtype).type) for t in inputs],

@@ -45,6 +45,10 @@ def test_every_case_traces_to_torchs_own_step(name):
     ("name", "kind"),
     [
         ("dropout", "onnx"),
+        ("gru", "onnx"),
+        ("lstm", "tflite"),
+        ("lstm, projection", "tflite"),
+        ("rnn, relu, no biases", "onnx"),
         ("adapters only", "onnx"),
         ("head only", "tflite"),
         ("silu", "tflite"),
