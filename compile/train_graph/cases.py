@@ -84,6 +84,21 @@ class _Recurrent(nn.Module):
         return found
 
 
+class _Tied(nn.Module):
+    """An embedding whose table is the weight of a layer behind it, too, and a layer that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.twice = nn.Embedding(_TOKENS, 8), nn.Linear(8, 8)
+        self.back, self.head = nn.Linear(8, _TOKENS, bias=False), nn.Linear(_TOKENS, _CLASSES)
+        self.back.weight = self.words.weight
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        inside = self.twice(torch.tanh(self.twice(self.words(words).mean(1))))
+        found: torch.Tensor = self.head(torch.tanh(self.back(torch.tanh(inside))))
+        return found
+
+
 class _Residual(nn.Module):
     """A block with a shortcut."""
 
@@ -195,6 +210,7 @@ CASES: Mapping[str, Case] = {
         model=lambda: nn.Sequential(nn.Embedding(_TOKENS, 4, padding_idx=0), _head(24)),
         given=_WORDS,
     ),
+    "shared weights": Case(kind="layer", model=_Tied, given=_WORDS, options=StepOptions(optimizer="momentum")),
     "attention": Case(kind="layer", model=_Attention, given=_SERIES),
     "dropout": _vector(lambda: nn.Dropout(0.25), StepOptions(dropout=True)),
     "gru": _recurrent(lambda: nn.GRU(5, 4, num_layers=2, batch_first=True), 4),
