@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.client.errors import AgentFaultError, ClientError, InstallError, RejectedError, TrainingError
 from hedgerow.client.runtimes import LoadedModel, Runtime, TrainStep, load_runtime
+from hedgerow.client.runtimes.prepared import PreparedModel, first_half
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
 from hedgerow.errors import DecodeError, ExtraNotInstalledError, InputError, UnknownNameError
@@ -116,7 +117,10 @@ def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyMod
     artifact = slot.artifact
     runtime = find_runtime(artifact.runtime, slot.manifest.release, runtimes)
     try:
-        return ReadyModel(slot, runtime.load(slot.blob(artifact.blob), artifact))
+        model = runtime.load(slot.blob(artifact.blob), artifact)
+        if (before := first_half(artifact)) is not None:
+            model = PreparedModel(runtime.load(slot.blob(before.blob), before), model)
+        return ReadyModel(slot, model)
     except ClientError:
         raise
     # Runtimes raise what they like, and one that cannot be loaded must not end the agent.

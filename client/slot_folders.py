@@ -37,7 +37,8 @@ _MANIFEST = "manifest.json"
 def needed_blobs(manifest: Manifest, artifact: Artifact) -> tuple[Blob, ...]:
     """Return what a device stores of a release: its artifact, golden samples, train graph and the reference."""
     graph = manifest.train_graph(artifact.runtime)
-    blobs = [artifact.blob, artifact.golden, graph.blob if graph else None, manifest.reference]
+    prepare = artifact.prepare.blob if artifact.prepare is not None else None
+    blobs = [artifact.blob, prepare, artifact.golden, graph.blob if graph else None, manifest.reference]
     return tuple(dict.fromkeys(blob for blob in blobs if blob is not None))
 
 
@@ -92,7 +93,10 @@ def open_slot(folder: Path, slot: Slot, target: str, content: Content, *, must_b
         if artifact is None:
             raise OtherTargetError(slot, content.release, target)
         opened = OpenSlot(folder, manifest, artifact, Reference(()))
-        needed = needed_blobs(manifest, artifact) if must_be_whole else (artifact.blob, manifest.reference)
+        needed = needed_blobs(manifest, artifact)
+        if not must_be_whole:
+            spare = {artifact.golden, opened.train_graph.blob if opened.train_graph is not None else None}
+            needed = tuple(blob for blob in needed if blob not in spare)
         for blob in needed:
             if sha256_of(opened.blob(blob)) != blob.sha256:
                 raise SlotDamagedError(slot, f"a blob with SHA-256 {blob.sha256[:12]}...", "other bytes")

@@ -192,7 +192,7 @@ class Slots:
         trial = fields.optional("trial")
         slots = cls(
             active=active,
-            contents={_NAMES[name]: content for name, content in sorted(contents.items()) if name in _NAMES},
+            contents={_NAMES[name]: content for name, content in contents.items() if name in _NAMES},
             is_committed=fields.boolean("is_committed"),
             starts=fields.integer("starts"),
             trial=_trial(trial) if trial is not None else None,

@@ -8,14 +8,25 @@ their own. ``compile_checkpoint`` gives a :class:`~hedgerow.compile.build.Build`
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hedgerow.compile.budget import Budget
     from hedgerow.compile.build import Build, load_build, save_build
     from hedgerow.compile.outcome import Outcome
     from hedgerow.compile.pipeline import compile_checkpoint, compile_targets
     from hedgerow.compile.workers import CompileWorkers
 
-__all__ = ["Build", "CompileWorkers", "Outcome", "compile_checkpoint", "compile_targets", "load_build", "save_build"]
+__all__ = [
+    "Budget",
+    "Build",
+    "CompileWorkers",
+    "Outcome",
+    "compile_checkpoint",
+    "compile_targets",
+    "load_build",
+    "save_build",
+]
 
 _PLACES = {
+    "Budget": "hedgerow.compile.budget",
     "Build": "hedgerow.compile.build",
     "CompileWorkers": "hedgerow.compile.workers",
     "Outcome": "hedgerow.compile.outcome",

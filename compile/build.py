@@ -58,7 +58,7 @@ class Build:
 
     def blobs(self) -> tuple[Blob, ...]:
         """Return every blob of the build, each once."""
-        found = [a.blob for a in self.artifacts] + [a.golden for a in self.artifacts if a.golden]
+        found = [blob for artifact in self.artifacts for blob in artifact.blobs]
         found += [graph.blob for graph in self.train_graphs] + [self.reference]
         return tuple(dict.fromkeys(found))
 

@@ -6,8 +6,6 @@ says what firmware must know to use the model, and nothing that was not measured
 """
 
 import math
-import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,14 @@ import numpy as np
 
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import BLOB_FOLDER, Build
+from hedgerow.compile.c_text import c_comment, c_name, c_quoted
 from hedgerow.compile.cmsis_nn import SOURCE
 from hedgerow.compile.errors import CArrayError
+from hedgerow.compile.preparation.c_interface import PREPARE_HEADER, PREPARE_SOURCE, Interface
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.durable import write_durably
 from hedgerow.hardware.target import Target
+from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
 
@@ -30,7 +31,6 @@ __all__ = [
     "LIMIT_BYTES",
     "CModel",
     "c_header",
-    "c_name",
     "c_source",
     "write_c_array",
     "write_c_arrays",
@@ -54,7 +54,7 @@ class CModel:
     """What is written of one model.
 
     Attributes:
-        name: Such as the task's; see :func:`c_name`.
+        name: Such as the task's; see :func:`hedgerow.compile.c_text.c_name`.
         target: Name of the hardware target.
         architecture: Of its core, as the target has it.
         content: The TFLite file.
@@ -62,6 +62,7 @@ class CModel:
         schema: What they mean.
         is_foreign: Whether it was compiled elsewhere.
         arena: The smallest arena that works; None: not measured.
+        prepare: What makes its inputs of the schema's; None: it takes these.
     """
 
     name: str
@@ -73,30 +74,31 @@ class CModel:
     schema: ModelSchema
     is_foreign: bool = False
     arena: Arena | None = None
+    prepare: Interface | None = None
 
-
-def c_name(name: str) -> str:
-    """Return *name* as a C identifier in lower case, such as ``keyword_spotting_model``.
-
-    Raises:
-        CArrayError: It holds no letter or digit.
-    """
-    words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    if not words:
-        raise CArrayError("a name with a letter or digit", repr(name))
-    # An identifier must not begin with a digit.
-    return f"{words}_model" if words[0].isalpha() else f"m{words}_model"
+    @property
+    def preparation(self) -> str:
+        """What firmware must know of pre-processing."""
+        if self.is_foreign:
+            return _FOREIGN
+        if self.prepare is None:
+            return _SERVED
+        return (
+            f"The task's pre-processing is in {PREPARE_HEADER}, not in the model: {self.prepare.symbol}() makes the "
+            "inputs of a sample, as they are stored. The softmax is inside."
+        )
 
 
 def c_header(model: CModel) -> str:
     """Return the header that declares the array and says how to use it."""
     symbol = c_name(model.name)
     upper = symbol.upper()
+    taken = model.schema.inputs if model.prepare is None else model.prepare.schema.outputs
     lines = [
         f"#ifndef HEDGEROW_{upper}_H_",
         f"#define HEDGEROW_{upper}_H_",
         "",
-        *_comment(
+        *c_comment(
             f"For {model.target}, by TensorFlow Lite Micro. Such a target runs no agent of Hedgerow: nothing on it "
             "installs, counts, reports or trains; what this file is good for is up to the firmware."
         ),
@@ -105,19 +107,19 @@ def c_header(model: CModel) -> str:
         "",
         *_arena_lines(upper, model),
         "",
-        *_comment(
-            f"{_FOREIGN if model.is_foreign else _SERVED} Converting to stored integers is not inside: "
+        *c_comment(
+            f"{model.preparation} Converting to stored integers is not inside: "
             "stored = rintf(real / SCALE) + ZERO_POINT, in single precision (half steps go to the even integer), cut "
             "to the type's range; real = (stored - ZERO_POINT) * SCALE. "
             "A tensor without SCALE holds real numbers as they are."
         ),
-        *_tensor_lines(upper, "INPUT", model.inputs, model.schema.inputs),
+        *_tensor_lines(upper, "INPUT", model.inputs, taken),
         *_tensor_lines(upper, "OUTPUT", model.outputs, model.schema.outputs),
     ]
     if model.schema.labels:
         lines += [
             "",
-            *_comment("Names of the classes, in the order of the first output."),
+            *c_comment("Names of the classes, in the order of the first output."),
             f"#define {upper}_LABELS {len(model.schema.labels)}",
         ]
     lines += [
@@ -143,9 +145,9 @@ def c_header(model: CModel) -> str:
 def _arena_lines(upper: str, model: CModel) -> list[str]:
     arena = model.arena
     if arena is None:
-        return _comment(f"How large a tensor arena it needs is not known: {NO_MCU}.")
+        return c_comment(f"How large a tensor arena it needs is not known: {NO_MCU}.")
     lines = [
-        *_comment(
+        *c_comment(
             f"The smallest tensor arena in which {arena.kernels} (tflite-micro {arena.version}, 64-bit pointers) "
             f"allocate and run this model on the machine that compiled it. It was not run on a {model.target}, and "
             "nothing is promised for that core: allocate, then compare with MicroInterpreter::arena_used_bytes()."
@@ -154,13 +156,13 @@ def _arena_lines(upper: str, model: CModel) -> list[str]:
     ]
     if model.architecture != _WITH_DSP:
         why = f"for this core's own kernels ({model.architecture})"
-        return [*lines, *_comment(f"Optimized kernels ask for scratch memory beside it; how much is not known {why}.")]
+        return [*lines, *c_comment(f"Optimized kernels ask for scratch memory beside it; how much is not known {why}.")]
     if arena.scratch_bytes is None:
         why = f"with CMSIS-NN: {arena.scratch_omitted}"
-        return [*lines, *_comment(f"Optimized kernels ask for scratch memory beside it; how much is not known {why}.")]
+        return [*lines, *c_comment(f"Optimized kernels ask for scratch memory beside it; how much is not known {why}.")]
     return [
         *lines,
-        *_comment(
+        *c_comment(
             "Not in that figure: the most scratch memory that one operator's CMSIS-NN kernel asks for, in the same "
             f"arena ({SOURCE}). Computed, not run."
         ),
@@ -177,8 +179,8 @@ def _tensor_lines(upper: str, kind: str, tensors: Sequence[Tensor], specs: Seque
         unit = f", {spec.unit}" if spec.unit else ""
         prefix = f"{upper}_{kind}_{place}"
         lines += [
-            *_comment(f"{kind.capitalize()} {place}, {spec.name}: {tensor.dtype}[{shape}]{unit}{bounds}."),
-            f"#define {prefix}_NAME {_quoted(spec.name)}",
+            *c_comment(f"{kind.capitalize()} {place}, {spec.name}: {tensor.dtype}[{shape}]{unit}{bounds}."),
+            f"#define {prefix}_NAME {c_quoted(spec.name)}",
             f"#define {prefix}_BYTES {count}",
         ]
         if tensor.scale is not None:
@@ -187,25 +189,6 @@ def _tensor_lines(upper: str, kind: str, tensors: Sequence[Tensor], specs: Seque
                 f"#define {prefix}_ZERO_POINT ({tensor.zero_point})",
             ]
     return lines
-
-
-def _comment(text: str) -> list[str]:
-    """Return *text* as a C comment; nothing in it ends the comment or a line."""
-    plain = " ".join(text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").split())
-    plain = plain.encode("ascii", "replace").decode("ascii")
-    rows = textwrap.wrap(plain, 110, break_long_words=False, break_on_hyphens=False)
-    return [
-        f"{'/* ' if not place else ' * '}{row}{' */' if place == len(rows) - 1 else ''}"
-        for place, row in enumerate(rows)
-    ]
-
-
-def _quoted(text: str) -> str:
-    """Return *text* as a C string literal in UTF-8; whatever is no letter, digit or space is an octal escape."""
-    signs = (
-        chr(byte) if (chr(byte).isalnum() and byte < 128) or byte == 32 else f"\\{byte:03o}" for byte in text.encode()
-    )
-    return f'"{"".join(signs)}"'
 
 
 def c_source(model: CModel) -> str:
@@ -219,7 +202,7 @@ def c_source(model: CModel) -> str:
         raise CArrayError(f"a model of 1 to {LIMIT_BYTES} bytes", f"{len(content)} bytes")
     rows = (content[start : start + _PER_LINE] for start in range(0, len(content), _PER_LINE))
     lines = "\n".join("    " + ", ".join(f"0x{byte:02x}" for byte in row) + "," for row in rows)
-    labels = "".join(f"    {_quoted(label)},\n" for label in model.schema.labels)
+    labels = "".join(f"    {c_quoted(label)},\n" for label in model.schema.labels)
     named = f"const char *const {symbol}_labels[{symbol.upper()}_LABELS] = {{\n{labels}}};\n" if labels else ""
     return f"""\
 #include "model.h"
@@ -256,7 +239,7 @@ def write_c_arrays(
     *,
     is_foreign: bool = False,
 ) -> tuple[Path, ...]:
-    """Write the sources of every artifact whose target links its model into firmware.
+    """Write the sources of every artifact whose target links its model into firmware, or takes prepared samples.
 
     Args:
         folder: The build's, with its blobs.
@@ -275,6 +258,14 @@ def write_c_arrays(
     sources = []
     for artifact in build.artifacts:
         target = targets[artifact.target]
+        prepare = _interface(build, artifact)
+        if prepare is not None and artifact.prepare is not None:
+            # For native programs on targets with a file system too.
+            place = folder / C_FOLDER / target.name
+            write_durably(place / PREPARE_HEADER, prepare.header.encode())
+            source = (folder / BLOB_FOLDER / artifact.prepare.source.sha256).read_bytes()
+            write_durably(place / PREPARE_SOURCE, source)
+            sources.append(place / PREPARE_SOURCE)
         if target.emits_c_array:
             model = CModel(
                 name=build.task,
@@ -286,6 +277,15 @@ def write_c_arrays(
                 schema=build.model_schema,
                 is_foreign=is_foreign,
                 arena=arenas.get(target.name),
+                prepare=prepare,
             )
             sources.append(write_c_array(folder / C_FOLDER / target.name, model)[0])
     return tuple(sources)
+
+
+def _interface(build: Build, artifact: Artifact) -> Interface | None:
+    """Return the C functions that make an artifact's inputs, or None where it takes the schema's."""
+    if artifact.prepare is None:
+        return None
+    given = tuple(TensorSpec(tensor.name, tensor.shape[1:], tensor.dtype) for tensor in artifact.prepare.outputs)
+    return Interface(build.task, ModelSchema(build.model_schema.inputs, given), artifact.inputs)

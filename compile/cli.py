@@ -3,16 +3,20 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
+from hedgerow.compile.budget import Budget
 from hedgerow.compile.cache import CACHE_VARIABLE, default_cache_folder
 from hedgerow.compile.errors import CompileError, InternalError
-from hedgerow.compile.outcome import INTERNAL, Outcome
+from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.pipeline import compile_targets
+from hedgerow.compile.refused import INTERNAL
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
+from hedgerow.compile.train_graph.options import parse_step_options
 from hedgerow.counted import counted
 from hedgerow.hardware.lookup import target_names
 from hedgerow.installation import require
@@ -65,9 +69,42 @@ _PIPE_WIDTH = 200
     help="Points of accuracy that an artifact may lose against the float model; one that loses more is refused.",
 )
 @click.option(
+    "--min-snr",
+    "minimum_snr_db",
+    type=click.FloatRange(0, 200),
+    metavar="DB",
+    help="Least signal to noise of an artifact's outputs against the float model's.  [default: what its recipe "
+    "promises]",
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Least share of held-out samples on which artifact and float model predict the same class.  [default: what "
+    "its recipe promises]",
+)
+@click.option(
+    "--time-limit",
+    "limit_s",
+    type=click.FloatRange(1, 604_800),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time that making one target's artifact may take, all its recipes together.",
+)
+@click.option(
     "--prefer",
     type=click.Choice(PREFERENCES),
-    help="Search each target's recipes for the artifact with the least of it.  [default: each target's first recipe]",
+    help="Search each target's recipes for the artifact with the least of it.  [default: each target's first recipe "
+    "that passes]",
+)
+@click.option(
+    "--train-graph",
+    "step_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What the train graphs hold beyond plain SGD, such as optimizer=adam, trainable='head.*', batch_norm=train or "
+    "dropout=yes (docs/train-graph.md); repeat it for more.",
 )
 @click.option(
     "--out",
@@ -99,7 +136,11 @@ def compile_command(
     all_targets: bool,
     recipes: tuple[str, ...],
     max_drop: float,
+    minimum_snr_db: float | None,
+    min_agreement: float | None,
+    limit_s: float,
     prefer: str | None,
+    step_options: tuple[str, ...],
     out: Path,
     use_cache: bool,
     jobs: int | None,
@@ -134,7 +175,13 @@ def compile_command(
                 checkpoint,
                 chosen,
                 out,
-                max_drop=max_drop / 100,
+                budget=Budget(
+                    max_drop=max_drop / 100,
+                    minimum_snr_db=minimum_snr_db,
+                    minimum_agreement=min_agreement / 100 if min_agreement is not None else None,
+                    limit_s=limit_s,
+                ),
+                train_options=parse_step_options(step_options),
                 jobs=jobs or min(_MAXIMUM_JOBS, len(os.sched_getaffinity(0))),
                 recipes=_parse_recipes(recipes),
                 prefer=prefer,
@@ -182,6 +229,8 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
     if searched:
         _print_front(outcome)
     for artifact in record["artifacts"]:
+        for line in _instead(artifact):
+            click.echo(line)
         for runtime in dict.fromkeys(artifact["executed_by"].values()):
             checks = [name for name, ran in artifact["executed_by"].items() if ran == runtime]
             click.echo(f"{artifact['target']}: {', '.join(checks)} in {runtime}")
@@ -190,13 +239,27 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
     for graph in record["train_graphs"]:
         click.echo(f"train graph {graph['format']}: {graph['bytes']:,} bytes")
     for refusal in record["refused"]:
-        click.echo(f"refused: {refusal['target']}: {refusal['reason']}")
+        further = f" ({refusal['further']})" if refusal["further"] else ""
+        click.echo(f"refused: {refusal['target']}: {refusal['reason']}{further}")
     for refusal in outcome.refused:
         if refusal.details:
             click.echo(refusal.details, err=True)
     taken = f", {len(outcome.cached)} from the cache" if outcome.cached else ""
     click.echo(f"{counted(len(rows), 'artifact')} in {outcome.seconds:.1f} s{taken}")
     click.echo(f"build: {out}" if outcome.build is not None else "no build: nothing passed")
+
+
+def _instead(artifact: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was refused before the artifact passed, and what passing cost."""
+    for trial in artifact["instead_of"]:
+        yield f"{artifact['target']}: {trial['recipe']} was refused: {trial['reason']}"
+    if artifact["instead_of"]:
+        first = artifact["instead_of"][0]["metrics"]
+        costs = [f"{artifact['bytes']:,} bytes" + (f" instead of {int(first['bytes']):,}" if "bytes" in first else "")]
+        if artifact["accuracy"] is not None:
+            instead = f" instead of {first['accuracy']:.1%}" if "accuracy" in first else ""
+            costs.append(f"accuracy {artifact['accuracy']:.1%}{instead}")
+        yield f"{artifact['target']}: {artifact['recipe']} passes and is taken: {', '.join(costs)}"
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -14,6 +14,8 @@
   - RecipeError: a recipe whose passes do not follow from one another.
   - RecipeMismatchError: a recipe makes another format than the target runs.
   - RuntimeRefusedError: a runtime does not take a file.
+  - StepOptionError: what a train graph shall hold cannot be.
+  - TimeLimitError: a compile process was ended because it took too long.
   - UnsuitableError: a recipe needs something that the task does not have.
   - UntranslatableError: a model uses an operator that a train graph cannot hold.
   - VerificationError: an artifact was made, but a check refused it.
@@ -42,12 +44,18 @@ __all__ = [
     "RecipeError",
     "RecipeMismatchError",
     "RuntimeRefusedError",
+    "StepOptionError",
+    "TimeLimitError",
     "UnsuitableError",
     "UntranslatableError",
     "VerificationError",
     "WorkerError",
     "internal_error",
 ]
+
+_MORE_BITS = "choose a recipe that keeps more bits"
+_LEAVE_OUT = " or leave this target out"
+_OTHER_LAYERS = f"replace these layers in the model{_LEAVE_OUT}"
 
 
 class CompileError(HedgerowError):
@@ -187,11 +195,13 @@ class PassError(CompileError):
 
     Attributes:
         step: The pass.
-        cause: What the library said, in one line.
+        cause: What it met, or what the library said, in one line.
+        advice: What to do about it, where that is known.
     """
 
-    def __init__(self, step: str, cause: str) -> None:
-        super().__init__(f"{step}: expected a model that this step can convert, but it failed: {cause}")
+    def __init__(self, step: str, cause: str, advice: str = "") -> None:
+        met = f", but it met {cause}; {advice}" if advice else f", but it failed: {cause}"
+        super().__init__(f"{step}: expected a model that this step can convert{met}")
         self.step, self.cause = step, cause
 
 
@@ -214,15 +224,53 @@ class RuntimeRefusedError(CompileError):
 
     Attributes:
         runtime: Its name.
+        expected: What it takes.
         found: What it said.
+        operator: Name of the operator that it refused; empty: it refused the file as a whole.
     """
 
-    def __init__(self, runtime: str, does: str, found: str) -> None:
-        self.expected = f"a file that {runtime} {does}"
+    def __init__(self, runtime: str, does: str, found: str, *, operator: str = "") -> None:
+        self.expected = f"{'operators' if operator else 'a file'} that {runtime} {does}"
+        advice = _OTHER_LAYERS if operator else f"convert it for {runtime}, or leave this target out"
+        super().__init__(f"expected {self.expected}, found: {found}; {advice}")
+        self.runtime, self.found, self.operator = runtime, found, operator
+
+    def failure(self) -> "Failure":
+        """Return the check that this fails: ``operators``, or ``oracle`` for the file as a whole."""
+        return Failure("operators" if self.operator else "oracle", self.expected, self.found)
+
+
+class StepOptionError(CompileError):
+    """What a train graph shall hold cannot be.
+
+    Attributes:
+        option: Its name.
+    """
+
+    def __init__(self, option: str, expected: str, found: str) -> None:
         super().__init__(
-            f"expected {self.expected}, found: {found}; convert it for {runtime}, or leave this target out"
+            f"the train graph's {option}: expected {expected}, found {found}; correct --train-graph "
+            "(docs/train-graph.md lists what there is)"
         )
-        self.runtime, self.found = runtime, found
+        self.option, self.expected, self.found = option, expected, found
+
+
+class TimeLimitError(CompileError):
+    """A compile process was ended because it took too long.
+
+    Attributes:
+        work: What it was doing.
+        limit_s: What it had.
+        step: The last thing that it told of.
+    """
+
+    def __init__(self, work: str, limit_s: float, step: str) -> None:
+        last = f"; the last step that was done is {step!r}" if step else ""
+        super().__init__(
+            f"{work}: expected an end within {limit_s:.0f} s, found it still at work{last}; give it more time with "
+            "--time-limit, or make the model smaller (unrolled loops take longest)"
+        )
+        self.work, self.limit_s, self.step = work, limit_s, step
 
 
 class UnsuitableError(CompileError):
@@ -267,9 +315,6 @@ class Failure(NamedTuple):
     found: str
 
 
-_MORE_BITS = "choose a recipe that keeps more bits"
-_LEAVE_OUT = " or leave this target out"
-_OTHER_LAYERS = f"replace these layers in the model{_LEAVE_OUT}"
 _ADVICE: Mapping[str, str] = {
     "accuracy": f"{_MORE_BITS}, train further, or allow a larger --max-drop",
     "all integer": "use layers that have an int8 form, choose an all-integer recipe, or leave this target out",
@@ -285,7 +330,10 @@ _ADVICE: Mapping[str, str] = {
     "operator versions": _OTHER_LAYERS,
     "operators": _OTHER_LAYERS,
     "oracle": _OTHER_LAYERS,
-    "parity": f"{_MORE_BITS}, or calibrate with data that is more like the held-out data",
+    "parity": f"{_MORE_BITS}, calibrate with data that is more like the held-out data, or accept the difference with "
+    "--min-snr and --min-agreement",
+    "prepare": "write preprocess with plainer operators, or prepare the samples yourself and let the task's inputs be "
+    "what was prepared",
     "quantized": "choose a recipe that quantizes the layers of this model",
     "size": "choose a float recipe where the target runs floats, or a larger model: it gains from fewer bits",
     "static shapes": "fix every size in the model but the batch's",
@@ -316,9 +364,19 @@ class VerificationError(CompileError):
         check: Name of the first check that failed, as in ``Artifact.checks``.
         expected, found: What that check compares.
         failures: Everything that failed, the first included, as (check, expected, found).
+        measured: What was measured of the artifact, as (metric, number).
     """
 
-    def __init__(self, subject: str, check: str, expected: str, found: str, *, further: Sequence[Failure] = ()) -> None:
+    def __init__(
+        self,
+        subject: str,
+        check: str,
+        expected: str,
+        found: str,
+        *,
+        further: Sequence[Failure] = (),
+        measured: Mapping[str, float] | None = None,
+    ) -> None:
         listed = "".join(f", and the check {f.check!r}: expected {f.expected}, found {f.found}" for f in further)
         super().__init__(
             f"the artifact for {subject} failed the check {check!r}: expected {expected}, found {found}{listed}; "
@@ -326,6 +384,7 @@ class VerificationError(CompileError):
         )
         self.subject, self.check, self.expected, self.found = subject, check, expected, found
         self.failures = ((check, expected, found), *((f.check, f.expected, f.found) for f in further))
+        self.measured = tuple(sorted((measured or {}).items()))
 
 
 class WorkerError(CompileError):

@@ -27,14 +27,14 @@ from hedgerow.compile.errors import ForeignFileError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.inspection.border import Border
 from hedgerow.compile.inspection.facts import FileFacts
-from hedgerow.compile.toolchains import PARSERS, RUNTIME_NAMES, check_installed
+from hedgerow.compile.toolchains import MICRO, PARSERS, RUNTIME_NAMES, check_installed
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 from hedgerow.scratch_folder import ScratchFolder
 from hedgerow.weights import decode_arrays, encode_arrays
 
-__all__ = ["TIMEOUT_S", "ForeignFile", "Replay"]
+__all__ = ["TIMEOUT_S", "ForeignFile", "Prediction", "Replay"]
 
 TIMEOUT_S = 300.0
 """How long one step may take: a prediction of a large model on a busy machine is a matter of seconds."""
@@ -46,18 +46,28 @@ _STEP = re.compile(r"[a-z][a-z ]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """Predictions of a file, made twice, each time in a new session.
+class Prediction:
+    """Predictions of a file.
 
     Attributes:
-        outputs: Schema name -> ``float32[n, ...]`` of the first time.
-        difference: The largest absolute difference between the two; infinity where one gave a NaN.
+        outputs: Schema name -> ``float32[n, ...]``.
         executed_by: What really ran it, with its version.
     """
 
     outputs: Mapping[str, NDArray[Any]]
-    difference: float
     executed_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay(Prediction):
+    """Predictions of a file, made twice, each time in a new session.
+
+    Attributes:
+        outputs: Of the first time.
+        difference: The largest absolute difference between the two; infinity where one gave a NaN.
+    """
+
+    difference: float
 
 
 class ForeignFile(Closing):
@@ -122,7 +132,7 @@ class ForeignFile(Closing):
             ForeignFileError: TensorFlow Lite Micro died or hung.
             RuntimeRefusedError: It does not take the file.
         """
-        fields = self._ask("arena", {}, RUNTIME_NAMES["tflite-micro"])
+        fields = self._ask("arena", {}, RUNTIME_NAMES[MICRO])
         arena = Arena.from_fields(fields.nested("arena"))
         fields.finish()
         return arena
@@ -135,7 +145,19 @@ class ForeignFile(Closing):
         *,
         arena_bytes: int = 0,
     ) -> Replay:
-        """Predict samples twice.
+        """Predict samples twice; see :meth:`predict`."""
+        outputs, difference, executed_by = self._predict(2, runtime, inputs, border, arena_bytes)
+        return Replay(outputs=outputs, difference=difference, executed_by=executed_by)
+
+    def predict(
+        self,
+        runtime: str,
+        inputs: Mapping[str, NDArray[Any]],
+        border: Border,
+        *,
+        arena_bytes: int = 0,
+    ) -> Prediction:
+        """Predict samples, one after the other.
 
         Args:
             runtime: Key of :data:`hedgerow.compile.toolchains.RUNTIME_NAMES`.
@@ -147,21 +169,28 @@ class ForeignFile(Closing):
             ForeignFileError: The runtime died or hung.
             RuntimeRefusedError: It does not take the file.
         """
+        outputs, _difference, executed_by = self._predict(1, runtime, inputs, border, arena_bytes)
+        return Prediction(outputs=outputs, executed_by=executed_by)
+
+    def _predict(
+        self, times: int, runtime: str, inputs: Mapping[str, NDArray[Any]], border: Border, arena_bytes: int
+    ) -> tuple[Mapping[str, NDArray[Any]], float, str]:
         folder = self._folder
         (folder / "inputs").write_bytes(encode_arrays(inputs))
         request = {
             "runtime": runtime,
+            "times": times,
             "arena_bytes": arena_bytes,
             "inputs": [tensor.to_record() for tensor in border[0]],
             "outputs": [tensor.to_record() for tensor in border[1]],
         }
-        fields = self._ask("replay", request, RUNTIME_NAMES[runtime])
+        fields = self._ask("predict", request, RUNTIME_NAMES[runtime])
         difference = fields.optional_number("difference", minimum=0)
         executed_by = fields.text("executed_by", maximum_chars=256)
         fields.finish()
         samples = len(next(iter(inputs.values())))
         outputs = _read_outputs(folder / "outputs", border[1], samples)
-        return Replay(outputs=outputs, difference=np.inf if difference is None else difference, executed_by=executed_by)
+        return outputs, np.inf if difference is None else difference, executed_by
 
     def _ask(self, work: str, request: Mapping[str, Any], runtime: str) -> Fields:
         """Do one piece of work in a process of its own and return its answer."""

@@ -17,7 +17,7 @@ from hedgerow.children.channel import MessageChannel
 from hedgerow.children.limits import bound_process
 from hedgerow.compile.errors import DiskError, RuntimeRefusedError, internal_error
 from hedgerow.compile.failures import encode_failure
-from hedgerow.compile.toolchains import RUNTIME_NAMES
+from hedgerow.compile.toolchains import MICRO, RUNTIME_NAMES
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import HedgerowError
 from hedgerow.manifest.content import Tensor
@@ -73,34 +73,35 @@ def _arena(_fields: Fields, kind: str, content: bytes, step: Step) -> dict[str, 
     step(_SEARCHING)
     arena = find_arena(content)
     if arena is None:
-        raise RuntimeRefusedError(RUNTIME_NAMES["tflite-micro"], "allocates", _said())
+        raise _refused_by_micro(content, "allocates")
     step(_RUNNING)
     zeros = {tensor.name: np.zeros((1, *tensor.shape[1:]), np.float64) for tensor in taken}
     try:
         predict_tflite_micro(content, arena.bytes, taken, given, zeros)
     except RuntimeError as exc:
-        raise RuntimeRefusedError(RUNTIME_NAMES["tflite-micro"], "runs", _said() or str(exc)) from exc
+        raise _refused_by_micro(content, "runs") from exc
     return {"arena": arena.to_record()}
 
 
-def _replay(fields: Fields, _kind: str, content: bytes, step: Step) -> dict[str, Any]:
+def _predict(fields: Fields, _kind: str, content: bytes, step: Step) -> dict[str, Any]:
     folder, runtime = Path(fields.text("folder", maximum_chars=65536)), fields.text("runtime")
     taken = fields.sequence("inputs", Tensor.from_fields, maximum_items=64)
     given = fields.sequence("outputs", Tensor.from_fields, maximum_items=64)
-    arena_bytes = fields.integer("arena_bytes")
+    arena_bytes, times = fields.integer("arena_bytes"), fields.integer("times", minimum=1, maximum=2)
     fields.finish()
     inputs = decode_arrays((folder / "inputs").read_bytes(), "samples", limit_bytes=_INPUT_LIMIT_BYTES)
     rounds: list[dict[str, NDArray[np.float32]]] = []
     executed_by = ""
-    for _round in range(2):
+    for _round in range(times):
         step(_LOADING)
         executed_by, predict = _OPENERS[runtime](content, taken, given, arena_bytes)
         step(_RUNNING)
         rounds.append(predict(inputs))
         # The runtime lets go of its memory here, in the step that it belongs to.
         del predict
-    (folder / "outputs").write_bytes(encode_arrays(rounds[0]))
-    differences = [np.abs(rounds[0][name].astype(np.float64) - rounds[1][name]).max(initial=0.0) for name in rounds[0]]
+    first, last = rounds[0], rounds[-1]
+    (folder / "outputs").write_bytes(encode_arrays(first))
+    differences = [np.abs(first[name].astype(np.float64) - last[name]).max(initial=0.0) for name in first]
     largest = float(np.max(differences, initial=0.0))
     # NaN differs from everything, itself included; JSON holds neither it nor infinity.
     return {"difference": largest if np.isfinite(largest) else None, "executed_by": executed_by}
@@ -148,7 +149,7 @@ def _open_tflite_micro(content: bytes, taken: Any, given: Any, arena_bytes: int)
         try:
             return predict_tflite_micro(content, arena_bytes, taken, given, inputs)
         except RuntimeError as exc:
-            raise RuntimeRefusedError(RUNTIME_NAMES["tflite-micro"], "runs", _said() or str(exc)) from exc
+            raise _refused_by_micro(content, "runs") from exc
 
     return f"{KERNELS} {installed_version()}", predict
 
@@ -156,7 +157,7 @@ def _open_tflite_micro(content: bytes, taken: Any, given: Any, arena_bytes: int)
 _OPENERS: Mapping[str, Callable[[bytes, Any, Any, int], tuple[str, Predict]]] = {
     "onnxruntime": _open_onnx,
     "litert": _open_litert,
-    "tflite-micro": _open_tflite_micro,
+    MICRO: _open_tflite_micro,
 }
 
 
@@ -177,19 +178,29 @@ def _by_sample(
     return predict
 
 
-def _said() -> str:
-    """Return the first line that the runtime printed about what it met, from the file behind our standard error."""
+def _refused_by_micro(content: bytes, does: str) -> RuntimeRefusedError:
+    """Return the error that says what TensorFlow Lite Micro has printed of a file that it does not take."""
+    from hedgerow.compile.inspection.border import custom_operators, given_by
+    from hedgerow.compile.micro_objection import read_objection
+
+    objection = read_objection(_printed())
+    layer = "" if objection.number is None else given_by(content, objection.number, objection.operator)
+    found = objection.sentence(custom_operators(content), layer)
+    does = "has" if objection.is_absent else "computes" if objection.operator else does
+    return RuntimeRefusedError(RUNTIME_NAMES[MICRO], does, found, operator=objection.operator)
+
+
+def _printed() -> str:
+    """Return the end of what the runtime printed, from the file behind our standard error."""
     size = os.fstat(2).st_size
-    text = os.pread(2, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "; ".join(lines[-2:])[:300]
+    return os.pread(2, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
 
 
 _WORK: Mapping[str, Callable[[Fields, str, bytes, Step], dict[str, Any]]] = {
     "facts": _facts,
     "border": _border,
     "arena": _arena,
-    "replay": _replay,
+    "predict": _predict,
 }
 
 

@@ -1,7 +1,7 @@
 """What the units of one worker share: a task, its data, one checkpoint, and whatever was made of them already."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,66 +13,69 @@ from hedgerow.compile.arena import Arena
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import Pass
+from hedgerow.compile.preparation.beside import Beside
+from hedgerow.compile.preparation.halves import Halves, cut
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.verify import Oracle
 from hedgerow.errors import CheckpointMismatchError
-from hedgerow.task import TaskData, load_task
+from hedgerow.task import Dataset, TaskData, load_task
 from hedgerow.task_module import load_weights, predict
 
 if TYPE_CHECKING:
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Foundation", "Made", "Micro", "Workbench"]
+__all__ = ["Executed", "Foundation", "Made", "Workbench"]
 
 _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A recipe's file with everything that does not depend on the target, so that it is measured once for all.
+    """A recipe's file with everything that depends neither on the target nor on a runtime.
 
     Attributes:
         stage: The file.
         float_bytes: Of the float artifact in the same format.
         facts: Read from the file.
-        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
-        not_run: Why there are none.
-        golden: Samples and this file's outputs, encoded.
-        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
-        latency: On this machine; None where this host cannot run it.
-        executed_by: What really ran it; empty where nothing did.
-        evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
+        all_integer: Whether it was made for a target that holds no float.
+        beside: What prepares samples for a file that takes prepared ones; None: it takes the task's inputs.
     """
 
     stage: CompiledModel
     float_bytes: int
     facts: FileFacts
-    probabilities: NDArray[np.float32] | None
-    not_run: str
-    golden: bytes | None
-    replay_difference: float | None
-    replay_tolerance: float
-    latency: HostLatency | None
-    executed_by: str
-    evaluation: Mapping[str, Any] | None
+    all_integer: bool = False
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Micro:
-    """A file in TensorFlow Lite Micro's interpreter.
+class Executed:
+    """What came of a file in one runtime; it is measured once for all targets of that runtime.
 
     Attributes:
-        arena: The smallest arena that works; None: not known.
-        oracle: What came of the golden samples.
-        golden: They with its outputs, encoded; None where it did not run them.
-        executed_by: What really ran it; empty where nothing did.
+        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
+        not_run: Why there are none.
+        golden: Samples and this file's outputs, encoded; None as above.
+        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
+        latency: On this machine; None where this host cannot run it, and for the runtime of microcontrollers, whose
+            reference kernels were not made to be fast.
+        executed_by: What really ran it: the runtime, with its version; empty where nothing did.
+        evaluation: Per class and subgroup, see :func:`hedgerow.compile.evaluation.evaluate_parts`; None as above.
+        arena: The smallest tensor arena that works; None: not known, or the runtime has none.
+        oracle: What the runtime of microcontrollers has to say of the file; None for every other runtime.
     """
 
-    oracle: Oracle
-    arena: Arena | None = None
+    probabilities: NDArray[np.float32] | None
+    not_run: str = ""
     golden: bytes | None = None
+    replay_difference: float | None = None
+    replay_tolerance: float = 0.0
+    latency: HostLatency | None = None
     executed_by: str = ""
+    evaluation: Mapping[str, Any] | None = None
+    arena: Arena | None = None
+    oracle: Oracle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +87,42 @@ class Foundation:
         data: The task's data.
         float_probabilities: The float model's output on held-out data.
         sources: Results of model passes by the passes that led to them; nothing leads to the float model itself.
-        stages: Results of file passes by all the passes that led to them, so that one export serves two targets.
-        made: Files of whole recipes, measured.
-        micro: Those files in TensorFlow Lite Micro, by recipe.
-        train_files: Train graphs by format. They hold no weights, so they outlive the checkpoint.
+        stages: Results of file passes by all the passes that led to them, so that one export serves two targets; apart
+            for the task without pre-processing (True).
+        made: Files of whole recipes, by whether they are for a target that holds no float.
+        executed: What came of those files, by recipe, runtime, and the same.
+        train_files: Train graphs by format and options. They hold no weights, so they outlive the checkpoint.
+        halves: The task cut where its model begins; None: there is no cut.
+        unlike: Whether its features are too unlike for 8 bits, see :mod:`hedgerow.compile.preparation.unlike`; empty
+            until somebody asked.
     """
 
     source: FloatModel
     data: TaskData
     float_probabilities: NDArray[np.float32]
     sources: dict[tuple[Pass, ...], FloatModel] = field(default_factory=dict)
-    stages: dict[tuple[Pass, ...], CompiledModel] = field(default_factory=dict)
-    made: dict[Recipe, Made] = field(default_factory=dict)
-    micro: "dict[Recipe, Micro]" = field(default_factory=dict)
-    train_files: "dict[str, TrainFile]" = field(default_factory=dict)
+    stages: dict[bool, dict[tuple[Pass, ...], CompiledModel]] = field(default_factory=dict)
+    made: dict[tuple[Recipe, bool], Made] = field(default_factory=dict)
+    executed: dict[tuple[Recipe, str, bool], Executed] = field(default_factory=dict)
+    train_files: "dict[tuple[str, ...], TrainFile]" = field(default_factory=dict)
+    halves: Halves | None = None
+    unlike: list[bool] = field(default_factory=list)
+
+    def prepared_beside(self) -> Halves | None:
+        """Return the halves of the task where a file of integers takes prepared samples; None: it takes any."""
+        if self.halves is None:
+            return None
+        if not self.unlike:
+            from hedgerow.compile.preparation.unlike import are_unlike
+
+            self.unlike.append(are_unlike(self.halves, self.source.calibration.inputs))
+        return self.halves if self.unlike[0] else None
+
+    def given(self, made: Made, data: Dataset) -> Dataset:
+        """Return *data* as the file takes it."""
+        if made.beside is None or self.halves is None:
+            return data
+        return replace(data, inputs=self.halves.prepared(data.inputs))
 
 
 class Workbench:
@@ -105,7 +130,7 @@ class Workbench:
 
     def __init__(self) -> None:
         self._data: dict[str, TaskData] = {}
-        self._train_files: dict[str, TrainFile] = {}
+        self._train_files: dict[tuple[str, ...], TrainFile] = {}
         self._last: tuple[tuple[str, str], Foundation] | None = None
 
     def foundation(self, task_reference: str, checkpoint_folder: Path, weights_sha256: str) -> Foundation:
@@ -141,6 +166,8 @@ class Workbench:
             predict(task, model, {name: values[start : start + _BATCH] for name, values in held_out.inputs.items()})
             for start in range(0, len(held_out), _BATCH)
         ]
-        foundation = Foundation(source, data, np.concatenate(rows), train_files=self._train_files)
+        foundation = Foundation(
+            source, data, np.concatenate(rows), train_files=self._train_files, halves=cut(source.task)
+        )
         self._last = (key, foundation)
         return foundation

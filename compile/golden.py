@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hedgerow.task import Dataset
 from hedgerow.weights import encode_arrays
 
-__all__ = ["GOLDEN_SAMPLES", "choose_samples", "encode_golden", "replay_tolerance"]
+__all__ = ["GOLDEN_SAMPLES", "choose_places", "choose_samples", "encode_golden", "replay_tolerance"]
 
 GOLDEN_SAMPLES = 16
 _SMALLEST, _LARGEST = 0.01, 0.25
@@ -17,8 +17,13 @@ _SMALLEST, _LARGEST = 0.01, 0.25
 
 def choose_samples(held_out: Dataset) -> Dataset:
     """Return up to :data:`GOLDEN_SAMPLES` samples, spread evenly over *held_out*."""
-    count = min(GOLDEN_SAMPLES, len(held_out))
-    return held_out.take(np.arange(count) * len(held_out) // count)
+    return held_out.take(choose_places(len(held_out)))
+
+
+def choose_places(samples: int) -> NDArray[np.int64]:
+    """Return the places of up to :data:`GOLDEN_SAMPLES` samples, spread evenly over so many, in order."""
+    count = min(GOLDEN_SAMPLES, samples)
+    return np.arange(count) * samples // count
 
 
 def encode_golden(inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> bytes:

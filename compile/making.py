@@ -1,27 +1,17 @@
-"""Make the file of a recipe, and measure everything of it that does not depend on a target."""
+"""Make the file of a recipe, and read what it holds."""
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hedgerow.compile.evaluation import evaluate_parts
 from hedgerow.compile.foundation import Foundation, Made
-from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
 from hedgerow.compile.inspection.model import read_facts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ModelPass, Pass
-from hedgerow.compile.passes.runner import own_errors, run_file_pass, run_model_pass
-from hedgerow.compile.profile.host import HostLatency, measure_latency
-from hedgerow.compile.recipe import FilePasses, Recipe
+from hedgerow.compile.passes.runner import own_errors, run_file_pass, run_model_pass, tool_errors
+from hedgerow.compile.preparation.beside import make_beside
+from hedgerow.compile.preparation.halves import Halves
+from hedgerow.compile.recipe import FilePasses, Recipe, plain_export
 from hedgerow.progress import Progress, Report
-from hedgerow.task import Dataset
-from hedgerow.tensor_border import to_stored
-
-if TYPE_CHECKING:
-    from hedgerow.compile.coreml_evaluation.evaluate import UnknownOperator
 
 __all__ = ["Steps", "make"]
 
@@ -61,11 +51,12 @@ def _run_file_passes(
     """Return the file that *steps* make of *source*, which the model passes *before* made."""
     stage: CompiledModel | None = None
     path: tuple[Pass, ...] = tuple(before)
+    stages = foundation.stages.setdefault(source.task.preprocess is None, {})
     for step in steps:
         path = (*path, step)
-        if path not in foundation.stages:
-            foundation.stages[path] = run_file_pass(step, source, stage)
-        stage = foundation.stages[path]
+        if path not in stages:
+            stages[path] = run_file_pass(step, source, stage)
+        stage = stages[path]
         if done is not None:
             done(step.name)
     if stage is None:
@@ -73,107 +64,72 @@ def _run_file_passes(
     return stage
 
 
-def make(foundation: Foundation, recipe: Recipe, done: Steps) -> Made:
-    """Return the file of *recipe*, made and measured.
+def make(foundation: Foundation, recipe: Recipe, done: Steps, *, all_integer: bool = False) -> Made:
+    """Return the file of *recipe*.
+
+    Pre-processing is never quantized together with what is unlike. Where floats run it is float: the passes that make
+    the file work on the model's half of the task, and the other half is put before it. Where they do not, and 8 bits
+    would lose what the model needs, the file takes prepared samples, and the other half goes beside it. Core ML's
+    activations are never quantized.
+
+    Args:
+        foundation: Of the task and the checkpoint.
+        recipe: How the file is made.
+        done: Told each pass.
+        all_integer: Whether it is for a target that holds no float.
 
     Raises:
         PassError: A pass failed.
-        UnsuitableError: A pass needs something that the task does not have.
+        UnsuitableError: A pass needs something that the task does not have, or what prepares samples has no C.
     """
-    floating = _run_file_passes(foundation, foundation.source, (), recipe.float_passes, None)
+    steps = (*recipe.float_passes, *recipe.model_passes, *recipe.passes)
+    beside = foundation.prepared_beside() if all_integer else None
+    inside = foundation.halves if recipe.format != "mlpackage" and not all_integer else None
     source = _run_model_passes(foundation, recipe.model_passes, done)
-    stage = _run_file_passes(foundation, source, recipe.model_passes, recipe.passes, done)
-    with own_errors((*recipe.float_passes, *recipe.model_passes, *recipe.passes)):
-        return _measured(foundation, stage, len(floating.content))
+    untouched, changed = foundation.source, source
+    if (halves := beside or inside) is not None:
+        untouched, changed = halves.second(untouched), halves.second(changed)
+    floating = _run_file_passes(foundation, untouched, (), recipe.float_passes, None)
+    stage = _run_file_passes(foundation, changed, recipe.model_passes, recipe.passes, done)
+    with own_errors(steps):
+        facts = read_facts(stage.format, stage.content, _one_sample(changed, stage))
+    if inside is not None:
+        floating, stage = _joined(inside, floating, steps), _joined(inside, stage, steps)
+        own = facts
+        with own_errors(steps):
+            facts = read_facts(stage.format, stage.content, _one_sample(source, stage))
+        # What a recipe promises, it promises of the model's own weights.
+        facts = replace(facts, quantized_weights=own.quantized_weights, float_weights=own.float_weights)
+    made = Made(stage=stage, float_bytes=len(floating.content), facts=facts, all_integer=all_integer)
+    if beside is None:
+        return made
+    name, inputs = foundation.source.task.name, foundation.data.held_out.inputs
+    with tool_errors(plain_export(stage.format).name):
+        return replace(made, beside=make_beside(name, beside, stage, inputs))
 
 
-def _measured(foundation: Foundation, stage: CompiledModel, float_bytes: int) -> Made:
-    held_out = foundation.data.held_out
-    predicted = _predict(stage, held_out.inputs)
-    probabilities = predicted if isinstance(predicted, np.ndarray) else None
-    golden, difference, tolerance, latency, evaluation = None, None, 0.0, None, None
-    if probabilities is not None:
-        largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
-        tolerance = replay_tolerance(largest) if np.isfinite(largest) else 0.0
-        golden, difference = _golden(foundation, stage)
-        latency = _latency(stage, held_out) if stage.format != "mlpackage" else None
-        task = foundation.source.task
-        evaluation = evaluate_parts(task.schema.labels, probabilities, held_out, task.subgroup)
-    return Made(
-        stage=stage,
-        float_bytes=float_bytes,
-        facts=read_facts(stage.format, stage.content, _one_sample(foundation, stage)),
-        probabilities=probabilities,
-        not_run="" if isinstance(predicted, np.ndarray) else predicted.reason,
-        golden=golden,
-        replay_difference=difference,
-        replay_tolerance=tolerance,
-        latency=latency,
-        executed_by=_executed_by(stage) if probabilities is not None else "",
-        evaluation=evaluation,
-    )
+def _joined(halves: Halves, second: CompiledModel, steps: Sequence[Pass]) -> CompiledModel:
+    """Return the whole file: what prepares a sample, in float, and then *second*, which *steps* made.
+
+    Raises:
+        PassError: The first half cannot be written in the format, or not be put before *second*.
+    """
+    # It fails as any export of the task to this format does.
+    with tool_errors(plain_export(second.format).name):
+        first = halves.first(second.format)
+    with tool_errors("join-prepare"), own_errors(steps):
+        if second.format == "onnx":
+            from hedgerow.compile.preparation.joint_onnx import joined_onnx
+
+            return joined_onnx(first, second)
+        from hedgerow.compile.preparation.joint_tflite import joined_tflite
+
+        return joined_tflite(first, second)
 
 
-def _one_sample(foundation: Foundation, stage: CompiledModel) -> dict[str, tuple[int, ...]] | None:
+def _one_sample(source: FloatModel, stage: CompiledModel) -> dict[str, tuple[int, ...]] | None:
     """Return the shapes of one prediction for an ONNX file, which leaves the batch open."""
     if stage.format != "onnx":
         return None
-    specs = {spec.name: spec.shape for spec in foundation.source.task.schema.inputs}
+    specs = {spec.name: spec.shape for spec in source.task.schema.inputs}
     return {tensor.tensor: (1, *specs[tensor.name]) for tensor in stage.inputs}
-
-
-def _executed_by(stage: CompiledModel) -> str:
-    if stage.format == "onnx":
-        from hedgerow.compile.runners.onnx import executed_by as of_onnx
-        from hedgerow.compile.runners.onnx import open_session
-
-        return of_onnx(open_session(stage.content))
-    if stage.format == "tflite":
-        from hedgerow.compile.runners.tflite import executed_by as of_tflite
-
-        return of_tflite(stage.content)
-    return "Hedgerow's reference evaluation of Core ML's operators"
-
-
-def _predict(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
-    if stage.format == "onnx":
-        from hedgerow.compile.runners.onnx import predict_onnx
-
-        return predict_onnx(stage, inputs)
-    if stage.format == "tflite":
-        from hedgerow.compile.runners.tflite import predict_tflite
-
-        return predict_tflite(stage, inputs)
-    # Core ML itself predicts on Apple's systems only.
-    from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml
-
-    return predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
-
-
-def _latency(stage: CompiledModel, held_out: Dataset) -> HostLatency:
-    """Time single predictions of a file that this host runs."""
-    values = {t.tensor: to_stored(held_out.inputs[t.name][:1], t) for t in stage.inputs}
-    if stage.format == "onnx":
-        from hedgerow.compile.runners.onnx import open_session
-
-        session = open_session(stage.content)
-        return measure_latency(lambda: session.run(None, values), time.perf_counter)
-    from hedgerow.compile.runners.tflite import open_signature
-
-    run = open_signature(stage.content)
-    return measure_latency(lambda: run(values), time.perf_counter)
-
-
-def _golden(foundation: Foundation, stage: CompiledModel) -> tuple[bytes, float]:
-    """Return the golden samples, and how far a replay sample by sample is from them."""
-    samples = choose_samples(foundation.data.held_out)
-    outputs = _predict(stage, samples.inputs)
-    replayed = [
-        _predict(stage, {name: values[index : index + 1] for name, values in samples.inputs.items()})
-        for index in range(len(samples))
-    ]
-    rows = [row for row in replayed if isinstance(row, np.ndarray)]
-    if not isinstance(outputs, np.ndarray) or len(rows) != len(samples):
-        raise ValueError("golden samples need a file that this host runs or evaluates")
-    difference = float(np.abs(np.concatenate(rows) - outputs).max())
-    return encode_golden(samples.inputs, {stage.outputs[0].name: outputs}), difference

@@ -82,9 +82,12 @@ class Job:
         folder: The build's folder.
         search_path: Where the task's modules are found.
         max_drop: Allowed loss of accuracy, as a share.
+        limit_s: Longest time that it may take; for the process that waits.
         artifacts: Target -> recipe.
         targets: Target -> what it can hold and run; of each artifact.
         train_formats: Train graphs to make.
+        train_options: What they hold beyond plain SGD, see
+            :func:`hedgerow.compile.train_graph.options.parse_step_options`.
         reference: Whether to make the reference.
         counts: Counts that replace those of the reference.
     """
@@ -96,9 +99,11 @@ class Job:
     folder: str
     search_path: tuple[str, ...]
     max_drop: float
+    limit_s: float
     artifacts: Mapping[str, SentRecipe]
     targets: Mapping[str, Target]
     train_formats: tuple[str, ...]
+    train_options: tuple[str, ...]
     reference: bool
     counts: Mapping[str, tuple[int, ...]]
 
@@ -127,11 +132,13 @@ class Job:
             "folder": self.folder,
             "search_path": list(self.search_path),
             "max_drop": self.max_drop,
+            "limit_s": self.limit_s,
             "artifacts": {
                 target: {"name": recipe.name, "record": recipe.record} for target, recipe in self.artifacts.items()
             },
             "targets": {name: target.to_record() for name, target in self.targets.items()},
             "train_formats": list(self.train_formats),
+            "train_options": list(self.train_options),
             "reference": self.reference,
             "counts": {name: {"counts": list(values)} for name, values in self.counts.items()},
         }
@@ -165,9 +172,11 @@ def decode_job(fields: Fields) -> Job:
         folder=fields.text("folder", maximum_chars=65536),
         search_path=fields.texts("search_path", maximum_chars=65536),
         max_drop=fields.number("max_drop"),
+        limit_s=fields.number("limit_s"),
         artifacts=fields.mapping("artifacts", sent),
         targets=fields.mapping("targets", read_target_record),
         train_formats=fields.texts("train_formats"),
+        train_options=fields.texts("train_options", maximum_chars=65536),
         reference=fields.boolean("reference"),
         counts=fields.mapping("counts", counts),
     )

@@ -6,66 +6,11 @@ from typing import Any
 
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import Build
-from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.refused import RefusedTarget
 from hedgerow.compile.search import TriedRecipe
-from hedgerow.errors import HedgerowError, TaskError
 
-__all__ = ["INTERNAL", "Outcome", "RefusedTarget", "refused_by"]
-
-INTERNAL = "internal"
-"""What stands for the check where a bug of Hedgerow's own ended a target."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedTarget:
-    """A target without an artifact, or a train graph that was not made.
-
-    Attributes:
-        target: Name of the target; for a train graph ``the onnx train graph``.
-        recipe: The last recipe that was tried; empty for a train graph.
-        check: What refused it: a check's name, ``pass`` for a step that failed, ``process`` for a process that ended,
-            ``disk`` for a file that could not be written, ``task`` for a recipe that needs what the task lacks and for
-            what the task's own code raised, ``internal`` for a bug of Hedgerow's own.
-        reason: One sentence.
-        details: For a bug, its traceback.
-    """
-
-    target: str
-    recipe: str
-    check: str
-    reason: str
-    details: str = ""
-
-    def to_record(self) -> dict[str, str]:
-        """Return this as plain JSON values."""
-        record = {"target": self.target, "recipe": self.recipe, "check": self.check, "reason": self.reason}
-        return record | ({"details": self.details} if self.details else {})
-
-
-def refused_by(error: HedgerowError) -> str:
-    """Return the name of the check that *error* stands for."""
-    from hedgerow.compile.errors import (
-        DiskError,
-        ForeignFileError,
-        InternalError,
-        UnsuitableError,
-        UntranslatableError,
-        WorkerError,
-    )
-
-    if isinstance(error, VerificationError):
-        return error.check
-    kinds = {
-        WorkerError: "process",
-        ForeignFileError: "process",
-        DiskError: "disk",
-        InternalError: INTERNAL,
-        UnsuitableError: "task",
-        TaskError: "task",
-        UntranslatableError: "operators",
-    }
-    return next((check for kind, check in kinds.items() if isinstance(error, kind)), "pass")
+__all__ = ["Outcome"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +31,8 @@ class Outcome:
         latencies: Target -> what a prediction took on this machine. It differs from run to run, so it is no part of
             the build.
         seconds: Wall clock of the whole compile.
+        instead_of: Target -> the recipes before that of its artifact, each refused; absent where the first one passed
+            and where a search was asked for.
     """
 
     build: Build | None
@@ -99,6 +46,7 @@ class Outcome:
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     executed_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     arenas: Mapping[str, Arena] = field(default_factory=dict)
+    instead_of: Mapping[str, tuple[TriedRecipe, ...]] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values: what ``hedgerow compile --json`` prints."""
@@ -125,6 +73,7 @@ class Outcome:
             "format": artifact.format,
             "recipe": self.recipes[artifact.target],
             "passes": list(artifact.recipe),
+            "instead_of": [trial.to_record() for trial in self.instead_of.get(artifact.target, ())],
             "sha256": artifact.blob.sha256,
             "cached": artifact.target in self.cached,
             "checks": dict(artifact.checks),

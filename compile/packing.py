@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hedgerow.compile.errors import CompileError
-from hedgerow.compile.outcome import Outcome, RefusedTarget, refused_by
+from hedgerow.compile.outcome import Outcome
+from hedgerow.compile.refused import RefusedTarget, refused_by
 from hedgerow.compile.third_party import pack_passing
 from hedgerow.progress import Report, silent
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hedgerow.checkpoint import WEIGHTS_FILE, Checkpoint, load_checkpoint
+from hedgerow.compile.budget import Budget
 from hedgerow.compile.build import BLOB_FOLDER, Build, save_build
 from hedgerow.compile.build_folder import new_build_folder, put_in_place
 from hedgerow.compile.c_array import write_c_arrays
@@ -17,16 +18,19 @@ from hedgerow.compile.errors import BadWeightsError, CompileError, RecipeMismatc
 from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.report import write_report
+from hedgerow.compile.request import Request
 from hedgerow.compile.search import PREFERENCES, UNMODELLED_PREFERENCE, Contest
-from hedgerow.compile.session import Request, Session
+from hedgerow.compile.session import Session
 from hedgerow.compile.toolchains import TOOLCHAINS, check_installed
+from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.durable import sha256_of
 from hedgerow.hardware.lookup import load_target
-from hedgerow.hardware.target import Target
 from hedgerow.progress import Report, silent
 
 __all__ = ["compile_checkpoint", "compile_targets", "toolchains"]
+
+DEFAULT_BUDGET, PLAIN_STEP = Budget(), StepOptions()
 
 
 def toolchains(targets: Sequence[str], recipes: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -45,7 +49,8 @@ def compile_checkpoint(
     targets: Sequence[str],
     out: Path,
     *,
-    max_drop: float = 0.015,
+    budget: Budget = DEFAULT_BUDGET,
+    train_options: StepOptions = PLAIN_STEP,
     jobs: int | None = None,
     reference_counts: Mapping[str, Sequence[int]] | None = None,
     recipes: Mapping[str, str] | None = None,
@@ -69,7 +74,8 @@ def compile_checkpoint(
         checkpoint,
         targets,
         out,
-        max_drop=max_drop,
+        budget=budget,
+        train_options=train_options,
         jobs=jobs,
         counts=reference_counts or {},
         recipes=recipes or {},
@@ -90,7 +96,8 @@ def compile_targets(
     targets: Sequence[str],
     out: Path,
     *,
-    max_drop: float = 0.015,
+    budget: Budget = DEFAULT_BUDGET,
+    train_options: StepOptions = PLAIN_STEP,
     jobs: int | None = None,
     reference_counts: Mapping[str, Sequence[int]] | None = None,
     recipes: Mapping[str, str] | None = None,
@@ -109,14 +116,15 @@ def compile_targets(
         checkpoint: Folder of :func:`hedgerow.checkpoint.save_checkpoint`.
         targets: Names of hardware targets; each once.
         out: The build's folder; a build that is already there is replaced.
-        max_drop: Largest allowed loss of held-out accuracy against float, as a share (0.015: 1.5 points).
+        budget: What an artifact may lose, and how long making it may take.
+        train_options: What the train graphs hold beyond plain SGD.
         jobs: How many processes work at once; None: one for each toolchain. Not used when *workers* is given.
         reference_counts: Feature -> counts in the reference's bins that devices made of the data they trained on; they
             replace the counts of the task's training data.
         recipes: Target -> recipe, where neither the target's own nor a search is wanted.
         prefer: ``size``, ``latency`` or ``energy``: search the target's recipes for the best one by it, or by size
-            where the target's latency is not known; None: take each target's first recipe, or its float recipe for a
-            model that the first one makes no smaller.
+            where the target's latency is not known; None: take each target's first recipe that passes, those that
+            train another model left out.
         cache: Folder of results from earlier compiles, see :class:`hedgerow.compile.cache.ResultCache`; None: none.
         workers: Warm processes to use; None: processes for this call alone.
         report: Takes progress.
@@ -129,14 +137,15 @@ def compile_targets(
         TaskError: The task cannot be imported, or its data is wrong.
         ExtraNotInstalledError: The packages that compile are absent.
         CompileError: The reference cannot be made, or *out* cannot be used.
-        ValueError: No targets, a repeated target, a senseless budget or preference.
+        ValueError: No targets, a repeated target, a senseless preference.
     """
     return _compile(
         task_reference,
         checkpoint,
         targets,
         out,
-        max_drop=max_drop,
+        budget=budget,
+        train_options=train_options,
         jobs=jobs,
         counts=reference_counts or {},
         recipes=recipes or {},
@@ -154,7 +163,8 @@ def _compile(
     targets: Sequence[str],
     out: Path,
     *,
-    max_drop: float,
+    budget: Budget,
+    train_options: StepOptions,
     jobs: int | None,
     counts: Mapping[str, Sequence[int]],
     recipes: Mapping[str, str],
@@ -167,8 +177,6 @@ def _compile(
     begun = time.monotonic()
     if not targets or len(set(targets)) != len(targets):
         raise ValueError(f"expected at least one target, each once, found {list(targets)}")
-    if not 0 <= max_drop <= 1:
-        raise ValueError(f"expected a budget between 0 and 1, found {max_drop}")
     if prefer is not None and prefer not in PREFERENCES:
         raise ValueError(f"expected a preference among {', '.join(PREFERENCES)}, found {prefer!r}")
     contests = _contests(targets, recipes, prefer)
@@ -179,7 +187,8 @@ def _compile(
         checkpoint=str(checkpoint.resolve()),
         weights_sha256=sha256_of(checkpoint / WEIGHTS_FILE),
         search_path=tuple(str(Path(entry or ".").resolve()) for entry in sys.path),
-        max_drop=max_drop,
+        budget=budget,
+        train_options=train_options,
         counts={feature: tuple(values) for feature, values in counts.items()},
     )
     results = ResultCache(cache) if cache is not None else None
@@ -192,11 +201,11 @@ def _compile(
                 check_installed(toolchain, ("torch", *TOOLCHAINS[toolchain]))
             if workers is None:
                 workers = stack.enter_context(CompileWorkers(jobs=jobs))
-            workers.run(waiting, session.take, report, refuse=session.refuse_job, more=session.jobs)
+            workers.run(waiting, session.take, report, refuse=session.refuse_job, more=session.jobs_after)
         outcome = session.outcome(loaded, lambda: time.monotonic() - begun)
         if outcome.build is not None:
             _remove_unused(folder, outcome.build)
-            write_report(folder, outcome, session.evaluation, max_drop=max_drop)
+            write_report(folder, outcome, session.evaluation, max_drop=budget.max_drop)
             write_c_arrays(
                 folder, outcome.build, {contest.target.name: contest.target for contest in contests}, outcome.arenas
             )
@@ -225,7 +234,7 @@ def _contests(targets: Sequence[str], recipes: Mapping[str, str], prefer: str | 
     found = []
     for target in wanted_targets:
         name = target.name
-        candidates = (recipes[name],) if name in recipes else target.recipes if prefer else _default(target)
+        candidates = (recipes[name],) if name in recipes else target.recipes
         for recipe in candidates:
             made = find_recipe(recipe).format
             if made != target.format:
@@ -233,12 +242,6 @@ def _contests(targets: Sequence[str], recipes: Mapping[str, str], prefer: str | 
         wanted = prefer if target.is_modelled or prefer is None else UNMODELLED_PREFERENCE
         found.append(Contest(target, candidates, wanted if len(candidates) > 1 else None))
     return tuple(found)
-
-
-def _default(target: Target) -> tuple[str, ...]:
-    """Return a target's first recipe, and its float ones: small models can be larger in int8 than in float."""
-    first, *others = target.recipes
-    return (first, *(name for name in others if not find_recipe(name).smaller_than_float))
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hedgerow.compile.build import Build
 from hedgerow.compile.outcome import Outcome
+from hedgerow.compile.pareto_plot import Point, draw_plot
 from hedgerow.compile.search import PASSED, TriedRecipe, pareto_front
 from hedgerow.durable import write_durably
 from hedgerow.errors import ExtraNotInstalledError
@@ -52,6 +53,12 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
     if build is None:
         raise ValueError("an outcome without a build has nothing to report")
     record = outcome.to_record()
+    not_run = [
+        (name, artifact.target, outcome.not_run.get(artifact.target, {}).get(name, "the reason is not known"))
+        for artifact in build.artifacts
+        for name, state in artifact.checks.items()
+        if state != PASSED
+    ]
     names = {trial.target for trial in outcome.trials}
     front = {(trial.target, trial.recipe) for name in names for trial in pareto_front(_of(outcome.trials, name))}
     return {
@@ -78,6 +85,8 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
         "train_samples": evaluation["train_samples"],
         "classes": evaluation["classes"],
         "confusion": evaluation["confusion"] if len(evaluation["confusion"]) <= _MAXIMUM_CONFUSION else [],
+        "heat": _heat(evaluation["confusion"]),
+        "plots": _plots(outcome, record["artifacts"], front, max_drop),
         "subgroups": evaluation["subgroups"],
         "fairness": evaluation["fairness"],
         "max_drop_points": max_drop * 100,
@@ -96,13 +105,79 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
             for target, checks in sorted(outcome.executed_by.items())
             for runtime in dict.fromkeys(checks.values())
         ],
-        "not_run": sorted(
-            (name, artifact.target, outcome.not_run.get(artifact.target, {}).get(name, "the reason is not known"))
-            for artifact in build.artifacts
-            for name, state in artifact.checks.items()
-            if state != PASSED
-        ),
+        "not_run": sorted(not_run),
+        "not_run_reasons": _by_reason(not_run),
     }
+
+
+def _by_reason(not_run: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """Return each reason once, with its checks and the targets that have it."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, target, reason in sorted(not_run):
+        entry = found.setdefault(reason, {"reason": reason, "checks": [], "targets": []})
+        entry["checks"] += [name] if name not in entry["checks"] else []
+        entry["targets"] += [target] if target not in entry["targets"] else []
+    return list(found.values())
+
+
+def _heat(confusion: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Return each cell's share of the samples of its label."""
+    return [[count / sum(row) if sum(row) else 0.0 for count in row] for row in confusion]
+
+
+def _plots(
+    outcome: Outcome, artifacts: Sequence[Mapping[str, Any]], front: set[tuple[str, str]], max_drop: float
+) -> list[dict[str, str]]:
+    """Return a plot of all artifacts, and one of each target of which several recipes were measured."""
+    floats = [a["float_accuracy"] for a in artifacts if a["float_accuracy"] is not None]
+    if not floats:
+        return []
+    levels = (floats[0], max(0.0, floats[0] - max_drop))
+    measured = [artifact for artifact in artifacts if artifact["accuracy"] is not None]
+    points = [
+        _point(label, artifact["target"], artifact, kind="chosen", front=False)
+        for artifact, label in zip(measured, _shared_labels(measured), strict=True)
+    ]
+    found = [{"title": "All artifacts", "svg": draw_plot("All artifacts", points, *levels)}] if points else []
+    for target in dict.fromkeys(trial.target for trial in outcome.trials):
+        points = [
+            _point(
+                trial.recipe if outcome.recipes.get(target) == trial.recipe else "",
+                trial.recipe,
+                trial.metrics,
+                kind="chosen" if outcome.recipes.get(target) == trial.recipe else trial.state,
+                front=(target, trial.recipe) in front,
+            )
+            for trial in _of(outcome.trials, target)
+            if {"bytes", "accuracy"} <= trial.metrics.keys()
+        ]
+        if len(points) > 1:
+            found.append({"title": target, "svg": draw_plot(f"Recipes tried for {target}", points, *levels)})
+    return found
+
+
+def _shared_labels(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the target of each artifact; of those in one place the first one's and how many more there are."""
+    places = [(artifact["bytes"], artifact["accuracy"]) for artifact in artifacts]
+    more = [f" +{places.count(place) - 1}" if places.count(place) > 1 else "" for place in places]
+    return [
+        f"{artifact['target']}{more[at]}" if places.index(places[at]) == at else ""
+        for at, artifact in enumerate(artifacts)
+    ]
+
+
+def _point(label: str, name: str, metrics: Mapping[str, Any], *, kind: str, front: bool) -> Point:
+    latency_ms = metrics.get("target_latency_ms")
+    told = f", {latency_ms:.3g} ms by the target's model" if latency_ms is not None else ""
+    return Point(
+        label=label,
+        about=f"{name}: {int(metrics['bytes']):,} bytes, accuracy {metrics['accuracy']:.2%}{told} ({kind})",
+        size_bytes=metrics["bytes"],
+        accuracy=metrics["accuracy"],
+        latency_ms=latency_ms,
+        kind=kind,
+        front=front,
+    )
 
 
 def _of(trials: Sequence[TriedRecipe], target: str) -> list[TriedRecipe]:
@@ -120,9 +195,21 @@ def _intended_use(build: Build) -> str:
 
 
 def _files(artifacts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return one artifact for each file that was evaluated: targets of one recipe share it."""
-    found = {artifact["sha256"]: artifact for artifact in reversed(artifacts) if artifact["classes"]}
-    return [artifact for artifact in artifacts if found.get(artifact["sha256"]) is artifact]
+    """Return one artifact for each file and each runtime that it was evaluated in: targets of one recipe share it.
+
+    Where one recipe was evaluated in several, its name has the target beside it.
+    """
+    found = {_evaluated(artifact): artifact for artifact in reversed(artifacts) if artifact["classes"]}
+    files = [artifact for artifact in artifacts if found.get(_evaluated(artifact)) is artifact]
+    recipes = [artifact["recipe"] for artifact in files]
+    return [
+        {**file, "recipe": f"{file['recipe']} for {file['target']}"} if recipes.count(file["recipe"]) > 1 else file
+        for file in files
+    ]
+
+
+def _evaluated(artifact: Mapping[str, Any]) -> tuple[str, str]:
+    return artifact["sha256"], artifact["executed_by"].get("accuracy", "")
 
 
 def _compared(

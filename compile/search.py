@@ -2,7 +2,7 @@
 
 The order learns from what is known already, also from other targets of the same format: one recipe makes the same
 file for all of them, so its size is known exactly, its operations are known, and a file that lost too much accuracy
-for one target has lost it for all. A recipe that cannot beat the best one any more is not tried.
+for one target has lost it for all of the same runtime. A recipe that cannot beat the best one any more is not tried.
 """
 
 import math
@@ -31,10 +31,16 @@ UNMODELLED_PREFERENCE = "size"
 """What is looked for instead where a target's latency and energy are not known."""
 PASSED, REFUSED, SKIPPED = "passed", "refused", "skipped"
 _OBJECTIVES = {"size": "bytes", "latency": "target_latency_ms", "energy": "target_energy_mj"}
-_OF_THE_FILE = frozenset({"accuracy", "golden", "parity", "pass", "quantized", "size", "task", "weights"})
+_OF_THE_FILE = frozenset({"pass", "quantized", "size", "task", "weights"})
 """Checks whose refusal does not depend on the target."""
+_OF_ITS_OUTPUTS = frozenset({"accuracy", "golden", "parity"})
+"""Checks whose refusal depends on the runtime alone."""
 _OF_SMALL_MODELS = frozenset({"size", "task"})
 """What refuses a default recipe when a model is too small for it: nothing to quantize, or no byte saved."""
+_OF_EVERY_RECIPE = frozenset({"disk", "internal", "time", "weights"})
+"""Checks whose refusal no other recipe helps against."""
+_MOST_DEATHS = 2
+"""After so many processes that ended without an answer it is no longer the recipe."""
 _BITS_OF_INTEGERS = 8
 
 
@@ -44,10 +50,13 @@ class TriedRecipe:
 
     Attributes:
         target, recipe: Names.
+        runtime: Of the target.
         state: ``passed``; ``refused`` by a check or a failed pass; ``skipped``: refused without making it again.
         check: What refused it; empty when it passed.
         reason: The sentence of the refusal.
-        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.artifact.Artifact`.
+        step: The pass that failed, where one did.
+        metrics: Of an artifact that passed, see :class:`hedgerow.manifest.artifact.Artifact`; of a refused one what was
+            measured before a check refused it.
     """
 
     target: str
@@ -55,7 +64,9 @@ class TriedRecipe:
     state: str
     check: str = ""
     reason: str = ""
+    step: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    runtime: str = ""
 
     def to_record(self) -> dict[str, object]:
         """Return this as plain JSON values."""
@@ -65,6 +76,7 @@ class TriedRecipe:
             "state": self.state,
             "check": self.check,
             "reason": self.reason,
+            "step": self.step,
             "metrics": dict(sorted(self.metrics.items())),
         }
 
@@ -77,8 +89,7 @@ class Contest:
         target: What must run it.
         candidates: Recipes that may be tried, in order of preference; the first one is tried first when nothing is
             known.
-        prefer: ``size``, ``latency`` or ``energy``; None: the first candidate, and the next one only where the model
-            is too small for it.
+        prefer: ``size``, ``latency`` or ``energy``; None: the first candidate that passes.
     """
 
     target: Target
@@ -114,9 +125,13 @@ def next_recipe(contest: Contest, trials: Sequence[TriedRecipe]) -> str | None:
     best = best_trial(contest, trials)
     tried = {trial.recipe for trial in _own(contest, trials)}
     left = [recipe for recipe in contest.candidates if recipe not in tried]
+    own = _own(contest, trials)
+    deaths = sum(trial.check == "process" for trial in own)
+    if deaths >= _MOST_DEATHS or any(trial.check in _OF_EVERY_RECIPE for trial in own):
+        return None
+    left = [recipe for recipe in left if not _fails_again(recipe, own)]
     if contest.prefer is None:
-        too_small = all(trial.check in _OF_SMALL_MODELS for trial in _own(contest, trials))
-        return left[0] if left and best is None and too_small else None
+        return _next_default(left, own) if best is None else None
     # One that can do no better than as well may still be more accurate.
     limit = _objective(contest, best.metrics) if best is not None else math.inf
     left = [recipe for recipe in left if _lower_bound(contest, recipe, trials) <= limit]
@@ -126,13 +141,41 @@ def next_recipe(contest: Contest, trials: Sequence[TriedRecipe]) -> str | None:
     return min(left, key=lambda recipe: _expected(contest, recipe, trials), default=None)
 
 
+def _next_default(left: Sequence[str], own: Sequence[TriedRecipe]) -> str | None:
+    """Return the recipe to try where those before it were refused; one that trains a model takes too long for that."""
+    tried = bool(own)
+    too_small = any(trial.check in _OF_SMALL_MODELS for trial in own)
+    for name in left:
+        recipe = find_recipe(name)
+        if not tried or (not recipe.model_passes and not (too_small and recipe.smaller_than_float)):
+            return name
+    return None
+
+
+def _fails_again(recipe: str, own: Sequence[TriedRecipe]) -> bool:
+    """Say whether a recipe needs an export that failed already."""
+    failed = {trial.step for trial in own if trial.step}
+    if not failed:
+        return False
+    about = find_recipe(recipe)
+    return not failed.isdisjoint((about.passes[0].name, about.float_passes[0].name))
+
+
 def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[TriedRecipe]) -> TriedRecipe | None:
-    """Return *recipe* as a skipped trial when its file was refused for another target, whatever the target; or None."""
-    name = contest.target.name
+    """Return *recipe* as a skipped trial when its file was refused for another target and so is here; or None."""
+    name, runtime = contest.target.name, contest.target.runtime
     for trial in trials:
-        if trial.recipe == recipe and trial.target != name and trial.state == REFUSED and trial.check in _OF_THE_FILE:
-            reason = f"its file was refused for {trial.target}: {trial.reason}"
-            return TriedRecipe(target=name, recipe=recipe, state=SKIPPED, check=trial.check, reason=reason)
+        if trial.recipe != recipe or trial.target == name or trial.state != REFUSED:
+            continue
+        if trial.check in _OF_THE_FILE or (trial.check in _OF_ITS_OUTPUTS and trial.runtime == runtime):
+            return TriedRecipe(
+                target=name,
+                recipe=recipe,
+                state=SKIPPED,
+                check=trial.check,
+                reason=f"its file was refused for {trial.target}: {trial.reason}",
+                runtime=runtime,
+            )
     return None
 
 

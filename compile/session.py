@@ -4,8 +4,9 @@ It takes answers from the cache and from workers alike. No process, no clock; it
 folder.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from hedgerow.compile.edgetpu import find_compiler
 from hedgerow.compile.errors import UnsuitableError, UntranslatableError, VerificationError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.messages import Job, SentRecipe, Unit
-from hedgerow.compile.outcome import Outcome, RefusedTarget, refused_by
+from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.passes.builtin import PASSES, pass_reference
 from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.recipes import find_recipe
-from hedgerow.compile.search import PASSED, REFUSED, Contest, TriedRecipe, best_trial, next_recipe, refused_elsewhere
+from hedgerow.compile.refused import RefusedTarget, further_recipes, refused_by, refused_trial
+from hedgerow.compile.request import Request
+from hedgerow.compile.search import PASSED, Contest, TriedRecipe, best_trial, next_recipe, refused_elsewhere
 from hedgerow.compile.toolchains import TOOLCHAIN_OF
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, HedgerowError
@@ -32,30 +36,10 @@ from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
 
-__all__ = ["Request", "Session"]
+__all__ = ["Session"]
 
+_LEAST_LIMIT_S = 1.0
 _COST = {"train_graph": 2, "artifact": 1, "reference": 0}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What every unit of a compile is made from.
-
-    Attributes:
-        task: The task's reference; paths in it are absolute.
-        checkpoint: Folder of the checkpoint.
-        weights_sha256: Hash of its weights.
-        search_path: Where the task's modules are found.
-        max_drop: Allowed loss of accuracy, as a share.
-        counts: Counts that replace those of the reference.
-    """
-
-    task: str
-    checkpoint: str
-    weights_sha256: str
-    search_path: tuple[str, ...]
-    max_drop: float
-    counts: Mapping[str, tuple[int, ...]]
 
 
 class Session:
@@ -89,6 +73,16 @@ class Session:
         self._from_cache: set[Unit] = set()
         self._trials: list[TriedRecipe] = []
         self._fingerprint: str | None = None
+        self._spent_s: dict[str, float] = defaultdict(float)
+
+    def jobs_after(self, job: Job, elapsed_s: float) -> list[Job]:
+        """Return what can be begun now that *job* has ended, which took *elapsed_s*."""
+        for unit in job.units:
+            self._spent_s[unit.name] += elapsed_s
+        return self.jobs()
+
+    def _recipe(self, unit: Unit) -> Recipe:
+        return self._request.budget.applied_to(find_recipe(unit.recipe))
 
     def jobs(self) -> list[Job]:
         """Return what can be begun now and is not in the cache, the longest first."""
@@ -138,10 +132,12 @@ class Session:
                 weights_sha256=self._request.weights_sha256,
                 folder=str(self._folder),
                 search_path=self._request.search_path,
-                max_drop=self._request.max_drop,
-                artifacts={unit.name: SentRecipe.of(find_recipe(unit.recipe)) for unit in members if unit.recipe},
+                max_drop=self._request.budget.max_drop,
+                limit_s=max(_LEAST_LIMIT_S, self._request.budget.limit_s - max(self._spent_s[u.name] for u in members)),
+                artifacts={unit.name: SentRecipe.of(self._recipe(unit)) for unit in members if unit.recipe},
                 targets={unit.name: self._targets[unit.name] for unit in members if unit.recipe},
                 train_formats=tuple(unit.name for unit in members if unit.kind == "train_graph"),
+                train_options=self._request.train_options.pairs(),
                 reference=any(unit.kind == "reference" for unit in members),
                 counts=self._request.counts,
             )
@@ -182,7 +178,13 @@ class Session:
         if unit.kind == "artifact":
             artifact = Artifact.from_fields(Fields(answer["artifact"], "artifact"))
             self._trials.append(
-                TriedRecipe(target=unit.name, recipe=unit.recipe, state=PASSED, metrics=dict(artifact.metrics))
+                TriedRecipe(
+                    target=unit.name,
+                    recipe=unit.recipe,
+                    state=PASSED,
+                    metrics=dict(artifact.metrics),
+                    runtime=artifact.runtime,
+                )
             )
         self._under_way.discard(unit)
         self._answers[unit] = answer
@@ -192,16 +194,20 @@ class Session:
         self._refused[unit] = error
         going_on = False
         if unit.kind == "artifact":
-            self._trials.append(
-                TriedRecipe(
-                    target=unit.name, recipe=unit.recipe, state=REFUSED, check=refused_by(error), reason=str(error)
-                )
-            )
+            self._trials.append(refused_trial(unit, self._targets[unit.name].runtime, error))
             # One refused recipe is a trial like any other; the target is refused when none is left.
             contest = next(contest for contest in self._contests if contest.target.name == unit.name)
             going_on = contest.prefer is not None or next_recipe(contest, self._trials) is not None
+            if not going_on:
+                first = self._first_trial(contest)
+                error = self._refused.get(Unit("artifact", first.target, first.recipe), error)
         if unit.kind == "reference" or (self._strict and not going_on):
             raise error
+
+    def _first_trial(self, contest: Contest) -> TriedRecipe:
+        """Return the trial of the recipe that the target prefers: its refusal says most."""
+        own = [trial for trial in self._trials if trial.target == contest.target.name]
+        return min(own, key=lambda trial: contest.candidates.index(trial.recipe))
 
     def _load(self, unit: Unit) -> bool:
         """Take a unit's answer from the cache; return whether it was there."""
@@ -246,12 +252,14 @@ class Session:
         if unit.kind == "artifact":
             facts |= {
                 "target": self._targets[unit.name].to_record(),
-                "recipe": find_recipe(unit.recipe).to_record(),
+                "recipe": self._recipe(unit).to_record(),
                 "passes": self._passes_fingerprint(unit.recipe),
-                "max_drop": self._request.max_drop,
+                "max_drop": self._request.budget.max_drop,
                 # Its check is not run where it is absent, and must be once it is installed.
                 "edgetpu_compiler": find_compiler() if self._targets[unit.name].accelerator == "edgetpu" else None,
             }
+        elif unit.kind == "train_graph":
+            facts["options"] = self._request.train_options.pairs()
         elif unit.kind == "reference":
             facts["counts"] = {name: list(values) for name, values in self._request.counts.items()}
         return result_key(facts)
@@ -277,7 +285,7 @@ class Session:
         """
         artifacts, recipes, latencies, cached, refused = [], {}, {}, [], []
         not_run, evaluations = {}, {}
-        executed_by, arenas = {}, {}
+        executed_by, arenas, instead_of = {}, {}, {}
         for contest in self._contests:
             name = contest.target.name
             best = best_trial(contest, self._trials)
@@ -286,6 +294,9 @@ class Session:
                 continue
             unit = Unit("artifact", name, best.recipe)
             answer = self._answers[unit]
+            before = tuple(trial for trial in self._trials if trial.target == name and trial is not best)
+            if contest.prefer is None and before:
+                instead_of[name] = before
             artifacts.append(self._with_training(Artifact.from_fields(Fields(answer["artifact"], "artifact"))))
             recipes[name], not_run[name] = best.recipe, answer["not_run"]
             executed_by[name] = answer["executed_by"]
@@ -321,19 +332,24 @@ class Session:
             evaluations=evaluations,
             executed_by=executed_by,
             arenas=arenas,
+            instead_of=instead_of,
         )
 
     def _refusal(self, contest: Contest) -> RefusedTarget:
         name = contest.target.name
-        own = [trial for trial in self._trials if trial.target == name]
         if self._strict:
             # A skipped recipe was refused for another target: that refusal is the error.
             raise next(error for unit, error in self._refused.items() if unit.recipe in contest.candidates)
-        # The first candidate is the one that the target prefers: its refusal says most.
-        first = min(own, key=lambda trial: contest.candidates.index(trial.recipe))
+        first = self._first_trial(contest)
         error = self._refused.get(Unit("artifact", name, first.recipe))
-        details = getattr(error, "details", "")
-        return RefusedTarget(target=name, recipe=first.recipe, check=first.check, reason=first.reason, details=details)
+        return RefusedTarget(
+            target=name,
+            recipe=first.recipe,
+            check=first.check,
+            reason=first.reason,
+            further=further_recipes(contest, first, self._trials),
+            details=getattr(error, "details", ""),
+        )
 
     def _with_training(self, artifact: Artifact) -> Artifact:
         """Return *artifact* with what the train graph of its target was found to be, for whoever reads it alone."""

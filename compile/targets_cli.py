@@ -102,7 +102,8 @@ def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "A
     if profile is None:
         return TargetFit(target, None, misfits)
     if target.arena_bytes is not None and isinstance(arena, Misfit):
-        return TargetFit(target, profile, (*misfits, arena))
+        # What the runtime itself says stands for what a table says.
+        return TargetFit(target, profile, (*(misfit for misfit in misfits if misfit.check != arena.check), arena))
     asked = {"memory"} | ({"latency"} if target.maximum_latency_ms is not None else set[str]())
     return TargetFit(target, profile, misfits, {name: why for name, why in profile.not_run.items() if name in asked})
 
@@ -180,7 +181,7 @@ def _arena(file: ForeignFile) -> "Arena | Misfit | str":
     try:
         return file.arena()
     except RuntimeRefusedError as exc:
-        return Misfit("runtime", exc.expected, exc.found)
+        return Misfit("operators" if exc.operator else "runtime", exc.expected, exc.found)
     except ForeignFileError as exc:
         return Misfit("process", f"{exc.runtime} to live through {exc.step} the file", exc.found)
 

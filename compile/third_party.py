@@ -27,9 +27,9 @@ from hedgerow.compile.errors import (
 from hedgerow.compile.foreign import ForeignFile, Replay
 from hedgerow.compile.golden import encode_golden
 from hedgerow.compile.model_file import ModelFile, draw_samples, open_model_file, plain_name, read_model_file
-from hedgerow.compile.profile.model import Profile, profile_model
-from hedgerow.compile.toolchains import NO_MCU
-from hedgerow.compile.verify import NOT_RUN, PASSED, judge_file
+from hedgerow.compile.profile.model import NO_ARENA, Profile, profile_model
+from hedgerow.compile.toolchains import MICRO, NO_MCU
+from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Oracle, judge_file, together
 from hedgerow.hardware.lookup import load_target
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
@@ -73,7 +73,7 @@ class _Judged:
     checks: Mapping[str, str]
     not_run: Mapping[str, str]
     executed_by: Mapping[str, str]
-    golden: bytes
+    golden: bytes | None
     tolerance: float
     arena: Arena | None
 
@@ -184,7 +184,7 @@ def _build(file: Path, model: ModelFile, judged: Sequence[_Judged], folder: Path
                 inputs=model.inputs,
                 outputs=model.outputs,
                 recipe=(_RECIPE,),
-                golden=add_blob(folder, each.golden),
+                golden=add_blob(folder, each.golden) if each.golden is not None else None,
                 golden_tolerance=each.tolerance,
                 metrics={"bytes": float(len(each.content)), **each.profile.metrics()},
                 checks=each.checks,
@@ -258,15 +258,23 @@ def _judge(target: Target, model: ModelFile, bench: _Bench) -> _Judged:
         _, failures = judge_file(target, model.format, len(model.content), model.facts)
         first, *more = failures
         raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
-    on_micro, present = target.runtime == "tflite-micro", installed_version() is not None
-    _fitting(target, model, profile_model(model.facts, target))
+    if target.runtime == MICRO and installed_version() is None:
+        return _unseen(target, model)
+    unmeasured = profile_model(model.facts, target)
     try:
-        arena: Arena | str = (bench.arena() if present else NO_MCU) if on_micro else ""
-        runtime = "litert" if on_micro and not present else target.runtime
-        replay = bench.replay(runtime, arena.bytes if isinstance(arena, Arena) else 0)
+        # A microcontroller's runtime says itself which operator it does not have; no other is asked in vain.
+        arena = bench.arena() if target.runtime == MICRO else None
+        _fitting(target, model, unmeasured)
+        replay = bench.replay(target.runtime, arena.bytes if arena is not None else 0)
     except RuntimeRefusedError as exc:
-        raise VerificationError(target.name, "oracle" if on_micro else "golden", exc.expected, exc.found) from exc
-    profile = profile_model(model.facts, target, arena) if on_micro else profile_model(model.facts, target)
+        if target.runtime != MICRO:
+            raise VerificationError(target.name, "golden", exc.expected, exc.found) from exc
+        _fitting(target, model, unmeasured, Oracle(failure=exc.failure()))
+        raise
+    except ForeignFileError:
+        _fitting(target, model, unmeasured)
+        raise
+    profile = profile_model(model.facts, target, arena or NO_ARENA)
     asked = _fitting(target, model, profile)
     tolerance = _tolerance(model, replay)
     if not replay.difference <= tolerance:
@@ -274,24 +282,47 @@ def _judge(target: Target, model: ModelFile, bench: _Bench) -> _Judged:
         raise VerificationError(target.name, "golden", expected, f"a difference of {replay.difference}")
     content, chip = compiled_for(target, model.content)
     not_run = {**profile.not_run, "accuracy": _NO_SOURCE, "parity": _NO_SOURCE}
-    if runtime != target.runtime:
-        not_run["oracle"] = NO_MCU
-    passed = (*asked, "golden", *(["oracle"] if on_micro and present else []))
+    ran = ("golden", *((*OF_THE_ORACLE, "memory") if arena is not None else ()))
     return _Judged(
         target=target,
         content=content,
         profile=profile,
-        checks={**dict.fromkeys(passed, PASSED), **chip, **dict.fromkeys(not_run, NOT_RUN)},
+        checks={**dict.fromkeys((*asked, *ran), PASSED), **chip, **dict.fromkeys(not_run, NOT_RUN)},
         not_run=not_run,
-        executed_by=dict.fromkeys(("golden", *(["oracle"] if "oracle" in passed else [])), replay.executed_by),
+        executed_by=dict.fromkeys(ran, replay.executed_by),
         golden=encode_golden(bench.samples, replay.outputs),
         tolerance=tolerance,
-        arena=arena if isinstance(arena, Arena) else None,
+        arena=arena,
     )
 
 
-def _fitting(target: Target, model: ModelFile, profile: Profile) -> tuple[str, ...]:
+def _unseen(target: Target, model: ModelFile) -> _Judged:
+    """Return what is written for a microcontroller whose interpreter is not there: what the file says of itself."""
+    profile = profile_model(model.facts, target, NO_MCU)
+    asked = _fitting(target, model, profile)
+    not_run = {**profile.not_run, **dict.fromkeys(("golden", *OF_THE_ORACLE), NO_MCU)}
+    not_run |= {"accuracy": _NO_SOURCE, "parity": _NO_SOURCE}
+    return _Judged(
+        target=target,
+        content=model.content,
+        profile=profile,
+        checks={**dict.fromkeys(asked, PASSED), **dict.fromkeys(not_run, NOT_RUN)},
+        not_run=not_run,
+        executed_by={},
+        golden=None,
+        tolerance=0.0,
+        arena=None,
+    )
+
+
+def _fitting(target: Target, model: ModelFile, profile: Profile, oracle: Oracle | None = None) -> tuple[str, ...]:
     """Return the checks that a target asks for, all passed.
+
+    Args:
+        target: It.
+        model: The file.
+        profile: Of the file on the target.
+        oracle: What its runtime says of the file, where it was asked.
 
     Raises:
         VerificationError: It cannot hold the model.
@@ -304,8 +335,8 @@ def _fitting(target: Target, model: ModelFile, profile: Profile) -> tuple[str, .
         activation_bytes=profile.peak_memory_bytes,
         latency_ms=profile.target_latency_ms,
     )
-    if failures:
-        first, *more = failures
+    if found := together(failures, oracle):
+        first, *more = found
         raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
     return asked
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from hedgerow.installation import require
 
-__all__ = ["NO_MCU", "PARSERS", "RUNTIME_NAMES", "TOOLCHAINS", "TOOLCHAIN_OF", "UNWANTED", "check_installed"]
+__all__ = ["MICRO", "NO_MCU", "PARSERS", "RUNTIME_NAMES", "TOOLCHAINS", "TOOLCHAIN_OF", "UNWANTED", "check_installed"]
 
 TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("torch.onnx", "onnxscript", "onnxruntime.quantization"),
@@ -20,10 +20,13 @@ UNWANTED: Mapping[str, tuple[str, ...]] = {"coreml": ("sklearn", "tensorflow", "
 """Modules that look absent while a toolchain is imported: coremltools imports every framework that it could convert
 from, which takes 3 s; it is given torch programs only."""
 
+MICRO = "tflite-micro"
+"""The runtime of microcontrollers, as targets name it."""
+
 RUNTIME_NAMES: Mapping[str, str] = {
     "onnxruntime": "ONNX Runtime",
     "litert": "LiteRT",
-    "tflite-micro": "TensorFlow Lite Micro",
+    MICRO: "TensorFlow Lite Micro",
 }
 """Runtimes that exist on this host, as people call them."""
 

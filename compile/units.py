@@ -1,7 +1,7 @@
 """One unit of compile work each: an artifact for a target, a train graph, the reference. They run inside a worker."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,21 @@ from hedgerow.compile.build import add_blob
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.evaluation import evaluate
-from hedgerow.compile.foundation import Foundation
+from hedgerow.compile.executing import execute
+from hedgerow.compile.foundation import Foundation, Made
 from hedgerow.compile.making import Steps, make
 from hedgerow.compile.messages import Job, SentRecipe, Unit
-from hedgerow.compile.on_micro import run_on_micro
+from hedgerow.compile.preparation.c_interface import PREPARE
 from hedgerow.compile.profile.host import HostLatency
-from hedgerow.compile.profile.model import profile_model
+from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.reference_bins import fingerprint, make_reference
-from hedgerow.compile.verify import Measured, verify_artifact, verify_train_graph
+from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
+from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
+from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.progress import Progress, Report
 from hedgerow.schema import ModelSchema
@@ -102,38 +105,39 @@ def compile_artifact(
         VerificationError: A check refused the artifact.
     """
     work, total = f"compile {target.name}", artifact_steps(recipe)
-    made = foundation.made.get(recipe)
+    made = foundation.made.get((recipe, target.all_integer))
     if made is None:
-        made = foundation.made[recipe] = make(foundation, recipe, Steps(work, total, report))
-    stage, micro = made.stage, None
-    if target.runtime == "tflite-micro" and target.format == stage.format:
-        micro = run_on_micro(foundation, recipe, made)
-        profile = profile_model(made.facts, target, micro.arena or micro.oracle.not_run or "no arena works")
-    else:
-        profile = profile_model(made.facts, target)
+        made = make(foundation, recipe, Steps(work, total, report), all_integer=target.all_integer)
+        foundation.made[recipe, target.all_integer] = made
+    stage = made.stage
+
+    def ran(samples: int, of: int) -> None:
+        report(Progress(work, total - 2 + samples / of, total, f"{samples} of {of} samples in {target.runtime}"))
+
+    executed = execute(foundation, recipe, made, target.runtime, ran)
+    profile = profile_model(made.facts, target, executed.arena or executed.not_run or NO_ARENA)
     measured = Measured(
         size_bytes=len(stage.content),
         float_bytes=made.float_bytes,
         facts=made.facts,
         labels=foundation.data.held_out.labels,
         float_probabilities=foundation.float_probabilities,
-        probabilities=made.probabilities,
-        replay_difference=made.replay_difference,
-        replay_tolerance=made.replay_tolerance,
-        not_run=made.not_run,
+        probabilities=executed.probabilities,
+        replay_difference=executed.replay_difference,
+        replay_tolerance=executed.replay_tolerance,
+        not_run=executed.not_run,
         by_reference=stage.format == "mlpackage",
         activation_bytes=profile.peak_memory_bytes,
         latency_ms=profile.target_latency_ms,
-        oracle=micro.oracle if micro is not None else None,
+        oracle=executed.oracle,
         profile_not_run=profile.not_run,
     )
     report(Progress(work, total - 1, total, "verify"))
     verdict = verify_artifact(target, recipe, measured, max_drop=max_drop)
+    prepare = _prepare(target, made, folder)
     content, mapped = compiled_for(target, stage.content)
-    golden = micro.golden if micro is not None and micro.golden is not None else made.golden
-    executed_by = dict.fromkeys(("accuracy", "parity", "golden"), made.executed_by) if made.executed_by else {}
-    if micro is not None and micro.executed_by:
-        executed_by["oracle"] = micro.executed_by
+    asked = ("accuracy", "parity", "golden", *(OF_THE_ORACLE if executed.oracle is not None else ()))
+    asked += ("memory",) if executed.arena is not None and target.arena_bytes is not None else ()
     artifact = Artifact(
         target=target.name,
         format=stage.format,
@@ -142,19 +146,67 @@ def compile_artifact(
         inputs=stage.inputs,
         outputs=stage.outputs,
         recipe=tuple(str(step) for step in (*recipe.model_passes, *recipe.passes)),
-        golden=add_blob(folder, golden) if golden is not None else None,
-        golden_tolerance=made.replay_tolerance,
+        golden=add_blob(folder, executed.golden) if executed.golden is not None else None,
+        golden_tolerance=executed.replay_tolerance,
         metrics={**verdict.metrics, **profile.metrics(), "bytes": float(len(content))},
-        checks={**verdict.checks, **mapped},
+        checks={**verdict.checks, **mapped, **prepare.checks},
+        prepare=prepare.preparation,
     )
     result = verdict.metrics.get("accuracy")
-    note = f"{len(content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else made.not_run)
+    note = f"{len(content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else executed.not_run)
     report(Progress(work, total, total, note))
-    arena = micro.arena if micro is not None else None
-    return CompiledArtifact(artifact, made.latency, verdict.not_run, made.evaluation, executed_by, arena)
+    return CompiledArtifact(
+        artifact,
+        latency=executed.latency,
+        not_run={**verdict.not_run, **prepare.not_run},
+        evaluation=executed.evaluation,
+        executed_by={
+            **(dict.fromkeys(asked, executed.executed_by) if executed.executed_by else {}),
+            **prepare.executed_by,
+        },
+        arena=executed.arena,
+    )
 
 
-def compile_train_graph(foundation: Foundation, kind: str, folder: Path, report: Report) -> tuple[TrainGraph, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepare:
+    """What prepares samples for an artifact, with what its check adds to the artifact's."""
+
+    preparation: Preparation | None = None
+    checks: Mapping[str, str] = field(default_factory=dict)
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    executed_by: Mapping[str, str] = field(default_factory=dict)
+
+
+def _prepare(target: Target, made: Made, folder: Path) -> _Prepare:
+    """Put what prepares samples for a file into the build.
+
+    Raises:
+        VerificationError: The C does something else than the task's pre-processing.
+    """
+    beside = made.beside
+    if beside is None:
+        return _Prepare()
+    check = beside.check
+    if check.found:
+        raise VerificationError(target.name, PREPARE, check.expected, check.found)
+    preparation = Preparation(
+        blob=add_blob(folder, beside.file.content),
+        source=add_blob(folder, beside.source.encode()),
+        inputs=beside.file.inputs,
+        outputs=beside.file.outputs,
+    )
+    return _Prepare(
+        preparation=preparation,
+        checks={PREPARE: NOT_RUN if check.not_run else PASSED},
+        not_run={PREPARE: check.not_run} if check.not_run else {},
+        executed_by={PREPARE: check.executed_by} if check.executed_by else {},
+    )
+
+
+def compile_train_graph(
+    foundation: Foundation, kind: str, folder: Path, report: Report, options: StepOptions
+) -> tuple[TrainGraph, float]:
     """Make one train graph and compare one step of it with torch.
 
     Returns:
@@ -168,12 +220,13 @@ def compile_train_graph(foundation: Foundation, kind: str, folder: Path, report:
     from hedgerow.compile.train_graph.export import export_train_graph, largest_difference
 
     work = f"train graph {kind}"
-    if kind not in foundation.train_files:
-        foundation.train_files[kind] = export_train_graph(foundation.source, kind)
-    file = foundation.train_files[kind]
+    key = (kind, *options.pairs())
+    if key not in foundation.train_files:
+        foundation.train_files[key] = export_train_graph(foundation.source, kind, options)
+    file = foundation.train_files[key]
     report(Progress(work, 1, 2, "verify"))
     try:
-        difference = largest_difference(foundation.source, file, foundation.data.train)
+        difference = largest_difference(foundation.source, file, foundation.data.train, options)
     # A runtime that cannot load or run the file says so in its own way, and that is a failed check.
     except (RuntimeError, ValueError, KeyError) as exc:
         if is_raised_by_hedgerow(exc):
@@ -227,7 +280,9 @@ def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dic
         )
         return {"recipe": unit.recipe, **compiled.to_record()}
     if unit.kind == "train_graph":
-        graph, difference = compile_train_graph(foundation, unit.name, folder, report)
+        graph, difference = compile_train_graph(
+            foundation, unit.name, folder, report, parse_step_options(job.train_options)
+        )
         return {"graph": graph.to_record(), "difference": difference}
     facts = compile_reference(foundation, folder, job.counts or None, report)
     return {

@@ -21,7 +21,7 @@ from hedgerow.compile.failures import encode_failure
 from hedgerow.compile.messages import Job, Unit, decode_job, decode_message, progress_record
 from hedgerow.compile.toolchains import TOOLCHAINS, UNWANTED, check_installed
 from hedgerow.decode import encode_json
-from hedgerow.errors import HedgerowError
+from hedgerow.errors import HedgerowError, UnknownNameError
 from hedgerow.progress import Progress
 from hedgerow.task import load_task
 
@@ -79,7 +79,7 @@ def _work_through(job: Job, workbench: Any, send: Send) -> None:
     for unit in job.units:
         try:
             answer = do_unit(foundation, unit, job, report)
-        except (CompileError, OSError) as exc:
+        except (CompileError, UnknownNameError, OSError) as exc:
             send({"refused": {**asdict(unit), "failure": encode_failure(_explained(exc))}})
         # The outermost step of one unit: what nobody expected is a bug of ours, and costs this unit alone.
         except Exception as exc:  # noqa: BLE001 - see above
@@ -93,7 +93,7 @@ def _doing(unit: Unit) -> str:
     return f"compiling {unit.subject}" + (f" by {unit.recipe}" if unit.recipe else "")
 
 
-def _explained(error: CompileError | OSError) -> CompileError:
+def _explained(error: HedgerowError | OSError) -> HedgerowError:
     """Return *error*, or that the disk is full where that is what a library stumbled over."""
     if isinstance(error, OSError):
         return _disk_error(error)

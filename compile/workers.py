@@ -4,14 +4,16 @@ Converters are slow to import (litert-torch about 4 s, coremltools about 5 s) an
 toolchain has processes of its own. A second compile in the same pool pays for its work alone.
 """
 
+import math
 import selectors
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from hedgerow.children.child import numeric_threads
 from hedgerow.children.module_child import ModuleChild
 from hedgerow.children.output import OutputFile
 from hedgerow.closing import Closing
-from hedgerow.compile.errors import WorkerError
+from hedgerow.compile.errors import TimeLimitError, WorkerError
 from hedgerow.compile.failures import decode_failure
 from hedgerow.compile.messages import MESSAGE_LIMIT_BYTES, Job, decode_message, progress_from
 from hedgerow.decode import Fields, encode_json
@@ -37,6 +39,7 @@ class _Worker:
         self.toolchain = toolchain
         self.job: Job | None = None
         self.ready = self.ended = False
+        self.begun_s, self.last_step = 0.0, ""
         self.child = ModuleChild(
             "hedgerow.compile.worker",
             limit_bytes=MESSAGE_LIMIT_BYTES,
@@ -56,7 +59,18 @@ class _Worker:
     def take(self, job: Job) -> None:
         """Begin a job."""
         self.job, self.ready = job, False
+        self.begun_s, self.last_step = time.monotonic(), ""
         self.child.channel.send(job.encode())
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long it has worked on its job."""
+        return time.monotonic() - self.begun_s
+
+    @property
+    def left_s(self) -> float:
+        """How long it may still work on its job."""
+        return self.job.limit_s - self.elapsed_s if self.job is not None else math.inf
 
     def read(self) -> list[bytes] | None:
         """Return messages that have come, or None at the end of the process."""
@@ -118,7 +132,7 @@ class CompileWorkers(Closing):
         report: Report = silent,
         *,
         refuse: Refuse | None = None,
-        more: Callable[[], Sequence[Job]] | None = None,
+        more: Callable[[Job, float], Sequence[Job]] | None = None,
     ) -> None:
         """Do all *jobs*, in parallel, and return when the last one is done.
 
@@ -126,9 +140,10 @@ class CompileWorkers(Closing):
             jobs: What to do; of one toolchain's, the first is begun first.
             answer: Takes every result.
             report: Takes progress.
-            refuse: Called when a job ends early although its task and checkpoint are right: its process ended, or
-                a bug was met. The other jobs go on. None: that is an error like any other.
-            more: Asked for further jobs whenever one has ended.
+            refuse: Called when a job ends early although its task and checkpoint are right: its process ended, it
+                took longer than its limit, or a bug was met. The other jobs go on. None: that is an error like any
+                other.
+            more: Asked for further jobs whenever one has ended, and told how long that took, in seconds.
 
         Raises:
             HedgerowError: A job's task or checkpoint is wrong, or *answer* or *refuse* raised it; the other jobs are
@@ -144,28 +159,41 @@ class CompileWorkers(Closing):
                         waiting.remove(job)
                         worker.take(job)
                         selector.register(worker.child.channel, selectors.EVENT_READ, worker)
-                    for key, _events in selector.select():
-                        worker = key.data
-                        ended = worker.job
-                        try:
-                            finished = self._take(worker, answer, report)
-                        except _JobFailedError as exc:
-                            finished = True
-                            if refuse is None or ended is None or not worker.ready:
-                                raise exc.error from None
-                            refuse(ended, exc.error)
-                        if finished:
+                    for worker in self._due(selector):
+                        done = worker.job
+                        if self._advance(worker, answer, report, refuse):
                             selector.unregister(worker.child.channel)
-                            worker.job = None
+                            elapsed_s, worker.job = worker.elapsed_s, None
                             if worker.ended:
                                 self._end(worker)
-                            waiting += more() if more is not None else ()
+                            waiting += more(done, elapsed_s) if more is not None and done is not None else ()
             except BaseException:
                 # A stopped job leaves its process in an unknown state; the next compile starts a new one. A process
                 # that answered with an error is idle, and stays warm.
                 for worker in [worker for worker in self._workers if worker.job is not None]:
                     self._end(worker)
                 raise
+
+    def _due(self, selector: selectors.BaseSelector) -> list[_Worker]:
+        """Wait; return the workers that said something, and those whose time is over."""
+        least_s = min(worker.left_s for worker in self._workers)
+        said: list[_Worker] = [key.data for key, _events in selector.select(max(0.0, least_s))]
+        return said + [worker for worker in self._workers if worker.left_s <= 0 and worker not in said]
+
+    def _advance(self, worker: _Worker, answer: Answer, report: Report, refuse: Refuse | None) -> bool:
+        """Handle what a worker said, or that its time is over; return whether its job is done.
+
+        Raises:
+            HedgerowError: The job ended early, and there is no *refuse* or the task and the checkpoint are to blame.
+        """
+        job, late = worker.job, worker.left_s <= 0
+        try:
+            return self._take(worker, answer, report) if not late else _stop(worker)
+        except _JobFailedError as exc:
+            if refuse is None or job is None or not (worker.ready or late):
+                raise exc.error from None
+            refuse(job, exc.error)
+            return True
 
     def _choose(self, waiting: Sequence[Job]) -> tuple[Job, _Worker] | None:
         """Return a job that can begin now and who does it, or None."""
@@ -206,7 +234,9 @@ class CompileWorkers(Closing):
         for message in messages:
             kind, fields = decode_message(message)
             if kind == "progress":
-                report(progress_from(fields))
+                progress = progress_from(fields)
+                worker.last_step = progress.note
+                report(progress)
             elif kind == "ready":
                 worker.ready = True
             elif kind == "failed":
@@ -217,6 +247,17 @@ class CompileWorkers(Closing):
             elif kind != "warmed":
                 answer(kind, fields)
         return False
+
+
+def _stop(worker: _Worker) -> bool:
+    """End a worker whose time is over.
+
+    Raises:
+        _JobFailedError: Always; it says so.
+    """
+    worker.ended = True
+    work, limit_s = (worker.job.work, worker.job.limit_s) if worker.job else (worker.toolchain, 0.0)
+    raise _JobFailedError(TimeLimitError(work, limit_s, worker.last_step))
 
 
 class _JobFailedError(Exception):

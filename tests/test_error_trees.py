@@ -71,4 +71,7 @@ def test_an_exception_that_is_none_of_the_tree_is_private_or_known():
         ("hedgerow.interrupts", "Interrupted"),
         # It says inside the reference evaluation that an operator has no formula, and gets no further.
         ("hedgerow.compile.coreml_evaluation.operation", "NotEvaluatedError"),
+        # The same of an operator that has no C, and of a source that a host's compiler refuses.
+        ("hedgerow.compile.preparation.c_call", "UntranslatableCallError"),
+        ("hedgerow.compile.preparation.host_check", "CBuildError"),
     }

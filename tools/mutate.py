@@ -5,9 +5,10 @@
 For each module (the pure core when none is named) *count* mutants are drawn by the seed from all that there are. A
 mutant is killed when a fast test fails or takes far longer than without it: first the test file that mirrors the
 module, then the suite over all decoders where the module decodes, then the folder's others. Survivors are printed with
-their place. Those in ``tools/equivalent_mutants.toml`` change nothing that could be seen, with the reason beside each,
-below the module and the function or class that they stand in; they count as killed. Exits with 1 when fewer than 90 %
-of a module's mutants are. ``--share N`` draws a N-th of each module's mutants, for continuous integration.
+their place, and so are those killed by time alone, in each of two tries. Those in ``tools/equivalent_mutants.toml``
+change nothing that could be seen, with the reason beside each, below the module and the function or class that they
+stand in; they count as killed. Exits with 1 when fewer than 90 % of a module's mutants are. ``--share N`` draws a N-th
+of each module's mutants, for continuous integration.
 
 Each mutant runs in a process forked from one that has imported the libraries and none of Hedgerow.
 """
@@ -243,6 +244,17 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._mutant.source, str(self._path), "exec"), module.__dict__)  # noqa: S102 - that is the job
 
 
+class _Unshrunk:
+    """Has Hypothesis shrink no example: that a test fails is enough, and a state machine shrinks for minutes."""
+
+    def pytest_configure(self) -> None:
+        """Keep what the tests' own settings say but the phases; it is called after those are loaded."""
+        from hypothesis import Phase, settings
+
+        settings.register_profile("mutants", phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target])
+        settings.load_profile("mutants")
+
+
 def _run_tests(mutant: Mutant | None, tests: Sequence[str]) -> int:
     """Run tests in this process; return pytest's status."""
     import pytest
@@ -254,7 +266,7 @@ def _run_tests(mutant: Mutant | None, tests: Sequence[str]) -> int:
     # Else pytest's own hook, which comes before ours, loads a module that is named like a test: two_sample_test.
     ignored += ["-o", "python_files=test_*.py"]
     options = ["-x", "-q", *ignored, "-p", "no:cacheprovider", "-p", "no:xdist", "-m", FAST, "--hypothesis-seed=0"]
-    return int(pytest.main([*options, *tests]))
+    return int(pytest.main([*options, *tests], plugins=[_Unshrunk()]))
 
 
 def run_forked(mutant: Mutant | None, tests: Sequence[str], timeout_s: float) -> str:
@@ -283,8 +295,11 @@ def run_forked(mutant: Mutant | None, tests: Sequence[str], timeout_s: float) ->
     return "timed out"
 
 
-def survives(mutant: Mutant, groups: Sequence[Sequence[str]], limits_s: dict[int, float]) -> bool:
-    """Return whether no group of tests notices a mutant; how long each takes without one is measured when it is needed.
+def outcome_of(mutant: Mutant, groups: Sequence[Sequence[str]], limits_s: dict[int, float]) -> str:
+    """Return ``passed`` when no group of tests notices a mutant, else how the first that does ended.
+
+    How long each group takes without a mutant is measured when it is needed. What took too long is tried once more,
+    for twice as long: a busy machine can do that to any mutant, an endless loop does it again.
 
     Raises:
         SystemExit: The tests fail without it.
@@ -295,24 +310,30 @@ def survives(mutant: Mutant, groups: Sequence[Sequence[str]], limits_s: dict[int
             if run_forked(None, tests, _LONGEST_S) != "passed":
                 raise SystemExit(f"{mutant.module}: expected tests that pass without a mutant, found {' '.join(tests)}")
             limits_s[number] = 10.0 + 5 * (time.monotonic() - began)
-        if run_forked(mutant, tests, limits_s[number]) != "passed":
-            return False
-    return True
+        outcome = run_forked(mutant, tests, limits_s[number])
+        if outcome == "timed out":
+            outcome = run_forked(mutant, tests, 2 * limits_s[number])
+        if outcome != "passed":
+            return outcome
+    return "passed"
 
 
 def judge(module: str, mutants: Sequence[Mutant], equivalent: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Run each mutant; return the module's row of the report."""
     groups, limits_s = tests_of(module), dict[int, float]()
-    survivors, named = [], 0
+    survivors, slow, named = list[dict[str, Any]](), list[dict[str, Any]](), 0
     for number, mutant in enumerate(mutants, 1):
         if sys.stderr.isatty():
             print(f"\r{module}: {number} of {len(mutants)} ", end="", file=sys.stderr, flush=True)
         if mutant.change in equivalent.get(mutant.inside, {}):
             named += 1
-        elif survives(mutant, groups, limits_s):
-            survivors.append(
-                {"line": mutant.line, "inside": mutant.inside, "before": mutant.before, "after": mutant.after}
-            )
+            continue
+        outcome = outcome_of(mutant, groups, limits_s)
+        place = {"line": mutant.line, "inside": mutant.inside, "before": mutant.before, "after": mutant.after}
+        if outcome == "passed":
+            survivors.append(place)
+        elif outcome == "timed out":
+            slow.append(place)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     killed = len(mutants) - len(survivors) - named
@@ -324,6 +345,7 @@ def judge(module: str, mutants: Sequence[Mutant], equivalent: Mapping[str, Mappi
         "equivalent": named,
         "share": round(share, 3),
         "survivors": survivors,
+        "timed_out": slow,
     }
 
 
@@ -356,9 +378,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _show(row: dict[str, Any]) -> None:
-    print(f"{row['module']}: {row['killed']} of {row['mutants']} killed, {row['equivalent']} equivalent")
-    for survivor in row["survivors"]:
-        print(f"  line {survivor['line']}: {survivor['before']}  =>  {survivor['after']}")
+    by_time = f" ({len(row['timed_out'])} by time alone)" if row["timed_out"] else ""
+    print(f"{row['module']}: {row['killed']} of {row['mutants']} killed{by_time}, {row['equivalent']} equivalent")
+    for said, places in (("", row["survivors"]), (" took too long", row["timed_out"])):
+        for place in places:
+            print(f"  line {place['line']}{said}: {place['before']}  =>  {place['after']}")
 
 
 if __name__ == "__main__":

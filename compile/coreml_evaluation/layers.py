@@ -47,6 +47,24 @@ def _conv(call: Operation, values: Values) -> torch.Tensor:
     return result
 
 
+def _conv_transpose(call: Operation, values: Values) -> torch.Tensor:
+    x, weight, bias = (call.tensor(values, "x"), call.tensor(values, "weight"), call.optional(values, "bias"))
+    spatial = weight.ndim - 2
+    kind = str(call.constant("pad_type", "valid")).lower()
+    if kind not in {"valid", "custom"}:
+        raise NotEvaluatedError(call.kind, f"with the padding {kind}")
+    strides, dilations = call.constant("strides", [1] * spatial), call.constant("dilations", [1] * spatial)
+    pads = call.constant("pad") if kind == "custom" else [0] * (2 * spatial)
+    convolve: Any = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[spatial - 1]
+    full: torch.Tensor = convolve(x, weight, bias, strides, 0, 0, int(call.constant("groups", 1)), dilations)
+    for axis in range(spatial):
+        size = call.shape[2 + axis]
+        if pads[2 * axis] + size > full.shape[2 + axis]:
+            raise NotEvaluatedError(call.kind, "whose output is larger than what its kernel meets")
+        full = full.narrow(2 + axis, pads[2 * axis], size)
+    return full
+
+
 def _linear(call: Operation, values: Values) -> torch.Tensor:
     return functional.linear(call.tensor(values, "x"), call.tensor(values, "weight"), call.optional(values, "bias"))
 
@@ -152,6 +170,7 @@ LAYERS: Mapping[str, Operator] = {
     "avg_pool": _average_pool,
     "batch_norm": _batch_norm,
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
     "einsum": _einsum,
     "instance_norm": _instance_norm,
     "layer_norm": _layer_norm,

@@ -81,7 +81,12 @@ def _pad(call: Operation, values: Values) -> torch.Tensor:
     x, flat = call.tensor(values, "x"), call.constant("pad")
     # Core ML counts from the first padded dimension, torch from the last one.
     pairs = [count for axis in range(len(flat) // 2 - 1, -1, -1) for count in (flat[2 * axis], flat[2 * axis + 1])]
+    # A pair for each dimension, most of them of nothing; torch takes no more pairs than it knows a mode for.
+    while pairs and not any(pairs[-2:]):
+        pairs = pairs[:-2]
     mode = str(call.constant("mode", "constant"))
+    if not pairs:
+        return x
     if mode == "constant":
         return functional.pad(x, pairs, value=float(call.constant("constant_val", 0.0)))
     return functional.pad(x, pairs, mode={"reflect": "reflect", "replicate": "replicate"}[mode])

@@ -6,7 +6,7 @@ from hedgerow.compile.cmsis_nn import KernelCall
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import QUANTIZED_TYPES, Tensor
 
-__all__ = ["Border", "read_border", "read_calls"]
+__all__ = ["Border", "custom_operators", "given_by", "read_border", "read_calls"]
 
 Border = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """Inputs and outputs, in the file's order."""
@@ -112,3 +112,37 @@ def read_calls(content: bytes) -> tuple[KernelCall, ...]:
             )
         )
     return tuple(calls)
+
+
+def custom_operators(content: bytes) -> tuple[str, ...]:
+    """Return the names of a TFLite file's operators that are not TFLite's own, in the file's order.
+
+    Raises:
+        DecodeError: The bytes are no TFLite file.
+    """
+    from hedgerow.compile.inspection.tflite import OPERATORS, parse_tflite
+
+    return tuple(dict.fromkeys(name for name in parse_tflite(content).operators if name not in OPERATORS))
+
+
+def given_by(content: bytes, number: int, operator: str) -> str:
+    """Return the name of what an operator of a TFLite file gives.
+
+    Args:
+        content: The file.
+        number: Place of the operator in its graph; of several graphs the first that has *operator* there counts.
+        operator: Its name.
+
+    Returns:
+        The name of its first output; empty where there is no such operator, or it gives nothing with a name.
+
+    Raises:
+        DecodeError: The bytes are no TFLite file.
+    """
+    from hedgerow.compile.inspection.tflite import parse_tflite
+
+    file = parse_tflite(content)
+    for graph in file.graphs:
+        if number < len(graph.operators) and file.operators[graph.operators[number].opcodeIndex] == operator:
+            return next((_text(graph.tensors[index].name) for index in _present(graph.operators[number].outputs)), "")
+    return ""

@@ -17,9 +17,11 @@ from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
 from hedgerow.errors import DecodeError
 
-__all__ = ["TfliteFile", "parse_tflite", "read_tflite", "type_name"]
+__all__ = ["OPERATORS", "TfliteFile", "parse_tflite", "read_tflite", "type_name"]
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+OPERATORS = frozenset(_OPERATORS.values())
+"""Names of the operators that are TFLite's own."""
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _BITS = {
     "int2": 2, "uint4": 4, "int4": 4, "int8": 8, "uint8": 8, "bool": 8, "float16": 16, "bfloat16": 16, "int16": 16,

@@ -20,6 +20,7 @@ from hedgerow.compile.errors import CompileError, PassError
 from hedgerow.compile.inspection.border import read_border
 from hedgerow.compile.inspection.model import check_readable
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.passes.diagnosis import diagnose
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass, Pass
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.installation import extra_of, install_command, is_installed
@@ -68,7 +69,7 @@ def run_file_pass(step: ExportPass | FilePass, source: FloatModel, stage: Compil
         UnsuitableError: It needs something that the task does not have.
     """
     if isinstance(step, ExportPass):
-        with tool_errors(step.name, own=_is_own(step)):
+        with tool_errors(step.name, own=_is_own(step), exported=source):
             made: Any = step.apply(source)
     else:
         given = _taken(step, stage)
@@ -143,7 +144,9 @@ def _taken(step: FilePass, stage: CompiledModel | None) -> CompiledModel:
 
 
 @contextlib.contextmanager
-def tool_errors(name: str, task: Task | None = None, *, own: bool = False) -> Iterator[None]:
+def tool_errors(
+    name: str, task: Task | None = None, *, own: bool = False, exported: FloatModel | None = None
+) -> Iterator[None]:
     """Keep libraries quiet, and name the step in whatever they raise.
 
     Args:
@@ -151,6 +154,7 @@ def tool_errors(name: str, task: Task | None = None, *, own: bool = False) -> It
         task: Whose own functions are called as they are: what they raise stays what it is. None: a library reads
             them, and says what it cannot read.
         own: It is a user's own, so that its own files and the errors of our tree that it raises are its matter.
+        exported: The model that it exports, to find in there what it met.
 
     Raises:
         PassError: A library failed, or could not read what it was given.
@@ -175,7 +179,9 @@ def tool_errors(name: str, task: Task | None = None, *, own: bool = False) -> It
                 raise
             if isinstance(exc, OSError) and exc.errno in (_SYSTEM - _PERMISSIONS if own else _SYSTEM):
                 raise
-            raise PassError(name, _said(exc)) from exc
+            said = _said(exc)
+            cause, advice = (diagnose(exc, exported, said) if exported is not None else None) or (said, "")
+            raise PassError(name, cause, advice) from exc
         finally:
             logging.disable(logged)
 

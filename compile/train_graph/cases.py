@@ -13,7 +13,7 @@ from torch import nn
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.schema import TensorSpec
-from hedgerow.task import Dataset, LocalTraining, Task, TaskData
+from hedgerow.task import Dataset, LocalTraining, Loss, Task, TaskData
 
 __all__ = ["CASES", "Case", "make_source"]
 
@@ -41,7 +41,7 @@ class Case:
     model: Callable[[], nn.Module]
     given: TensorSpec
     options: StepOptions = _PLAIN
-    loss: str = "cross_entropy"
+    loss: str | Loss = "cross_entropy"
     rate: float = 0.05
 
 
@@ -169,7 +169,22 @@ def _optimizer(options: StepOptions, rate: float) -> Case:
     return Case(kind="optimizer", model=lambda: _vector_net(nn.Tanh()), given=_VECTOR, options=options, rate=rate)
 
 
-def _loss(name: str) -> Case:
+def _focal_by_gather(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the focal loss (Lin et al. 2017, arXiv 1708.02002), gamma 2."""
+    chosen = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
+    return -((1 - chosen.exp()) ** 2 * chosen).mean()
+
+
+def _focal_by_index(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    chosen = torch.log_softmax(logits, -1)[torch.arange(len(labels)), labels]
+    return -((1 - chosen.exp()) ** 2 * chosen).mean()
+
+
+def _weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, labels, weight=torch.tensor([1.0, 2.0, 3.0]))
+
+
+def _loss(name: str | Loss) -> Case:
     return Case(kind="loss", model=lambda: _vector_net(nn.Tanh()), given=_VECTOR, loss=name)
 
 
@@ -184,6 +199,31 @@ CASES: Mapping[str, Case] = {
     "conv1d dilation": _signal(lambda: nn.Conv1d(3, 6, 3, dilation=2), nn.ReLU, features=72),
     "conv1d depthwise": _signal(
         lambda: nn.Conv1d(3, 3, 3, groups=3, padding=1), lambda: nn.Conv1d(3, 6, 1), features=96
+    ),
+    "transposed conv2d stride": _image(
+        lambda: nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1), nn.ReLU, features=768
+    ),
+    "transposed conv2d groups": _image(lambda: nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2), nn.ReLU, features=1024),
+    "transposed conv2d dilation": _image(lambda: nn.ConvTranspose2d(4, 2, 3, dilation=2), nn.ReLU, features=288),
+    "transposed conv1d stride": _signal(
+        lambda: nn.Conv1d(3, 4, 3, padding=1), lambda: nn.ConvTranspose1d(4, 3, 4, stride=2, padding=1), features=96
+    ),
+    "up-sampling, nearest": _image(lambda: nn.Upsample(scale_factor=2), nn.ReLU, features=1024),
+    "up-sampling, nearest, uneven": _image(lambda: nn.Upsample(size=(11, 9)), nn.ReLU, features=396),
+    "up-sampling, bilinear": _image(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReLU, features=1024),
+    "up-sampling, bilinear, corners": _image(
+        lambda: nn.Upsample(scale_factor=1.5, mode="bilinear", align_corners=True), nn.ReLU, features=576
+    ),
+    "up-sampling 1d, linear": _signal(
+        lambda: nn.Conv1d(3, 4, 3, padding=1), lambda: nn.Upsample(scale_factor=2, mode="linear"), features=128
+    ),
+    "reflect padding": _image(lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU, features=256),
+    "replicate padding": _image(lambda: nn.ReplicationPad2d((1, 2, 0, 1)), nn.ReLU, features=396),
+    "circular padding": _image(lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), nn.ReLU, features=256),
+    "circular padding 1d": _signal(
+        lambda: nn.Conv1d(3, 4, 3, padding=1),
+        lambda: nn.Conv1d(4, 4, 5, padding=2, padding_mode="circular"),
+        features=64,
     ),
     "max pool 1d": _signal(lambda: nn.Conv1d(3, 4, 3, padding=1), lambda: nn.MaxPool1d(2), features=32),
     "average pool 1d": _signal(lambda: nn.Conv1d(3, 4, 3, padding=1), lambda: nn.AvgPool1d(2), features=32),
@@ -200,6 +240,8 @@ CASES: Mapping[str, Case] = {
     "group norm": _image(lambda: nn.GroupNorm(2, 4), nn.ReLU, features=256),
     "layer norm": _vector(lambda: nn.LayerNorm(8)),
     "relu": _vector(nn.ReLU),
+    "prelu": _image(lambda: nn.PReLU(4), features=256),
+    "prelu, one slope": _vector(nn.PReLU),
     "gelu": _vector(nn.GELU),
     "gelu, tanh": _vector(lambda: nn.GELU(approximate="tanh")),
     "silu": _vector(nn.SiLU),
@@ -223,6 +265,9 @@ CASES: Mapping[str, Case] = {
     "cross-entropy": _loss("cross_entropy"),
     "binary cross-entropy": _loss("bce"),
     "squared error": _loss("mse"),
+    "focal, by gather": _loss(_focal_by_gather),
+    "focal, by index": _loss(_focal_by_index),
+    "weighted cross-entropy": _loss(_weighted),
     "squared error of values": Case(
         kind="loss",
         model=lambda: _vector_net(nn.Tanh()),

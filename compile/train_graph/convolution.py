@@ -17,7 +17,7 @@ import torch
 
 from hedgerow.compile.train_graph.patches import crop_or_pad, cut, interleave, patches
 
-__all__ = ["convolution_backward"]
+__all__ = ["convolution_backward", "convolution_for_tflite"]
 
 _aten = torch.ops.aten
 _pad = torch.nn.functional.pad
@@ -184,7 +184,7 @@ def convolution_backward(
 
     *for_tflite* avoids what TFLite cannot do, transposed convolutions with groups, and convolutions of many groups.
     """
-    if transposed or weight.ndim != 4:
+    if weight.ndim != 4:
         return NotImplemented  # type: ignore[no-any-return]
     step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
     size = (values.shape[2], values.shape[3])
@@ -197,6 +197,16 @@ def convolution_backward(
     weight_gradient = partial(
         _weight_gradient_by_product if by_product else _weight_gradient_by_convolution, for_tflite=for_tflite
     )
+    if transposed:
+        # Image and gradient change places: a transposed convolution is the gradient of a convolution's input.
+        back = _aten.convolution.default(
+            grad, weight, None, list(step), list(border), list(holes), False, [0, 0], groups
+        )
+        return (
+            back if wanted[0] else None,
+            weight_gradient(values, grad, weight, step, border, holes, groups) if wanted[1] else None,
+            grad.sum((0, 2, 3)) if wanted[2] else None,
+        )
     return (
         _input_gradient(grad, weight, size, step, border, holes, groups, transposed=not for_tflite)
         if wanted[0]
@@ -204,3 +214,30 @@ def convolution_backward(
         weight_gradient(grad, values, weight, step, border, holes, groups) if wanted[1] else None,
         grad.sum((0, 2, 3)) if wanted[2] else None,
     )
+
+
+def convolution_for_tflite(
+    values: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    """Return a two-dimensional transposed convolution as a plain one of the interleaved values; others as they are."""
+    if not transposed or weight.ndim != 4:
+        return NotImplemented  # type: ignore[no-any-return]
+    step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
+    height, width = (
+        (values.shape[2 + axis] - 1) * step[axis]
+        - 2 * border[axis]
+        + holes[axis] * (weight.shape[2 + axis] - 1)
+        + output_padding[axis]
+        + 1
+        for axis in (0, 1)
+    )
+    found = _input_gradient(values, weight, (height, width), step, border, holes, groups, transposed=False)
+    return found if bias is None else found + bias.reshape(1, -1, 1, 1)

@@ -143,11 +143,11 @@ def _train_file(
             )
         )
     parameters = {name: called(t, name) for t, name in zip(weights, traced.names, strict=True)}
-    updated = {name: called(t, name) for t, name in zip(after[1:], traced.updated, strict=False)}
+    after_step = {name: called(t, name) for t, name in zip(after[1:], traced.updated, strict=False)}
     for name, shared in traced.aliases.items():
         # Under each of its names a shared weight is the same tensor of the file.
         parameters |= {name: called(parameters[shared], name)} if shared in parameters else {}
-        updated |= {name: called(updated[shared], name)} if shared in updated else {}
+        after_step |= {name: called(after_step[shared], name)} if shared in after_step else {}
     return TrainFile(
         format=kind,
         runtime=runtime,
@@ -158,7 +158,7 @@ def _train_file(
         learning_rate=called(before[inputs + 1], "learning_rate"),
         loss=called(after[0], "loss"),
         parameters=tuple(parameters.values()),
-        updated=tuple(updated.values()),
+        updated=tuple(after_step.values()),
         extras=tuple(extras),
     )
 
@@ -205,7 +205,8 @@ def largest_difference(source: FloatModel, file: TrainFile, data: Dataset, optio
     """Run one step in the file's runtime and in torch, and return the largest difference of any number.
 
     A tensor's differences are divided by its largest number where that is above one: float32 has 24 bits, wherever the
-    point is.
+    point is. Adam makes whole steps of gradients that are zero but for rounding, in which any two engines part: its
+    moments are compared, and its rule is checked on the file's own moments in double precision.
 
     Args:
         source: The model; it is not changed.
@@ -219,18 +220,48 @@ def largest_difference(source: FloatModel, file: TrainFile, data: Dataset, optio
     weights = model_weights(source.model)
     values = start_values(file, weights, rate)
     values |= {t.tensor: chosen.inputs[t.name].astype(t.dtype) for t in file.inputs}
-    values[file.labels.tensor] = chosen.labels.astype(file.labels.dtype)
+    labels: NDArray[Any] = chosen.labels
+    if options.targets == "values":
+        labels = np.eye(len(task.labels), dtype=np.float32)[labels]
+    values[file.labels.tensor] = labels.astype(file.labels.dtype)
     found = open_step(file)(values)
     training = TorchTraining(task, load_weights(task, weights), options, rate)
     inputs = [torch.from_numpy(chosen.inputs[spec.name]) for spec in task.inputs]
     masks = [torch.ones(extra.tensor.shape) for extra in file.extras if extra.kind == "mask"]
-    loss = training.step(inputs, torch.from_numpy(chosen.labels), masks)
+    loss = training.step(inputs, torch.from_numpy(labels), masks)
     updated = training.weights()
     pairs = [(np.asarray(found[file.loss.tensor], dtype=np.float64).reshape(-1), np.array([loss]))]
-    pairs += [(found[t.tensor].astype(np.float64), updated[t.name].astype(np.float64)) for t in file.updated]
+    if options.optimizer == "adam":
+        pairs += _adam_pairs(file, found, weights, training.gradients(), options, rate)
+    others = [t for t in file.updated if options.optimizer != "adam" or t.name not in training.gradients()]
+    pairs += [(found[t.tensor].astype(np.float64), updated[t.name].astype(np.float64)) for t in others]
     differences = [relative_difference(one, other) for one, other in pairs]
     # A NaN must not pass as the smallest difference.
     return max(differences) if np.isfinite(differences).all() else float("inf")
+
+
+def _adam_pairs(
+    file: TrainFile,
+    found: Mapping[str, NDArray[Any]],
+    weights: Mapping[str, NDArray[Any]],
+    gradients: Mapping[str, NDArray[Any]],
+    options: StepOptions,
+    rate: float,
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return what a first step found and what it should: the gradient by each moment, and the weights by the rule."""
+    state = {extra.tensor.name: found[extra.updated] for extra in file.extras if extra.updated is not None}
+    pairs = []
+    for tensor in file.updated:
+        if tensor.name not in gradients:
+            continue
+        gradient = gradients[tensor.name].astype(np.float64)
+        first, second = (
+            state[f"{moment}:{tensor.name}"].astype(np.float64).reshape(gradient.shape) / (1 - beta)
+            for moment, beta in zip(("first", "second"), options.betas, strict=True)
+        )
+        moved = weights[tensor.name] - rate * first / (np.sqrt(second) + options.epsilon)
+        pairs += [(first, gradient), (second, gradient**2), (found[tensor.tensor].astype(np.float64), moved)]
+    return pairs
 
 
 def relative_difference(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch._decomp import get_decompositions
 
-from hedgerow.compile.train_graph.convolution import convolution_backward
+from hedgerow.compile.train_graph.convolution import convolution_backward, convolution_for_tflite
 from hedgerow.compile.train_graph.operators import apart, positive
 from hedgerow.compile.train_graph.patches import crop_or_pad, interleave, patches
 
@@ -252,6 +252,7 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
     table[_aten.max_pool2d_with_indices.default] = max_pool2d_with_indices
     table[_aten.max_pool2d_with_indices_backward.default] = max_pool2d_with_indices_backward
     if for_tflite:
+        table[_aten.convolution.default] = convolution_for_tflite
         return table | apart()
     table[_aten.threshold_backward.default] = threshold_backward
     return table

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from hedgerow.compile.errors import UntranslatableError
 from hedgerow.compile.passes.traced.recurrent import unrolling_table
 from hedgerow.compile.train_graph.norms import frozen_batch_norm, train_batch_norm
+from hedgerow.compile.train_graph.resampling import RESAMPLING
 
 __all__ = ["MaskSpec", "StepLayers"]
 
@@ -53,6 +54,7 @@ class StepLayers(TorchFunctionMode):
         self.wanted: list[MaskSpec] = []
         self.statistics: dict[str, torch.Tensor] = {}
         self._table: dict[Any, Callable[..., Any]] = {
+            **RESAMPLING,
             torch.Tensor.add_: self._add_in_place,
             _functional.batch_norm: self._batch_norm,
             _functional.dropout: self._dropout,
@@ -67,6 +69,8 @@ class StepLayers(TorchFunctionMode):
             _functional.binary_cross_entropy_with_logits: _binary_cross_entropy,
             _functional.cross_entropy: _cross_entropy,
             _functional.conv1d: _conv1d,
+            _functional.conv_transpose1d: _conv_transpose1d,
+            _functional.prelu: _prelu,
             _functional.adaptive_avg_pool1d: _adaptive(_functional.avg_pool1d, _functional.adaptive_avg_pool1d, 1),
             _functional.adaptive_avg_pool2d: _adaptive(_functional.avg_pool2d, _functional.adaptive_avg_pool2d, 2),
             _functional.adaptive_max_pool1d: _adaptive(_functional.max_pool1d, _functional.adaptive_max_pool1d, 1),
@@ -342,6 +346,41 @@ def _conv1d(
         values.unsqueeze(2), weight.unsqueeze(2), bias, two(stride, 1), two(padding, 0), two(dilation, 1), groups
     )
     return flat.squeeze(2)
+
+
+def _conv_transpose1d(
+    values: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> torch.Tensor:
+    """Return a 1-D transposed convolution as a 2-D one over images of height one."""
+
+    def two(value: Any, other: int) -> Any:
+        return (other, *((value,) if isinstance(value, int) else value))
+
+    flat = _functional.conv_transpose2d(
+        values.unsqueeze(2),
+        weight.unsqueeze(2),
+        bias,
+        two(stride, 1),
+        two(padding, 0),
+        two(output_padding, 0),
+        groups,
+        two(dilation, 1),
+    )
+    return flat.squeeze(2)
+
+
+def _prelu(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return PReLU by ReLU, whose gradient is known; at zero it is the slope, as torch has it."""
+    slope = weight if weight.numel() == 1 else weight.reshape(1, -1, *(1,) * (values.ndim - 2))
+    above = torch.relu(values)
+    return above + slope * (values - above)
 
 
 def _adaptive(fixed: Callable[..., Any], adaptive: Callable[..., Any], axes: int) -> Callable[..., Any]:

@@ -96,6 +96,10 @@ class TorchTraining:
         self._optimizer.step()
         return float(loss.detach())
 
+    def gradients(self) -> Arrays:
+        """Return what the last step moved each trained parameter by, before the optimizer made a step of it."""
+        return {name: value.grad.numpy().copy() for name, value in self._trained.items() if value.grad is not None}
+
     def weights(self) -> Arrays:
         """Return all parameters and buffers by name, as arrays of their own."""
         return model_weights(self._model)

@@ -256,7 +256,7 @@ class Retrainer:
         return result.checkpoint_folder, result.history
 
     def _release(self, run: TrainingRun, parent: Manifest, checkpoint: Path) -> Manifest:
-        from hedgerow.compile import compile_checkpoint
+        from hedgerow.compile import Budget, compile_checkpoint
         from hedgerow.fleet.trust.releases import create_release
 
         out = self.folder.path / "runs" / run.id / "build"
@@ -266,7 +266,7 @@ class Retrainer:
             checkpoint,
             [artifact.target for artifact in parent.artifacts],
             out,
-            max_drop=self.settings.max_drop,
+            budget=Budget(max_drop=self.settings.max_drop),
             jobs=self.settings.jobs,
             workers=self.workers,
             reference_counts=reference_counts(windows, run.started_at) or None,

@@ -152,9 +152,7 @@ def _resume(rollout: Rollout, now: float) -> tuple[Rollout, tuple[DeviceCommand,
 def _begin_stage(rollout: Rollout, stage: int, now: float) -> Rollout:
     states = (*rollout.stages[:stage], StageState.RUNNING, *rollout.stages[stage + 1 :])
     deadline = now + rollout.plan.stage_deadline_s
-    return replace(
-        rollout, stage=stage, stages=states, stage_started_at=now, stage_deadline_at=deadline, gate_since=None
-    )
+    return replace(rollout, stage=stage, stages=states, stage_started_at=now, stage_deadline_at=deadline)
 
 
 def _join(rollout: Rollout, facts: DeviceFacts) -> Rollout:

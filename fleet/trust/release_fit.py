@@ -46,7 +46,11 @@ def check_fit(build: Build, folder: Path) -> None:
     _check_reference(reference, schema, folder)
     for artifact in build.artifacts:
         where = f"the artifact for {artifact.target} in {folder}"
-        _check_border(artifact.inputs, schema.inputs, "input", where)
+        taken = artifact.inputs
+        if artifact.prepare is not None:
+            taken = artifact.prepare.inputs
+            _check_prepared(artifact.inputs, artifact.prepare.outputs, where)
+        _check_border(taken, schema.inputs, "input", where)
         _check_border(artifact.outputs, schema.outputs, "output", where)
         if artifact.golden is not None:
             _check_golden(_read(folder, artifact.golden), schema, f"the golden samples for {artifact.target}")
@@ -94,6 +98,13 @@ def _check_border(tensors: Sequence[Tensor], specs: Sequence[TensorSpec], side: 
         if -1 not in inner and math.prod(inner) != math.prod(spec.shape):
             expected = f"{math.prod(spec.shape)} numbers a sample for the schema's {side} {spec.name}"
             raise ReleaseError(where, expected, f"the shape {list(tensor.shape)}", _ADVICE)
+
+
+def _check_prepared(inputs: Sequence[Tensor], given: Sequence[Tensor], where: str) -> None:
+    """Refuse an artifact that takes something else than what is prepared for it."""
+    wanted, found = ({tensor.name: math.prod(map(abs, tensor.shape)) for tensor in side} for side in (inputs, given))
+    if wanted != found:
+        raise ReleaseError(where, f"inputs as they are prepared ({_some(found)})", _some(wanted), _ADVICE)
 
 
 def _check_golden(payload: bytes, schema: ModelSchema, where: str) -> None:

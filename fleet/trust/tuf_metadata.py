@@ -204,9 +204,8 @@ def release_targets(manifest: Manifest) -> tuple[TargetFile, ...]:
     encoded = manifest.encode()
     wanted_by: dict[str, set[str]] = {}
     for artifact in manifest.artifacts:
-        for blob in (artifact.blob, artifact.golden):
-            if blob is not None:
-                wanted_by.setdefault(blob.sha256, set()).add(artifact.target)
+        for blob in artifact.blobs:
+            wanted_by.setdefault(blob.sha256, set()).add(artifact.target)
     for blob in (manifest.reference, *(graph.blob for graph in manifest.train_graphs)):
         wanted_by.setdefault(blob.sha256, set()).add(ANY_HARDWARE)
     files = [_target(manifest_path(manifest.release), sha256(encoded).hexdigest(), len(encoded), manifest.release)]

@@ -158,7 +158,9 @@ def parse_partition(text: str) -> Partition:
         whole = text.strip()
         offered = offered_names(PARTITION_GROUP)
         if separator and whole not in offered and not is_reference(whole):
-            raise UnknownNameError("partition", name, {*PARTITIONS, *offered})
+            # A user's own takes nothing after its name.
+            unknown = whole if name in offered else name
+            raise UnknownNameError("partition", unknown, {*PARTITIONS, *offered})
         _cutter(whole)
         return Partition(whole)
     expected = _FORMS[name]
@@ -309,7 +311,7 @@ def _column(
     if clients < len(values):
         owner = (rng.permutation(len(values)) % clients)[owner]
     # None is left out: there are as many values as clients, or more.
-    return np.argsort(owner, kind="stable"), np.bincount(owner)
+    return np.argsort(owner), np.bincount(owner)
 
 
 def _even_sizes(samples: int, parts: int) -> Indices:
@@ -337,7 +339,8 @@ def _topped_up(order: Indices, sizes: Indices, minimum: int) -> Cut:
         left, giver = rich[0]
         owner[starts[giver] - left - 1] = taker
         heapq.heapreplace(rich, (left + 1, giver))
-    return order[np.argsort(owner, kind="stable")], np.bincount(owner, minlength=len(sizes))
+    # None is left out: each has the minimum by now, which is 1 or more.
+    return order[np.argsort(owner)], np.bincount(owner)
 
 
 Cutter = Callable[[Partition, NDArray[np.int64], int, np.random.Generator, Columns], Cut]

@@ -14,6 +14,7 @@ from hedgerow.weights import Arrays
 
 __all__ = [
     "LogitsModule",
+    "PrepareModule",
     "ServingModule",
     "load_weights",
     "loss_function",
@@ -22,20 +23,30 @@ __all__ = [
 ]
 
 
+class PrepareModule(nn.Module):
+    """Pre-processing alone: input tensors -> what the task's model takes, always a tuple."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._preprocess = task.preprocess
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[Any, ...]:
+        """Return the model's arguments."""
+        arguments = self._preprocess(*inputs) if self._preprocess is not None else inputs
+        return arguments if isinstance(arguments, tuple) else (arguments,)
+
+
 class LogitsModule(nn.Module):
     """Pre-processing and the model: input tensors -> logits ``(batch, classes)``."""
 
     def __init__(self, task: Task, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self._preprocess = task.preprocess
+        self._prepare = PrepareModule(task)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
-        arguments = self._preprocess(*inputs) if self._preprocess is not None else inputs
-        if not isinstance(arguments, tuple):
-            arguments = (arguments,)
-        logits: torch.Tensor = self.model(*arguments)
+        logits: torch.Tensor = self.model(*self._prepare(*inputs))
         return logits
 
 

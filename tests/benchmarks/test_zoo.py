@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from hedgerow.compile.build import Build
 from hedgerow.compile.errors import VerificationError
-from hedgerow.compile.outcome import Outcome, RefusedTarget
+from hedgerow.compile.outcome import Outcome
+from hedgerow.compile.refused import RefusedTarget
 from hedgerow.compile.search import TriedRecipe
 from hedgerow.errors import UnknownNameError
 from hedgerow.manifest.artifact import Artifact

@@ -27,7 +27,7 @@ from hedgerow.client.events import (
 from hedgerow.client.install_rules import jumps_too_far
 from hedgerow.decode import decode_json, encode_json
 from hedgerow.manifest.content import Blob
-from hedgerow.wire.device import VERSION_JUMP, Desired
+from hedgerow.wire.device import VERSION_JUMP, Desired, Presence
 from hedgerow.wire.execution import ExecutionState
 from hedgerow.wire.topics import Channel
 from hedgerow.wire.training import TrainTask, TrainUpdate
@@ -173,6 +173,15 @@ def test_a_release_that_does_badly_and_that_nobody_asked_for_is_reported_as_gone
     state, actions = play(state, Unhealthy("9 of 9 failed"), InstallFailed("9 of 9 failed", True, "demo@1", None))
     assert (state.is_settled, state.acted_version) == (True, 4)
     assert not any(isinstance(action, Install) for action in actions), "demo@3 was refused before and stays so"
+
+
+def test_what_serves_after_a_failed_installation_is_on_trial_unless_it_is_proved():
+    state = replace(
+        NEW, active="demo@2", desired=desired(3, "demo@9"), installing=desired(3, "demo@9"), is_settled=False
+    )
+    for active, is_proved, is_proving in (("demo@1", True, False), ("demo@1", False, True), (None, False, False)):
+        after, _ = advance(state, InstallFailed("no room", False, active, "demo@0", is_proved=is_proved))
+        assert (after.active, after.previous, after.is_proving) == (active, "demo@0", is_proving)
 
 
 def test_going_back_does_not_wait_for_a_release_that_has_yet_to_prove_itself():
@@ -403,7 +412,7 @@ def test_connecting_says_everything_again():
     )
     assert advance(state, WindowStored()) == (state, ())
     _, actions = advance(state, LinkUp())
-    assert sent(actions, Channel.PRESENCE)[0].online
+    assert actions[0] == Send(Channel.PRESENCE, Presence(online=True, boot="b"), retain=True)
     assert sent(actions, Channel.REPORTED)[0].release == "demo@1"
     assert sent(actions, Channel.EXECUTION)[0].state is ExecutionState.SUCCEEDED
     assert sent(actions, Channel.UPDATE) == [done(1)]
@@ -432,6 +441,15 @@ def test_rounds_are_trained_one_at_a_time_and_once():
     assert actions == (Send(Channel.UPDATE, done(1)), Train(task(2)))
     _, actions = advance(state, TrainArrived(task(1)))
     assert actions == (Send(Channel.UPDATE, done(1)),)
+
+
+def test_the_last_16_answers_are_kept():
+    state = NEW
+    for number in range(1, 18):
+        state, _ = play(state, TrainArrived(task(number)), Trained(done(number)))
+    assert state.answers == tuple(done(number) for number in range(2, 18))
+    assert advance(state, TrainArrived(task(2)))[1] == (Send(Channel.UPDATE, done(2)),)
+    assert advance(state, TrainArrived(task(1)))[1] == (Train(task(1)),)
 
 
 def test_a_round_that_is_overtaken_while_it_waits_is_declined():

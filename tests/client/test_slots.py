@@ -271,6 +271,13 @@ def test_a_record_that_contradicts_itself_is_refused(changes, sentence):
     assert str(caught.value) == sentence
 
 
+def test_the_slots_that_a_record_fills_are_named_in_order():
+    held = b'{"release":"demo@1","manifest_sha256":"' + b"0" * 64 + b'"}'
+    record = b'{"active":null,"contents":{"C":' + held + b',"A":' + held + b'},"is_committed":true,"starts":0}'
+    with pytest.raises(DecodeError, match=r"with the active one filled, found \['A', 'C'\]$"):
+        Slots.from_fields(decode_json(record, "p", limit_bytes=10_000))
+
+
 def test_a_record_says_everything_by_name():
     slots = Slots(
         active=Slot.B,

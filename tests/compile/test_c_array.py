@@ -8,7 +8,8 @@ import pytest
 
 from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.build import Build, add_blob
-from hedgerow.compile.c_array import LIMIT_BYTES, CModel, c_header, c_name, c_source, write_c_array, write_c_arrays
+from hedgerow.compile.c_array import LIMIT_BYTES, CModel, c_header, c_source, write_c_array, write_c_arrays
+from hedgerow.compile.c_text import c_name
 from hedgerow.compile.errors import CArrayError
 from hedgerow.hardware import load_target
 from hedgerow.manifest.artifact import Artifact

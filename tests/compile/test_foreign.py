@@ -242,3 +242,63 @@ def test_both_runtimes_of_tflite_run_our_own_file_and_say_what_ran(own_int8_file
     [name] = micro.outputs
     # Ten steps of an int8 probability, as two right executions of one integer model differ.
     assert np.abs(micro.outputs[name] - litert.outputs[name]).max() <= 10 / 256
+
+
+def one_operator(name: str, kind: str = "FLOAT32", given: str | None = None) -> bytes:
+    """Return a file of one operator on four numbers."""
+    from tools.operator_tables.tflite_model import TfliteModel
+
+    model = TfliteModel()
+    graph = model.graph()
+    taken = graph.tensor(kind, (1, 4))
+    out = graph.tensor(given or kind, (1, 4))
+    graph.record.inputs, graph.record.outputs = [taken], [out]
+    graph.operator(name, [taken], [out])
+    return model.content()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("content", "operator", "expected", "found"),
+    [
+        (
+            ("MATRIX_DIAG",),
+            "MATRIX_DIAG",
+            "operators that TensorFlow Lite Micro has",
+            "MATRIX_DIAG, which it does not have",
+        ),
+        (("FlexErf",), "CUSTOM", "operators that TensorFlow Lite Micro has", "FlexErf, which it does not have"),
+        (
+            ("ABS", "FLOAT32", "INT8"),
+            "ABS",
+            "operators that TensorFlow Lite Micro computes",
+            "ABS (operator 0, which gives 'main/1'): input->type != output->type (FLOAT32 != INT8)",
+        ),
+    ],
+)
+def test_an_operator_that_the_interpreter_of_microcontrollers_refuses_is_named_in_one_sentence(
+    content, operator, expected, found
+):
+    pytest.importorskip("tflite_micro")
+    with (
+        ForeignFile("one.tflite", "tflite", one_operator(*content)) as file,
+        pytest.raises(RuntimeRefusedError) as caught,
+    ):
+        file.arena()
+    error = caught.value
+    assert (error.operator, error.expected, error.found) == (operator, expected, found)
+    assert str(error) == (
+        f"expected {expected}, found: {found}; replace these layers in the model or leave this target out"
+    )
+    assert error.failure() == ("operators", expected, found)
+
+
+@pytest.mark.heavy
+def test_a_sample_that_is_predicted_once_is_predicted_as_in_a_replay(own_int8_file):
+    with ForeignFile("own.tflite", "tflite", own_int8_file) as file:
+        border = file.border()
+        samples = {tensor.name: np.random.default_rng(1).normal(size=(3, *tensor.shape[1:])) for tensor in border[0]}
+        once, twice = file.predict("litert", samples, border), file.replay("litert", samples, border)
+    [name] = once.outputs
+    assert np.array_equal(once.outputs[name], twice.outputs[name])
+    assert once.executed_by == twice.executed_by

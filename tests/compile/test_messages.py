@@ -15,9 +15,11 @@ JOB = Job(
     folder="/b",
     search_path=("/a", "/b c"),
     max_drop=0.015,
+    limit_s=600.0,
     artifacts={"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-inc-smoothquant"))},
     targets={"x86-gateway": load_target("x86-gateway")},
     train_formats=("onnx",),
+    train_options=("optimizer=adam", "trainable=head.*"),
     reference=True,
     counts={"image.mean": (1, 2, 3)},
 )

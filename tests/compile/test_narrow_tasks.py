@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgerow.compile import CompileWorkers, compile_checkpoint, compile_targets
+from hedgerow.compile import Budget, CompileWorkers, compile_checkpoint, compile_targets
 
 pytestmark = pytest.mark.heavy
 
@@ -112,7 +112,13 @@ def test_a_model_larger_in_int8_than_in_float_stays_float_where_floats_run(worke
     build = compile_checkpoint(task, run, ["raspberry-pi-4"], tmp_path / "strict", cache=tmp_path / "cache")
     assert build.artifacts[0].blob == outcome.build.artifacts[0].blob
     searched = compile_targets(
-        task, run, ["android-arm64", "iphone-12"], tmp_path / "searched", prefer="size", max_drop=0.0, workers=workers
+        task,
+        run,
+        ["android-arm64", "iphone-12"],
+        tmp_path / "searched",
+        prefer="size",
+        budget=Budget(max_drop=0.0),
+        workers=workers,
     )
     assert searched.recipes["iphone-12"] == "coreml-fp16"
     assert len(searched.trials) > len(searched.recipes)

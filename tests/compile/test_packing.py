@@ -63,6 +63,7 @@ def test_a_file_that_kills_litert_is_a_refused_target_with_the_signal_and_not_a_
     assert not out.exists()
 
 
+@pytest.mark.skipif(installed_version() is None, reason="needs the extra mcu")
 def test_a_microcontrollers_artifact_is_run_in_its_own_interpreter_and_the_report_says_so(own_int8_file, tmp_path):
     file, out = tmp_path / "own.tflite", tmp_path / "out"
     file.write_bytes(own_int8_file)
@@ -72,31 +73,51 @@ def test_a_microcontrollers_artifact_is_run_in_its_own_interpreter_and_the_repor
     assert phone["executed_by"]["golden"].startswith("LiteRT ")
     assert phone["arena"] is None
     header = (out / "c" / "cortex-m7" / "model.h").read_text()
-    if installed_version() is None:
-        assert micro["checks"]["oracle"] == micro["checks"]["memory"] == "not run"
-        assert "install the extra mcu" in micro["not_run"]["memory"]
-        assert micro["peak_memory_bytes"] is None
-        assert "ARENA_BYTES" not in header
-        return
-    assert micro["checks"]["oracle"] == micro["checks"]["memory"] == "passed"
-    assert micro["executed_by"]["oracle"].endswith(installed_version())
+    assert {micro["checks"][name] for name in ("oracle", "operators", "memory", "golden")} == {"passed"}
+    assert micro["executed_by"] == dict.fromkeys(
+        ("oracle", "operators", "memory", "golden"),
+        f"TensorFlow Lite Micro's reference kernels {installed_version()}",
+    )
     assert micro["peak_memory_bytes"] == micro["arena"]["bytes"]
     assert f"#define OWN_MODEL_ARENA_BYTES {micro['arena']['bytes']}\n" in header
 
 
-def test_without_the_extra_nothing_is_claimed_of_a_microcontrollers_memory(own_int8_file, tmp_path, monkeypatch):
+def test_without_the_extra_nothing_is_claimed_of_a_microcontroller_and_no_other_runtime_stands_for_it(
+    own_int8_file, tmp_path, monkeypatch
+):
     monkeypatch.setattr("hedgerow.compile.third_party.installed_version", lambda: None)
     file = tmp_path / "own.tflite"
     file.write_bytes(own_int8_file)
-    (micro,) = pack_targets(file, ["cortex-m7"], tmp_path / "out").to_record()["artifacts"]
-    assert (micro["checks"]["oracle"], micro["checks"]["memory"]) == ("not run", "not run")
-    assert micro["peak_memory_bytes"] is None
-    assert "install the extra mcu" in micro["not_run"]["memory"]
-    # The golden samples are LiteRT's then, and the record says so.
-    assert micro["executed_by"]["golden"].startswith("LiteRT ")
+    outcome = pack_targets(file, ["cortex-m7"], tmp_path / "out")
+    (micro,) = outcome.to_record()["artifacts"]
+    for name in ("oracle", "operators", "memory", "golden"):
+        assert micro["checks"][name] == "not run"
+        assert micro["not_run"][name] == (
+            "the interpreter of TensorFlow Lite Micro is not installed; install the extra mcu"
+        )
+    assert (micro["executed_by"], micro["peak_memory_bytes"]) == ({}, None)
+    assert outcome.build.artifacts[0].golden is None
     assert "ARENA_BYTES" not in (tmp_path / "out" / "c" / "cortex-m7" / "model.h").read_text()
 
 
 def test_no_target_is_a_bug_of_the_caller(tmp_path):
     with pytest.raises(ValueError, match="at least one target"):
         pack_targets(tmp_path / "x.tflite", [], tmp_path / "out")
+
+
+@pytest.mark.skipif(installed_version() is None, reason="needs the extra mcu")
+def test_an_operator_that_the_targets_own_runtime_lacks_is_told_by_it_with_what_to_do(tmp_path, capsys):
+    from tests.compile.test_foreign import one_operator
+
+    file = tmp_path / "diagonal.tflite"
+    file.write_bytes(one_operator("MATRIX_DIAG"))
+    outcome = pack_targets(file, ["cortex-m7"], tmp_path / "out")
+    (refusal,) = outcome.refused
+    words = "expected operators that TensorFlow Lite Micro has, found MATRIX_DIAG, which it does not have"
+    assert words in refusal.reason
+    assert refusal.reason.count("MATRIX_DIAG") == 1
+    assert "replace these layers in the model or leave this target out" in refusal.reason
+    assert main(["targets", "check", str(file), "--target", "cortex-m7"]) == 1
+    said = capsys.readouterr().out
+    assert f"operators: {words}" in said
+    assert said.count("MATRIX_DIAG") == 1

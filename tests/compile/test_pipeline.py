@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -9,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hedgerow.checkpoint import WEIGHTS_FILE, Checkpoint, load_checkpoint, save_checkpoint
 from hedgerow.cli import main
-from hedgerow.compile import CompileWorkers, compile_checkpoint, compile_targets, load_build
+from hedgerow.compile import Budget, CompileWorkers, compile_checkpoint, compile_targets, load_build
 from hedgerow.compile.errors import (
     BadWeightsError,
     BuildFolderError,
@@ -20,9 +21,21 @@ from hedgerow.compile.errors import (
     VerificationError,
 )
 from hedgerow.compile.pipeline import toolchains
+from hedgerow.compile.train_graph.options import StepOptions
+from hedgerow.durable import sha256_of
 from hedgerow.errors import CheckpointError, TaskError, UnknownNameError
 from hedgerow.reference import Reference
 from tests.compile.conftest import TARGETS
+
+
+def unlike_weights(checkpoint):
+    """Scale half of the hidden units down by 1,000 and up again: floats do not mind, int8 with one scale loses them."""
+    weights = {name: np.array(values) for name, values in load_checkpoint(checkpoint).weights.items()}
+    first, second = [name for name, values in weights.items() if values.ndim == 2][:2]
+    weights[first][::2] /= 1000
+    weights[first.replace("weight", "bias")][::2] /= 1000
+    weights[second][:, ::2] *= 1000
+    return weights
 
 
 def write_checkpoint(folder: Path, weights, *, task: str = "digits") -> Path:
@@ -206,17 +219,19 @@ def test_neural_compressor_is_another_way_to_the_same_target(digits, digits_chec
 def test_a_refused_artifact_leaves_no_build_and_the_earlier_one_alone(
     build_folder, digits, digits_checkpoint, workers, tmp_path
 ):
-    """Half of the hidden units are scaled down by 1,000 and up again: float does not mind, int8 loses them."""
-    weights = {name: np.array(values) for name, values in load_checkpoint(digits_checkpoint).weights.items()}
-    first, second = [name for name, values in weights.items() if values.ndim == 2][:2]
-    weights[first][::2] /= 1000
-    weights[first.replace("weight", "bias")][::2] /= 1000
-    weights[second][:, ::2] *= 1000
     before = (build_folder / "build.json").read_bytes()
-    folder = write_checkpoint(tmp_path / "checkpoint", weights)
+    folder = write_checkpoint(tmp_path / "checkpoint", unlike_weights(digits_checkpoint))
     out = tmp_path / "out"
     with pytest.raises(VerificationError) as caught:
-        compile_checkpoint(digits, folder, ["raspberry-pi-4"], out, workers=workers, max_drop=0.0)
+        compile_checkpoint(
+            digits,
+            folder,
+            ["raspberry-pi-4"],
+            out,
+            workers=workers,
+            budget=Budget(max_drop=0.0),
+            recipes={"raspberry-pi-4": "onnx-int8-s8s8"},
+        )
     assert caught.value.check in {"accuracy", "parity"}
     assert left_in(tmp_path) == ["checkpoint"]
     assert (build_folder / "build.json").read_bytes() == before
@@ -325,25 +340,128 @@ def test_what_a_killed_compile_had_finished_is_taken_from_the_cache(digits, digi
 
 
 @pytest.mark.heavy
+def test_a_default_recipe_that_loses_accuracy_is_followed_by_one_that_keeps_it(
+    digits, digits_checkpoint, workers, tmp_path
+):
+    """Weights as in the tests above; what is refused and what is taken instead stands in outcome and report."""
+    folder = write_checkpoint(tmp_path / "checkpoint", unlike_weights(digits_checkpoint))
+    target, cache = "raspberry-pi-4", tmp_path / "cache"
+    for attempt in ("once", "again"):
+        outcome = compile_targets(
+            digits, folder, [target], tmp_path / attempt, budget=Budget(max_drop=0.0), cache=cache, workers=workers
+        )
+        assert outcome.refused == ()
+        first, *_others = outcome.instead_of[target]
+        assert (first.recipe, first.state) == ("onnx-int8-s8s8", "refused")
+        assert first.check in {"accuracy", "parity"}
+        assert first.metrics["bytes"] > 0
+        (artifact,) = load_build(tmp_path / attempt).artifacts
+        assert artifact.metrics["accuracy"] >= artifact.metrics["float_accuracy"]
+        assert artifact.metrics["accuracy"] > first.metrics["accuracy"]
+        assert (
+            f"{outcome.recipes[target]} instead of onnx-int8-s8s8" in (tmp_path / attempt / "report.html").read_text()
+        )
+    assert outcome.cached == (target,)
+
+
+@pytest.mark.heavy
+def test_a_floor_of_parity_that_was_lowered_lets_an_artifact_pass(digits, digits_checkpoint, workers, tmp_path):
+    folder = write_checkpoint(tmp_path / "checkpoint", unlike_weights(digits_checkpoint))
+    everything = Budget(max_drop=1.0, minimum_snr_db=0.0, minimum_agreement=0.0)
+    outcome = compile_targets(digits, folder, ["raspberry-pi-4"], tmp_path / "out", budget=everything, workers=workers)
+    assert outcome.recipes == {"raspberry-pi-4": "onnx-int8-s8s8"}
+    assert outcome.instead_of == {}
+
+
+@pytest.mark.heavy
+def test_the_train_graph_of_a_compile_is_the_one_that_python_exports(digits, digits_checkpoint, workers, tmp_path):
+    """The same options give the same file; without them it is plain SGD, from the cache of another entry."""
+    from hedgerow.compile.foundation import Workbench
+    from hedgerow.compile.train_graph.export import export_train_graph
+
+    options = StepOptions(optimizer="adam", proximal=True, trainable=("*.bias",))
+    kept = {"cache": tmp_path / "cache", "workers": workers}
+    graphs = []
+    for name, chosen in (("adam", options), ("plain", StepOptions())):
+        outcome = compile_targets(
+            digits, digits_checkpoint, ["raspberry-pi-4"], tmp_path / name, train_options=chosen, **kept
+        )
+        assert outcome.refused == ()
+        graphs += outcome.build.train_graphs
+    first, plain = graphs
+    sha256 = sha256_of(digits_checkpoint / WEIGHTS_FILE)
+    source = Workbench().foundation(digits, digits_checkpoint, sha256).source
+    for graph, chosen in ((first, options), (plain, StepOptions())):
+        file = export_train_graph(source, "onnx", chosen)
+        assert graph.blob.sha256 == hashlib.sha256(file.content).hexdigest()
+        assert (graph.parameters, graph.updated, graph.extras) == (file.parameters, file.updated, file.extras)
+    assert {extra.kind for extra in first.extras} == {"state", "proximal_mu", "anchor"}
+    assert all(tensor.name.endswith("bias") for tensor in first.updated)
+    assert plain.extras == ()
+
+
+@pytest.mark.heavy
+def test_a_pattern_that_fits_no_parameter_refuses_the_train_graph_and_is_no_bug(
+    digits, digits_checkpoint, workers, tmp_path
+):
+    options = StepOptions(trainable=("nothing.*",))
+    outcome = compile_targets(
+        digits, digits_checkpoint, ["raspberry-pi-4"], tmp_path / "out", train_options=options, workers=workers
+    )
+    (refusal,) = outcome.refused
+    assert (refusal.target, refusal.check) == ("the onnx train graph", "task")
+    assert "no trainable parameter is called 'nothing.*'" in refusal.reason
+    assert [artifact.target for artifact in outcome.build.artifacts] == ["raspberry-pi-4"]
+
+
+@pytest.mark.heavy
+def test_a_target_whose_time_is_over_is_refused_and_leaves_the_others(digits, digits_checkpoint, tmp_path):
+    """A recipe that trains for far longer than it has."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from hedgerow.compile.passes.model.fine_tune import FineTune\n"
+        "from hedgerow.compile.passes.onnx.export import ExportOnnx\n"
+        "from hedgerow.compile.recipe import Recipe\n"
+        "RECIPE = Recipe(\n"
+        "    passes=(ExportOnnx(),),\n"
+        "    model_passes=(FineTune(epochs=1000, learning_rate=0.001, batch_size=2),),\n"
+        "    minimum_quantized_share=0.0,\n"
+        ")\n"
+    )
+    targets = ["raspberry-pi-4", "iphone-15"]
+    recipes = {"raspberry-pi-4": f"{mine}:RECIPE"}
+    with CompileWorkers() as pool:
+        pool.warm(["onnx", "coreml"])
+        outcome = compile_targets(
+            digits,
+            digits_checkpoint,
+            targets,
+            tmp_path / "out",
+            budget=Budget(limit_s=45.0),
+            recipes=recipes,
+            workers=pool,
+        )
+    assert [artifact.target for artifact in outcome.build.artifacts] == ["iphone-15"]
+    (refusal,) = [refusal for refusal in outcome.refused if refusal.target == "raspberry-pi-4"]
+    assert refusal.check == "time"
+    assert "expected an end within 4" in refusal.reason
+
+
+@pytest.mark.heavy
 def test_a_refused_target_leaves_the_others_and_is_refused_again_from_the_cache(
     digits, digits_checkpoint, workers, tmp_path
 ):
     """Weights as in the test above: float does not mind, int8 with one scale for a tensor loses half of them."""
     targets = ["raspberry-pi-4", "x86-gateway"]
     recipes = {"raspberry-pi-4": "onnx-float", "x86-gateway": "onnx-int8-s8s8"}
-    weights = {name: np.array(values) for name, values in load_checkpoint(digits_checkpoint).weights.items()}
-    first, second = [name for name, values in weights.items() if values.ndim == 2][:2]
-    weights[first][::2] /= 1000
-    weights[first.replace("weight", "bias")][::2] /= 1000
-    weights[second][:, ::2] *= 1000
-    folder = write_checkpoint(tmp_path / "checkpoint", weights)
+    folder = write_checkpoint(tmp_path / "checkpoint", unlike_weights(digits_checkpoint))
     for attempt in ("once", "again"):
         outcome = compile_targets(
             digits,
             folder,
             targets,
             tmp_path / attempt,
-            max_drop=0.0,
+            budget=Budget(max_drop=0.0),
             recipes=recipes,
             cache=tmp_path / "cache",
             workers=workers,
@@ -360,7 +478,7 @@ def test_a_refused_target_leaves_the_others_and_is_refused_again_from_the_cache(
         folder,
         targets[1:],
         tmp_path / "none",
-        max_drop=0.0,
+        budget=Budget(max_drop=0.0),
         recipes={"x86-gateway": "onnx-int8-s8s8"},
         workers=workers,
     )
@@ -394,7 +512,13 @@ def test_a_search_finds_the_smallest_that_keeps_its_accuracy_and_keeps_every_tri
 ):
     targets = ["raspberry-pi-4", "raspberry-pi-5"]
     outcome = compile_targets(
-        digits, digits_checkpoint, targets, tmp_path / "out", prefer="size", max_drop=0.01, workers=workers
+        digits,
+        digits_checkpoint,
+        targets,
+        tmp_path / "out",
+        prefer="size",
+        budget=Budget(max_drop=0.01),
+        workers=workers,
     )
     assert outcome.refused == ()
     for artifact in outcome.build.artifacts:

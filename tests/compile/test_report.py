@@ -1,112 +1,24 @@
 import itertools
 import json
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from hedgerow.compile.build import Build
 from hedgerow.compile.errors import (
     DiskError,
     PassError,
+    TimeLimitError,
     UnsuitableError,
     UntranslatableError,
     VerificationError,
     WorkerError,
 )
-from hedgerow.compile.outcome import Outcome, RefusedTarget, refused_by
-from hedgerow.compile.profile.host import HostLatency
+from hedgerow.compile.refused import refused_by
 from hedgerow.compile.report import card, render, write_report
 from hedgerow.compile.search import TriedRecipe
-from hedgerow.manifest.artifact import Artifact
-from hedgerow.manifest.content import Blob
-from hedgerow.schema import ModelSchema, TensorSpec
-
-BLOB = Blob("a" * 64, 10)
-METRICS = {
-    "bytes": 100.0,
-    "float_bytes": 400.0,
-    "accuracy": 0.9,
-    "float_accuracy": 0.91,
-    "snr_db": 40.0,
-    "agreement": 0.99,
-    "parameters": 90.0,
-    "macs": 5000.0,
-    "moved_bytes": 300.0,
-    "peak_memory_bytes": 96.0,
-    "target_latency_ms": 2.0,
-    "target_energy_mj": 8.0,
-    "target_error_factor": 3.0,
-}
-EVALUATION = {
-    "samples": 4,
-    "train_samples": 10,
-    "classes": [
-        {"name": "<b>no</b>", "support": 2, "precision": 1.0, "recall": 0.5},
-        {"name": "yes|", "support": 2, "precision": None, "recall": None},
-    ],
-    "confusion": [[1, 1], [0, 2]],
-    "subgroups": [{"name": "left", "samples": 2, "accuracy": 0.5}],
-    "fairness": {
-        "classes": [{"name": "yes|", "demographic_parity_difference": 0.5, "equalized_odds_difference": None}],
-        "largest_demographic_parity_difference": 0.5,
-        "largest_equalized_odds_difference": None,
-    },
-}
-
-
-def outcome(**changes) -> Outcome:
-    artifact = Artifact(
-        target="raspberry-pi-4",
-        format="onnx",
-        runtime="onnxruntime",
-        blob=BLOB,
-        inputs=(),
-        outputs=(),
-        recipe=("export-onnx", "quantize"),
-        golden=None,
-        golden_tolerance=0.01,
-        metrics=METRICS,
-        checks={"accuracy": "passed", "runs on device": "not run"},
-    )
-    build = Build(
-        task="hands",
-        model_schema=ModelSchema((TensorSpec("x", (1, 8), "float32"),), (), ("<b>no</b>", "yes|")),
-        artifacts=(artifact,),
-        train_graphs=(),
-        reference=BLOB,
-        checkpoint_sha256="c" * 64,
-        run="run-0",
-        data_fingerprint="d" * 64,
-        metrics={"accuracy": 0.91},
-        parent=None,
-    )
-    facts = {
-        "build": build,
-        "refused": (
-            RefusedTarget(target="cortex-m4", recipe="tflite-int8-full", check="memory", reason="too | large"),
-        ),
-        "trials": (
-            TriedRecipe(target="raspberry-pi-4", recipe="onnx-int8-s8s8", state="passed", metrics=METRICS),
-            TriedRecipe(
-                target="cortex-m4", recipe="tflite-int8-full", state="refused", check="memory", reason="too | large"
-            ),
-        ),
-        "recipes": {"raspberry-pi-4": "onnx-int8-s8s8"},
-        "cached": (),
-        "latencies": {"raspberry-pi-4": HostLatency(0.5, 0.9, 100)},
-        "not_run": {"raspberry-pi-4": {"runs on device": "there is no such runtime"}},
-        "evaluations": {
-            "raspberry-pi-4": {
-                "classes": [
-                    {"name": "<b>no</b>", "support": 2, "precision": 1.0, "recall": 0.25},
-                    {"name": "yes|", "support": 2, "precision": None, "recall": None},
-                ],
-                "subgroups": [{"name": "left", "samples": 2, "accuracy": 0.75}],
-            }
-        },
-        "seconds": 1.25,
-    }
-    return Outcome(**(facts | changes))
+from tests.compile.outcomes import EVALUATION, METRICS, outcome
 
 
 class Page(HTMLParser):
@@ -134,7 +46,13 @@ def test_the_record_is_the_json_of_the_command():
     assert isinstance(artifact["bytes"], int)
     assert (artifact["latency_ms_p50"], artifact["latency_ms_p99"]) == (0.5, 0.9)
     assert record["refused"] == [
-        {"target": "cortex-m4", "recipe": "tflite-int8-full", "check": "memory", "reason": "too | large"}
+        {
+            "target": "cortex-m4",
+            "recipe": "tflite-int8-full",
+            "check": "memory",
+            "reason": "too | large",
+            "further": "refused, too: tflite-pruned-int8-full (memory)",
+        }
     ]
     assert len(record["trials"]) == 2
     assert json.loads(json.dumps(record, allow_nan=False)) == record
@@ -150,10 +68,29 @@ def test_the_page_escapes_names_and_holds_no_script():
     assert "<b>no</b>" in page.text
     assert not {"b", "script", "img", "link", "iframe"} & {tag for tag, _attributes in page.tags}
     assert not any(name.startswith("on") or name in {"src", "href"} for _tag, found in page.tags for name in found)
-    for words in ("cortex-m4: too | large", "0.667 to 6", "run-0", "0.5 / 0.9", "50.00%"):
+    for words in (
+        "cortex-m4: too | large",
+        "0.667 to 6",
+        "run-0",
+        "refused, too: tflite-pruned-int8-full (memory)",
+        "0.5 / 0.9",
+        "50.00%",
+    ):
         assert words in page.text
     assert "runs on device was not run: there is no such runtime" in page.text
     assert "25.00%" in page.text
+
+
+@pytest.mark.parametrize("template", ["report.html.j2", "report.md.j2"])
+def test_the_card_says_what_was_refused_before_the_artifact_passed(template):
+    before = TriedRecipe(
+        target="raspberry-pi-4", recipe="onnx-int8-u8s8-reduced", state="refused", check="accuracy", reason="too coarse"
+    )
+    facts = outcome(instead_of={"raspberry-pi-4": (before,)})
+    (artifact,) = facts.to_record()["artifacts"]
+    assert artifact["instead_of"] == [before.to_record()]
+    text = render(template, card(facts, EVALUATION, max_drop=0.015))
+    assert "raspberry-pi-4: onnx-int8-s8s8 instead of onnx-int8-u8s8-reduced, which was refused: too coarse." in text
 
 
 def test_the_markdown_escapes_cells_and_keeps_its_tables_straight():
@@ -213,12 +150,73 @@ def test_nothing_to_report_is_a_bug_of_the_caller():
         (PassError("export-onnx", "a"), "pass"),
         (UntranslatableError(("aten.x",)), "operators"),
         (WorkerError("x", -9, ""), "process"),
+        (TimeLimitError("x", 600.0, "export-onnx"), "time"),
         (DiskError("No space left on device"), "disk"),
         (UnsuitableError("distill-logits", "a", "b", "c"), "task"),
     ],
 )
 def test_an_error_is_refused_by_a_check(error, check):
     assert refused_by(error) == check
+
+
+def test_what_was_not_run_stands_first_on_the_page_and_apart_from_what_passed():
+    page = render("report.html.j2", card(outcome(), EVALUATION, max_drop=0.015))
+    callout = '<span class="not-run">Not run: runs on device</span>, for raspberry-pi-4: there is no such runtime.'
+    assert page.index(callout) < page.index("<h2>Intended use")
+    assert '<span class="not-run">runs on device: not run</span>' in page
+    assert "<summary>1 passed</summary>accuracy</details>" in page
+    nothing = outcome(refused=(), not_run={})
+    whole = replace(nothing.build.artifacts[0], checks={"accuracy": "passed"})
+    page = render(
+        "report.html.j2",
+        card(replace(nothing, build=replace(nothing.build, artifacts=(whole,))), EVALUATION, max_drop=0.015),
+    )
+    assert "callout" not in page.split("</style>")[1]
+
+
+def test_checks_that_were_not_run_for_one_reason_are_said_once():
+    facts = card(outcome(not_run={"raspberry-pi-4": {"runs on device": "none here"}}), EVALUATION, max_drop=0.015)
+    assert facts["not_run_reasons"] == [
+        {"reason": "none here", "checks": ["runs on device"], "targets": ["raspberry-pi-4"]}
+    ]
+
+
+def test_the_heat_of_the_confusion_is_the_share_of_each_labels_samples():
+    facts = card(outcome(), EVALUATION | {"confusion": [[3, 1], [0, 0]]}, max_drop=0.015)
+    assert facts["heat"] == [[0.75, 0.25], [0.0, 0.0]]
+    assert 'rgba(var(--heat), 0.45)">3</td>' in render("report.html.j2", facts)
+
+
+def test_artifacts_are_plotted_together_and_each_target_with_several_measured_recipes():
+    def tried(recipe, state, size, accuracy):
+        metrics = METRICS | {"bytes": size, "accuracy": accuracy}
+        return TriedRecipe(target="raspberry-pi-4", recipe=recipe, state=state, metrics=metrics)
+
+    trials = (
+        tried("onnx-int8-s8s8", "passed", 100.0, 0.9),
+        tried("onnx-float", "passed", 400.0, 0.91),
+        tried("onnx-int4-weights", "refused", 60.0, 0.5),
+    )
+    plots = card(outcome(trials=trials), EVALUATION, max_drop=0.015)["plots"]
+    assert [plot["title"] for plot in plots] == ["All artifacts", "raspberry-pi-4"]
+    assert plots[1]["svg"].count("<circle") == 3
+    assert "onnx-int4-weights: 60 bytes, accuracy 50.00%, 2 ms by the target&#x27;s model (refused)" in plots[1]["svg"]
+    assert [plot["title"] for plot in card(outcome(), EVALUATION, max_drop=0.015)["plots"]] == ["All artifacts"]
+    unknown = {name: value for name, value in METRICS.items() if name not in {"accuracy", "float_accuracy"}}
+    build = outcome().build
+    nothing = replace(build, artifacts=(replace(build.artifacts[0], metrics=unknown),))
+    assert card(outcome(build=nothing), EVALUATION, max_drop=0.015)["plots"] == []
+
+
+def test_every_cell_of_a_table_that_becomes_cards_on_a_phone_says_what_it_is():
+    page = render("report.html.j2", card(outcome(), EVALUATION, max_drop=0.015))
+    tables = re.findall(r'<table class="dense cards">(.*?)</table>', page, re.DOTALL)
+    assert len(tables) == 3
+    for table in tables:
+        head, *rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        names = [name.replace("&shy;", "") for name in re.findall(r"<th[^>]*>(.*?)</th>", head)]
+        for row in rows:
+            assert re.findall(r'data-label="([^"]*)"', row) == names
 
 
 def test_the_card_says_what_each_check_was_measured_in():

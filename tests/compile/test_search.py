@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.search import Contest, TriedRecipe, best_trial, next_recipe, pareto_front, refused_elsewhere
 from hedgerow.hardware.lookup import load_target
 
@@ -26,11 +29,13 @@ def passed(recipe: str, *, target=PI, size: int | None = None, accuracy: float =
         "target_latency_ms": 2.2,
         "target_energy_mj": 8.0,
     }
-    return TriedRecipe(target=target.name, recipe=recipe, state="passed", metrics=metrics)
+    return TriedRecipe(target=target.name, recipe=recipe, state="passed", metrics=metrics, runtime=target.runtime)
 
 
 def refused(recipe: str, check: str, *, target=PI) -> TriedRecipe:
-    return TriedRecipe(target=target.name, recipe=recipe, state="refused", check=check, reason="because")
+    return TriedRecipe(
+        target=target.name, recipe=recipe, state="refused", check=check, reason="because", runtime=target.runtime
+    )
 
 
 def run(contest: Contest, results: dict[str, TriedRecipe], known: tuple[TriedRecipe, ...] = ()) -> list[str]:
@@ -42,20 +47,64 @@ def run(contest: Contest, results: dict[str, TriedRecipe], known: tuple[TriedRec
     return tried
 
 
-def test_without_a_preference_the_first_candidate_is_the_only_one():
+def test_a_contest_ends_with_its_only_candidate():
     contest = Contest(PI, RECIPES[:1])
     assert run(contest, {RECIPES[0]: refused(RECIPES[0], "accuracy")}) == [RECIPES[0]]
 
 
-def test_a_model_too_small_for_the_first_candidate_gets_the_next_one_and_no_other_refusal_does():
-    contest = Contest(PI, ("onnx-int8-s8s8", "onnx-float"))
+def test_a_model_too_small_for_the_first_candidate_gets_a_float_one():
+    contest = Contest(PI, RECIPES)
     for check in ("size", "task"):
         results = {"onnx-int8-s8s8": refused("onnx-int8-s8s8", check), "onnx-float": passed("onnx-float")}
         assert run(contest, results) == ["onnx-int8-s8s8", "onnx-float"]
         assert best_trial(contest, list(results.values())) == results["onnx-float"]
-    for check in ("accuracy", "parity", "quantized", "pass", "process", "disk", "memory"):
-        assert run(contest, {"onnx-int8-s8s8": refused("onnx-int8-s8s8", check)}) == ["onnx-int8-s8s8"]
     assert run(contest, {recipe: passed(recipe) for recipe in contest.candidates}) == ["onnx-int8-s8s8"]
+
+
+@pytest.mark.parametrize(
+    "check", ["accuracy", "parity", "quantized", "golden", "pass", "memory", "operators", "process"]
+)
+def test_a_refused_candidate_is_followed_by_the_next_one_that_passes(check):
+    contest = Contest(PI, RECIPES)
+    results = {recipe: passed(recipe) for recipe in RECIPES} | {"onnx-int8-s8s8": refused("onnx-int8-s8s8", check)}
+    assert run(contest, results) == ["onnx-int8-s8s8", "onnx-int8-s8s8-per-channel"]
+
+
+@pytest.mark.parametrize("check", ["disk", "internal", "time", "weights"])
+@pytest.mark.parametrize("prefer", [None, "size"])
+def test_what_no_recipe_helps_against_ends_the_search(check, prefer):
+    contest = Contest(PI, RECIPES, prefer)
+    assert run(contest, {"onnx-int8-s8s8": refused("onnx-int8-s8s8", check)}) == ["onnx-int8-s8s8"]
+
+
+def test_two_processes_that_died_are_enough():
+    contest = Contest(PI, RECIPES)
+    results = {recipe: refused(recipe, "process") for recipe in RECIPES}
+    assert run(contest, results) == list(RECIPES[:2])
+
+
+@pytest.mark.parametrize("prefer", [None, "size"])
+def test_recipes_that_need_an_export_that_failed_are_not_tried(prefer):
+    contest = Contest(PI, ("onnx-int8-s8s8", "onnx-int8-inc", "onnx-float"), prefer)
+    failed = TriedRecipe(
+        target=PI.name, recipe="onnx-int8-s8s8", state="refused", check="pass", reason="because", step="export-onnx"
+    )
+    assert run(contest, {"onnx-int8-s8s8": failed}) == ["onnx-int8-s8s8"]
+    # The float file of the second one is written by the export that failed; its own first step is another.
+    assert find_recipe("onnx-int8-inc").passes[0].name == "quantize-inc-static"
+    quantizer = replace(failed, step="quantize-onnx-static")
+    others = {recipe: passed(recipe, size=100_000) for recipe in contest.candidates[1:]}
+    assert run(contest, {"onnx-int8-s8s8": quantizer, **others})[:2] == ["onnx-int8-s8s8", "onnx-int8-inc"]
+
+
+def test_recipes_that_train_another_model_are_tried_where_they_come_first_or_were_asked_for():
+    training = "onnx-pruned-int8"
+    contest = Contest(PI, ("onnx-int8-s8s8", training, "onnx-float"))
+    results = {recipe: passed(recipe, size=100_000) for recipe in contest.candidates}
+    results |= {"onnx-int8-s8s8": refused("onnx-int8-s8s8", "accuracy")}
+    assert run(contest, results) == ["onnx-int8-s8s8", "onnx-float"]
+    assert training in run(replace(contest, prefer="size"), results)
+    assert run(Contest(PI, (training,)), results) == [training]
 
 
 def test_the_smallest_is_found_without_trying_what_cannot_be_smaller():
@@ -89,6 +138,21 @@ def test_a_file_that_lost_its_accuracy_elsewhere_is_known_to_have_lost_it_here()
     assert "raspberry-pi-4: because" in skipped.reason
     assert refused_elsewhere(contest, "onnx-int4-weights", [refused("onnx-int4-weights", "storage")]) is None
     assert refused_elsewhere(Contest(PI, RECIPES), "onnx-fp16", [refused("onnx-fp16", "accuracy")]) is None
+
+
+@pytest.mark.parametrize("check", ["accuracy", "parity", "golden"])
+def test_what_one_runtime_made_of_a_file_says_nothing_of_another(check):
+    contest = Contest(load_target("cortex-m7"), ("tflite-int8-full",), "size")
+    [npu, core] = [
+        refused("tflite-int8-full", check, target=load_target(name)) for name in ("android-npu", "cortex-m4")
+    ]
+    assert refused_elsewhere(contest, "tflite-int8-full", [npu]) is None
+    assert (
+        refused_elsewhere(contest, "tflite-int8-full", [npu, core]).reason
+        == "its file was refused for cortex-m4: because"
+    )
+    of_the_file = refused("tflite-int8-full", "quantized", target=load_target("android-npu"))
+    assert refused_elsewhere(contest, "tflite-int8-full", [of_the_file]).check == "quantized"
 
 
 def test_equal_objectives_are_decided_by_accuracy():

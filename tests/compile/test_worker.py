@@ -64,9 +64,11 @@ def test_a_bug_of_ours_costs_its_unit_alone_and_is_told_as_ours(monkeypatch):
         folder="",
         search_path=(),
         max_drop=0.015,
+        limit_s=600.0,
         artifacts=dict.fromkeys(("x86-gateway", "raspberry-pi-4"), SentRecipe.of(find_recipe("onnx-float"))),
         targets={name: load_target(name) for name in ("x86-gateway", "raspberry-pi-4")},
         train_formats=(),
+        train_options=(),
         reference=False,
         counts={},
     )

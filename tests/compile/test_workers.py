@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from hedgerow.compile.errors import WorkerError
+from hedgerow.compile.errors import TimeLimitError, WorkerError
 from hedgerow.compile.messages import Job, SentRecipe
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import TaskError
 from hedgerow.hardware import load_target
-from tests.processes import wait_until_gone, what_is_held
+from tests.processes import new_since, wait_until_gone, what_is_held
 
 
 def job(**changes) -> Job:
@@ -24,9 +24,11 @@ def job(**changes) -> Job:
         "folder": "/nowhere",
         "search_path": tuple(entry for entry in sys.path if entry),
         "max_drop": 0.015,
+        "limit_s": 600.0,
         "artifacts": {"x86-gateway": SentRecipe.of(find_recipe("onnx-int8-s8s8"))},
         "targets": {"x86-gateway": load_target("x86-gateway")},
         "train_formats": (),
+        "train_options": (),
         "reference": True,
         "counts": {},
     }
@@ -123,7 +125,7 @@ def test_no_descriptor_process_thread_or_folder_is_left(tmp_path, monkeypatch):
     for _attempt in range(3):
         with CompileWorkers() as workers:
             workers.warm(["onnx", "coreml"])
-    assert what_is_held() == before
+    assert new_since(before) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,6 +134,36 @@ def test_an_error_of_task_or_checkpoint_is_never_a_refusal_of_one_job():
     with CompileWorkers() as workers, pytest.raises(TaskError):
         workers.run([job(), job(reference=False)], take_nothing, refuse=lambda *found: refused.append(found))
     assert refused == []
+
+
+def test_a_job_that_takes_too_long_is_ended_with_its_process_and_the_others_go_on(tmp_path):
+    task = tmp_path / "task.py"
+    task.write_text("import time\ntime.sleep(60)\n")
+    slow, refused, ended = job(toolchain="coreml", task=f"{task}:task", limit_s=2.0), [], []
+
+    def more(job, elapsed_s):
+        ended.append((job, elapsed_s))
+        return ()
+
+    with CompileWorkers() as workers:
+        workers.run([slow], take_nothing, refuse=lambda *found: refused.append(found), more=more)
+        assert workers.process_ids == ()
+    ((refused_job, error),) = refused
+    assert refused_job is slow
+    assert str(error) == (
+        "x86-gateway: expected an end within 2 s, found it still at work; give it more time with --time-limit, or make "
+        "the model smaller (unrolled loops take longest)"
+    )
+    ((ended_job, elapsed_s),) = ended
+    assert ended_job is slow
+    assert elapsed_s >= 2
+
+
+def test_a_job_that_takes_too_long_is_an_error_where_nobody_takes_refusals(tmp_path):
+    task = tmp_path / "task.py"
+    task.write_text("import time\ntime.sleep(60)\n")
+    with CompileWorkers() as workers, pytest.raises(TimeLimitError, match="expected an end within 1 s"):
+        workers.run([job(task=f"{task}:task", limit_s=1.0)], take_nothing)
 
 
 def test_a_process_makes_room_for_another_toolchain(tmp_path):

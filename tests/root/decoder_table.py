@@ -150,8 +150,10 @@ FACTS = {
 ARENA = {"bytes": 1024, "kernels": "reference", "version": "1", "scratch_bytes": 16, "scratch_omitted": "none"}
 JOB = {
     "toolchain": "t", "task": "task.py:task", "checkpoint": "c", "weights_sha256": SHA, "folder": "f",
-    "search_path": ["p"], "max_drop": 0.02, "artifacts": {"raspberry-pi-4": {"name": "onnx-float", "record": "{}"}},
-    "targets": {"bench": TARGET_RECORD}, "train_formats": ["onnx"], "reference": True,
+    "search_path": ["p"], "max_drop": 0.02, "limit_s": 600.0,
+    "artifacts": {"raspberry-pi-4": {"name": "onnx-float", "record": "{}"}},
+    "targets": {"bench": TARGET_RECORD}, "train_formats": ["onnx"], "train_options": ["optimizer=adam"],
+    "reference": True,
     "counts": {"image.mean": {"counts": [1, 2]}},
 }  # fmt: skip
 EXPORT = {"pass": "export-onnx", "settings": {}}
@@ -170,8 +172,8 @@ MANIFEST = {
     "model_schema": SCHEMA, "artifacts": [ARTIFACT], "train_graphs": [GRAPH], "reference": BLOB, "lineage": LINEAGE,
     "metrics": {"accuracy": 0.9},
 }  # fmt: skip
-REPLAY = {
-    "work": "replay", "kind": "onnx", "folder": "", "runtime": "onnxruntime", "arena_bytes": 1,
+PREDICT = {
+    "work": "predict", "kind": "onnx", "folder": "", "runtime": "onnxruntime", "arena_bytes": 1, "times": 2,
     "inputs": [PLAIN_TENSOR], "outputs": [PLAIN_TENSOR],
 }  # fmt: skip
 
@@ -355,7 +357,8 @@ FLEET = "hedgerow.fleet"
 DECODERS: tuple[Decoder, ...] = (
     Decoder("hedgerow.manifest.content:Blob.from_fields", [BLOB]),
     Decoder("hedgerow.manifest.content:Tensor.from_fields", [TENSOR, PLAIN_TENSOR]),
-    Decoder("hedgerow.manifest.artifact:Artifact.from_fields", [ARTIFACT]),
+    Decoder("hedgerow.manifest.artifact:Artifact.from_fields", [ARTIFACT, {**ARTIFACT, "prepare": None}]),
+    Decoder("hedgerow.manifest.preparation:Preparation.from_fields", [ARTIFACT["prepare"]]),
     Decoder("hedgerow.manifest.train_graph:Extra.from_fields", [STATE, ANCHOR]),
     Decoder("hedgerow.manifest.train_graph:TrainGraph.from_fields", [GRAPH]),
     Decoder("hedgerow.manifest.release:Lineage.from_fields", [LINEAGE]),
@@ -553,7 +556,7 @@ DECODERS: tuple[Decoder, ...] = (
         _foreign_work("_facts"),
         parts=("hedgerow.compile.foreign_worker:_facts.sizes",),
     ),
-    Decoder("hedgerow.compile.foreign_worker:_replay", [REPLAY], _foreign_work("_replay")),
+    Decoder("hedgerow.compile.foreign_worker:_predict", [PREDICT], _foreign_work("_predict")),
 )
 
 _OWN_ROWS = "reads rows that this service wrote, with decoders of this table; test_reading.py damages them"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.reference import FeatureReference, Reference
@@ -38,6 +39,12 @@ ARTIFACT = Artifact(
     golden_tolerance=0.02,
     metrics={"accuracy": 0.96, "float_accuracy": 0.97},
     checks={"size": "passed", "prediction": "not run"},
+    prepare=Preparation(
+        blob=Blob("7" * 64, 1996),
+        source=Blob("8" * 64, 3120),
+        inputs=(Tensor("image", "args_0", (1, 1, 8, 8), "float32"),),
+        outputs=(Tensor("image", "output_0", (1, 64), "float32"),),
+    ),
 )
 GRAPH = TrainGraph(
     format="onnx",

@@ -1,7 +1,9 @@
 """Counting in pieces and adding up is counting all at once; nothing in a window is a sample."""
 
 import json
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -97,6 +99,9 @@ def test_a_batch_is_counted_exactly():
     assert window.features["x.0"].missing == 1
     assert window.latency[2] == 3
     assert window.paired == PairedCounts(agreed=1, disagreed=2, both_right=1, only_new_right=1)
+    # What is counted is whole numbers, also on the wire.
+    payload = encode_json(window.to_record())
+    assert Window.from_fields(decode_json(payload, "window", limit_bytes=10_000)) == window
 
 
 def test_outputs_that_are_no_numbers_are_no_class_and_never_right():
@@ -111,6 +116,29 @@ def test_outputs_that_are_no_numbers_are_no_class_and_never_right():
     assert (window.labelled, window.correct, window.paired.agreed) == (4, 0, 0)
     assert window.paired.only_old_right + window.paired.both_wrong == 4
     assert window.features["output.label"] == FeatureCounts((0, 0), 4)
+
+
+def test_a_sample_without_a_label_is_never_right_whatever_the_models_said():
+    """Every pair of outputs (a class, another, no number) with every label, -1 for none, once."""
+    outputs = {0: (0.9, 0.1), 1: (0.1, 0.9), None: (np.nan, np.nan)}
+    samples = list(product(outputs, outputs, (0, 1, -1)))
+    new, old = (np.array([outputs[sample[model]] for sample in samples]) for model in (0, 1))
+    labels = np.array([label for _, _, label in samples])
+    counting = counter()
+
+    counting.observe({"x": np.ones((27, 2), np.float32)}, new, latency_ms=1.0, now=1.0, labels=labels, previous=old)
+    window = counting.cut(2.0)
+
+    rights = Counter((said == label, before == label) for said, before, label in samples if label != -1)
+    paired = window.paired
+    assert (window.labelled, window.correct) == (18, 6)
+    assert rights == {
+        (True, True): paired.both_right,
+        (True, False): paired.only_new_right,
+        (False, True): paired.only_old_right,
+        (False, False): paired.both_wrong,
+    }
+    assert rights == {(True, True): 2, (True, False): 4, (False, True): 4, (False, False): 8}
 
 
 @given(st.floats(0, 1e6))

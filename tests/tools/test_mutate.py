@@ -84,13 +84,66 @@ def test_a_mutant_knows_the_function_or_class_that_it_stands_in():
 def test_a_change_is_equivalent_only_where_it_is_listed(monkeypatch):
     first, second = (mutant for mutant in MUTATE["mutants_of"]("m", EQUAL) if mutant.change == "1 => 2")
     row = load_attribute(f"{TOOL}:judge")
-    monkeypatch.setitem(row.__globals__, "survives", lambda *_: True)
+    monkeypatch.setitem(row.__globals__, "outcome_of", lambda *_: "passed")
     monkeypatch.setitem(row.__globals__, "tests_of", lambda _: [])
 
     judged = row("m", [first, second], {"a": {"1 => 2": "why"}})
 
     assert (judged["equivalent"], judged["killed"]) == (1, 0)
     assert judged["survivors"] == [{"line": 4, "inside": "b", "before": "1", "after": "2"}]
+
+
+def test_a_mutant_is_killed_by_time_alone_when_it_takes_too_long_twice_and_is_reported_as_such(monkeypatch, capsys):
+    mutants = MUTATE["mutants_of"]("m", EQUAL)
+    outcomes = iter(["failed", "timed out", "timed out", "timed out", "passed", "timed out", "failed"])
+    tries_s = []
+
+    def run(mutant, _tests, timeout_s):
+        if mutant is None:
+            return "passed"
+        tries_s.append(round(timeout_s))
+        return next(outcomes)
+
+    row = load_attribute(f"{TOOL}:judge")
+    monkeypatch.setitem(row.__globals__, "run_forked", run)
+    monkeypatch.setitem(row.__globals__, "tests_of", lambda _: [["a test"]])
+
+    judged = row("m", mutants, {})
+    load_attribute(f"{TOOL}:_show")(judged)
+
+    assert tries_s == [10, 10, 20, 10, 20, 10, 20]
+    assert (judged["mutants"], judged["killed"], judged["equivalent"]) == (4, 3, 0)
+    assert judged["timed_out"] == [{"line": 2, "inside": "a", "before": "return 1", "after": "return None"}]
+    assert capsys.readouterr().out.splitlines() == [
+        "m: 3 of 4 killed (1 by time alone), 0 equivalent",
+        "  line 4: 1  =>  2",
+        "  line 2 took too long: return 1  =>  return None",
+    ]
+
+
+PROPERTY = """
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+@given(st.lists(st.integers()))
+@settings(max_examples=60)
+def test_sums_are_small(numbers):
+    if sum(numbers) > 10_000:
+        with Path(__file__).with_name("failures").open("a") as failures:
+            failures.write("x")
+    assert sum(numbers) <= 10_000
+"""
+
+
+def test_a_property_that_fails_is_not_shrunk(tmp_path):
+    file = tmp_path / "test_sums.py"
+    file.write_text(PROPERTY)
+
+    assert load_attribute(f"{TOOL}:run_forked")(None, [str(file)], 60.0) == "failed"
+    assert len((tmp_path / "failures").read_text()) <= 3, "found, and shown again"
 
 
 def test_every_equivalent_mutant_is_one_that_is_made_in_its_place():

@@ -1,7 +1,10 @@
-"""Export the served model to a Core ML mlprogram with coremltools. Float means float16: Core ML's own default."""
+"""Export the served model to a Core ML mlprogram with coremltools. Float means float16: Core ML's own default.
+
+What prepares a sample stays float32: float16 ends at 65,504, and has three digits for a reading that is far from zero.
+"""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +22,9 @@ _BORDER = {
 _TRACED = {"uint8": "int32", "int8": "int32"}
 """coremltools 9 reads no program with 8-bit inputs. The wider integers hold the same values; where a task's
 pre-processing relies on 8 bits that run over, the outputs differ, and the parity check says so."""
+
+_MARK = "prepares a sample"
+"""Stands for a node's stack trace, the one note that coremltools carries through its own passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +52,46 @@ class ExportCoreml(ExportPass):
         from hedgerow.compile.passes.coreml.package import packed
         from hedgerow.compile.passes.coreml.recurrent import KEPT
         from hedgerow.compile.passes.examples import example_inputs
+        from hedgerow.compile.passes.traced.moved import COREML_WORDS
         from hedgerow.compile.passes.traced.served import served_module
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1, _TRACED)
         inputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), _BORDER[spec.dtype]) for spec in schema.inputs)
         outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
-        program = torch.export.export(served_module(source, arguments, keeps=KEPT), arguments).run_decompositions({})
+        program = torch.export.export(
+            served_module(source, arguments, words=COREML_WORDS, keeps=KEPT), arguments
+        ).run_decompositions({})
+        _mark_preparation(program.graph)
         model = ct.convert(
             program,
             inputs=[ct.TensorType(name=t.tensor, shape=t.shape, dtype=np.dtype(t.dtype).type) for t in inputs],
             outputs=[ct.TensorType(name=t.tensor, dtype=np.float32) for t in outputs],
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, self.minimum_version),
+            compute_precision=ct.transform.FP16ComputePrecision(op_selector=lambda operator: not _prepares(operator)),
             compute_units=ct.ComputeUnit.CPU_ONLY,
             skip_model_load=True,
         )
         return CompiledModel(format="mlpackage", content=packed(model), inputs=inputs, outputs=outputs)
+
+
+def _mark_preparation(graph: Any) -> None:
+    """Note which nodes come before the task's model, so that :func:`_prepares` knows what became of them."""
+    from hedgerow.compile.preparation.tracing import nodes_from_model_on
+
+    behind = nodes_from_model_on(graph, "logits.model")
+    if not behind:
+        # A model that was traced before has no layers any more: all of it is float16, as without pre-processing.
+        return
+    for node in graph.nodes:
+        if node.op == "call_function" and node not in behind:
+            node.meta["stack_trace"] = _MARK
+
+
+def _prepares(operator: Any) -> bool:
+    """Say whether a Core ML operator is all made of what comes before the task's model."""
+    from coremltools.converters.mil.mil.scope import ScopeSource
+
+    notes = operator.scopes.get(ScopeSource.EXIR_STACK_TRACE, [])
+    return bool(notes) and all(note == _MARK for note in notes)

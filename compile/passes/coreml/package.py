@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import coremltools as ct
+import coremltools.optimize.coreml as cto
+import numpy as np
 from coremltools.proto import Model_pb2
 
 from hedgerow.compile.mlpackage import pack, unpack
@@ -16,12 +18,18 @@ __all__ = ["compressed", "packed"]
 
 
 def compressed(stage: CompiledModel, method: Callable[[Any, Any], Any], rules: Any) -> CompiledModel:
-    """Return *stage* with its weights compressed by one of coremltools' methods, under *rules*."""
+    """Return *stage* with its weights compressed by one of coremltools' methods, under *rules*.
+
+    Constants in float32 are no weights of the model, which is in float16: they prepare samples, and stay as they are.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"
         unpack(stage.content, path)
-        model = method(ct.models.MLModel(str(path), skip_model_load=True), rules)
-        return replace(stage, content=packed(model))
+        model = ct.models.MLModel(str(path), skip_model_load=True)
+        for name, constant in cto.get_weights_metadata(model, weight_threshold=0).items():
+            if constant.val.dtype == np.float32:
+                rules.set_op_name(name, None)
+        return replace(stage, content=packed(method(model, rules)))
 
 
 def packed(model: Any) -> bytes:

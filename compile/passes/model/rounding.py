@@ -13,6 +13,7 @@ from hedgerow.compile.passes.model.train_quantized import TrainQuantized
 from hedgerow.compile.passes.model.training import batch_loss, fit, input_tensors, training_data
 from hedgerow.compile.passes.runner import tool_errors
 from hedgerow.compile.passes.traced.masks import rewrite_masks
+from hedgerow.compile.preparation.tracing import nodes_from_model_on
 from hedgerow.task_module import LogitsModule
 
 __all__ = ["trained_with_rounding"]
@@ -49,6 +50,8 @@ class _Rounded(fx.Interpreter):
         self._parameters = dict(module.named_parameters(remove_duplicate=False))
         self._ranges: dict[str, tuple[float, float]] = {}
         self._measures = False
+        # What prepares a sample runs in floats, so nothing is to be learned there.
+        self._of_model = nodes_from_model_on(program.graph, "model")
 
     def measure(self, batches: list[tuple[torch.Tensor, ...]]) -> None:
         """Take the extremes of every activation over *batches* as the ranges to begin with."""
@@ -67,7 +70,7 @@ class _Rounded(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one operator on rounded operands."""
-        if n.op != "call_function" or n.target not in _ACTIVATIONS:
+        if n.op != "call_function" or n.target not in _ACTIVATIONS or n not in self._of_model:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         operands = list(args)

@@ -14,7 +14,7 @@ import numpy as np
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import FilePass
 
-__all__ = ["TrimOnnx"]
+__all__ = ["TrimOnnx", "trimmed_onnx"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +35,24 @@ class TrimOnnx(FilePass):
 
     def apply(self, stage: CompiledModel, source: FloatModel) -> CompiledModel:
         """Return the file without what no runtime reads."""
-        import onnx
-
         del source
-        model = onnx.load_model_from_string(stage.content)
-        graph = model.graph
-        del graph.value_info[:]
-        for node in graph.node:
-            node.ClearField("name")
-            node.ClearField("doc_string")
-        if not model.functions and not any(_holds_graph(node) for node in graph.node):
-            _shorten(graph)
-        return replace(stage, content=model.SerializeToString(deterministic=True))
+        return replace(stage, content=trimmed_onnx(stage.content))
+
+
+def trimmed_onnx(content: bytes) -> bytes:
+    """Return a file with short names, each constant once, and no notes."""
+    import onnx
+
+    model = onnx.load_model_from_string(content)
+    graph = model.graph
+    del graph.value_info[:]
+    for node in graph.node:
+        node.ClearField("name")
+        node.ClearField("doc_string")
+    if not model.functions and not any(_holds_graph(node) for node in graph.node):
+        _shorten(graph)
+    trimmed: bytes = model.SerializeToString(deterministic=True)
+    return trimmed
 
 
 def _holds_graph(node: Any) -> bool:

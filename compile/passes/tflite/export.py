@@ -25,11 +25,12 @@ class ExportTflite(ExportPass):
         """Return the model as TFLite."""
         from hedgerow.compile.passes.examples import example_inputs
         from hedgerow.compile.passes.tflite.exporter import tflite_bytes
+        from hedgerow.compile.passes.traced.moved import TFLITE_WORDS
         from hedgerow.compile.passes.traced.served import served_module
         from hedgerow.compile.runners.tflite import signature_tensors
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1)
-        content = tflite_bytes(served_module(source, arguments), arguments)
+        content = tflite_bytes(served_module(source, arguments, words=TFLITE_WORDS), arguments)
         inputs, outputs = signature_tensors(content, schema)
         return CompiledModel(format="tflite", content=content, inputs=inputs, outputs=outputs)

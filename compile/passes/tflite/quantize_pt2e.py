@@ -36,13 +36,14 @@ class QuantizePt2eStatic(ExportPass):
 
         from hedgerow.compile.passes.examples import example_inputs
         from hedgerow.compile.passes.tflite.exporter import tflite_bytes
+        from hedgerow.compile.passes.traced.moved import TFLITE_WORDS
         from hedgerow.compile.passes.traced.served import served_module
         from hedgerow.compile.runners.tflite import signature_tensors
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1)
         quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=self.per_channel))
-        program = torch.export.export(served_module(source, arguments), arguments).module()
+        program = torch.export.export(served_module(source, arguments, words=TFLITE_WORDS), arguments).module()
         # The quantizer wants of a GRU's nodes what only one whole operator has; here the layer is unrolled.
         for node in program.graph.nodes:
             stack = node.meta.get("nn_module_stack", {})

@@ -1,6 +1,7 @@
 """The module that exporters and quantizers are given: the served model, its masks in words that they hold."""
 
 from collections.abc import Collection
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.traced.layers import rewrite_recurrent
 from hedgerow.compile.passes.traced.masks import rewrite_masks
+from hedgerow.compile.passes.traced.moved import OtherWords, Words
 from hedgerow.compile.passes.traced.recurrent import RECURRENT, UnrolledLayers
 from hedgerow.task_module import LogitsModule, ServingModule
 
@@ -26,11 +28,13 @@ class _Noted(TorchFunctionMode):
         super().__init__()
         self.attends = False
         self.recurrent: set[str] = set()
+        self.called: set[Any] = set()
 
     def __torch_function__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call *func*."""
+        self.called.add(func)
         name = getattr(func, "__name__", "")
         self.attends |= any(part in name for part in ("softmax", "attention", "transformer_encoder"))
         if func in RECURRENT:
@@ -48,6 +52,20 @@ class _Unrolled(nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Return what the module gives."""
         with UnrolledLayers(self._keeps):
+            found: torch.Tensor = self.module(*inputs)
+        return found
+
+
+class _Reworded(nn.Module):
+    """A module whose functions are put into other words when it is called."""
+
+    def __init__(self, module: nn.Module, words: Words) -> None:
+        super().__init__()
+        self.module, self._words = module, words
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the module gives."""
+        with OtherWords(self._words):
             found: torch.Tensor = self.module(*inputs)
         return found
 
@@ -77,6 +95,7 @@ def served_module(
     dynamic_shapes: Any = None,
     *,
     keeps: Collection[str] = (),
+    words: Words = MappingProxyType({}),
 ) -> nn.Module:
     """Return what is exported for *source*: inputs -> the output of the schema.
 
@@ -87,11 +106,14 @@ def served_module(
         source: The model, and calibration data to look at.
         arguments: Example inputs.
         dynamic_shapes: As :func:`torch.export.export` takes them; None: every size is the example's.
+        words: Functions of torch that the format's converter translates wrongly or not at all, in other words.
         keeps: Kinds of recurrent layers that become one operator each (:mod:`hedgerow.compile.passes.traced.layers`)
             and are not unrolled: ``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``.
     """
     module: nn.Module = ServingModule(source.task, source.model).eval()
     noted = note(source, arguments)
+    if noted.called & words.keys():
+        module = _Reworded(module, words).eval()
     if noted.recurrent:
         module = _Unrolled(module, keeps).eval()
     if not noted.attends and not noted.recurrent & set(keeps):

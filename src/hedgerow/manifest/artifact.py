@@ -6,6 +6,7 @@ from typing import Any
 
 from hedgerow.decode import Fields
 from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.preparation import Preparation
 
 __all__ = ["CHECK_STATES", "Artifact"]
 
@@ -21,7 +22,8 @@ class Artifact:
         format: ``onnx``, ``tflite`` or ``mlpackage`` (a zip of the folder).
         runtime: Key of the device's runtime table: ``onnxruntime``, ``litert`` or ``coreml``.
         blob: The file.
-        inputs, outputs: The places of the schema's tensors in it.
+        inputs, outputs: The places of the schema's tensors in it; the inputs are prepared tensors where there is a
+            *prepare*.
         recipe: The passes that made it, in order.
         golden: Safetensors blob: ``input.<name>`` and ``output.<name>``, this very artifact's outputs at build time.
         golden_tolerance: Largest absolute difference at which a replay on the device still counts as the same.
@@ -30,6 +32,8 @@ class Artifact:
         checks: Check -> ``passed``, ``failed`` or ``not run``. ``runs on device`` is there, and ``not run``, where the
             runtime does not exist on the build host (Core ML): accuracy, parity and golden samples are then by a
             reference evaluation of the file's operators.
+        prepare: What makes the file's inputs of the schema's; None: the file takes these. Golden samples hold the
+            schema's inputs in both cases.
     """
 
     target: str
@@ -43,6 +47,14 @@ class Artifact:
     golden_tolerance: float
     metrics: Mapping[str, float]
     checks: Mapping[str, str]
+    prepare: Preparation | None = None
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """Everything that belongs to it, each once."""
+        found = [self.blob, self.golden]
+        found += [self.prepare.blob, self.prepare.source] if self.prepare is not None else []
+        return tuple(dict.fromkeys(blob for blob in found if blob is not None))
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -58,12 +70,14 @@ class Artifact:
             "golden_tolerance": self.golden_tolerance,
             "metrics": dict(self.metrics),
             "checks": dict(self.checks),
+            "prepare": self.prepare.to_record() if self.prepare is not None else None,
         }
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "Artifact":
         """Decode an artifact."""
         golden = fields.optional("golden")
+        prepare = fields.optional("prepare")
         metrics = fields.nested("metrics")
         checks = fields.nested("checks")
         artifact = cls(
@@ -78,6 +92,7 @@ class Artifact:
             golden_tolerance=fields.number("golden_tolerance", minimum=0),
             metrics={name: metrics.number(name) for name in metrics.names()},
             checks={name: checks.choice(name, {s: s for s in CHECK_STATES}) for name in checks.names()},
+            prepare=Preparation.from_fields(prepare) if prepare else None,
         )
         fields.finish()
         return artifact

@@ -131,7 +131,7 @@ class Manifest:
 
     def blobs(self) -> tuple[Blob, ...]:
         """Return every blob the release needs, each once."""
-        found = [a.blob for a in self.artifacts] + [a.golden for a in self.artifacts if a.golden]
+        found = [blob for artifact in self.artifacts for blob in artifact.blobs]
         found += [graph.blob for graph in self.train_graphs] + [self.reference]
         return tuple(dict.fromkeys(found))
 

@@ -60,6 +60,14 @@ def test_every_case_traces_to_torchs_own_step(name):
         ("adam, proximal and control", "tflite"),
         ("squared error of values", "tflite"),
         ("batch norm 2d, train", "tflite"),
+        ("transposed conv2d groups", "tflite"),
+        ("transposed conv2d stride", "onnx"),
+        ("up-sampling, bilinear, corners", "tflite"),
+        ("up-sampling, nearest, uneven", "onnx"),
+        ("circular padding", "tflite"),
+        ("prelu", "tflite"),
+        ("focal, by gather", "tflite"),
+        ("focal, by index", "onnx"),
     ],
 )
 def test_an_exported_case_trains_as_torch_does(name, kind):

@@ -118,6 +118,12 @@ def test_small_windows_of_a_device_are_added_up_until_they_can_be_tested():
     assert state.devices["d0"].last.samples == 12
 
 
+@pytest.mark.parametrize(("counts", "looks"), [((12, 12, 12, 13), 0), ((12, 12, 13, 13), 1)])
+def test_a_window_of_the_smallest_size_is_looked_at_and_one_sample_less_is_not(counts, looks):
+    state, _ = see(DriftState("digits@1"), "d0", counts)
+    assert state.slices["device:d0"].looks == looks
+
+
 def test_a_group_is_looked_at_once_for_a_window_of_each_device():
     state = DriftState("digits@1")
     for device in ("a", "b", "c"):
@@ -336,6 +342,26 @@ def test_the_level_is_shared_by_all_slices_also_those_of_forgotten_devices():
     assert state.slices["device:c"].findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / 21)
 
 
+@pytest.mark.parametrize(
+    ("targets", "slices"),
+    [(["pi"], 1), (["pi", "pi"], 4), (["pi", "phone"], 3), (["pi", "phone", "pi", "phone"], 7)],
+)
+def test_the_level_is_shared_by_the_slices_of_devices_and_of_groups_of_two_or_more(targets, slices):
+    state = DriftState("digits@1")
+    for number, target in enumerate(targets):
+        state, _ = see(state, f"d{number}", CLEAN, target=target)
+    last = state.slices[f"device:d{len(targets) - 1}"]
+    assert last.findings[0].threshold == pytest.approx(spent_alpha(0.01, 1) / (3 * slices))
+
+
+def test_baselines_with_other_bins_are_not_added_up_for_a_device_too_quiet_for_a_look_of_its_own():
+    baselines = {"d0": {"x": (1, 1, 1, 1)}, "d1": {"x": (1, 1, 1, 1, 1)}}
+    state, _ = see(DriftState("digits@1"), "d1", (3, 3, 3, 3), baselines=baselines)
+    state, _ = see(state, "d0", CLEAN, baselines=baselines)
+    with pytest.raises(ValueError, match=r"^zip\(\) argument 2 is longer than argument 1$"):
+        see(state, "d0", CLEAN, baselines=baselines)
+
+
 def test_an_alert_lets_go_of_a_forgotten_device_and_names_it_again_when_the_new_one_drifts():
     state = DriftState("digits@1")
     for index in range(3):
@@ -371,7 +397,8 @@ def test_an_alert_of_a_device_names_all_that_was_seen():
     found = state.slices["device:d0"]
     assert (found.looks, found.looked_at, found.since, found.streaks, found.last_began) == (2, 2, 0, {"x": 2}, 8.0)
     closed = close_alert(state)
-    assert (closed.open, closed.slices["device:d0"].streaks, closed.slices["device:d0"].looks) == (None, {}, 2)
+    assert closed.open is None
+    assert closed.slices == {"device:d0": replace(found, streaks={}, began={})}
     assert closed.raised == 1
 
 

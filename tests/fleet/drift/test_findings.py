@@ -19,6 +19,7 @@ from hedgerow.fleet.drift.findings import (
     spent_alpha,
     test_window,
 )
+from hedgerow.fleet.settings import FleetSettings
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.window import FeatureCounts, Window
 
@@ -135,6 +136,13 @@ def test_findings_survive_storage():
         assert Finding.from_fields(Fields(json.loads(json.dumps(finding.to_record())), "finding")) == finding
 
 
+def test_a_plan_is_what_a_fleets_settings_say():
+    settings = replace(
+        FleetSettings(), drift_alpha=0.03, drift_minimum_js=0.2, drift_minimum_samples=77, drift_consecutive=5
+    )
+    assert DriftPlan.by(settings) == DriftPlan(alpha=0.03, minimum_effect_js=0.2, minimum_samples=77, consecutive=5)
+
+
 def test_wrong_plans_are_named():
     assert PLAN.mistakes() == []
     assert len(DriftPlan(0, 1, 0, 0).mistakes()) == 3
@@ -231,6 +239,14 @@ def test_an_effect_at_the_minimum_counts_and_one_below_it_does_not():
         (found,) = [f for f in test_window(REFERENCE, seen, plan, **settings) if f.feature == "x"]
         assert found.drifted == drifted
         assert found.p_value < found.threshold
+
+
+def test_a_p_value_at_the_threshold_is_no_drift():
+    """Of the same shares, which have a p-value of 1, at a level that is one for the first look."""
+    plan = replace(PLAN, alpha=math.pi**2 / 6, minimum_effect_js=0.0)
+    seen, rng = window((50, 50, 50, 50), (80, 60, 60)), np.random.default_rng(0)
+    found = test_window(REFERENCE, seen, plan, slice="fleet", look=1, comparisons=1, rng=rng)
+    assert [(f.p_value, f.threshold, f.drifted) for f in found] == [(1.0, 1.0, False)] * 2
 
 
 @pytest.mark.parametrize(

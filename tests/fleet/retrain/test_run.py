@@ -57,12 +57,12 @@ class Fleet:
         ]
 
     def _release(self, folder):
-        from hedgerow.compile import compile_checkpoint
+        from hedgerow.compile import Budget, compile_checkpoint
         from hedgerow.server.training import train_task
         from hedgerow.task import load_task
 
         run = train_task(load_task(TASK), folder / "run", rounds=3, clients=2)
-        compile_checkpoint(TASK, run.checkpoint_folder, [TARGET], folder / "build", max_drop=0.1)
+        compile_checkpoint(TASK, run.checkpoint_folder, [TARGET], folder / "build", budget=Budget(max_drop=0.1))
         manifest = create_release(self.folder, "digits", folder / "build", now=time.time())
         keep_checkpoint(self.folder, manifest, run.checkpoint_folder)
         return manifest

@@ -90,13 +90,14 @@ def test_the_mean_of_evidence_is_the_mean_of_the_values():
 
 @pytest.mark.parametrize(("counts", "values"), [((3, -1), SHARE), ((1, 2, 3), SHARE), ((1, 2), THIRDS)])
 def test_counts_that_are_none_are_refused(counts, values):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="expected") as caught:
         log_evidence(counts, 0.5, values)
+    assert str(caught.value) == f"expected {len(values)} counts of 0 or more, found {list(counts)}"
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -1.0])
 def test_levels_out_of_bounds_are_refused(alpha):
-    with pytest.raises(ValueError, match="alpha"):
+    with pytest.raises(ValueError, match=rf"^expected 0 < alpha < 1, found {alpha}$"):
         confidence_sequence((1, 1), alpha)
 
 

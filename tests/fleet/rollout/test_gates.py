@@ -206,6 +206,11 @@ def test_a_change_of_accuracy_has_its_sign_and_its_size(new, old, change, words)
     assert f"{words} against the model before on 100 of the same samples; -2.0 points are accepted" in verdict.reason
 
 
+def test_what_is_accepted_is_said_in_points():
+    verdict = judge(replace(PLAN, maximum_accuracy_drop=0.1), paired(70, 5, 20, 5), Floor(0.5, "asked"))
+    assert "; -10.0 points are accepted; " in verdict.reason
+
+
 def test_a_release_goes_on_with_the_first_sample_that_convinces():
     """138 samples of which 4 are wrong are enough at 5 %, and 137 are not."""
     floor = Floor(0.9, "which was asked for")
@@ -308,6 +313,22 @@ def test_a_stored_verdict_is_whole_or_refused(name, value):
         GateVerdict.from_fields(Fields({**verdict.to_record(), name: value}, "verdict"))
 
 
+def test_as_many_samples_as_the_minimum_are_enough_of_them():
+    verdict = judge(GatePlan(minimum_samples=50), window(50, labelled=50, correct=45), Floor(0.85, "asked"))
+    assert verdict.reason == (
+        f"{accuracy_in_words(45, 50)}; the floor is 85.0%, asked; a decision needs bounds on one side of the floor's "
+        "limit"
+    )
+
+
+def test_a_disagreement_at_the_bound_is_accepted_and_one_above_it_is_not():
+    sample = window(300, paired=PairedCounts(agreed=200, disagreed=100))
+    low = judge(GatePlan(maximum_disagreement=0.1), sample, FLOOR).evidence["disagreement_low"]
+    assert judge(GatePlan(maximum_disagreement=low), sample, FLOOR).decision is Decision.WAIT
+    below = GatePlan(maximum_disagreement=math.nextafter(low, 0))
+    assert judge(below, sample, FLOOR).decision is Decision.ABORT
+
+
 def test_what_an_operator_reads_before_there_is_evidence_is_exact():
     for evidence in (None, window(0)):
         found = judge(PLAN, evidence, FLOOR)
@@ -322,3 +343,85 @@ def test_what_an_operator_reads_before_there_is_evidence_is_exact():
     )
     few = judge(PLAN, window(50, labelled=50, correct=50), Floor(0.5, "asked"))
     assert few.reason.endswith("; the floor is 50.0%, asked; a decision needs at least 100 labelled samples")
+
+
+def accuracy_in_words(right: int, labelled: int) -> str:
+    low, high = bounds((labelled - right, right), 0.05)
+    return f"accuracy {right / labelled:.1%} ({low:.1%} to {high:.1%}) on {labelled} labelled samples"
+
+
+def change_in_words(samples: int, new: int, old: int) -> str:
+    low, high = bounds((old, samples - new - old, new), 0.05, (0, 0.5, 1))
+    change, low, high = (new - old) / samples, 2 * low - 1, 2 * high - 1
+    return (
+        f"it changed by {change * 100:+.1f} points ({low * 100:+.1f} to {high * 100:+.1f}) against the model before "
+        f"on {samples} of the same samples"
+    )
+
+
+MARGIN = "-2.0 points are accepted"
+NEEDS = (
+    "a decision needs at least 100 labelled samples and bounds on one side of the floor's limit and bounds on one side "
+    "of the model before's limit"
+)
+NO_FLOOR = (
+    "no accuracy above chance was measured before release, so there is no floor; start the rollout with one, or ungated"
+)
+
+
+@pytest.mark.parametrize(
+    ("sample", "floor", "decision", "parts"),
+    [
+        (
+            paired(0, 0, 0, 250),
+            0.95,
+            Decision.ABORT,
+            (
+                f"below the floor: {accuracy_in_words(0, 250)}",
+                "the floor is 95.0%, asked",
+                change_in_words(250, 0, 0),
+            ),
+        ),
+        (
+            window(250, labelled=250, correct=100),
+            0.95,
+            Decision.ABORT,
+            (f"below the floor: {accuracy_in_words(100, 250)}", "the floor is 95.0%, asked"),
+        ),
+        (
+            paired(300, 2, 98),
+            0.7,
+            Decision.ABORT,
+            (f"worse than the model before: {change_in_words(400, 2, 98)}", MARGIN, accuracy_in_words(302, 400)),
+        ),
+        (
+            paired(300, 2, 98),
+            None,
+            Decision.ABORT,
+            (f"worse than the model before: {change_in_words(400, 2, 98)}", MARGIN),
+        ),
+        (window(500, labelled=500, correct=472), None, Decision.WAIT, ("500 labelled samples came", NO_FLOOR)),
+        (paired(450, 1, 1, 48), None, Decision.WAIT, (change_in_words(500, 1, 1), MARGIN, NO_FLOOR)),
+        (
+            paired(45, 1, 1, 3),
+            0.85,
+            Decision.WAIT,
+            (
+                accuracy_in_words(46, 50),
+                "the floor is 85.0%, asked",
+                change_in_words(50, 1, 1),
+                MARGIN,
+                NEEDS,
+            ),
+        ),
+        (
+            paired(450, 1, 1, 48),
+            0.85,
+            Decision.GO,
+            (accuracy_in_words(451, 500), "the floor is 85.0%, asked", change_in_words(500, 1, 1), MARGIN),
+        ),
+    ],
+)
+def test_what_an_operator_reads_of_a_decision_is_one_sentence_with_what_it_rests_on(sample, floor, decision, parts):
+    verdict = judge(PLAN, sample, None if floor is None else Floor(floor, "asked"))
+    assert (verdict.decision, verdict.reason) == (decision, "; ".join(parts))

@@ -28,7 +28,7 @@ from hedgerow.fleet.rollout.events import (
     Started,
     Tick,
 )
-from hedgerow.fleet.rollout.executions import EXECUTION_TRANSITIONS, expires_at
+from hedgerow.fleet.rollout.executions import EXECUTION_TRANSITIONS, ExecutionRecord, expires_at
 from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict
 from hedgerow.fleet.rollout.plan import AbortRule, RolloutPlan
 from hedgerow.fleet.rollout.rules import advance, create_rollout
@@ -124,8 +124,13 @@ def test_every_pair_of_state_and_event_does_what_the_tables_say(state, kind):
     elif pair in TRANSITIONS:
         assert advance(rollout, event_of(kind, rollout))[0].state in TRANSITIONS[pair]
     else:
-        with pytest.raises(InvalidTransitionError, match=f"{kind.__name__} needs the rollout r1 to be") as caught:
+        with pytest.raises(InvalidTransitionError) as caught:
             advance(rollout, event_of(kind, rollout))
+        able = sorted(allowed.value for allowed, event in {*TRANSITIONS, *NO_EFFECT} if event is kind)
+        assert str(caught.value) == (
+            f"{kind.__name__} needs the rollout r1 to be {' or '.join(able)}, and it is {state.value}; "
+            "look at its status and choose another action"
+        )
         assert caught.value.state == state
 
 
@@ -184,7 +189,7 @@ def test_a_gate_that_aborts_sends_the_canary_back_and_nobody_else_is_touched():
     assert exposed(after) == tuple(sorted(canaries))
     assert after.stages == (StageState.FAILED, StageState.SCHEDULED)
     assert tally(after, 1)[X.CANCELED] == 6
-    assert "the gate says ABORT" in after.reason
+    assert after.reason == "the gate stopped it: the gate says ABORT"
 
 
 def test_a_gate_may_abort_before_the_stage_is_over():
@@ -240,7 +245,7 @@ def test_half_of_the_canary_failing_stops_by_the_default_rule():
     after, commands = advance(rollout, report(rollout, second, X.FAILED, reason="golden samples differ"))
     assert after.state is S.ROLLED_BACK
     assert {command.device for command in commands} == {first, second}
-    assert "1 of 2 devices in the stage canary failed" in after.reason
+    assert after.reason == "1 of 2 devices in the stage canary failed, and the plan stops at 50%"
 
 
 def test_a_rollout_that_reached_nobody_is_aborted():
@@ -387,7 +392,7 @@ def test_a_time_out_is_tried_again_with_fresh_timers():
     record = rollout.executions[device]
     assert [(command.device, command.attempt) for command in commands] == [(device, 2)]
     assert (record.state, record.started_at) == (X.QUEUED, None)
-    assert "no answer in time in step load" in record.reason
+    assert record.reason == "attempt 1 TIMED_OUT: no answer in time in step load"
 
 
 def test_a_success_counts_although_the_progress_before_was_lost():
@@ -412,7 +417,9 @@ def test_sleeping_devices_do_not_stall_a_stage_beyond_its_deadline():
     rollout, _ = all_report(rollout, names(rollout, 1), now=5001.0)
     rollout, _ = advance(rollout, GateJudged(GO, now=5002.0))
     assert rollout.state is S.FINISHED
-    assert rollout.executions[asleep].state is X.TIMED_OUT
+    closed = rollout.executions[asleep]
+    assert (closed.state, closed.updated_at) == (X.TIMED_OUT, 5002.0)
+    assert closed.reason == "the rollout finished before the device answered"
 
 
 @pytest.mark.parametrize("plan", [UNGATED, PLAN])
@@ -420,7 +427,7 @@ def test_a_canary_that_never_answers_is_not_asked_any_longer(plan):
     rollout, _ = started(plan)
     after, commands = advance(rollout, Tick(now=PLAN.stage_deadline_s))
     assert after.state is S.ABORTED
-    assert "no device of the stage canary succeeded" in after.reason
+    assert after.reason == "no device of the stage canary succeeded, so nothing speaks for going on"
     assert commands == tuple(RollBack(d, rollout.executions[d].previous) for d in sorted(names(rollout, 0)))
 
 
@@ -438,7 +445,8 @@ def test_a_later_stage_that_nobody_answers_is_held_and_the_proven_canary_stays()
     rollout, _ = advance(at_gate(), GateJudged(GO, now=2.0))
     rollout, commands = advance(rollout, Tick(now=2.0 + PLAN.stage_deadline_s))
     assert (rollout.state, commands) == (S.PAUSED, ())
-    assert "no device of the stage fleet succeeded" in rollout.reason
+    assert rollout.reason == "no device of the stage fleet succeeded, so nothing speaks for going on"
+    assert (rollout.gate_since, rollout.stage) == (None, 1)
 
 
 def test_a_new_device_joins_through_the_last_stage_that_has_not_started():
@@ -465,17 +473,48 @@ def test_a_removed_device_is_not_waited_for_and_starts_anew_when_it_returns():
     rollout, _ = advance(rollout, DeviceRemoved(gone, now=2.0))
     assert rollout.executions[gone].state is X.REMOVED
     assert waiting_for_gate(rollout)
-    again, _ = advance(rollout, DeviceJoined(DeviceFacts(gone, "pi", None), now=3.0))
-    assert (again.executions[gone].state, again.executions[gone].attempt) == (X.QUEUED, 2)
-    assert again.executions[gone].stage == 1
+    before = rollout.executions[gone]
+    again, commands = advance(rollout, DeviceJoined(DeviceFacts(gone, "other", None), now=3.0))
+    assert commands == ()
+    assert again.executions[gone] == ExecutionRecord(
+        gone, "other", 1, X.QUEUED, attempt=2, version=before.version + 1, previous=before.previous
+    )
     stopped, commands = advance(rollout, Canceled("enough", now=3.0))
     assert [command.device for command in commands] == [stays]
     assert stopped.state is S.ROLLED_BACK
 
 
+def test_a_device_that_left_before_it_was_asked_comes_back_with_its_first_attempt():
+    rollout, _ = started()
+    device = names(rollout, 1)[0]
+    rollout, _ = advance(rollout, DeviceRemoved(device, now=2.0))
+    again, _ = advance(rollout, DeviceJoined(DeviceFacts(device, "pi", None), now=3.0))
+    assert (again.executions[device].state, again.executions[device].attempt) == (X.QUEUED, 1)
+
+
+def test_the_patience_of_a_gate_begins_anew_when_a_device_joins_its_stage():
+    rollout, _ = advance(at_gate(), GateJudged(GO, now=2.0))
+    rollout, _ = all_report(rollout, names(rollout, 1), now=3.0)
+    assert rollout.gate_since == 3.0
+    joined, _ = advance(rollout, DeviceJoined(DeviceFacts("new", "pi", "digits@1"), now=4.0))
+    assert joined.gate_since is None
+    judged, _ = advance(joined, report(joined, "new", X.SUCCEEDED, now=9.0))
+    assert judged.gate_since == 9.0
+    assert advance(judged, Tick(now=8.9 + PLAN.gate_timeout_s))[0].state is S.RUNNING
+    assert advance(judged, Tick(now=9.0 + PLAN.gate_timeout_s))[0].state is S.ROLLED_BACK
+
+
+def test_what_a_gate_says_is_kept_up_to_2048_characters():
+    rollout, _ = advance(at_gate(), GateJudged(GateVerdict(Decision.WAIT, "x" * 2049), now=2.0))
+    assert rollout.reason == "x" * 2048
+
+
 def test_a_rollout_needs_devices_and_a_plan_that_holds_together():
-    with pytest.raises(PlanError, match="at least one device"):
+    with pytest.raises(PlanError) as caught:
         create_rollout("r", "digits@2", PLAN, [], 0.0)
+    assert str(caught.value) == (
+        "the rollout r cannot be used: expected at least one device, found none; enrol devices or choose others"
+    )
     wrong = RolloutPlan(
         (StagePlan("a", 0.5),), (AbortRule("ODD", 2, 0),), GatePlan(alpha=2), False, 0, 0, 0, 0, 0, "guess"
     )

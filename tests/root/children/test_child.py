@@ -13,7 +13,7 @@ import pytest
 from hedgerow.children.child import Child, numeric_threads
 from hedgerow.children.output import OutputFile
 from hedgerow.children.parent_death import CANNOT_RUN
-from tests.processes import PYTHON, is_running, wait_until, wait_until_gone, what_is_held
+from tests.processes import PYTHON, is_running, new_since, wait_until, wait_until_gone, what_is_held
 
 SLEEP = ["sleep", "600"]
 
@@ -62,7 +62,7 @@ def test_an_interpreter_that_cannot_be_started_is_an_error_and_leaves_nothing(mo
     monkeypatch.setattr("sys.executable", "/no/such/python")
     with pytest.raises(FileNotFoundError):
         Child(SLEEP, name="sleeper", output=OutputFile(), scratch=True)
-    assert what_is_held() == before
+    assert new_since(before) == []
 
 
 def test_a_system_without_room_for_a_thread_is_an_error_of_the_system(monkeypatch):
@@ -74,7 +74,7 @@ def test_a_system_without_room_for_a_thread_is_an_error_of_the_system(monkeypatc
     with pytest.raises(BlockingIOError, match="can't start new thread"):
         Child(SLEEP, name="sleeper", output=OutputFile(), scratch=True)
     monkeypatch.undo()
-    assert what_is_held() == before
+    assert new_since(before) == []
 
 
 def test_a_program_is_asked_to_end_and_what_it_started_is_not():
@@ -137,7 +137,7 @@ def test_nothing_is_left_after_many_starts(tmp_path, monkeypatch):
     for number in range(20):
         with python("import time; time.sleep(600)" if number % 2 else "pass", scratch=True) as child:
             child.wait(0.02)
-    assert what_is_held() == before
+    assert new_since(before) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,7 +148,7 @@ def test_a_program_that_nobody_ended_ends_with_its_object():
     del forgotten
     gc.collect()
     wait_until_gone(process_id)
-    assert what_is_held() == before
+    assert new_since(before) == []
 
 
 def test_a_program_that_nobody_ended_does_not_hold_up_the_interpreters_end():
@@ -176,7 +176,7 @@ def test_an_interrupt_during_the_start_comes_after_it_and_leaves_no_process(monk
         Child(SLEEP, name="sleeper")
     wait_until_gone(*started)
     assert len(started) == 1
-    assert what_is_held() == before
+    assert new_since(before) == []
 
 
 def test_a_fork_of_ours_ends_none_of_our_programs():

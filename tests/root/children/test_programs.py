@@ -11,7 +11,7 @@ import pytest
 
 from hedgerow.children.output import last_lines
 from hedgerow.children.programs import Programs
-from tests.processes import PYTHON, is_running, wait_until, wait_until_gone, what_is_held
+from tests.processes import PYTHON, is_running, new_since, wait_until, wait_until_gone, what_is_held
 
 SLEEP = [*PYTHON, "import time; time.sleep(60)"]
 WAIT = "print('ready', flush=True); time.sleep(60)"
@@ -172,7 +172,7 @@ def test_nothing_is_left_after_many_starts(tmp_path):
         with Programs() as children:
             for n in range(4):
                 children.start(SLEEP if n % 2 else ["true"], tmp_path / f"{n}.log", f"child {n}")
-    assert what_is_held() == before
+    assert new_since(before) == []
 
 
 PARENT = """

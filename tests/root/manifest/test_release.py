@@ -51,9 +51,9 @@ def test_a_release_is_found_by_target_and_runtime():
 
 
 def test_blobs_are_listed_once():
-    assert [blob.sha256[0] for blob in MANIFEST.blobs()] == ["0", "b", "c", "d"]
+    assert [blob.sha256[0] for blob in MANIFEST.blobs()] == ["0", "b", "7", "8", "c", "d"]
     twice = Manifest.decode(MANIFEST.encode().replace(b"d" * 64, BLOB.sha256.encode()).replace(b":700", b":1234"))
-    assert [blob.sha256[0] for blob in twice.blobs()] == ["0", "b", "c"]
+    assert [blob.sha256[0] for blob in twice.blobs()] == ["0", "b", "7", "8", "c"]
 
 
 def test_target_paths_are_by_name_and_number():

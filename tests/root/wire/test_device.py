@@ -26,6 +26,16 @@ def test_a_report_with_problems_of_another_form_is_refused(problems):
         Reported.decode(json.dumps(record).encode())
 
 
+def test_a_plain_assignment_is_of_no_rollout_and_compares_nothing():
+    assert Desired(version=1, release=None).to_record() == {
+        "version": 1,
+        "release": None,
+        "rollout": None,
+        "attempt": 1,
+        "compare": False,
+    }
+
+
 def test_a_release_that_is_no_id_is_refused():
     with pytest.raises(DecodeError, match=r"desired.release"):
         Desired.decode(Desired(version=1, release="digits").encode())

@@ -1,0 +1,130 @@
+"""What becomes of a recipe's file in a runtime: outputs on held-out data, golden samples, evaluation.
+
+Each runtime of a target is asked itself. What one of them gave never stands for another.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.compile.evaluation import evaluate_parts
+from hedgerow.compile.foundation import Executed, Foundation, Made
+from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
+from hedgerow.compile.on_micro import run_on_micro
+from hedgerow.compile.pass_models import CompiledModel
+from hedgerow.compile.passes.runner import own_errors
+from hedgerow.compile.profile.host import HostLatency, measure_latency
+from hedgerow.compile.recipe import Recipe
+from hedgerow.compile.toolchains import MICRO
+from hedgerow.task import Dataset
+from hedgerow.tensor_border import to_stored
+
+if TYPE_CHECKING:
+    from hedgerow.compile.coreml_evaluation.evaluate import UnknownOperator
+
+__all__ = ["execute"]
+
+
+def execute(
+    foundation: Foundation, recipe: Recipe, made: Made, runtime: str, done: Callable[[int, int], None]
+) -> Executed:
+    """Return what came of a recipe's file in a runtime, or in what stands for it on this host, once for all targets.
+
+    Args:
+        foundation: Task, data and float model.
+        recipe: It.
+        made: Its file.
+        runtime: Of a target.
+        done: Called now and then with how many samples were run, and of how many.
+
+    Raises:
+        PassError: A runtime failed on the file of a user's own pass.
+    """
+    key = (recipe, runtime, made.all_integer)
+    if key not in foundation.executed:
+        if runtime == MICRO:
+            foundation.executed[key] = run_on_micro(foundation, made, done)
+        else:
+            with own_errors((*recipe.float_passes, *recipe.model_passes, *recipe.passes)):
+                foundation.executed[key] = _run_on_host(foundation, made)
+    return foundation.executed[key]
+
+
+def _run_on_host(foundation: Foundation, made: Made) -> Executed:
+    stage, held_out = made.stage, foundation.given(made, foundation.data.held_out)
+    probabilities = _predict(stage, held_out.inputs)
+    if not isinstance(probabilities, np.ndarray):
+        return Executed(probabilities=None, not_run=probabilities.reason)
+    largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
+    golden, difference = _golden(foundation, made)
+    task = foundation.source.task
+    return Executed(
+        probabilities=probabilities,
+        golden=golden,
+        replay_difference=difference,
+        replay_tolerance=replay_tolerance(largest) if np.isfinite(largest) else 0.0,
+        latency=_latency(stage, held_out) if stage.format != "mlpackage" else None,
+        executed_by=_executed_by(stage),
+        evaluation=evaluate_parts(task.schema.labels, probabilities, held_out, task.subgroup),
+    )
+
+
+def _executed_by(stage: CompiledModel) -> str:
+    if stage.format == "onnx":
+        from hedgerow.compile.runners.onnx import executed_by as of_onnx
+        from hedgerow.compile.runners.onnx import open_session
+
+        return of_onnx(open_session(stage.content))
+    if stage.format == "tflite":
+        from hedgerow.compile.runners.tflite import executed_by as of_tflite
+
+        return of_tflite(stage.content)
+    return "Hedgerow's reference evaluation of Core ML's operators"
+
+
+def _predict(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
+    if stage.format == "onnx":
+        from hedgerow.compile.runners.onnx import predict_onnx
+
+        return predict_onnx(stage, inputs)
+    if stage.format == "tflite":
+        from hedgerow.compile.runners.tflite import predict_tflite
+
+        return predict_tflite(stage, inputs)
+    # Core ML itself predicts on Apple's systems only.
+    from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml
+
+    return predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
+
+
+def _latency(stage: CompiledModel, held_out: Dataset) -> HostLatency:
+    """Time single predictions of a file that this host runs."""
+    values = {t.tensor: to_stored(held_out.inputs[t.name][:1], t) for t in stage.inputs}
+    if stage.format == "onnx":
+        from hedgerow.compile.runners.onnx import open_session
+
+        session = open_session(stage.content)
+        return measure_latency(lambda: session.run(None, values), time.perf_counter)
+    from hedgerow.compile.runners.tflite import open_signature
+
+    run = open_signature(stage.content)
+    return measure_latency(lambda: run(values), time.perf_counter)
+
+
+def _golden(foundation: Foundation, made: Made) -> tuple[bytes, float]:
+    """Return the golden samples, and how far a replay sample by sample is from them."""
+    stage, samples = made.stage, choose_samples(foundation.data.held_out)
+    given = foundation.given(made, samples).inputs
+    outputs = _predict(stage, given)
+    replayed = [
+        _predict(stage, {name: values[index : index + 1] for name, values in given.items()})
+        for index in range(len(samples))
+    ]
+    rows = [row for row in replayed if isinstance(row, np.ndarray)]
+    if not isinstance(outputs, np.ndarray) or len(rows) != len(samples):
+        raise ValueError("golden samples need a file that this host runs or evaluates")
+    difference = float(np.abs(np.concatenate(rows) - outputs).max())
+    return encode_golden(samples.inputs, {stage.outputs[0].name: outputs}), difference

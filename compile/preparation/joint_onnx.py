@@ -1,0 +1,53 @@
+"""One ONNX file of two: what the first gives is what the second takes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import onnx
+from onnx import compose, version_converter
+from onnxruntime.quantization.onnx_model import ONNXModel
+
+from hedgerow.compile.pass_models import CompiledModel
+from hedgerow.compile.passes.onnx.trim import trimmed_onnx
+
+__all__ = ["joined_onnx"]
+
+_PREFIX = "prepare."
+
+
+def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
+    """Return the file that runs *second* on what *first* gives.
+
+    Args:
+        first: A float file.
+        second: A file whose inputs have the names of *first*'s outputs; an operator set of its own is brought to it.
+
+    Raises:
+        RuntimeError: An operator of *first* cannot be written in *second*'s operator set.
+    """
+    before, after = (onnx.load_model_from_string(stage.content) for stage in (first, second))
+    wanted = _operator_set(after)
+    if _operator_set(before) != wanted:
+        before = version_converter.convert_version(before, wanted)
+    before.ir_version = after.ir_version
+    # Converters append casts behind what they feed; runtimes sort for themselves, the checker of a joint file does not.
+    ONNXModel(after).topological_sort()
+    # Inner names of the two may be the same; those of the border are the callers'.
+    inner = {"rename_inputs": False, "rename_outputs": False, "rename_functions": False}
+    before = compose.add_prefix(before, _PREFIX, rename_value_infos=False, **inner)
+    del before.graph.value_info[:]
+    links = [(given.tensor, taken.tensor) for given, taken in _pairs(first, second)]
+    model = compose.merge_models(before, after, io_map=links, producer_name=after.producer_name)
+    model.graph.name = after.graph.name
+    return replace(second, content=trimmed_onnx(model.SerializeToString(deterministic=True)), inputs=first.inputs)
+
+
+def _operator_set(model: Any) -> int:
+    """Return the version of ONNX's own operator set that a model imports."""
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+
+
+def _pairs(first: CompiledModel, second: CompiledModel) -> Sequence[tuple[Any, Any]]:
+    given = {tensor.name: tensor for tensor in first.outputs}
+    return [(given[taken.name], taken) for taken in second.inputs]
