@@ -49,6 +49,7 @@ _PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "QLinearMatMul": (0, 3),
     "MatMulNBits": (1,),
     "LSTM": (1, 2, 3),
+    "DynamicQuantizeLSTM": (1, 2, 3),
     "GRU": (1, 2, 3),
     "RNN": (1, 2, 3),
 }
@@ -62,6 +63,7 @@ _DESCRIBING: Mapping[str, slice] = {
     "ConvInteger": slice(2, None),
     "MatMulInteger": slice(2, None),
     "MatMulNBits": slice(2, 4),
+    "DynamicQuantizeLSTM": slice(8, None),
     "GatherBlockQuantized": slice(2, None),
 }
 # The inputs whose shapes say how much an operator computes; weights stand last. What stands here must be there.
@@ -76,11 +78,12 @@ _NEEDED: Mapping[str, tuple[int, ...]] = {
     "QLinearMatMul": (0, 3),
     "MatMulNBits": (0, 1),
     "LSTM": (0, 1, 2),
+    "DynamicQuantizeLSTM": (0, 1, 2),
     "GRU": (0, 1, 2),
     "RNN": (0, 1, 2),
     **dict.fromkeys(("Cast", "Clip", "DequantizeLinear", "QuantizeLinear", "Reshape", "Transpose"), (0,)),
 }
-_RANKED = {"LSTM", "GRU", "RNN", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "Gemm"}
+_RANKED = {"LSTM", "DynamicQuantizeLSTM", "GRU", "RNN", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "Gemm"}
 _OWN = {"ai.onnx": ""}
 """Another name of a domain -> the one that is used here."""
 _CODES = frozenset(onnx.TensorProto.DataType.values())

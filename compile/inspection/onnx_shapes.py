@@ -50,6 +50,8 @@ def inferred_values(model: Any, constants: Mapping[str, Any], shapes: Mapping[st
     for node in fixed.graph.node:
         if node.op_type == "MatMulNBits":
             _as_matmul(fixed.graph, node)
+        if node.op_type == "DynamicQuantizeLSTM":
+            _as_lstm(node)
     try:
         graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
     # The library's own error, and what it raises where the model cannot be handed over.
@@ -84,6 +86,14 @@ def _as_matmul(graph: Any, node: Any) -> None:
     node.op_type, node.domain = "MatMul", ""
     taken = (node.input[0], weight)
     del node.input[:], node.attribute[:]
+    node.input.extend(taken)
+
+
+def _as_lstm(node: Any) -> None:
+    """Make of an LSTM with integer weights, which onnx does not know, one whose results have the same shapes."""
+    node.op_type, node.domain = "LSTM", ""
+    taken = list(node.input[:1])
+    del node.input[:]
     node.input.extend(taken)
 
 

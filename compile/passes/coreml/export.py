@@ -79,14 +79,15 @@ class ExportCoreml(ExportPass):
 
 def _served(source: FloatModel, arguments: "tuple[torch.Tensor, ...]") -> "tuple[nn.Module, bool]":
     """Return the served model, and whether it is in two halves, each called as a module of its own."""
+    from hedgerow.compile.passes.coreml.recurrent import KEPT
     from hedgerow.compile.passes.traced.moved import COREML_WORDS
     from hedgerow.compile.passes.traced.served import served_module
     from hedgerow.compile.preparation.halves import cut
 
     halves = cut(source.task)
     if halves is None:
-        return served_module(source, arguments, words=COREML_WORDS), False
-    second = served_module(halves.second(source), halves.module(*arguments), words=COREML_WORDS)
+        return served_module(source, arguments, words=COREML_WORDS, keeps=KEPT), False
+    second = served_module(halves.second(source), halves.module(*arguments), words=COREML_WORDS, keeps=KEPT)
     return halves.before(second), True
 
 
