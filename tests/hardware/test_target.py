@@ -61,14 +61,14 @@ def test_a_target_names_lists_of_recipes_in_its_own_order():
     inc = ("onnx-int8-inc", "onnx-int8-inc-smoothquant")
     assert load_target("raspberry-pi-4").recipes == (*arm, *cut, "onnx-int8-u8s8-reduced", *inc, *rest)
     assert load_target("x86-gateway").recipes == ("onnx-int8-u8s8-reduced", *arm, *cut, *inc, *rest)
-    assert load_target("cortex-m4").recipes == ("tflite-int8-full",)
+    assert load_target("cortex-m4").recipes == ("tflite-int8-full", "tflite-int16-full")
 
 
 def test_each_recipe_stands_once_in_the_data_and_each_list_is_used():
     named = {name for target in TARGETS for name in tomllib.loads(text_of(target))["recipes"]}
     assert named == {f"@{name}" for name in SHIPPED}
     written = [recipe for members in SHIPPED.values() for recipe in members]
-    assert len(written) == len(set(written)) == 29
+    assert len(written) == len(set(written)) == 31
 
 
 LISTS = {"floats": ("onnx-fp16", "onnx-float")}
