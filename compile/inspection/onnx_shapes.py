@@ -136,7 +136,7 @@ def open_sizes(
         if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
             found.append(f"what the operator {node.op_type} runs inside")
         elif set(node.input) <= known and not set(node.output) <= known:
-            found.append(f"the output {node.output[0]!r} of the operator {node.op_type}")
+            found.append(f"the output {next(filter(None, node.output))!r} of the operator {node.op_type}")
     lost = [name for name in (value.name for value in graph.output) if name not in known]
     return tuple(found[:_NAMED]) or tuple(f"the shape of the output {name!r}" for name in lost[:_NAMED])
 
