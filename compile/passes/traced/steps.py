@@ -50,5 +50,8 @@ def _step(node: Any, axis: int, place: int) -> fx.Node | None:
 
 def _is_whole(node: fx.Node) -> bool:
     """Say whether a slice leaves nothing out."""
-    start, end, step = (*node.args[2:], *(None, None, 1)[len(node.args[2:]) :])
-    return not start and end in {None, sys.maxsize} and step == 1
+    given: Any = node.args
+    start, end, step = (
+        given[place] if len(given) > place else default for place, default in ((2, 0), (3, None), (4, 1))
+    )
+    return not start and end in {None, sys.maxsize} and bool(step == 1)
