@@ -13,6 +13,7 @@ from hedgerow.compile.passes.traced.layers import rewrite_recurrent
 from hedgerow.compile.passes.traced.masks import rewrite_masks
 from hedgerow.compile.passes.traced.moved import OtherWords, Words
 from hedgerow.compile.passes.traced.recurrent import RECURRENT, UnrolledLayers
+from hedgerow.compile.passes.traced.steps import take_steps
 from hedgerow.task_module import LogitsModule, ServingModule
 
 __all__ = ["looked_at", "note", "served_module"]
@@ -116,13 +117,13 @@ def served_module(
         module = _Reworded(module, words).eval()
     if noted.recurrent:
         module = _Unrolled(module, keeps).eval()
-    if not noted.attends and not noted.recurrent & set(keeps):
+    if not noted.attends and not noted.recurrent:
         return module
     exported = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes)
     program: Any = exported.module(check_guards=False)
     batch = len(arguments[0]) if dynamic_shapes is None else _BATCH
     masked = noted.attends and rewrite_masks(program, looked_at(source, arguments, batch))
-    written = bool(noted.recurrent) and rewrite_recurrent(program)
+    written = bool(noted.recurrent) and (rewrite_recurrent(program) | take_steps(program))
     return _Program(program) if masked or written else module
 
 

@@ -33,7 +33,7 @@ def in_tflite_micro(content, rows):
 
     described = Interpreter(model_content=content)
     given, made = described.get_input_details()[0], described.get_output_details()[0]
-    interpreter = runtime.Interpreter.from_bytes(content)
+    interpreter = runtime.Interpreter.from_bytes(content, arena_size=1 << 24)
     found = []
     for row in rows:
         interpreter.set_input(_stored(row[None], given), 0)

@@ -125,7 +125,7 @@ def test_other_formats_hold_recurrent_layers_in_int8(name, recipe):
     assert snr_db(floats(source), RUN[stage.format](stage.content, FRESH)) > 30
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "lstm, two ways, two layers"])
 def test_tensorflow_lite_micro_runs_an_integer_recurrent_layer(name):
     pytest.importorskip("tflite_micro")
     source = make_source(name)
