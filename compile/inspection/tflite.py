@@ -28,8 +28,7 @@ _BITS = {
     "uint16": 16, "float32": 32, "int32": 32, "uint32": 32, "float64": 64, "int64": 64, "uint64": 64,
 }  # fmt: skip
 _HANDLES = {"resource", "variant"}  # of what is kept elsewhere: they hold no numbers
-_FLOATS = {"float16", "float32", "float64", "bfloat16"}
-_INTEGERS = {"int8", "uint8", "int4", "int2", "uint4"}
+_FLOATS, _INTEGERS = {"float16", "float32", "float64", "bfloat16"}, {"int8", "uint8", "int4", "int2", "uint4"}
 # Where an operator keeps weights and biases among its inputs; whatever of these is a constant is a parameter.
 _PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "CONV_2D": (1, 2),
