@@ -36,6 +36,8 @@ RECIPES_GROUP = "hedgerow.recipes"
 """Entry points of installed packages that bring recipes: the name of one -> a :class:`Recipe`."""
 
 _INT8 = Promise()
+# The weights are int8, and what they cost is left: as much as in files that keep activations in float.
+_INT16 = Promise(minimum_snr_db=20.0)
 _FLOAT = Promise(minimum_quantized_share=0.0, minimum_snr_db=60.0, minimum_agreement=0.99, smaller_than_float=False)
 _HALF = Promise(minimum_quantized_share=0.0, minimum_snr_db=30.0, minimum_agreement=0.98)
 # 16 levels a weight: the outputs differ visibly, and the accuracy budget decides.
@@ -113,6 +115,9 @@ _ALL = (
     _recipe("tflite-int8-pt2e", "tflite", _INT8, QuantizePt2eStatic(per_channel=False)),
     # Microcontrollers, NPUs and EdgeTPU: no float tensor anywhere, so softmax is int8 too and probabilities are coarse.
     _recipe("tflite-int8-full", "tflite", _INT8, _TFLITE_FULL),
+    # Twice the memory for activations that int8 is too coarse for, such as of layers that are fed back.
+    _recipe("tflite-int16", "tflite", _INT16, QuantizeTfliteStatic(activations="int16")),
+    _recipe("tflite-int16-full", "tflite", _INT16, QuantizeTfliteFull(activations="int16")),
     _recipe("tflite-int8-weights", "tflite", _INT8, QuantizeTfliteWeights(bits=8)),
     _recipe("tflite-int8-mixed", "tflite", _MIXED, QuantizeTfliteMixed(minimum_snr_db=30.0)),
     # Core ML's float is float16 already: this is the baseline.

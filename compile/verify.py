@@ -209,6 +209,7 @@ def judge_file(
         The checks that this target asks for, in order, and the failures among them.
     """
     asked = ["weights", "storage", "operators", "operator versions", "number types"]
+    asked += ["ranks"] if target.operator_ranks else []
     asked += ["all integer"] if target.all_integer else []
     asked += ["integer border"] if target.integer_io else []
     asked += ["symmetric"] if target.symmetric else []

@@ -5,18 +5,20 @@ folder needs no library of any format. The compile gate refuses an artifact with
 check`` prints all of them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hedgerow.hardware.target import Target
 
-__all__ = ["CHECKS", "Misfit", "ModelFacts", "fit"]
+__all__ = ["CHECKS", "Misfit", "ModelFacts", "OperatorUse", "fit"]
 
 CHECKS = (
     "format",
     "operators",
     "operator versions",
     "number types",
+    "ranks",
     "all integer",
     "integer border",
     "symmetric",
@@ -29,7 +31,24 @@ CHECKS = (
 """Every check of :func:`fit`, in its order."""
 
 _SHOWN = 12
+_SEPARATORS = re.compile("[/>]")
 _INTEGER_BORDER = frozenset({"int8", "uint8", "int16", "int32"})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OperatorUse:
+    """One way in which a model uses an operator.
+
+    Attributes:
+        name: In the format's own name.
+        types: Element types that tell its kernels apart: that of its data, ``int8``; with another one of its weights,
+            ``float32/int8``; from and to, of what converts, ``float32>int8``; empty: not known.
+        rank: Dimensions of its data; 0: a scalar, or not known.
+    """
+
+    name: str
+    types: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +60,7 @@ class ModelFacts:
         size_bytes: Of the file.
         operators: Operator in the format's own name -> highest version in use; 0: not known.
         number_types: Element types of all tensors, inside and at the border.
+        uses: In which ways the operators are used, as far as that is known.
         border_types: Element types of inputs and outputs.
         dynamic_shapes: Whether a dimension other than the batch is open.
         asymmetric_tensors: How many quantized tensors have a zero point other than 0.
@@ -53,6 +73,7 @@ class ModelFacts:
     size_bytes: int
     operators: Mapping[str, int]
     number_types: frozenset[str]
+    uses: frozenset[OperatorUse] = field(default_factory=frozenset)
     border_types: frozenset[str] = field(default_factory=frozenset)
     dynamic_shapes: bool | None = None
     asymmetric_tensors: int | None = None
@@ -88,7 +109,14 @@ def fit(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
     """
     if facts.format != target.format:
         return (Misfit("format", f"{target.format}, which {target.runtime} runs", facts.format),)
-    return (*_operators(target, facts), *_numbers(target, facts), *_shapes(target, facts), *_limits(target, facts))
+    return (
+        *_operators(target, facts),
+        *_numbers(target, facts),
+        *_ranks(target, facts),
+        *_integers(target, facts),
+        *_shapes(target, facts),
+        *_limits(target, facts),
+    )
 
 
 def _operators(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
@@ -109,13 +137,56 @@ def _operators(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
 
 
 def _numbers(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
-    floats = tuple(sorted(kind for kind in facts.number_types if "float" in kind)) if target.all_integer else ()
+    floats = _floats(target, facts)
     unknown = tuple(sorted(facts.number_types - target.number_types - set(floats)))
     misfits = []
     if unknown:
         expected = f"tensors of {', '.join(sorted(target.number_types))}"
         misfits.append(Misfit("number types", expected, f"also {_listed(unknown)}", unknown))
-    if floats:
+    # What a use says of a type that is named already, or is refused as a float below, would be said twice.
+    said = {*unknown, *floats}
+    wrong = [
+        use
+        for use in sorted(facts.uses)
+        if use.types
+        and use.types not in target.operator_types.get(use.name, {use.types})
+        and said.isdisjoint(_SEPARATORS.split(use.types))
+    ]
+    if wrong:
+        names = tuple(dict.fromkeys(use.name for use in wrong))
+        expected = _listed(tuple(f"{name} on {', '.join(sorted(target.operator_types[name]))}" for name in names))
+        found = _listed(tuple(dict.fromkeys(f"{use.name} on {use.types}" for use in wrong)))
+        misfits.append(Misfit("number types", expected, found, names))
+    return tuple(misfits)
+
+
+def _floats(target: Target, facts: ModelFacts) -> tuple[str, ...]:
+    return tuple(sorted(kind for kind in facts.number_types if "float" in kind)) if target.all_integer else ()
+
+
+def _ranks(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
+    wrong = {
+        use: allowed
+        for use in sorted(facts.uses)
+        if (allowed := _allowed_ranks(target, use)) and use.rank and use.rank not in allowed
+    }
+    if not wrong:
+        return ()
+    expected = [f"{use.name} of {', '.join(map(str, sorted(allowed)))} dimensions" for use, allowed in wrong.items()]
+    found = [f"{use.name} of {use.rank}" for use in wrong]
+    names = tuple(dict.fromkeys(use.name for use in wrong))
+    return (Misfit("ranks", _listed(tuple(dict.fromkeys(expected))), _listed(tuple(dict.fromkeys(found))), names),)
+
+
+def _allowed_ranks(target: Target, use: OperatorUse) -> frozenset[int]:
+    """Return the ranks that a use may have; empty: any."""
+    ranks = target.operator_ranks
+    return ranks.get(f"{use.name} {use.types}", ranks.get(use.name, frozenset()))
+
+
+def _integers(target: Target, facts: ModelFacts) -> tuple[Misfit, ...]:
+    misfits = []
+    if floats := _floats(target, facts):
         misfits.append(Misfit("all integer", "integers in every tensor", f"also {_listed(floats)}", floats))
     border = tuple(sorted(facts.border_types - _INTEGER_BORDER)) if target.integer_io else ()
     if border:

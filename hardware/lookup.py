@@ -8,14 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from hedgerow.errors import PluginError, UnknownNameError
-from hedgerow.hardware.target import (
-    FILE_LIMIT_BYTES,
-    OperatorTable,
-    Target,
-    decode_operators,
-    decode_recipe_lists,
-    decode_target,
-)
+from hedgerow.hardware.operator_table import FILE_LIMIT_BYTES, OperatorTable, decode_operators
+from hedgerow.hardware.target import Target, decode_recipe_lists, decode_target
 from hedgerow.plugins import load_user_plugin, offered_names
 
 __all__ = ["TARGETS_GROUP", "load_target", "target_names"]

@@ -7,12 +7,13 @@ Targets that run the same runtime share one operator table, ``operators/<name>.t
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from hedgerow.decode import Fields, decode_toml
+from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
+from hedgerow.hardware.operator_table import OperatorTable, document, read_table
 
 __all__ = [
     "ACCELERATORS",
@@ -20,9 +21,7 @@ __all__ = [
     "NUMBER_TYPES",
     "RUNTIMES",
     "CostModel",
-    "OperatorTable",
     "Target",
-    "decode_operators",
     "decode_recipe_lists",
     "decode_target",
     "read_target_record",
@@ -34,17 +33,12 @@ ACCELERATORS = ("none", "edgetpu", "neural-engine", "npu", "tensorrt")
 NUMBER_TYPES = (
     *("float64", "float32", "float16", "bfloat16"),
     *("int64", "int32", "int16", "int8", "int4", "int2"),
-    *("uint32", "uint16", "uint8", "uint4", "uint2", "bool"),
+    *("uint64", "uint32", "uint16", "uint8", "uint4", "uint2", "bool"),
 )
-FILE_LIMIT_BYTES = 2**16
-"""No file of a target, of operators or of recipes may be longer."""
 
 _FORMAT_OF = {"onnxruntime": "onnx", "litert": "tflite", "coreml": "mlpackage", "tflite-micro": "tflite"}
-_SCHEMA_VERSION = 1
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,64}")
-_OPERATOR = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
-_MAX_OPERATOR_VERSION = 1000
 _RECIPE_CHARS = 1024  # it may be a path
 _LIST_MARK = "@"
 
@@ -71,19 +65,6 @@ class CostModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorTable:
-    """What one runtime executes.
-
-    Attributes:
-        versions: Operator in the format's own name -> highest supported version; 0: any.
-        source: Where the table comes from.
-    """
-
-    versions: Mapping[str, int]
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """What one kind of device can hold and run.
 
@@ -104,6 +85,7 @@ class Target:
         static_shapes: Every dimension must be known but the batch, which is then 1.
         operators: Operator that the artifact may hold, in the format's own name -> highest supported version; 0: any.
         operators_source: Where the operator table comes from.
+        operator_types, operator_ranks: Element types and dimensions of those operators, see :class:`OperatorTable`.
         ram_bytes: What the model and its buffers may take.
         flash_bytes: What one artifact may take.
         arena_bytes: What the activations may take, where the runtime has an arena of fixed size; None: no such limit.
@@ -128,6 +110,8 @@ class Target:
     static_shapes: bool
     operators: Mapping[str, int]
     operators_source: str
+    operator_types: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    operator_ranks: Mapping[str, frozenset[int]] = field(default_factory=dict)
     ram_bytes: int
     flash_bytes: int
     arena_bytes: int | None
@@ -165,6 +149,8 @@ class Target:
             "static_shapes": self.static_shapes,
             "operators": dict(sorted(self.operators.items())),
             "operators_source": self.operators_source,
+            "operator_types": {name: sorted(types) for name, types in sorted(self.operator_types.items())},
+            "operator_ranks": {name: sorted(ranks) for name, ranks in sorted(self.operator_ranks.items())},
             "ram_bytes": self.ram_bytes,
             "flash_bytes": self.flash_bytes,
             "arena_bytes": self.arena_bytes,
@@ -200,7 +186,7 @@ def decode_target(
             two keys contradict each other.
     """
     where = f"target {name}"
-    fields = _document(where, text)
+    fields = document(where, text)
     if not _NAME.fullmatch(name):
         raise DecodeError(where, f"a file name like {_NAME.pattern}", repr(name))
     table = fields.choice("operators", tables)
@@ -216,9 +202,7 @@ def read_target_record(fields: Fields) -> Target:
     """
     name = fields.text("name", pattern=_NAME)
     recipe = fields.text("recipe", maximum_chars=_RECIPE_CHARS)
-    table = OperatorTable(
-        versions=_versions(fields.nested("operators")), source=fields.text("operators_source", maximum_chars=2000)
-    )
+    table = read_table(fields)
     recipes = _names(fields, "recipes", maximum_chars=_RECIPE_CHARS)
     if recipe != recipes[0]:
         raise DecodeError(f"{fields.where}.recipe", f"{recipes[0]!r}, the first of its recipes", repr(recipe))
@@ -244,6 +228,8 @@ def _target(fields: Fields, name: str, recipes: tuple[str, ...], table: Operator
         static_shapes=fields.boolean("static_shapes"),
         operators=table.versions,
         operators_source=table.source,
+        operator_types=table.types,
+        operator_ranks=table.ranks,
         ram_bytes=fields.integer("ram_bytes", minimum=1024, maximum=2**44),
         flash_bytes=fields.integer("flash_bytes", minimum=1024, maximum=2**44),
         arena_bytes=fields.optional_integer("arena_bytes", minimum=1024, maximum=2**44),
@@ -254,36 +240,6 @@ def _target(fields: Fields, name: str, recipes: tuple[str, ...], table: Operator
     fields.finish()
     _check(fields.where, target)
     return target
-
-
-def decode_operators(name: str, text: str) -> OperatorTable:
-    """Read the text of an operator table, ``operators/<name>.toml``.
-
-    Raises:
-        DecodeError: The text is no TOML, a key is absent, unknown or of the wrong type, or a version is out of bounds.
-    """
-    where = f"operator table {name}"
-    fields = _document(where, text)
-    source, listed = fields.text("source", maximum_chars=2000), fields.nested("versions")
-    versions = _versions(listed)
-    fields.finish()
-    return OperatorTable(versions=versions, source=source)
-
-
-def _versions(listed: Fields) -> dict[str, int]:
-    versions = {
-        operator: listed.integer(operator, minimum=0, maximum=_MAX_OPERATOR_VERSION) for operator in listed.names()
-    }
-    wrong = [operator for operator in versions if not _OPERATOR.fullmatch(operator)]
-    if wrong or not versions:
-        raise DecodeError(listed.where, "names of operators", ", ".join(wrong)[:80] or "none")
-    return versions
-
-
-def _document(where: str, text: str) -> Fields:
-    fields = decode_toml(text.encode(), where, limit_bytes=FILE_LIMIT_BYTES)
-    fields.integer("schema_version", minimum=_SCHEMA_VERSION, maximum=_SCHEMA_VERSION)
-    return fields
 
 
 def _names(
@@ -321,7 +277,7 @@ def decode_recipe_lists(text: str) -> Mapping[str, tuple[str, ...]]:
     Raises:
         DecodeError: The text is no TOML, a key is absent, unknown or of the wrong type, or a recipe stands twice.
     """
-    fields = _document("recipes", text)
+    fields = document("recipes", text)
     listed = fields.nested("lists")
     lists = {name: _names(listed, name) for name in listed.names()}
     fields.finish()

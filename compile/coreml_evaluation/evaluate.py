@@ -18,6 +18,7 @@ from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.compile.coreml_evaluation.arithmetic import ARITHMETIC
 from hedgerow.compile.coreml_evaluation.layers import LAYERS
 from hedgerow.compile.coreml_evaluation.operation import NotEvaluatedError, Operation, Operator
+from hedgerow.compile.coreml_evaluation.recurrent import RECURRENT
 from hedgerow.compile.coreml_evaluation.resizing import RESIZING
 from hedgerow.compile.coreml_evaluation.shapes import SHAPES
 from hedgerow.compile.mlpackage import specification, unpack
@@ -25,7 +26,7 @@ from hedgerow.errors import DecodeError
 
 __all__ = ["UnknownOperator", "predict_coreml"]
 
-_OPERATORS: Mapping[str, Operator] = {**ARITHMETIC, **LAYERS, **RESIZING, **SHAPES}
+_OPERATORS: Mapping[str, Operator] = {**ARITHMETIC, **LAYERS, **RECURRENT, **RESIZING, **SHAPES}
 _CHUNK = 64
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
+from hedgerow.hardware.fit import OperatorUse
 
 __all__ = ["NO_SHAPES", "FileFacts", "OperatorFacts", "any_broken"]
 
@@ -73,11 +74,12 @@ class FileFacts:
 
     Attributes:
         operators: Operators, in the format's own names.
-        number_types: Element types of all tensors, inside and at the border.
+        number_types: Element types of all tensors that hold numbers, inside and at the border.
         quantized_weights: Constant numbers stored in at most 8 bits as weights.
         float_weights: Constant numbers stored as floats; scales of quantized tensors are not counted.
         operator_versions: Operator -> highest version in use. TFLite: the operator's own version; ONNX: the version of
             the operator set that the file names for its domain; Core ML: the oldest iOS whose runtime has the opset.
+        uses: In which ways operators are used, over all graphs, as far as that is known; empty for Core ML.
         weights_bytes: Bytes of all constants that are weights, as stored.
         weights_bytes_by_bits: Width of one stored number in bits -> bytes of weights of this width.
         parameters: Numbers in the weights and biases of convolutions, matrix products and recurrent cells.
@@ -102,6 +104,7 @@ class FileFacts:
     quantized_weights: int
     float_weights: int
     operator_versions: Mapping[str, int] = field(default_factory=dict)
+    uses: frozenset[OperatorUse] = frozenset()
     weights_bytes: int = 0
     weights_bytes_by_bits: Mapping[int, int] = field(default_factory=dict)
     parameters: int = 0
@@ -138,6 +141,7 @@ class FileFacts:
             "quantized_weights": self.quantized_weights,
             "float_weights": self.float_weights,
             "operator_versions": dict(self.operator_versions),
+            "uses": [{"name": use.name, "types": use.types, "rank": use.rank} for use in sorted(self.uses)],
             "weights_bytes": self.weights_bytes,
             "weights_bytes_by_bits": {str(bits): size for bits, size in self.weights_bytes_by_bits.items()},
             "parameters": self.parameters,
@@ -170,6 +174,7 @@ class FileFacts:
             quantized_weights=fields.integer("quantized_weights"),
             float_weights=fields.integer("float_weights"),
             operator_versions=_counts(fields.nested("operator_versions")),
+            uses=frozenset(fields.sequence("uses", _use, maximum_items=_MAXIMUM_ITEMS)),
             weights_bytes=fields.integer("weights_bytes"),
             weights_bytes_by_bits={int(width): size for width, size in bits.items()},
             parameters=fields.integer("parameters"),
@@ -187,6 +192,16 @@ class FileFacts:
         )
         fields.finish()
         return facts
+
+
+def _use(fields: Fields) -> OperatorUse:
+    use = OperatorUse(
+        name=fields.text("name", maximum_chars=_MAXIMUM_CHARS),
+        types=fields.text("types", maximum_chars=_MAXIMUM_CHARS),
+        rank=fields.integer("rank"),
+    )
+    fields.finish()
+    return use
 
 
 def _texts(fields: Fields, key: str) -> tuple[str, ...]:

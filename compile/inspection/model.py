@@ -125,6 +125,7 @@ def model_facts(
         size_bytes=size_bytes,
         operators={name: facts.operator_versions.get(name, 0) for name in facts.operators},
         number_types=facts.number_types,
+        uses=facts.uses,
         border_types=facts.border_types,
         dynamic_shapes=facts.dynamic_shapes,
         asymmetric_tensors=facts.asymmetric_tensors,

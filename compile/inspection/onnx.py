@@ -23,7 +23,9 @@ from hedgerow.compile.inspection.onnx_shapes import (
     known_shape,
     open_sizes,
 )
+from hedgerow.compile.inspection.uses import onnx_use
 from hedgerow.errors import DecodeError
+from hedgerow.hardware.fit import OperatorUse
 
 __all__ = ["border_values", "fixed_onnx", "read_onnx"]
 
@@ -47,6 +49,7 @@ _PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "QLinearMatMul": (0, 3),
     "MatMulNBits": (1,),
     "LSTM": (1, 2, 3),
+    "DynamicQuantizeLSTM": (1, 2, 3),
     "GRU": (1, 2, 3),
     "RNN": (1, 2, 3),
 }
@@ -60,6 +63,7 @@ _DESCRIBING: Mapping[str, slice] = {
     "ConvInteger": slice(2, None),
     "MatMulInteger": slice(2, None),
     "MatMulNBits": slice(2, 4),
+    "DynamicQuantizeLSTM": slice(8, None),
     "GatherBlockQuantized": slice(2, None),
 }
 # The inputs whose shapes say how much an operator computes; weights stand last. What stands here must be there.
@@ -74,11 +78,14 @@ _NEEDED: Mapping[str, tuple[int, ...]] = {
     "QLinearMatMul": (0, 3),
     "MatMulNBits": (0, 1),
     "LSTM": (0, 1, 2),
+    "DynamicQuantizeLSTM": (0, 1, 2),
     "GRU": (0, 1, 2),
     "RNN": (0, 1, 2),
     **dict.fromkeys(("Cast", "Clip", "DequantizeLinear", "QuantizeLinear", "Reshape", "Transpose"), (0,)),
 }
-_RANKED = {"LSTM", "GRU", "RNN", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "Gemm"}
+_RANKED = {"LSTM", "DynamicQuantizeLSTM", "GRU", "RNN", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "Gemm"}
+_OWN = {"ai.onnx": ""}
+"""Another name of a domain -> the one that is used here."""
 _CODES = frozenset(onnx.TensorProto.DataType.values())
 
 
@@ -103,15 +110,16 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
     bits, quantized, floats = _stored(nodes, constants)
     kinds = {name: _kind(value.type.tensor_type.elem_type) for name, value in inferred.items()}
     kinds |= {name: _kind(tensor.data_type) for name, tensor in constants.items()}
-    domains = {entry.domain: int(entry.version) for entry in model.opset_import}
+    domains = {_OWN.get(entry.domain, entry.domain): int(entry.version) for entry in model.opset_import}
     inputs = tuple(value.name for value in model.graph.input if value.name not in constants)
     outputs = tuple(value.name for value in model.graph.output)
     return FileFacts(
-        operators=frozenset(node.op_type for node in nodes if node.op_type != "Constant"),
+        operators=frozenset(_called(node) for node in nodes if node.op_type != "Constant"),
         number_types=frozenset(kinds.values()) - {"undefined"},
         quantized_weights=quantized,
         float_weights=floats,
-        operator_versions={n.op_type: domains.get(n.domain, 1) for n in nodes if n.op_type != "Constant"},
+        operator_versions={_called(n): _version(n, domains) for n in nodes if n.op_type != "Constant"},
+        uses=frozenset(_used(node, kinds) for node in nodes if node.op_type != "Constant"),
         weights_bytes=sum(bits.values()),
         weights_bytes_by_bits=dict(bits),
         parameters=_parameters(model.graph, constants),
@@ -119,7 +127,7 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
         dynamic_shapes=is_dynamic(model.graph, constants),
         float_tensors=sum(kind in _FLOATS for kind in kinds.values()),
         graph=tuple(
-            _operator(node, folded, inferred, domains) for node in model.graph.node if node.output[0] not in folded
+            _operator(node, folded, inferred, domains) for node in model.graph.node if _given(node) not in folded
         ),
         tensor_bytes={
             name: math.ceil(math.prod(shape) * _BITS.get(kinds[name], 0) / 8)
@@ -132,6 +140,31 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
         asymmetric_tensors=_asymmetric(nodes, constants),
         open_sizes=open_sizes(model.graph, inputs, folded, inferred, shapes),
     )
+
+
+def _called(node: Any) -> str:
+    """Return an operator's name, behind the name of its domain where that is not ONNX's own."""
+    domain = _OWN.get(node.domain, node.domain)
+    return f"{domain}.{node.op_type}" if domain else node.op_type
+
+
+def _given(node: Any) -> str:
+    """Return the name of the first output that is not left out."""
+    name: str = next(name for name in node.output if name)
+    return name
+
+
+def _version(node: Any, domains: Mapping[str, int]) -> int:
+    return domains.get(_OWN.get(node.domain, node.domain), 1)
+
+
+def _used(node: Any, kinds: Mapping[str, str]) -> OperatorUse:
+    def seen(name: str) -> tuple[str, int]:
+        kind = kinds.get(name, "")
+        return ("" if kind in {"undefined", "unknown"} else kind), 0
+
+    inputs = [seen(name) if name else None for name in node.input]
+    return onnx_use(_called(node), inputs, [seen(name) for name in node.output])
 
 
 def _stored(nodes: Sequence[Any], constants: Mapping[str, Any]) -> tuple[Counter[int], int, int]:
@@ -280,7 +313,7 @@ def _check(nodes: Sequence[Any], constants: Mapping[str, Any]) -> None:
     """
     for node in nodes:
         needed = max((place + 1 for place in _NEEDED.get(node.op_type, ())), default=0)
-        if not any(node.output) or not node.output[0] or len(node.input) < needed:
+        if not any(node.output) or len(node.input) < needed:
             found = f"{len(node.input)} inputs and {len(node.output)} outputs"
             raise DecodeError("onnx", f"{node.op_type} with at least {needed} inputs and an output", found)
         if node.op_type == "MatMulNBits" and min(attribute_of(node, "N", 0), attribute_of(node, "K", 0)) < 1:
@@ -337,11 +370,11 @@ def _has_nan(name: str, tensor: Any) -> bool:
 def _operator(node: Any, folded: set[str], inferred: Mapping[str, Any], domains: Mapping[str, int]) -> OperatorFacts:
     shapes = [known_shape(inferred.get(name)) for name in node.input]
     return OperatorFacts(
-        name=node.op_type,
-        version=domains.get(node.domain, 1),
+        name=_called(node),
+        version=_version(node, domains),
         inputs=tuple(name for name in node.input if name and name not in folded),
         outputs=tuple(name for name in node.output if name),
-        macs=_macs(node, shapes, known_shape(inferred.get(node.output[0]))),
+        macs=_macs(node, shapes, known_shape(inferred.get(_given(node)))),
     )
 
 

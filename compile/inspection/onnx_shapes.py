@@ -50,6 +50,8 @@ def inferred_values(model: Any, constants: Mapping[str, Any], shapes: Mapping[st
     for node in fixed.graph.node:
         if node.op_type == "MatMulNBits":
             _as_matmul(fixed.graph, node)
+        if node.op_type == "DynamicQuantizeLSTM":
+            _as_lstm(node)
     try:
         graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
     # The library's own error, and what it raises where the model cannot be handed over.
@@ -84,6 +86,14 @@ def _as_matmul(graph: Any, node: Any) -> None:
     node.op_type, node.domain = "MatMul", ""
     taken = (node.input[0], weight)
     del node.input[:], node.attribute[:]
+    node.input.extend(taken)
+
+
+def _as_lstm(node: Any) -> None:
+    """Make of an LSTM with integer weights, which onnx does not know, one whose results have the same shapes."""
+    node.op_type, node.domain = "LSTM", ""
+    taken = list(node.input[:1])
+    del node.input[:]
     node.input.extend(taken)
 
 
@@ -126,7 +136,7 @@ def open_sizes(
         if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
             found.append(f"what the operator {node.op_type} runs inside")
         elif set(node.input) <= known and not set(node.output) <= known:
-            found.append(f"the output {node.output[0]!r} of the operator {node.op_type}")
+            found.append(f"the output {next(filter(None, node.output))!r} of the operator {node.op_type}")
     lost = [name for name in (value.name for value in graph.output) if name not in known]
     return tuple(found[:_NAMED]) or tuple(f"the shape of the output {name!r}" for name in lost[:_NAMED])
 

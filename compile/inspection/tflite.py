@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
+from hedgerow.compile.inspection.uses import Seen, tflite_use
 from hedgerow.errors import DecodeError
 
 __all__ = ["OPERATORS", "TfliteFile", "fixed_tflite", "parse_tflite", "read_tflite", "type_name"]
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-OPERATORS = frozenset(_OPERATORS.values())
-"""Names of the operators that are TFLite's own."""
+OPERATORS = frozenset(_OPERATORS.values())  # TFLite's own
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _BITS = {
     "int2": 2, "uint4": 4, "int4": 4, "int8": 8, "uint8": 8, "bool": 8, "float16": 16, "bfloat16": 16, "int16": 16,
     "uint16": 16, "float32": 32, "int32": 32, "uint32": 32, "float64": 64, "int64": 64, "uint64": 64,
 }  # fmt: skip
-_FLOATS = {"float16", "float32", "float64", "bfloat16"}
-_INTEGERS = {"int8", "uint8", "int4", "int2", "uint4"}
+_HANDLES = {"resource", "variant"}  # of what is kept elsewhere: they hold no numbers
+_FLOATS, _INTEGERS = {"float16", "float32", "float64", "bfloat16"}, {"int8", "uint8", "int4", "int2", "uint4"}
 # Where an operator keeps weights and biases among its inputs; whatever of these is a constant is a parameter.
 _PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "CONV_2D": (1, 2),
@@ -41,8 +41,6 @@ _PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": tuple(range(1, 18)),
     "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2, 3),
 }
-
-
 # Operators whose subgraphs run a number of times that nobody knows before.
 _CALLING = {"CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE", "STABLEHLO_REDUCE_WINDOW"}
 # Operator -> inputs that say how much it computes, with the fewest dimensions of each.
@@ -287,17 +285,19 @@ def _facts(file: TfliteFile) -> FileFacts:
     quantized = floats = float_tensors = 0
     has_nan = dynamic = False
     versions: dict[str, int] = {}
+    uses = set()
     for graph in file.graphs:
         used = {int(i) for op in graph.operators for i in (*_list(op.inputs), *_list(op.outputs)) if i >= 0}
         used |= {int(i) for i in (*_list(graph.inputs), *_list(graph.outputs))}
         for op in graph.operators:
             name, version = file.operators[op.opcodeIndex], file.versions[op.opcodeIndex]
             versions[name] = max(version, versions.get(name, 0))
+            uses.add(tflite_use(name, _seen(graph, op.inputs), [each or ("", 0) for each in _seen(graph, op.outputs)]))
         # Converters leave tensors behind that no operator touches.
         for index in sorted(used):
             tensor = graph.tensors[index]
             kind = type_name(tensor.type)
-            kinds.add(kind)
+            kinds |= {kind} - _HANDLES
             float_tensors += kind in _FLOATS
             dynamic |= any(size < 0 for size in _list(tensor.shapeSignature)[1:])
             content = file.stored(tensor)
@@ -316,6 +316,7 @@ def _facts(file: TfliteFile) -> FileFacts:
         quantized_weights=quantized,
         float_weights=floats,
         operator_versions=versions,
+        uses=frozenset(uses),
         weights_bytes=sum(bytes_by_bits.values()),
         weights_bytes_by_bits=dict(bytes_by_bits),
         parameters=_parameters(file, main),
@@ -339,6 +340,11 @@ def _facts(file: TfliteFile) -> FileFacts:
         outside_constants=file.outside_constants,
         open_sizes=_open_sizes(file, main),
     )
+
+
+def _seen(graph: Any, places: Any) -> list[Seen | None]:
+    tensors = [graph.tensors[place] if place >= 0 else None for place in _list(places)]
+    return [None if each is None else (type_name(each.type), len(_list(each.shape))) for each in tensors]
 
 
 def _open_sizes(file: TfliteFile, graph: Any) -> tuple[str, ...]:

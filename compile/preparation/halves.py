@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.examples import example_inputs
@@ -19,11 +20,28 @@ from hedgerow.schema import DTYPES, ModelSchema, TensorSpec
 from hedgerow.task import Dataset, Task
 from hedgerow.task_module import PrepareModule
 
-__all__ = ["Halves", "cut"]
+__all__ = ["SECOND", "Halves", "cut"]
+
+SECOND = "second"
+"""Where the second half is in what :meth:`Halves.before` gives."""
 
 _BATCH = 256
 # Two numbers of samples tell which dimension is the batch.
 _TRIED = (2, 3)
+
+
+class _Both(nn.Module):
+    """Both halves, each called as a module, so that a trace tells them apart."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first = first
+        self.add_module(SECOND, second)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the output of the schema."""
+        found: torch.Tensor = self.get_submodule(SECOND)(*self.first(*inputs))
+        return found
 
 
 class Halves:
@@ -65,6 +83,10 @@ class Halves:
             for part, values in zip(parts, found, strict=True):
                 part.append(values.numpy())
         return {spec.name: np.concatenate(part) for spec, part in zip(self.schema.outputs, parts, strict=True)}
+
+    def before(self, second: nn.Module) -> nn.Module:
+        """Return the whole in torch: *second* on what the first half gives."""
+        return _Both(self.module, second).eval()
 
     def first(self, kind: str) -> CompiledModel:
         """Return the first half as a float file, ``onnx`` or ``tflite``; made once."""

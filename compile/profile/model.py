@@ -80,7 +80,7 @@ def _number_type(facts: FileFacts) -> str:
     quantizing = {"QuantizeLinear", "DynamicQuantizeLinear", "QUANTIZE", "quantize"} & names
     if quantizing or facts.float_tensors <= 2:
         return "int8"
-    widening = {"DequantizeLinear", "DEQUANTIZE", "MatMulNBits"} & names
+    widening = {"DequantizeLinear", "DEQUANTIZE", "com.microsoft.MatMulNBits"} & names
     return "float32" if widening else "int8"
 
 

@@ -84,6 +84,21 @@ class _Recurrent(nn.Module):
         return found
 
 
+class _Tied(nn.Module):
+    """An embedding whose table is the weight of a layer behind it, too, and a layer that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.twice = nn.Embedding(_TOKENS, 8), nn.Linear(8, 8)
+        self.back, self.head = nn.Linear(8, _TOKENS, bias=False), nn.Linear(_TOKENS, _CLASSES)
+        self.back.weight = self.words.weight
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        inside = self.twice(torch.tanh(self.twice(self.words(words).mean(1))))
+        found: torch.Tensor = self.head(torch.tanh(self.back(torch.tanh(inside))))
+        return found
+
+
 class _Residual(nn.Module):
     """A block with a shortcut."""
 
@@ -237,11 +252,16 @@ CASES: Mapping[str, Case] = {
         model=lambda: nn.Sequential(nn.Embedding(_TOKENS, 4, padding_idx=0), _head(24)),
         given=_WORDS,
     ),
+    "shared weights": Case(kind="layer", model=_Tied, given=_WORDS, options=StepOptions(optimizer="momentum")),
     "attention": Case(kind="layer", model=_Attention, given=_SERIES),
     "dropout": _vector(lambda: nn.Dropout(0.25), StepOptions(dropout=True)),
     "gru": _recurrent(lambda: nn.GRU(5, 4, num_layers=2, batch_first=True), 4),
     "lstm": _recurrent(lambda: nn.LSTM(5, 4, batch_first=True, bidirectional=True), 8),
+    "lstm, projection": _recurrent(lambda: nn.LSTM(5, 6, num_layers=2, batch_first=True, proj_size=3), 3),
     "rnn": _recurrent(lambda: nn.RNN(5, 4, batch_first=True), 4),
+    "rnn, relu, no biases": _recurrent(
+        lambda: nn.RNN(5, 4, batch_first=True, nonlinearity="relu", bias=False, bidirectional=True), 8
+    ),
     "cross-entropy": _loss("cross_entropy"),
     "binary cross-entropy": _loss("bce"),
     "squared error": _loss("mse"),

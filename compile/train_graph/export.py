@@ -142,6 +142,12 @@ def _train_file(
                 keep=extra.keep,
             )
         )
+    parameters = {name: called(t, name) for t, name in zip(weights, traced.names, strict=True)}
+    after_step = {name: called(t, name) for t, name in zip(after[1:], traced.updated, strict=False)}
+    for name, shared in traced.aliases.items():
+        # Under each of its names a shared weight is the same tensor of the file.
+        parameters |= {name: called(parameters[shared], name)} if shared in parameters else {}
+        after_step |= {name: called(after_step[shared], name)} if shared in after_step else {}
     return TrainFile(
         format=kind,
         runtime=runtime,
@@ -151,15 +157,16 @@ def _train_file(
         labels=called(before[inputs], "labels"),
         learning_rate=called(before[inputs + 1], "learning_rate"),
         loss=called(after[0], "loss"),
-        parameters=tuple(called(t, name) for t, name in zip(weights, traced.names, strict=True)),
-        updated=tuple(called(t, name) for t, name in zip(after[1:], traced.updated, strict=False)),
+        parameters=tuple(parameters.values()),
+        updated=tuple(after_step.values()),
         extras=tuple(extras),
     )
 
 
 def open_step(file: TrainFile, threads: int = 1) -> Step:
     """Open a train graph in its runtime and return what takes a step."""
-    wanted = [file.loss.tensor, *(t.tensor for t in file.updated), *(e.updated for e in file.extras if e.updated)]
+    given = (*(t.tensor for t in file.updated), *(e.updated for e in file.extras if e.updated))
+    wanted = list(dict.fromkeys((file.loss.tensor, *given)))
     if file.format == "onnx":
         from hedgerow.compile.runners.onnx import open_session
 

@@ -16,6 +16,7 @@ from hedgerow.compile.errors import UntranslatableError
 from hedgerow.compile.passes.traced.recurrent import unrolling_table
 from hedgerow.compile.train_graph.norms import frozen_batch_norm, train_batch_norm
 from hedgerow.compile.train_graph.resampling import RESAMPLING
+from hedgerow.compile.train_graph.signals import conv1d, conv_transpose1d
 
 __all__ = ["MaskSpec", "StepLayers"]
 
@@ -68,8 +69,8 @@ class StepLayers(TorchFunctionMode):
             _functional.silu: _silu,
             _functional.binary_cross_entropy_with_logits: _binary_cross_entropy,
             _functional.cross_entropy: _cross_entropy,
-            _functional.conv1d: _conv1d,
-            _functional.conv_transpose1d: _conv_transpose1d,
+            _functional.conv1d: conv1d,
+            _functional.conv_transpose1d: conv_transpose1d,
             _functional.prelu: _prelu,
             _functional.adaptive_avg_pool1d: _adaptive(_functional.avg_pool1d, _functional.adaptive_avg_pool1d, 1),
             _functional.adaptive_avg_pool2d: _adaptive(_functional.avg_pool2d, _functional.adaptive_avg_pool2d, 2),
@@ -326,54 +327,6 @@ def _binary_cross_entropy(
         )
     logs = torch.log_softmax(torch.stack([logits * 0, logits], -1), -1)
     return -(logs * torch.stack([1 - target, target], -1)).sum() / logits.numel()
-
-
-def _conv1d(
-    values: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """Return a 1-D convolution as a 2-D one over images of height one."""
-
-    def two(value: Any, other: int) -> Any:
-        return value if isinstance(value, str) else (other, *((value,) if isinstance(value, int) else value))
-
-    flat = _functional.conv2d(
-        values.unsqueeze(2), weight.unsqueeze(2), bias, two(stride, 1), two(padding, 0), two(dilation, 1), groups
-    )
-    return flat.squeeze(2)
-
-
-def _conv_transpose1d(
-    values: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> torch.Tensor:
-    """Return a 1-D transposed convolution as a 2-D one over images of height one."""
-
-    def two(value: Any, other: int) -> Any:
-        return (other, *((value,) if isinstance(value, int) else value))
-
-    flat = _functional.conv_transpose2d(
-        values.unsqueeze(2),
-        weight.unsqueeze(2),
-        bias,
-        two(stride, 1),
-        two(padding, 0),
-        two(output_padding, 0),
-        groups,
-        two(dilation, 1),
-    )
-    return flat.squeeze(2)
 
 
 def _prelu(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

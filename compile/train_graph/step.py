@@ -49,6 +49,7 @@ class TracedStep:
         names: Names of the weights, in the graph's order.
         updated: Names of the weights that come back, in the graph's order.
         extras: The inputs after the weights; those of the kind ``state`` come back in their order.
+        aliases: Further name of a weight that several layers share -> the name that it travels under.
     """
 
     graph: torch.fx.GraphModule
@@ -56,6 +57,7 @@ class TracedStep:
     names: tuple[str, ...]
     updated: tuple[str, ...]
     extras: tuple[ExtraInput, ...]
+    aliases: Mapping[str, str]
 
 
 def set_modes(module: torch.nn.Module, options: StepOptions) -> None:
@@ -124,8 +126,11 @@ def _traced(
 ) -> TracedStep:
     task = source.task
     loss = _loss(task)
-    trained = options.trained(name for name, value in source.model.named_parameters() if value.requires_grad)
-    weights = {name: value.detach().clone() for name, value in source.model.state_dict().items()}
+    stored, aliases = source.model.state_dict(keep_vars=True), _aliases(source.model)
+    chosen = options.trained(name for name, value in stored.items() if _trains(value))
+    # What is shared is one tensor, whichever of its names was chosen, and its gradient is the sum over all its uses.
+    trained = tuple(dict.fromkeys(aliases.get(name, name) for name in chosen))
+    weights = {name: value.detach().clone() for name, value in stored.items() if name not in aliases}
     data = example_inputs(task.schema, batch)
     wanted = StepLayers(weights, None)
     with torch.no_grad(), wanted, warnings.catch_warnings():
@@ -177,7 +182,21 @@ def _traced(
     graph.recompile()
     graph.eval()
     arguments = (*arguments[:first], *(weights[name] for name in kept), *arguments[last:])
-    return TracedStep(graph, arguments, kept, returned, extras)
+    return TracedStep(graph, arguments, kept, returned, extras, aliases)
+
+
+def _trains(value: torch.Tensor) -> bool:
+    return isinstance(value, torch.nn.Parameter) and value.requires_grad
+
+
+def _aliases(model: torch.nn.Module) -> dict[str, str]:
+    """Return each further name of a tensor that the model holds under several -> its first."""
+    first: dict[int, str] = {}
+    found = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if first.setdefault(id(value), name) != name:
+            found[name] = first[id(value)]
+    return found
 
 
 def _inside(weights: Tensors) -> dict[str, torch.Tensor]:

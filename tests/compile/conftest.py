@@ -23,12 +23,8 @@ def mlperf_tiny() -> Path:
 
 @pytest.fixture(scope="session")
 def scrambled() -> bytes:
-    """A TFLite file that aborts LiteRT and runs in TensorFlow Lite Micro; tests are skipped where it is not."""
-    cases = os.environ.get("HEDGEROW_CASES") or Path(__file__).parents[3] / "shared" / "cases"
-    path = Path(cases) / "keyword_scrambled_8bit.tflite"
-    if not path.is_file():
-        pytest.skip(f"needs {path} (or set HEDGEROW_CASES)")
-    return path.read_bytes()
+    """A TFLite file that aborts LiteRT and runs in TensorFlow Lite Micro."""
+    return (Path(__file__).parents[1] / "client" / "keyword_scrambled_8bit.tflite").read_bytes()
 
 
 @pytest.fixture(scope="session")

@@ -114,13 +114,16 @@ def test_score_parity_classes_and_golden_samples_are_those_of_an_interpreter_tha
 @needs_mcu
 @pytest.mark.heavy
 def test_the_figures_are_not_litert_s_where_the_two_differ(compiled, foundation):
-    stage = foundation.made[RECIPE].stage
+    stage = foundation.made[(RECIPE, True)].stage
     other = predict_tflite(stage, foundation.data.held_out.inputs)
     of_litert = signal_to_noise_db(foundation.float_probabilities, other)
-    assert np.abs(other - foundation.executed[(RECIPE, "tflite-micro")].probabilities).max() >= stage.outputs[0].scale
+    assert (
+        np.abs(other - foundation.executed[(RECIPE, "tflite-micro", True)].probabilities).max()
+        >= stage.outputs[0].scale
+    )
     assert abs(compiled.artifact.metrics["snr_db"] - of_litert) > 1e-3
     # LiteRT was not even asked.
-    assert set(foundation.executed) == {(RECIPE, "tflite-micro")}
+    assert set(foundation.executed) == {(RECIPE, "tflite-micro", True)}
     assert compiled.latency is None
 
 
@@ -215,5 +218,5 @@ def test_an_interpreter_that_remembers_earlier_samples_fails_the_golden_samples(
         return replace(found, outputs={name: values + np.float32(0.5) for name, values in found.outputs.items()})
 
     monkeypatch.setattr(ForeignFile, "predict", drifting)
-    executed = run_on_micro(foundation, foundation.made[RECIPE], lambda *_: None)
+    executed = run_on_micro(foundation, foundation.made[(RECIPE, True)], lambda *_: None)
     assert executed.replay_difference == pytest.approx(0.5)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from hedgerow.cli import main
 from hedgerow.compile.arena import installed_version
 from hedgerow.compile.build import load_build
 from hedgerow.compile.packing import pack_targets
+from hedgerow.hardware.lookup import load_target
 
 pytest.importorskip("ai_edge_litert")
 
@@ -37,7 +39,7 @@ def test_a_file_that_nobody_can_hold_leaves_no_build_and_exit_code_1(mlperf_tiny
     assert not out.exists()
 
 
-def test_a_file_that_kills_litert_is_a_refused_target_with_the_signal_and_not_a_dead_command(
+def test_a_file_that_would_kill_litert_is_refused_by_its_operator_and_packed_for_who_runs_it(
     scrambled, tmp_path, capsys
 ):
     """In a process of its own, as a user calls it: exit code 139 and no word is what it was."""
@@ -48,19 +50,30 @@ def test_a_file_that_kills_litert_is_a_refused_target_with_the_signal_and_not_a_
     command += [word for name in targets for word in ("--target", name)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    refused = {refusal["target"]: refusal for refusal in json.loads(done.stdout.splitlines()[-1])["refused"]}
-    assert set(refused) == set(targets)
-    assert refused["android-arm64"]["check"] == "process"
-    reason = refused["android-arm64"]["reason"]
-    begin = f"running {file.name} in LiteRT: expected a process that ends by itself, found the signal SIG"
-    assert reason.startswith(begin)
-    # TensorFlow Lite Micro would run it; the target has no 16-bit integers.
-    assert refused["cortex-m4"]["check"] == "number types"
+    record = json.loads(done.stdout.splitlines()[-1])
+    refused = {refusal["target"]: refusal for refusal in record["refused"]}
+    assert set(refused) == {"android-arm64", "x86-gateway"}
+    assert refused["android-arm64"]["check"] == "number types"
+    assert "found SVDF on int8" in refused["android-arm64"]["reason"]
     assert refused["x86-gateway"]["check"] == "format"
-    plain = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert plain.returncode == 1
-    assert "refused: android-arm64: running keyword_scrambled_8bit.tflite in LiteRT" in plain.stdout
-    assert "no build: nothing passed" in plain.stdout
+    # TensorFlow Lite Micro runs it, 16-bit integers at its border and all.
+    assert [artifact["target"] for artifact in record["artifacts"]] == ["cortex-m4"]
+    assert [artifact.target for artifact in load_build(out).artifacts] == ["cortex-m4"]
+
+
+def test_a_file_that_kills_its_runtime_is_a_refused_target_with_the_signal_and_not_a_dead_command(
+    scrambled, tmp_path, monkeypatch
+):
+    """What a table does not know: here nothing is known of types."""
+    phone = replace(load_target("android-arm64"), operator_types={})
+    monkeypatch.setattr("hedgerow.compile.third_party.load_target", lambda _name: phone)
+    file, out = tmp_path / "keyword_scrambled_8bit.tflite", tmp_path / "out"
+    file.write_bytes(scrambled)
+    outcome = pack_targets(file, ["android-arm64"], out)
+    (refusal,) = outcome.refused
+    assert (outcome.build, refusal.check) == (None, "process")
+    begin = f"running {file.name} in LiteRT: expected a process that ends by itself, found the signal SIG"
+    assert refusal.reason.startswith(begin)
     assert not out.exists()
 
 

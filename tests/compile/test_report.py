@@ -105,6 +105,26 @@ def test_the_markdown_escapes_cells_and_keeps_its_tables_straight():
             assert len(set(columns)) == 1, (above, below)
 
 
+def test_one_file_that_two_runtimes_evaluated_is_shown_for_each_with_its_target():
+    one = outcome()
+    (artifact,) = one.build.artifacts
+    names = ("android-npu", "cortex-m4", "cortex-m7")
+    build = replace(one.build, artifacts=tuple(replace(artifact, target=name) for name in names))
+    shares = dict(zip(names, (0.25, 0.75, 0.75), strict=True))
+    evaluations = {
+        name: {"classes": [{**row, "recall": share} for row in EVALUATION["classes"]], "subgroups": []}
+        for name, share in shares.items()
+    }
+    ran = {name: {"accuracy": "LiteRT 2" if name == "android-npu" else "TFLM 1"} for name in names}
+    recipes = dict.fromkeys(names, "tflite-int8-full")
+    changed = outcome(build=build, recipes=recipes, evaluations=evaluations, executed_by=ran, latencies={}, not_run={})
+    facts = card(changed, {**EVALUATION, "subgroups": []}, max_drop=0.015)
+    assert [file["recipe"] for file in facts["files"]] == [
+        "tflite-int8-full for android-npu", "tflite-int8-full for cortex-m4",
+    ]  # fmt: skip
+    assert facts["class_rows"][0]["values"] == [0.5, 0.25, 0.75]
+
+
 def test_an_artifact_is_shown_beside_the_float_model_for_each_class_and_subgroup():
     facts = card(outcome(), EVALUATION, max_drop=0.015)
     assert [row["values"] for row in facts["class_rows"]] == [[0.5, 0.25], [None, None]]

@@ -15,6 +15,7 @@ from hedgerow.compile.verify import (
     verify_artifact,
     verify_train_graph,
 )
+from hedgerow.hardware.fit import OperatorUse
 from hedgerow.hardware.lookup import load_target
 
 TARGET = load_target("raspberry-pi-4")
@@ -90,7 +91,7 @@ def test_an_operator_outside_the_table_is_refused():
 
 
 def test_a_number_type_outside_the_table_is_refused():
-    assert refused("number types", facts=replace(FACTS, number_types=frozenset({"float64"}))).found == "also float64"
+    assert refused("number types", facts=replace(FACTS, number_types=frozenset({"bfloat16"}))).found == "also bfloat16"
 
 
 def test_lost_accuracy_is_refused():
@@ -203,7 +204,8 @@ INTEGER = FileFacts(
 @pytest.mark.parametrize(
     ("check", "facts"),
     [
-        ("operator versions", {"operator_versions": {"CONV_2D": 99}}),
+        ("number types", {"uses": frozenset({OperatorUse("CONV_2D", "int16", 4)})}),
+        ("ranks", {"uses": frozenset({OperatorUse("TRANSPOSE", "int8", 6)})}),
         ("all integer", {"number_types": frozenset({"int8", "float32"})}),
         ("integer border", {"border_types": frozenset({"float32"})}),
         ("static shapes", {"dynamic_shapes": True}),

@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from hedgerow.hardware.fit import CHECKS, Misfit, ModelFacts, fit
+from hedgerow.hardware.fit import CHECKS, Misfit, ModelFacts, OperatorUse, fit
 from hedgerow.hardware.lookup import load_target
 
 MCU = load_target("cortex-m4")
 GATEWAY = load_target("x86-gateway")
+PHONE = load_target("android-arm64")
 JETSON = load_target("jetson-orin-nano")
 SMALL = ModelFacts(
     format="tflite",
@@ -57,14 +58,14 @@ def test_an_unknown_operator_is_named():
 
 
 def test_a_version_above_the_tables_is_named_with_both_numbers():
-    misfit = only(MCU, replace(SMALL, operators={**SMALL.operators, "FULLY_CONNECTED": 12}))
+    misfit = only(PHONE, replace(SMALL, operators={**SMALL.operators, "FULLY_CONNECTED": 15}))
     assert str(misfit) == (
-        "operator versions: expected FULLY_CONNECTED up to version 6, found FULLY_CONNECTED version 12"
+        "operator versions: expected FULLY_CONNECTED up to version 14, found FULLY_CONNECTED version 15"
     )
 
 
 def test_the_highest_version_of_the_table_still_fits():
-    assert fit(MCU, replace(SMALL, operators={"FULLY_CONNECTED": 6})) == ()
+    assert fit(PHONE, replace(SMALL, operators={"FULLY_CONNECTED": 14})) == ()
 
 
 def test_a_table_with_0_takes_any_version_and_an_unknown_version_is_no_misfit():
@@ -87,9 +88,51 @@ def test_a_float_border_is_told_apart_from_float_inside():
 
 
 def test_a_number_type_outside_the_table_is_named():
-    misfit = only(MCU, replace(SMALL, number_types=SMALL.number_types | {"int16"}))
-    assert (misfit.check, misfit.names) == ("number types", ("int16",))
-    assert misfit.expected == "tensors of bool, int32, int8"
+    misfit = only(MCU, replace(SMALL, number_types=SMALL.number_types | {"uint16"}))
+    assert (misfit.check, misfit.names) == ("number types", ("uint16",))
+    assert misfit.expected == "tensors of bool, int16, int32, int4, int64, int8, uint32, uint64, uint8"
+
+
+def used(*uses: tuple[str, str, int]) -> frozenset[OperatorUse]:
+    return frozenset(OperatorUse(*use) for use in uses)
+
+
+def test_a_number_type_that_the_runtime_has_no_kernel_for_is_named_with_its_operator():
+    facts = replace(SMALL, number_types=SMALL.number_types | {"int16"})
+    fitting = used(("CONV_2D", "int16/int8", 4), ("SOFTMAX", "int16", 2), ("ADD", "int8", 4))
+    assert fit(MCU, replace(facts, uses=fitting)) == ()
+    misfit = only(MCU, replace(facts, uses=fitting | used(("CONV_2D", "int16", 4), ("GATHER", "int16", 2))))
+    assert (misfit.check, misfit.names) == ("number types", ("CONV_2D", "GATHER"))
+    assert misfit.expected == "CONV_2D on float32, int16/int8, int8, int8/int4, GATHER on float32, int8"
+    assert misfit.found == "CONV_2D on int16, GATHER on int16"
+
+
+def test_what_is_not_known_of_a_use_is_no_misfit():
+    unknown = used(("CONV_2D", "", 0), ("SOFTMAX", "int8", 0), ("SignalNobodyTried", "float64", 9))
+    target = replace(
+        MCU, operators={**MCU.operators, "SignalNobodyTried": 0}, number_types=MCU.number_types | {"float64"}
+    )
+    facts = replace(SMALL, operators={**SMALL.operators, "SignalNobodyTried": 1}, uses=unknown)
+    assert fit(target, facts) == ()
+
+
+def test_a_type_that_is_refused_already_is_not_named_again_with_every_operator():
+    facts = replace(SMALL, number_types=SMALL.number_types | {"float64"}, uses=used(("ADD", "float64", 2)))
+    assert [misfit.check for misfit in fit(GATEWAY, replace(QDQ, uses=used(("Add", "float64", 0))))] == []
+    assert [misfit.check for misfit in fit(MCU, facts)] == ["all integer"]
+
+
+def test_dimensions_that_the_runtime_does_not_compute_are_named():
+    assert fit(MCU, replace(SMALL, uses=used(("TRANSPOSE", "int8", 5)))) == ()
+    misfit = only(MCU, replace(SMALL, uses=used(("TRANSPOSE", "int8", 6), ("TRANSPOSE", "float32", 6))))
+    assert str(misfit) == "ranks: expected TRANSPOSE of 1, 2, 3, 4, 5 dimensions, found TRANSPOSE of 6"
+
+
+def test_the_dimensions_of_a_type_go_before_those_of_its_operator():
+    ranks = {"PRELU": frozenset({4}), "PRELU int8": frozenset({4, 5})}
+    target = replace(MCU, operator_types={}, operator_ranks=ranks)
+    assert fit(target, replace(SMALL, uses=used(("PRELU", "int8", 5)))) == ()
+    assert only(target, replace(SMALL, uses=used(("PRELU", "int16", 5)))).check == "ranks"
 
 
 @pytest.mark.parametrize(("tensors", "fits"), [(0, True), (3, False), (None, True)])
@@ -142,7 +185,7 @@ def test_everything_in_the_way_is_told_at_once_and_long_lists_are_cut():
     facts = replace(
         SMALL,
         operators={f"CUSTOM_{index:02}": 1 for index in range(20)},
-        number_types=frozenset({"float32", "int64"}),
+        number_types=frozenset({"float32", "uint16"}),
         size_bytes=2**30,
     )
     misfits = fit(MCU, facts)

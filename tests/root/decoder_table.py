@@ -136,13 +136,18 @@ TARGET = {
 TARGET_RECORD = {
     **{key: value for key, value in TARGET.items() if key != "schema_version"},
     "name": "bench", "recipe": "onnx-float", "operators": {"Add": 7}, "operators_source": "its manual",
+    "operator_types": {"Add": ["int8"]}, "operator_ranks": {"Add": [4]},
 }  # fmt: skip
-OPERATORS = {"schema_version": 1, "source": "its manual", "versions": {"Add": 7}}
+OPERATORS = {
+    "schema_version": 1, "source": "its manual", "versions": {"Add": 7}, "types": {"Add": ["int8"]},
+    "ranks": {"Add": [4]},
+}  # fmt: skip
 
 OPERATOR = {"name": "Conv", "version": 11, "inputs": ["x"], "outputs": ["y"], "macs": 100}
 FACTS = {
     "operators": ["Conv"], "number_types": ["float32"], "quantized_weights": 0, "float_weights": 9,
-    "operator_versions": {"Conv": 11}, "weights_bytes": 36, "weights_bytes_by_bits": {"32": 36}, "parameters": 9,
+    "operator_versions": {"Conv": 11}, "uses": [{"name": "Conv", "types": "float32", "rank": 4}],
+    "weights_bytes": 36, "weights_bytes_by_bits": {"32": 36}, "parameters": 9,
     "has_nan": False, "dynamic_shapes": False, "float_tensors": 3, "graph": [OPERATOR], "tensor_bytes": {"x": 256},
     "inputs": ["x"], "outputs": ["y"], "border_types": ["float32"], "asymmetric_tensors": 0, "outside_constants": 0,
     "open_sizes": ["the batch"],
@@ -277,13 +282,14 @@ def _trace(document: Document, _folder: Path) -> object:
 
 
 def _target(document: Document, _folder: Path) -> object:
-    from hedgerow.hardware.target import OperatorTable, decode_target
+    from hedgerow.hardware.operator_table import OperatorTable
+    from hedgerow.hardware.target import decode_target
 
     return decode_target("bench", _toml(document), {"table": OperatorTable(versions={"Add": 7}, source="here")})
 
 
 def _operators(document: Document, _folder: Path) -> object:
-    from hedgerow.hardware.target import decode_operators
+    from hedgerow.hardware.operator_table import decode_operators
 
     return decode_operators("bench", _toml(document))
 
@@ -491,7 +497,7 @@ DECODERS: tuple[Decoder, ...] = (
         _target,
         "toml",
         (
-            "hedgerow.hardware.target:_document",
+            "hedgerow.hardware.operator_table:document",
             "hedgerow.hardware.target:_names",
             "hedgerow.hardware.target:_recipes",
             "hedgerow.hardware.target:_target",
@@ -501,21 +507,26 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder(
         "hedgerow.hardware.target:read_target_record",
         [TARGET_RECORD],
-        parts=("hedgerow.hardware.target:_versions",),
+        parts=(
+            "hedgerow.hardware.operator_table:read_table",
+            "hedgerow.hardware.operator_table:_versions",
+            "hedgerow.hardware.operator_table:_types",
+            "hedgerow.hardware.operator_table:_ranks",
+        ),
     ),
     Decoder(
-        "hedgerow.hardware.target:decode_operators",
+        "hedgerow.hardware.operator_table:decode_operators",
         [OPERATORS],
         _operators,
         "toml",
-        ("hedgerow.hardware.target:_document",),
+        ("hedgerow.hardware.operator_table:document",),
     ),
     Decoder(
         "hedgerow.hardware.target:decode_recipe_lists",
         [{"schema_version": 1, "lists": {"floats": ["onnx-float"]}}],
         _recipe_lists,
         "toml",
-        ("hedgerow.hardware.target:_document",),
+        ("hedgerow.hardware.operator_table:document",),
     ),
     Decoder(
         "hedgerow.compile.recipe:read_recipe",
@@ -535,7 +546,11 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder(
         "hedgerow.compile.inspection.facts:FileFacts.from_fields",
         [FACTS],
-        parts=("hedgerow.compile.inspection.facts:_texts", "hedgerow.compile.inspection.facts:_counts"),
+        parts=(
+            "hedgerow.compile.inspection.facts:_texts",
+            "hedgerow.compile.inspection.facts:_counts",
+            "hedgerow.compile.inspection.facts:_use",
+        ),
     ),
     Decoder("hedgerow.compile.arena:Arena.from_fields", [ARENA]),
     Decoder("hedgerow.compile.profile.host:HostLatency.from_fields", [{"p50_ms": 1.0, "p99_ms": 2.0, "runs": 10}]),

@@ -73,6 +73,7 @@ class Graph:
         version: int = 1,
         options: str = "",
         fields: Mapping[str, Any] | None = None,
+        intermediates: Sequence[int] = (),
     ) -> None:
         """Add an operator.
 
@@ -84,8 +85,10 @@ class Graph:
             options: Name of the table of its options, such as ``Conv2DOptions``; empty: it has none. A custom operator
                 has its *fields* as a flexbuffer.
             fields: What stands in it.
+            intermediates: Places of tensors whose scales belong to values inside the operator.
         """
         operator = schema.OperatorT()
+        operator.intermediates = list(intermediates)
         operator.opcodeIndex = self._model.code(name, version)
         operator.inputs, operator.outputs = list(inputs), list(outputs)
         if options:

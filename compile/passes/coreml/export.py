@@ -4,7 +4,7 @@ What prepares a sample stays float32: float16 ends at 65,504, and has three digi
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import ExportPass
 from hedgerow.compile.passes.settings import one_of
 from hedgerow.manifest.content import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 __all__ = ["ExportCoreml"]
 
@@ -51,17 +55,15 @@ class ExportCoreml(ExportPass):
 
         from hedgerow.compile.passes.coreml.package import packed
         from hedgerow.compile.passes.examples import example_inputs
-        from hedgerow.compile.passes.traced.moved import COREML_WORDS
-        from hedgerow.compile.passes.traced.served import served_module
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1, _TRACED)
         inputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), _BORDER[spec.dtype]) for spec in schema.inputs)
         outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
-        program = torch.export.export(
-            served_module(source, arguments, words=COREML_WORDS), arguments
-        ).run_decompositions({})
-        _mark_preparation(program.graph)
+        module, is_cut = _served(source, arguments)
+        program = torch.export.export(module, arguments).run_decompositions({})
+        if is_cut:
+            _mark_preparation(program.graph)
         model = ct.convert(
             program,
             inputs=[ct.TensorType(name=t.tensor, shape=t.shape, dtype=np.dtype(t.dtype).type) for t in inputs],
@@ -75,14 +77,26 @@ class ExportCoreml(ExportPass):
         return CompiledModel(format="mlpackage", content=packed(model), inputs=inputs, outputs=outputs)
 
 
+def _served(source: FloatModel, arguments: "tuple[torch.Tensor, ...]") -> "tuple[nn.Module, bool]":
+    """Return the served model, and whether it is in two halves, each called as a module of its own."""
+    from hedgerow.compile.passes.coreml.recurrent import KEPT
+    from hedgerow.compile.passes.traced.moved import COREML_WORDS
+    from hedgerow.compile.passes.traced.served import served_module
+    from hedgerow.compile.preparation.halves import cut
+
+    halves = cut(source.task)
+    if halves is None:
+        return served_module(source, arguments, words=COREML_WORDS, keeps=KEPT), False
+    second = served_module(halves.second(source), halves.module(*arguments), words=COREML_WORDS, keeps=KEPT)
+    return halves.before(second), True
+
+
 def _mark_preparation(graph: Any) -> None:
     """Note which nodes come before the task's model, so that :func:`_prepares` knows what became of them."""
+    from hedgerow.compile.preparation.halves import SECOND
     from hedgerow.compile.preparation.tracing import nodes_from_model_on
 
-    behind = nodes_from_model_on(graph, "logits.model")
-    if not behind:
-        # A model that was traced before has no layers any more: all of it is float16, as without pre-processing.
-        return
+    behind = nodes_from_model_on(graph, SECOND)
     for node in graph.nodes:
         if node.op == "call_function" and node not in behind:
             node.meta["stack_trace"] = _MARK

@@ -4,13 +4,16 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import onnx
 import torch
 
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.training import input_tensors
 from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
-from hedgerow.compile.passes.onnx.recurrent import recurrent_translations, rewrite_recurrent
+from hedgerow.compile.passes.onnx.recurrent import recurrent_translations
+from hedgerow.compile.passes.onnx.recurrent_weights import quantize_recurrent
+from hedgerow.compile.passes.traced.layers import rewrite_recurrent
 from hedgerow.compile.passes.traced.masks import rewrite_masks
 from hedgerow.compile.passes.traced.served import looked_at, note
 from hedgerow.task_module import ServingModule
@@ -71,4 +74,8 @@ def served_stage(source: FloatModel, quantize: Callable[[Any, Calibrate], Any]) 
         dynamic_shapes=shapes,
         translations=recurrent_translations(),
     )
+    if noted.recurrent:
+        model = onnx.load_model_from_string(content)
+        quantize_recurrent(model)
+        content = model.SerializeToString(deterministic=True)
     return CompiledModel(format="onnx", content=content, inputs=found_inputs, outputs=outputs)

@@ -11,6 +11,7 @@ from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.macs import count_macs
 from hedgerow.compile.passes.model.prune_channels import PruneChannels
+from hedgerow.compile.passes.model.sharing import shared_layers
 from hedgerow.compile.passes.runner import tool_errors
 from hedgerow.task_module import LogitsModule
 
@@ -47,6 +48,8 @@ def _pruned(
     model = copy.deepcopy(source.model).eval()
     module = LogitsModule(source.task, model)
     layers = dict(model.named_modules())
+    # torch-pruning would give each layer a weight of its own, and cut what runs twice for one of its places.
+    shared = shared_layers(module, inputs)
     heads = {layer: layer.num_heads for layer in model.modules() if isinstance(layer, nn.MultiheadAttention)}
     with tool_errors(chosen.name), torch.enable_grad():
         wanted = module(*inputs).shape
@@ -56,7 +59,11 @@ def _pruned(
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
             global_pruning=chosen.scope == "model",
             pruning_ratio=chosen.share,
-            ignored_layers=[_last_layer(chosen.name, module, inputs), *(layers[name] for name in sorted(fixed))],
+            ignored_layers=[
+                _last_layer(chosen.name, module, inputs),
+                *(layers[name] for name in sorted(fixed)),
+                *(layer for layer in layers.values() if layer in shared),
+            ],
             round_to=chosen.round_to,
             num_heads=heads,
         )

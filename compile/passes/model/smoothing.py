@@ -7,6 +7,7 @@ from torch import nn
 
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.pass_models import FloatModel
+from hedgerow.compile.passes.model.sharing import shared_layers
 from hedgerow.compile.passes.model.smooth_activations import SmoothActivations
 from hedgerow.compile.passes.model.training import input_tensors
 from hedgerow.task_module import LogitsModule
@@ -34,17 +35,19 @@ def smoothed(source: FloatModel, chosen: SmoothActivations) -> nn.Module:
     """Return a model that computes the same with smoother inputs of its linear layers.
 
     Raises:
-        PassError: The model has no linear layer that is called by itself.
+        PassError: The model has no linear layer that is called by itself and whose weights are its own.
     """
     model = copy.deepcopy(source.model).eval()
     # Attention reads its projections' weights without calling them.
     inside = {
         id(part) for layer in model.modules() if isinstance(layer, nn.MultiheadAttention) for part in layer.modules()
     }
+    # The weights of one layer can take outliers of its own inputs alone.
+    shared = shared_layers(model)
     layers = {
         name: layer
         for name, layer in model.named_modules()
-        if name and isinstance(layer, nn.Linear) and id(layer) not in inside
+        if name and isinstance(layer, nn.Linear) and id(layer) not in inside and layer not in shared
     }
     extremes = _input_extremes(source, model, layers)
     if not extremes:

@@ -27,7 +27,7 @@ class ExportOnnx(ExportPass):
 
         from hedgerow.compile.passes.examples import example_inputs
         from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
-        from hedgerow.compile.passes.onnx.recurrent import KEPT, recurrent_translations, rewrite_recurrent
+        from hedgerow.compile.passes.onnx.recurrent import KEPT, recurrent_translations
         from hedgerow.compile.passes.traced.served import served_module
 
         schema = source.task.schema
@@ -37,7 +37,7 @@ class ExportOnnx(ExportPass):
         shapes = (tuple({0: batch} for _ in inputs),)
         arguments = example_inputs(schema, 2)
         content = onnx_bytes(
-            served_module(source, arguments, shapes, keeps=KEPT, rewrite=rewrite_recurrent),
+            served_module(source, arguments, shapes, keeps=KEPT),
             arguments,
             input_names=[tensor.tensor for tensor in inputs],
             output_names=[tensor.tensor for tensor in outputs],

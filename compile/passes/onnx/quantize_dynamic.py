@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.passes.onnx.recurrent_weights import RECURRENT, quantize_recurrent
 from hedgerow.compile.passes.settings import yes_or_no
 
 __all__ = ["QuantizeOnnxDynamic"]
@@ -52,6 +53,11 @@ class QuantizeOnnxDynamic(FilePass):
                 # The quantizer does not know the type of what it made of Gemm.
                 extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
             )
+            made = onnx.load_model(after)
+            # It knows no other recurrent layer than LSTM.
+            if any(node.op_type in RECURRENT for node in made.graph.node):
+                quantize_recurrent(made)
+                return replace(stage, content=made.SerializeToString(deterministic=True))
             return replace(stage, content=after.read_bytes())
 
 

@@ -8,12 +8,13 @@ from typing import ClassVar
 
 from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic
+from hedgerow.compile.passes.onnx.recurrent_weights import RECURRENT
 from hedgerow.compile.passes.sensitivity import widen, worst_first
 from hedgerow.compile.passes.settings import between
 
 __all__ = ["QuantizeOnnxMixed"]
 
-_LAYERS = {"Conv", "Gemm", "MatMul"}
+_LAYERS = {"Conv", "Gemm", "MatMul", *RECURRENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

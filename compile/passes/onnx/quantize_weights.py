@@ -4,6 +4,7 @@ Weights become ``DequantizeLinear`` of a small integer tensor (ONNX operator set
 into its MatMulNBits kernel where a matrix product follows, and unpacks when it loads the file elsewhere. It buys size.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,13 +14,17 @@ from numpy.typing import NDArray
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.kinds import FilePass
+from hedgerow.compile.passes.onnx.recurrent_weights import RECURRENT
 from hedgerow.compile.passes.settings import between, one_of
 
 __all__ = ["QuantizeOnnxWeights"]
 
 _OPERATOR_SET = 21
-# Operator -> position of its weight.
-_WEIGHT_AT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0}
+# Operator -> positions of its weights.
+_WEIGHTS_AT: Mapping[str, tuple[int, ...]] = {
+    "Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (1,), "Gather": (0,),
+    **dict.fromkeys(RECURRENT, (1, 2)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +64,17 @@ class QuantizeOnnxWeights(FilePass):
         nodes: list[Any] = []
         done = set()
         for node in model.graph.node:
-            name = node.input[_WEIGHT_AT[node.op_type]] if node.op_type in _WEIGHT_AT else ""
-            tensor = constants.get(name)
-            if tensor is not None and tensor.data_type == onnx.TensorProto.FLOAT:
+            for place in _WEIGHTS_AT.get(node.op_type, ()):
+                name = node.input[place]
+                tensor = constants.get(name)
+                if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
+                    continue
                 values = numpy_helper.to_array(tensor)
                 if values.ndim > 1 and values.size >= self.minimum_elements:
                     if name not in done:
                         nodes += _store(model.graph, name, values, _input_axis(node), self)
                         done.add(name)
-                    node.input[_WEIGHT_AT[node.op_type]] = f"{name}_dequantized"
+                    node.input[place] = f"{name}_dequantized"
             nodes.append(node)
         if not done:
             raise PassError(self.name, f"it has no weight of {self.minimum_elements} numbers or more")
@@ -95,6 +102,8 @@ def _input_axis(node: Any) -> int:
     """Return the axis of the node's weight along which its inputs lie; kernels are flattened to (first axis, rest)."""
     if node.op_type == "MatMul":
         return -2
+    if node.op_type in RECURRENT:
+        return 2
     if node.op_type == "Gemm" and not any(entry.name == "transB" and entry.i for entry in node.attribute):
         return 0
     return 1
@@ -105,7 +114,10 @@ def _store(graph: Any, name: str, values: NDArray[Any], axis: int, chosen: Quant
     from onnx import helper, numpy_helper
 
     is_kernel = values.ndim > 2 and axis == 1
+    is_stacked = values.ndim > 2 and axis == 2
     matrix = values.reshape(len(values), -1) if is_kernel else values
+    if is_stacked:
+        matrix, axis = values.reshape(-1, values.shape[-1]), 1
     axis %= matrix.ndim
     integers, scales = _round(matrix, axis, chosen)
     graph.initializer.append(numpy_helper.from_array(integers, f"{name}_quantized"))
@@ -115,13 +127,13 @@ def _store(graph: Any, name: str, values: NDArray[Any], axis: int, chosen: Quant
         helper.make_node(
             "DequantizeLinear",
             [f"{name}_quantized", f"{name}_scales"],
-            [f"{name}_matrix" if is_kernel else result],
+            [f"{name}_matrix" if is_kernel or is_stacked else result],
             name=f"{name}_dequantize",
             axis=axis,
             block_size=min(chosen.block, matrix.shape[axis]),
         )
     ]
-    if is_kernel:
+    if is_kernel or is_stacked:
         shape = numpy_helper.from_array(np.array(values.shape, np.int64), f"{name}_shape")
         graph.initializer.append(shape)
         made.append(helper.make_node("Reshape", [f"{name}_matrix", shape.name], [result], name=f"{name}_reshape"))

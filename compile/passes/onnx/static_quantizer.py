@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -18,6 +19,7 @@ from onnxruntime.quantization.quantize import save_tensors_data
 
 from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic
+from hedgerow.compile.passes.onnx.recurrent_weights import RECURRENT, quantize_recurrent
 from hedgerow.compile.runners.onnx import takes_any_batch
 from hedgerow.manifest.content import Tensor
 from hedgerow.task import Dataset
@@ -31,6 +33,7 @@ _OPERATORS = [
     "ReduceMean", "Relu", "Reshape", "Transpose",
 ]  # fmt: skip
 _BATCH = 32
+_LIMIT_OF_SEVEN_BITS = 63
 _ENTROPY_BINS, _ENTROPY_STEPS = 512, 256
 # Never CalibrationMethod.Distribution: with int8 it destroys the model without an error.
 _METHODS = {
@@ -101,7 +104,13 @@ def static_bytes(
             extra_options=options,
             calibration_cache_path=kept,
         )
-        return after.read_bytes()
+        model = onnx.load_model(after)
+        if not any(node.op_type in RECURRENT for node in model.graph.node):
+            return after.read_bytes()
+        limit = _LIMIT_OF_SEVEN_BITS if chosen.reduce_range else 127
+        quantize_recurrent(model, limit=limit, standard_only=chosen.symmetric, left_out=left_out)
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
 
 
 def _measure_entropy(model: Path, data: CalibrationDataReader, ranges: Path) -> None:

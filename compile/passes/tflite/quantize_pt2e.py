@@ -44,6 +44,10 @@ class QuantizePt2eStatic(ExportPass):
         arguments = example_inputs(schema, 1)
         quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=self.per_channel))
         program = torch.export.export(served_module(source, arguments, words=TFLITE_WORDS), arguments).module()
+        # The quantizer wants of a GRU's nodes what only one whole operator has; here the layer is unrolled.
+        for node in program.graph.nodes:
+            stack = node.meta.get("nn_module_stack", {})
+            node.meta["nn_module_stack"] = {key: at for key, at in stack.items() if not str(at[1]).endswith("GRU")}
         prepared = prepare_pt2e(program, quantizer)
         with torch.no_grad():
             for index in range(len(source.calibration)):

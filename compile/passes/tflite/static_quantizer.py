@@ -1,4 +1,4 @@
-"""Static int8 quantization with ai-edge-quantizer, from the exact extremes of every tensor."""
+"""Static quantization with ai-edge-quantizer, from the exact extremes of every tensor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,14 +24,16 @@ class StaticQuantizer:
     Args:
         stage: A TFLite file.
         source: Gives the calibration data.
+        activations: ``int8`` or ``int16``; weights are int8 always.
     """
 
-    def __init__(self, stage: CompiledModel, source: PassModel) -> None:
+    def __init__(self, stage: CompiledModel, source: PassModel, activations: str = "int8") -> None:
         self._stage, self._source = stage, source
+        self._rules = recipe.static_wi8_ai8 if activations == "int8" else recipe.static_wi8_ai16
         self._statistics: Any = None
 
     def quantized(self, floats: Sequence[Any] = (), left_out: Sequence[str] = ()) -> CompiledModel:
-        """Return the file with int8 weights, one scale for each output channel, and int8 activations.
+        """Return the file with int8 weights, one scale for each output channel, and integer activations.
 
         Args:
             floats: Kinds of operators that stay float.
@@ -39,7 +41,7 @@ class StaticQuantizer:
         """
 
         def prepare(tool: Any) -> Any:
-            tool.load_quantization_recipe(recipe.static_wi8_ai8())
+            tool.load_quantization_recipe(self._rules())
             if self._statistics is None:
                 self._statistics = measured_statistics(tool, self._stage, self._source.calibration)
             for operator in floats:

@@ -20,7 +20,7 @@ class UnrolledLayers(TorchFunctionMode):
     """Unrolls recurrent layers while it is entered.
 
     Args:
-        keeps: Kinds that stay as they are; an LSTM with a projection never does.
+        keeps: Kinds that stay as they are.
     """
 
     def __init__(self, keeps: Collection[str] = ()) -> None:
@@ -32,15 +32,9 @@ class UnrolledLayers(TorchFunctionMode):
     ) -> Any:
         """Call the other words for *func*, or *func*."""
         kind = RECURRENT.get(func)
-        if kind is not None and (not _is_plain(args) or (kind in self._keeps and not _projects(args))):
+        if kind is not None and (kind in self._keeps or not _is_plain(args)):
             return func(*args, **(kwargs or {}))
         return self._table.get(func, func)(*args, **(kwargs or {}))
-
-
-def _projects(arguments: tuple[Any, ...]) -> bool:
-    """Say whether an LSTM has one weight more for each layer and direction: what its output is multiplied with."""
-    weights, has_biases, layers, bidirectional = arguments[2], arguments[3], arguments[4], arguments[7]
-    return bool(len(weights) // (layers * (1 + int(bidirectional))) == (5 if has_biases else 3))
 
 
 def _is_plain(arguments: tuple[Any, ...]) -> bool:

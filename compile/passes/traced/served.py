@@ -1,6 +1,6 @@
 """The module that exporters and quantizers are given: the served model, its masks in words that they hold."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from types import MappingProxyType
 from typing import Any
 
@@ -9,9 +9,11 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from hedgerow.compile.pass_models import FloatModel
+from hedgerow.compile.passes.traced.layers import rewrite_recurrent
 from hedgerow.compile.passes.traced.masks import rewrite_masks
 from hedgerow.compile.passes.traced.moved import OtherWords, Words
 from hedgerow.compile.passes.traced.recurrent import RECURRENT, UnrolledLayers
+from hedgerow.compile.passes.traced.steps import take_steps
 from hedgerow.task_module import LogitsModule, ServingModule
 
 __all__ = ["looked_at", "note", "served_module"]
@@ -95,7 +97,6 @@ def served_module(
     *,
     keeps: Collection[str] = (),
     words: Words = MappingProxyType({}),
-    rewrite: Callable[[fx.GraphModule], bool] = lambda _program: False,
 ) -> nn.Module:
     """Return what is exported for *source*: inputs -> the output of the schema.
 
@@ -107,8 +108,8 @@ def served_module(
         arguments: Example inputs.
         dynamic_shapes: As :func:`torch.export.export` takes them; None: every size is the example's.
         words: Functions of torch that the format's converter translates wrongly or not at all, in other words.
-        keeps: Kinds of recurrent layers that are not unrolled: ``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``.
-        rewrite: What else is done to the trace of a recurrent model, in place; returns whether it did anything.
+        keeps: Kinds of recurrent layers that become one operator each (:mod:`hedgerow.compile.passes.traced.layers`)
+            and are not unrolled: ``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``.
     """
     module: nn.Module = ServingModule(source.task, source.model).eval()
     noted = note(source, arguments)
@@ -116,13 +117,13 @@ def served_module(
         module = _Reworded(module, words).eval()
     if noted.recurrent:
         module = _Unrolled(module, keeps).eval()
-    if not noted.attends and not noted.recurrent & set(keeps):
+    if not noted.attends and not noted.recurrent:
         return module
     exported = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes)
     program: Any = exported.module(check_guards=False)
     batch = len(arguments[0]) if dynamic_shapes is None else _BATCH
     masked = noted.attends and rewrite_masks(program, looked_at(source, arguments, batch))
-    written = bool(noted.recurrent) and rewrite(program)
+    written = bool(noted.recurrent) and (rewrite_recurrent(program) | take_steps(program))
     return _Program(program) if masked or written else module
 
 

@@ -7,7 +7,7 @@ is not multiplied.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,6 +19,7 @@ Dropout = Callable[[torch.Tensor, float], torch.Tensor]
 
 _State = tuple[torch.Tensor, ...] | None
 _Weights = Sequence[torch.Tensor]
+_Steps = torch.Tensor | list[torch.Tensor]
 _Cell = Callable[[torch.Tensor, _State, _Weights], tuple[torch.Tensor, ...]]
 """``(inputs' product, state or None for zeros, hidden weights) -> state``, the output first."""
 
@@ -70,22 +71,28 @@ def _folded(cell: _Cell, weights: _Weights, has_biases: bool) -> tuple[torch.Ten
     return torch.cat([biases[0][:size] + biases[1][:size], biases[0][size:]]), [*hidden, biases[1][size:]]
 
 
-def _each_step(steps: Sequence[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor | None) -> list[torch.Tensor]:
-    """Return each step's product with *weight*, from one for all steps."""
-    count: Any = steps[0].shape[0]
+def _each_step(values: _Steps, weight: torch.Tensor, bias: torch.Tensor | None) -> list[torch.Tensor]:
+    """Return the product with *weight* of each step of ``(steps, batch, inputs)``, from one where they are one."""
+    if not isinstance(values, torch.Tensor):
+        return [_linear(step, weight, bias) for step in values]
+    steps, count = values.shape[0], cast("Any", values.shape[1])
     if isinstance(count, int):
         # Rows are cut out by one operator; a place of an axis takes two.
-        products = _linear(torch.cat(list(steps)), weight, bias)
-        return [products[index * count : (index + 1) * count] for index in range(len(steps))]
+        products = _linear(values.reshape(steps * count, values.shape[2]), weight, bias)
+        return [products[index * count : (index + 1) * count] for index in range(steps)]
     # Cuts at multiples of an open size take the tracer minutes.
-    return list(_linear(torch.stack(list(steps)), weight, bias).unbind(0))
+    return list(_linear(values, weight, bias).unbind(0))
+
+
+def _stacked(tensors: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+    return torch.cat([tensor.unsqueeze(axis) for tensor in tensors], axis)
 
 
 def _layer(
-    cell: _Cell, steps: Sequence[torch.Tensor], state: _State, weights: _Weights, *, has_biases: bool, backwards: bool
+    cell: _Cell, values: _Steps, state: _State, weights: _Weights, *, has_biases: bool, backwards: bool
 ) -> tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]:
     bias, hidden = _folded(cell, weights, has_biases)
-    products = _each_step(steps, weights[0], bias)
+    products = _each_step(values, weights[0], bias)
     outputs: list[torch.Tensor] = []
     found: tuple[torch.Tensor, ...] = ()
     for product in reversed(products) if backwards else products:
@@ -108,7 +115,8 @@ def _unrolled(
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     axis, directions = int(batch_first), 1 + int(bidirectional)
     each = len(weights) // (layers * directions)
-    steps = [values.select(axis, index) for index in range(values.shape[axis])]
+    inside: _Steps = values.transpose(0, 1) if batch_first else values
+    steps: list[torch.Tensor] = []
     finals: list[tuple[torch.Tensor, ...]] = []
     for layer in range(layers):
         found = []
@@ -116,13 +124,16 @@ def _unrolled(
             place = layer * directions + direction
             chosen = weights[place * each : (place + 1) * each]
             state = None if initial is None else tuple(tensor[place] for tensor in initial)
-            outputs, final = _layer(cell, steps, state, chosen, has_biases=has_biases, backwards=direction == 1)
+            outputs, final = _layer(cell, inside, state, chosen, has_biases=has_biases, backwards=direction == 1)
             found.append(outputs)
             finals.append(final)
         steps = [torch.cat(pair, 1) for pair in zip(*found, strict=True)] if directions == 2 else found[0]
         if drop is not None and layer < layers - 1:
             steps = [drop(step, dropout) for step in steps]
-    return torch.stack(steps, axis), tuple(torch.stack(tensors) for tensors in zip(*finals, strict=True))
+        if layer < layers - 1:
+            # TensorFlow Lite Micro joins ten tensors at most, and a device's single sample gains nothing by it.
+            inside = steps if steps[0].shape[0] == 1 else _stacked(steps, 0)
+    return _stacked(steps, axis), tuple(torch.stack(tensors) for tensors in zip(*finals, strict=True))
 
 
 def unrolled_gru(

@@ -69,7 +69,7 @@ def test_a_file_with_an_open_size_has_no_memory_and_no_cost_and_says_which():
         ({"quantized_weights": 0, "number_types": frozenset({"float16"})}, "float16"),
         ({"operators": frozenset({"CONV_2D", "DEQUANTIZE"})}, "float32"),
         ({"operators": frozenset({"CONV_2D"}), "float_tensors": 0}, "int8"),
-        ({"operators": frozenset({"MatMul", "MatMulNBits"})}, "float32"),
+        ({"operators": frozenset({"MatMul", "com.microsoft.MatMulNBits"})}, "float32"),
         ({"operators": frozenset({"DynamicQuantizeLinear", "MatMulInteger"})}, "int8"),
         ({"operators": frozenset({"constexpr_affine_dequantize", "conv"})}, "float16"),
     ],

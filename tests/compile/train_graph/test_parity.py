@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,11 +10,13 @@ torch = pytest.importorskip("torch")
 from click.testing import CliRunner  # noqa: E402 - needs torch
 
 from hedgerow.compile.train_graph.cases import CASES, make_source  # noqa: E402
+from hedgerow.compile.train_graph.export import export_train_graph  # noqa: E402
 from hedgerow.compile.train_graph.options import StepOptions  # noqa: E402
-from hedgerow.compile.train_graph.parity import command, measure  # noqa: E402
+from hedgerow.compile.train_graph.parity import command, compare, measure  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
 from hedgerow.compile.train_graph.torch_training import TorchTraining  # noqa: E402
 from hedgerow.errors import UnknownNameError  # noqa: E402
+from hedgerow.task_module import model_weights  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -45,6 +48,10 @@ def test_every_case_traces_to_torchs_own_step(name):
     ("name", "kind"),
     [
         ("dropout", "onnx"),
+        ("gru", "onnx"),
+        ("lstm", "tflite"),
+        ("lstm, projection", "tflite"),
+        ("rnn, relu, no biases", "onnx"),
         ("adapters only", "onnx"),
         ("head only", "tflite"),
         ("silu", "tflite"),
@@ -66,6 +73,67 @@ def test_every_case_traces_to_torchs_own_step(name):
 def test_an_exported_case_trains_as_torch_does(name, kind):
     found = measure(name, kind)
     assert found.passed, found
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_a_shared_weight_is_one_tensor_of_the_file_under_each_of_its_names(kind):
+    case = CASES["shared weights"]
+    source = make_source(case)
+    file = export_train_graph(source, kind, case.options)
+    taken = {tensor.name: tensor.tensor for tensor in file.parameters}
+    given = {tensor.name: tensor.tensor for tensor in file.updated}
+    assert set(taken) == set(given) == set(source.model.state_dict())
+    assert taken["back.weight"] == taken["words.weight"]
+    assert given["back.weight"] == given["words.weight"]
+    assert len(set(taken.values())) == len(set(given.values())) == len(list(source.model.parameters()))
+    assert [extra.parameter for extra in file.extras].count(None) == len(file.extras) == 5
+    one, many, _ms = compare(source, file, case.options, 20)
+    assert one <= 1e-5
+    assert many <= 1e-3
+
+
+def test_a_shared_weight_trains_under_whichever_name_is_chosen():
+    case = CASES["shared weights"]
+    source = make_source(case)
+    traced = trace_step(source, StepOptions(trainable=("back.*",)))
+    assert traced.updated == ("words.weight",)
+    assert traced.aliases == {"back.weight": "words.weight"}
+
+
+def test_a_device_trains_shared_weights_as_one(tmp_path):
+    """The agent's own runtime and loop, on the graph's file, against torch."""
+    from hedgerow.client.runtimes.ort import OrtRuntime
+    from hedgerow.manifest.content import Blob
+    from hedgerow.manifest.train_graph import TrainGraph
+
+    case = CASES["shared weights"]
+    source = make_source(case)
+    file = export_train_graph(source, "onnx")
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(file.content)
+    blob = Blob(sha256="0" * 64, length_bytes=len(file.content))
+    graph = TrainGraph(
+        format=file.format,
+        runtime=file.runtime,
+        blob=blob,
+        batch_size=file.batch_size,
+        inputs=file.inputs,
+        labels=file.labels,
+        learning_rate=file.learning_rate,
+        loss=file.loss,
+        parameters=file.parameters,
+        updated=file.updated,
+    )
+    step = OrtRuntime().load_train_graph(path, graph)
+    inputs, labels = source.calibration.inputs["x"][:4], source.calibration.labels[:4]
+    weights = model_weights(source.model)
+    _loss, found = step({"x": inputs}, labels, 0.05, weights)
+    training = TorchTraining(source.task, source.model, StepOptions(), 0.05)
+    training.step([torch.from_numpy(inputs)], torch.from_numpy(labels))
+    wanted = training.weights()
+    assert set(found) == set(wanted)
+    for name, value in found.items():
+        assert np.abs(value - wanted[name]).max() <= 1e-5, name
 
 
 def test_the_command_prints_one_json_object():

@@ -12,6 +12,7 @@ for _needed in ("onnxruntime", "litert_torch", "coremltools"):
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from tests.compile.passes.traced.masked import make_source, words  # noqa: E402
+from tests.compile.passes.traced.runtimes import RUN, in_tflite_micro  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -54,53 +55,6 @@ def compiled(recipe, source):
     return stage
 
 
-def in_onnxruntime(content):
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"x": FRESH})[0]
-
-
-def in_litert(content):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    given, made = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    rows = []
-    for row in FRESH:
-        interpreter.set_tensor(given["index"], row[None].astype(given["dtype"]))
-        interpreter.invoke()
-        rows.append(interpreter.get_tensor(made["index"])[0])
-    return np.array(rows)
-
-
-def in_tflite_micro(content):
-    from tflite_micro.python.tflite_micro import runtime
-
-    interpreter = runtime.Interpreter.from_bytes(content)
-    rows = []
-    for row in FRESH:
-        interpreter.set_input(row[None].astype(np.int64 if _takes_int64(content) else np.int32), 0)
-        interpreter.invoke()
-        rows.append(interpreter.get_output(0)[0])
-    return np.array(rows)
-
-
-def _takes_int64(content):
-    from ai_edge_litert.interpreter import Interpreter
-
-    return Interpreter(model_content=content).get_input_details()[0]["dtype"] == np.int64
-
-
-def in_coreml(content):
-    from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml
-
-    return predict_coreml(content, {"x": FRESH.astype(np.int32)})
-
-
-RUN = {"onnx": in_onnxruntime, "tflite": in_litert, "mlpackage": in_coreml}
-
-
 def right(found):
     return float((found.argmax(1) == FRESH[:, 0]).mean())
 
@@ -116,7 +70,7 @@ def test_every_way_to_int8_keeps_the_accuracy_of_a_masked_model(source, mask, re
     model = source(mask)
     assert right(floats(model)) == 1.0
     stage = compiled(RECIPES[recipe], model)
-    assert right(RUN[stage.format](stage.content)) >= 0.99
+    assert right(RUN[stage.format](stage.content, FRESH)) >= 0.99
 
 
 @pytest.mark.parametrize("recipe", ["onnx-int8-s8s8", "tflite-int8-full"])
@@ -125,7 +79,7 @@ def test_a_mask_keeps_the_accuracy_in_int8(source, mask, recipe):
     model = source(mask)
     assert right(floats(model)) == 1.0
     stage = compiled(RECIPES[recipe], model)
-    assert right(RUN[stage.format](stage.content)) >= 0.99
+    assert right(RUN[stage.format](stage.content, FRESH)) >= 0.99
 
 
 @pytest.mark.parametrize("recipe", FLOATS)
@@ -133,7 +87,7 @@ def test_a_mask_keeps_the_accuracy_in_int8(source, mask, recipe):
 def test_float_files_of_a_masked_model_give_the_floats_of_torch(source, mask, recipe):
     model = source(mask)
     stage = compiled(RECIPES[recipe], model)
-    found = RUN[stage.format](stage.content)
+    found = RUN[stage.format](stage.content, FRESH)
     assert np.abs(found - floats(model)).max() < (1e-2 if "16" in recipe else 2e-6)
 
 
@@ -141,7 +95,7 @@ def test_float_files_of_a_masked_model_give_the_floats_of_torch(source, mask, re
 def test_tensorflow_lite_micro_keeps_the_accuracy_of_a_masked_model(source, mask):
     pytest.importorskip("tflite_micro")
     stage = compiled(RECIPES["tflite-int8-full"], source(mask))
-    assert right(in_tflite_micro(stage.content)) >= 0.99
+    assert right(in_tflite_micro(stage.content, FRESH)) >= 0.99
 
 
 def test_weights_of_a_masked_model_are_int8_in_neural_compressors_file(source):
