@@ -53,9 +53,18 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if unknown := sorted(set(chosen.names) - set(TABLES)):
         parser.error(f"expected tables among {', '.join(TABLES)}, found {', '.join(unknown)}")
+    before = logging.root.manager.disable
+    # Runtimes log each file that they refuse.
     logging.disable(logging.WARNING)
+    try:
+        return _make(chosen.names or list(TABLES), check=chosen.check)
+    finally:
+        logging.disable(before)
+
+
+def _make(names: list[str], *, check: bool) -> int:
     differing = False
-    for name in chosen.names or TABLES:
+    for name in names:
         package, make = TABLES[name]
         path = FOLDER / f"{name}.toml"
         if importlib.util.find_spec(package) is None:
@@ -68,16 +77,16 @@ def main(arguments: list[str] | None = None) -> int:
         if text == there:
             continue
         differing = True
-        if chosen.check:
+        if check:
             lines = difflib.unified_diff(
                 there.splitlines(), text.splitlines(), str(path.name), "found", lineterm="", n=0
             )
             sys.stdout.writelines(f"  {line}\n" for line, _ in zip(lines, range(_SHOWN), strict=False))
         else:
             path.write_text(text, "utf-8")
-    if differing and chosen.check:
+    if differing and check:
         print("run `python -m tools.operator_tables` with the pinned runtimes, and look at what changes")
-    return int(differing and chosen.check)
+    return int(differing and check)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Run one-operator files in a runtime, many to a process; a file that ends its process costs that process alone."""
 
 import contextlib
+import faulthandler
 import os
 import select
 import signal
@@ -69,6 +70,8 @@ def _ended(code: int) -> str:
 def _work(run: Callable[[int], None], begin: int, count: int, writing: int) -> None:
     """Be the child: run files and tell of each; never return."""
     sys.stdout.flush()
+    # Whoever asked may have it print the stack of a process that dies, and here that is nothing but an outcome.
+    faulthandler.disable()
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)

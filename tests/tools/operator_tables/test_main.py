@@ -1,5 +1,6 @@
 """The tables that are here are those that the runtimes give, and each kind that they judge really runs, or does not."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def test_a_table_that_differs_is_told_and_left_alone(tmp_path, monkeypatch, caps
     monkeypatch.setattr(command, "FOLDER", tmp_path)
     monkeypatch.setattr(command, "TABLES", {"one": ("json", lambda: made), "two": ("no_such_package", lambda: made)})
     (tmp_path / "one.toml").write_text('schema_version = 1\nsource = """\\\nx"""\n\n[versions]\nADD = 2\n')
+    logged = logging.root.manager.disable
     assert command.main(["--check"]) == 1
+    assert logging.root.manager.disable == logged
     said = capsys.readouterr().out
     assert "-ADD = 2" in said
     assert "+ADD = 3" in said
