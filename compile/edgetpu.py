@@ -21,6 +21,7 @@ from hedgerow.hardware.target import Target
 
 __all__ = [
     "CHECK",
+    "COMPILED_OPERATOR",
     "COMPILER",
     "EdgeTpuReport",
     "OperatorLine",
@@ -32,6 +33,8 @@ __all__ = [
 
 CHECK = "edgetpu compiler"
 """Name of the check in ``Artifact.checks``."""
+COMPILED_OPERATOR = "edgetpu-custom-op"
+"""What stands in a compiled file for all that runs on the chip."""
 COMPILER = "edgetpu_compiler"
 TIMEOUT_S = 180.0
 """What the compiler itself gives a model."""

@@ -1,7 +1,7 @@
 """Whether a target can hold a file from elsewhere as it is, and how good the file is in the target's own runtime."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.bench import Bench
 from hedgerow.compile.class_output import ClassOutput, class_scores, find_class_output
-from hedgerow.compile.edgetpu import compiled_for
+from hedgerow.compile.edgetpu import CHECK, COMPILED_OPERATOR, COMPILER, compiled_for
 from hedgerow.compile.errors import CompileError, ForeignFileError, RuntimeRefusedError, VerificationError
 from hedgerow.compile.evaluation import evaluate_parts
 from hedgerow.compile.foreign import Replay
@@ -30,6 +30,7 @@ __all__ = ["LEFT_OUT", "FileScores", "Judged", "judge_as_it_is", "score_file"]
 LEFT_OUT = "all outputs"
 """The check that is not run where a file has outputs that no schema holds."""
 _NO_SAMPLES = "there is no data to measure on; give some with --data or --task"
+_NO_CHIP = "this machine has no Edge TPU, and nothing else runs a file that was compiled for it"
 _NO_SOURCE = "the file is packed as it is, without a float model to compare with"
 
 
@@ -129,6 +130,8 @@ def judge_as_it_is(target: Target, model: ModelFile, bench: Bench, own: FileScor
         _, failures = judge_file(target, model.format, len(model.content), model.facts)
         first, *more = failures
         raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
+    if COMPILED_OPERATOR in model.facts.operators:
+        return _compiled_before(target, model)
     if target.runtime == MICRO and installed_version() is None:
         return _unseen(target, model, NO_MCU, ("golden", *OF_THE_ORACLE))
     unmeasured = profile_model(model.facts, target)
@@ -206,6 +209,25 @@ def _measure(target: Target, bench: Bench, own: FileScores, arena: Arena | None)
         metrics={"accuracy": accuracy(scores, scored.labels), "held_out_samples": float(len(scored))},
         evaluation=evaluate_parts(own.labels, scores, scored, samples.subgroup),
     )
+
+
+def _compiled_before(target: Target, model: ModelFile) -> Judged:
+    """Return what is written for a target of a file that was compiled for the Edge TPU already.
+
+    Raises:
+        VerificationError: The target has no such chip, or the compiler left operators to the CPU.
+    """
+    if target.accelerator != "edgetpu":
+        expected = f"a file that {target.runtime} runs by itself"
+        found = f"one that {COMPILER} compiled for the Edge TPU, which runs on that chip alone"
+        raise VerificationError(target.name, "format", expected, found)
+    if left := sorted(model.facts.operators - {COMPILED_OPERATOR}):
+        expected = f"a file that {COMPILER} compiled, with every operator on the Edge TPU"
+        raise VerificationError(target.name, CHECK, expected, f"operators that run on the CPU: {', '.join(left)}")
+    # What is inside is the compiler's matter, not that of a table.
+    facts = replace(model.facts, operators=frozenset(), operator_versions={})
+    judged = _unseen(target, replace(model, facts=facts), _NO_CHIP, ("golden",))
+    return replace(judged, checks={**judged.checks, CHECK: PASSED})
 
 
 def _unseen(target: Target, model: ModelFile, why: str, unseen: tuple[str, ...]) -> Judged:

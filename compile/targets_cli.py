@@ -3,13 +3,14 @@
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hedgerow.compile.arena import Arena, installed_version
+from hedgerow.compile.edgetpu import COMPILED_OPERATOR
 from hedgerow.compile.errors import ForeignFileError, ModelFileError, RuntimeRefusedError
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.compile.input_shapes import parse_shapes, shape_option
@@ -89,6 +90,9 @@ def check_model(
 
 
 def _ask(target: Target, kind: str, size_bytes: int, facts: FileFacts, arena: "Arena | Misfit | str") -> TargetFit:
+    if target.accelerator == "edgetpu" and facts.operators == {COMPILED_OPERATOR}:
+        # What is inside is the compiler's matter, not that of a table.
+        facts = replace(facts, operators=frozenset(), operator_versions={})
     # The operators of another format mean nothing to the target's cost model.
     profile = None
     if target.format == kind and facts.graph:

@@ -13,6 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from hedgerow.compile.edgetpu import COMPILED_OPERATOR
 from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
 from hedgerow.compile.inspection.uses import Seen, tflite_use
@@ -42,7 +43,16 @@ _PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2, 3),
 }
 # Operators whose subgraphs run a number of times that nobody knows before.
-_CALLING = {"CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE", "STABLEHLO_REDUCE_WINDOW"}
+_CALLING = {
+    "CALL",
+    "CALL_ONCE",
+    "IF",
+    "WHILE",
+    "STABLEHLO_WHILE",
+    "STABLEHLO_COMPOSITE",
+    "STABLEHLO_REDUCE_WINDOW",
+    COMPILED_OPERATOR,
+}
 # Operator -> inputs that say how much it computes, with the fewest dimensions of each.
 _NEEDED: Mapping[str, Mapping[int, int]] = {
     "CONV_2D": {1: 4},

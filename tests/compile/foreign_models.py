@@ -123,3 +123,20 @@ def linear_tflite(*, border: str = "FLOAT32", signature: Sequence[int] | None = 
         graph.record.outputs = [last, text]
         graph.operator("CAST", [last], [text])
     return model.content()
+
+
+def edgetpu_tflite(*, left_to_cpu: bool = False) -> bytes:
+    """Return a file as ``edgetpu_compiler`` writes one: a single operator of its own."""
+    from tools.operator_tables.tflite_model import TfliteModel
+
+    model = TfliteModel()
+    graph = model.graph()
+    taken = graph.tensor("UINT8", (1, FEATURES), scale=0.1, zero_point=128)
+    given = graph.tensor("UINT8", (1, FEATURES), scale=0.1, zero_point=128)
+    graph.operator("edgetpu-custom-op", [taken], [given], fields={"1": "compiled"})
+    last = given
+    if left_to_cpu:
+        last = graph.tensor("UINT8", (1, FEATURES), scale=1 / 256)
+        graph.operator("SOFTMAX", [given], [last], options="SoftmaxOptions", fields={"beta": 1.0})
+    graph.record.inputs, graph.record.outputs = [taken], [last]
+    return model.content()

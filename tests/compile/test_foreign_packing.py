@@ -19,12 +19,15 @@ from hedgerow.weights import decode_arrays
 from tests.compile.foreign_models import (
     FEATURES,
     classes_of,
+    edgetpu_tflite,
     linear_onnx,
     linear_tflite,
     samples,
     state_onnx,
     write_samples,
 )
+
+DIGITS = str(Path(__file__).parents[2] / "examples" / "digits" / "task.py") + ":task"
 
 pytestmark = pytest.mark.heavy
 
@@ -322,3 +325,94 @@ def test_options_that_make_no_sense_beside_a_file_are_a_mistake_of_the_call(opti
     code, record, _ = pack(linear_onnx(), "--target", "x86-gateway", *options)
     assert code == 2
     assert "--artifact" in record["error"]
+
+
+def test_a_file_that_was_compiled_for_the_edge_tpu_is_packed_for_it_and_refused_elsewhere(pack):
+    content = edgetpu_tflite()
+    targets = ("--target", "coral-edgetpu", "--target", "android-arm64", "--target", "cortex-m7")
+    code, record, out = pack(content, *targets, name="model_edgetpu.tflite")
+    assert code == 1
+    [artifact] = load_build(out).artifacts
+    assert (artifact.target, (out / "blobs" / artifact.blob.sha256).read_bytes()) == ("coral-edgetpu", content)
+    assert artifact.checks["edgetpu compiler"] == "passed"
+    [told] = record["artifacts"]
+    assert told["executed_by"] == {}
+    assert (
+        told["not_run"]["golden"]
+        == told["not_run"]["accuracy"]
+        == ("this machine has no Edge TPU, and nothing else runs a file that was compiled for it")
+    )
+    assert [refusal["check"] for refusal in record["refused"]] == ["format", "format"]
+    assert record["refused"][0]["reason"] == (
+        "the artifact for android-arm64 failed the check 'format': expected a file that litert runs by itself, found "
+        "one that edgetpu_compiler compiled for the Edge TPU, which runs on that chip alone; give a file in the "
+        "target's format or leave this target out"
+    )
+
+
+def test_a_compiled_file_with_operators_on_the_cpu_is_refused_by_the_edge_tpu_too(pack):
+    code, record, _ = pack(edgetpu_tflite(left_to_cpu=True), "--target", "coral-edgetpu", name="m.tflite")
+    assert (code, record["refused"][0]["check"]) == (1, "edgetpu compiler")
+    assert "operators that run on the CPU: SOFTMAX" in record["refused"][0]["reason"]
+
+
+def test_targets_check_asks_no_table_about_what_the_edge_tpus_compiler_made(tmp_path, capsys):
+    (tmp_path / "m.tflite").write_bytes(edgetpu_tflite())
+    main(["targets", "check", str(tmp_path / "m.tflite"), "--target", "coral-edgetpu", "--json"])
+    [answer] = json.loads(capsys.readouterr().out)["targets"]
+    assert (answer["fits"], answer["misfits"]) == (None, [])
+    assert "what the operator edgetpu-custom-op runs inside" in answer["unknown"]["memory"]
+
+
+def digits_file() -> tuple[bytes, np.ndarray]:
+    """Return a linear classifier of the digits task that torch never saw, and its weight."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from hedgerow.task import load_task
+
+    train = load_task(DIGITS).load_data().train
+    [values] = train.inputs.values()
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    weight = np.linalg.lstsq(rows, np.eye(10)[train.labels], rcond=None)[0].astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["pixels"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w"], ["scores"]),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ("n", *values.shape[1:]))],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("n", 10))],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return made.SerializeToString(), weight
+
+
+def test_a_tasks_held_out_data_its_names_and_its_classes_are_used(pack):
+    pytest.importorskip("torch")
+    from hedgerow.task import load_task
+
+    content, weight = digits_file()
+    task = load_task(DIGITS)
+    held_out = task.load_data().held_out
+    [values] = held_out.inputs.values()
+    expected = float(((values.reshape(len(values), -1) @ weight).argmax(axis=1) == held_out.labels).mean())
+    code, record, out = pack(content, "--target", "x86-gateway", "--task", DIGITS)
+    assert (code, record["refused"]) == (0, [])
+    assert record["artifacts"][0]["accuracy"] == pytest.approx(expected, abs=0.003)
+    assert record["artifacts"][0]["held_out_samples"] == len(held_out)
+    build = load_build(out)
+    assert (build.task, build.model_schema.inputs, build.model_schema.labels) == (
+        task.name,
+        tuple(task.inputs),
+        tuple(task.labels),
+    )
+    assert build.metrics["accuracy"] == record["artifacts"][0]["accuracy"]
+    assert replayed(out) == 0.0
+
+
+def test_a_task_whose_samples_have_another_layout_is_refused(pack):
+    pytest.importorskip("torch")
+    code, record, _ = pack(linear_onnx(), "--target", "x86-gateway", "--task", DIGITS)
+    assert code == 1
+    assert f"expected samples of [{FEATURES}] for the file's input 'x'" in record["error"]
