@@ -94,12 +94,14 @@ def _tflite_tensor(tensor: Any, name: str | None) -> Tensor:
     if len(signature) == len(shape):
         marked = enumerate(zip(shape, signature, strict=True))
         shape = [-1 if place and mark < 0 else size for place, (size, mark) in marked]
-    scales = [] if tensor.quantization is None else list(tensor.quantization.scale or ())
+    scales = [] if tensor.quantization is None or tensor.quantization.scale is None else list(tensor.quantization.scale)
     points = [] if tensor.quantization is None else _present(tensor.quantization.zeroPoint)
     dtype = type_name(tensor.type)
+    called = _text(tensor.name) if name is None else name
+    if len(scales) > 1 and dtype in QUANTIZED_TYPES:
+        raise DecodeError("tflite", f"one scale of the whole tensor {called!r}, which callers fill", str(len(scales)))
     # Converters note a scale beside float tensors, too; nothing is stored by it.
     scale = float(scales[0]) if len(scales) == 1 and scales[0] and dtype in QUANTIZED_TYPES else None
-    called = _text(tensor.name) if name is None else name
     point = points[0] if scale is not None and points else 0
     return Tensor(called, called, tuple(shape), dtype, scale, point)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from hedgerow.compile.inspection.border import read_border
+from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 
 pytestmark = pytest.mark.heavy
@@ -39,3 +40,29 @@ def test_a_scale_beside_a_type_that_stores_values_as_they_are_means_nothing(dtyp
 
 def test_a_scale_of_zero_means_nothing():
     assert read_border("tflite", file("INT8", 0.0)) == ((Tensor("x", "x", (1, 4), "int8"),),) * 2
+
+
+def several_scales(kind: str) -> bytes:
+    """Return a file whose input has a scale for each of its four numbers."""
+    from tools.operator_tables.tflite_model import TfliteModel
+
+    model = TfliteModel()
+    graph = model.graph()
+    taken = graph.tensor(kind, (1, 4), scale=[0.1, 0.2, 0.3, 0.4], axis=1)
+    given = graph.tensor(kind, (1, 4))
+    graph.operator("ABS", [taken], [given])
+    graph.record.inputs, graph.record.outputs = [taken], [given]
+    return model.content()
+
+
+@pytest.mark.parametrize("kind", ["INT8", "INT16"])
+def test_an_input_with_a_scale_for_each_channel_is_refused_and_no_bug_of_ours(kind):
+    with pytest.raises(DecodeError) as caught:
+        read_border("tflite", several_scales(kind))
+    assert caught.value.expected == "one scale of the whole tensor 'main/0', which callers fill"
+    assert caught.value.found == "4"
+
+
+def test_scales_beside_floats_mean_nothing_however_many_there_are():
+    [taken], _ = read_border("tflite", several_scales("FLOAT32"))
+    assert (taken.dtype, taken.scale) == ("float32", None)
