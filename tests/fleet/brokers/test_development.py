@@ -312,7 +312,11 @@ def test_the_will_of_a_broken_link_is_published_and_kept(broker):
 
     device._client.socket().shutdown(socket.SHUT_RDWR)
 
-    assert [m.payload for m in messages(service, 1)] == [b"gone"]
+    found = messages(service, 1)
+    # A subscription and what is kept can cross on their way, and then it comes twice.
+    while [m.payload for m in found] == [b"here"]:
+        found = messages(service, 1)
+    assert [m.payload for m in found] == [b"gone"]
     late = MqttLink("late", broker.host, broker.port)
     late.subscribe(topic)
     assert {m.payload for m in messages(late)} == {b"gone"}
