@@ -281,8 +281,8 @@ class TimeLimitError(CompileError):
     def __init__(self, work: str, limit_s: float, step: str) -> None:
         last = f"; the last step that was done is {step!r}" if step else ""
         super().__init__(
-            f"{work}: expected an end within {limit_s:.0f} s, found it still at work{last}; give it more time with "
-            "--time-limit, or make the model smaller (unrolled loops take longest)"
+            f"{work}: expected an end within the {limit_s:.0f} s that it had left, found it still at work{last}; give "
+            "it more time with --time-limit, or make the model smaller (unrolled loops take longest)"
         )
         self.work, self.limit_s, self.step = work, limit_s, step
 

@@ -1,8 +1,10 @@
 """Settings for all tests: Hypothesis without a clock and without a folder of its own, libraries that stay silent."""
 
 import ast
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,13 @@ def is_heavy(path: Path) -> bool:
         and "pytest.mark.heavy" in ast.unparse(node.value)
         for node in ast.parse(source).body
     )
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test that leaves logging off takes the words from every later test of its process."""
+    before = logging.root.manager.disable
+    yield
+    found = logging.root.manager.disable
+    logging.disable(before)
+    assert found == before, f"logging below {logging.getLevelName(found)} was left off"

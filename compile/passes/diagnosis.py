@@ -125,12 +125,18 @@ def _where_it_is(operator: str, module: "nn.Module", source: "FloatModel") -> tu
         program = torch.export.export(module, example_inputs(source.task.schema, 1), strict=False)
         for graph in (program.graph, program.run_decompositions().graph):
             for node in graph.nodes:
-                if operator in str(node.target) or operator in str(node.meta.get("original_aten", "")):
+                if any(_is_called(operator, str(each)) for each in (node.target, node.meta.get("original_aten", ""))):
                     return _of_node(node)
     # This trace is for the message alone; libraries raise what they like, and the failure itself is told anyway.
     except Exception:  # noqa: BLE001 - see above
         return "", ""
     return "", ""
+
+
+def _is_called(operator: str, target: str) -> bool:
+    """Say whether a node's target, such as ``aten.linalg_inv_ex.default``, is an operator, or a form of it."""
+    name = target.partition(".")[2].partition(".")[0]
+    return name == operator or name.startswith(f"{operator}_")
 
 
 def _of_node(node: Any) -> tuple[str, str]:

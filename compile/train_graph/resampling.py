@@ -31,6 +31,7 @@ def _map_of(size: int, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.
 
 def _along(values: torch.Tensor, axis: int, matrix: torch.Tensor) -> torch.Tensor:
     """Return *values* with an axis multiplied by *matrix*, in at most four axes."""
+    matrix = matrix.to(values.dtype)
     if axis == values.ndim - 1:
         return values @ matrix
     # The rows of an image stand to the left of its columns.
@@ -48,8 +49,9 @@ def _resized(
 ) -> torch.Tensor:
     """Return ``torch.nn.functional.interpolate`` of one or two axes, axis by axis."""
     axes = values.ndim - 2
-    if mode not in _MODES or axes not in {1, 2} or antialias:
-        raise UntranslatableError((f"interpolate with mode={mode!r} over {axes} axes",))
+    if mode not in _MODES or axes not in {1, 2} or antialias or not values.is_floating_point():
+        # Pre-processing may do so, where there is no gradient; elsewhere the gradient is refused by its name.
+        return _interpolate(values, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     sizes, scales = (_each(given, axes) for given in (size, scale_factor))
     for place in range(axes):
         options: dict[str, Any] = {"mode": _MODES[mode], "recompute_scale_factor": recompute_scale_factor}
@@ -70,11 +72,9 @@ def _padded(
     values: torch.Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> torch.Tensor:
     """Return ``torch.nn.functional.pad``; by the values themselves over one or two axes, axis by axis."""
-    if mode not in _OF_VALUES:
-        return _pad(values, pad, mode, value)
     axes = len(pad) // 2
-    if axes not in {1, 2} or values.ndim > 4:
-        raise UntranslatableError((f"pad with mode={mode!r} over {axes} axes",))
+    if mode not in _OF_VALUES or axes not in {1, 2} or values.ndim > 4 or not values.is_floating_point():
+        return _pad(values, pad, mode, value)
     for place in range(axes):
         before, after = pad[2 * place], pad[2 * place + 1]
         if before or after:

@@ -9,6 +9,11 @@ __all__ = ["conv1d", "conv_transpose1d"]
 _functional = torch.nn.functional
 
 
+def _two(value: Any, other: int) -> Any:
+    """Return a setting of two axes, *other* for the new one; a padding that is named stays so."""
+    return value if isinstance(value, str) else (other, *((value,) if isinstance(value, int) else value))
+
+
 def conv1d(
     values: torch.Tensor,
     weight: torch.Tensor,
@@ -19,12 +24,8 @@ def conv1d(
     groups: int = 1,
 ) -> torch.Tensor:
     """Return a 1-D convolution as a 2-D one over images of height one."""
-
-    def two(value: Any, other: int) -> Any:
-        return value if isinstance(value, str) else (other, *((value,) if isinstance(value, int) else value))
-
     flat = _functional.conv2d(
-        values.unsqueeze(2), weight.unsqueeze(2), bias, two(stride, 1), two(padding, 0), two(dilation, 1), groups
+        values.unsqueeze(2), weight.unsqueeze(2), bias, _two(stride, 1), _two(padding, 0), _two(dilation, 1), groups
     )
     return flat.squeeze(2)
 
@@ -40,18 +41,14 @@ def conv_transpose1d(
     dilation: Any = 1,
 ) -> torch.Tensor:
     """Return a 1-D transposed convolution as a 2-D one over images of height one."""
-
-    def two(value: Any, other: int) -> Any:
-        return (other, *((value,) if isinstance(value, int) else value))
-
     flat = _functional.conv_transpose2d(
         values.unsqueeze(2),
         weight.unsqueeze(2),
         bias,
-        two(stride, 1),
-        two(padding, 0),
-        two(output_padding, 0),
+        _two(stride, 1),
+        _two(padding, 0),
+        _two(output_padding, 0),
         groups,
-        two(dilation, 1),
+        _two(dilation, 1),
     )
     return flat.squeeze(2)

@@ -444,7 +444,7 @@ def test_a_target_whose_time_is_over_is_refused_and_leaves_the_others(digits, di
     assert [artifact.target for artifact in outcome.build.artifacts] == ["iphone-15"]
     (refusal,) = [refusal for refusal in outcome.refused if refusal.target == "raspberry-pi-4"]
     assert refusal.check == "time"
-    assert "expected an end within 4" in refusal.reason
+    assert "expected an end within the 4" in refusal.reason
 
 
 @pytest.mark.heavy

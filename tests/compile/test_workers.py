@@ -151,8 +151,8 @@ def test_a_job_that_takes_too_long_is_ended_with_its_process_and_the_others_go_o
     ((refused_job, error),) = refused
     assert refused_job is slow
     assert str(error) == (
-        "x86-gateway: expected an end within 2 s, found it still at work; give it more time with --time-limit, or make "
-        "the model smaller (unrolled loops take longest)"
+        "x86-gateway: expected an end within the 2 s that it had left, found it still at work; give it more time with "
+        "--time-limit, or make the model smaller (unrolled loops take longest)"
     )
     ((ended_job, elapsed_s),) = ended
     assert ended_job is slow
@@ -162,7 +162,7 @@ def test_a_job_that_takes_too_long_is_ended_with_its_process_and_the_others_go_o
 def test_a_job_that_takes_too_long_is_an_error_where_nobody_takes_refusals(tmp_path):
     task = tmp_path / "task.py"
     task.write_text("import time\ntime.sleep(60)\n")
-    with CompileWorkers() as workers, pytest.raises(TimeLimitError, match="expected an end within 1 s"):
+    with CompileWorkers() as workers, pytest.raises(TimeLimitError, match="expected an end within the 1 s"):
         workers.run([job(task=f"{task}:task", limit_s=1.0)], take_nothing)
 
 

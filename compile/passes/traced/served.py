@@ -1,6 +1,7 @@
 """The module that exporters and quantizers are given: the served model, its masks in words that they hold."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -43,30 +44,16 @@ class _Noted(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Unrolled(nn.Module):
-    """A module whose recurrent layers are unrolled when it is called."""
+class _Within(nn.Module):
+    """A module that is called within a mode of torch's functions, a new one for each call."""
 
-    def __init__(self, module: nn.Module, keeps: Collection[str]) -> None:
+    def __init__(self, module: nn.Module, mode: Callable[[], TorchFunctionMode]) -> None:
         super().__init__()
-        self.module, self._keeps = module, tuple(keeps)
+        self.module, self._mode = module, mode
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Return what the module gives."""
-        with UnrolledLayers(self._keeps):
-            found: torch.Tensor = self.module(*inputs)
-        return found
-
-
-class _Reworded(nn.Module):
-    """A module whose functions are put into other words when it is called."""
-
-    def __init__(self, module: nn.Module, words: Words) -> None:
-        super().__init__()
-        self.module, self._words = module, words
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return what the module gives."""
-        with OtherWords(self._words):
+        with self._mode():
             found: torch.Tensor = self.module(*inputs)
         return found
 
@@ -114,9 +101,9 @@ def served_module(
     module: nn.Module = ServingModule(source.task, source.model).eval()
     noted = note(source, arguments)
     if noted.called & words.keys():
-        module = _Reworded(module, words).eval()
+        module = _Within(module, partial(OtherWords, words)).eval()
     if noted.recurrent:
-        module = _Unrolled(module, keeps).eval()
+        module = _Within(module, partial(UnrolledLayers, tuple(keeps))).eval()
     if not noted.attends and not noted.recurrent:
         return module
     exported = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes)

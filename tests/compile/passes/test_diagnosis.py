@@ -9,7 +9,7 @@ from hedgerow import Dataset, Task, TaskData, TensorSpec
 from hedgerow.compile.errors import PassError
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.coreml.export import ExportCoreml
-from hedgerow.compile.passes.diagnosis import diagnose
+from hedgerow.compile.passes.diagnosis import _is_called, diagnose
 from hedgerow.compile.passes.onnx.export import ExportOnnx
 from hedgerow.compile.passes.runner import run_file_pass
 from hedgerow.compile.passes.tflite.export import ExportTflite
@@ -109,3 +109,17 @@ def test_an_operator_that_torch_onnx_made_of_another_is_named_as_it_calls_it():
 
 def test_what_nobody_knows_is_told_as_the_library_says_it():
     assert diagnose(RuntimeError("odd"), source_with(torch.nn.Identity), "RuntimeError: odd") is None
+
+
+@pytest.mark.parametrize(
+    ("operator", "target", "is_called"),
+    [
+        ("sort", "aten.sort.default", True),
+        ("sort", "aten.argsort.default", False),
+        ("linalg_inv", "aten.linalg_inv_ex.default", True),
+        ("add", "aten.addmm.default", False),
+        ("sort", "<built-in function getitem>", False),
+    ],
+)
+def test_an_operator_is_found_under_its_own_name(operator, target, is_called):
+    assert _is_called(operator, target) is is_called
