@@ -4,15 +4,17 @@
 
 One stage, windows of 50 labelled samples, patience for 100 of them. The model before is right on 95 % of the samples;
 the new one wins 2 % of them and loses 2 % more than it is worse. Alone it is held against the floor that follows from
-950 of 1,000 held-out samples; paired, against the model before as well.
+950 of 1,000 held-out samples; paired, against the model before as well. Then the same for scores between 0 and 1.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgerow.fleet.rollout.events import DeviceReported, GateJudged, Started, Tick
 from hedgerow.fleet.rollout.floors import Floor, measured_floor
@@ -21,15 +23,51 @@ from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.rules import advance, create_rollout
 from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan
 from hedgerow.fleet.rollout.state import Rollout, RolloutState
-from hedgerow.window import PairedCounts, Window
+from hedgerow.score_counts import (
+    CHANGE_STEPS,
+    NO_PAIRED_SCORES,
+    NO_SCORES,
+    SCORE_STEPS,
+    SCORE_UNIT,
+    PairedScores,
+    ScoreCounts,
+    fixed_point,
+    spread,
+)
+from hedgerow.window import Window
 from hedgerow.wire.execution import Execution, ExecutionState
 
-__all__ = ["DROPS", "Outcome", "simulate"]
+__all__ = ["DROPS", "RIGHT_OR_WRONG", "SCORES", "Outcome", "ScoreSource", "simulate"]
 
 DROPS = (0.0, 0.02, 0.05, 0.12)
 """How much worse the new model is, as a share; the second is the margin itself, where both errors are largest."""
 ACCURACY, HELD_OUT, WON = 0.95, 1000, 0.02
 WINDOW, WINDOWS = 50, 100
+
+
+RIGHT_OR_WRONG = "right or wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSource:
+    """Where scores of the model before come from.
+
+    Attributes:
+        mean: Their exact mean.
+        draw: Draws as many as asked, ``float64[n]``.
+    """
+
+    mean: float
+    draw: Callable[[np.random.Generator, int], NDArray[np.float64]]
+
+
+SCORES: Mapping[str, ScoreSource] = {
+    "spread": ScoreSource(0.8, lambda rng, n: rng.beta(4, 1, n)),
+    "spiky": ScoreSource(0.85, lambda rng, n: 0.85 + 0.002 * rng.uniform(-1, 1, n)),
+    "both sides of a point": ScoreSource(0.8125, lambda rng, n: 0.8125 + 0.01 * rng.choice([-1.0, 1.0], n)),
+    "mostly perfect": ScoreSource(0.93, lambda rng, n: np.where(rng.random(n) < 0.1, 0.3, 1.0)),
+}
+"""Scores that are not right or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +85,9 @@ class Outcome:
     median_samples: float
 
 
-def simulate(drop: float, *, paired: bool, runs: int, seed: int, margin: float = 0.02) -> Outcome:
+def simulate(
+    drop: float, *, paired: bool, runs: int, seed: int, margin: float = 0.02, scores: str = RIGHT_OR_WRONG
+) -> Outcome:
     """Roll *runs* releases out that are *drop* worse.
 
     Args:
@@ -55,15 +95,25 @@ def simulate(drop: float, *, paired: bool, runs: int, seed: int, margin: float =
         paired: Whether the model before runs on the same samples.
         runs: How many.
         seed: Of the samples; the same seed gives the same samples paired and alone.
-        margin: Accepted loss of accuracy.
+        margin: Accepted loss of the score.
+        scores: One of :data:`SCORES`. Those that are not right or wrong are held against the score of the model before,
+            less the margin, as if that were known.
     """
     plan = RolloutPlan(
         stages=(StagePlan("fleet", 1.0),), gate=GatePlan(maximum_accuracy_drop=margin), gate_timeout_s=float(WINDOWS)
     )
-    floor = measured_floor(ACCURACY, HELD_OUT, margin, measurement_alpha(GatePlan()))
+    if scores == RIGHT_OR_WRONG:
+        floor = measured_floor(ACCURACY, HELD_OUT, margin, measurement_alpha(GatePlan()))
+    else:
+        floor = Floor(SCORES[scores].mean - margin, "of the model before less the margin")
     rng, ends, samples = np.random.default_rng(seed), Counter[str](), []
     for _ in range(runs):
-        end, taken = _roll_out(plan, floor, _windows(rng, drop, paired=paired))
+        windows = (
+            _windows(rng, drop, paired=paired)
+            if scores == RIGHT_OR_WRONG
+            else _score_windows(rng, SCORES[scores], drop, paired=paired)
+        )
+        end, taken = _roll_out(plan, floor, windows)
         ends[end] += 1
         samples.append(taken)
     return Outcome(ends["finished"] / runs, ends["stopped"] / runs, ends["undecided"] / runs, float(np.median(samples)))
@@ -73,18 +123,42 @@ def _windows(rng: np.random.Generator, drop: float, *, paired: bool) -> Iterator
     shares = (ACCURACY - drop - WON, WON, drop + WON, 1 - ACCURACY - WON)
     counts = rng.multinomial(WINDOW, shares, size=WINDOWS).cumsum(axis=0).tolist()
     for both, new, old, neither in counts:
-        total = both + new + old + neither
-        yield Window(
-            release="digits@2",
-            index=0,
-            started_at=0.0,
-            ended_at=1.0,
-            samples=total,
-            features={},
-            labelled=total,
-            correct=both + new,
-            paired=PairedCounts(both + neither, new + old, both, new, old, neither) if paired else PairedCounts(),
+        comparison = PairedScores(
+            ScoreCounts.at({0.0: new + old, 1.0: both + neither}),
+            ScoreCounts.at({0.0: old, 0.5: both + neither, 1.0: new}, CHANGE_STEPS),
         )
+        yield _window(ScoreCounts.at({0.0: old + neither, 1.0: both + new}), comparison if paired else NO_PAIRED_SCORES)
+
+
+def _score_windows(rng: np.random.Generator, source: ScoreSource, drop: float, *, paired: bool) -> Iterator[Window]:
+    old = source.draw(rng, WINDOW * WINDOWS)
+    # Half of the samples are as hard for the new model as for the old one; shrunk alike, they lose *drop* on average.
+    drawn = np.where(rng.random(len(old)) < 0.5, old, source.draw(rng, len(old)))
+    new = drawn * (1 - drop / source.mean)
+    scores, comparison = NO_SCORES, NO_PAIRED_SCORES
+    one = round(1 / SCORE_UNIT)
+    for begin in range(0, len(old), WINDOW):
+        of_new, of_old = (fixed_point(part[begin : begin + WINDOW]) for part in (new, old))
+        scores += ScoreCounts.of(spread(of_new, SCORE_STEPS))
+        if paired:
+            agreement, change = one - abs(of_new - of_old), of_new - of_old + one
+            comparison += PairedScores(
+                ScoreCounts.of(spread(agreement, SCORE_STEPS)), ScoreCounts.of(spread(change, CHANGE_STEPS))
+            )
+        yield _window(scores, comparison)
+
+
+def _window(scores: ScoreCounts, paired: PairedScores) -> Window:
+    return Window(
+        release="digits@2",
+        index=0,
+        started_at=0.0,
+        ended_at=1.0,
+        samples=scores.samples,
+        features={},
+        scores=scores,
+        paired=paired,
+    )
 
 
 def _roll_out(plan: RolloutPlan, floor: Floor, windows: Iterator[Window]) -> tuple[str, int]:
@@ -96,7 +170,7 @@ def _roll_out(plan: RolloutPlan, floor: Floor, windows: Iterator[Window]) -> tup
     gate = plan.gate or GatePlan()
     taken = 0
     for now, window in enumerate(windows):
-        taken = window.labelled
+        taken = window.scores.samples
         rollout, _ = advance(rollout, GateJudged(judge(gate, window, floor), now=float(now)))
         if rollout.state.is_terminal:
             break
@@ -112,14 +186,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    print("| worse by | evidence | finished | stopped | undecided, went back | samples (median) |")
-    print("|---|---|---|---|---|---|")
-    for drop in DROPS:
-        for paired in (True, False):
-            found = simulate(drop, paired=paired, runs=given.runs, seed=given.seed)
-            name = "paired" if paired else "alone"
-            shares = " | ".join(f"{share:.1%}" for share in (found.finished, found.stopped, found.undecided))
-            print(f"| {100 * drop:g} points | {name} | {shares} | {found.median_samples:,.0f} |", flush=True)
+    print("| scores | worse by | evidence | finished | stopped | undecided, went back | samples (median) |")
+    print("|---|---|---|---|---|---|---|")
+    for scores, drop, paired in product((RIGHT_OR_WRONG, *SCORES), DROPS, (True, False)):
+        found = simulate(drop, paired=paired, runs=given.runs, seed=given.seed, scores=scores)
+        name = "paired" if paired else "alone"
+        shares = " | ".join(f"{share:.1%}" for share in (found.finished, found.stopped, found.undecided))
+        print(f"| {scores} | {100 * drop:g} points | {name} | {shares} | {found.median_samples:,.0f} |", flush=True)
 
 
 if __name__ == "__main__":

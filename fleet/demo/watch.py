@@ -147,7 +147,7 @@ class Watch:
             for feature in self._references[window.release].features
             if not is_output_feature(feature.name) and feature.name in window.features
         ]
-        accuracy = window.correct / window.labelled if window.labelled else None
+        accuracy = window.scores.mean if window.scores.samples else None
         at_s = window.ended_at - self._started_at
         largest = reduce(max, effects, 0.0)
         self.story.windows.append(WindowPoint(device, known.meets_drift, window.release, at_s, accuracy, largest))

@@ -23,12 +23,15 @@ from hedgerow.fleet.drift.alert import DEVICE, FLEET, MANY, Alert, AlertKind, Wa
 from hedgerow.fleet.drift.findings import spent_alpha
 from hedgerow.fleet.rollout.confidence import confidence_sequence, log_evidence
 from hedgerow.fleet.rollout.floors import Floor
+from hedgerow.score_counts import NO_SCORES, SCORE_STEPS, ScoreCounts
 from hedgerow.window import Window
 
 __all__ = ["LONGEST_SERIES", "ScoreSlice", "ScoreState", "ScoreVerdict", "forget_device", "observe_score"]
 
 LONGEST_SERIES = 10_000
 """Labelled samples after which a slice that is neither above nor below begins anew."""
+
+_MOST_SAMPLES = 2**40
 
 
 class ScoreVerdict(StrEnum):
@@ -52,15 +55,14 @@ class ScoreSlice:
     Attributes:
         place: As the how manieth it sent labels, from 1.
         series: Number of the present series, from 1.
-        labelled, right: Samples of the present series.
+        scores: Of the present series.
         verdict: What was decided of the last series that ended so; none before the first.
         good_since: Beginning of the last window of the last series that was above, Unix seconds; None: none was.
     """
 
     place: int
     series: int = 1
-    labelled: int = 0
-    right: int = 0
+    scores: ScoreCounts = NO_SCORES
     verdict: ScoreVerdict = ScoreVerdict.NONE
     good_since: float | None = None
 
@@ -69,8 +71,7 @@ class ScoreSlice:
         return {
             "place": self.place,
             "series": self.series,
-            "labelled": self.labelled,
-            "right": self.right,
+            "scores": list(self.scores.weights),
             "verdict": self.verdict.value,
             "good_since": self.good_since,
         }
@@ -82,12 +83,10 @@ class ScoreSlice:
         Raises:
             DecodeError: A field is absent, unknown or out of bounds.
         """
-        labelled = fields.integer("labelled")
         found = cls(
             place=fields.integer("place", minimum=1),
             series=fields.integer("series", minimum=1),
-            labelled=labelled,
-            right=fields.integer("right", maximum=labelled),
+            scores=ScoreCounts.from_fields(fields, "scores", SCORE_STEPS, limit_samples=_MOST_SAMPLES),
             verdict=fields.choice("verdict", _VERDICTS),
             good_since=fields.optional_number("good_since"),
         )
@@ -143,7 +142,7 @@ def observe_score(
     """
     if window.release != state.release:
         raise ValueError(f"expected a window of {state.release}, found one of {window.release}")
-    if window.labelled == 0:
+    if window.scores.samples == 0:
         return state, None, None
     slices = dict(state.slices)
     reasons: dict[str, str] = {}
@@ -168,16 +167,16 @@ def _judged(
     """Return a slice with a window more, what it says now, and the figures."""
     level = alpha / 2 if name == FLEET else spent_alpha(alpha / 2, before.place)
     spent = spent_alpha(level, before.series)
-    labelled, right = before.labelled + window.labelled, before.right + window.correct
-    above = log_evidence((labelled - right, right), floor.score) >= math.log(1 / spent)
-    below = log_evidence((right, labelled - right), 1 - floor.score) >= math.log(1 / spent)
-    grown = replace(before, labelled=labelled, right=right)
-    anew = replace(grown, series=before.series + 1, labelled=0, right=0)
+    scores = before.scores + window.scores
+    above = log_evidence(scores.counts, floor.score, scores.values) >= math.log(1 / spent)
+    below = log_evidence(scores.mirrored.counts, 1 - floor.score, scores.values) >= math.log(1 / spent)
+    grown = replace(before, scores=scores)
+    anew = replace(grown, series=before.series + 1, scores=NO_SCORES)
     if not above and not below:
-        return (grown if labelled < LONGEST_SERIES else anew), ScoreVerdict.NONE, ""
-    bounds = confidence_sequence((labelled - right, right), spent)
+        return (grown if scores.samples < LONGEST_SERIES else anew), ScoreVerdict.NONE, ""
+    bounds = confidence_sequence(scores.counts, spent, scores.values)
     words = (
-        f"{name}: accuracy {right / labelled:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {labelled} labelled "
+        f"{name}: accuracy {scores.mean:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {scores.samples} labelled "
         f"samples lies {'above' if above else 'below'} the floor of {floor.score:.1%}, {floor.origin}"
     )
     verdict = ScoreVerdict.ABOVE if above else ScoreVerdict.BELOW

@@ -49,13 +49,14 @@ class Interval:
     high: float
 
 
-def log_evidence(counts: Sequence[int], mean: float, values: Sequence[float] = SHARE) -> float:
+def log_evidence(counts: Sequence[float], mean: float, values: Sequence[float] = SHARE) -> float:
     """Return the natural logarithm of the e-value against "the mean is at most *mean*".
 
     For the opposite, "the mean is at least *mean*", mirror all of it: ``1 - value`` and ``1 - mean``.
 
     Args:
-        counts: How often each of the values came, whole numbers.
+        counts: How often each of the values came; fractions where samples are shared between values, as
+            :class:`hedgerow.score_counts.ScoreCounts` does.
         mean: The hypothesis.
         values: What a sample can be worth, each in [0, 1].
 
@@ -68,8 +69,10 @@ def log_evidence(counts: Sequence[int], mean: float, values: Sequence[float] = S
         # The least value above zero refutes a mean of zero, and a mean below it is none at all.
         above = any(count and value > 0 for count, value in zip(counts, values, strict=True))
         return math.inf if above or mean < 0 else 0.0
-    factors = np.log1p(np.multiply.outer(_STAKES, np.asarray(values) / mean - 1))
-    logs = factors @ np.asarray(counts, dtype=np.float64)
+    # Most points of a grid of scores hold nothing where a prediction is right or wrong.
+    found = [(value, count) for value, count in zip(values, counts, strict=True) if count] or [(0.0, 0.0)]
+    held, how_often = np.array(found).T
+    logs = np.log1p(np.multiply.outer(_STAKES, held / mean - 1)) @ how_often
     largest = float(logs.max())
     return largest + math.log(float(np.exp(logs - largest).mean()))
 
@@ -82,7 +85,7 @@ def mean_log_evidence(logs: Sequence[float]) -> float:
     return float(reduce(np.logaddexp, logs)) - math.log(len(logs))
 
 
-def confidence_sequence(counts: Sequence[int], alpha: float, values: Sequence[float] = SHARE) -> Interval:
+def confidence_sequence(counts: Sequence[float], alpha: float, values: Sequence[float] = SHARE) -> Interval:
     """Return the means that are not refuted at this look, in the unit of *values*.
 
     Over all looks together, each of the two bounds is on the wrong side of the truth with probability at most *alpha*.
@@ -101,7 +104,7 @@ def confidence_sequence(counts: Sequence[int], alpha: float, values: Sequence[fl
     return Interval(_lower_bound(counts, values, alpha), 1 - _lower_bound(counts, mirrored, alpha))
 
 
-def _lower_bound(counts: Sequence[int], values: Sequence[float], alpha: float) -> float:
+def _lower_bound(counts: Sequence[float], values: Sequence[float], alpha: float) -> float:
     """Return the largest mean that is refuted as too small, rounded down."""
     needed, refuted, held = math.log(1 / alpha), 0.0, 1.0
     for _ in range(_HALVINGS):

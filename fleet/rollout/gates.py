@@ -31,9 +31,6 @@ from hedgerow.window import Window
 
 __all__ = ["Decision", "GatePlan", "GateVerdict", "Judge", "judge", "measurement_alpha"]
 
-_DIFFERENCE = (0.0, 0.5, 1.0)
-"""Only the old one right, no difference, only the new one right: -1, 0 and 1, moved into [0, 1]."""
-
 
 class Decision(StrEnum):
     """What a gate says."""
@@ -197,12 +194,12 @@ def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVer
     """
     if window is None or window.samples == 0:
         return GateVerdict(Decision.WAIT, "no device has sent a window of the new release yet", {"samples": 0.0})
-    if window.labelled == 0:
+    if window.scores.samples == 0:
         return _judge_without_labels(plan, window)
     found = [_against_floor(plan, window, floor)] if floor is not None else []
-    if window.paired.labelled > 0:
+    if window.paired.change.samples > 0:
         found.append(_against_predecessor(plan, window))
-    evidence: dict[str, float] = {"samples": float(window.labelled)}
+    evidence: dict[str, float] = {"samples": float(window.scores.samples)}
     for comparison in found:
         evidence |= comparison.evidence
     words = "; ".join(f"{comparison.found}; {comparison.limit}" for comparison in found)
@@ -215,48 +212,48 @@ def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVer
             Decision.ABORT, f"{against}: {worst.found}; {worst.limit}{others}", evidence, stopped_by=worst.judge
         )
     if floor is None:
-        words = f"{words}; " if words else f"{window.labelled} labelled samples came; "
+        words = f"{words}; " if words else f"{window.scores.samples} labelled samples came; "
         missing = (
             "no accuracy above chance was measured before release, so there is no floor; start the rollout with one, "
             "or ungated"
         )
         return GateVerdict(Decision.WAIT, words + missing, evidence)
     open_ones = [comparison for comparison in found if comparison.log_for < math.log(1 / plan.alpha)]
-    if not open_ones and window.labelled >= plan.minimum_samples:
+    if not open_ones and window.scores.samples >= plan.minimum_samples:
         return GateVerdict(Decision.GO, words, evidence)
-    needs = [f"at least {plan.minimum_samples} labelled samples"] if window.labelled < plan.minimum_samples else []
+    needs = (
+        [f"at least {plan.minimum_samples} labelled samples"] if window.scores.samples < plan.minimum_samples else []
+    )
     needs += [f"bounds on one side of the {comparison.judge.value}'s limit" for comparison in open_ones]
     return GateVerdict(Decision.WAIT, f"{words}; a decision needs {' and '.join(needs)}", evidence)
 
 
 def _against_floor(plan: GatePlan, window: Window, floor: Floor) -> _Comparison:
-    right, labelled = window.correct, window.labelled
-    score = right / labelled
-    bounds = confidence_sequence((labelled - right, right), plan.alpha)
+    scores, mean = window.scores, window.scores.mean
+    bounds = confidence_sequence(scores.counts, plan.alpha, scores.values)
     return _Comparison(
         judge=Judge.FLOOR,
-        found=f"accuracy {score:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {labelled} labelled samples",
+        found=f"accuracy {mean:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {scores.samples} labelled samples",
         limit=f"the floor is {floor.score:.1%}, {floor.origin}",
-        log_for=log_evidence((labelled - right, right), floor.score),
-        log_against=log_evidence((right, labelled - right), 1 - floor.score),
-        evidence={"score": score, "score_low": bounds.low, "score_high": bounds.high, "floor": floor.score},
+        log_for=log_evidence(scores.counts, floor.score, scores.values),
+        log_against=log_evidence(scores.mirrored.counts, 1 - floor.score, scores.values),
+        evidence={"score": mean, "score_low": bounds.low, "score_high": bounds.high, "floor": floor.score},
     )
 
 
 def _against_predecessor(plan: GatePlan, window: Window) -> _Comparison:
-    paired = window.paired
-    counts = (paired.only_old_right, paired.both_right + paired.both_wrong, paired.only_new_right)
-    change = (paired.only_new_right - paired.only_old_right) / paired.labelled
-    interval = confidence_sequence(counts, plan.alpha, _DIFFERENCE)
+    halves = window.paired.change
+    change = 2 * halves.mean - 1
+    interval = confidence_sequence(halves.counts, plan.alpha, halves.values)
     low, high = 2 * interval.low - 1, 2 * interval.high - 1
     limit = (1 - plan.maximum_accuracy_drop) / 2
     return _Comparison(
         judge=Judge.PREDECESSOR,
         found=f"it changed by {100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) against the model "
-        f"before on {paired.labelled} of the same samples",
+        f"before on {halves.samples} of the same samples",
         limit=f"{-100 * plan.maximum_accuracy_drop:+.1f} points are accepted",
-        log_for=log_evidence(counts, limit, _DIFFERENCE),
-        log_against=log_evidence(counts[::-1], 1 - limit, _DIFFERENCE),
+        log_for=log_evidence(halves.counts, limit, halves.values),
+        log_against=log_evidence(halves.mirrored.counts, 1 - limit, halves.values),
         evidence={"change": change, "change_low": low, "change_high": high},
     )
 
@@ -266,19 +263,21 @@ def _judge_without_labels(plan: GatePlan, window: Window) -> GateVerdict:
         f"none of {window.samples} samples is labelled, so nothing is known of quality; label some on these devices, "
         "or start the rollout ungated"
     )
-    compared, disagreed = window.paired.agreed + window.paired.disagreed, window.paired.disagreed
+    disagreement = window.paired.agreement.mirrored
     maximum = plan.maximum_disagreement
-    if maximum is None or compared == 0:
+    if maximum is None or disagreement.samples == 0:
         return GateVerdict(Decision.WAIT, nothing, {"samples": 0.0})
-    share = disagreed / compared
-    bounds = confidence_sequence((compared - disagreed, disagreed), plan.alpha)
+    share = disagreement.mean
+    bounds = confidence_sequence(disagreement.counts, plan.alpha, disagreement.values)
     evidence = {
         "samples": 0.0,
         "disagreement": share,
         "disagreement_low": bounds.low,
         "disagreement_high": bounds.high,
     }
-    found = f"the models disagree on {share:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) of {compared} samples"
+    found = (
+        f"the models disagree on {share:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) of {disagreement.samples} samples"
+    )
     if bounds.low > maximum:
         reason = f"too much disagreement: {found}; at most {maximum:.1%} is accepted"
         return GateVerdict(Decision.ABORT, reason, evidence, stopped_by=Judge.DISAGREEMENT)

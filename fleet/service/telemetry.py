@@ -205,7 +205,7 @@ class TelemetryIntake:
     def _watch_score(
         self, device: Device, window: Window, rollout: Rollout | None, now: float, then: AfterCommit
     ) -> None:
-        if window.labelled == 0:
+        if window.scores.samples == 0:
             return
         gate = (rollout.plan.gate if rollout is not None else None) or GatePlan()
         manifest = self._catalogue.manifest(window.release)

@@ -22,12 +22,22 @@ from hedgerow.features import (
 )
 from hedgerow.reference import Reference
 from hedgerow.schema import ModelSchema
+from hedgerow.score_counts import (
+    CHANGE_STEPS,
+    NO_PAIRED_SCORES,
+    NO_SCORES,
+    SCORE_STEPS,
+    SCORE_UNIT,
+    PairedScores,
+    ScoreCounts,
+    fixed_point,
+    spread,
+)
 
 __all__ = [
     "LATENCY_EDGES_MS",
     "WINDOW_SAMPLES_LIMIT",
     "FeatureCounts",
-    "PairedCounts",
     "Window",
     "WindowCounter",
     "is_output_feature",
@@ -58,39 +68,6 @@ class FeatureCounts:
         return FeatureCounts(summed, self.missing + other.missing)
 
 
-@dataclass(frozen=True, slots=True)
-class PairedCounts:
-    """The active model against the one it replaced, on the same inputs.
-
-    Attributes:
-        agreed: Samples on which both predicted the same class.
-        disagreed: The others.
-        both_right, only_new_right, only_old_right, both_wrong: Split of the samples whose label arrived.
-    """
-
-    agreed: int = 0
-    disagreed: int = 0
-    both_right: int = 0
-    only_new_right: int = 0
-    only_old_right: int = 0
-    both_wrong: int = 0
-
-    def __add__(self, other: "PairedCounts") -> "PairedCounts":
-        return PairedCounts(
-            self.agreed + other.agreed,
-            self.disagreed + other.disagreed,
-            self.both_right + other.both_right,
-            self.only_new_right + other.only_new_right,
-            self.only_old_right + other.only_old_right,
-            self.both_wrong + other.both_wrong,
-        )
-
-    @property
-    def labelled(self) -> int:
-        """Samples whose label arrived."""
-        return self.both_right + self.only_new_right + self.only_old_right + self.both_wrong
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """One period of one device under one release.
@@ -102,7 +79,7 @@ class Window:
         samples: Predictions made.
         features: Feature name -> counts.
         out_of_range: Samples with any value outside the schema's valid range.
-        labelled, correct: Predictions whose label arrived, and those that were right.
+        scores: Of the predictions whose target value arrived.
         latency: Counts in the bins of :data:`LATENCY_EDGES_MS`.
         paired: Comparison with the model before, on samples that both saw.
     """
@@ -114,10 +91,9 @@ class Window:
     samples: int
     features: Mapping[str, FeatureCounts]
     out_of_range: int = 0
-    labelled: int = 0
-    correct: int = 0
+    scores: ScoreCounts = NO_SCORES
     latency: tuple[int, ...] = (0,) * (len(LATENCY_EDGES_MS) + 1)
-    paired: PairedCounts = PairedCounts()
+    paired: PairedScores = NO_PAIRED_SCORES
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -129,10 +105,9 @@ class Window:
             "samples": self.samples,
             "features": {n: {"counts": list(f.counts), "missing": f.missing} for n, f in self.features.items()},
             "out_of_range": self.out_of_range,
-            "labelled": self.labelled,
-            "correct": self.correct,
+            "scores": list(self.scores.weights),
             "latency": list(self.latency),
-            "paired": {name: getattr(self.paired, name) for name in _PAIRED_FIELDS},
+            "paired": self.paired.to_record(),
         }
 
     @classmethod
@@ -147,6 +122,7 @@ class Window:
             DecodeError: A field is wrong, or the counts contradict each other.
         """
         samples = fields.integer("samples", maximum=limit_samples)
+        scores = ScoreCounts.from_fields(fields, "scores", SCORE_STEPS, limit_samples=samples)
         window = cls(
             release=fields.text("release", maximum_chars=128),
             index=fields.integer("index"),
@@ -155,26 +131,17 @@ class Window:
             samples=samples,
             features=fields.mapping("features", _feature_counts),
             out_of_range=fields.integer("out_of_range", maximum=samples),
-            labelled=fields.integer("labelled", maximum=samples),
-            correct=fields.integer("correct", maximum=samples),
+            scores=scores,
             latency=fields.integers("latency", maximum_items=len(LATENCY_EDGES_MS) + 1),
-            paired=_paired(fields.nested("paired")),
+            paired=PairedScores.from_fields(fields.nested("paired"), scores, limit_samples=samples),
         )
         fields.finish()
-        if window.correct > window.labelled:
-            raise DecodeError(f"{fields.where}.correct", f"at most {window.labelled}", str(window.correct))
         if len(window.latency) != len(LATENCY_EDGES_MS) + 1:
             raise DecodeError(
                 f"{fields.where}.latency", f"{len(LATENCY_EDGES_MS) + 1} counts", str(len(window.latency))
             )
-        compared = window.paired.agreed + window.paired.disagreed
-        for key, count, most in (
-            ("latency", sum(window.latency), samples),
-            ("paired", compared, samples),
-            ("paired", window.paired.labelled, compared),
-        ):
-            if count > most:
-                raise DecodeError(f"{fields.where}.{key}", f"at most {most} samples", str(count))
+        if sum(window.latency) > samples:
+            raise DecodeError(f"{fields.where}.latency", f"at most {samples} samples", str(sum(window.latency)))
         for name, feature in window.features.items():
             if sum(feature.counts) + feature.missing != samples:
                 raise DecodeError(
@@ -183,19 +150,10 @@ class Window:
         return window
 
 
-_PAIRED_FIELDS = ("agreed", "disagreed", "both_right", "only_new_right", "only_old_right", "both_wrong")
-
-
 def _feature_counts(fields: Fields) -> FeatureCounts:
     counts = FeatureCounts(fields.integers("counts"), fields.integer("missing"))
     fields.finish()
     return counts
-
-
-def _paired(fields: Fields) -> PairedCounts:
-    paired = PairedCounts(*(fields.integer(name) for name in _PAIRED_FIELDS))
-    fields.finish()
-    return paired
 
 
 def merge_windows(first: Window, second: Window) -> Window:
@@ -214,8 +172,7 @@ def merge_windows(first: Window, second: Window) -> Window:
         samples=first.samples + second.samples,
         features={name: first.features[name] + second.features[name] for name in first.features},
         out_of_range=first.out_of_range + second.out_of_range,
-        labelled=first.labelled + second.labelled,
-        correct=first.correct + second.correct,
+        scores=first.scores + second.scores,
         latency=tuple(a + b for a, b in zip(first.latency, second.latency, strict=True)),
         paired=first.paired + second.paired,
     )
@@ -238,11 +195,12 @@ class WindowCounter:
 
     def _clear(self, now: float) -> None:
         self._started_at = now
-        self._samples = self._out_of_range = self._labelled = self._correct = 0
+        self._samples = self._out_of_range = 0
+        self._scores = np.zeros(SCORE_STEPS + 1, dtype=np.int64)
         self._counts = {f.name: np.zeros(len(f.counts), dtype=np.int64) for f in self._reference.features}
         self._missing = dict.fromkeys(self._counts, 0)
         self._latency = np.zeros(len(LATENCY_EDGES_MS) + 1, dtype=np.int64)
-        self._paired = PairedCounts()
+        self._paired = [np.zeros(steps + 1, dtype=np.int64) for steps in (SCORE_STEPS, CHANGE_STEPS)]
 
     @property
     def samples(self) -> int:
@@ -280,23 +238,15 @@ class WindowCounter:
         binned = {f.name: f.bin(columns[f.name]) for f in self._reference.features}
         missing = {name: int(np.isnan(columns[name]).sum()) for name in binned}
         outside = int(out_of_range(self._schema, inputs).sum())
-        predicted = predicted_classes(probabilities)
-        known = np.zeros(size, dtype=np.bool_) if labels is None else labels >= 0
-        right = np.zeros(size, dtype=np.bool_) if labels is None else predicted == labels
-        labelled, correct = int(known.sum()), int((right & known).sum())
-        paired = PairedCounts()
+        wanted = np.full(size, -1) if labels is None else labels
+        known, predicted = wanted >= 0, predicted_classes(probabilities)
+        scored = _units(predicted == wanted)[known]
+        scores = spread(scored, SCORE_STEPS)
+        paired: list[NDArray[np.int64]] = []
         if previous is not None:
             before = predicted_classes(previous)
-            same = before == predicted
-            was_right = np.zeros(size, dtype=np.bool_) if labels is None else before == labels
-            paired = PairedCounts(
-                agreed=int(same.sum()),
-                disagreed=int((~same).sum()),
-                both_right=int((known & right & was_right).sum()),
-                only_new_right=int((known & right & ~was_right).sum()),
-                only_old_right=int((known & ~right & was_right).sum()),
-                both_wrong=int((known & ~right & ~was_right).sum()),
-            )
+            change = scored - _units(before == wanted)[known] + round(1 / SCORE_UNIT)
+            paired = [spread(_units(before == predicted), SCORE_STEPS), spread(change, CHANGE_STEPS)]
         if self._samples == 0:
             self._started_at = now
         for name, counts in binned.items():
@@ -305,9 +255,9 @@ class WindowCounter:
         self._samples += size
         self._out_of_range += outside
         self._latency[np.searchsorted(LATENCY_EDGES_MS, latency_ms, side="right")] += size
-        self._labelled += labelled
-        self._correct += correct
-        self._paired += paired
+        self._scores += scores
+        for place, more in enumerate(paired):
+            self._paired[place] += more
 
     def cut(self, now: float) -> Window | None:
         """Close the window and start the next; None when nothing was counted."""
@@ -321,14 +271,17 @@ class WindowCounter:
             samples=self._samples,
             features={n: FeatureCounts(tuple(c.tolist()), self._missing[n]) for n, c in self._counts.items()},
             out_of_range=self._out_of_range,
-            labelled=self._labelled,
-            correct=self._correct,
+            scores=ScoreCounts.of(self._scores),
             latency=tuple(self._latency.tolist()),
-            paired=self._paired,
+            paired=PairedScores(*map(ScoreCounts.of, self._paired)),
         )
         self._next_index += 1
         self._clear(now)
         return window
+
+
+def _units(is_right: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return fixed_point(is_right.astype(np.float64))
 
 
 def is_output_feature(name: str) -> bool:

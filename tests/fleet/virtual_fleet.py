@@ -19,9 +19,11 @@ from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.memory_link import Deliver, MemoryBroker
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.schema import ModelSchema, TensorSpec
-from hedgerow.window import FeatureCounts, PairedCounts, Window
+from hedgerow.score_counts import PairedScores, ScoreCounts
+from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.device import Presence
 from hedgerow.wire.topics import Channel, device_topic
+from tests.scores import scored
 
 TARGETS = ("raspberry-pi-4", "android-arm64")
 BLOB = Blob("0" * 64, 1)
@@ -87,9 +89,8 @@ def make_window(release, *, samples=100, correct=95, x=None, now=1000.0, paired=
             "output.confidence": FeatureCounts((samples - confident * samples // 100, confident * samples // 100)),
             "output.label": FeatureCounts((half, samples - half)),
         },
-        labelled=samples if correct is not None else 0,
-        correct=correct or 0,
-        paired=paired or PairedCounts(),
+        scores=ScoreCounts() if correct is None else scored(correct, samples),
+        paired=paired or PairedScores(),
     )
 
 

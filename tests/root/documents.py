@@ -13,11 +13,12 @@ from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.reference import FeatureReference, Reference
 from hedgerow.schema import ModelSchema, TensorSpec
-from hedgerow.window import FeatureCounts, PairedCounts, Window
+from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.device import Desired, Presence, Reported
 from hedgerow.wire.execution import Execution, ExecutionState
 from hedgerow.wire.telemetry import Telemetry
 from hedgerow.wire.training import TrainTask, TrainUpdate
+from tests.scores import pairs, scored
 
 BLOB = Blob("0" * 63 + "a", 1234)
 SCHEMA = ModelSchema(
@@ -86,10 +87,9 @@ WINDOW = Window(
     samples=10,
     features={"image.mean": FeatureCounts((3, 4, 2), missing=1), "output.label": FeatureCounts((5, 5, 0))},
     out_of_range=1,
-    labelled=6,
-    correct=5,
+    scores=scored(5, 6),
     latency=(0, 0, 10, *(0,) * 12),
-    paired=PairedCounts(agreed=8, disagreed=2, both_right=4, only_new_right=1, only_old_right=1),
+    paired=pairs(agreed=8, disagreed=2, both_right=4, only_new_right=1, only_old_right=1),
 )
 MESSAGES = (
     Desired(version=4, release="digits@2", rollout="r-1", attempt=1, compare=True),

@@ -19,13 +19,13 @@ from hedgerow.window import (
     LATENCY_EDGES_MS,
     WINDOW_SAMPLES_LIMIT,
     FeatureCounts,
-    PairedCounts,
     Window,
     WindowCounter,
     is_output_feature,
     merge_windows,
 )
 from tests.root.documents import WINDOW
+from tests.scores import pairs, scored
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", (2,), minimum=0.0, maximum=10.0),), (TensorSpec("probabilities", (2,)),), ("a", "b")
@@ -93,12 +93,12 @@ def test_a_batch_is_counted_exactly():
     counting.observe(inputs, probabilities, latency_ms=0.1, now=50.0, labels=np.array([0, 1, -1]), previous=previous)
     window = counting.cut(60.0)
 
-    assert (window.samples, window.out_of_range, window.labelled, window.correct) == (3, 1, 2, 2)
+    assert (window.samples, window.out_of_range, window.scores) == (3, 1, scored(2, 2))
     assert (window.started_at, window.ended_at, window.index) == (50.0, 60.0, 0)
     assert window.features["output.label"] == FeatureCounts((2, 1))
     assert window.features["x.0"].missing == 1
     assert window.latency[2] == 3
-    assert window.paired == PairedCounts(agreed=1, disagreed=2, both_right=1, only_new_right=1)
+    assert window.paired == pairs(agreed=1, disagreed=2, both_right=1, only_new_right=1)
     # What is counted is whole numbers, also on the wire.
     payload = encode_json(window.to_record())
     assert Window.from_fields(decode_json(payload, "window", limit_bytes=10_000)) == window
@@ -113,8 +113,9 @@ def test_outputs_that_are_no_numbers_are_no_class_and_never_right():
     counting.observe(inputs, nothing, latency_ms=0.1, now=1.0, labels=np.zeros(4, np.int64), previous=old)
     window = counting.cut(2.0)
 
-    assert (window.labelled, window.correct, window.paired.agreed) == (4, 0, 0)
-    assert window.paired.only_old_right + window.paired.both_wrong == 4
+    assert window.scores == scored(0, 4)
+    assert window.paired.agreement == scored(0, 4)
+    assert (window.paired.change.samples, window.paired.gained) == (4, 0)
     assert window.features["output.label"] == FeatureCounts((0, 0), 4)
 
 
@@ -130,15 +131,9 @@ def test_a_sample_without_a_label_is_never_right_whatever_the_models_said():
     window = counting.cut(2.0)
 
     rights = Counter((said == label, before == label) for said, before, label in samples if label != -1)
-    paired = window.paired
-    assert (window.labelled, window.correct) == (18, 6)
-    assert rights == {
-        (True, True): paired.both_right,
-        (True, False): paired.only_new_right,
-        (False, True): paired.only_old_right,
-        (False, False): paired.both_wrong,
-    }
     assert rights == {(True, True): 2, (True, False): 4, (False, True): 4, (False, False): 8}
+    assert window.scores == scored(6, 18)
+    assert window.paired == pairs(9, 18, both_right=2, only_new_right=4, only_old_right=4, both_wrong=8)
 
 
 @given(st.floats(0, 1e6))
@@ -186,23 +181,23 @@ def test_the_edges_of_the_latency_bins_are_the_ones_that_every_window_was_counte
 def test_two_windows_are_added_field_by_field():
     first = Window(
         release="m@1", index=4, started_at=100.0, ended_at=130.0, samples=30,
-        features={"x": FeatureCounts((10, 17), missing=3)}, out_of_range=5, labelled=20, correct=12,
-        latency=tuple(range(15)), paired=PairedCounts(9, 8, 7, 6, 5, 4),
+        features={"x": FeatureCounts((10, 17), missing=3)}, out_of_range=5, scores=scored(12, 20),
+        latency=tuple(range(15)), paired=pairs(9, 8, 7, 6, 5, 4),
     )  # fmt: skip
     second = Window(
         release="m@1", index=2, started_at=60.0, ended_at=90.0, samples=11,
-        features={"x": FeatureCounts((1, 8), missing=2)}, out_of_range=1, labelled=7, correct=3,
-        latency=tuple(range(20, 35)), paired=PairedCounts(10, 20, 30, 40, 50, 60),
+        features={"x": FeatureCounts((1, 8), missing=2)}, out_of_range=1, scores=scored(3, 7),
+        latency=tuple(range(20, 35)), paired=pairs(10, 20, 30, 40, 50, 60),
     )  # fmt: skip
     expected = Window(
         release="m@1", index=4, started_at=60.0, ended_at=130.0, samples=41,
-        features={"x": FeatureCounts((11, 25), missing=5)}, out_of_range=6, labelled=27, correct=15,
-        latency=tuple(range(20, 50, 2)), paired=PairedCounts(19, 28, 37, 46, 55, 64),
+        features={"x": FeatureCounts((11, 25), missing=5)}, out_of_range=6, scores=scored(15, 27),
+        latency=tuple(range(20, 50, 2)), paired=pairs(19, 28, 37, 46, 55, 64),
     )  # fmt: skip
 
     assert merge_windows(first, second) == expected
     assert merge_windows(second, first) == expected
-    assert (first.paired.labelled, second.paired.labelled) == (22, 180)
+    assert (first.paired.change.samples, second.paired.change.samples) == (22, 180)
 
 
 def record(**changes: object) -> dict:
@@ -210,18 +205,31 @@ def record(**changes: object) -> dict:
     return {**WINDOW.to_record(), **changes}
 
 
-def paired(**changes: int) -> dict:
-    return {**WINDOW.to_record()["paired"], **changes}
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"labelled": 4}, "window.correct: expected at most 4, found 5"),
+        (
+            {"scores": list(scored(5, 11).weights)},
+            "window.scores: expected 17 counts of at most 10 whole samples, found 17 of 11",
+        ),
+        (
+            {"scores": [1, *[0] * 16]},
+            "window.scores: expected 17 counts of at most 10 whole samples, found 17 of 0.000244141",
+        ),
         ({"latency": [0] * 14}, "window.latency: expected 15 counts, found 14"),
         ({"latency": [11, *[0] * 14]}, "window.latency: expected at most 10 samples, found 11"),
-        ({"paired": paired(agreed=9)}, "window.paired: expected at most 10 samples, found 11"),
-        ({"paired": paired(both_wrong=5)}, "window.paired: expected at most 10 samples, found 11"),
+        (
+            {"paired": pairs(9, 2).to_record()},
+            "window.paired.agreement: expected 17 counts of at most 10 whole samples, found 17 of 11",
+        ),
+        (
+            {"paired": pairs(9, 1, both_right=7).to_record()},
+            "window.paired.change: expected 33 counts of at most 6 whole samples, found 33 of 7",
+        ),
+        (
+            {"paired": pairs(3, 1, both_right=5).to_record()},
+            "window.paired.change: expected 33 counts of at most 4 whole samples, found 33 of 5",
+        ),
         (
             {"features": {"x": {"counts": [3, 4], "missing": 2}}},
             "window.features[x]: expected 10 values, found 9",
@@ -243,9 +251,9 @@ def test_counts_that_contradict_each_other_are_refused(changes, sentence):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"labelled": 5},
+        {"scores": list(scored(10, 10).weights), "paired": pairs(both_right=0).to_record()},
         {"latency": [10, *[0] * 14]},
-        {"paired": paired(both_wrong=4)},
+        {"paired": pairs(9, 1, both_wrong=6).to_record()},
         {"features": {"x": {"counts": [3, 4], "missing": 3}}},
     ],
 )

@@ -34,6 +34,7 @@ from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.training import TrainUpdate
 from tests.fleet.virtual_fleet import ONE_STAGE
+from tests.scores import scored
 
 pytestmark = pytest.mark.heavy
 TASK = f"{Path(__file__).parents[3] / 'examples' / 'digits' / 'task.py'}:task"
@@ -165,7 +166,7 @@ def test_what_was_asked_of_the_parent_stays_asked_and_old_labels_of_changed_devi
         first = service.start_rollout("digits@1", replace(ONE_STAGE, gate=asked))
         fleet.wait_for(lambda: {d.release for d in service.devices()} == {"digits@1"})
         for device in fleet.devices:
-            device.send_window(replace(fleet.window("digits@1", True), labelled=100, correct=99))
+            device.send_window(replace(fleet.window("digits@1", True), scores=scored(99, 100)))
         fleet.wait_for(lambda: service.rollout(first.id).state is RolloutState.FINISHED)
         # A later one without a gate asks nothing, and takes nothing back.
         again = service.start_rollout("digits@1", ONE_STAGE)

@@ -10,14 +10,16 @@ from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
 from hedgerow.fleet.rollout.floors import Floor, measured_floor
 from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict, Judge, judge, measurement_alpha
-from hedgerow.window import PairedCounts, Window
+from hedgerow.score_counts import PairedScores
+from hedgerow.window import Window
 from tests.fleet.exact_evidence import bounds, log_evidence
+from tests.scores import pairs, scored
 
 PLAN = GatePlan()
 FLOOR = Floor(0.95, "which was asked for")
 
 
-def window(samples: int, *, labelled: int = 0, correct: int = 0, paired: PairedCounts | None = None) -> Window:
+def window(samples: int, *, labelled: int = 0, correct: int = 0, paired: PairedScores | None = None) -> Window:
     return Window(
         release="digits@2",
         index=0,
@@ -25,15 +27,14 @@ def window(samples: int, *, labelled: int = 0, correct: int = 0, paired: PairedC
         ended_at=1.0,
         samples=samples,
         features={},
-        labelled=labelled,
-        correct=correct,
-        paired=paired or PairedCounts(),
+        scores=scored(correct, labelled),
+        paired=paired or PairedScores(),
     )
 
 
 def paired(both: int, new: int, old: int, neither: int = 0) -> Window:
     total = both + new + old + neither
-    counts = PairedCounts(both + neither, new + old, both, new, old, neither)
+    counts = pairs(both + neither, new + old, both, new, old, neither)
     return window(total, labelled=total, correct=both + new, paired=counts)
 
 
@@ -131,7 +132,7 @@ def test_without_a_floor_nothing_goes_on_and_the_reason_says_so():
 
 def test_without_labels_nothing_goes_on_and_the_reason_says_so():
     for plan in (PLAN, GatePlan(maximum_disagreement=0.1)):
-        for evidence in (window(99), window(10**6), window(10**6, paired=PairedCounts(agreed=10**6))):
+        for evidence in (window(99), window(10**6), window(10**6, paired=pairs(agreed=10**6))):
             verdict = judge(plan, evidence, FLOOR)
             assert verdict.decision is Decision.WAIT
             assert "nothing is known of quality" in verdict.reason
@@ -140,9 +141,9 @@ def test_without_labels_nothing_goes_on_and_the_reason_says_so():
 def test_without_labels_disagreement_can_stop_a_release():
     plan = GatePlan(maximum_disagreement=0.1)
 
-    verdict = judge(plan, window(300, paired=PairedCounts(agreed=200, disagreed=100)), FLOOR)
+    verdict = judge(plan, window(300, paired=pairs(agreed=200, disagreed=100)), FLOOR)
     assert (verdict.decision, verdict.stopped_by) == (Decision.ABORT, Judge.DISAGREEMENT)
-    assert judge(plan, window(300, paired=PairedCounts(agreed=270, disagreed=30)), FLOOR).decision is Decision.WAIT
+    assert judge(plan, window(300, paired=pairs(agreed=270, disagreed=30)), FLOOR).decision is Decision.WAIT
 
 
 def test_plans_and_verdicts_survive_storage():
@@ -245,7 +246,7 @@ def test_two_judges_stop_by_the_mean_of_their_evidence():
 
 def test_what_an_operator_reads_of_disagreement_is_exact():
     plan = GatePlan(maximum_disagreement=0.1)
-    verdict = judge(plan, window(300, paired=PairedCounts(agreed=200, disagreed=100)), FLOOR)
+    verdict = judge(plan, window(300, paired=pairs(agreed=200, disagreed=100)), FLOOR)
     low, high = bounds((200, 100), 0.05)
     assert verdict.evidence == {
         "samples": 0.0,
@@ -257,7 +258,7 @@ def test_what_an_operator_reads_of_disagreement_is_exact():
         f"too much disagreement: the models disagree on 33.3% ({low:.1%} to {high:.1%}) of 300 samples; "
         "at most 10.0% is accepted"
     )
-    waits = judge(plan, window(50, paired=PairedCounts(agreed=45, disagreed=5)), FLOOR)
+    waits = judge(plan, window(50, paired=pairs(agreed=45, disagreed=5)), FLOOR)
     assert waits.reason.startswith("the models disagree on 10.0% (")
     assert waits.reason.endswith("of 50 samples; none of 50 samples is labelled, so nothing is known of quality; label "
         "some on these devices, or start the rollout ungated")  # fmt: skip
@@ -322,7 +323,7 @@ def test_as_many_samples_as_the_minimum_are_enough_of_them():
 
 
 def test_a_disagreement_at_the_bound_is_accepted_and_one_above_it_is_not():
-    sample = window(300, paired=PairedCounts(agreed=200, disagreed=100))
+    sample = window(300, paired=pairs(agreed=200, disagreed=100))
     low = judge(GatePlan(maximum_disagreement=0.1), sample, FLOOR).evidence["disagreement_low"]
     assert judge(GatePlan(maximum_disagreement=low), sample, FLOOR).decision is Decision.WAIT
     below = GatePlan(maximum_disagreement=math.nextafter(low, 0))
