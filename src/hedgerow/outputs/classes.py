@@ -1,0 +1,115 @@
+"""One class of several."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.decode import Fields
+from hedgerow.outputs.names import names_mistakes
+from hedgerow.outputs.output import Output, finite_rows
+from hedgerow.schema import TensorSpec
+
+__all__ = ["Classes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Classes(Output):
+    """Exactly one of several classes; the score is 1 if it is right, so that the mean score is the accuracy.
+
+    Attributes:
+        names: Of the classes; the place is the class index.
+    """
+
+    kind: ClassVar[str] = "classes"
+    score_name: ClassVar[str] = "accuracy"
+    losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "bce", "mse", "focal")
+    activation: ClassVar[str] = "softmax"
+    target_dtype: ClassVar[str] = "int64"
+
+    names: tuple[str, ...]
+
+    def mistakes(self) -> list[str]:
+        return names_mistakes("class", self.names, least=2)
+
+    def tensor(self, name: str) -> TensorSpec:
+        return TensorSpec(name, (len(self.names),), "float32", minimum=0.0, maximum=1.0)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        return ()
+
+    def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self.names)):
+            return [f"the classes must lie in 0..{len(self.names) - 1}, found {wanted.min()}..{wanted.max()}"]
+        return []
+
+    def unknown(self, samples: int) -> NDArray[Any]:
+        return np.full(samples, -1, dtype=np.int64)
+
+    def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        return wanted >= 0
+
+    def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the most probable class of each sample, ``int64[n]``; -1 where a value is not finite.
+
+        What is no number is no prediction: the first of several NaN must not be right by chance.
+        """
+        return np.where(finite_rows(given), np.asarray(given).argmax(axis=1), -1).astype(np.int64)
+
+    def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        predicted = self.predicted(given)
+        return ((predicted == wanted) & (predicted >= 0)).astype(np.float64)
+
+    def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        return (self.predicted(first) == self.predicted(second)).astype(np.float64)
+
+    def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        values = np.asarray(given, dtype=np.float64)
+        predicted = self.predicted(values).astype(np.float64)
+        is_none = predicted < 0
+        return {
+            f"{name}.confidence": np.where(is_none, np.nan, values.max(axis=1)),
+            f"{name}.label": np.where(is_none, np.nan, predicted),
+        }
+
+    def categories(self, name: str) -> Mapping[str, Sequence[str]]:
+        return {f"{name}.label": self.names}
+
+    def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
+        """Return accuracy, and precision, recall and F1 as means over the classes that occur."""
+        table = self.confusion(given, wanted)
+        right, asked, answered = np.diag(table[:, :-1]), table.sum(axis=1), table[:, :-1].sum(axis=0)
+        occurs = asked > 0
+        precision = np.divide(right, answered, out=np.zeros(len(right)), where=answered > 0)
+        recall = np.divide(right, asked, out=np.zeros(len(right)), where=occurs)
+        f1 = np.divide(2 * right, asked + answered, out=np.zeros(len(right)), where=asked + answered > 0)
+        return {
+            "accuracy": float(right.sum() / table.sum()),
+            "precision": float(precision[occurs].mean()),
+            "recall": float(recall[occurs].mean()),
+            "f1": float(f1[occurs].mean()),
+        }
+
+    def confusion(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
+        """Return how often which class was answered with which, ``int64[classes, classes + 1]``.
+
+        Rows are the target values, columns the answers; the last column holds what was no answer.
+        """
+        classes = len(self.names)
+        predicted = self.predicted(given)
+        places = wanted * (classes + 1) + np.where(predicted < 0, classes, predicted)
+        return np.bincount(places, minlength=classes * (classes + 1)).reshape(classes, classes + 1).astype(np.int64)
+
+    def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        shares = np.bincount(wanted, minlength=len(self.names)) / max(1, len(wanted))
+        return f"always {self.names[int(shares.argmax())]!r}, the most frequent class", shares.astype(np.float32)
+
+    def to_record(self) -> dict[str, Any]:
+        return {"names": list(self.names)}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        return cls(fields.texts("names", maximum_items=100_000))

@@ -1,0 +1,107 @@
+"""Several labels at once, each of which may be there or not."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.decode import Fields
+from hedgerow.outputs.names import names_mistakes
+from hedgerow.outputs.output import Output, finite_rows
+from hedgerow.schema import TensorSpec
+
+__all__ = ["Labels"]
+
+_WATCHED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Labels(Output):
+    """Any number of labels at once.
+
+    The score of a sample is its F1: twice the labels that are rightly there, by all that are there or were said to be;
+    1 where none is there and none was said. The share of right labels would reward a model that never says anything.
+
+    Attributes:
+        names: Of the labels.
+        threshold: Probability from which on a label is said to be there.
+    """
+
+    kind: ClassVar[str] = "labels"
+    losses: ClassVar[tuple[str, ...]] = ("bce", "focal", "mse")
+    activation: ClassVar[str] = "sigmoid"
+    target_dtype: ClassVar[str] = "int64"
+
+    names: tuple[str, ...]
+    threshold: float = 0.5
+
+    def mistakes(self) -> list[str]:
+        found = names_mistakes("label", self.names, least=1)
+        if not 0 < self.threshold < 1:
+            found.append(f"the threshold must lie between 0 and 1, found {self.threshold:g}")
+        return found
+
+    def tensor(self, name: str) -> TensorSpec:
+        return TensorSpec(name, (len(self.names),), "float32", minimum=0.0, maximum=1.0)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        return (len(self.names),)
+
+    def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        others = np.setdiff1d(wanted, [0, 1])
+        return [f"each label is 0 or 1, found {', '.join(map(str, others[:5].tolist()))}"] if len(others) else []
+
+    def unknown(self, samples: int) -> NDArray[Any]:
+        return np.full((samples, len(self.names)), -1, dtype=np.int64)
+
+    def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        return (wanted >= 0).all(axis=1)
+
+    def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
+        """Return which labels are said to be there, ``int64[n, labels]``."""
+        return (np.asarray(given) >= self.threshold).astype(np.int64)
+
+    def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        return np.where(finite_rows(given), _f1(self.predicted(given), wanted), 0.0)
+
+    def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        both = finite_rows(first) == finite_rows(second)
+        return np.where(both, _f1(self.predicted(first), self.predicted(second)), 0.0)
+
+    def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        values = np.asarray(given, dtype=np.float64)
+        is_none = ~finite_rows(values)
+        said = np.where(is_none, np.nan, self.predicted(values).sum(axis=1))
+        columns = {f"{name}.labels": said}
+        for place, label in enumerate(self.names[:_WATCHED]):
+            columns[f"{name}.{label}"] = np.where(is_none, np.nan, values[:, place])
+        return columns
+
+    def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
+        """Return the mean F1 of the samples, and precision, recall and F1 over all labels of all samples."""
+        said = self.predicted(given)
+        hits, asked, answered = int((said & wanted).sum()), int(wanted.sum()), int(said.sum())
+        return {
+            "score": float(self.scores(given, wanted).mean()),
+            "precision": hits / answered if answered else 0.0,
+            "recall": hits / asked if asked else 0.0,
+            "f1": 2 * hits / (asked + answered) if asked + answered else 0.0,
+            "all_right": float((said == wanted).all(axis=1).mean()),
+        }
+
+    def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        return "always the labels that more than half of the samples have", wanted.mean(axis=0).astype(np.float32)
+
+    def to_record(self) -> dict[str, Any]:
+        return {"names": list(self.names), "threshold": self.threshold}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        return cls(fields.texts("names", maximum_items=100_000), fields.number("threshold", minimum=0, maximum=1))
+
+
+def _f1(said: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
+    hits, all_of_them = (said & wanted).sum(axis=1), (said + wanted).sum(axis=1)
+    return np.divide(2.0 * hits, all_of_them, out=np.ones(len(said)), where=all_of_them > 0)

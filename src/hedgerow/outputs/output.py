@@ -1,0 +1,116 @@
+"""What a model gives, and what it is for: the form of the target values, the score, what is counted of it.
+
+Records only: no torch, so that they go into a release and work on a device. Losses stand beside torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.decode import Fields
+from hedgerow.schema import TensorSpec
+
+__all__ = ["Output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output(ABC):
+    """One thing that a model gives.
+
+    All arrays have the samples as their first dimension. *given* is what an artifact gives, of the shape of
+    :meth:`tensor`; *wanted* are target values, of :attr:`target_shape` and :attr:`target_dtype`.
+    """
+
+    kind: ClassVar[str]
+    """Its name in records."""
+    score_name: ClassVar[str] = "score"
+    """What people call the mean score; "accuracy" for classes."""
+    losses: ClassVar[tuple[str, ...]]
+    """The losses that fit it, the default first."""
+    activation: ClassVar[str] = "none"
+    """What makes an answer of what the model gives: ``softmax``, ``sigmoid`` or ``none``."""
+    target_dtype: ClassVar[str]
+    """Of a target value."""
+
+    @abstractmethod
+    def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong with it."""
+
+    @abstractmethod
+    def tensor(self, name: str) -> TensorSpec:
+        """Return the tensor that artifacts give, called *name*."""
+
+    @property
+    @abstractmethod
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target value."""
+
+    @abstractmethod
+    def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with target values of the right shape and dtype."""
+
+    @abstractmethod
+    def unknown(self, samples: int) -> NDArray[Any]:
+        """Return target values of samples of which none is known."""
+
+    @abstractmethod
+    def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return of which samples the target value is known, ``bool[n]``."""
+
+    @abstractmethod
+    def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        """Return how good each answer was, ``float64[n]`` in [0, 1]; what is not finite is worth nothing."""
+
+    @abstractmethod
+    def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        """Return how alike two models' answers are, ``float64[n]`` in [0, 1]."""
+
+    @abstractmethod
+    def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return what is counted of the output called *name*, feature -> ``float64[n]``; NaN where there is nothing."""
+
+    def categories(self, name: str) -> Mapping[str, Sequence[str]]:
+        """Return which of :meth:`features` are indices of something, with its names."""
+        del name
+        return {}
+
+    @abstractmethod
+    def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
+        """Return what people expect to read of this kind, by name; the mean score first.
+
+        Args:
+            given: Answers to samples whose target values are all known.
+            wanted: These.
+        """
+
+    @abstractmethod
+    def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        """Return what answers best without looking at the input, in words, and its answer, of the tensor's shape.
+
+        Args:
+            wanted: Target values of the training data.
+        """
+
+    @abstractmethod
+    def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values, without its kind."""
+
+    @classmethod
+    @abstractmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        """Decode what :meth:`to_record` gives; the caller finishes *fields*.
+
+        Raises:
+            DecodeError: A field is absent or out of bounds.
+        """
+
+
+def finite_rows(given: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which samples have only finite values, ``bool[n]``."""
+    values = np.asarray(given)
+    finite: NDArray[np.bool_] = np.isfinite(values.reshape(len(values), int(np.prod(values.shape[1:])))).all(axis=1)
+    return finite

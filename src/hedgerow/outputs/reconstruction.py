@@ -1,0 +1,127 @@
+"""How far a sample is from what a model has learned to rebuild: anomaly detection."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.decode import Fields
+from hedgerow.outputs.output import Output
+from hedgerow.schema import TensorSpec
+
+__all__ = ["ANOMALOUS", "NORMAL", "Reconstruction"]
+
+NORMAL, ANOMALOUS = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction(Output):
+    """An anomaly score, and a flag from a threshold on: the mean square of what the model rebuilt wrongly.
+
+    The model is trained to give back its own pre-processed input; what artifacts give is the mean squared difference,
+    one number a sample. The threshold is set where normal held-out samples are flagged at the stated rate. The score of
+    a sample is 1 if its flag is right; of samples that nobody has judged only the anomaly score is counted.
+
+    Attributes:
+        false_alarm_rate: Share of normal samples that may be flagged.
+        threshold: Anomaly score from which on a sample is flagged; None: not measured yet.
+    """
+
+    kind: ClassVar[str] = "reconstruction"
+    score_name: ClassVar[str] = "share of right flags"
+    losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
+    target_dtype: ClassVar[str] = "int64"
+
+    false_alarm_rate: float = 0.01
+    threshold: float | None = None
+
+    def mistakes(self) -> list[str]:
+        found = []
+        if not 0 < self.false_alarm_rate < 0.5:
+            found.append(f"the false-alarm rate must lie between 0 and 0.5, found {self.false_alarm_rate:g}")
+        if self.threshold is not None and not (np.isfinite(self.threshold) and self.threshold > 0):
+            found.append(f"the threshold must be a number above 0, found {self.threshold}")
+        return found
+
+    def tensor(self, name: str) -> TensorSpec:
+        return TensorSpec(name, (1,), "float32", unit="mean squared difference", minimum=0.0)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        return ()
+
+    def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        others = np.setdiff1d(wanted, [NORMAL, ANOMALOUS])
+        told = ", ".join(map(str, others[:5].tolist()))
+        return [f"a sample is 0 (normal) or 1 (anomalous), found {told}"] if len(others) else []
+
+    def unknown(self, samples: int) -> NDArray[Any]:
+        return np.full(samples, -1, dtype=np.int64)
+
+    def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        return wanted >= 0
+
+    def flags(self, given: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples are flagged, ``bool[n]``; what is no number is.
+
+        Raises:
+            ValueError: There is no threshold yet.
+        """
+        if self.threshold is None:
+            raise ValueError("expected a threshold, found none; measure it on normal samples first")
+        return ~(np.asarray(given)[:, 0] < self.threshold)
+
+    def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        is_number = np.isfinite(np.asarray(given)[:, 0])
+        return (is_number & (self.flags(given) == (wanted == ANOMALOUS))).astype(np.float64)
+
+    def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        return (self.flags(first) == self.flags(second)).astype(np.float64)
+
+    def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        value = np.asarray(given, dtype=np.float64)[:, 0]
+        return {f"{name}.anomaly": np.where(np.isfinite(value), value, np.nan)}
+
+    def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
+        """Return the share of right flags, AUC, and the shares of normal and anomalous samples that are flagged.
+
+        The AUC is the share of pairs of a normal and an anomalous sample in which the anomalous one has the higher
+        anomaly score, equal ones half (Mann and Whitney); NaN, as the shares are, where a kind does not occur.
+        """
+        flagged, is_normal = self.flags(given), wanted == NORMAL
+        value = np.asarray(given, dtype=np.float64)[:, 0]
+        normal, anomalous = value[is_normal], value[~is_normal]
+        order = np.sort(normal)
+        below, up_to = (np.searchsorted(order, anomalous, side=side) for side in ("left", "right"))
+        pairs = len(normal) * len(anomalous)
+        return {
+            "score": float(self.scores(given, wanted).mean()),
+            "auc": float((below + up_to).sum() / 2 / pairs) if pairs else float("nan"),
+            "false_alarm_rate": float(flagged[is_normal].mean()) if len(normal) else float("nan"),
+            "detection_rate": float(flagged[~is_normal].mean()) if len(anomalous) else float("nan"),
+        }
+
+    def measured(self, normal: NDArray[Any]) -> "Reconstruction":
+        """Return this with the threshold at which *normal* samples are flagged at the stated rate, or less.
+
+        Args:
+            normal: Anomaly scores of normal samples that were not trained on, ``(n, 1)``.
+        """
+        ordered = np.sort(np.asarray(normal, dtype=np.float64)[:, 0])
+        flagged = int(self.false_alarm_rate * len(ordered))
+        # The least number above the highest score that must not be flagged.
+        threshold = float(np.nextafter(np.float32(ordered[len(ordered) - 1 - flagged]), np.float32(np.inf)))
+        return Reconstruction(self.false_alarm_rate, threshold)
+
+    def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        del wanted
+        return "never flagging anything", np.zeros(1, dtype=np.float32)
+
+    def to_record(self) -> dict[str, Any]:
+        return {"false_alarm_rate": self.false_alarm_rate, "threshold": self.threshold}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        rate = fields.number("false_alarm_rate", minimum=0, maximum=0.5)
+        return cls(rate, fields.optional_number("threshold", minimum=0))

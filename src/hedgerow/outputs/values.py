@@ -1,0 +1,114 @@
+"""Numbers: what a regression gives."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.decode import Fields
+from hedgerow.outputs.names import names_mistakes
+from hedgerow.outputs.output import Output, finite_rows
+from hedgerow.schema import TensorSpec
+
+__all__ = ["Values"]
+
+
+@dataclass(frozen=True, slots=True)
+class Values(Output):
+    """One number or several, each within a tolerance that its user can live with.
+
+    The score of a number is ``1 - min(1, |error| / tolerance)``, that of a sample the mean over its known numbers: 1 is
+    exact, 0 is off by the tolerance or more. Errors are told in tolerances too, so that numbers of unlike units compare.
+
+    Attributes:
+        names: Of the numbers.
+        tolerance: The error that is worth nothing, in the number's own unit; one for each name.
+        unit: Of each number, for people; as many as names, or none.
+    """
+
+    kind: ClassVar[str] = "values"
+    losses: ClassVar[tuple[str, ...]] = ("huber", "mse", "mae")
+    target_dtype: ClassVar[str] = "float32"
+
+    names: tuple[str, ...]
+    tolerance: tuple[float, ...]
+    unit: tuple[str, ...] = ()
+
+    def mistakes(self) -> list[str]:
+        found = names_mistakes("value", self.names, least=1)
+        if len(self.tolerance) != len(self.names):
+            found.append(f"it needs a tolerance for each of {len(self.names)} values, found {len(self.tolerance)}")
+        if not all(np.isfinite(tolerance) and tolerance > 0 for tolerance in self.tolerance):
+            found.append(f"each tolerance must be a number above 0, found {list(self.tolerance)}")
+        if self.unit and len(self.unit) != len(self.names):
+            found.append(f"it needs a unit for each of {len(self.names)} values or none, found {len(self.unit)}")
+        return found
+
+    def tensor(self, name: str) -> TensorSpec:
+        return TensorSpec(name, (len(self.names),), "float32", unit=", ".join(self.unit))
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        return (len(self.names),)
+
+    def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
+
+    def unknown(self, samples: int) -> NDArray[Any]:
+        return np.full((samples, len(self.names)), np.nan, dtype=np.float32)
+
+    def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        return ~np.isnan(wanted).all(axis=1)
+
+    def errors(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the absolute errors in tolerances, ``float64[n, values]``; NaN where the target value is not known."""
+        difference = np.abs(np.asarray(given, dtype=np.float64) - np.asarray(wanted, dtype=np.float64))
+        difference = np.where(np.isfinite(given), difference, np.inf)
+        return np.where(np.isnan(wanted), np.nan, difference / np.asarray(self.tolerance))
+
+    def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        worth = 1 - np.minimum(1, self.errors(given, wanted))
+        known = ~np.isnan(worth)
+        total = np.where(known, worth, 0).sum(axis=1)
+        return np.divide(total, known.sum(axis=1), out=np.zeros(len(worth)), where=known.any(axis=1))
+
+    def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        both_none = ~np.isfinite(first) & ~np.isfinite(second)
+        differences = np.abs(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
+        alike = 1 - np.minimum(1, np.where(np.isfinite(differences), differences, np.inf) / np.asarray(self.tolerance))
+        found: NDArray[np.float64] = np.where(both_none, 1.0, alike).mean(axis=1)
+        return found
+
+    def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        values = np.where(finite_rows(given)[:, None], np.asarray(given, dtype=np.float64), np.nan)
+        return {f"{name}.{part}": values[:, place] for place, part in enumerate(self.names)}
+
+    def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
+        """Return the mean score, MAE and RMSE in tolerances, the share within tolerance, and R2 as a mean over values.
+
+        The R2 of a value that never changes is left out of the mean; NaN where all are so.
+        """
+        wanted = np.asarray(wanted, dtype=np.float64)
+        errors = self.errors(given, wanted)
+        residual = np.nansum((errors * np.asarray(self.tolerance)) ** 2, axis=0)
+        total = np.nansum((wanted - np.nanmean(wanted, axis=0)) ** 2, axis=0)
+        moves = total > 0
+        return {
+            "score": float(self.scores(given, wanted).mean()),
+            "mae_tolerances": float(np.nanmean(errors)),
+            "rmse_tolerances": float(np.sqrt(np.nanmean(errors**2))),
+            "within_tolerance": float((errors[~np.isnan(errors)] <= 1).mean()),
+            "r2": float((1 - residual[moves] / total[moves]).mean()) if moves.any() else float("nan"),
+        }
+
+    def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        # The median is the constant with the least absolute error, which the score counts.
+        return "always the median", np.nanmedian(wanted, axis=0).astype(np.float32)
+
+    def to_record(self) -> dict[str, Any]:
+        return {"names": list(self.names), "tolerance": list(self.tolerance), "unit": list(self.unit)}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Self:
+        return cls(fields.texts("names"), fields.numbers("tolerance"), fields.texts("unit"))

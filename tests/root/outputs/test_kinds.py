@@ -1,0 +1,246 @@
+"""What each kind of output makes of answers and target values, against independent calculations."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgerow.outputs import Classes, Labels, Reconstruction, Tokens, Values
+
+CLASSES = Classes(("a", "b", "c"))
+LABELS = Labels(("hot", "wet", "loud"))
+VALUES = Values(("level", "flow"), tolerance=(0.5, 20.0), unit=("m", "l/s"))
+FLAGS = Reconstruction(false_alarm_rate=0.1, threshold=2.0)
+TOKENS = Tokens(("<", "x", "y"), positions=4)
+ALL = (CLASSES, LABELS, VALUES, FLAGS, TOKENS)
+
+
+def answers(output, samples, seed=0):
+    """Return answers as a model may give them, one of them no number."""
+    rng = np.random.default_rng(seed)
+    found = rng.random((samples, *output.tensor("o").shape)).astype(np.float32) * 3
+    found[samples // 2].flat[0] = np.nan
+    return found
+
+
+def targets(output, samples, seed=1):
+    rng = np.random.default_rng(seed)
+    if output.target_dtype == "float32":
+        return rng.random((samples, *output.target_shape), np.float32)
+    return rng.integers(0, 2, (samples, *output.target_shape))
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_every_kind_scores_between_nought_and_one_and_what_is_no_number_is_worth_nothing(output):
+    scores = output.scores(answers(output, 9), targets(output, 9))
+
+    assert (scores.dtype, scores.shape) == (np.float64, (9,))
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+    assert np.isfinite(scores).all()
+    if output.kind in {"classes", "labels", "reconstruction"}:
+        assert scores[4] == 0
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_a_model_agrees_with_itself_wherever_it_answers(output):
+    given = answers(output, 9)
+
+    assert output.agreement(given, given).tolist() == [1.0] * 9
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_nothing_is_known_of_a_sample_without_a_target_value(output):
+    nothing, wanted = output.unknown(3), targets(output, 3)
+
+    assert (nothing.shape, str(nothing.dtype)) == ((3, *output.target_shape), output.target_dtype)
+    assert not output.is_known(nothing).any()
+    assert output.is_known(wanted).all()
+    assert output.target_mistakes(wanted) == []
+    assert output.mistakes() == []
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_what_is_counted_is_missing_where_the_answer_is_no_number(output):
+    columns = output.features("o", answers(output, 9))
+
+    assert columns
+    assert all(column.shape == (9,) for column in columns.values())
+    assert all(np.isnan(column[4]) and np.isfinite(np.delete(column, 4)).all() for column in columns.values())
+    assert set(output.categories("o")) <= set(columns)
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_what_looks_at_nothing_answers_in_the_shape_of_the_output(output):
+    words, answer = output.baseline(targets(output, 20))
+
+    assert words
+    assert (answer.shape, answer.dtype) == (output.tensor("o").shape, np.float32)
+
+
+def test_the_most_frequent_class_is_right_as_often_as_it_occurs():
+    wanted = np.array([2, 2, 2, 0, 1])
+    words, answer = CLASSES.baseline(wanted)
+
+    assert words == "always 'c', the most frequent class"
+    assert CLASSES.scores(np.tile(answer, (5, 1)), wanted).mean() == 0.6
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
+def test_the_metrics_of_classes_are_those_of_scikit_learn(samples):
+    metrics = pytest.importorskip("sklearn.metrics")
+    wanted, said = (np.array([sample[place] for sample in samples]) for place in (0, 1))
+
+    found = CLASSES.metrics(np.eye(3, dtype=np.float32)[said], wanted)
+
+    present = sorted(set(wanted.tolist()))
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        wanted, said, labels=present, average="macro", zero_division=0
+    )
+    assert found == pytest.approx(
+        {"accuracy": metrics.accuracy_score(wanted, said), "precision": precision, "recall": recall, "f1": f1}
+    )
+    assert list(found)[0] == "accuracy"
+
+
+def test_what_is_no_answer_stands_in_a_column_of_its_own():
+    given = np.array([[0.1, 0.8, 0.1], [np.nan, 0, 0], [0.9, 0, 0.1]], np.float32)
+
+    assert CLASSES.confusion(given, np.array([1, 1, 2])).tolist() == [[0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0]]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 1)] * 6), min_size=1, max_size=30))
+def test_the_score_of_labels_is_the_f1_of_scikit_learn(samples):
+    metrics = pytest.importorskip("sklearn.metrics")
+    rows = np.array(samples)
+    wanted, said = rows[:, :3], rows[:, 3:]
+
+    found = LABELS.metrics(said.astype(np.float32), wanted)
+
+    assert found["score"] == pytest.approx(metrics.f1_score(wanted, said, average="samples", zero_division=1))
+    assert found["f1"] == pytest.approx(metrics.f1_score(wanted, said, average="micro", zero_division=0))
+    assert found["all_right"] == pytest.approx(metrics.accuracy_score(wanted, said))
+
+
+def test_saying_nothing_is_worth_nothing_where_something_is_there():
+    wanted = np.array([[1, 0, 0], [0, 0, 0]])
+
+    assert LABELS.scores(np.zeros((2, 3), np.float32), wanted).tolist() == [0.0, 1.0]
+
+
+def test_a_value_is_worth_less_with_every_part_of_its_tolerance():
+    given = np.array([[1.0, 100.0], [1.25, 110.0], [2.0, 150.0], [1.0, np.nan]], np.float32)
+    wanted = np.array([[1.0, 100.0]] * 4, np.float32)
+
+    assert VALUES.scores(given, wanted).tolist() == [1.0, 0.5, 0.0, 0.5]
+    assert VALUES.errors(given, wanted)[1].tolist() == [0.5, 0.5]
+
+
+def test_a_value_that_is_not_known_is_left_out_of_its_sample():
+    wanted = np.array([[1.0, np.nan], [np.nan, np.nan]], np.float32)
+
+    assert VALUES.scores(np.array([[1.25, 7.0], [1.0, 1.0]], np.float32), wanted).tolist() == [0.5, 0.0]
+    assert VALUES.is_known(wanted).tolist() == [True, False]
+
+
+def test_the_metrics_of_values_are_those_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    wanted = rng.normal(size=(50, 2)) * (0.5, 20)
+    given = wanted + rng.normal(size=(50, 2)) * (0.2, 8)
+    scaled = [rows / np.array(VALUES.tolerance) for rows in (wanted, given)]
+
+    found = VALUES.metrics(given, wanted)
+
+    assert found["mae_tolerances"] == pytest.approx(metrics.mean_absolute_error(*scaled))
+    assert found["rmse_tolerances"] == pytest.approx(metrics.mean_squared_error(*scaled) ** 0.5)
+    assert found["r2"] == pytest.approx(metrics.r2_score(wanted, given))
+    assert found["within_tolerance"] == (abs(scaled[0] - scaled[1]) <= 1).mean()
+
+
+def test_the_median_has_the_best_score_of_all_constants_near_it():
+    wanted = np.array([[1.0, 10], [1.1, 11], [1.2, 30], [1.25, 12], [3.0, 13]], np.float32)
+    _, answer = VALUES.baseline(wanted)
+
+    assert answer.tolist() == [pytest.approx(1.2), 12.0]
+
+
+def test_the_metrics_of_flags_are_those_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    wanted = rng.integers(0, 2, 60)
+    given = (rng.integers(0, 8, 60) / 2 + wanted)[:, None].astype(np.float32)
+
+    found = FLAGS.metrics(given, wanted)
+
+    assert found["auc"] == pytest.approx(metrics.roc_auc_score(wanted, given[:, 0]))
+    assert found["false_alarm_rate"] == (given[wanted == 0, 0] >= 2).mean()
+    assert found["detection_rate"] == metrics.recall_score(wanted, given[:, 0] >= 2)
+    assert found["score"] == metrics.accuracy_score(wanted, given[:, 0] >= 2)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.1, 0.3]))
+def test_the_threshold_flags_at_most_the_stated_share_of_normal_samples(scores, rate):
+    normal = np.array(scores, np.float32)[:, None] + 1
+
+    flagged = Reconstruction(rate).measured(normal).flags(normal)
+
+    assert flagged.mean() <= rate
+    # One step lower would flag more than that, or the next lower sample is equal to the last that is not flagged.
+    lower = Reconstruction(rate, threshold=float(normal[~flagged].max()))
+    assert lower.flags(normal).mean() > rate
+
+
+def test_flags_need_a_threshold():
+    with pytest.raises(ValueError, match="expected a threshold, found none"):
+        Reconstruction().flags(np.zeros((1, 1)))
+
+
+def test_the_score_of_a_sequence_is_the_share_of_its_known_positions_that_are_right():
+    said = np.array([[0, 1, 2, 1], [0, 0, 0, 0]])
+    wanted = np.array([[0, 1, 1, -1], [1, 0, 0, 0]])
+    given = np.eye(3, dtype=np.float32)[said]
+
+    assert TOKENS.scores(given, wanted).tolist() == [pytest.approx(2 / 3), 0.75]
+    assert TOKENS.metrics(given, wanted)["right_positions"] == 5 / 7
+
+
+def test_perplexity_is_the_inverse_of_the_geometric_mean_of_what_was_right():
+    given = np.full((1, 4, 3), 0.25, np.float32)
+    given[0, :, 1] = [0.5, 0.25, 0.5, 0.125]
+
+    assert TOKENS.metrics(given, np.full((1, 4), 1))["perplexity"] == pytest.approx((0.5 * 0.25 * 0.5 * 0.125) ** -0.25)
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted", "sentence"),
+    [
+        (CLASSES, [0, 3], "the classes must lie in 0..2, found 0..3"),
+        (LABELS, [[0, 1, 2]], "each label is 0 or 1, found 2"),
+        (VALUES, [[0.0, np.inf]], "the target values hold NaN or infinity"),
+        (FLAGS, [0, 2], "a sample is 0 (normal) or 1 (anomalous), found 2"),
+        (TOKENS, [[0, 1, 2, 3]], "the tokens must lie in 0..2, or be -1 at padding; found 0..3"),
+        (TOKENS, [[-1, -1, -1, -1]], "a sequence has no token that is not padding"),
+    ],
+)
+def test_wrong_target_values_give_one_true_sentence(output, wanted, sentence):
+    assert output.target_mistakes(np.array(wanted)) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (Classes(("a",)), "it needs at least 2 class names, found 1"),
+        (Classes(("a", "a")), "each class needs a name of its own; 'a' repeat"),
+        (Labels(("a", "")), "each label needs a name that is text and not empty"),
+        (Labels(("a",), threshold=1.0), "the threshold must lie between 0 and 1, found 1"),
+        (Values(("a", "b"), (1.0,)), "it needs a tolerance for each of 2 values, found 1"),
+        (Values(("a",), (0.0,)), "each tolerance must be a number above 0, found [0.0]"),
+        (Values(("a",), (1.0,), ("m", "s")), "it needs a unit for each of 1 values or none, found 2"),
+        (Reconstruction(0.5), "the false-alarm rate must lie between 0 and 0.5, found 0.5"),
+        (Reconstruction(threshold=-1.0), "the threshold must be a number above 0, found -1.0"),
+        (Tokens(("a", "b"), 0), "it needs at least one position, found 0"),
+    ],
+)
+def test_a_wrong_output_gives_one_true_sentence(output, sentence):
+    assert output.mistakes() == [sentence]
