@@ -32,24 +32,30 @@ class Classes(Output):
     names: tuple[str, ...]
 
     def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong with it."""
         return names_mistakes("class", self.names, least=2)
 
     def tensor(self, name: str) -> TensorSpec:
+        """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (len(self.names),), "float32", minimum=0.0, maximum=1.0)
 
     @property
     def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target value."""
         return ()
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with target values."""
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self.names)):
             return [f"the classes must lie in 0..{len(self.names) - 1}, found {wanted.min()}..{wanted.max()}"]
         return []
 
     def unknown(self, samples: int) -> NDArray[Any]:
+        """Return -1 for each sample."""
         return np.full(samples, -1, dtype=np.int64)
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return of which samples the target value is known."""
         return wanted >= 0
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
@@ -60,13 +66,16 @@ class Classes(Output):
         return np.where(finite_rows(given), np.asarray(given).argmax(axis=1), -1).astype(np.int64)
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        """Return 1 where the most probable class is the wanted one, else 0."""
         predicted = self.predicted(given)
         return ((predicted == wanted) & (predicted >= 0)).astype(np.float64)
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        """Return 1 where both name the same class, or neither names one, else 0."""
         return (self.predicted(first) == self.predicted(second)).astype(np.float64)
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return the confidence and the predicted class of each answer."""
         values = np.asarray(given, dtype=np.float64)
         predicted = self.predicted(values).astype(np.float64)
         is_none = predicted < 0
@@ -76,6 +85,7 @@ class Classes(Output):
         }
 
     def categories(self, name: str) -> Mapping[str, Sequence[str]]:
+        """Return which features are indices of something, with its names."""
         return {f"{name}.label": self.names}
 
     def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
@@ -104,12 +114,15 @@ class Classes(Output):
         return np.bincount(places, minlength=classes * (classes + 1)).reshape(classes, classes + 1).astype(np.int64)
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        """Return the shares of the classes in the training data: the most frequent one is answered."""
         shares = np.bincount(wanted, minlength=len(self.names)) / max(1, len(wanted))
         return f"always {self.names[int(shares.argmax())]!r}, the most frequent class", shares.astype(np.float32)
 
     def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values, without its kind."""
         return {"names": list(self.names)}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
+        """Decode it; the caller finishes *fields*."""
         return cls(fields.texts("names", maximum_items=100_000))

@@ -37,26 +37,32 @@ class Labels(Output):
     threshold: float = 0.5
 
     def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong with it."""
         found = names_mistakes("label", self.names, least=1)
         if not 0 < self.threshold < 1:
             found.append(f"the threshold must lie between 0 and 1, found {self.threshold:g}")
         return found
 
     def tensor(self, name: str) -> TensorSpec:
+        """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (len(self.names),), "float32", minimum=0.0, maximum=1.0)
 
     @property
     def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target value."""
         return (len(self.names),)
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with target values."""
         others = np.setdiff1d(wanted, [0, 1])
         return [f"each label is 0 or 1, found {', '.join(map(str, others[:5].tolist()))}"] if len(others) else []
 
     def unknown(self, samples: int) -> NDArray[Any]:
+        """Return -1 for each label of each sample."""
         return np.full((samples, len(self.names)), -1, dtype=np.int64)
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples have a target value for every label."""
         return (wanted >= 0).all(axis=1)
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
@@ -64,13 +70,16 @@ class Labels(Output):
         return (np.asarray(given) >= self.threshold).astype(np.int64)
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the F1 of each sample."""
         return np.where(finite_rows(given), _f1(self.predicted(given), wanted), 0.0)
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the F1 of each sample, with what the first model said as what was wanted."""
         both = finite_rows(first) == finite_rows(second)
         return np.where(both, _f1(self.predicted(first), self.predicted(second)), 0.0)
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return how many labels were said, and the probability of each of the first sixteen."""
         values = np.asarray(given, dtype=np.float64)
         is_none = ~finite_rows(values)
         said = np.where(is_none, np.nan, self.predicted(values).sum(axis=1))
@@ -92,13 +101,16 @@ class Labels(Output):
         }
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        """Return the share of the training data that has each label."""
         return "always the labels that more than half of the samples have", wanted.mean(axis=0).astype(np.float32)
 
     def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values, without its kind."""
         return {"names": list(self.names), "threshold": self.threshold}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
+        """Decode it; the caller finishes *fields*."""
         return cls(fields.texts("names", maximum_items=100_000), fields.number("threshold", minimum=0, maximum=1))
 
 

@@ -37,6 +37,7 @@ class Reconstruction(Output):
     threshold: float | None = None
 
     def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong with it."""
         found = []
         if not 0 < self.false_alarm_rate < 0.5:
             found.append(f"the false-alarm rate must lie between 0 and 0.5, found {self.false_alarm_rate:g}")
@@ -45,21 +46,26 @@ class Reconstruction(Output):
         return found
 
     def tensor(self, name: str) -> TensorSpec:
+        """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (1,), "float32", unit="mean squared difference", minimum=0.0)
 
     @property
     def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target value."""
         return ()
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with target values."""
         others = np.setdiff1d(wanted, [NORMAL, ANOMALOUS])
         told = ", ".join(map(str, others[:5].tolist()))
         return [f"a sample is 0 (normal) or 1 (anomalous), found {told}"] if len(others) else []
 
     def unknown(self, samples: int) -> NDArray[Any]:
+        """Return -1 for each sample."""
         return np.full(samples, -1, dtype=np.int64)
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return of which samples the target value is known."""
         return wanted >= 0
 
     def flags(self, given: NDArray[Any]) -> NDArray[np.bool_]:
@@ -73,13 +79,16 @@ class Reconstruction(Output):
         return ~(np.asarray(given)[:, 0] < self.threshold)
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        """Return 1 where the flag is right, else 0."""
         is_number = np.isfinite(np.asarray(given)[:, 0])
         return (is_number & (self.flags(given) == (wanted == ANOMALOUS))).astype(np.float64)
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        """Return 1 where both flag a sample or neither does, else 0."""
         return (self.flags(first) == self.flags(second)).astype(np.float64)
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return the anomaly score."""
         value = np.asarray(given, dtype=np.float64)[:, 0]
         return {f"{name}.anomaly": np.where(np.isfinite(value), value, np.nan)}
 
@@ -115,13 +124,16 @@ class Reconstruction(Output):
         return Reconstruction(self.false_alarm_rate, threshold)
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        """Return the answer that is never flagged."""
         del wanted
         return "never flagging anything", np.zeros(1, dtype=np.float32)
 
     def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values, without its kind."""
         return {"false_alarm_rate": self.false_alarm_rate, "threshold": self.threshold}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
+        """Decode it; the caller finishes *fields*."""
         rate = fields.number("false_alarm_rate", minimum=0, maximum=0.5)
         return cls(rate, fields.optional_number("threshold", minimum=0))

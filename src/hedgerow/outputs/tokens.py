@@ -36,19 +36,23 @@ class Tokens(Output):
     positions: int
 
     def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong with it."""
         found = names_mistakes("token", self.vocabulary, least=2)
         if self.positions < 1:
             found.append(f"it needs at least one position, found {self.positions}")
         return found
 
     def tensor(self, name: str) -> TensorSpec:
+        """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (self.positions, len(self.vocabulary)), "float32", minimum=0.0, maximum=1.0)
 
     @property
     def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target value."""
         return (self.positions,)
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with target values."""
         last = len(self.vocabulary) - 1
         if wanted.size and not (wanted.min() >= -1 and wanted.max() <= last):
             return [f"the tokens must lie in 0..{last}, or be -1 at padding; found {wanted.min()}..{wanted.max()}"]
@@ -57,9 +61,11 @@ class Tokens(Output):
         return []
 
     def unknown(self, samples: int) -> NDArray[Any]:
+        """Return -1 for each position of each sample."""
         return np.full((samples, self.positions), -1, dtype=np.int64)
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which sequences have a target value at one position at least."""
         return (wanted >= 0).any(axis=1)
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
@@ -68,15 +74,18 @@ class Tokens(Output):
         return np.where(np.isfinite(values).all(axis=2), values.argmax(axis=2), -1).astype(np.int64)
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the share of the known positions of each sequence that are right."""
         known = wanted >= 0
         right = ((self.predicted(given) == wanted) & known).sum(axis=1)
         return np.divide(right, known.sum(axis=1), out=np.zeros(len(wanted)), where=known.any(axis=1))
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the share of the positions at which both say the same token."""
         alike: NDArray[np.float64] = (self.predicted(first) == self.predicted(second)).mean(axis=1)
         return alike
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return the mean and the least confidence over the positions, and how many tokens differ."""
         values = np.asarray(given, dtype=np.float64)
         is_none = ~np.isfinite(values).all(axis=(1, 2))
         confidence, said = values.max(axis=2), self.predicted(values)
@@ -103,13 +112,16 @@ class Tokens(Output):
         }
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
+        """Return the shares of the tokens in the training data: the most frequent one is answered."""
         shares = np.bincount(wanted[wanted >= 0], minlength=len(self.vocabulary)) / max(1, int((wanted >= 0).sum()))
         answer = np.broadcast_to(shares.astype(np.float32), (self.positions, len(self.vocabulary)))
         return f"always {self.vocabulary[int(shares.argmax())]!r}, the most frequent token", answer.copy()
 
     def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values, without its kind."""
         return {"vocabulary": list(self.vocabulary), "positions": self.positions}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
+        """Decode it; the caller finishes *fields*."""
         return cls(fields.texts("vocabulary", maximum_items=100_000), fields.integer("positions", minimum=1))

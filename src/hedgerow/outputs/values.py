@@ -19,7 +19,7 @@ class Values(Output):
     """One number or several, each within a tolerance that its user can live with.
 
     The score of a number is ``1 - min(1, |error| / tolerance)``, that of a sample the mean over its known numbers: 1 is
-    exact, 0 is off by the tolerance or more. Errors are told in tolerances too, so that numbers of unlike units compare.
+    exact, 0 is off by the tolerance or more. Errors are told in tolerances too, so that unlike units compare.
 
     Attributes:
         names: Of the numbers.
@@ -36,6 +36,7 @@ class Values(Output):
     unit: tuple[str, ...] = ()
 
     def mistakes(self) -> list[str]:
+        """Return one sentence for everything that is wrong with it."""
         found = names_mistakes("value", self.names, least=1)
         if len(self.tolerance) != len(self.names):
             found.append(f"it needs a tolerance for each of {len(self.names)} values, found {len(self.tolerance)}")
@@ -46,19 +47,24 @@ class Values(Output):
         return found
 
     def tensor(self, name: str) -> TensorSpec:
+        """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (len(self.names),), "float32", unit=", ".join(self.unit))
 
     @property
     def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target value."""
         return (len(self.names),)
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with target values."""
         return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
 
     def unknown(self, samples: int) -> NDArray[Any]:
+        """Return NaN for each value of each sample."""
         return np.full((samples, len(self.names)), np.nan, dtype=np.float32)
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples have a target value for at least one value."""
         return ~np.isnan(wanted).all(axis=1)
 
     def errors(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
@@ -68,12 +74,14 @@ class Values(Output):
         return np.where(np.isnan(wanted), np.nan, difference / np.asarray(self.tolerance))
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the mean worth of the known values of each sample."""
         worth = 1 - np.minimum(1, self.errors(given, wanted))
         known = ~np.isnan(worth)
         total = np.where(known, worth, 0).sum(axis=1)
         return np.divide(total, known.sum(axis=1), out=np.zeros(len(worth)), where=known.any(axis=1))
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        """Return what the second answer would be worth if the first were what was wanted."""
         both_none = ~np.isfinite(first) & ~np.isfinite(second)
         differences = np.abs(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
         alike = 1 - np.minimum(1, np.where(np.isfinite(differences), differences, np.inf) / np.asarray(self.tolerance))
@@ -81,6 +89,7 @@ class Values(Output):
         return found
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """Return each value."""
         values = np.where(finite_rows(given)[:, None], np.asarray(given, dtype=np.float64), np.nan)
         return {f"{name}.{part}": values[:, place] for place, part in enumerate(self.names)}
 
@@ -103,12 +112,14 @@ class Values(Output):
         }
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
-        # The median is the constant with the least absolute error, which the score counts.
+        """Return the median of each value in the training data, the constant with the least absolute error."""
         return "always the median", np.nanmedian(wanted, axis=0).astype(np.float32)
 
     def to_record(self) -> dict[str, Any]:
+        """Return this as plain JSON values, without its kind."""
         return {"names": list(self.names), "tolerance": list(self.tolerance), "unit": list(self.unit)}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
+        """Decode it; the caller finishes *fields*."""
         return cls(fields.texts("names"), fields.numbers("tolerance"), fields.texts("unit"))

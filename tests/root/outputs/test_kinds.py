@@ -100,7 +100,7 @@ def test_the_metrics_of_classes_are_those_of_scikit_learn(samples):
     assert found == pytest.approx(
         {"accuracy": metrics.accuracy_score(wanted, said), "precision": precision, "recall": recall, "f1": f1}
     )
-    assert list(found)[0] == "accuracy"
+    assert next(iter(found)) == "accuracy"
 
 
 def test_what_is_no_answer_stands_in_a_column_of_its_own():
