@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts, any_broken
-from hedgerow.compile.inspection.onnx_shapes import (
+from hedgerow.compile.inspection.onnx.shapes import (
     attribute_of,
     constants_of,
     inferred_values,
