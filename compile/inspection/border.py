@@ -45,14 +45,14 @@ def read_outline(kind: str, content: bytes) -> tuple[Border, tuple[str, ...]]:
 
 
 def _of_onnx(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[str, ...]]:
-    from hedgerow.compile.inspection.onnx.facts import border_values
+    from hedgerow.compile.inspection.onnx.border import border_values
 
     inputs, outputs, left_out = border_values(content)
     return tuple(Tensor(*each) for each in inputs), tuple(Tensor(*each) for each in outputs), left_out
 
 
 def _of_tflite(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[str, ...]]:
-    from hedgerow.compile.inspection.tflite.file import parse_tflite
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     file = parse_tflite(content)
     names: dict[int, str] = {}
@@ -112,7 +112,8 @@ def read_calls(content: bytes) -> tuple[KernelCall, ...]:
     Raises:
         DecodeError: The bytes are no TFLite file.
     """
-    from hedgerow.compile.inspection.tflite.file import parse_tflite, type_name
+    from hedgerow.compile.inspection.tflite.file import type_name
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     file = parse_tflite(content)
     graph = file.graphs[0]
@@ -144,7 +145,8 @@ def custom_operators(content: bytes) -> tuple[str, ...]:
     Raises:
         DecodeError: The bytes are no TFLite file.
     """
-    from hedgerow.compile.inspection.tflite.file import OPERATORS, parse_tflite
+    from hedgerow.compile.inspection.tflite.file import OPERATORS
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     return tuple(dict.fromkeys(name for name in parse_tflite(content).operators if name not in OPERATORS))
 
@@ -163,7 +165,7 @@ def given_by(content: bytes, number: int, operator: str) -> str:
     Raises:
         DecodeError: The bytes are no TFLite file.
     """
-    from hedgerow.compile.inspection.tflite.file import parse_tflite
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     file = parse_tflite(content)
     for graph in file.graphs:
