@@ -4,13 +4,22 @@ What the file says is checked before it is used, so that whatever is raised afte
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from onnx.helper import make_tensor_value_info, np_dtype_to_tensor_dtype
 
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts
 from hedgerow.compile.inspection.onnx.file import OWN_DOMAINS, constants_of, graphs_of, kind_of, parse_onnx
 from hedgerow.compile.inspection.onnx.operators import called, check_operators, first_output, macs_of, version_of
-from hedgerow.compile.inspection.onnx.shapes import inferred_values, is_dynamic, known_shape, open_sizes
+from hedgerow.compile.inspection.onnx.shapes import (
+    fixed_onnx,
+    has_subgraphs,
+    inferred_values,
+    is_dynamic,
+    known_shape,
+    open_sizes,
+)
 from hedgerow.compile.inspection.onnx.weights import (
     BITS,
     FLOATS,
@@ -18,6 +27,7 @@ from hedgerow.compile.inspection.onnx.weights import (
     check_constants,
     folded_in,
     is_broken,
+    learned_attributes,
     parameters_of,
     stored_weights,
 )
@@ -46,11 +56,14 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
     check_constants(constants)
     inferred = inferred_values(model, constants, shapes)
     folded = folded_in(model.graph, constants)
+    inputs = tuple(value.name for value in model.graph.input if value.name not in constants)
+    if open_sizes(model.graph, inputs, folded, inferred, shapes):
+        inferred |= _resolved(model, inputs, inferred, shapes)
     bits, quantized, floats = stored_weights(nodes, constants)
+    bits[32] += 4 * sum(map(learned_attributes, nodes))
     kinds = {name: kind_of(value.type.tensor_type.elem_type) for name, value in inferred.items()}
     kinds |= {name: kind_of(tensor.data_type) for name, tensor in constants.items()}
     domains = {OWN_DOMAINS.get(entry.domain, entry.domain): int(entry.version) for entry in model.opset_import}
-    inputs = tuple(value.name for value in model.graph.input if value.name not in constants)
     outputs = tuple(value.name for value in model.graph.output)
     return FileFacts(
         operators=frozenset(called(node) for node in nodes if node.op_type != "Constant"),
@@ -60,7 +73,7 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
         operator_versions={called(n): version_of(n, domains) for n in nodes if n.op_type != "Constant"},
         uses=frozenset(_used(node, kinds) for node in nodes if node.op_type != "Constant"),
         weights_bytes=sum(bits.values()),
-        weights_bytes_by_bits=dict(bits),
+        weights_bytes_by_bits=dict(+bits),
         parameters=parameters_of(model.graph, constants),
         has_nan=any(is_broken(name, tensor) for name, tensor in constants.items()),
         dynamic_shapes=is_dynamic(model.graph, constants),
@@ -79,6 +92,28 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
         asymmetric_tensors=asymmetric_points(nodes, constants),
         open_sizes=open_sizes(model.graph, inputs, folded, inferred, shapes),
     )
+
+
+def _resolved(
+    model: Any,
+    inputs: Sequence[str],
+    inferred: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, Any]:
+    """Return tensors of the main graph whose sizes are known after a run alone; nothing where that would not help."""
+    if any(known_shape(inferred.get(name)) is None for name in inputs) or has_subgraphs(model.graph):
+        return {}
+    from hedgerow.compile.runners.onnx import resolved_values
+
+    lost = [
+        name for node in model.graph.node for name in node.output if name and known_shape(inferred.get(name)) is None
+    ]
+    found = resolved_values(fixed_onnx(model.SerializeToString(), shapes), lost)
+    return {
+        name: make_tensor_value_info(name, np_dtype_to_tensor_dtype(values.dtype), values.shape)
+        for name, values in found.items()
+        if values.dtype.kind in "biuf"
+    }
 
 
 def _used(node: Any, kinds: Mapping[str, str]) -> OperatorUse:

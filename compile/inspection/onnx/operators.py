@@ -13,10 +13,16 @@ PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "Conv": (1, 2),
     "ConvInteger": (1,),
     "ConvTranspose": (1, 2),
+    "FusedConv": (1, 2),
     "QLinearConv": (3, 8),
     "Gemm": (1, 2),
+    "FusedGemm": (1, 2),
+    "QGemm": (3, 6),
+    "DynamicQuantizeMatMul": (1, 4),
+    "FusedMatMul": (0, 1),
     "MatMul": (0, 1),
     "MatMulInteger": (0, 1),
+    "MatMulIntegerToFloat": (0, 1, 6),
     "QLinearMatMul": (0, 3),
     "MatMulNBits": (1,),
     "LSTM": (1, 2, 3),
@@ -30,10 +36,16 @@ _NEEDED: Mapping[str, tuple[int, ...]] = {
     "Conv": (0, 1),
     "ConvInteger": (0, 1),
     "ConvTranspose": (0, 1),
+    "FusedConv": (0, 1),
     "QLinearConv": (0, 3),
     "Gemm": (0, 1),
+    "FusedGemm": (0, 1),
+    "QGemm": (0, 3),
+    "DynamicQuantizeMatMul": (0, 1),
+    "FusedMatMul": (0, 1),
     "MatMul": (0, 1),
     "MatMulInteger": (0, 1),
+    "MatMulIntegerToFloat": (0, 1),
     "QLinearMatMul": (0, 3),
     "MatMulNBits": (0, 1),
     "LSTM": (0, 1, 2),
@@ -42,7 +54,15 @@ _NEEDED: Mapping[str, tuple[int, ...]] = {
     "RNN": (0, 1, 2),
     **dict.fromkeys(("Cast", "Clip", "DequantizeLinear", "QuantizeLinear", "Reshape", "Transpose"), (0,)),
 }
-_RANKED = {"LSTM", "DynamicQuantizeLSTM", "GRU", "RNN", "Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "Gemm"}
+_CONVOLUTIONS = {"Conv", "ConvInteger", "FusedConv", "QLinearConv"}
+_GEMMS = {"FusedGemm", "Gemm", "QGemm"}
+_PRODUCTS = {"DynamicQuantizeMatMul", "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul"}
+_RANKED = {"LSTM", "DynamicQuantizeLSTM", "GRU", "RNN", "ConvTranspose", *_CONVOLUTIONS, *_GEMMS}
+
+
+# Those of scikit-learn's models that are products with learned rows.
+_LEARNED = {"LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor"}
+_LEARNED_IN = ("coefficients", "support_vectors")
 
 
 def called(node: Any) -> str:
@@ -84,6 +104,9 @@ def macs_of(node: Any, inputs: Sequence[tuple[int, ...] | None], output: tuple[i
         DecodeError: A shape has too few dimensions for the operator.
     """
     kind = node.op_type
+    if node.domain == "ai.onnx.ml" and kind in _LEARNED:
+        rows = inputs[0]
+        return None if rows is None else math.prod(rows[:-1]) * max(_numbers(node, name) for name in _LEARNED_IN)
     if kind not in PARAMETERS:
         return 0
     if kind == "MatMulNBits":
@@ -95,13 +118,19 @@ def macs_of(node: Any, inputs: Sequence[tuple[int, ...] | None], output: tuple[i
     first, weights = known[0], known[-1]
     if min(map(len, known)) < (2 if kind in _RANKED else 1):
         raise DecodeError("onnx", f"the operator {kind} on tensors with dimensions", str(known))
-    if kind in {"Conv", "ConvInteger", "QLinearConv"}:
+    if kind in _CONVOLUTIONS:
         return math.prod(output) * math.prod(weights[1:])
     if kind == "ConvTranspose":
         return math.prod(first) * math.prod(weights[1:])
-    if kind == "Gemm":
+    if kind in _GEMMS:
         return math.prod(output) * first[0 if attribute_of(node, "transA", 0) else -1]
-    if kind in {"MatMul", "MatMulInteger", "QLinearMatMul"}:
+    if kind in _PRODUCTS:
         return math.prod(output) * first[-1]
+    if kind == "FusedMatMul":
+        return math.prod(output) * first[-2 if attribute_of(node, "transA", 0) and len(first) > 1 else -1]
     # A recurrent cell uses both weight matrices (of every direction) once a step and sample.
     return math.prod(first[:2]) * (math.prod(known[1]) + math.prod(known[2]))
+
+
+def _numbers(node: Any, name: str) -> int:
+    return sum(len(attribute.floats) for attribute in node.attribute if attribute.name == name)

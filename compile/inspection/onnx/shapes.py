@@ -9,7 +9,7 @@ from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.inspection.onnx.file import attribute_of, constants_of, parse_onnx
 from hedgerow.errors import DecodeError
 
-__all__ = ["fixed_onnx", "inferred_values", "is_dynamic", "known_shape", "open_sizes"]
+__all__ = ["fixed_onnx", "has_subgraphs", "inferred_values", "is_dynamic", "known_shape", "open_sizes"]
 
 # So many places are named where sizes get lost.
 _NAMED = 4
@@ -36,7 +36,8 @@ def inferred_values(model: Any, constants: Mapping[str, Any], shapes: Mapping[st
     for name, value in borders.items():
         _fix(name, value.type.tensor_type.shape.dim, shapes.get(name))
     for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if not _is_no_tensor(value):
+            value.type.tensor_type.ClearField("shape")
     for node in fixed.graph.node:
         if node.op_type == "MatMulNBits":
             _as_matmul(fixed.graph, node)
@@ -121,14 +122,28 @@ def open_sizes(
                 found.append(f"the dimension {named} of the input {value.name!r}")
     if found:
         return tuple(found)
-    known = {name for name, value in inferred.items() if known_shape(value) is not None} | folded | {""}
+    known = {name for name, value in inferred.items() if known_shape(value) is not None or _is_no_tensor(value)}
+    known |= folded | {""}
     for node in graph.node:
-        if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
+        if _runs_inside(node):
             found.append(f"what the operator {node.op_type} runs inside")
         elif set(node.input) <= known and not set(node.output) <= known:
             found.append(f"the output {next(filter(None, node.output))!r} of the operator {node.op_type}")
     lost = [name for name in (value.name for value in graph.output) if name not in known]
     return tuple(found[:_NAMED]) or tuple(f"the shape of the output {name!r}" for name in lost[:_NAMED])
+
+
+def _is_no_tensor(value: Any) -> bool:
+    return value.type.WhichOneof("value") not in {None, "tensor_type"}
+
+
+def has_subgraphs(graph: Any) -> bool:
+    """Say whether an operator runs a graph of its own, such as ``If`` and ``Loop``."""
+    return any(map(_runs_inside, graph.node))
+
+
+def _runs_inside(node: Any) -> bool:
+    return any(attribute.g.node or attribute.graphs for attribute in node.attribute)
 
 
 def fixed_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bytes:

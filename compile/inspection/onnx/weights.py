@@ -22,6 +22,7 @@ __all__ = [
     "check_constants",
     "folded_in",
     "is_broken",
+    "learned_attributes",
     "parameters_of",
     "stored_weights",
 ]
@@ -100,7 +101,12 @@ def parameters_of(graph: Any, constants: Mapping[str, Any]) -> int:
             if name in constants:
                 packed = node.op_type == "MatMulNBits"
                 found[name] = _packed_size(node) if packed else math.prod(constants[name].dims)
-    return sum(found.values())
+    return sum(found.values()) + sum(map(learned_attributes, graph.node))
+
+
+def learned_attributes(node: Any) -> int:
+    """Return how many floats an operator of ``ai.onnx.ml`` has in its attributes: trees, vectors, coefficients."""
+    return sum(len(attribute.floats) for attribute in node.attribute) if node.domain == "ai.onnx.ml" else 0
 
 
 def _packed_size(node: Any) -> int:

@@ -33,3 +33,16 @@ def test_a_product_with_packed_weights_has_a_shape_of_its_own():
     facts = read_facts("onnx", product((1, 32), nodes, (packed, scales)))
     assert (facts.open_sizes, facts.macs) == ((), 32 * 3)
     assert facts.tensor_bytes == {"x": 128, "y": 12}
+
+
+@pytest.mark.parametrize("name", ["LinearClassifier", "SVMClassifier"])
+def test_a_product_with_what_scikit_learn_has_learned_is_counted(name):
+    learned = {
+        "LinearClassifier": {"coefficients": [0.1] * 12},
+        "SVMClassifier": {"support_vectors": [0.1] * 12, "coefficients": [0.5, 0.5]},
+    }
+    node = helper.make_node(name, ["x"], ["label", "y"], domain="ai.onnx.ml", **learned[name])
+    model = onnx.load_model_from_string(product((5, 6), [node], ()))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    [operator] = read_facts("onnx", model.SerializeToString()).graph
+    assert operator.macs == 5 * 12

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - needs onnx
 
 from hedgerow.compile.inspection.model import read_facts  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
+from tests.compile.foreign_models import forest_onnx  # noqa: E402
 from tests.compile.inspection.onnx.files import BIAS, CONV, RELU, WEIGHT, convolution, product  # noqa: E402
 
 pytestmark = pytest.mark.heavy
@@ -53,3 +54,10 @@ def test_a_constant_that_holds_less_than_its_shape_says_is_named():
     short.raw_data = short.raw_data[:-4]
     with pytest.raises(DecodeError, match="numbers that fill the constant 'w'"):
         read_facts("onnx", product((1, 6), constants=(short,)))
+
+
+def test_what_a_forest_has_learned_is_in_its_attributes():
+    facts = read_facts("onnx", forest_onnx())
+    # Five thresholds and the weights of three leaves.
+    assert (facts.parameters, facts.weights_bytes, facts.weights_bytes_by_bits) == (8, 32, {32: 32})
+    assert facts.float_weights == 0
