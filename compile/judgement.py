@@ -113,6 +113,9 @@ def score_file(model: ModelFile, bench: Bench, samples: SampleSet | None, runtim
     except (CompileError, DecodeError) as exc:
         return FileScores(output=found, labels=named, why=f"the file does not run on this machine: {exc}")
     scores = class_scores(found, outputs)[samples.scored]
+    if found.is_class and not np.isfinite(scores).all():
+        why = f"the output {found.name!r} gives whole numbers that are no class from 0 to {found.classes - 1}"
+        return FileScores(why=f"{why}; give labels and a file that count classes from 0")
     metrics = {"accuracy": accuracy(scores, labels)}
     metrics |= {name: float(metric(np.array(scores), np.array(labels))) for name, metric in samples.metrics.items()}
     return FileScores(output=found, scores=scores, metrics=metrics, labels=named, why="")

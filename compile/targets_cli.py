@@ -17,6 +17,7 @@ from hedgerow.compile.input_shapes import parse_shapes, shape_option
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import format_of, model_facts
 from hedgerow.compile.mlpackage import pack
+from hedgerow.compile.model_file import whole_file
 from hedgerow.compile.profile.model import Profile, profile_model
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.errors import DecodeError
@@ -164,7 +165,7 @@ def ask_targets(
     targets = [load_target(name) for name in names]
     kind, content = _read(model)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(ForeignFile(model.name, kind, content))
+        file = stack.enter_context(whole_file(model, ForeignFile(model.name, kind, content)))
         work = f"check {model.name}"
         report(Progress(work, 0, 2, "read"))
         try:
@@ -178,7 +179,8 @@ def ask_targets(
         micro = kind == "tflite" and any(target.arena_bytes is not None for target in targets)
         report(Progress(work, 1, 2, "find the smallest arena" if micro else "ask the targets"))
         arena = _arena(file) if micro else NO_MCU
-    return kind, len(content), check_model(kind, len(content), facts, targets, arena)
+    size_bytes = len(file.content)
+    return kind, size_bytes, check_model(kind, size_bytes, facts, targets, arena)
 
 
 def _arena(file: ForeignFile) -> "Arena | Misfit | str":

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx import TensorProto
 from onnx.helper import make_tensor_value_info, np_dtype_to_tensor_dtype
 
 from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFacts
@@ -67,7 +68,8 @@ def read_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES)
     outputs = tuple(value.name for value in model.graph.output)
     return FileFacts(
         operators=frozenset(called(node) for node in nodes if node.op_type != "Constant"),
-        number_types=frozenset(kinds.values()) - {"undefined"},
+        # Text is no number; which operators take it is for the table to say.
+        number_types=frozenset(kinds.values()) - {"undefined", "string"},
         quantized_weights=quantized,
         float_weights=floats,
         operator_versions={called(n): version_of(n, domains) for n in nodes if n.op_type != "Constant"},
@@ -109,11 +111,12 @@ def _resolved(
         name for node in model.graph.node for name in node.output if name and known_shape(inferred.get(name)) is None
     ]
     found = resolved_values(fixed_onnx(model.SerializeToString(), shapes), lost)
-    return {
-        name: make_tensor_value_info(name, np_dtype_to_tensor_dtype(values.dtype), values.shape)
+    # Text comes as objects.
+    kinds = {
+        name: TensorProto.STRING if values.dtype.kind == "O" else np_dtype_to_tensor_dtype(values.dtype)
         for name, values in found.items()
-        if values.dtype.kind in "biuf"
     }
+    return {name: make_tensor_value_info(name, kind, found[name].shape) for name, kind in kinds.items()}
 
 
 def _used(node: Any, kinds: Mapping[str, str]) -> OperatorUse:

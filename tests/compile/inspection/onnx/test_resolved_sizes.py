@@ -112,6 +112,18 @@ def test_a_list_of_dictionaries_has_no_size_and_hides_no_other():
     assert facts.tensor_bytes == {"x": 4 * 128, "label": 8, "probabilities": 12}
 
 
+def test_classes_that_are_text_have_a_shape_and_are_no_number_type():
+    model = onnx.load_model_from_string(forest_onnx())
+    [node] = model.graph.node
+    [labels] = [place for place, each in enumerate(node.attribute) if each.name == "classlabels_int64s"]
+    del node.attribute[labels]
+    node.attribute.append(helper.make_attribute("classlabels_strings", ["a", "b", "c"]))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    facts = read_facts("onnx", model.SerializeToString(), {"x": (1, 128)})
+    assert facts.open_sizes == ()
+    assert facts.number_types == {"float32"}
+
+
 def test_a_file_whose_sizes_are_known_is_not_run(monkeypatch):
     from hedgerow.compile.runners import onnx as runner
 
