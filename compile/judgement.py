@@ -154,6 +154,8 @@ def judge_as_it_is(target: Target, model: ModelFile, bench: Bench, own: FileScor
     profile = profile_model(model.facts, target, arena or NO_ARENA)
     asked = _fitting(target, model, profile)
     tolerance = _tolerance(model, replay)
+    if not all(np.isfinite(values).all() for values in replay.outputs.values()):
+        raise VerificationError(target.name, "golden", "finite outputs of the golden samples", "NaN or infinity")
     if not replay.difference <= tolerance:
         expected = f"the golden samples again, within {tolerance:g}"
         raise VerificationError(target.name, "golden", expected, f"a difference of {replay.difference}")

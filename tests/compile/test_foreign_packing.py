@@ -465,3 +465,17 @@ def test_a_forest_with_classes_in_words_is_packed_without_them(pack, tmp_path):
     assert (code, record["artifacts"][0]["accuracy"]) == (0, 1.0)
     assert "'label' is text" in record["artifacts"][0]["not_run"]["all outputs"]
     assert record["artifacts"][0]["peak_memory_bytes"] == 4 * FEATURES + 12
+
+
+def test_a_file_that_gives_nan_is_told_so_and_not_quantized(pack, data):
+    from onnx import helper, load_model_from_string
+
+    model = load_model_from_string(linear_onnx())
+    # The root of what is below zero.
+    model.graph.node[0].output[0] = "product"
+    model.graph.node.insert(1, helper.make_node("Sqrt", ["product"], ["m"]))
+    code, record, _ = pack(model.SerializeToString(), "--target", "x86-gateway", "--data", data)
+    assert (code, record["trials"]) == (1, [])
+    [refused] = record["refused"]
+    assert refused["check"] == "golden"
+    assert "expected finite outputs of the golden samples, found NaN or infinity" in refused["reason"]
