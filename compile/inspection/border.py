@@ -59,7 +59,8 @@ def _of_tflite(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], 
     # Where there is a signature, runtimes know the tensors by its names.
     for signature in file.signatures[:1]:
         if signature.subgraphIndex != 0:
-            raise DecodeError("tflite", "a first signature of the main graph", f"of subgraph {signature.subgraphIndex}")
+            found = f"{_text(signature.signatureKey)!r} of subgraph {signature.subgraphIndex}"
+            raise DecodeError("tflite", "a first signature of the main graph, which is what is run", found)
         for entry in (*(signature.inputs or ()), *(signature.outputs or ())):
             names[entry.tensorIndex] = _text(entry.name)
     graph = file.graphs[0]

@@ -21,6 +21,8 @@ _PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": tuple(range(1, 18)),
     "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2, 3),
 }
+# What stands between a stored weight and the operator that it is for.
+_UNPACKING = {"CAST", "DENSIFY", "DEQUANTIZE", "RESHAPE", "TRANSPOSE"}
 
 
 def macs_of(name: str, inputs: Sequence[Any], graph: Any, op: Any) -> int | None:
@@ -53,12 +55,22 @@ def macs_of(name: str, inputs: Sequence[Any], graph: Any, op: Any) -> int | None
 
 
 def parameters_of(file: TfliteFile, graph: Any) -> int:
-    """Return how many numbers the weights and biases of a graph have."""
-    found = {
-        op_inputs[place]
+    """Return how many numbers the weights and biases of a graph have, also those behind what unpacks them."""
+    unpacked = {
+        output: inputs[0]
         for op in graph.operators
-        for op_inputs in [listed(op.inputs)]
-        for place in _PARAMETERS.get(file.operators[op.opcodeIndex], ())
-        if place < len(op_inputs) and op_inputs[place] >= 0
+        if file.operators[op.opcodeIndex] in _UNPACKING and (inputs := listed(op.inputs))
+        for output in listed(op.outputs)
     }
+    found = set[int]()
+    for op in graph.operators:
+        inputs = listed(op.inputs)
+        for place in _PARAMETERS.get(file.operators[op.opcodeIndex], ()):
+            index, passed = inputs[place] if place < len(inputs) else -1, set[int]()
+            # A graph has no circles, but a damaged file may.
+            while index in unpacked and index not in passed:
+                passed.add(index)
+                index = unpacked[index]
+            if index >= 0:
+                found.add(index)
     return sum(size_of(graph.tensors[index]) or 0 for index in found if file.stored(graph.tensors[index]))
