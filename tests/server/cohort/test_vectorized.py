@@ -129,7 +129,7 @@ def test_each_model_of_the_zoo_trains_as_in_the_plain_loop(name):
             return single.model().double()
 
     def preprocess(*inputs):
-        doubled = [value.double() for value in inputs]
+        doubled = [value.double() if value.is_floating_point() else value for value in inputs]
         return single.preprocess(*doubled) if single.preprocess is not None else tuple(doubled)
 
     task = replace(single, model=model, preprocess=preprocess, local=LocalTraining(batch_size=4))
