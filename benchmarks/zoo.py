@@ -36,7 +36,7 @@ from hedgerow.task import load_attribute, load_task
 
 __all__ = ["Cell", "cells_of", "document", "zoo_table_command"]
 
-_TOOLS = ("torch", "onnxruntime", "litert-torch", "ai-edge-quantizer", "coremltools")
+_TOOLS = ("torch", "onnxruntime", "litert-torch", "ai-edge-litert", "tflite-micro", "ai-edge-quantizer", "coremltools")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +129,13 @@ def document(cells: Sequence[Cell], *, made_by: str, versions: Mapping[str, str]
         "stays float where the target runs floats. A check that this machine cannot run is named, and does not count",
         "as passed.",
         "",
-        "The data is synthetic or tiny, and easy on purpose: this shows which operators and limits each target holds,",
-        "not what quantization costs. With noisier data `cnn1d` and `mobilenet_v1_025` lost more than the 1.5 points",
-        "allowed on some targets, and those refused them.",
-        "`python -m benchmarks.compile` measures accuracy on photographs.",
+        "Each artifact ran in its target's runtime: ONNX Runtime, LiteRT or TensorFlow Lite Micro, as their wheels for",
+        "x86-64 are; Core ML's are evaluated operator by operator. The operators that a target refuses are those of a",
+        "table that was made by running its runtime (`python -m tools.operator_tables`).",
+        "",
+        "The data is synthetic or tiny. That of the newer models is so noisy that no float score is 100 %, and a loss",
+        "shows; `python -m benchmarks.compile` measures on photographs. `detector` has two outputs, and a task says",
+        "one: its owner's ONNX and TFLite files are packed, and there is none for Core ML.",
     ]
     for model in models:
         rows = [cell for cell in cells if cell.model == model]

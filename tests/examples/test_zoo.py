@@ -17,7 +17,7 @@ MLPERF_TINY = {"resnet8": 77_706, "ds_cnn": 22_604, "mobilenet_v1_025": 210_850,
 
 
 def folded_parameters(model) -> int:
-    """Return the parameters once BatchNorm is folded into the layer before it, which then has a bias; shared ones once."""
+    """Return the parameters once BatchNorm is folded into the layer before it, which then has a bias."""
     from torch import nn
 
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
