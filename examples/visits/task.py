@@ -21,14 +21,14 @@ class Reader(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(20, 32, padding_idx=0)
-        self.layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
-        self.head = nn.Linear(32, 3)
+        self.layer, self.head = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True), nn.Linear(32, 3)
 
     def forward(self, events: torch.Tensor) -> torch.Tensor:
         """Return logits ``(batch, 3)``."""
         padding = events == 0
         seen = self.layer(self.embed(events), src_key_padding_mask=padding).masked_fill(padding[..., None], 0)
-        return self.head(seen.sum(1) / (~padding).sum(1, keepdim=True))
+        logits: torch.Tensor = self.head(seen.sum(1) / (~padding).sum(1, keepdim=True))
+        return logits
 
 
 task = Task(

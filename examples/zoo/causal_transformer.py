@@ -39,7 +39,7 @@ def sentences(count: int, rng: np.random.Generator) -> Dataset:
     """
     start, step = rng.integers(0, TOKENS, (count, 1)), rng.integers(1, 4, (count, 1))
     terms = (start + step * np.arange(LENGTH + 1)) % TOKENS
-    wrong = rng.random(terms.shape) < 0.2
+    wrong = np.less(rng.random(terms.shape), 0.2)
     wrong[:, -1] = rng.random(count) < 0.08
     terms = np.where(wrong, rng.integers(0, TOKENS, terms.shape), terms)
     return Dataset({"tokens": terms[:, :-1].astype(np.int64)}, terms[:, -1].astype(np.int64))

@@ -108,22 +108,24 @@ def train_detector(train: Dataset, *, epochs: int = 8, learning_rate: float = 0.
     boxes = torch.from_numpy(train.columns["box"])
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     for _ in range(epochs):
-        for chosen in torch.randperm(len(labels), generator=draws).split(32):
+        for chosen in torch.split(torch.randperm(len(labels), generator=draws), 32):
             optimizer.zero_grad()
-            detection_loss(model(images[chosen]), labels[chosen], boxes[chosen]).backward()
+            loss = detection_loss(model(images[chosen]), labels[chosen], boxes[chosen])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return model.eval()
 
 
-def bring(folder: Path) -> dict[str, Path]:
-    """Train the detector and export it as its owner would; return format -> file.
+def bring(folder: Path, detector: Detector | None = None) -> dict[str, Path]:
+    """Export the detector as its owner would; return format -> file.
 
     Args:
         folder: Where the files are written.
+        detector: None: one that is trained now.
     """
     import litert_torch
 
-    served = Served(train_detector(data().train)).eval()
+    served = Served(detector or train_detector(data().train)).eval()
     example = (torch.zeros(1, 1, SIZE, SIZE),)
     found = {"onnx": folder / "detector.onnx", "tflite": folder / "detector.tflite"}
     torch.onnx.export(

@@ -71,8 +71,8 @@ def readings(faults: np.ndarray, rng: np.random.Generator) -> Mapping[str, np.nd
     found["winding_c"] = noisy(warmth + 18 + 12 * winding, 0.02, 2)
     found["case_c"] = noisy(room + 22 * pace * valve, 0.02, 1)
     found["fluid_c"] = noisy(room + 6 * pace, 0.02, 0.5)
-    for place, axis in enumerate(AXES):
-        share = (1.0, 0.8, 0.4, 0.7, 0.6, 0.3)[place]
+    for index, axis in enumerate(AXES):
+        share = (1.0, 0.8, 0.4, 0.7, 0.6, 0.3)[index]
         once = share * pace**2 * (0.012 + 0.03 * unbalance)
         found[f"once_{axis}_g"] = noisy(once, 0.3, 0.001)
         high = share * (0.006 + 0.01 * pace + 0.022 * bearing + 0.012 * cavitation)

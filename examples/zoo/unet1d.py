@@ -39,7 +39,8 @@ class UNet(nn.Module):
         bottom = self.bottom(self.pool(second))
         second = self.join2(torch.cat([self.up2(bottom), second], dim=1))
         first = self.join1(torch.cat([self.up1(second), first], dim=1))
-        return self.head(first).squeeze(1)
+        logits: torch.Tensor = self.head(first).squeeze(1)
+        return logits
 
 
 def records(count: int, rng: np.random.Generator) -> Dataset:
