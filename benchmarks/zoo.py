@@ -130,7 +130,7 @@ def document(cells: Sequence[Cell], *, made_by: str, versions: Mapping[str, str]
         "as passed.",
         "",
         "Each artifact ran in its target's runtime: ONNX Runtime, LiteRT or TensorFlow Lite Micro, as their wheels for",
-        "x86-64 are; Core ML's are evaluated operator by operator. Which operators a CPU's runtime has, tables say",
+        "x86-64 are; Core ML's are evaluated operator by operator. What operators a CPU's runtime has, is in tables",
         "that were made by running it (`python -m tools.operator_tables`); for `android-npu` and `coral-edgetpu`, of",
         "which nothing is here, in lists made from documents.",
         "",
