@@ -1,8 +1,11 @@
-"""Milliseconds of a training step: train graphs against torch eager, taking turns in one run.
+"""Milliseconds of a training step, train graphs against torch eager, taking turns; and the zoo's steps against torch's.
 
 python -m benchmarks.train_graph --json
 
-Prints ``{rows: [{network, batch, engine, threads, step_ms, torch_ms, ratio}]}``: medians, and ours over torch's.
+Prints ``{rows: [{network, batch, engine, threads, step_ms, torch_ms, ratio}], parity: [{model, format, one_step,
+many_steps, steps, bytes, export_s, refused, passed}]}``: medians, and ours over torch's; and how far the train graph of
+each model of the zoo is from torch. ``--network`` and ``--zoo`` choose: with one of them alone the other part is left
+out.
 """
 
 import copy
@@ -15,10 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.zoo_parity import zoo_parity
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.export import export_train_graph, open_step, start_values
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.torch_training import TorchTraining
+from hedgerow.examples.zoo import ZOO
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 from hedgerow.task_module import model_weights
@@ -142,15 +147,22 @@ def measure(name: str) -> list[dict[str, object]]:
 
 
 @click.command()
-@click.option("--network", "names", multiple=True, type=click.Choice(sorted(NETWORKS)), help="Only this.")
+@click.option("--network", "names", multiple=True, type=click.Choice(sorted(NETWORKS)), help="Time only this.")
+@click.option("--zoo", "models", multiple=True, type=click.Choice(list(ZOO)), help="Compare only this one with torch.")
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Of each model of the zoo.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(names: tuple[str, ...], as_json: bool) -> None:
-    """Compare train graphs with torch eager."""
-    rows = [row for name in names or NETWORKS for row in measure(name)]
+def main(names: tuple[str, ...], models: tuple[str, ...], steps: int, as_json: bool) -> None:
+    """Compare train graphs with torch: milliseconds of a step, and the steps of the zoo's models."""
+    everything = not (names or models)
+    found: dict[str, list[dict[str, object]]] = {
+        "rows": [row for name in names or (NETWORKS if everything else ()) for row in measure(name)]
+    }
+    torch.set_num_threads(1)
+    found["parity"] = list(zoo_parity(models or (tuple(ZOO) if everything else ()), steps=steps))
     if as_json:
-        click.echo(json.dumps({"rows": rows}))
+        click.echo(json.dumps(found))
         return
-    for row in rows:
+    for row in (*found["rows"], *found["parity"]):
         click.echo("  ".join(f"{name} {value}" for name, value in row.items()))
 
 

@@ -29,6 +29,7 @@ _OPERATORS = (
 )
 """How torch.onnx, litert-torch, coremltools and LiteRT name what they cannot translate."""
 _BY_VALUE = re.compile("data-dependent|DataDependent")
+_FIXES_BATCH = re.compile("Constraints violated")
 _LEAVES_TORCH = re.compile(r"\.numpy\(\)|numpy.*(tracing|FakeTensor)")
 _USER_LINE = re.compile(r'File "([^"]+)", line (\d+), in \w+')
 
@@ -53,6 +54,9 @@ def diagnose(exc: BaseException, source: "FloatModel", said: str) -> tuple[str, 
         found = "a decision by the values of a tensor"
         advice = "compute both branches and choose with torch.where, without `if`, loops or .item() on tensors"
         return _in_layer(found, layer, place), advice
+    if _FIXES_BATCH.search(everything):
+        advice = "take it from x.shape[0], not from len(x) or from a number"
+        return _in_layer("a size of the batch that is fixed in the model's forward", layer, place), advice
     if _LEAVES_TORCH.search(everything):
         advice = "compute it with torch, and leave numpy to the data"
         return _in_layer("numpy in the model's forward, which no export can follow", layer, place), advice

@@ -58,10 +58,10 @@ def foundation_of(preprocess, model, monkeypatch):
         data=lambda: TaskData(data, data),
         preprocess=preprocess,
     )
-    from tests.compile import pump_bench
+    from hedgerow.examples.zoo import raw_sensors
 
-    monkeypatch.setattr(pump_bench, "TRAIN", data)
-    monkeypatch.setattr(pump_bench, "HELD_OUT", data)
+    monkeypatch.setattr(raw_sensors, "TRAIN", data)
+    monkeypatch.setattr(raw_sensors, "HELD_OUT", data)
     return make_foundation(task, model().eval())
 
 
