@@ -45,8 +45,13 @@ def run_model_pass(step: ModelPass, source: FloatModel) -> FloatModel:
 
     Raises:
         PassError: The step failed, or gave no model.
-        UnsuitableError: It needs something that the task does not have.
+        UnsuitableError: It needs something that the task does not have, or the task has state.
     """
+    if source.task.state:
+        found = f"the state {', '.join(source.task.state)} of {source.task.name!r}"
+        raise UnsuitableError(
+            step.name, "a model without state to change", found, "choose a recipe that exports the model as it is"
+        )
     with tool_errors(step.name, source.task, own=_is_own(step)):
         model = step.apply(source)
     from torch import nn
@@ -86,6 +91,12 @@ def run_file_pass(
     if made.format != step.gives:
         raise PassError(step.name, f"it gives {step.gives} files, and gave a file in the format {made.format}")
     _check_given(step, made, source)
+    made = replace(made, state=source.schema.state)
+    if made.format == "tflite" and made.state:
+        from hedgerow.compile.passes.tflite.state_ends import with_equal_ends
+
+        with tool_errors(step.name):
+            made = with_equal_ends(made)
     return made
 
 

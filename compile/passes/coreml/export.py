@@ -54,12 +54,12 @@ class ExportCoreml(ExportPass):
         import torch
 
         from hedgerow.compile.passes.coreml.package import packed
-        from hedgerow.compile.passes.examples import example_inputs
+        from hedgerow.compile.passes.examples import example_inputs, file_shape
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1, _TRACED)
-        inputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), _BORDER[spec.dtype]) for spec in schema.inputs)
-        outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
+        inputs = tuple(Tensor(spec.name, spec.name, file_shape(schema, spec, 1), _BORDER[spec.dtype]) for spec in schema.inputs)
+        outputs = tuple(Tensor(spec.name, spec.name, file_shape(schema, spec, 1), spec.dtype) for spec in schema.outputs)
         module, is_cut = _served(source, arguments)
         program = torch.export.export(module, arguments).run_decompositions({})
         if is_cut:
@@ -87,7 +87,9 @@ def _served(source: FloatModel, arguments: "tuple[torch.Tensor, ...]") -> "tuple
     halves = cut(source.task)
     if halves is None:
         return served_module(source, arguments, words=COREML_WORDS, keeps=KEPT), False
-    second = served_module(halves.second(source), halves.module(*arguments), words=COREML_WORDS, keeps=KEPT)
+    given = len(source.task.inputs)
+    between = (*halves.module(*arguments[:given]), *arguments[given:])
+    second = served_module(halves.second(source), between, words=COREML_WORDS, keeps=KEPT)
     return halves.before(second), True
 
 
