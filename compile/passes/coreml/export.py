@@ -3,7 +3,7 @@
 What prepares a sample stays float32: float16 ends at 65,504, and has three digits for a reading that is far from zero.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -74,7 +74,23 @@ class ExportCoreml(ExportPass):
             compute_units=ct.ComputeUnit.CPU_ONLY,
             skip_model_load=True,
         )
-        return CompiledModel(format="mlpackage", content=packed(model), inputs=inputs, outputs=outputs)
+        description = model.get_spec().description
+        return CompiledModel(
+            format="mlpackage",
+            content=packed(model),
+            inputs=_as_named(inputs, [feature.name for feature in description.input]),
+            outputs=_as_named(outputs, [feature.name for feature in description.output]),
+        )
+
+
+def _as_named(tensors: tuple[Tensor, ...], names: list[str]) -> tuple[Tensor, ...]:
+    """Return tensors by the names that the package has: a word of its language, such as "state", gets an ending."""
+    return tuple(
+        tensor
+        if tensor.tensor in names
+        else replace(tensor, tensor=next(name for name in names if name.startswith(f"{tensor.tensor}_workaround")))
+        for tensor in tensors
+    )
 
 
 def _served(source: FloatModel, arguments: "tuple[torch.Tensor, ...]") -> "tuple[nn.Module, bool]":
