@@ -86,7 +86,7 @@ def _run_stream(foundation: Foundation, made: Made, held_out: Dataset) -> Execut
     places, length = golden_steps(len(held_out), foundation.steps)
     replayed = _predict_steps(stage, held_out.take(places).inputs, length)
     if not isinstance(replayed, Mapping):
-        raise ValueError("golden samples need a file that this host runs or evaluates")
+        raise TypeError("a file that was run before cannot be run again")
     first = {name: values[places] for name, values in outputs.items()}
     difference = max(float(np.abs(replayed[name].astype(np.float64) - first[name]).max()) for name in first)
     largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())

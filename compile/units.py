@@ -293,9 +293,7 @@ def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dic
             # Nobody asked for it but the target; whoever states options gets the refusal.
             report(Progress(f"train graph {unit.name}", 2, 2, NO_TRAIN_GRAPH))
             return {"format": unit.name, "graph": None, "difference": None, "not_run": NO_TRAIN_GRAPH}
-        graph, difference = compile_train_graph(
-            foundation, unit.name, folder, report, options
-        )
+        graph, difference = compile_train_graph(foundation, unit.name, folder, report, options)
         return {"format": unit.name, "graph": graph.to_record(), "difference": difference}
     facts = compile_reference(foundation, folder, job.counts or None, report)
     return {

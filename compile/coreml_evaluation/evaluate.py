@@ -100,9 +100,7 @@ def predict_coreml_steps(
     shapes = {schema_names[name]: tuple(value.shape) for name, value in program.function.inputs.items()}
     given = {tensor.tensor: tensor.name for tensor in stage.outputs}
     outputs = [given[output.name] for output in program.function.outputs]
-    values = {
-        t.name: _plain(to_stored(inputs[t.name], t)).reshape(-1, steps, *shapes[t.name]) for t in stage.inputs
-    }
+    values = {t.name: _plain(to_stored(inputs[t.name], t)).reshape(-1, steps, *shapes[t.name]) for t in stage.inputs}
     state = {into: values[into][:, 0] for into in stage.state}
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in outputs}
     try:

@@ -10,7 +10,7 @@ import errno
 import io
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -91,13 +91,22 @@ def run_file_pass(
     if made.format != step.gives:
         raise PassError(step.name, f"it gives {step.gives} files, and gave a file in the format {made.format}")
     _check_given(step, made, source)
-    made = replace(made, state=source.schema.state)
-    if made.format == "tflite" and made.state:
-        from hedgerow.compile.passes.tflite.state_ends import with_equal_ends
+    return _with_state(step, made, source.schema.state)
 
-        with tool_errors(step.name):
-            made = with_equal_ends(made)
-    return made
+
+def _with_state(step: ExportPass | FilePass, made: CompiledModel, state: Mapping[str, str]) -> CompiledModel:
+    """Return a file that knows its state, stored alike at both ends.
+
+    Raises:
+        PassError: The ends have different types.
+    """
+    made = replace(made, state=state)
+    if made.format != "tflite" or not state:
+        return made
+    from hedgerow.compile.passes.tflite.state_ends import with_equal_ends
+
+    with tool_errors(step.name):
+        return with_equal_ends(made)
 
 
 def _applied(step: FilePass, source: PassModel, stage: CompiledModel | None) -> Any:

@@ -43,7 +43,9 @@ def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
     links = [(given.tensor, taken.tensor) for given, taken in _pairs(first, second)]
     model = compose.merge_models(before, after, io_map=links, producer_name=after.producer_name)
     model.graph.name = after.graph.name
-    return replace(second, content=trimmed_onnx(model.SerializeToString(deterministic=True)), inputs=(*first.inputs, *carried))
+    return replace(
+        second, content=trimmed_onnx(model.SerializeToString(deterministic=True)), inputs=(*first.inputs, *carried)
+    )
 
 
 def _operator_set(model: Any) -> int:

@@ -16,7 +16,15 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
 
-__all__ = ["executed_by", "found_again", "open_signature", "predict_tflite", "predict_tflite_steps", "resolved_shapes", "signature_tensors"]
+__all__ = [
+    "executed_by",
+    "found_again",
+    "open_signature",
+    "predict_tflite",
+    "predict_tflite_steps",
+    "resolved_shapes",
+    "signature_tensors",
+]
 
 
 def signature_tensors(content: bytes, schema: ModelSchema) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

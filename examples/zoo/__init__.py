@@ -44,5 +44,6 @@ ZOO: Mapping[str, ZooModel] = {
     "cnn1d": _model("cnn1d", 15, 0.003, 6_117),
     "transformer": _model("transformer", 20, 0.003, 17_962),
     "gru": _model("gru", 15, 0.003, 13_381),
+    "streaming": _model("streaming", 6, 0.02, 9_058),
 }
 """Name -> model, in the order of the documentation. The four with MLPerf Tiny's shape have its parameter counts."""

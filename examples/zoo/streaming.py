@@ -11,7 +11,7 @@ from torch import nn
 
 from hedgerow import Dataset, LocalTraining, State, Task, TaskData, TensorSpec
 
-BANDS, STEPS, WIDTH = 16, 40, 32
+BANDS, STEPS, WIDTH = 16, 30, 32
 
 
 class Detector(nn.Module):
@@ -24,7 +24,7 @@ class Detector(nn.Module):
         self.head = nn.Linear(width, 2)
 
     def forward(self, frame: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits ``(batch, 2)`` and the new state of frames ``(batch, 16)`` and a state ``(2, batch, width)``."""
+        """Return logits ``(batch, 2)`` and the new state for frames ``(batch, 16)`` and a state ``(2, batch, 32)``."""
         seen = torch.relu(self.look(frame))
         output, (hidden, cell) = self.remember(seen.unsqueeze(0), (state[:1], state[1:]))
         logits: torch.Tensor = self.head(output.squeeze(0))
@@ -52,9 +52,9 @@ def recordings(count: int, rng: np.random.Generator) -> Dataset:
 
 
 def data() -> TaskData:
-    """Return 1,200 recordings of 40 frames to train on and 150 held out."""
+    """Return 800 recordings of 30 frames to train on and 300 held out."""
     rng = np.random.default_rng(21)
-    return TaskData(train=recordings(1200, rng), held_out=recordings(150, rng))
+    return TaskData(train=recordings(800, rng), held_out=recordings(300, rng))
 
 
 task = Task(

@@ -50,8 +50,9 @@ def check_fit(build: Build, folder: Path) -> None:
         where = f"the artifact for {artifact.target} in {folder}"
         taken = artifact.inputs
         if artifact.prepare is not None:
-            taken = artifact.prepare.inputs
-            _check_prepared(artifact.inputs, artifact.prepare.outputs, where)
+            state = tuple(tensor for tensor in artifact.inputs if tensor.name in schema.state)
+            taken = (*artifact.prepare.inputs, *state)
+            _check_prepared([t for t in artifact.inputs if t not in state], artifact.prepare.outputs, where)
         _check_border(taken, schema.inputs, "input", where)
         _check_border(artifact.outputs, schema.outputs, "output", where)
         if artifact.golden is not None:

@@ -47,13 +47,17 @@ class State:
         if self.batch_axis is None and len(ones) != 1:
             found = f"{len(ones)} dimensions of size 1 in {list(self.shape)}"
             return [
-                f"the state {name!r}: expected one dimension of size 1, which counts streams, found {found}; "
-                "say which it is with batch_axis="
+                (
+                    f"the state {name!r}: expected one dimension of size 1, which counts streams, found {found}; "
+                    "say which it is with batch_axis="
+                )
             ]
         if self.batch_axis is not None and (type(self.batch_axis) is not int or self.batch_axis not in ones):
             return [
-                f"the state {name!r}: expected the place of a dimension of size 1 in {list(self.shape)} as "
-                f"batch_axis, found {self.batch_axis!r}"
+                (
+                    f"the state {name!r}: expected the place of a dimension of size 1 in {list(self.shape)} as "
+                    f"batch_axis, found {self.batch_axis!r}"
+                )
             ]
         return []
 
@@ -67,16 +71,19 @@ class State:
         return (*self.shape[: self.axis], count, *self.shape[self.axis + 1 :])
 
 
-def state_mistakes(states: Mapping[str, State]) -> list[str]:
+def state_mistakes(states: Mapping[str, object]) -> list[str]:
     """Return one sentence for everything that is wrong with the states of a task."""
     found = []
     if len(states) > MOST_STATES:
         found.append(f"it has {len(states)} state tensors, at most {MOST_STATES} are allowed")
     for name, state in states.items():
         if not isinstance(state, State):
-            found.append(f"the state {name!r} must be a State, such as State((2, 1, 128)), found {type(state).__name__}")
+            found.append(
+                f"the state {name!r} must be a State, such as State((2, 1, 128)), found {type(state).__name__}"
+            )
         else:
             found.extend(state.mistakes(str(name)))
-    if not found and (total := sum(math.prod(state.shape) for state in states.values())) > MOST_VALUES:
+    total = sum(math.prod(state.shape) for state in states.values() if isinstance(state, State) and not found)
+    if total > MOST_VALUES:
         found.append(f"its state holds {total} numbers, at most {MOST_VALUES} are allowed")
     return found

@@ -48,7 +48,8 @@ class Dataset:
     """Labelled samples; for a task with state a sample is a sequence of steps.
 
     Attributes:
-        inputs: Input name -> array of shape ``(n, *shape)``, as in the task's inputs; ``(n, steps, *shape)`` with state.
+        inputs: Input name -> array of shape ``(n, *shape)``, as in the task's inputs; with state
+            ``(n, steps, *shape)``.
         labels: Class of each sample, ``int64[n]``; with state of each step, ``int64[n, steps]``.
         columns: Further facts of each sample that are not inputs, such as a subgroup; name -> ``array[n]``.
     """

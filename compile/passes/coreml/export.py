@@ -58,8 +58,12 @@ class ExportCoreml(ExportPass):
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1, _TRACED)
-        inputs = tuple(Tensor(spec.name, spec.name, file_shape(schema, spec, 1), _BORDER[spec.dtype]) for spec in schema.inputs)
-        outputs = tuple(Tensor(spec.name, spec.name, file_shape(schema, spec, 1), spec.dtype) for spec in schema.outputs)
+        inputs = tuple(
+            Tensor(spec.name, spec.name, file_shape(schema, spec, 1), _BORDER[spec.dtype]) for spec in schema.inputs
+        )
+        outputs = tuple(
+            Tensor(spec.name, spec.name, file_shape(schema, spec, 1), spec.dtype) for spec in schema.outputs
+        )
         module, is_cut = _served(source, arguments)
         program = torch.export.export(module, arguments).run_decompositions({})
         if is_cut:

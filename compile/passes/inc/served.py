@@ -61,7 +61,11 @@ def served_stage(source: FloatModel, quantize: Callable[[Any, Calibrate], Any]) 
 
     # Its quantizer finds layers by notes of this export, which one of a traced model would not have.
     with _slow_attention():
-        program = export(ServingModule(source.task, source.model).eval(), arguments, dynamic_shapes=(shapes,) if shapes is not None else None)
+        program = export(
+            ServingModule(source.task, source.model).eval(),
+            arguments,
+            dynamic_shapes=(shapes,) if shapes is not None else None,
+        )
     noted = note(source, arguments)
     if noted.attends:
         rewrite_masks(program, looked_at(source, arguments, _BATCH))

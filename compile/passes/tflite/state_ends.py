@@ -31,7 +31,9 @@ def with_equal_ends(stage: CompiledModel) -> CompiledModel:
     taken = {tensor.name: tensor for tensor in stage.inputs}
     given = {tensor.name: tensor for tensor in stage.outputs}
     differing = {
-        given[out].tensor: taken[into] for into, out in stage.state.items() if _stored(taken[into]) != _stored(given[out])
+        given[out].tensor: taken[into]
+        for into, out in stage.state.items()
+        if _stored(taken[into]) != _stored(given[out])
     }
     if not differing:
         return stage
