@@ -13,7 +13,7 @@ from hedgerow.compile.passes.onnx.trim import trimmed_onnx
 
 __all__ = ["joined_onnx"]
 
-_PREFIX = "prepare."
+_PREFIX, _INNER = "prepare.", "model."
 
 
 def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
@@ -38,6 +38,9 @@ def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
     inner = {"rename_inputs": False, "rename_outputs": False, "rename_functions": False}
     before = compose.add_prefix(before, _PREFIX, rename_value_infos=False, **inner)
     del before.graph.value_info[:]
+    # An argument of the model's own may be called as an input of the task is.
+    if _inner_names(after) & {entry.name for entry in (*before.graph.input, *before.graph.output)}:
+        after = compose.add_prefix(after, _INNER, rename_value_infos=True, **inner)
     known = {tensor.name for tensor in first.outputs}
     carried = tuple(tensor for tensor in second.inputs if tensor.name not in known)
     links = [(given.tensor, taken.tensor) for given, taken in _pairs(first, second)]
@@ -46,6 +49,13 @@ def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
     return replace(
         second, content=trimmed_onnx(model.SerializeToString(deterministic=True)), inputs=(*first.inputs, *carried)
     )
+
+
+def _inner_names(model: Any) -> set[str]:
+    """Return the names of what a graph computes and holds between its border."""
+    border = {entry.name for entry in (*model.graph.input, *model.graph.output)}
+    named = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    return (named | {entry.name for entry in (*model.graph.value_info, *model.graph.initializer)}) - border
 
 
 def _operator_set(model: Any) -> int:
