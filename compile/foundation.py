@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Executed", "Foundation", "Made", "Workbench"]
+__all__ = ["Executed", "Foundation", "Made", "Workbench", "foundation_of_sequences"]
 
 _BATCH = 256
 
@@ -168,7 +168,7 @@ class Workbench:
             self._data, self._train_files = {task_reference: task.load_data()}, {}
         data = self._data[task_reference]
         if task.state:
-            foundation = _of_sequences(task, model, data, self._train_files)
+            foundation = foundation_of_sequences(task, model, data, self._train_files)
             self._last = (key, foundation)
             return foundation
         source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
@@ -184,7 +184,7 @@ class Workbench:
         return foundation
 
 
-def _of_sequences(
+def foundation_of_sequences(
     task: Task, model: "nn.Module", data: TaskData, train_files: "dict[tuple[str, ...], TrainFile]"
 ) -> Foundation:
     """Return the foundation of a task with state: the float model runs through all that is measured."""
