@@ -1,5 +1,7 @@
 """Networks with state, with random weights: layers whose state has its batch second, and one that keeps a window."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ FEATURES, STEPS = 12, 10
 class Lstm(nn.Module):
     """Hidden and cell state of one layer in one tensor ``[2, 1, 128]``, as Silero's voice detector has them."""
 
-    state = {"state": State((2, 1, 128))}
+    state: ClassVar = {"state": State((2, 1, 128))}
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,13 +25,13 @@ class Lstm(nn.Module):
 
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         output, (hidden, cell) = self.layer(x.unsqueeze(0), (state[:1], state[1:]))
-        return 4 * self.head(output.squeeze(0)), torch.cat([hidden, cell])
+        return 4.0 * self.head(output.squeeze(0)), torch.cat([hidden, cell])
 
 
 class Gru(nn.Module):
     """Two layers with one state."""
 
-    state = {"h": State((2, 1, 24))}
+    state: ClassVar = {"h": State((2, 1, 24))}
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,13 +39,13 @@ class Gru(nn.Module):
 
     def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         output, h = self.layer(x.unsqueeze(0), h)
-        return 4 * self.head(output.squeeze(0)), h
+        return 4.0 * self.head(output.squeeze(0)), h
 
 
 class Cells(nn.Module):
     """An LSTM cell, with its two states apart and their batch in front."""
 
-    state = {"h": State((1, 24)), "c": State((1, 24))}
+    state: ClassVar = {"h": State((1, 24)), "c": State((1, 24))}
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,13 +53,13 @@ class Cells(nn.Module):
 
     def forward(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, ...]:
         h, c = self.cell(x, (h, c))
-        return 4 * self.head(h), h, c
+        return 4.0 * self.head(h), h, c
 
 
 class Window(nn.Module):
     """A convolution over the last frames, which are the state: they go in and out as they are."""
 
-    state = {"frames": State((1, FEATURES, 4), batch_axis=0)}
+    state: ClassVar = {"frames": State((1, FEATURES, 4), batch_axis=0)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +67,7 @@ class Window(nn.Module):
 
     def forward(self, x: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen = torch.cat([frames, x.unsqueeze(2)], dim=2)
-        return 4 * self.head(torch.relu(self.look(seen)).squeeze(2)), seen[:, :, 1:]
+        return 4.0 * self.head(torch.relu(self.look(seen)).squeeze(2)), seen[:, :, 1:]
 
 
 def sequences(count: int, seed: int) -> Dataset:
