@@ -201,8 +201,8 @@ def _state_lines(upper: str, model: CModel) -> list[str]:
     lines = [
         "",
         *c_comment(
-            "State. Before the first prediction of a stream, fill each of these inputs with elements of the value ZERO; "
-            "after each prediction copy the output to the input, byte by byte; the interpreter may overwrite an input."
+            "State. Before the first prediction of a stream, fill each of these inputs with elements of ZERO. "
+            "After each prediction copy the output to the input, byte by byte; the interpreter may overwrite an input."
         ),
         f"#define {upper}_STATES {len(model.schema.state)}",
     ]

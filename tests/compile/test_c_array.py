@@ -281,5 +281,5 @@ def test_the_header_says_which_output_is_which_inputs_state_and_what_zero_is():
         "#define DIGITS_MODEL_STATE_1_OUTPUT 1",
         "#define DIGITS_MODEL_STATE_1_ZERO (0)",
     ]
-    assert "fill each of these inputs with elements of the value ZERO" in words(text)
+    assert "fill each of these inputs with elements of ZERO" in words(text)
     assert "_STATE" not in c_header(model())
