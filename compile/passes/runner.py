@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -213,9 +214,20 @@ def tool_errors(
                 raise
             said = _said(exc)
             cause, advice = (diagnose(exc, exported, said) if exported is not None else None) or (said, "")
+            _let_go(exc)
             raise PassError(name, cause, advice) from exc
         finally:
             logging.disable(logged)
+
+
+def _let_go(exc: BaseException | None) -> None:
+    """Give back what the frames that *exc* went through hold: a converter's temporary folder, several models.
+
+    As long as the error is kept they would be, too, and some of them complain when the collector finds them.
+    """
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 def _misses_ours(exc: BaseException) -> bool:

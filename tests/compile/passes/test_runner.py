@@ -3,6 +3,7 @@
 import errno
 import logging
 import warnings
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -133,6 +134,29 @@ def test_the_first_cause_is_told():
     failed.__cause__ = ValueError("the operator has no form here\nfurther lines")
     with pytest.raises(PassError, match=r"ValueError: the operator has no form here$"), tool_errors("step"):
         raise failed
+
+
+def test_what_a_library_holds_when_it_fails_goes_before_its_error_does():
+    gone = []
+
+    def fail_inside():
+        try:
+            fail_with("held below")
+        except ValueError as exc:
+            raise RuntimeError("no form here") from exc
+
+    def fail_with(name):
+        held = Held(name)
+        raise ValueError(f"no {held}")
+
+    class Held:
+        def __init__(self, name):
+            weakref.finalize(self, gone.append, name)
+
+    with pytest.raises(PassError) as caught, tool_errors("step"):
+        fail_inside()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert gone == ["held below"]
 
 
 def test_an_interrupt_is_no_error_of_a_step():
