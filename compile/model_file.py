@@ -235,7 +235,7 @@ def _pairs(
     """Return *state* by the schema's names.
 
     Raises:
-        ModelFileError: There is no such input or output, or the two differ in shape.
+        ModelFileError: There is no such input or output, or the two differ in shape or type.
     """
     found = {}
     for into, out in state.items():
@@ -253,6 +253,9 @@ def _pairs(
             raise ModelFileError(
                 str(path), "one shape at both ends of a state", shapes, f"correct --state {into}={out}"
             )
+        if taken.dtype != given.dtype:
+            types = f"{taken.dtype} and {given.dtype}"
+            raise ModelFileError(str(path), "one type at both ends of a state", types, f"correct --state {into}={out}")
         found[taken.name] = given.name
     if len(found) == len(inputs):
         raise ModelFileError(str(path), "an input that is no state", "none", "leave out one --state")

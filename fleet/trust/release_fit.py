@@ -55,6 +55,8 @@ def check_fit(build: Build, folder: Path) -> None:
             _check_prepared([t for t in artifact.inputs if t not in state], artifact.prepare.outputs, where)
         _check_border(taken, schema.inputs, "input", where)
         _check_border(artifact.outputs, schema.outputs, "output", where)
+        if misfit := artifact.state_misfit(schema.state):
+            raise ReleaseError(where, *misfit, _ADVICE)
         if artifact.golden is not None:
             _check_golden(_read(folder, artifact.golden), schema, f"the golden samples for {artifact.target}")
         _check_file(artifact, folder, where)
