@@ -161,7 +161,7 @@ class Session:
                 self._store(unit, kind, answer)
             self._refuse(unit, error)
             return
-        unit = _unit_of(kind, answer)
+        unit = Unit.answered(kind, answer)
         self._accept(unit, answer)
         self._store(unit, kind, answer)
 
@@ -357,15 +357,15 @@ class Session:
         answer = self._answers.get(Unit("train_graph", self._targets[artifact.target].train_format))
         if answer is None:
             return artifact
+        checks = {**artifact.checks, "train graph": PASSED if answer["graph"] is not None else NOT_RUN}
         if answer["graph"] is None:
-            return replace(artifact, checks={**artifact.checks, "train graph": NOT_RUN})
-        checks = {**artifact.checks, "train graph": PASSED}
+            return replace(artifact, checks=checks)
         return replace(artifact, checks=checks, metrics={**artifact.metrics, "train_difference": answer["difference"]})
 
     def _without_training(self, target: str) -> dict[str, str]:
         """Return why a target has no train graph; nothing where it has one or wants none."""
-        answer = self._answers.get(Unit("train_graph", self._targets[target].train_format))
-        return {"train graph": answer["not_run"]} if answer is not None and answer["graph"] is None else {}
+        answer = self._answers.get(Unit("train_graph", self._targets[target].train_format), {"graph": ""})
+        return {"train graph": answer["not_run"]} if answer["graph"] is None else {}
 
     def _build(self, checkpoint: Checkpoint, artifacts: Sequence[Artifact]) -> Build:
         reference = Fields(self._answers[Unit("reference")], "reference")
@@ -391,13 +391,3 @@ class Session:
 
 def _toolchain(unit: Unit) -> str:
     return TOOLCHAIN_OF[unit.name] if unit.kind == "train_graph" else find_recipe(unit.recipe).toolchain
-
-
-def _unit_of(kind: str, answer: Mapping[str, Any]) -> Unit:
-    if kind == "artifact":
-        return Unit(kind, answer["artifact"]["target"], answer["recipe"])
-    if kind == "train_graph":
-        return Unit(kind, answer["format"])
-    if kind == "reference":
-        return Unit(kind)
-    raise ValueError(f"a worker answered {kind!r}")
