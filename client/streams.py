@@ -23,7 +23,7 @@ MOST_STREAMS = 64
 _MOST_BYTES = 64 * 2**20
 _log = logging.getLogger(__name__)
 
-State = Mapping[str, NDArray[Any]]
+_State = Mapping[str, NDArray[Any]]
 
 
 class Streams:
@@ -39,7 +39,7 @@ class Streams:
         self._given = [spec.name for spec in schema.given.outputs]
         each_bytes = sum(np.dtype(s.dtype).itemsize * math.prod(s.shape) for s in self._specs.values())
         self._most = max(1, min(MOST_STREAMS, _MOST_BYTES // max(1, each_bytes)))
-        self._states: OrderedDict[str, State] = OrderedDict()
+        self._states: OrderedDict[str, _State] = OrderedDict()
 
     def reset(self, stream: str | None = None) -> None:
         """Let a stream begin anew, or all of them."""
@@ -79,10 +79,10 @@ class Streams:
         self._keep(stream, state)
         return {name: np.concatenate([step[name] for step in steps]) for name in steps[0]}
 
-    def _zero(self) -> State:
+    def _zero(self) -> _State:
         return {name: np.zeros((1, *spec.shape), spec.dtype) for name, spec in self._specs.items()}
 
-    def _checked(self, state: State, stream: str) -> State:
+    def _checked(self, state: _State, stream: str) -> _State:
         for name, values in state.items():
             wanted = (1, *self._specs[name].shape)
             if values.shape != wanted:
@@ -95,7 +95,7 @@ class Streams:
     def _without_state(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return {name: values for name, values in outputs.items() if name in self._given}
 
-    def _keep(self, stream: str, state: State) -> None:
+    def _keep(self, stream: str, state: _State) -> None:
         self._states[stream] = state
         self._states.move_to_end(stream)
         if len(self._states) > self._most:
