@@ -42,6 +42,7 @@ _TAIL_BYTES = 4000
 _READING, _LOADING, _RUNNING = "reading", "loading", "running"
 _CONVERTING = "converting"
 _FIXING = "fixing the sizes of"
+_GATHERING = "gathering the weights of"
 _SEARCHING = "searching the tensor arena of"
 
 T = TypeVar("T")
@@ -82,6 +83,17 @@ def _fix(fields: Fields, kind: str, content: bytes, step: Step) -> dict[str, Any
     fields.finish()
     step(_FIXING)
     (folder / "made").write_bytes(fix_shapes(kind, content, shapes))
+    return {}
+
+
+def _inline(fields: Fields, _kind: str, content: bytes, step: Step) -> dict[str, Any]:
+    from hedgerow.compile.inspection.onnx.outside import inlined
+
+    folder = Path(fields.text("folder", maximum_chars=65536))
+    beside = Path(fields.text("beside", maximum_chars=65536))
+    fields.finish()
+    step(_GATHERING)
+    (folder / "made").write_bytes(inlined(content, beside))
     return {}
 
 
@@ -256,6 +268,7 @@ _WORK: Mapping[str, Callable[[Fields, str, bytes, Step], dict[str, Any]]] = {
     "facts": _facts,
     "border": _border,
     "fix": _fix,
+    "inline": _inline,
     "convert": _convert,
     "arena": _arena,
     "predict": _predict,

@@ -78,6 +78,9 @@ class Requantizer:
             raise refused
         if target.format != self._model.format or not self._is_float or self._own.scores is None:
             raise refused
+        # Nothing can be compared with what is no number.
+        if not np.isfinite(self._own.scores).all():
+            raise refused
         candidates = [name for name in target.recipes if self._is_suitable(find_recipe(name))]
         if not candidates:
             raise refused

@@ -1,9 +1,10 @@
 """Run an ONNX file on this host with ONNX Runtime, one thread, so that sums have one order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -12,7 +13,7 @@ from hedgerow.compile.runners.samples import Run, Values, predict_samples, rows_
 from hedgerow.manifest.content import Tensor
 from hedgerow.tensor_border import from_stored, is_whole, to_stored
 
-__all__ = ["executed_by", "open_session", "predict_onnx", "predict_onnx_steps", "takes_any_batch"]
+__all__ = ["executed_by", "open_session", "predict_onnx", "predict_onnx_steps", "resolved_values", "takes_any_batch"]
 
 
 def open_session(content: bytes, threads: int = 1) -> ort.InferenceSession:
@@ -26,6 +27,47 @@ def open_session(content: bytes, threads: int = 1) -> ort.InferenceSession:
 def executed_by(session: ort.InferenceSession) -> str:
     """Return what runs a session: ONNX Runtime, and the providers that it really got, first choice first."""
     return f"ONNX Runtime {ort.__version__}, {', '.join(session.get_providers())}"
+
+
+def resolved_values(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return what tensors of the main graph are in a prediction, where their sizes do not depend on values.
+
+    The file is run on zeros and on other numbers; what had two sizes is left out.
+
+    Args:
+        content: The file; none of its inputs has an open size.
+        names: Of the tensors.
+
+    Returns:
+        Name -> array, of those that are arrays; nothing where ONNX Runtime does not run the file.
+    """
+    model = onnx.load_model_from_string(content)
+    given = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
+    rng = np.random.default_rng(0)
+    # Whether it runs at all is asked, and told, elsewhere; its errors share no base but Exception.
+    try:
+        session = open_session(model.SerializeToString())
+        inputs = {value.name: (value.shape, _element_type(value.type)) for value in session.get_inputs()}
+        zeros = {name: np.zeros(shape, kind) for name, (shape, kind) in inputs.items()}
+        others = {
+            name: rng.normal(size=shape).astype(kind) if kind.kind == "f" else np.ones(shape, kind)
+            for name, (shape, kind) in inputs.items()
+        }
+        runs = [session.run(list(names), values) for values in (zeros, others)]
+    except Exception:  # noqa: BLE001 - see above
+        return {}
+    return {
+        name: one
+        for name, one, other in zip(names, *runs, strict=True)
+        if isinstance(one, np.ndarray) and one.shape == other.shape
+    }
+
+
+def _element_type(words: str) -> np.dtype[Any]:
+    """Return the type that ONNX Runtime writes ``tensor(float)``."""
+    code = onnx.TensorProto.DataType.Value(words.removeprefix("tensor(").removesuffix(")").upper())
+    return onnx.helper.tensor_dtype_to_np_dtype(code)
 
 
 def predict_onnx(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

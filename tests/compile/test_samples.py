@@ -1,75 +1,118 @@
-"""Samples of a task for a file from elsewhere: rows, or sequences where the file has state."""
+"""Samples from files: matched with a model's inputs, or refused in a sentence that says what to give."""
 
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hedgerow.compile.errors import DataFileError
+from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.model_file import ModelFile
-from hedgerow.compile.samples import HeldOutSamples
+from hedgerow.compile.samples import SampleFile
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema, TensorSpec
-from hedgerow.state import State
-from hedgerow.task import Dataset, Task, TaskData
 
-SCHEMA = ModelSchema(
-    (TensorSpec("x", (1, 3)), TensorSpec("h", (2, 1, 4))),
-    (TensorSpec("y", (1, 2)), TensorSpec("hn", (2, 1, 4))),
-    (),
-    {"h": "hn"},
+
+def model(*inputs: tuple[str, int], stored: str = "float32", state: dict[str, str] | None = None) -> ModelFile:
+    """Return a file with these inputs, ``(1, size)`` each; of integers they have the scale 1/255, from 0 to 1."""
+    scale = None if stored == "float32" else 1 / 255
+    limits = {} if scale is None else {"minimum": 0.0, "maximum": 1.0}
+    specs = tuple(TensorSpec(name, (size,), "float32", **limits) for name, size in inputs)
+    tensors = tuple(Tensor(name, f"the {name}", (1, size), stored, scale, 0) for name, size in inputs)
+    given = TensorSpec("y", (2,), "float32")
+    return ModelFile(
+        format="tflite",
+        content=b"",
+        facts=FileFacts.__new__(FileFacts),
+        inputs=tensors,
+        outputs=(Tensor("y", "y", (1, 2), "float32"),),
+        schema=ModelSchema(specs, (given,)),
+        state=state or {},
+    )
+
+
+def table(path: Path, text: str) -> SampleFile:
+    (path / "data.csv").write_text(text, "utf-8")
+    return SampleFile(path / "data.csv")
+
+
+def arrays(path: Path, **values: np.ndarray) -> SampleFile:
+    np.savez(path / "data.npz", **values)
+    return SampleFile(path / "data.npz")
+
+
+ROWS = "1,2,0\n3,4,1\n5,6,0\n7,8,1\n9,10,0\n"
+
+
+def test_columns_with_the_names_of_all_inputs_are_these_inputs_in_any_order(tmp_path):
+    samples = table(tmp_path, f"b,the a,labels\n{ROWS}").samples_for(model(("a", 1), ("b", 1)))
+    assert samples.held_out.inputs["a"].tolist() == [[4], [6], [8]]
+    assert samples.held_out.inputs["b"].tolist() == [[3], [5], [7]]
+    assert samples.held_out.labels.tolist() == [1, 0, 1]
+    assert samples.calibration.inputs["a"].tolist() == [[2], [10]]
+
+
+@pytest.mark.parametrize("header", ["a,b,labels", "f,f,labels", "\ufeffa,b,labels"])
+def test_other_columns_are_one_input_in_their_order(header, tmp_path):
+    samples = table(tmp_path, f"{header}\n{ROWS}").samples_for(model(("x", 2)))
+    assert samples.held_out.inputs["x"].tolist() == [[3, 4], [5, 6], [7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"a,b,labels\n{ROWS}5,six,1\n", "a number in every cell, found 'six' in line 7, column 'b'"),
+        ("a,b,labels\n1,2,cat\n", "a number in every cell, found 'cat' in line 2, column 'labels'"),
+        ("a,b,labels\n1,2\n", "a header with one column 'labels', and rows of its length, found 1 rows under 'a'"),
+        ("", "found 0 rows under no header"),
+    ],
 )
-FILE = ModelFile(
-    format="onnx",
-    content=b"",
-    facts=None,
-    inputs=(Tensor("x", "x", (1, 3), "float32"), Tensor("h", "h", (2, 1, 4), "float32")),
-    outputs=(Tensor("y", "y", (1, 2), "float32"), Tensor("hn", "hn", (2, 1, 4), "float32")),
-    schema=SCHEMA,
-    state={"h": "hn"},
-)
-VALUES = np.arange(48, dtype=np.float32).reshape(4, 4, 3)
-LABELS = np.array([[0, 0, 1, 1], [1, 1, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0]])
+def test_a_table_that_is_none_is_told_with_its_place(text, said, tmp_path):
+    with pytest.raises(DataFileError) as caught:
+        table(tmp_path, text).samples_for(model(("x", 2)))
+    assert said in str(caught.value)
 
 
-def samples(data: Dataset, **changes) -> HeldOutSamples:
-    everything = TaskData(data, data, data.take([1]))
-    parts = {"name": "toy", "inputs": [TensorSpec("x", (3,), unit="m")], "labels": ("no", "yes")}
-    task = Task(**{**parts, "model": lambda: None, "data": lambda: everything, **changes})
-    return HeldOutSamples(task, everything)
+def test_classes_in_words_are_told_with_one_of_them(tmp_path):
+    with pytest.raises(DataFileError) as caught:
+        arrays(tmp_path, x=np.zeros((4, 2)), labels=np.array(["cat", "dog"] * 2)).samples_for(model(("x", 2)))
+    assert str(caught.value).endswith(
+        "expected whole numbers from 0 as 'labels', the place of the class among the output's scores, found text, such "
+        "as 'cat'; correct the data"
+    )
 
 
-def test_sequences_of_a_task_with_state_become_rows_with_state_of_zeros():
-    data = Dataset({"x": VALUES}, LABELS, {"site": np.array(["a", "b", "c", "d"])})
-    found = samples(data, state={"h": State((2, 1, 4))}).samples_for(FILE)
-
-    assert (found.steps, found.calibration_steps) == (4, 4)
-    assert found.held_out.inputs["x"].shape == (16, 1, 3)
-    np.testing.assert_array_equal(found.held_out.inputs["x"][:, 0], VALUES.reshape(16, 3))
-    assert found.held_out.inputs["h"].shape == (16, 2, 1, 4)
-    assert not found.held_out.inputs["h"].any()
-    assert found.held_out.labels.tolist() == LABELS.reshape(-1).tolist()
-    assert found.held_out.columns["site"][3:5].tolist() == ["a", "b"]
-    assert found.calibration.labels.tolist() == LABELS[1].tolist()
+def test_an_array_of_objects_is_refused_without_numpys_words(tmp_path):
+    values = np.array([{}, {}], dtype=object)
+    with pytest.raises(DataFileError) as caught:
+        arrays(tmp_path, x=values, labels=np.zeros(2)).samples_for(model(("x", 2)))
+    assert caught.value.found == "an archive with an array of Python objects, or a damaged one"
 
 
-def test_names_and_units_of_the_task_are_taken_for_what_is_no_state():
-    found = samples(Dataset({"x": VALUES}, LABELS), state={"h": State((2, 1, 4))}).inputs_for(FILE)
-
-    assert [(spec.name, spec.shape, spec.unit) for spec in found] == [("x", (1, 3), "m"), ("h", (2, 1, 4), "")]
-
-
-def test_a_file_with_state_wants_a_task_with_state():
-    data = Dataset({"x": VALUES.reshape(16, 3)}, LABELS.reshape(-1))
-
-    with pytest.raises(DataFileError, match=r"expected a file with --state for a task with state.*no sequences"):
-        samples(data).samples_for(FILE)
+def test_samples_without_an_input_that_may_be_state_are_told_how_to_say_so(tmp_path):
+    data = arrays(tmp_path, x=np.zeros((4, 2)), labels=np.zeros(4))
+    with pytest.raises(DataFileError) as caught:
+        data.samples_for(model(("x", 2), ("h", 3)))
+    assert str(caught.value).endswith(
+        "expected arrays called 'the x', 'the h', found 'x'; correct the data, or say with --state IN=OUT which output "
+        "'the h' carries on"
+    )
 
 
-def test_a_task_with_state_wants_to_be_told_what_is_state():
-    schema = replace(SCHEMA, inputs=SCHEMA.inputs[:1], outputs=SCHEMA.outputs[:1], state={})
-    plain = replace(FILE, inputs=FILE.inputs[:1], outputs=FILE.outputs[:1], schema=schema, state={})
-    data = Dataset({"x": VALUES}, LABELS)
+def test_stored_integers_in_the_place_of_real_numbers_are_refused(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 4)).astype(np.uint8)
+    with pytest.raises(DataFileError) as caught:
+        arrays(tmp_path, x=pixels, labels=np.zeros(8)).samples_for(model(("x", 4), stored="uint8"))
+    assert "expected real numbers within 0 and 1 for 'x', all that its uint8 holds, found " in str(caught.value)
+    assert "give no stored integers" in str(caught.value)
 
-    with pytest.raises(DataFileError, match="found sequences, and no --state; say which inputs are state"):
-        samples(data, state={"h": State((2, 1, 4))}).samples_for(plain)
+
+def test_real_numbers_of_which_some_are_cut_off_are_taken(tmp_path):
+    values = np.linspace(-0.2, 1.2, 32).reshape(8, 4)
+    found = arrays(tmp_path, x=values, labels=np.zeros(8)).samples_for(model(("x", 4), stored="uint8"))
+    assert len(found.held_out) == 6
+
+
+def test_floats_have_no_range(tmp_path):
+    values = np.full((8, 4), 200.0)
+    assert len(arrays(tmp_path, x=values, labels=np.zeros(8)).samples_for(model(("x", 4))).held_out) == 6
