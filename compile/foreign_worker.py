@@ -116,7 +116,7 @@ def _convert(fields: Fields, kind: str, content: bytes, step: Step) -> dict[str,
         from hedgerow.compile.passes.tflite.signing import signed
 
         content = signed(content)
-    stage = CompiledModel(format=kind, content=content, inputs=taken, outputs=given)
+    stage = CompiledModel(format=kind, content=content, inputs=taken, outputs=given, state=schema.state)
     # The file itself stands in the place of the export.
     for each in recipe.passes[1:]:
         stage = run_file_pass(each, source, stage)

@@ -60,11 +60,12 @@ class ModelFile:
     def with_inputs(self, specs: Sequence[TensorSpec]) -> "ModelFile":
         """Return the file with other specifications of its inputs, in its order and of its shapes."""
         names = {old.name: new.name for old, new in zip(self.schema.inputs, specs, strict=True)}
+        state = {names[into]: out for into, out in self.state.items()}
         return replace(
             self,
             inputs=tuple(replace(tensor, name=names[tensor.name]) for tensor in self.inputs),
-            schema=replace(self.schema, inputs=tuple(specs)),
-            state={names[into]: out for into, out in self.state.items()},
+            schema=replace(self.schema, inputs=tuple(specs), state=state),
+            state=state,
         )
 
     def with_classes(
@@ -86,11 +87,12 @@ class ModelFile:
         def renamed(each: TensorSpec) -> TensorSpec:
             return replace(each, name=_PROBABILITIES, minimum=0.0, maximum=1.0) if each.name == output.name else each
 
+        state = {into: _PROBABILITIES if out == output.name else out for into, out in self.state.items()}
         return replace(
             named,
             outputs=tuple(replace(t, name=_PROBABILITIES) if t.name == output.name else t for t in self.outputs),
-            schema=replace(named.schema, outputs=tuple(map(renamed, self.schema.outputs))),
-            state={into: _PROBABILITIES if out == output.name else out for into, out in self.state.items()},
+            schema=replace(named.schema, outputs=tuple(map(renamed, self.schema.outputs)), state=state),
+            state=state,
         )
 
     def _may_be_probabilities(self, output: ClassOutput) -> bool:
@@ -184,13 +186,16 @@ def read_model_file(
         schema = _described(facts, *specs)
     named = (_named(inputs, schema.inputs), _named(outputs, schema.outputs))
     pairs = _pairs(path, *named, state or {})
+    schema = _with_state(schema, pairs)
+    if misfit := schema.state_misfit():
+        raise ModelFileError(str(path), *misfit, "correct --state")
     return ModelFile(
         format=foreign.kind,
         content=foreign.content,
         facts=facts,
         inputs=named[0],
         outputs=named[1],
-        schema=_with_state(schema, pairs),
+        schema=schema,
         left_out=left_out,
         state=pairs,
     )
@@ -260,7 +265,7 @@ def _pairs(
     """Return *state* by the schema's names.
 
     Raises:
-        ModelFileError: There is no such input or output, or the two differ in shape.
+        ModelFileError: There is no such input or output, or the two differ in shape or type.
     """
     found = {}
     for into, out in state.items():
@@ -278,6 +283,9 @@ def _pairs(
             raise ModelFileError(
                 str(path), "one shape at both ends of a state", shapes, f"correct --state {into}={out}"
             )
+        if taken.dtype != given.dtype:
+            types = f"{taken.dtype} and {given.dtype}"
+            raise ModelFileError(str(path), "one type at both ends of a state", types, f"correct --state {into}={out}")
         found[taken.name] = given.name
     if len(found) == len(inputs):
         raise ModelFileError(str(path), "an input that is no state", "none", "leave out one --state")
@@ -292,7 +300,7 @@ def _with_state(schema: ModelSchema, pairs: Mapping[str, str]) -> ModelSchema:
         else spec
         for spec in schema.inputs
     )
-    return replace(schema, inputs=inputs)
+    return replace(schema, inputs=inputs, state=pairs)
 
 
 def _range(tensor: Tensor) -> tuple[float | None, float | None]:

@@ -177,16 +177,20 @@ class HeldOutSamples:
         Raises:
             DataFileError: They do not fit the file.
         """
-        if model.state:
-            expected = "samples without state, as a task's are"
-            raise DataFileError(self._place, expected, "a file with --state", "give sequences with --data")
+        if bool(model.state) != bool(self.task.state):
+            expected = "a file with --state for a task with state, and one without for any other"
+            found = "--state and samples that are no sequences" if model.state else "sequences, and no --state"
+            raise DataFileError(self._place, expected, found, "say which inputs are state, or give samples with --data")
         parts = (self.data.held_out, self.data.calibration_or_default(), self.data.train)
         held_out, calibration, train = (self._fitted(model, part) for part in parts)
+        steps = [part.labels.shape[1] if model.state else 1 for part in parts]
         return SampleSet(
             held_out=held_out,
             calibration=calibration,
             known=train,
             fingerprint_of=self.data,
+            steps=steps[0],
+            calibration_steps=steps[1],
             labels=tuple(self.task.labels),
             metrics=self.task.metrics,
             subgroup=self.task.subgroup,
@@ -199,8 +203,14 @@ class HeldOutSamples:
 
     def _fitted(self, model: ModelFile, data: Dataset) -> Dataset:
         matched = _matched(self._place, model, data.inputs)
-        inputs = {spec.name: _fitted(self._place, spec, matched[spec.name], False) for spec in model.schema.inputs}
-        return Dataset(inputs, data.labels, data.columns)
+        inputs = {
+            spec.name: _fitted(self._place, spec, matched[spec.name], bool(model.state)) for spec in _data_inputs(model)
+        }
+        if not model.state:
+            return Dataset(inputs, data.labels, data.columns)
+        rows = _Sequences(inputs, data.labels).rows(model)
+        columns = {name: np.repeat(values, data.labels.shape[1], axis=0) for name, values in data.columns.items()}
+        return Dataset(rows.inputs, rows.labels, columns)
 
 
 def _data_inputs(model: ModelFile) -> tuple[TensorSpec, ...]:

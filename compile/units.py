@@ -22,6 +22,7 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.reference_bins import fingerprint, make_reference
+from hedgerow.compile.stepwise import state_ends
 from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
 from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import Target
@@ -42,6 +43,12 @@ __all__ = [
     "do_unit",
     "settle_threads",
 ]
+
+
+NO_TRAIN_GRAPH = (
+    "a train graph takes single samples, and this task has state that runs through a sequence; train it with "
+    "hedgerow train, and release it anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,7 @@ def compile_artifact(
         latency_ms=profile.target_latency_ms,
         oracle=executed.oracle,
         profile_not_run=profile.not_run,
+        state=state_ends(stage),
     )
     report(Progress(work, total - 1, total, "verify"))
     verdict = verify_artifact(target, recipe, measured, max_drop=max_drop)
@@ -280,10 +288,13 @@ def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dic
         )
         return {"recipe": unit.recipe, **compiled.to_record()}
     if unit.kind == "train_graph":
-        graph, difference = compile_train_graph(
-            foundation, unit.name, folder, report, parse_step_options(job.train_options)
-        )
-        return {"graph": graph.to_record(), "difference": difference}
+        options = parse_step_options(job.train_options)
+        if foundation.source.task.state and options == StepOptions():
+            # Nobody asked for it but the target; whoever states options gets the refusal.
+            report(Progress(f"train graph {unit.name}", 2, 2, NO_TRAIN_GRAPH))
+            return {"format": unit.name, "graph": None, "difference": None, "not_run": NO_TRAIN_GRAPH}
+        graph, difference = compile_train_graph(foundation, unit.name, folder, report, options)
+        return {"format": unit.name, "graph": graph.to_record(), "difference": difference}
     facts = compile_reference(foundation, folder, job.counts or None, report)
     return {
         "task": facts.task,

@@ -82,6 +82,7 @@ class Measured:
         latency_ms: Modelled time of a prediction on the target; None: not known.
         oracle: What the target's own runtime says, where *probabilities* are of none but it; None: another one is.
         profile_not_run: Check -> why the profile of the target knows nothing for it.
+        state: Each state, with what is at its two ends in the file, in words.
     """
 
     size_bytes: int
@@ -98,6 +99,7 @@ class Measured:
     latency_ms: float | None = None
     oracle: Oracle | None = None
     profile_not_run: Mapping[str, str] = field(default_factory=dict)
+    state: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,12 @@ def _judge_promises(recipe: Recipe, measured: Measured) -> tuple[list[str], list
         if share < recipe.minimum_quantized_share:
             expected = f"at least {recipe.minimum_quantized_share:.1%} of the weights in at most 8 bits"
             failures.append(Failure("quantized", expected, f"{share:.1%}"))
+    if measured.state:
+        checks.append("state")
+        for name, (taken, given) in measured.state.items():
+            if taken != given:
+                expected = f"the state {name} stored alike at both ends, to be copied as it is"
+                failures.append(Failure("state", expected, f"{taken} in, {given} out"))
     return checks, failures
 
 

@@ -11,7 +11,7 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,8 +46,13 @@ def run_model_pass(step: ModelPass, source: FloatModel) -> FloatModel:
 
     Raises:
         PassError: The step failed, or gave no model.
-        UnsuitableError: It needs something that the task does not have.
+        UnsuitableError: It needs something that the task does not have, or the task has state.
     """
+    if source.task.state:
+        found = f"the state {', '.join(source.task.state)} of {source.task.name!r}"
+        raise UnsuitableError(
+            step.name, "a model without state to change", found, "choose a recipe that exports the model as it is"
+        )
     with tool_errors(step.name, source.task, own=_is_own(step)):
         model = step.apply(source)
     from torch import nn
@@ -87,7 +92,22 @@ def run_file_pass(
     if made.format != step.gives:
         raise PassError(step.name, f"it gives {step.gives} files, and gave a file in the format {made.format}")
     _check_given(step, made, source)
-    return made
+    return _with_state(step, made, source.schema.state)
+
+
+def _with_state(step: ExportPass | FilePass, made: CompiledModel, state: Mapping[str, str]) -> CompiledModel:
+    """Return a file that knows its state, stored alike at both ends.
+
+    Raises:
+        PassError: The ends have different types.
+    """
+    made = replace(made, state=state)
+    if made.format != "tflite" or not state:
+        return made
+    from hedgerow.compile.passes.tflite.state_ends import with_equal_ends
+
+    with tool_errors(step.name):
+        return with_equal_ends(made)
 
 
 def _applied(step: FilePass, source: PassModel, stage: CompiledModel | None) -> Any:

@@ -9,11 +9,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hedgerow.compile.pass_models import CompiledModel
-from hedgerow.compile.runners.samples import Values, predict_samples
+from hedgerow.compile.runners.samples import Run, Values, predict_samples, rows_of
 from hedgerow.manifest.content import Tensor
 from hedgerow.tensor_border import from_stored, is_whole, to_stored
 
-__all__ = ["executed_by", "open_session", "predict_onnx", "resolved_values", "takes_any_batch"]
+__all__ = ["executed_by", "open_session", "predict_onnx", "predict_onnx_steps", "resolved_values", "takes_any_batch"]
 
 
 def open_session(content: bytes, threads: int = 1) -> ort.InferenceSession:
@@ -71,7 +71,7 @@ def _element_type(words: str) -> np.dtype[Any]:
 
 
 def predict_onnx(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the file's first output for a batch of inputs.
+    """Return the file's first output for a batch of inputs; each row stands alone, with the state that it has.
 
     Args:
         stage: An ONNX stage.
@@ -80,15 +80,28 @@ def predict_onnx(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> ND
     Returns:
         ``float32[n, ...]``.
     """
-    session, output = open_session(stage.content), stage.outputs[0]
+    output = stage.outputs[0]
     if takes_any_batch(stage.inputs, inputs):
+        session = open_session(stage.content)
         values = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in stage.inputs}
         return from_stored(session.run([output.tensor], values)[0], output).astype(np.float32)
+    return predict_samples(_runner(stage), stage.inputs, stage.outputs, inputs, **rows_of(stage))[output.name]
+
+
+def predict_onnx_steps(
+    stage: CompiledModel, inputs: Mapping[str, NDArray[Any]], steps: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return all outputs of a file with state, carried through sequences of so many rows."""
+    return predict_samples(_runner(stage), stage.inputs, stage.outputs, inputs, state=stage.state, steps=steps)
+
+
+def _runner(stage: CompiledModel) -> Run:
+    session, names = open_session(stage.content), [tensor.tensor for tensor in stage.outputs]
 
     def run(values: Mapping[str, Values]) -> Mapping[str, Values]:
-        return {output.tensor: session.run([output.tensor], dict(values))[0]}
+        return dict(zip(names, session.run(names, dict(values)), strict=True))
 
-    return predict_samples(run, stage.inputs, [output], inputs)[output.name]
+    return run
 
 
 def takes_any_batch(tensors: Iterable[Tensor], inputs: Mapping[str, NDArray[Any]]) -> bool:

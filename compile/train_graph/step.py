@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from hedgerow.compile.errors import UntranslatableError
+from hedgerow.compile.errors import UnsuitableError, UntranslatableError
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.train_graph.gradients import decompositions
@@ -109,9 +109,17 @@ def trace_step(source: FloatModel, options: StepOptions = _PLAIN, *, for_tflite:
 
     Raises:
         UnknownNameError: A pattern of trainable parameters matches none.
+        UnsuitableError: The task has state.
         UntranslatableError: The model needs a gradient that has no translation.
     """
     task, batch = source.task, source.task.local.batch_size
+    if task.state:
+        raise UnsuitableError(
+            "a train graph",
+            "a task without state: it takes single samples, and no sequences",
+            f"the state {', '.join(task.state)} of {task.name!r}",
+            "train it with hedgerow train, and release it anew",
+        )
     module = LogitsModule(task, source.model)
     before = source.model.training
     try:

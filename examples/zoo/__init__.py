@@ -59,5 +59,6 @@ ZOO: Mapping[str, ZooModel] = {
     "unet1d": _model("unet1d", 8, 0.01, 23_529),
     "detector": _model("detector", 8, 0.003, 89_192, brings="bring"),
     "raw_sensors": _model("raw_sensors", 15, 0.003, 3_413),
+    "streaming": _model("streaming", 6, 0.02, 9_058),
 }
 """Name -> model, in the order of the documentation. The four with MLPerf Tiny's shape have its parameter counts."""

@@ -39,6 +39,8 @@ class ClientModel:
     """
 
     def __init__(self, task: Task, device: str) -> None:
+        if task.state:
+            raise UntraceableError(task.name, "state runs through sequences")
         self.task = task
         self._model = task.model().train().to(device)
         self._module = LogitsModule(task, self._model).train()

@@ -283,6 +283,8 @@ def test_recurrent_state_is_carried_over_the_steps_of_a_sequence(pack, tmp_path)
         assert artifact["held_out_samples"] == 30 * (5 if given.ndim == 2 else 1)
         assert replayed(out) == 0.0
     build = load_build(out)
+    assert build.model_schema.state == {"state": "staten"}
+    assert [spec.name for spec in build.model_schema.given.inputs] == ["x"]
     [state] = [spec for spec in build.model_schema.inputs if spec.name == "state"]
     assert state.unit == "state: zero at the start, then the output staten of the call before"
     content = (out / "blobs" / build.artifacts[0].golden.sha256).read_bytes()
@@ -317,6 +319,19 @@ def test_state_that_does_not_fit_is_one_sentence(state, expected, pack):
     code, record, _ = pack(state_onnx(), "--target", "x86-gateway", *shapes, "--state", state)
     assert code == 1
     assert expected in record["error"]
+
+
+def test_a_state_that_comes_out_as_another_type_is_refused(pack):
+    from onnx import TensorProto, helper, load_model_from_string
+
+    model = load_model_from_string(state_onnx())
+    model.graph.node.append(helper.make_node("Cast", ["stateN"], ["whole"], to=TensorProto.INT32))
+    model.graph.output[1].CopyFrom(helper.make_tensor_value_info("whole", TensorProto.INT32, (2, "batch", 4)))
+    options = ("--shape", "x=1x4", "--shape", "state=2x1x4", "--state", "state=whole")
+    code, record, _ = pack(model.SerializeToString(), "--target", "x86-gateway", *options)
+
+    assert code == 1
+    assert "expected one type at both ends of a state, found float32 and int32" in record["error"]
 
 
 @pytest.mark.parametrize(

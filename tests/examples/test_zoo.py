@@ -43,7 +43,7 @@ def test_a_task_of_the_zoo_has_no_mistakes_and_the_promised_parameters(name):
     task = load_task(ZOO[name].task)
     report = check_task(task, clients=4)
     assert report.samples["held_out"] >= 300
-    assert report.stages[-1].shape[1] == len(task.labels)
+    assert report.stages[-1].shape[-1] == len(task.labels)
     assert folded_parameters(task.model()) == ZOO[name].parameters
 
 

@@ -382,7 +382,7 @@ DECODERS: tuple[Decoder, ...] = (
         "json",
     ),
     Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record()]),
-    Decoder("hedgerow.schema:ModelSchema.from_fields", [SCHEMA]),
+    Decoder("hedgerow.schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
     Decoder(
         "hedgerow.window:Window.from_fields",
         [WINDOW],
