@@ -3,9 +3,6 @@
 They are matched with the file's inputs by name, else by order. What recurrent state is starts at zero.
 """
 
-import csv
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +13,15 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.model_file import ModelFile
+from hedgerow.compile.sample_arrays import LABELS, read_arrays, read_table
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, Metric, Task, TaskData
 
 __all__ = ["HeldOutSamples", "SampleFile", "SampleOrigin", "SampleSet"]
 
-LABELS = "labels"
-_LIMIT_BYTES = 512 * 2**20
 _CALIBRATION = 256
 _CALIBRATION_SHARE = 4
 _NO_LABEL = -1
-_ARRAYS = "arrays of numbers as numpy.savez writes them, or a .csv file"
 _OUTSIDE_SHARE = 0.25
 
 
@@ -101,7 +96,8 @@ class SampleFile:
             DataFileError: There are none, or they do not fit the file.
         """
         place = str(self.path)
-        arrays = _read_table(self.path, model) if self.path.suffix == ".csv" else _read(self.path)
+        names = [{t.name, t.tensor} for t in model.inputs if t.name not in model.state]
+        arrays = read_table(self.path, names) if self.path.suffix == ".csv" else read_arrays(self.path)
         labels = arrays.pop(LABELS, None)
         if labels is None:
             raise DataFileError(place, f"an array {LABELS!r} with the class of each sample", _listed(arrays))
@@ -374,72 +370,3 @@ def _whole_numbers(place: str, labels: NDArray[Any]) -> NDArray[np.int64]:
     else:
         found = f"{labels.dtype}{shape}" + (f", such as {labels.flat[0]!s:.40}" if labels.size else "")
     raise DataFileError(place, expected, found)
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file by name.
-
-    Raises:
-        DataFileError: It cannot be read, or is too large.
-    """
-    place = str(path)
-    try:
-        _check_size(place, path.stat().st_size)
-        with zipfile.ZipFile(path) as archive:
-            _check_size(place, sum(entry.file_size for entry in archive.infolist()))
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: np.asarray(archive[name]) for name in archive.files}
-    except OSError as exc:
-        raise DataFileError(place, "a file that can be read", exc.strerror or str(exc)) from exc
-    except zipfile.BadZipFile as exc:
-        raise DataFileError(place, _ARRAYS, "a file that is no archive of arrays") from exc
-    # What numpy raises for members that are no arrays of numbers or text, and for damaged ones.
-    except (ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zlib.error) as exc:
-        found = "an archive with an array of Python objects, or a damaged one"
-        raise DataFileError(place, _ARRAYS, found) from exc
-
-
-def _check_size(place: str, size_bytes: int) -> None:
-    if size_bytes > _LIMIT_BYTES:
-        raise DataFileError(place, f"at most {_LIMIT_BYTES} bytes of arrays", str(size_bytes))
-
-
-def _read_table(path: Path, model: ModelFile) -> dict[str, NDArray[Any]]:
-    """Return the columns of a table as arrays of their own, where they have the names of all inputs; else as one array.
-
-    Raises:
-        DataFileError: It cannot be read, or is no table of numbers with a column of labels.
-    """
-    place = str(path)
-    try:
-        _check_size(place, path.stat().st_size)
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except OSError as exc:
-        raise DataFileError(place, "a file that can be read", exc.strerror or str(exc)) from exc
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise DataFileError(place, "a table of text in UTF-8", str(exc)[:120]) from exc
-    if not rows or header.count(LABELS) != 1 or any(len(row) != len(header) for row in rows):
-        found = f"{len(rows)} rows under {', '.join(map(repr, header[:8])) or 'no header'}"
-        raise DataFileError(place, f"a header with one column {LABELS!r}, and rows of its length", found)
-    try:
-        numbers = np.asarray(rows, dtype=np.float64)
-    except ValueError as exc:
-        raise DataFileError(place, "a number in every cell", _no_number(header, rows)) from exc
-    columns = dict(zip(header, numbers.T, strict=True))
-    labels = {LABELS: columns.pop(LABELS)}
-    inputs = [t for t in model.inputs if t.name not in model.state]
-    if len(columns) == len(inputs) == len(header) - 1 and all({t.name, t.tensor} & columns.keys() for t in inputs):
-        return columns | labels
-    return {"table": np.delete(numbers, header.index(LABELS), axis=1)} | labels
-
-
-def _no_number(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return the first cell that is no number, and where it is."""
-    for place, row in enumerate(rows, 2):
-        for name, cell in zip(header, row, strict=True):
-            try:
-                float(cell)
-            except ValueError:
-                return f"{cell[:40]!r} in line {place}, column {name[:40]!r}"
-    return "none"

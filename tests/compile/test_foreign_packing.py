@@ -494,3 +494,21 @@ def test_a_file_that_gives_nan_is_told_so_and_not_quantized(pack, data):
     [refused] = record["refused"]
     assert refused["check"] == "golden"
     assert "expected finite outputs of the golden samples, found NaN or infinity" in refused["reason"]
+
+
+def test_a_file_in_float16_is_packed_and_not_quantized(pack, data):
+    import onnx
+
+    model = onnx.load_model_from_string(linear_onnx())
+    [weight] = model.graph.initializer
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16), "w"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    half = model.SerializeToString()
+    code, record, _ = pack(half, "--target", "x86-gateway", "--data", data)
+    assert (code, record["artifacts"][0]["recipe"]) == (0, "third-party")
+    code, record, _ = pack(half, "--target", "x86-gateway", "--recipe", "x86-gateway=onnx-int8-s8s8", "--data", data)
+    [refused] = record["refused"]
+    assert refused["reason"] == (
+        "onnx-int8-s8s8: expected a file whose weights are float32, found most of them in float16; give the float file"
+    )

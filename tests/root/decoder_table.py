@@ -584,6 +584,11 @@ DECODERS: tuple[Decoder, ...] = (
         parts=("hedgerow.compile.foreign_worker:_sizes",),
     ),
     Decoder(
+        "hedgerow.compile.foreign_worker:_inline",
+        [{"work": "inline", "kind": "onnx", "folder": "", "beside": "b"}],
+        _foreign_work("_inline"),
+    ),
+    Decoder(
         "hedgerow.compile.foreign_worker:_convert",
         [
             {
