@@ -5,15 +5,15 @@ BATCH_MATMUL refuse more).
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch._decomp import get_decompositions
 
-from hedgerow.compile.train_graph.convolution import convolution_backward, convolution_for_tflite
+from hedgerow.compile.train_graph.convolution import convolution_backward
 from hedgerow.compile.train_graph.operators import apart, positive
 from hedgerow.compile.train_graph.patches import crop_or_pad, interleave, patches
+from hedgerow.compile.train_graph.tflite_convolution import tflite_convolution, tflite_convolution_backward
 
 __all__ = ["decompositions"]
 
@@ -244,15 +244,16 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
             ]
         )
     )
-    table[_aten.convolution_backward.default] = partial(convolution_backward, for_tflite=for_tflite)
+    table[_aten.convolution_backward.default] = convolution_backward
     table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
     table[_aten.slice_backward.default] = slice_backward
     table[_aten.avg_pool2d_backward.default] = avg_pool2d_backward
     table[_aten.max_pool2d_with_indices.default] = max_pool2d_with_indices
     table[_aten.max_pool2d_with_indices_backward.default] = max_pool2d_with_indices_backward
-    if for_tflite:
-        table[_aten.convolution.default] = convolution_for_tflite
-        return table | apart()
     table[_aten.threshold_backward.default] = threshold_backward
+    if for_tflite:
+        table[_aten.convolution.default] = tflite_convolution
+        table[_aten.convolution_backward.default] = tflite_convolution_backward
+        return table | apart()
     return table
