@@ -201,6 +201,11 @@ def threshold_backward(grad: torch.Tensor, values: torch.Tensor, threshold: floa
     return torch.where(values <= threshold, 0, grad)
 
 
+def shrink_backward(grad: torch.Tensor, values: torch.Tensor, width: float) -> torch.Tensor:
+    """Return the gradient of hard and of soft shrinkage."""
+    return torch.where(values.abs() <= width, 0, grad)
+
+
 def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]:
     """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier.
 
@@ -225,6 +230,7 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
                 _aten.tanh_backward,
                 _aten.gelu_backward,
                 _aten.elu_backward,
+                _aten.glu_backward,
                 _aten.leaky_relu_backward,
                 _aten.mse_loss,
                 _aten.mse_loss_backward,
@@ -244,6 +250,7 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
             ]
         )
     )
+    table[_aten.hardshrink_backward.default] = table[_aten.softshrink_backward.default] = shrink_backward
     table[_aten.convolution_backward.default] = convolution_backward
     table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
