@@ -5,15 +5,15 @@ BATCH_MATMUL refuse more).
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch._decomp import get_decompositions
 
-from hedgerow.compile.train_graph.convolution import convolution_backward, convolution_for_tflite
+from hedgerow.compile.train_graph.convolution import convolution_backward
 from hedgerow.compile.train_graph.operators import apart, positive
 from hedgerow.compile.train_graph.patches import crop_or_pad, interleave, patches
+from hedgerow.compile.train_graph.tflite_convolution import tflite_convolution, tflite_convolution_backward
 
 __all__ = ["decompositions"]
 
@@ -201,6 +201,11 @@ def threshold_backward(grad: torch.Tensor, values: torch.Tensor, threshold: floa
     return torch.where(values <= threshold, 0, grad)
 
 
+def shrink_backward(grad: torch.Tensor, values: torch.Tensor, width: float) -> torch.Tensor:
+    """Return the gradient of hard and of soft shrinkage."""
+    return torch.where(values.abs() <= width, 0, grad)
+
+
 def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]:
     """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier.
 
@@ -225,6 +230,7 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
                 _aten.tanh_backward,
                 _aten.gelu_backward,
                 _aten.elu_backward,
+                _aten.glu_backward,
                 _aten.leaky_relu_backward,
                 _aten.mse_loss,
                 _aten.mse_loss_backward,
@@ -244,15 +250,17 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
             ]
         )
     )
-    table[_aten.convolution_backward.default] = partial(convolution_backward, for_tflite=for_tflite)
+    table[_aten.hardshrink_backward.default] = table[_aten.softshrink_backward.default] = shrink_backward
+    table[_aten.convolution_backward.default] = convolution_backward
     table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
     table[_aten.slice_backward.default] = slice_backward
     table[_aten.avg_pool2d_backward.default] = avg_pool2d_backward
     table[_aten.max_pool2d_with_indices.default] = max_pool2d_with_indices
     table[_aten.max_pool2d_with_indices_backward.default] = max_pool2d_with_indices_backward
-    if for_tflite:
-        table[_aten.convolution.default] = convolution_for_tflite
-        return table | apart()
     table[_aten.threshold_backward.default] = threshold_backward
+    if for_tflite:
+        table[_aten.convolution.default] = tflite_convolution
+        table[_aten.convolution_backward.default] = tflite_convolution_backward
+        return table | apart()
     return table

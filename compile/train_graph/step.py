@@ -124,7 +124,13 @@ def trace_step(source: FloatModel, options: StepOptions = _PLAIN, *, for_tflite:
     before = source.model.training
     try:
         set_modes(module, options)
+        _refuse_layers(source.model)
         return _traced(module, source, options, batch, for_tflite=for_tflite)
+    except RuntimeError as exc:
+        if "setup_context" not in str(exc):
+            raise
+        # Torch's own sentence is about its internals; the step is traced through functorch, which needs that method.
+        raise UntranslatableError(("an autograd.Function without setup_context",)) from exc
     finally:
         source.model.train(before)
 
@@ -191,6 +197,15 @@ def _traced(
     graph.eval()
     arguments = (*arguments[:first], *(weights[name] for name in kept), *arguments[last:])
     return TracedStep(graph, arguments, kept, returned, extras, aliases)
+
+
+def _refuse_layers(model: torch.nn.Module) -> None:
+    """Refuse what torch would end with an error of its own while it is traced."""
+    for part in model.modules():
+        norm = isinstance(part, torch.nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the base of all batch norms
+        if norm and part.training and part.track_running_stats and part.momentum is None:
+            # It divides by the count of batches, which it reads out of a tensor.
+            raise UntranslatableError(("batch_norm with momentum=None",))
 
 
 def _trains(value: torch.Tensor) -> bool:
