@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.evaluation import evaluate
 from hedgerow.compile.executing import execute
 from hedgerow.compile.foundation import Foundation, Made
+from hedgerow.compile.layer_losses import layer_losses
 from hedgerow.compile.making import Steps, make
 from hedgerow.compile.messages import Job, SentRecipe, Unit
 from hedgerow.compile.preparation.c_interface import PREPARE
@@ -141,7 +143,9 @@ def compile_artifact(
         state=state_ends(stage),
     )
     report(Progress(work, total - 1, total, "verify"))
-    verdict = verify_artifact(target, recipe, measured, max_drop=max_drop)
+    verdict = verify_artifact(
+        target, recipe, measured, max_drop=max_drop, explain=partial(_worst_layer, foundation, made)
+    )
     prepare = _prepare(target, made, folder)
     content, mapped = compiled_for(target, stage.content)
     asked = ("accuracy", "parity", "golden", *(OF_THE_ORACLE if executed.oracle is not None else ()))
@@ -174,6 +178,13 @@ def compile_artifact(
         },
         arena=executed.arena,
     )
+
+
+def _worst_layer(foundation: Foundation, made: Made) -> str:
+    """Return which layer of the model loses most by rounding; nothing of a file that rounds nothing, or of state."""
+    if not made.facts.quantized_share or foundation.source.task.state:
+        return ""
+    return str(layer_losses(foundation.source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ model. Nothing here converts or runs a model; a check that could not be run is r
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,7 +135,9 @@ def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(((first == predicted_classes(other)) & (first >= 0)).mean())
 
 
-def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_drop: float) -> Verdict:
+def verify_artifact(
+    target: Target, recipe: Recipe, measured: Measured, *, max_drop: float, explain: Callable[[], str] = lambda: ""
+) -> Verdict:
     """Judge one artifact, and refuse it when any check failed.
 
     Args:
@@ -143,6 +145,7 @@ def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_d
         recipe: What it promises.
         measured: What was found.
         max_drop: Largest allowed loss of held-out accuracy, as a share (0.015: 1.5 points).
+        explain: Called where the outputs are too far from the float model's; gives what is known of why, or nothing.
 
     Raises:
         VerificationError: A check failed; the error names all that did.
@@ -150,8 +153,15 @@ def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_d
     verdict = judge_artifact(target, recipe, measured, max_drop=max_drop)
     if verdict.failures:
         first, *more = verdict.failures
+        is_far = any(failure.check in {"accuracy", "parity"} for failure in verdict.failures)
         raise VerificationError(
-            target.name, first.check, first.expected, first.found, further=more, measured=verdict.metrics
+            target.name,
+            first.check,
+            first.expected,
+            first.found,
+            further=more,
+            measured=verdict.metrics,
+            note=explain() if is_far else "",
         )
     return verdict
 
