@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hedgerow.compile.pass_models import FloatModel
 
-__all__ = ["diagnose"]
+__all__ = ["chain", "diagnose"]
 
 _OPERATORS = (
     r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)'",
@@ -49,7 +49,7 @@ def diagnose(exc: BaseException, source: "FloatModel", said: str) -> tuple[str, 
 
     module = ServingModule(source.task, source.model).eval()
     layer, place = _where_it_ran(exc, module)
-    everything = "\n".join(f"{type(one).__name__}: {one}" for one in _chain(exc))
+    everything = "\n".join(f"{type(one).__name__}: {one}" for one in chain(exc))
     if _BY_VALUE.search(everything):
         found = "a decision by the values of a tensor"
         advice = "compute both branches and choose with torch.where, without `if`, loops or .item() on tensors"
@@ -67,7 +67,7 @@ def diagnose(exc: BaseException, source: "FloatModel", said: str) -> tuple[str, 
     return (_in_layer(f"an error ({said})", layer, place), _RUN) if place else None
 
 
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+def chain(exc: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception and its causes, the first of all at the end."""
     seen = set[int]()
     while exc is not None and id(exc) not in seen:
@@ -77,7 +77,7 @@ def _chain(exc: BaseException | None) -> Iterator[BaseException]:
 
 
 def _operator(exc: BaseException) -> str:
-    for one in _chain(exc):
+    for one in chain(exc):
         for pattern in _OPERATORS:
             if match := re.search(pattern, str(one)):
                 return match[1].lower().removeprefix("stablehlo_")
@@ -93,7 +93,7 @@ def _where_it_ran(exc: BaseException, module: "nn.Module") -> tuple[str, str]:
     """Return the layer whose code was running, and the line of the user's that it was at; empty where none was."""
     names = _layer_names(module)
     layer = place = ""
-    for one in reversed(list(_chain(exc))):
+    for one in reversed(list(chain(exc))):
         for traceback in frames(one.__traceback__):
             frame = traceback.tb_frame
             layer = names.get(id(frame.f_locals.get("self")), layer)
@@ -102,7 +102,7 @@ def _where_it_ran(exc: BaseException, module: "nn.Module") -> tuple[str, str]:
         if place:
             return layer, place
     # Dynamo runs no Python of the model's: it tells the line in words.
-    for one in _chain(exc):
+    for one in chain(exc):
         lines = [found for found in _USER_LINE.findall(str(one)) if not is_library(found[0])]
         if lines:
             return layer, f"{Path(lines[-1][0]).name}, line {lines[-1][1]}"

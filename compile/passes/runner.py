@@ -21,7 +21,7 @@ from hedgerow.compile.errors import CompileError, PassError, UnsuitableError
 from hedgerow.compile.inspection.border import read_border
 from hedgerow.compile.inspection.model import check_readable
 from hedgerow.compile.pass_models import CompiledModel, FloatModel, ForeignModel, PassModel
-from hedgerow.compile.passes.diagnosis import diagnose
+from hedgerow.compile.passes.diagnosis import chain, diagnose
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass, Pass
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.installation import extra_of, install_command, is_installed
@@ -220,14 +220,13 @@ def tool_errors(
             logging.disable(logged)
 
 
-def _let_go(exc: BaseException | None) -> None:
+def _let_go(exc: BaseException) -> None:
     """Give back what the frames that *exc* went through hold: a converter's temporary folder, several models.
 
     As long as the error is kept they would be, too, and some of them complain when the collector finds them.
     """
-    while exc is not None:
-        traceback.clear_frames(exc.__traceback__)
-        exc = exc.__cause__ or exc.__context__
+    for one in chain(exc):
+        traceback.clear_frames(one.__traceback__)
 
 
 def _misses_ours(exc: BaseException) -> bool:

@@ -159,6 +159,14 @@ def test_what_a_library_holds_when_it_fails_goes_before_its_error_does():
     assert gone == ["held below"]
 
 
+def test_an_error_that_is_among_its_own_causes_ends():
+    raised = RuntimeError("no")
+    raised.__context__ = ValueError("first")
+    raised.__context__.__context__ = raised
+    with pytest.raises(PassError, match="RuntimeError: no"), tool_errors("step"):
+        raise raised
+
+
 def test_an_interrupt_is_no_error_of_a_step():
     with pytest.raises(KeyboardInterrupt), tool_errors("step"):
         raise KeyboardInterrupt
