@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hedgerow.compile.pass_models import FloatModel
 
-__all__ = ["chain", "diagnose"]
+__all__ = ["chain", "diagnose", "missing_operator"]
 
 _OPERATORS = (
     r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)'",
@@ -26,6 +26,9 @@ _OPERATORS = (
     r"convert function for op '(\w+)' not implemented",
     r"Didn't find op for builtin opcode '(\w+)'",
     r"^node \S+ \((\w+)\) got",
+    r"Node number \d+ \(STABLEHLO_(\w+)\) failed to prepare",
+    r"converter passes: [^\n]*\(\"(\w+)\"\)\)",
+    r"Unsupported ir element type: (complex)<",
 )
 """How torch.onnx, litert-torch, coremltools and LiteRT name what they cannot translate."""
 _BY_VALUE = re.compile("data-dependent|DataDependent")
@@ -60,7 +63,7 @@ def diagnose(exc: BaseException, source: "FloatModel", said: str) -> tuple[str, 
     if _LEAVES_TORCH.search(everything):
         advice = "compute it with torch, and leave numpy to the data"
         return _in_layer("numpy in the model's forward, which no export can follow", layer, place), advice
-    if operator := _operator(exc):
+    if operator := missing_operator(exc):
         if not layer:
             layer, place = _where_it_is(operator, module, source)
         return _in_layer(f"the operator {operator}, which it does not have", layer, place), _REPLACE
@@ -76,7 +79,8 @@ def chain(exc: BaseException | None) -> Iterator[BaseException]:
         exc = exc.__cause__ or exc.__context__
 
 
-def _operator(exc: BaseException) -> str:
+def missing_operator(exc: BaseException) -> str:
+    """Return the operator that a library said in *exc* or its causes it cannot translate; empty where it named none."""
     for one in chain(exc):
         for pattern in _OPERATORS:
             if match := re.search(pattern, str(one)):

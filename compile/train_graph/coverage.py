@@ -4,7 +4,7 @@ The documentation's list of what is not translated is that of :data:`UNTRANSLATE
 ``torch.nn`` against both tables.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from hedgerow.compile.train_graph.cases import Case
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.schema import TensorSpec
 
-__all__ = ["LAYERS", "UNTRANSLATED", "Untranslated", "case_of", "untranslated_text"]
+__all__ = ["LAYERS", "UNTRANSLATED", "Untranslated", "case_of", "case_of_all", "untranslated_text"]
 
 _CLASSES = 3
 _VECTOR, _SIGNAL, _IMAGE = TensorSpec("x", (8,)), TensorSpec("x", (4, 12)), TensorSpec("x", (4, 8, 8))
-_VOLUME, _SERIES, _WORDS = TensorSpec("x", (2, 4, 4, 4)), TensorSpec("x", (6, 8)), TensorSpec("x", (6,), "int64")
+_VOLUME, _SERIES, _WORDS = TensorSpec("x", (2, 4, 4, 4)), TensorSpec("x", (3, 8)), TensorSpec("x", (6,), "int64")
 _PLAIN, _TRAIN, _DROPOUT = StepOptions(), StepOptions(batch_norm="train"), StepOptions(dropout=True)
+_BOTH = ("onnx", "tflite")
 Layer = Callable[[], nn.Module]
 
 
@@ -32,12 +33,14 @@ class Untranslated:
         layer, given: A layer that needs it, and what it takes.
         said: What the refusal's sentence calls it.
         options: Of the training in which it is met.
+        formats: Those that refuse it; the others step as torch does.
     """
 
     layer: Layer
     given: TensorSpec
     said: str
     options: StepOptions = _PLAIN
+    formats: tuple[str, ...] = _BOTH
 
 
 def _first(found: Any) -> torch.Tensor:
@@ -68,6 +71,18 @@ class _Around(nn.Module):
         return found
 
 
+class _Beside(nn.Module):
+    """Layers between weights, each on its own, whose scores are added up."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = sum(part(values) for part in self.parts)
+        return total
+
+
 class _Twice(nn.Module):
     """A layer that takes two or three of one tensor."""
 
@@ -78,6 +93,17 @@ class _Twice(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         # Unlike enough that no distance between them is zero.
         return _first(self.layer(*(values * (1 + 0.5 * place) for place in range(self.times))))
+
+
+class _Called(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.function(values)
 
 
 class _Unpooled(nn.Module):
@@ -96,7 +122,7 @@ class _Packed(nn.Module):
         self.layer = nn.GRU(8, 4, batch_first=True)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(values, torch.tensor([6, 5, 4, 3]), batch_first=True)
+        packed = nn.utils.rnn.pack_padded_sequence(values, torch.tensor([3, 3, 2, 1]), batch_first=True)
         found: torch.Tensor = self.layer(packed)[1][-1]
         return found
 
@@ -252,6 +278,21 @@ LAYERS: Mapping[str, tuple[Layer, TensorSpec]] = {
 """Name in ``torch.nn`` -> an example that has a train graph, and what it takes."""
 
 
+def _called(
+    function: Callable[[torch.Tensor], torch.Tensor], said: str, formats: tuple[str, ...] = _BOTH
+) -> Untranslated:
+    return Untranslated(lambda: _Called(function), _VECTOR, said, formats=formats)
+
+
+def _determinant(values: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = torch.linalg.det(values.reshape(-1, 1, 2, 4)[..., :2])
+    return found
+
+
+def _added_up(values: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(values.shape).scatter_add(1, torch.zeros(values.shape, dtype=torch.int64), values)
+
+
 def _unpooled(axes: int, given: TensorSpec) -> Untranslated:
     pool, unpool = getattr(nn, f"MaxPool{axes}d"), getattr(nn, f"MaxUnpool{axes}d")
     return Untranslated(
@@ -325,6 +366,19 @@ UNTRANSLATED: Mapping[str, Mapping[str, Untranslated]] = {
             lambda: nn.BatchNorm2d(4, momentum=None), _IMAGE, "batch_norm with momentum=None", _TRAIN
         ),
     },
+    "products and cumulative products of values": {
+        "torch.prod": _called(lambda values: values.prod(-1, keepdim=True), "prod"),
+        "torch.cumprod": _called(lambda values: values.cumprod(-1), "prod"),
+    },
+    "determinants": {"torch.linalg.det": _called(_determinant, "_linalg_")},
+    "a choice by a list of places (`x[:, places]`) and sorting, in TFLite": {
+        "x[:, places]": _called(lambda values: values[:, torch.tensor([0, 2, 2])], "scatter", ("tflite",)),
+        "torch.index_select": _called(
+            lambda values: values.index_select(1, torch.tensor([1, 3])), "scatter", ("tflite",)
+        ),
+        "torch.scatter_add": _called(_added_up, "scatter", ("tflite",)),
+        "torch.sort": _called(lambda values: values.sort(-1)[0], "sort", ("tflite",)),
+    },
     "alpha dropout and RReLU under `dropout=True`": {
         "AlphaDropout, dropout": Untranslated(nn.AlphaDropout, _VECTOR, "alpha_dropout", _DROPOUT),
         "FeatureAlphaDropout, dropout": Untranslated(nn.FeatureAlphaDropout, _IMAGE, "feature_alpha_dropout", _DROPOUT),
@@ -337,6 +391,16 @@ UNTRANSLATED: Mapping[str, Mapping[str, Untranslated]] = {
 def case_of(layer: Layer, given: TensorSpec, options: StepOptions = _PLAIN) -> Case:
     """Return a layer between weights as a case."""
     return Case(kind="layer", model=lambda: _Around(layer(), given), given=given, options=options)
+
+
+def case_of_all(names: Sequence[str]) -> Case:
+    """Return layers that take the same input as one case, so that they are exported at once."""
+    given = LAYERS[names[0]][1]
+    return Case(
+        kind="layer",
+        model=lambda: _Beside([_Around(LAYERS[name][0](), given) for name in names]),
+        given=given,
+    )
 
 
 def untranslated_text() -> str:

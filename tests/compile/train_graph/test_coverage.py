@@ -1,5 +1,6 @@
-"""Every layer of torch either traces to torch's own step or is in the list of those that are refused by name."""
+"""Every layer of torch either has a train graph or is in the list of those that are refused by name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from hedgerow.compile.train_graph.coverage import (  # noqa: E402
     LAYERS,
     UNTRANSLATED,
     case_of,
+    case_of_all,
     untranslated_text,
 )
-from hedgerow.compile.train_graph.export import export_train_graph  # noqa: E402
+from hedgerow.compile.train_graph.export import export_train_graph, largest_difference  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
 from hedgerow.compile.train_graph.torch_training import TorchTraining  # noqa: E402
 
@@ -31,6 +33,13 @@ NO_LAYERS = {
     *("DataParallel", "RNNBase", "RNNCellBase", "NLLLoss2d"),
 }
 REFUSED = {name: listed for group in UNTRANSLATED.values() for name, listed in group.items()}
+HALVES = [
+    (name, kind)
+    for name, listed in sorted(REFUSED.items())
+    for kind in ("onnx", "tflite")
+    if kind not in listed.formats
+]
+AT_ONCE = 6
 
 
 def names_of_torch() -> set[str]:
@@ -39,8 +48,16 @@ def names_of_torch() -> set[str]:
     return {name for name in found if not name.endswith("Loss")} - NO_LAYERS
 
 
+def groups() -> list[Sequence[str]]:
+    """Return the layers' names, some of one input at a time: each export has its start to pay for."""
+    alike: dict[object, list[str]] = {}
+    for name, (_layer, given) in LAYERS.items():
+        alike.setdefault(given, []).append(name)
+    return [names[first : first + AT_ONCE] for names in alike.values() for first in range(0, len(names), AT_ONCE)]
+
+
 def test_every_layer_of_torch_is_in_one_of_the_tables():
-    assert names_of_torch() == set(LAYERS) | {name for name in REFUSED if "," not in name}
+    assert names_of_torch() == set(LAYERS) | {name for name in REFUSED if name.isalnum()}
     assert not set(LAYERS) & set(REFUSED)
 
 
@@ -62,7 +79,19 @@ def test_a_layer_traces_to_torchs_own_step(name, for_tflite):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
-@pytest.mark.parametrize("name", sorted(REFUSED))
+@pytest.mark.parametrize("names", groups(), ids=lambda names: f"{names[0]} to {names[-1]}")
+def test_exported_layers_step_as_torch_does(names, kind):
+    case = case_of_all(names)
+    source = make_source(case)
+    file = export_train_graph(source, kind, case.options)
+    heads = {f"parts.{place}.head.weight" for place in range(len(names))}
+    assert heads <= {tensor.name for tensor in file.updated}
+    assert largest_difference(source, file, source.calibration, case.options) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, listed in sorted(REFUSED.items()) for kind in listed.formats]
+)
 def test_what_is_listed_is_refused_by_its_name(name, kind):
     listed = REFUSED[name]
     source = make_source(case_of(listed.layer, listed.given, listed.options))
@@ -70,6 +99,14 @@ def test_what_is_listed_is_refused_by_its_name(name, kind):
         export_train_graph(source, kind, listed.options)
     assert str(caught.value).startswith("the train graph cannot hold the operators ")
     assert any(listed.said in operator for operator in caught.value.operators)
+
+
+@pytest.mark.parametrize(("name", "kind"), HALVES)
+def test_what_one_format_refuses_steps_in_the_other_as_torch_does(name, kind):
+    listed = REFUSED[name]
+    source = make_source(case_of(listed.layer, listed.given, listed.options))
+    file = export_train_graph(source, kind, listed.options)
+    assert largest_difference(source, file, source.calibration, listed.options) <= 1e-5
 
 
 def test_the_documentation_lists_just_these():
