@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import traceback
 import warnings
 import weakref
 from dataclasses import dataclass
@@ -153,10 +154,19 @@ def test_what_a_library_holds_when_it_fails_goes_before_its_error_does():
         def __init__(self, name):
             weakref.finalize(self, gone.append, name)
 
-    with pytest.raises(PassError) as caught, tool_errors("step"):
-        fail_inside()
-    assert isinstance(caught.value.__cause__, RuntimeError)
-    assert gone == ["held below"]
+    def fail_and_be_looked_at():
+        try:
+            fail_inside()
+        except RuntimeError as exc:
+            for one in (exc, exc.__cause__):
+                assert [frame.f_locals for frame, _line in traceback.walk_tb(one.__traceback__)]
+            raise
+
+    for place, fail in enumerate((fail_inside, fail_and_be_looked_at), start=1):
+        with pytest.raises(PassError) as caught, tool_errors("step"):
+            fail()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        assert gone == ["held below"] * place
 
 
 def test_an_error_that_is_among_its_own_causes_ends():
