@@ -223,6 +223,8 @@ def main(
     names: tuple[str, ...], clock: str, profiled: bool, models: tuple[str, ...], steps: int, as_json: bool
 ) -> None:
     """Compare train graphs with torch: milliseconds of a step, and the steps of the zoo's models."""
+    if profiled and models:
+        raise click.UsageError("--profile is of the networks that are timed; leave out --zoo, or --profile")
     if profiled:
         profiles = [profile(name) for name in names or NETWORKS]
         if as_json:

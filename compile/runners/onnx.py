@@ -48,12 +48,19 @@ def resolved_values(content: bytes, names: Sequence[str]) -> dict[str, NDArray[A
     # Whether it runs at all is asked, and told, elsewhere; its errors share no base but Exception.
     try:
         session = open_session(model.SerializeToString())
+    except Exception:  # noqa: BLE001 - see above
+        return {}
+    try:
         inputs = {value.name: (value.shape, _element_type(value.type)) for value in session.get_inputs()}
-        zeros = {name: np.zeros(shape, kind) for name, (shape, kind) in inputs.items()}
-        others = {
-            name: rng.normal(size=shape).astype(kind) if kind.kind == "f" else np.ones(shape, kind)
-            for name, (shape, kind) in inputs.items()
-        }
+    # A sequence, a map or another type that has no numbers to give.
+    except ValueError:
+        return {}
+    zeros = {name: np.zeros(shape, kind) for name, (shape, kind) in inputs.items()}
+    others = {
+        name: rng.normal(size=shape).astype(kind) if kind.kind == "f" else np.ones(shape, kind)
+        for name, (shape, kind) in inputs.items()
+    }
+    try:
         runs = [session.run(list(names), values) for values in (zeros, others)]
     except Exception:  # noqa: BLE001 - see above
         return {}
