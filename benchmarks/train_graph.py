@@ -1,24 +1,35 @@
-"""Milliseconds of a training step: train graphs against torch eager, taking turns in one run.
+"""Milliseconds of a training step, train graphs against torch eager, taking turns; and the zoo's steps against torch's.
 
 python -m benchmarks.train_graph --json
+python -m benchmarks.train_graph --network resnet8 --clock cpu
+python -m benchmarks.train_graph --network resnet8 --profile
 
-Prints ``{rows: [{network, batch, engine, threads, step_ms, torch_ms, ratio}]}``: medians, and ours over torch's.
+Prints ``{rows: [{network, batch, engine, threads, step_ms, torch_ms, ratio, step_mib, torch_mib}], parity: [{model,
+format, one_step, many_steps, steps, bytes, export_s, refused, passed}]}``: medians, ours over torch's, and what opening
+and three steps add to a process's resident memory; and how far the train graph of each model of the zoo is from torch.
+``--network`` and ``--zoo`` choose: with one of them alone the other part is left out. ``--profile`` prints where the
+TFLite step's time goes instead, ``{network, step_ms, partitions, operators: [{operator, by, count, ms}]}``.
 """
 
 import copy
 import json
+import multiprocessing
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.tflite_profile import by_operator, operator_times, partitions
+from benchmarks.zoo_parity import zoo_parity
 from hedgerow.compile.pass_models import FloatModel
-from hedgerow.compile.train_graph.export import export_train_graph, open_step, start_values
+from hedgerow.compile.train_graph.export import TrainFile, export_train_graph, open_step, start_values
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.torch_training import TorchTraining
+from hedgerow.examples.zoo import ZOO
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 from hedgerow.task_module import model_weights
@@ -27,6 +38,8 @@ BATCH, CLASSES = 16, 10
 TURNS, PAUSE_S = 20, 0.1
 ENGINES = (("onnx", 1), ("onnx", 4), ("tflite", 1))
 OPTIONS = StepOptions(batch_norm="train")
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.thread_time}
+"""Seconds; ``cpu``: those of the calling thread, for one thread on a machine that others use, too."""
 
 
 class Block(nn.Module):
@@ -95,7 +108,9 @@ def make_source(name: str) -> FloatModel:
     return FloatModel(task=task, model=model().eval(), calibration=data)
 
 
-def median_ms(steps: tuple[Callable[[], object], Callable[[], object]], repeats: int) -> tuple[float, float]:
+def median_ms(
+    steps: tuple[Callable[[], object], Callable[[], object]], repeats: int, now_s: Callable[[], float]
+) -> tuple[float, float]:
     """Return the medians of two steps that take turns, some steps at a time.
 
     The threads of either library go on spinning for some milliseconds after a step and would take the other's cores, so
@@ -107,26 +122,63 @@ def median_ms(steps: tuple[Callable[[], object], Callable[[], object]], repeats:
             time.sleep(PAUSE_S)
             step()
             for _ in range(repeats // TURNS):
-                started = time.perf_counter()
+                started = now_s()
                 step()
-                taken.append(time.perf_counter() - started)
+                taken.append(now_s() - started)
     return float(np.median(seconds[0])) * 1000, float(np.median(seconds[1])) * 1000
 
 
-def measure(name: str) -> list[dict[str, object]]:
-    """Return a row for each engine."""
+def our_step(source: FloatModel, file: TrainFile, threads: int) -> Callable[[], object]:
+    """Open a file, and return what takes a step with it."""
+    values = start_values(file, model_weights(source.model), 0.01)
+    values[file.inputs[0].tensor] = source.calibration.inputs["x"]
+    values[file.labels.tensor] = source.calibration.labels.astype(file.labels.dtype)
+    step = open_step(file, threads)
+    return lambda: step(values)
+
+
+def torch_step(source: FloatModel) -> Callable[[], object]:
+    """Return what takes a step with torch eager."""
+    training = TorchTraining(source.task, copy.deepcopy(source.model), OPTIONS, 0.01)
+    inputs, labels = torch.from_numpy(source.calibration.inputs["x"]), torch.from_numpy(source.calibration.labels)
+    return lambda: training.step([inputs], labels)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def _added_mib(name: str, file: TrainFile | None, threads: int) -> float:
+    """Return what opening and three steps add to this process's memory; without a file, torch's."""
+    torch.set_num_threads(threads)
+    source = make_source(name)
+    if file is not None and file.format == "tflite":
+        import hedgerow.compile.runners.tflite
+    elif file is not None:
+        import hedgerow.compile.runners.onnx  # noqa: F401 - what is loaded once is not counted
+    before = _resident_bytes()
+    step = torch_step(source) if file is None else our_step(source, file, threads)
+    for _ in range(3):
+        step()
+    return (_resident_bytes() - before) / 2**20
+
+
+def added_mib(name: str, file: TrainFile | None, threads: int) -> float:
+    """Return that of a process that does nothing else."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_added_mib, (name, file, threads))
+
+
+def measure(name: str, clock: str = "wall") -> list[dict[str, object]]:
+    """Return a row for each engine; by the calling thread's time only those of one thread."""
     source, rows = make_source(name), []
     for kind, threads in ENGINES:
+        if clock == "cpu" and threads > 1:
+            continue
         file = export_train_graph(source, kind, OPTIONS)
-        values = start_values(file, model_weights(source.model), 0.01)
-        values[file.inputs[0].tensor] = source.calibration.inputs["x"]
-        values[file.labels.tensor] = source.calibration.labels.astype(file.labels.dtype)
-        step = open_step(file, threads)
         torch.set_num_threads(threads)
-        training = TorchTraining(source.task, copy.deepcopy(source.model), OPTIONS, 0.01)
-        inputs, labels = torch.from_numpy(source.calibration.inputs["x"]), torch.from_numpy(source.calibration.labels)
-        both = (lambda step=step, values=values: step(values), lambda t=training, x=inputs, y=labels: t.step([x], y))
-        ours, torchs = median_ms(both, NETWORKS[name][2])
+        both = (our_step(source, file, threads), torch_step(source))
+        ours, torchs = median_ms(both, NETWORKS[name][2], CLOCKS[clock])
         rows.append(
             {
                 "network": name,
@@ -136,21 +188,61 @@ def measure(name: str) -> list[dict[str, object]]:
                 "step_ms": round(ours, 4),
                 "torch_ms": round(torchs, 4),
                 "ratio": round(ours / torchs, 3),
+                "step_mib": round(added_mib(name, file, threads), 1),
+                "torch_mib": round(added_mib(name, None, threads), 1),
             }
         )
     return rows
 
 
-@click.command()
-@click.option("--network", "names", multiple=True, type=click.Choice(sorted(NETWORKS)), help="Only this.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(names: tuple[str, ...], as_json: bool) -> None:
-    """Compare train graphs with torch eager."""
-    rows = [row for name in names or NETWORKS for row in measure(name)]
-    if as_json:
-        click.echo(json.dumps({"rows": rows}))
-        return
+def profile(name: str) -> dict[str, object]:
+    """Return where the TFLite step's time goes, by operator."""
+    source = make_source(name)
+    file = export_train_graph(source, "tflite", OPTIONS)
+    step, _torch = median_ms((our_step(source, file, 1), lambda: None), NETWORKS[name][2], time.thread_time)
+    found = by_operator(operator_times(file.content))
+    return {"network": name, "step_ms": round(step, 4), "partitions": partitions(file.content), "operators": found}
+
+
+def _print_profile(found: dict[str, object]) -> None:
+    click.echo(f"{found['network']}: a step takes {found['step_ms']} ms, in {found['partitions']} parts of XNNPACK's\n")
+    click.echo("| operator | kernel | count | ms |\n|---|---|---|---|")
+    rows: list[dict[str, object]] = found["operators"]  # type: ignore[assignment]
     for row in rows:
+        click.echo(f"| {row['operator']} | {row['by']} | {row['count']} | {row['ms']} |")
+
+
+@click.command()
+@click.option("--network", "names", multiple=True, type=click.Choice(sorted(NETWORKS)), help="Time only this.")
+@click.option("--clock", type=click.Choice(sorted(CLOCKS)), default="wall", show_default=True, help="What is measured.")
+@click.option("--profile", "profiled", is_flag=True, help="Print the TFLite step by operator instead.")
+@click.option("--zoo", "models", multiple=True, type=click.Choice(list(ZOO)), help="Compare only this one with torch.")
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Of each model of the zoo.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(
+    names: tuple[str, ...], clock: str, profiled: bool, models: tuple[str, ...], steps: int, as_json: bool
+) -> None:
+    """Compare train graphs with torch: milliseconds of a step, and the steps of the zoo's models."""
+    if profiled and models:
+        raise click.UsageError("--profile is of the networks that are timed; leave out --zoo, or --profile")
+    if profiled:
+        profiles = [profile(name) for name in names or NETWORKS]
+        if as_json:
+            click.echo(json.dumps({"profiles": profiles}))
+            return
+        for each in profiles:
+            _print_profile(each)
+        return
+    everything = not (names or models)
+    found: dict[str, list[dict[str, object]]] = {
+        "rows": [row for name in names or (NETWORKS if everything else ()) for row in measure(name, clock)]
+    }
+    torch.set_num_threads(1)
+    found["parity"] = list(zoo_parity(models or (tuple(ZOO) if everything else ()), steps=steps))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for row in (*found["rows"], *found["parity"]):
         click.echo("  ".join(f"{name} {value}" for name, value in row.items()))
 
 

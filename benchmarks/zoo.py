@@ -5,8 +5,10 @@ default recipe; where that is refused, the target's other recipes are searched f
 cell is an artifact that passed every check this host can run, or a refusal that says what was in the way.
 """
 
+import contextlib
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +19,11 @@ import click
 
 from hedgerow import __version__
 from hedgerow.compile.outcome import Outcome
+from hedgerow.compile.packing import pack_targets
 from hedgerow.compile.pipeline import compile_targets
+from hedgerow.compile.samples import HeldOutSamples
 from hedgerow.compile.search import REFUSED
+from hedgerow.compile.third_party import FileWishes
 from hedgerow.compile.verify import PASSED
 from hedgerow.compile.workers import CompileWorkers
 from hedgerow.errors import UnknownNameError
@@ -27,11 +32,11 @@ from hedgerow.hardware.lookup import load_target, target_names
 from hedgerow.options import json_option
 from hedgerow.progress import Progress, Report
 from hedgerow.progress_display import ProgressDisplay
-from hedgerow.task import load_task
+from hedgerow.task import load_attribute, load_task
 
 __all__ = ["Cell", "cells_of", "document", "zoo_table_command"]
 
-_TOOLS = ("torch", "onnxruntime", "litert-torch", "ai-edge-quantizer", "coremltools")
+_TOOLS = ("torch", "onnxruntime", "litert-torch", "ai-edge-litert", "tflite-micro", "ai-edge-quantizer", "coremltools")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +129,14 @@ def document(cells: Sequence[Cell], *, made_by: str, versions: Mapping[str, str]
         "stays float where the target runs floats. A check that this machine cannot run is named, and does not count",
         "as passed.",
         "",
-        "The data is synthetic or tiny, and easy on purpose: this shows which operators and limits each target holds,",
-        "not what quantization costs. With noisier data `cnn1d` and `mobilenet_v1_025` lost more than the 1.5 points",
-        "allowed on some targets, and those refused them.",
-        "`python -m benchmarks.compile` measures accuracy on photographs.",
+        "Each artifact ran in its target's runtime: ONNX Runtime, LiteRT or TensorFlow Lite Micro, as their wheels for",
+        "x86-64 are; Core ML's are evaluated operator by operator. What operators a CPU's runtime has, is in tables",
+        "that were made by running it (`python -m tools.operator_tables`); for `android-npu` and `coral-edgetpu`, of",
+        "which nothing is here, in lists made from documents.",
+        "",
+        "The data is synthetic or tiny. That of the newer models is so noisy that no float score is 100 %, and a loss",
+        "shows; `python -m benchmarks.compile` measures on photographs. `detector` has two outputs, and a task says",
+        "one: its owner's ONNX and TFLite files are packed, and there is none for Core ML.",
     ]
     for model in models:
         rows = [cell for cell in cells if cell.model == model]
@@ -172,12 +181,64 @@ def _compile_model(
     return cells_of(name, targets, default, search)
 
 
+def _pack_model(name: str, model: ZooModel, targets: Sequence[str], folder: Path, report: Report) -> tuple[Cell, ...]:
+    """Pack the files that a model's owner brings: by a target's default recipe, else by its others."""
+    folder.mkdir()
+    report(Progress(f"train and export {name}", 0, 1))
+    # Its exporters tell their progress on the standard output.
+    with contextlib.redirect_stdout(sys.stderr):
+        files = load_attribute(str(model.brings))(folder)
+    report(Progress(f"train and export {name}", 1, 1))
+    task = load_task(model.task)
+    samples = HeldOutSamples(task, task.load_data())
+    cells: dict[str, Cell] = {}
+    for kind, file in files.items():
+        # What no file is for gets one all the same: the refusal is the compiler's own.
+        others = [target for target in targets if load_target(target).format not in files] if kind == "onnx" else []
+        chosen = [target for target in targets if load_target(target).format == kind]
+        recipes = {target: load_target(target).recipe for target in chosen}
+        wishes = FileWishes(task=task.name, samples=samples, recipes=recipes)
+        if not (chosen or others):
+            continue
+        default = pack_targets(file, [*chosen, *others], folder / kind, wishes, report=report)
+        refused = [refusal.target for refusal in default.refused if refusal.target in chosen]
+        search = None
+        if refused:
+            search = pack_targets(
+                file, refused, folder / f"{kind}-search", FileWishes(task=task.name, samples=samples), report=report
+            )
+        cells |= {cell.target: cell for cell in cells_of(name, [*chosen, *others], default, search)}
+    return tuple(cells[target] for target in targets)
+
+
+def _read_cells(file: Path, targets: Sequence[str]) -> dict[str, tuple[Cell, ...]]:
+    """Return the cells of each model that *file* has for all *targets*, in their order."""
+    if not file.exists():
+        return {}
+    read = [Cell(**{**cell, "not_run": tuple(cell["not_run"])}) for cell in json.loads(file.read_text())]
+    found = {}
+    for name in {cell.model for cell in read}:
+        own = {cell.target: cell for cell in read if cell.model == name}
+        if set(targets) <= set(own):
+            found[name] = tuple(own[target] for target in targets)
+    return found
+
+
 @click.command("zoo-table")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only this model; repeat it for more.")
 @click.option("--target", "targets", multiple=True, metavar="NAME", help="Only this target; repeat it for more.")
 @click.option("--write", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as Markdown.")
+@click.option(
+    "--cells",
+    "kept",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep the cells of each finished model in this file; models that are in it are not made again.",
+)
 @json_option
-def zoo_table_command(models: tuple[str, ...], targets: tuple[str, ...], write: Path | None, as_json: bool) -> None:
+def zoo_table_command(
+    models: tuple[str, ...], targets: tuple[str, ...], write: Path | None, kept: Path | None, as_json: bool
+) -> None:
     """Compile every model of the zoo for every target and show what came of it."""
     import torch
 
@@ -186,13 +247,21 @@ def zoo_table_command(models: tuple[str, ...], targets: tuple[str, ...], write: 
     for name in models:
         if name not in ZOO:
             raise UnknownNameError("zoo model", name, ZOO)
-    cells: list[Cell] = []
+    known = _read_cells(kept, chosen) if kept is not None else {}
     with ProgressDisplay() as display, CompileWorkers() as workers, tempfile.TemporaryDirectory() as folder:
         for name in models or ZOO:
-            found = _compile_model(name, ZOO[name], chosen, Path(folder) / name, workers, display.report)
-            cells += found
-            passed = sum(cell.bytes is not None for cell in found)
-            display.say(f"{name}: {passed} of {len(found)} targets")
+            if name in known:
+                continue
+            place = Path(folder) / name
+            if ZOO[name].brings is None:
+                known[name] = _compile_model(name, ZOO[name], chosen, place, workers, display.report)
+            else:
+                known[name] = _pack_model(name, ZOO[name], chosen, place, display.report)
+            passed = sum(cell.bytes is not None for cell in known[name])
+            display.say(f"{name}: {passed} of {len(known[name])} targets")
+            if kept is not None:
+                kept.write_text(json.dumps([asdict(cell) for found in known.values() for cell in found]))
+    cells = [cell for name in models or ZOO for cell in known[name]]
     page = document(
         cells,
         made_by="python -m benchmarks.zoo --write docs/zoo.md",

@@ -7,6 +7,7 @@ A runtime's native code may end the process that loads or runs a file. What may 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from hedgerow.blame import is_raised_by_hedgerow
 from hedgerow.client.errors import AgentFaultError, ClientError, InstallError, RejectedError, TrainingError
 from hedgerow.client.runtimes import LoadedModel, Runtime, TrainStep, load_runtime
 from hedgerow.client.runtimes.prepared import PreparedModel, first_half
+from hedgerow.client.runtimes.stepped import SteppedModel, is_stepped
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
 from hedgerow.errors import DecodeError, ExtraNotInstalledError, InputError, UnknownNameError
@@ -114,12 +116,14 @@ def load_model(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> ReadyMod
         RejectedError: Its runtime is unknown here or not installed.
         InstallError: The runtime does not take the file; :class:`AgentFaultError` when a line of ours failed on it.
     """
-    artifact = slot.artifact
+    artifact, schema = slot.artifact, slot.manifest.model_schema
     runtime = find_runtime(artifact.runtime, slot.manifest.release, runtimes)
     try:
         model = runtime.load(slot.blob(artifact.blob), artifact)
         if (before := first_half(artifact)) is not None:
-            model = PreparedModel(runtime.load(slot.blob(before.blob), before), model)
+            model = PreparedModel(runtime.load(slot.blob(before.blob), before), model, schema.state)
+        if is_stepped(artifact, schema):
+            model = SteppedModel(model, artifact, schema)
         return ReadyModel(slot, model)
     except ClientError:
         raise
@@ -162,15 +166,16 @@ def replay_golden(ready: ReadyModel) -> float | None:
         raise InstallError("the golden samples", exc.expected, exc.found, "compile the release again") from exc
     inputs = {name.removeprefix("input."): array for name, array in golden.items() if name.startswith("input.")}
     slot.manifest.model_schema.check_inputs(inputs)
-    outputs = ready.model.predict(inputs)
+    recorded = {name.removeprefix("output."): array for name, array in golden.items() if name.startswith("output.")}
+    outputs = _replayed(ready, inputs, recorded)
     largest = 0.0
-    absent = {name.removeprefix("output.") for name in golden if name.startswith("output.")} - set(outputs)
+    absent = set(recorded) - set(outputs)
     if absent:
         raise InstallError(
             "the golden samples", f"the outputs {', '.join(sorted(absent))}", "a model without them", "compile it again"
         )
     for name, got in outputs.items():
-        want = golden.get(f"output.{name}")
+        want = recorded.get(name)
         if want is None or want.shape != got.shape:
             found = "none" if want is None else f"shape {want.shape}"
             raise InstallError("the golden samples", f"{name} of shape {got.shape}", found, "compile the release again")
@@ -185,6 +190,29 @@ def replay_golden(ready: ReadyModel) -> float | None:
             "this device computes differently; compile with a wider tolerance or for another target",
         )
     return largest
+
+
+def _replayed(ready: ReadyModel, inputs: Arrays, recorded: Arrays) -> dict[str, NDArray[Any]]:
+    """Return what the model gives for golden samples.
+
+    With state they are steps of sequences. Where a sample took what the sample before it gave, this device's own state
+    is carried, as it will be in service; elsewhere a sequence begins with the state that was recorded.
+    """
+    pairs = {into: out for into, out in ready.slot.manifest.model_schema.state.items() if out in recorded}
+    total = len(next(iter(inputs.values())))
+    if not pairs or not total:
+        return ready.model.predict(inputs)
+    steps: list[dict[str, NDArray[Any]]] = []
+    for place in range(total):
+        row = {name: values[place : place + 1] for name, values in inputs.items()}
+        if place and all(_is_carried(inputs[into], recorded[out], place) for into, out in pairs.items()):
+            row |= {into: np.asarray(steps[-1][out], inputs[into].dtype) for into, out in pairs.items()}
+        steps.append(ready.model.predict(row))
+    return {name: np.concatenate([step[name] for step in steps]) for name in steps[0]}
+
+
+def _is_carried(taken: NDArray[Any], given: NDArray[Any], place: int) -> bool:
+    return place <= len(given) and np.array_equal(taken[place], given[place - 1])
 
 
 def try_model(slot: OpenSlot, runtimes: LoadRuntime, enter: Callable[[str], None]) -> ReadyModel:

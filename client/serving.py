@@ -16,10 +16,13 @@ from hedgerow.client.answer import PROBABILITIES, Answer, make_answer
 from hedgerow.client.errors import PredictionError
 from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
+from hedgerow.client.streams import Streams
+from hedgerow.schema import ModelSchema
 from hedgerow.window import Window, WindowCounter
 
 __all__ = ["ActiveModel"]
 
+_NO_SCHEMA = ModelSchema((), ())
 _OF_THE_MODEL = (Part.MODEL, Part.COUNTING, Part.COMPARISON)
 
 
@@ -51,6 +54,7 @@ class ActiveModel:
         self._lock = threading.Lock()
         self._active: ReadyModel | None = None
         self._shadow: ReadyModel | None = None
+        self._streams = self._shadow_streams = Streams(_NO_SCHEMA)
         self._counter: WindowCounter | None = None
         self._next_index = 0
         self._asked_at: float | None = None
@@ -72,6 +76,7 @@ class ActiveModel:
         with self._lock:
             if active is self._active:
                 self._shadow = shadow
+                self._shadow_streams = Streams(_NO_SCHEMA if shadow is None else shadow.slot.manifest.model_schema)
                 self._health.forget(Part.COMPARISON)
 
     def activate(self, active: ReadyModel | None) -> None:
@@ -84,8 +89,10 @@ class ActiveModel:
             self._cut()
             self._active, self._shadow, self._counter = active, None, None
             self._health.forget(*_OF_THE_MODEL)
+            self._streams = self._shadow_streams = Streams(_NO_SCHEMA)
             if active is not None:
                 manifest = active.slot.manifest
+                self._streams = Streams(manifest.model_schema)
                 try:
                     self._counter = WindowCounter(
                         manifest.release, manifest.model_schema, active.slot.reference, first_index=self._next_index
@@ -93,12 +100,19 @@ class ActiveModel:
                 except Exception as exc:  # noqa: BLE001 - it is noted; a reference that fits nothing costs no answer
                     self._health.failed(Part.COUNTING, exc)
 
-    def answer(self, inputs: Mapping[str, NDArray[Any]], label: int = -1) -> Answer | None:
+    def reset(self, stream: str | None = None) -> None:
+        """Let a stream of a model with state begin anew, or all of them; a model without state does nothing."""
+        with self._lock:
+            self._streams.reset(stream)
+            self._shadow_streams.reset(stream)
+
+    def answer(self, inputs: Mapping[str, NDArray[Any]], label: int = -1, stream: str = "") -> Answer | None:
         """Return the answer to one sample and count it; None when nothing serves.
 
         Args:
-            inputs: The schema's inputs, without the batch dimension.
+            inputs: The schema's inputs but for state, without the batch dimension.
             label: Its class where it is known, else -1.
+            stream: Whose next step it is, for a model with state.
 
         Raises:
             InputError: The inputs do not match the schema.
@@ -109,7 +123,7 @@ class ActiveModel:
             active = self._active
             if active is None:
                 return None
-            outputs = self._predict(active, batch, np.asarray([label], dtype=np.int64))
+            outputs = self._predict(active, batch, np.asarray([label], dtype=np.int64), stream)
             try:
                 return make_answer(active.release, active.slot.manifest.model_schema, outputs)
             except Exception as exc:
@@ -119,20 +133,22 @@ class ActiveModel:
                 raise PredictionError(active.release, reason) from exc
 
     def predict(
-        self, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None = None
+        self, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None = None, stream: str = ""
     ) -> dict[str, NDArray[Any]] | None:
         """Return the outputs for a batch and count it; None when nothing serves.
 
         Args:
-            inputs: The schema's inputs, each ``(batch, *shape)``.
+            inputs: The schema's inputs but for state, each ``(batch, *shape)``; for a model with state the batch is
+                steps one after the other.
             labels: Class of each sample where it is known, else -1; None when none is.
+            stream: Whose next steps they are, for a model with state.
 
         Raises:
             InputError: The inputs do not match the schema.
             PredictionError: The model failed.
         """
         with self._lock:
-            return None if self._active is None else self._predict(self._active, inputs, labels)
+            return None if self._active is None else self._predict(self._active, inputs, labels, stream)
 
     def cut(self, timeout_s: float) -> None:
         """Cut the window in progress, when it holds anything; a prediction that hangs is waited for so long at most."""
@@ -143,9 +159,9 @@ class ActiveModel:
                 self._lock.release()
 
     def _predict(
-        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None
+        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None, stream: str
     ) -> dict[str, NDArray[Any]]:
-        active.slot.manifest.model_schema.check_inputs(inputs)
+        active.slot.manifest.model_schema.given.check_inputs(inputs)
         total, start = len(next(iter(inputs.values()))), 0
         pieces: list[dict[str, NDArray[Any]]] = []
         while start < total or not pieces:
@@ -154,19 +170,19 @@ class ActiveModel:
             stop = min(total, start + self._window_samples - counted)
             piece = {name: values[start:stop] for name, values in inputs.items()}
             known = None if labels is None else labels[start:stop]
-            pieces.append(self._predict_piece(active, piece, known))
+            pieces.append(self._predict_piece(active, piece, known, stream))
             start = stop
         if len(pieces) == 1:
             return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _predict_piece(
-        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None
+        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None, stream: str
     ) -> dict[str, NDArray[Any]]:
         size = len(next(iter(inputs.values())))
         before = self._asked_at = self._timer()
         try:
-            outputs = dict(active.model.predict(inputs))
+            outputs = dict(self._streams.predict(active.model, inputs, stream))
         # Runtimes raise what they like, and the next input may do.
         except Exception as exc:
             self._health.failed(Part.MODEL, exc)
@@ -180,7 +196,7 @@ class ActiveModel:
         self._health.worked(Part.MODEL)
         probabilities = outputs.get(PROBABILITIES)
         if size and probabilities is not None and self._counter is not None:
-            self._count(self._counter, inputs, probabilities, labels, latency_ms)
+            self._count(self._counter, inputs, probabilities, labels, latency_ms, stream)
         return outputs
 
     def _count(
@@ -190,8 +206,9 @@ class ActiveModel:
         probabilities: NDArray[Any],
         labels: NDArray[np.int64] | None,
         latency_ms: float,
+        stream: str,
     ) -> None:
-        previous = self._previous(inputs)
+        previous = self._previous(inputs, stream)
         try:
             counter.observe(
                 inputs, probabilities, latency_ms=latency_ms, now=self._clock(), labels=labels, previous=previous
@@ -203,12 +220,12 @@ class ActiveModel:
         if counter.samples >= self._window_samples:
             self._cut()
 
-    def _previous(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    def _previous(self, inputs: Mapping[str, NDArray[Any]], stream: str) -> NDArray[Any] | None:
         """Return what the model before says about the same inputs, or None when it is not asked or fails."""
         if self._shadow is None:
             return None
         try:
-            previous = self._shadow.model.predict(inputs).get(PROBABILITIES)
+            previous = self._shadow_streams.predict(self._shadow.model, inputs, stream).get(PROBABILITIES)
         except Exception as exc:  # noqa: BLE001 - it is noted; the model before must not cost the answer
             self._health.failed(Part.COMPARISON, exc)
             return None

@@ -29,11 +29,15 @@ class Sample:
         label: Its class, where it is known.
         use: ``serve``: predicted and counted (the label, if any, counts as accuracy) and never stored. ``learn``: kept
             in the labelled buffer for training on this device, not predicted.
+        stream: Whose next step it is, for a model with state: each stream goes on where it was. At most 64 characters.
+        begins: Whether its stream begins anew here, with a state of zeros.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     label: int | None = None
     use: Literal["serve", "learn"] = "serve"
+    stream: str = ""
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

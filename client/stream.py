@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _RAN_WELL_S = 1.0, 60.0, 60.0
 _NUMBERS = "biuf"
 _UNKNOWN_LABEL = -1
+_STREAM_CHARS = 64
 
 
 def next_pause_s(previous_s: float, ran_s: float) -> float:
@@ -114,7 +115,9 @@ class Stream:
             if sample.use == "learn":
                 self._learn(inputs, label)
                 return None
-            answer = self._active.answer(inputs, label)
+            if sample.begins:
+                self._active.reset(sample.stream)
+            answer = self._active.answer(inputs, label, sample.stream)
         except InputError as exc:
             self._health.failed(Part.SAMPLE, exc)
             return None
@@ -184,6 +187,11 @@ def _checked(sample: Sample) -> tuple[dict[str, NDArray[Any]], int]:
         raise InputError(f"expected a hedgerow.client.Sample, found {type(sample).__name__}; yield samples")
     if not isinstance(sample.use, str) or sample.use not in {"serve", "learn"}:
         raise InputError(f"expected a sample to serve or to learn, found the use {sample.use!r}; correct the source")
+    if not isinstance(sample.stream, str) or len(sample.stream) > _STREAM_CHARS or type(sample.begins) is not bool:
+        raise InputError(
+            f"expected a stream of at most {_STREAM_CHARS} characters and begins as True or False, found others; "
+            "correct the source"
+        )
     return _arrays(sample.inputs), _label(sample.label)
 
 

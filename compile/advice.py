@@ -14,7 +14,7 @@ _ADVICE: Mapping[str, str] = {
     "edgetpu compiler": "install edgetpu_compiler where it is absent, replace the layers that it leaves to the CPU, or "
     "leave this target out",
     "format": "give a file in the target's format or leave this target out",
-    "golden": "remove from the model whatever is random or remembers earlier calls",
+    "golden": "remove from the model whatever is random, remembers earlier calls or gives NaN",
     "inline constants": "write the file with its constants inside, as `hedgerow compile` does",
     "integer border": "choose a recipe with integer inputs and outputs, such as tflite-int8-full",
     "latency": "make the model smaller or choose a faster target",

@@ -16,9 +16,10 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.model_file import ModelFile, draw_samples
 from hedgerow.compile.portions import portions
 from hedgerow.compile.samples import SampleSet
+from hedgerow.compile.stepwise import with_state
 from hedgerow.errors import DecodeError
 
-__all__ = ["HOST_RUNTIMES", "Bench", "GoldenInputs", "golden_inputs", "with_state"]
+__all__ = ["HOST_RUNTIMES", "Bench", "GoldenInputs", "golden_inputs"]
 
 HOST_RUNTIMES: Mapping[str, str] = {"onnx": "onnxruntime", "tflite": "litert"}
 """Format -> the runtime of this machine that a file is compared in."""
@@ -51,28 +52,6 @@ def golden_inputs(model: ModelFile, samples: SampleSet | None, seed: int) -> Gol
         # Whole sequences from their first step on, as many as there is room for.
         places = np.arange(min(len(samples.held_out), len(choose_places(len(samples.held_out)))))
     return GoldenInputs(samples.held_out.take(places).inputs, samples.steps)
-
-
-def with_state(
-    inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]], state: Mapping[str, str], steps: int
-) -> dict[str, NDArray[Any]]:
-    """Return inputs in which state is what it was: zero at the start of each sequence, then the output before.
-
-    So each sample stands alone, and whoever replays it needs to know of no sequence.
-
-    Args:
-        inputs: Schema name -> ``(n, *shape)``.
-        outputs: What the file gave for them.
-        state: Input -> the output that it takes.
-        steps: How many samples are a sequence.
-    """
-    found = dict(inputs)
-    for into, out in state.items():
-        carried = np.array(inputs[into])
-        begins = np.arange(len(carried)) % steps == 0
-        carried[1:][~begins[1:]] = outputs[out].reshape(carried.shape)[:-1][~begins[1:]].astype(carried.dtype)
-        found[into] = carried
-    return found
 
 
 class Bench:

@@ -93,7 +93,9 @@ def c_header(model: CModel) -> str:
     """Return the header that declares the array and says how to use it."""
     symbol = c_name(model.name)
     upper = symbol.upper()
-    taken = model.schema.inputs if model.prepare is None else model.prepare.schema.outputs
+    taken = model.schema.inputs
+    if model.prepare is not None:
+        taken = (*model.prepare.schema.outputs, *(spec for spec in taken if spec.name in model.schema.state))
     lines = [
         f"#ifndef HEDGEROW_{upper}_H_",
         f"#define HEDGEROW_{upper}_H_",
@@ -115,6 +117,7 @@ def c_header(model: CModel) -> str:
         ),
         *_tensor_lines(upper, "INPUT", model.inputs, taken),
         *_tensor_lines(upper, "OUTPUT", model.outputs, model.schema.outputs),
+        *_state_lines(upper, model),
     ]
     if model.schema.labels:
         lines += [
@@ -188,6 +191,31 @@ def _tensor_lines(upper: str, kind: str, tensors: Sequence[Tensor], specs: Seque
                 f"#define {prefix}_SCALE {np.float32(tensor.scale):.9g}f".replace("SCALE 1f", "SCALE 1.0f"),
                 f"#define {prefix}_ZERO_POINT ({tensor.zero_point})",
             ]
+    return lines
+
+
+def _state_lines(upper: str, model: CModel) -> list[str]:
+    """Return what firmware does with state; nothing where there is none."""
+    if not model.schema.state:
+        return []
+    lines = [
+        "",
+        *c_comment(
+            "State. Before the first prediction of a stream, fill each of these inputs with elements of ZERO. "
+            "After each prediction copy the output to the input, byte by byte; the interpreter may overwrite an input."
+        ),
+        f"#define {upper}_STATES {len(model.schema.state)}",
+    ]
+    inputs = {tensor.name: (place, tensor) for place, tensor in enumerate(model.inputs)}
+    outputs = {tensor.name: place for place, tensor in enumerate(model.outputs)}
+    for number, (into, out) in enumerate(model.schema.state.items()):
+        place, tensor = inputs[into]
+        prefix = f"{upper}_STATE_{number}"
+        lines += [
+            f"#define {prefix}_INPUT {place}",
+            f"#define {prefix}_OUTPUT {outputs[out]}",
+            f"#define {prefix}_ZERO ({tensor.zero_point})",
+        ]
     return lines
 
 
@@ -288,4 +316,4 @@ def _interface(build: Build, artifact: Artifact) -> Interface | None:
     if artifact.prepare is None:
         return None
     given = tuple(TensorSpec(tensor.name, tensor.shape[1:], tensor.dtype) for tensor in artifact.prepare.outputs)
-    return Interface(build.task, ModelSchema(build.model_schema.inputs, given), artifact.inputs)
+    return Interface(build.task, ModelSchema(build.model_schema.given.inputs, given), artifact.inputs)

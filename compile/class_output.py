@@ -33,6 +33,11 @@ class ClassOutput:
         """Whether it gives a score for each class."""
         return self.kind == _SCORES
 
+    @property
+    def is_class(self) -> bool:
+        """Whether it gives the class itself."""
+        return self.kind == _LABEL
+
 
 def find_class_output(schema: ModelSchema, labels: NDArray[np.int64]) -> ClassOutput | str:
     """Return the output of a file that is classes, or why none is.

@@ -349,11 +349,12 @@ class VerificationError(CompileError):
         *,
         further: Sequence[Failure] = (),
         measured: Mapping[str, float] | None = None,
+        note: str = "",
     ) -> None:
         listed = "".join(f", and the check {f.check!r}: expected {f.expected}, found {f.found}" for f in further)
         super().__init__(
             f"the artifact for {subject} failed the check {check!r}: expected {expected}, found {found}{listed}; "
-            f"{advice_for([check, *(f.check for f in further)])}"
+            f"{note}{'; ' if note else ''}{advice_for([check, *(f.check for f in further)])}"
         )
         self.subject, self.check, self.expected, self.found = subject, check, expected, found
         self.failures = ((check, expected, found), *((f.check, f.expected, f.found) for f in further))

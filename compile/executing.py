@@ -18,9 +18,10 @@ from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.passes.runner import own_errors
 from hedgerow.compile.profile.host import HostLatency, measure_latency
 from hedgerow.compile.recipe import Recipe
+from hedgerow.compile.stepwise import golden_steps, with_state
 from hedgerow.compile.toolchains import MICRO
 from hedgerow.task import Dataset
-from hedgerow.tensor_border import to_stored
+from hedgerow.tensor_border import one_sample, to_stored
 
 if TYPE_CHECKING:
     from hedgerow.compile.coreml_evaluation.evaluate import UnknownOperator
@@ -55,6 +56,8 @@ def execute(
 
 def _run_on_host(foundation: Foundation, made: Made) -> Executed:
     stage, held_out = made.stage, foundation.given(made, foundation.data.held_out)
+    if foundation.steps:
+        return _run_stream(foundation, made, held_out)
     probabilities = _predict(stage, held_out.inputs)
     if not isinstance(probabilities, np.ndarray):
         return Executed(probabilities=None, not_run=probabilities.reason)
@@ -70,6 +73,50 @@ def _run_on_host(foundation: Foundation, made: Made) -> Executed:
         executed_by=_executed_by(stage),
         evaluation=evaluate_parts(task.schema.labels, probabilities, held_out, task.subgroup),
     )
+
+
+def _run_stream(foundation: Foundation, made: Made, held_out: Dataset) -> Executed:
+    """Run a file with state through the held-out sequences step by step, its own state carried."""
+    stage, task = made.stage, foundation.source.task
+    outputs = _predict_steps(stage, held_out.inputs, foundation.steps)
+    if not isinstance(outputs, Mapping):
+        return Executed(probabilities=None, not_run=outputs.reason)
+    name = stage.outputs[0].name
+    probabilities = outputs[name]
+    places, length = golden_steps(len(held_out), foundation.steps)
+    replayed = _predict_steps(stage, held_out.take(places).inputs, length)
+    if not isinstance(replayed, Mapping):
+        raise TypeError("a file that was run before cannot be run again")
+    first = {name: values[places] for name, values in outputs.items()}
+    difference = max(float(np.abs(replayed[name].astype(np.float64) - first[name]).max()) for name in first)
+    largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
+    samples = foundation.data.held_out.take(places).inputs
+    return Executed(
+        probabilities=probabilities,
+        golden=encode_golden(with_state(samples, replayed, stage.state, length), replayed),
+        replay_difference=difference,
+        replay_tolerance=replay_tolerance(largest) if np.isfinite(largest) else 0.0,
+        latency=_latency(stage, held_out) if stage.format != "mlpackage" else None,
+        executed_by=_executed_by(stage),
+        evaluation=evaluate_parts(task.schema.labels, probabilities, foundation.data.held_out, task.subgroup),
+    )
+
+
+def _predict_steps(
+    stage: CompiledModel, inputs: Mapping[str, NDArray[Any]], steps: int
+) -> "Mapping[str, NDArray[np.float32]] | UnknownOperator":
+    """Return all outputs of a file with state for sequences of so many rows."""
+    if stage.format == "onnx":
+        from hedgerow.compile.runners.onnx import predict_onnx_steps
+
+        return predict_onnx_steps(stage, inputs, steps)
+    if stage.format == "tflite":
+        from hedgerow.compile.runners.tflite import predict_tflite_steps
+
+        return predict_tflite_steps(stage, inputs, steps)
+    from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml_steps
+
+    return predict_coreml_steps(stage, inputs, steps)
 
 
 def _executed_by(stage: CompiledModel) -> str:
@@ -102,7 +149,7 @@ def _predict(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> "NDArr
 
 def _latency(stage: CompiledModel, held_out: Dataset) -> HostLatency:
     """Time single predictions of a file that this host runs."""
-    values = {t.tensor: to_stored(held_out.inputs[t.name][:1], t) for t in stage.inputs}
+    values = {t.tensor: to_stored(one_sample(held_out.inputs[t.name], 0, t), t) for t in stage.inputs}
     if stage.format == "onnx":
         from hedgerow.compile.runners.onnx import open_session
 

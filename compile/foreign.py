@@ -157,6 +157,21 @@ class ForeignFile(Closing):
         self._ask("fix", request, f"the {self.kind} parser").finish()
         return ForeignFile(self.name, self.kind, self._made_file(), timeout_s=self._timeout_s)
 
+    def inlined(self, beside: Path) -> "ForeignFile":
+        """Return an ONNX file with the weights that stand in other files.
+
+        It is :func:`hedgerow.compile.inspection.onnx.outside.inlined` in a process of its own.
+
+        Args:
+            beside: The folder of those files.
+
+        Raises:
+            DecodeError: The bytes are no ONNX file, or its weights are not there.
+            ForeignFileError: The parser died or hung.
+        """
+        self._ask("inline", {"beside": str(beside.absolute())}, f"the {self.kind} parser").finish()
+        return ForeignFile(self.name, self.kind, self._made_file(), timeout_s=self._timeout_s)
+
     def converted(
         self,
         recipe: Recipe,

@@ -42,6 +42,7 @@ _TAIL_BYTES = 4000
 _READING, _LOADING, _RUNNING = "reading", "loading", "running"
 _CONVERTING = "converting"
 _FIXING = "fixing the sizes of"
+_GATHERING = "gathering the weights of"
 _SEARCHING = "searching the tensor arena of"
 
 T = TypeVar("T")
@@ -85,6 +86,17 @@ def _fix(fields: Fields, kind: str, content: bytes, step: Step) -> dict[str, Any
     return {}
 
 
+def _inline(fields: Fields, _kind: str, content: bytes, step: Step) -> dict[str, Any]:
+    folder = Path(fields.text("folder", maximum_chars=65536))
+    beside = Path(fields.text("beside", maximum_chars=65536))
+    fields.finish()
+    step(_GATHERING)
+    from hedgerow.compile.inspection.onnx.outside import inlined  # onnx: the request is judged without it
+
+    (folder / "made").write_bytes(inlined(content, beside))
+    return {}
+
+
 def _convert(fields: Fields, kind: str, content: bytes, step: Step) -> dict[str, Any]:
     from hedgerow.compile.pass_models import CompiledModel, ForeignModel
     from hedgerow.compile.passes.runner import run_file_pass
@@ -104,7 +116,7 @@ def _convert(fields: Fields, kind: str, content: bytes, step: Step) -> dict[str,
         from hedgerow.compile.passes.tflite.signing import signed
 
         content = signed(content)
-    stage = CompiledModel(format=kind, content=content, inputs=taken, outputs=given)
+    stage = CompiledModel(format=kind, content=content, inputs=taken, outputs=given, state=schema.state)
     # The file itself stands in the place of the export.
     for each in recipe.passes[1:]:
         stage = run_file_pass(each, source, stage)
@@ -256,6 +268,7 @@ _WORK: Mapping[str, Callable[[Fields, str, bytes, Step], dict[str, Any]]] = {
     "facts": _facts,
     "border": _border,
     "fix": _fix,
+    "inline": _inline,
     "convert": _convert,
     "arena": _arena,
     "predict": _predict,

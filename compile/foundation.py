@@ -17,15 +17,18 @@ from hedgerow.compile.preparation.beside import Beside
 from hedgerow.compile.preparation.halves import Halves, cut
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipe import Recipe
+from hedgerow.compile.stepwise import as_rows
 from hedgerow.compile.verify import Oracle
 from hedgerow.errors import CheckpointMismatchError
-from hedgerow.task import Dataset, TaskData, load_task
-from hedgerow.task_module import load_weights, predict
+from hedgerow.task import Dataset, Task, TaskData, load_task
+from hedgerow.task_module import load_weights, predict, predict_sequences
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Executed", "Foundation", "Made", "Workbench"]
+__all__ = ["Executed", "Foundation", "Made", "Workbench", "foundation_of_sequences"]
 
 _BATCH = 256
 
@@ -93,6 +96,9 @@ class Foundation:
         executed: What came of those files, by recipe, runtime, and the same.
         train_files: Train graphs by format and options. They hold no weights, so they outlive the checkpoint.
         halves: The task cut where its model begins; None: there is no cut.
+        steps: How many rows of the held-out data are one sequence; 0: the task has no state, each row stands alone.
+            With state all data are rows of single steps, and those to calibrate with have the state that the float
+            model was in.
         unlike: Whether its features are too unlike for 8 bits, see :mod:`hedgerow.compile.preparation.unlike`; empty
             until somebody asked.
     """
@@ -106,6 +112,7 @@ class Foundation:
     executed: dict[tuple[Recipe, str, bool], Executed] = field(default_factory=dict)
     train_files: "dict[tuple[str, ...], TrainFile]" = field(default_factory=dict)
     halves: Halves | None = None
+    steps: int = 0
     unlike: list[bool] = field(default_factory=list)
 
     def prepared_beside(self) -> Halves | None:
@@ -160,6 +167,10 @@ class Workbench:
         if task_reference not in self._data:
             self._data, self._train_files = {task_reference: task.load_data()}, {}
         data = self._data[task_reference]
+        if task.state:
+            foundation = foundation_of_sequences(task, model, data, self._train_files)
+            self._last = (key, foundation)
+            return foundation
         source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
         held_out = data.held_out
         rows = [
@@ -171,3 +182,25 @@ class Workbench:
         )
         self._last = (key, foundation)
         return foundation
+
+
+def foundation_of_sequences(
+    task: Task, model: "nn.Module", data: TaskData, train_files: "dict[tuple[str, ...], TrainFile]"
+) -> Foundation:
+    """Return the foundation of a task with state: the float model runs through all that is measured."""
+    calibration = data.calibration_or_default()
+    calibrated = predict_sequences(task, model, calibration.inputs)
+    measured = predict_sequences(task, model, data.held_out.inputs)
+    rows = TaskData(
+        train=as_rows(data.train),
+        held_out=as_rows(data.held_out, measured.state),
+        calibration=as_rows(calibration, calibrated.state),
+    )
+    return Foundation(
+        FloatModel(task=task, model=model, calibration=rows.calibration_or_default()),
+        rows,
+        measured.probabilities.reshape(-1, measured.probabilities.shape[-1]),
+        train_files=train_files,
+        halves=cut(task),
+        steps=int(data.held_out.labels.shape[1]),
+    )

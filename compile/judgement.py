@@ -113,6 +113,9 @@ def score_file(model: ModelFile, bench: Bench, samples: SampleSet | None, runtim
     except (CompileError, DecodeError) as exc:
         return FileScores(output=found, labels=named, why=f"the file does not run on this machine: {exc}")
     scores = class_scores(found, outputs)[samples.scored]
+    if found.is_class and not np.isfinite(scores).all():
+        why = f"the output {found.name!r} gives whole numbers that are no class from 0 to {found.classes - 1}"
+        return FileScores(why=f"{why}; give labels and a file that count classes from 0")
     metrics = {"accuracy": accuracy(scores, labels)}
     metrics |= {name: float(metric(np.array(scores), np.array(labels))) for name, metric in samples.metrics.items()}
     return FileScores(output=found, scores=scores, metrics=metrics, labels=named, why="")
@@ -151,6 +154,8 @@ def judge_as_it_is(target: Target, model: ModelFile, bench: Bench, own: FileScor
     profile = profile_model(model.facts, target, arena or NO_ARENA)
     asked = _fitting(target, model, profile)
     tolerance = _tolerance(model, replay)
+    if not all(np.isfinite(values).all() for values in replay.outputs.values()):
+        raise VerificationError(target.name, "golden", "finite outputs of the golden samples", "NaN or infinity")
     if not replay.difference <= tolerance:
         expected = f"the golden samples again, within {tolerance:g}"
         raise VerificationError(target.name, "golden", expected, f"a difference of {replay.difference}")

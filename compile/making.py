@@ -6,6 +6,7 @@ from dataclasses import replace
 from hedgerow.compile.foundation import Foundation, Made
 from hedgerow.compile.inspection.model import read_facts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
+from hedgerow.compile.passes.examples import file_shape
 from hedgerow.compile.passes.kinds import ModelPass, Pass
 from hedgerow.compile.passes.runner import own_errors, run_file_pass, run_model_pass, tool_errors
 from hedgerow.compile.preparation.beside import make_beside
@@ -131,5 +132,6 @@ def _one_sample(source: FloatModel, stage: CompiledModel) -> dict[str, tuple[int
     """Return the shapes of one prediction for an ONNX file, which leaves the batch open."""
     if stage.format != "onnx":
         return None
-    specs = {spec.name: spec.shape for spec in source.task.schema.inputs}
-    return {tensor.tensor: (1, *specs[tensor.name]) for tensor in stage.inputs}
+    schema = source.task.schema
+    shapes = {spec.name: file_shape(schema, spec, 1) for spec in schema.inputs}
+    return {tensor.tensor: shapes[tensor.name] for tensor in stage.inputs}

@@ -38,6 +38,21 @@ class Unit:
     name: str = ""
     recipe: str = ""
 
+    @classmethod
+    def answered(cls, kind: str, answer: Mapping[str, Any]) -> "Unit":
+        """Return the unit that a worker's answer is for.
+
+        Raises:
+            ValueError: There is no such kind.
+        """
+        if kind == "artifact":
+            return cls(kind, answer["artifact"]["target"], answer["recipe"])
+        if kind == "train_graph":
+            return cls(kind, answer["format"])
+        if kind == "reference":
+            return cls(kind)
+        raise ValueError(f"a worker answered {kind!r}")
+
     @property
     def subject(self) -> str:
         """What this is, for people."""

@@ -20,9 +20,11 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import DTYPES, ModelSchema, TensorSpec
 
-__all__ = ["ModelFile", "draw_samples", "open_model_file", "plain_name", "read_model_file"]
+__all__ = ["ModelFile", "draw_samples", "open_model_file", "plain_name", "read_model_file", "whole_file"]
 
 _LIMIT_BYTES = 2 * 2**30
+# The key with which an ONNX file names a file of weights; what lacks it has all of them inside.
+_NAMES_A_FILE = b"\x0a\x08location"
 _PROBABILITIES = "probabilities"
 _ROUNDING = 0.05
 
@@ -58,11 +60,12 @@ class ModelFile:
     def with_inputs(self, specs: Sequence[TensorSpec]) -> "ModelFile":
         """Return the file with other specifications of its inputs, in its order and of its shapes."""
         names = {old.name: new.name for old, new in zip(self.schema.inputs, specs, strict=True)}
+        state = {names[into]: out for into, out in self.state.items()}
         return replace(
             self,
             inputs=tuple(replace(tensor, name=names[tensor.name]) for tensor in self.inputs),
-            schema=replace(self.schema, inputs=tuple(specs)),
-            state={names[into]: out for into, out in self.state.items()},
+            schema=replace(self.schema, inputs=tuple(specs), state=state),
+            state=state,
         )
 
     def with_classes(
@@ -84,11 +87,12 @@ class ModelFile:
         def renamed(each: TensorSpec) -> TensorSpec:
             return replace(each, name=_PROBABILITIES, minimum=0.0, maximum=1.0) if each.name == output.name else each
 
+        state = {into: _PROBABILITIES if out == output.name else out for into, out in self.state.items()}
         return replace(
             named,
             outputs=tuple(replace(t, name=_PROBABILITIES) if t.name == output.name else t for t in self.outputs),
-            schema=replace(named.schema, outputs=tuple(map(renamed, self.schema.outputs))),
-            state={into: _PROBABILITIES if out == output.name else out for into, out in self.state.items()},
+            schema=replace(named.schema, outputs=tuple(map(renamed, self.schema.outputs)), state=state),
+            state=state,
         )
 
     def _may_be_probabilities(self, output: ClassOutput) -> bool:
@@ -122,7 +126,29 @@ def open_model_file(path: Path) -> ForeignFile:
     kind = format_of(content)
     if kind not in {"onnx", "tflite"}:
         raise ModelFileError(str(path), "a TFLite or ONNX file", "a zip archive")
-    return ForeignFile(path.name, kind, content)
+    return whole_file(path, ForeignFile(path.name, kind, content))
+
+
+def whole_file(path: Path, foreign: ForeignFile) -> ForeignFile:
+    """Return the file with all of its weights, where an ONNX file has some in files beside it.
+
+    Args:
+        path: Where it lies.
+        foreign: The file, opened; it is closed where another one is returned, or none.
+
+    Raises:
+        ForeignFileError: The parser died or hung.
+        ModelFileError: Weights are not there.
+    """
+    if foreign.kind != "onnx" or _NAMES_A_FILE not in foreign.content:
+        return foreign
+    try:
+        return foreign.inlined(path.parent)
+    except DecodeError as exc:
+        advice = "keep its files of weights beside it, or save it with them inside (onnx.save(onnx.load(...), ...))"
+        raise ModelFileError(str(path), exc.expected, exc.found, advice) from exc
+    finally:
+        foreign.close()
 
 
 def read_model_file(
@@ -144,7 +170,7 @@ def read_model_file(
     try:
         (inputs, outputs), left_out = foreign.outline()
         whole = not all(tensor.shape and tensor.shape[0] in {1, -1} for tensor in (*inputs, *outputs))
-        inputs = tuple(_closed(path, tensor, whole=whole) for tensor in inputs)
+        inputs = _closed(path, inputs, whole=whole)
         if any(-1 in tensor.shape[0 if whole else 1 :] for tensor in outputs):
             outputs = _run_once(foreign, (inputs, outputs), whole=whole)
         specs = (
@@ -160,31 +186,40 @@ def read_model_file(
         schema = _described(facts, *specs)
     named = (_named(inputs, schema.inputs), _named(outputs, schema.outputs))
     pairs = _pairs(path, *named, state or {})
+    schema = _with_state(schema, pairs)
+    if misfit := schema.state_misfit():
+        raise ModelFileError(str(path), *misfit, "correct --state")
     return ModelFile(
         format=foreign.kind,
         content=foreign.content,
         facts=facts,
         inputs=named[0],
         outputs=named[1],
-        schema=_with_state(schema, pairs),
+        schema=schema,
         left_out=left_out,
         state=pairs,
     )
 
 
-def _closed(path: Path, tensor: Tensor, *, whole: bool) -> Tensor:
-    """Return an input with no open size but the batch in front; where there is none in front, that is 1.
+def _closed(path: Path, tensors: Sequence[Tensor], *, whole: bool) -> tuple[Tensor, ...]:
+    """Return inputs with no open size but the batch in front; where there is none in front, that is 1.
 
     Raises:
         ModelFileError: Another size is open.
     """
-    places = [place for place, size in enumerate(tensor.shape) if size < 1 and place > 0]
-    if places:
-        sizes = "x".join("SIZE" if size < 1 and place else str(abs(size)) for place, size in enumerate(tensor.shape))
-        found = f"the dimension {places[0]} of {tensor.tensor!r} open"
-        advice = f"give its sizes with --shape {tensor.tensor}={sizes}"
-        raise ModelFileError(str(path), "inputs of fixed sizes after the batch", found, advice)
-    return replace(tensor, shape=tuple(map(abs, tensor.shape))) if whole else tensor
+    found, advice = list[str](), list[str]()
+    for tensor in tensors:
+        places = [place for place, size in enumerate(tensor.shape) if size < 1 and place > 0]
+        if places:
+            pairs = enumerate(tensor.shape)
+            sizes = "x".join("SIZE" if size < 1 and place else str(abs(size)) for place, size in pairs)
+            named = " and ".join(map(str, places))
+            found.append(f"the dimension{'s' if len(places) > 1 else ''} {named} of {tensor.tensor!r} open")
+            advice.append(f"--shape {tensor.tensor}={sizes}")
+    if found:
+        wanted = f"give the sizes with {' '.join(advice)}"
+        raise ModelFileError(str(path), "inputs of fixed sizes after the batch", ", ".join(found), wanted)
+    return tuple(replace(each, shape=tuple(map(abs, each.shape))) if whole else each for each in tensors)
 
 
 def _run_once(foreign: ForeignFile, border: Border, *, whole: bool) -> tuple[Tensor, ...]:
@@ -230,7 +265,7 @@ def _pairs(
     """Return *state* by the schema's names.
 
     Raises:
-        ModelFileError: There is no such input or output, or the two differ in shape.
+        ModelFileError: There is no such input or output, or the two differ in shape or type.
     """
     found = {}
     for into, out in state.items():
@@ -248,6 +283,9 @@ def _pairs(
             raise ModelFileError(
                 str(path), "one shape at both ends of a state", shapes, f"correct --state {into}={out}"
             )
+        if taken.dtype != given.dtype:
+            types = f"{taken.dtype} and {given.dtype}"
+            raise ModelFileError(str(path), "one type at both ends of a state", types, f"correct --state {into}={out}")
         found[taken.name] = given.name
     if len(found) == len(inputs):
         raise ModelFileError(str(path), "an input that is no state", "none", "leave out one --state")
@@ -262,7 +300,7 @@ def _with_state(schema: ModelSchema, pairs: Mapping[str, str]) -> ModelSchema:
         else spec
         for spec in schema.inputs
     )
-    return replace(schema, inputs=inputs)
+    return replace(schema, inputs=inputs, state=pairs)
 
 
 def _range(tensor: Tensor) -> tuple[float | None, float | None]:

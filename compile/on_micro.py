@@ -20,6 +20,7 @@ from hedgerow.compile.foundation import Executed, Foundation, Made
 from hedgerow.compile.golden import choose_places, encode_golden, replay_tolerance
 from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.portions import portions
+from hedgerow.compile.stepwise import golden_steps, with_state
 from hedgerow.compile.toolchains import MICRO, NO_MCU
 from hedgerow.compile.verify import Oracle
 
@@ -54,10 +55,14 @@ def run_on_micro(foundation: Foundation, made: Made, done: Done) -> Executed:
 
 def _executed(foundation: Foundation, made: Made, file: ForeignFile, arena: Arena, done: Done) -> Executed:
     stage, held_out, task = made.stage, foundation.data.held_out, foundation.source.task
-    places = choose_places(len(held_out))
+    places, length = choose_places(len(held_out)), 1
+    if foundation.steps:
+        places, length = golden_steps(len(held_out), foundation.steps)
     samples, given = held_out.take(places), foundation.given(made, held_out)
-    replay = file.replay(MICRO, given.take(places).inputs, _border(stage), arena_bytes=arena.bytes)
-    probabilities = _held_out(made, file, given.inputs, arena.bytes, done)
+    replay = file.replay(
+        MICRO, given.take(places).inputs, _border(stage), arena_bytes=arena.bytes, state=stage.state, steps=length
+    )
+    probabilities = _held_out(made, file, given.inputs, arena.bytes, done, foundation.steps or 1)
     name = stage.outputs[0].name
     # The same samples among all the others: an interpreter that remembers earlier ones gives something else there.
     again = np.abs(replay.outputs[name].astype(np.float64) - probabilities[places]).max(initial=0.0)
@@ -65,7 +70,7 @@ def _executed(foundation: Foundation, made: Made, file: ForeignFile, arena: Aren
     largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
     return Executed(
         probabilities=probabilities,
-        golden=encode_golden(samples.inputs, replay.outputs),
+        golden=encode_golden(with_state(samples.inputs, replay.outputs, stage.state, length), replay.outputs),
         replay_difference=difference,
         replay_tolerance=replay_tolerance(largest) if np.isfinite(largest) else 0.0,
         executed_by=replay.executed_by,
@@ -80,15 +85,17 @@ def _border(stage: CompiledModel) -> Any:
 
 
 def _held_out(
-    made: Made, file: ForeignFile, inputs: Mapping[str, NDArray[Any]], arena_bytes: int, done: Done
+    made: Made, file: ForeignFile, inputs: Mapping[str, NDArray[Any]], arena_bytes: int, done: Done, steps: int
 ) -> NDArray[np.float32]:
-    """Return the first output for all held-out samples, ``float32[n, ...]``."""
+    """Return the first output for all held-out samples, ``float32[n, ...]``; *steps* of them are never parted."""
     samples = len(next(iter(inputs.values())))
     sample_bytes = sum(values[:1].nbytes for values in inputs.values())
     rows = []
-    for begin, end in portions(samples, made.facts.macs or 0, sample_bytes):
-        portion = {name: values[begin:end] for name, values in inputs.items()}
-        found = file.predict(MICRO, portion, _border(made.stage), arena_bytes=arena_bytes)
+    for begin, end in portions(samples // steps, (made.facts.macs or 0) * steps, sample_bytes * steps):
+        portion = {name: values[begin * steps : end * steps] for name, values in inputs.items()}
+        found = file.predict(
+            MICRO, portion, _border(made.stage), arena_bytes=arena_bytes, state=made.stage.state, steps=steps
+        )
         rows.append(found.outputs[made.stage.outputs[0].name])
-        done(end, samples)
+        done(end * steps, samples)
     return np.concatenate(rows)

@@ -1,6 +1,7 @@
 """What travels between passes: the float model they start from, and the file they make."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from hedgerow.compile.errors import UnsuitableError
@@ -108,9 +109,11 @@ class CompiledModel:
         format: ``onnx``, ``tflite`` or ``mlpackage`` (a zip of the folder).
         content: The file.
         inputs, outputs: Where the schema's tensors are in it.
+        state: As in the schema: input -> the output of the prediction before that it takes.
     """
 
     format: str
     content: bytes
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    state: Mapping[str, str] = field(default_factory=dict)

@@ -78,6 +78,9 @@ class Requantizer:
             raise refused
         if target.format != self._model.format or not self._is_float or self._own.scores is None:
             raise refused
+        # Nothing can be compared with what is no number.
+        if not np.isfinite(self._own.scores).all():
+            raise refused
         candidates = [name for name in target.recipes if self._is_suitable(find_recipe(name))]
         if not candidates:
             raise refused
@@ -118,7 +121,13 @@ class Requantizer:
 
     @property
     def _is_float(self) -> bool:
-        return bool(self._model.facts.float_weights) and not self._model.facts.quantized_weights
+        return bool(self._model.facts.float_weights) and not self._model.facts.quantized_weights and not self._is_half
+
+    @property
+    def _is_half(self) -> bool:
+        """Whether weights are float16 in a format whose quantizer takes float32 alone."""
+        bits = self._model.facts.weights_bytes_by_bits
+        return self._model.format == "onnx" and bits.get(16, 0) > bits.get(32, 0)
 
     def _is_suitable(self, recipe: Recipe) -> bool:
         """Say whether a recipe quantizes files of this format by file passes alone."""
@@ -149,7 +158,9 @@ class Requantizer:
             )
         if not self._is_float:
             found = f"{self._model.facts.quantized_weights} numbers in integers"
-            raise UnsuitableError(recipe.name, "a file whose weights are floats", found, "give the float file")
+            found = "most of them in float16" if self._is_half else found
+            expected = "a file whose weights are float32" if self._is_half else "a file whose weights are floats"
+            raise UnsuitableError(recipe.name, expected, found, "give the float file")
         return self._verified(target, self._budget.applied_to(recipe), self._bench_of(recipe))
 
     def _bench_of(self, recipe: Recipe) -> Bench:

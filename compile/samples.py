@@ -3,8 +3,6 @@
 They are matched with the file's inputs by name, else by order. What recurrent state is starts at zero.
 """
 
-import csv
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +13,16 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.model_file import ModelFile
+from hedgerow.compile.sample_arrays import LABELS, read_arrays, read_table
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, Metric, Task, TaskData
 
 __all__ = ["HeldOutSamples", "SampleFile", "SampleOrigin", "SampleSet"]
 
-LABELS = "labels"
-_LIMIT_BYTES = 512 * 2**20
 _CALIBRATION = 256
 _CALIBRATION_SHARE = 4
 _NO_LABEL = -1
+_OUTSIDE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +95,17 @@ class SampleFile:
         Raises:
             DataFileError: There are none, or they do not fit the file.
         """
-        arrays, place = _read(self.path), str(self.path)
+        place = str(self.path)
+        names = [{t.name, t.tensor} for t in model.inputs if t.name not in model.state]
+        arrays = read_table(self.path, names) if self.path.suffix == ".csv" else read_arrays(self.path)
         labels = arrays.pop(LABELS, None)
         if labels is None:
             raise DataFileError(place, f"an array {LABELS!r} with the class of each sample", _listed(arrays))
         labels = _whole_numbers(place, labels)
         matched = _matched(place, model, arrays)
         inputs = {
-            spec.name: _fitted(place, spec, matched[spec.name], bool(model.state)) for spec in _data_inputs(model)
+            spec.name: _within(place, spec, _fitted(place, spec, matched[spec.name], bool(model.state)), model)
+            for spec in _data_inputs(model)
         }
         sequences = _sequences(place, model, inputs, labels)
         count = len(sequences.labels)
@@ -172,16 +173,20 @@ class HeldOutSamples:
         Raises:
             DataFileError: They do not fit the file.
         """
-        if model.state:
-            expected = "samples without state, as a task's are"
-            raise DataFileError(self._place, expected, "a file with --state", "give sequences with --data")
+        if bool(model.state) != bool(self.task.state):
+            expected = "a file with --state for a task with state, and one without for any other"
+            found = "--state and samples that are no sequences" if model.state else "sequences, and no --state"
+            raise DataFileError(self._place, expected, found, "say which inputs are state, or give samples with --data")
         parts = (self.data.held_out, self.data.calibration_or_default(), self.data.train)
         held_out, calibration, train = (self._fitted(model, part) for part in parts)
+        steps = [part.labels.shape[1] if model.state else 1 for part in parts]
         return SampleSet(
             held_out=held_out,
             calibration=calibration,
             known=train,
             fingerprint_of=self.data,
+            steps=steps[0],
+            calibration_steps=steps[1],
             labels=tuple(self.task.labels),
             metrics=self.task.metrics,
             subgroup=self.task.subgroup,
@@ -194,8 +199,14 @@ class HeldOutSamples:
 
     def _fitted(self, model: ModelFile, data: Dataset) -> Dataset:
         matched = _matched(self._place, model, data.inputs)
-        inputs = {spec.name: _fitted(self._place, spec, matched[spec.name], False) for spec in model.schema.inputs}
-        return Dataset(inputs, data.labels, data.columns)
+        inputs = {
+            spec.name: _fitted(self._place, spec, matched[spec.name], bool(model.state)) for spec in _data_inputs(model)
+        }
+        if not model.state:
+            return Dataset(inputs, data.labels, data.columns)
+        rows = _Sequences(inputs, data.labels).rows(model)
+        columns = {name: np.repeat(values, data.labels.shape[1], axis=0) for name, values in data.columns.items()}
+        return Dataset(rows.inputs, rows.labels, columns)
 
 
 def _data_inputs(model: ModelFile) -> tuple[TensorSpec, ...]:
@@ -213,7 +224,11 @@ def _matched(place: str, model: ModelFile, found: Mapping[str, Any]) -> dict[str
         return {name: found[tensor] if tensor in found else found[name] for name, tensor in names.items()}
     if len(found) != len(names) or len(names) > 1:
         expected = f"arrays called {', '.join(repr(tensor) for tensor in names.values())}"
-        raise DataFileError(place, expected, _listed(found))
+        missing = [tensor for name, tensor in names.items() if not {name, tensor} & found.keys()]
+        advice = "correct the data"
+        if missing and len(missing) < len(names) and len(found) < len(names):
+            advice += f", or say with --state IN=OUT which output {_listed(dict.fromkeys(missing))} carries on"
+        raise DataFileError(place, expected, _listed(found), advice)
     return dict(zip(names, found.values(), strict=True))
 
 
@@ -255,6 +270,26 @@ def _fitted(place: str, spec: TensorSpec, values: NDArray[Any], is_sequence: boo
     if cast.dtype.kind == "f" and not np.isfinite(cast).all():
         raise DataFileError(place, f"finite numbers for {spec.name!r}", "NaN or infinity")
     return cast
+
+
+def _within(place: str, spec: TensorSpec, values: NDArray[Any], model: ModelFile) -> NDArray[Any]:
+    """Return samples of an input that is stored in integers, if it can hold most of them.
+
+    Raises:
+        DataFileError: It cannot: they are stored integers, or not prepared as the model wants them.
+    """
+    [tensor] = [each for each in model.inputs if each.name == spec.name]
+    low, high = spec.minimum, spec.maximum
+    if tensor.scale is None or low is None or high is None:
+        return values
+    margin = 0.1 * (high - low)
+    outside = float(np.mean((values < low - margin) | (values > high + margin)))
+    if outside > _OUTSIDE_SHARE:
+        expected = f"real numbers within {low:.4g} and {high:.4g} for {spec.name!r}, all that its {tensor.dtype} holds"
+        found = f"{outside:.0%} of the numbers outside, from {values.min():.4g} to {values.max():.4g}"
+        advice = "prepare them as for the float model, and give no stored integers: they are made with the file's scale"
+        raise DataFileError(place, expected, found, advice)
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,51 +364,9 @@ def _whole_numbers(place: str, labels: NDArray[Any]) -> NDArray[np.int64]:
         if np.array_equal(cast, labels) and cast.min() >= 0 and cast.max() < 100_000:
             return cast
     expected = f"whole numbers from 0 as {LABELS!r}, the place of the class among the output's scores"
-    raise DataFileError(place, expected, f"{labels.dtype}{list(labels.shape)}")
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file by name.
-
-    Raises:
-        DataFileError: It cannot be read, or is too large.
-    """
-    place = str(path)
-    try:
-        size_bytes = path.stat().st_size
-        if path.suffix == ".csv" and size_bytes <= _LIMIT_BYTES:
-            return _read_table(path)
-        with zipfile.ZipFile(path) as archive:
-            size_bytes = max(size_bytes, sum(entry.file_size for entry in archive.infolist()))
-        if size_bytes > _LIMIT_BYTES:
-            raise DataFileError(place, f"at most {_LIMIT_BYTES} bytes of arrays", str(size_bytes))
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: np.asarray(archive[name]) for name in archive.files}
-    except OSError as exc:
-        raise DataFileError(place, "a file that can be read", exc.strerror or str(exc)) from exc
-    # What zipfile and numpy raise for bytes that are no archive of arrays.
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError) as exc:
-        said = " ".join(str(exc).split())[:120] or type(exc).__name__
-        raise DataFileError(place, "arrays as numpy.savez writes them, or a .csv file", said) from exc
-
-
-def _read_table(path: Path) -> dict[str, NDArray[Any]]:
-    """Return a table as one array of all columns but the labels, and these.
-
-    Raises:
-        DataFileError: It is no table of numbers with a column of labels.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise DataFileError(str(path), "a table of text in UTF-8", str(exc)[:120]) from exc
-    if len(rows) < 2 or rows[0].count(LABELS) != 1 or any(len(row) != len(rows[0]) for row in rows):
-        found = f"{len(rows)} rows" + (f" under {', '.join(map(repr, rows[0][:8]))}" if rows else "")
-        raise DataFileError(str(path), f"a header with one column {LABELS!r}, and rows of its length", found)
-    try:
-        numbers = np.asarray(rows[1:], dtype=np.float64)
-    except ValueError as exc:
-        raise DataFileError(str(path), "numbers in every cell", str(exc)[:120]) from exc
-    at = rows[0].index(LABELS)
-    return {"table": np.delete(numbers, at, axis=1), LABELS: numbers[:, at]}
+    shape = list(labels.shape)
+    if labels.dtype.kind in "US" and labels.size:
+        found = f"text, such as {str(labels.flat[0])[:40]!r}"
+    else:
+        found = f"{labels.dtype}{shape}" + (f", such as {labels.flat[0]!s:.40}" if labels.size else "")
+    raise DataFileError(place, expected, found)

@@ -28,6 +28,7 @@ from hedgerow.compile.refused import RefusedTarget, further_recipes, refused_by,
 from hedgerow.compile.request import Request
 from hedgerow.compile.search import PASSED, Contest, TriedRecipe, best_trial, next_recipe, refused_elsewhere
 from hedgerow.compile.toolchains import TOOLCHAIN_OF
+from hedgerow.compile.verify import NOT_RUN
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.manifest.artifact import Artifact
@@ -160,7 +161,7 @@ class Session:
                 self._store(unit, kind, answer)
             self._refuse(unit, error)
             return
-        unit = _unit_of(kind, answer)
+        unit = Unit.answered(kind, answer)
         self._accept(unit, answer)
         self._store(unit, kind, answer)
 
@@ -298,7 +299,7 @@ class Session:
             if contest.prefer is None and before:
                 instead_of[name] = before
             artifacts.append(self._with_training(Artifact.from_fields(Fields(answer["artifact"], "artifact"))))
-            recipes[name], not_run[name] = best.recipe, answer["not_run"]
+            recipes[name], not_run[name] = best.recipe, {**answer["not_run"], **self._without_training(name)}
             executed_by[name] = answer["executed_by"]
             if answer["arena"] is not None:
                 arenas[name] = Arena.from_fields(Fields(answer["arena"], "arena"))
@@ -356,8 +357,15 @@ class Session:
         answer = self._answers.get(Unit("train_graph", self._targets[artifact.target].train_format))
         if answer is None:
             return artifact
-        checks = {**artifact.checks, "train graph": PASSED}
+        checks = {**artifact.checks, "train graph": PASSED if answer["graph"] is not None else NOT_RUN}
+        if answer["graph"] is None:
+            return replace(artifact, checks=checks)
         return replace(artifact, checks=checks, metrics={**artifact.metrics, "train_difference": answer["difference"]})
+
+    def _without_training(self, target: str) -> dict[str, str]:
+        """Return why a target has no train graph; nothing where it has one or wants none."""
+        answer = self._answers.get(Unit("train_graph", self._targets[target].train_format), {"graph": ""})
+        return {"train graph": answer["not_run"]} if answer["graph"] is None else {}
 
     def _build(self, checkpoint: Checkpoint, artifacts: Sequence[Artifact]) -> Build:
         reference = Fields(self._answers[Unit("reference")], "reference")
@@ -365,7 +373,7 @@ class Session:
         graphs = [
             TrainGraph.from_fields(Fields(answer["graph"], "train graph"))
             for unit, answer in sorted(self._answers.items(), key=lambda entry: entry[0])
-            if unit.kind == "train_graph"
+            if unit.kind == "train_graph" and answer["graph"] is not None
         ]
         return Build(
             task=reference.text("task"),
@@ -383,13 +391,3 @@ class Session:
 
 def _toolchain(unit: Unit) -> str:
     return TOOLCHAIN_OF[unit.name] if unit.kind == "train_graph" else find_recipe(unit.recipe).toolchain
-
-
-def _unit_of(kind: str, answer: Mapping[str, Any]) -> Unit:
-    if kind == "artifact":
-        return Unit(kind, answer["artifact"]["target"], answer["recipe"])
-    if kind == "train_graph":
-        return Unit(kind, answer["graph"]["format"])
-    if kind == "reference":
-        return Unit(kind)
-    raise ValueError(f"a worker answered {kind!r}")

@@ -17,6 +17,7 @@ from hedgerow.compile.input_shapes import parse_shapes, shape_option
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import format_of, model_facts
 from hedgerow.compile.mlpackage import pack
+from hedgerow.compile.model_file import whole_file
 from hedgerow.compile.profile.model import Profile, profile_model
 from hedgerow.compile.toolchains import NO_MCU
 from hedgerow.errors import DecodeError
@@ -24,10 +25,10 @@ from hedgerow.hardware.fit import Misfit, fit
 from hedgerow.hardware.lookup import load_target, target_names
 from hedgerow.hardware.target import Target
 from hedgerow.options import json_option
-from hedgerow.progress import Progress
+from hedgerow.progress import Progress, Report, silent
 from hedgerow.progress_display import ProgressDisplay
 
-__all__ = ["TargetFit", "check", "check_model"]
+__all__ = ["TargetFit", "ask_targets", "check", "check_model"]
 
 _LIMIT_BYTES = 2 * 2**30
 _INPUT_PLACE = " of the input "
@@ -133,31 +134,53 @@ def check(model: Path, names: tuple[str, ...], shapes: tuple[str, ...], as_json:
     measured. What the file leaves open is unknown. Exits with 1 when a target that was asked for by --target cannot
     hold the model, or when nobody knows.
     """
-    targets = [load_target(name) for name in dict.fromkeys(names)]
-    given = parse_shapes(shapes)
+    with ProgressDisplay() as display:
+        given = parse_shapes(shapes)
+        kind, size_bytes, answers = ask_targets(model, tuple(dict.fromkeys(names)), given, report=display.report)
+    if as_json:
+        record = {"model": str(model), "format": kind, "bytes": size_bytes}
+        click.echo(json.dumps({**record, "targets": [answer.to_record() for answer in answers]}))
+    else:
+        _print(answers)
+    return int(bool(names) and not all(answer.fits for answer in answers))
+
+
+def ask_targets(
+    model: Path, names: Sequence[str], shapes: Mapping[str, tuple[int, ...]], *, report: Report = silent
+) -> tuple[str, int, tuple[TargetFit, ...]]:
+    """Read a file, and ask targets whether they can hold it.
+
+    Args:
+        model: It; see :func:`check`.
+        names: Of the targets; none: all of its format.
+        shapes: Input -> its sizes, where the file leaves one open.
+        report: Takes progress.
+
+    Returns:
+        Its format, its bytes, and what each target says.
+
+    Raises:
+        HedgerowError: The file cannot be read, or there is no such target.
+    """
+    targets = [load_target(name) for name in names]
     kind, content = _read(model)
-    with ProgressDisplay() as display, contextlib.ExitStack() as stack:
-        file = stack.enter_context(ForeignFile(model.name, kind, content))
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(whole_file(model, ForeignFile(model.name, kind, content)))
         work = f"check {model.name}"
-        display.report(Progress(work, 0, 2, "read"))
+        report(Progress(work, 0, 2, "read"))
         try:
-            if given:
-                file = stack.enter_context(file.fixed(given))
+            if shapes:
+                file = stack.enter_context(file.fixed(shapes))
             facts = file.facts()
         except DecodeError as exc:
             raise ModelFileError(str(model), exc.expected, exc.found) from exc
         if not targets:
             targets = [target for target in map(load_target, target_names()) if target.format == kind]
         micro = kind == "tflite" and any(target.arena_bytes is not None for target in targets)
-        display.report(Progress(work, 1, 2, "find the smallest arena" if micro else "ask the targets"))
+        report(Progress(work, 1, 2, "find the smallest arena" if micro else "ask the targets"))
         arena = _arena(file) if micro else NO_MCU
-    answers = check_model(kind, len(content), facts, targets, arena)
-    if as_json:
-        record = {"model": str(model), "format": kind, "bytes": len(content)}
-        click.echo(json.dumps({**record, "targets": [answer.to_record() for answer in answers]}))
-    else:
-        _print(answers)
-    return int(bool(names) and not all(answer.fits for answer in answers))
+    size_bytes = len(file.content)
+    return kind, size_bytes, check_model(kind, size_bytes, facts, targets, arena)
 
 
 def _arena(file: ForeignFile) -> "Arena | Misfit | str":

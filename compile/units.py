@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hedgerow.compile.errors import VerificationError
 from hedgerow.compile.evaluation import evaluate
 from hedgerow.compile.executing import execute
 from hedgerow.compile.foundation import Foundation, Made
+from hedgerow.compile.layer_losses import layer_losses
 from hedgerow.compile.making import Steps, make
 from hedgerow.compile.messages import Job, SentRecipe, Unit
 from hedgerow.compile.preparation.c_interface import PREPARE
@@ -22,6 +24,7 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.reference_bins import fingerprint, make_reference
+from hedgerow.compile.stepwise import state_ends
 from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
 from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Measured, verify_artifact, verify_train_graph
 from hedgerow.hardware.target import Target
@@ -42,6 +45,12 @@ __all__ = [
     "do_unit",
     "settle_threads",
 ]
+
+
+NO_TRAIN_GRAPH = (
+    "a train graph takes single samples, and this task has state that runs through a sequence; train it with "
+    "hedgerow train, and release it anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +140,12 @@ def compile_artifact(
         latency_ms=profile.target_latency_ms,
         oracle=executed.oracle,
         profile_not_run=profile.not_run,
+        state=state_ends(stage),
     )
     report(Progress(work, total - 1, total, "verify"))
-    verdict = verify_artifact(target, recipe, measured, max_drop=max_drop)
+    verdict = verify_artifact(
+        target, recipe, measured, max_drop=max_drop, explain=partial(_worst_layer, foundation, made)
+    )
     prepare = _prepare(target, made, folder)
     content, mapped = compiled_for(target, stage.content)
     asked = ("accuracy", "parity", "golden", *(OF_THE_ORACLE if executed.oracle is not None else ()))
@@ -166,6 +178,13 @@ def compile_artifact(
         },
         arena=executed.arena,
     )
+
+
+def _worst_layer(foundation: Foundation, made: Made) -> str:
+    """Return which layer of the model loses most by rounding; nothing of a file that rounds nothing, or of state."""
+    if not made.facts.quantized_share or foundation.source.task.state:
+        return ""
+    return str(layer_losses(foundation.source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,10 +299,13 @@ def do_unit(foundation: Foundation, unit: Unit, job: Job, report: Report) -> dic
         )
         return {"recipe": unit.recipe, **compiled.to_record()}
     if unit.kind == "train_graph":
-        graph, difference = compile_train_graph(
-            foundation, unit.name, folder, report, parse_step_options(job.train_options)
-        )
-        return {"graph": graph.to_record(), "difference": difference}
+        options = parse_step_options(job.train_options)
+        if foundation.source.task.state and options == StepOptions():
+            # Nobody asked for it but the target; whoever states options gets the refusal.
+            report(Progress(f"train graph {unit.name}", 2, 2, NO_TRAIN_GRAPH))
+            return {"format": unit.name, "graph": None, "difference": None, "not_run": NO_TRAIN_GRAPH}
+        graph, difference = compile_train_graph(foundation, unit.name, folder, report, options)
+        return {"format": unit.name, "graph": graph.to_record(), "difference": difference}
     facts = compile_reference(foundation, folder, job.counts or None, report)
     return {
         "task": facts.task,

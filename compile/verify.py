@@ -5,7 +5,7 @@ model. Nothing here converts or runs a model; a check that could not be run is r
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,7 @@ class Measured:
         latency_ms: Modelled time of a prediction on the target; None: not known.
         oracle: What the target's own runtime says, where *probabilities* are of none but it; None: another one is.
         profile_not_run: Check -> why the profile of the target knows nothing for it.
+        state: Each state, with what is at its two ends in the file, in words.
     """
 
     size_bytes: int
@@ -98,6 +99,7 @@ class Measured:
     latency_ms: float | None = None
     oracle: Oracle | None = None
     profile_not_run: Mapping[str, str] = field(default_factory=dict)
+    state: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,9 @@ def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(((first == predicted_classes(other)) & (first >= 0)).mean())
 
 
-def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_drop: float) -> Verdict:
+def verify_artifact(
+    target: Target, recipe: Recipe, measured: Measured, *, max_drop: float, explain: Callable[[], str] = lambda: ""
+) -> Verdict:
     """Judge one artifact, and refuse it when any check failed.
 
     Args:
@@ -141,6 +145,7 @@ def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_d
         recipe: What it promises.
         measured: What was found.
         max_drop: Largest allowed loss of held-out accuracy, as a share (0.015: 1.5 points).
+        explain: Called where the outputs are too far from the float model's; gives what is known of why, or nothing.
 
     Raises:
         VerificationError: A check failed; the error names all that did.
@@ -148,8 +153,15 @@ def verify_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_d
     verdict = judge_artifact(target, recipe, measured, max_drop=max_drop)
     if verdict.failures:
         first, *more = verdict.failures
+        is_far = any(failure.check in {"accuracy", "parity"} for failure in verdict.failures)
         raise VerificationError(
-            target.name, first.check, first.expected, first.found, further=more, measured=verdict.metrics
+            target.name,
+            first.check,
+            first.expected,
+            first.found,
+            further=more,
+            measured=verdict.metrics,
+            note=explain() if is_far else "",
         )
     return verdict
 
@@ -237,6 +249,12 @@ def _judge_promises(recipe: Recipe, measured: Measured) -> tuple[list[str], list
         if share < recipe.minimum_quantized_share:
             expected = f"at least {recipe.minimum_quantized_share:.1%} of the weights in at most 8 bits"
             failures.append(Failure("quantized", expected, f"{share:.1%}"))
+    if measured.state:
+        checks.append("state")
+        for name, (taken, given) in measured.state.items():
+            if taken != given:
+                expected = f"the state {name} stored alike at both ends, to be copied as it is"
+                failures.append(Failure("state", expected, f"{taken} in, {given} out"))
     return checks, failures
 
 

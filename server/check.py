@@ -132,7 +132,7 @@ def examine_task(task: Task, *, clients: int = 8, seed: int = 0) -> tuple[TaskRe
         raise TaskError(repr(task.name), examination.mistakes)
     stages, loss, metrics = passed
     counts = {
-        part: tuple(int(n) for n in np.bincount(dataset.labels, minlength=len(task.labels)))
+        part: tuple(int(n) for n in np.bincount(dataset.labels.reshape(-1), minlength=len(task.labels)))
         for part, dataset in (("train", data.train), ("held_out", data.held_out))
     }
     calibration = len(data.calibration_or_default())
@@ -184,7 +184,7 @@ class _Examination:
         """Return the sizes of the clients' shards."""
         rng, train = np.random.default_rng(seed), data.train
         shards = self.attempt(
-            "partition", lambda: self._task.partition.split(train.labels, clients, rng, train.columns)
+            "partition", lambda: self._task.partition.split(train.last_labels, clients, rng, train.columns)
         )
         return tuple(len(shard) for shard in shards or ())
 
@@ -207,13 +207,13 @@ class _Examination:
         stages += [_stage("preprocessed", f"argument {i}", t) for i, t in enumerate(prepared)]
         module = LogitsModule(self._task, model).train()
         logits = self.attempt("the model's forward pass", lambda: module(*inputs))
-        if logits is None or not self._logits_fit(logits, len(batch)):
+        if logits is None or not self._logits_fit(logits, batch.labels.shape):
             return None
         stages.append(_stage("logits", "logits", logits))
         loss = self._backward(model, logits, torch.from_numpy(batch.labels))
         serving = ServingModule(self._task, model).eval()
         with torch.no_grad():
-            probabilities = self.attempt("postprocess", lambda: serving(*inputs))
+            probabilities = self.attempt("postprocess", lambda: serving.probabilities(module.eval()(*inputs)))
         if probabilities is None or loss is None:
             return None
         stages.append(_stage("probabilities", "probabilities", probabilities))
@@ -224,10 +224,14 @@ class _Examination:
         size = self._task.local.batch_size
         if data is not None:
             return data.train.take(np.arange(min(size, len(data.train))))
-        inputs = {spec.name: np.zeros((2, *spec.shape), dtype=spec.dtype) for spec in self._task.inputs}
-        return Dataset(inputs, np.array([0, 1], dtype=np.int64))
+        # Two samples, or two sequences of two steps.
+        rows = (2, 2) if self._task.state else (2,)
+        inputs = {spec.name: np.zeros((*rows, *spec.shape), dtype=spec.dtype) for spec in self._task.inputs}
+        return Dataset(inputs, np.broadcast_to(np.array([0, 1], dtype=np.int64), rows).copy())
 
     def _prepared(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        if self._task.state:
+            inputs = [tensor[:, 0] for tensor in inputs]
         made = self._task.preprocess(*inputs) if self._task.preprocess is not None else tuple(inputs)
         arguments = made if isinstance(made, tuple) else (made,)
         for argument in arguments:
@@ -235,13 +239,13 @@ class _Examination:
                 raise TypeError(f"expected a tensor or a tuple of tensors, found {type(argument).__name__}")
         return arguments
 
-    def _logits_fit(self, logits: object, samples: int) -> bool:
-        wanted = (samples, len(self._task.labels))
+    def _logits_fit(self, logits: object, samples: tuple[int, ...]) -> bool:
+        wanted = (*samples, len(self._task.labels))
         if not isinstance(logits, torch.Tensor):
             self.mistakes.append(f"the model must return a tensor of logits, found {type(logits).__name__}")
         elif tuple(logits.shape) != wanted:
             self.mistakes.append(
-                f"the model must return logits of shape {wanted} for {samples} samples and {len(self._task.labels)} "
+                f"the model must return logits of shape {wanted} for {samples[0]} samples and {len(self._task.labels)} "
                 f"labels, found {tuple(logits.shape)}"
             )
         elif not bool(torch.isfinite(logits).all()):
@@ -288,8 +292,9 @@ class _Examination:
 
     def _metrics(self, probabilities: NDArray[np.generic], batch: Dataset) -> dict[str, float]:
         found = {}
+        rows, classes = probabilities.reshape(-1, probabilities.shape[-1]), batch.labels.reshape(-1)
         for name, metric in self._task.metrics.items():
-            value = self.attempt(f"the metric {name!r}", lambda m=metric: float(m(probabilities, batch.labels)))  # type: ignore[misc]
+            value = self.attempt(f"the metric {name!r}", lambda m=metric: float(m(rows, classes)))  # type: ignore[misc]
             if value is not None:
                 found[name] = value
         return found
@@ -298,7 +303,7 @@ class _Examination:
 def _are_probabilities(logits: torch.Tensor) -> bool:
     """Return whether every row adds up to one without a negative value, which logits do not do by chance."""
     values = logits.detach()
-    return bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < 1e-4).all())
+    return bool((values >= 0).all()) and bool(((values.sum(dim=-1) - 1).abs() < 1e-4).all())
 
 
 def _stage(stage: str, name: str, tensor: torch.Tensor) -> TensorRange:

@@ -169,7 +169,10 @@ def _show(report: "TaskReport") -> None:
     for kind, specs in (("in", report.schema.inputs), ("out", report.schema.outputs)):
         for spec in specs:
             bounds = f"{_number(spec.minimum)} .. {_number(spec.maximum)}"
-            schema.add_row(f"{kind}  {spec.name}", _shape(("n", *spec.shape)), spec.dtype, spec.unit, bounds)
+            # State has its batch where the model wants it.
+            is_state = spec.name in {*report.schema.state, *report.schema.state.values()}
+            shape = spec.shape if is_state else ("n", *spec.shape)
+            schema.add_row(f"{kind}  {spec.name}", _shape(shape), spec.dtype, spec.unit, bounds)
     console.print(schema)
 
     totals = ", ".join(f"{part} {count}" for part, count in report.samples.items())

@@ -49,7 +49,7 @@ class Partitions:
         if partitions not in self._shards:
             train = self._data.train
             rng = np.random.default_rng(self._seed)
-            cuts = self._task.partition.split(train.labels, partitions, rng, train.columns)
+            cuts = self._task.partition.split(train.last_labels, partitions, rng, train.columns)
             self._shards[partitions] = [train.take(indices) for indices in cuts]
         return self._shards[partitions]
 

@@ -182,7 +182,7 @@ def _grid_of_clients(task: Task, data: TaskData, work: LocalWork, clients: int, 
     """Return a grid of *clients* in this process; what cannot be cut for them is refused before any work."""
     stochastic = draws_random_numbers(task, data.train)
     app = make_client_app(task, data, seed=work.seed, work=work, reseeds=stochastic)
-    cuts = task.partition.split(data.train.labels, clients, np.random.default_rng(work.seed), data.train.columns)
+    cuts = task.partition.split(data.train.last_labels, clients, np.random.default_rng(work.seed), data.train.columns)
     # Models that draw random numbers share one generator.
     return InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=[len(cut) for cut in cuts])
 

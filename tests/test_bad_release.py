@@ -133,7 +133,7 @@ class Field:
     """A fleet service behind a real broker, and one agent in a process of its own."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder, self.stack = folder, stack
+        self.folder, self.stack, self.target = folder, stack, "bench"
         self.fleet = FleetFolder(folder / "fleet")
         make_fleet(self.fleet, FLEET, now=time.time())
         self.broker = stack.enter_context(DevelopmentBroker())
@@ -158,7 +158,7 @@ class Field:
         options = {
             "device": "d1",
             "fleet": FLEET,
-            "target": "bench",
+            "target": self.target,
             "broker": f"{self.broker.host}:{self.broker.port}",
             "server": self.url,
             "trusted-root": str(self.fleet.tuf_metadata / "1.root.json"),

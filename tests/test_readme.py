@@ -17,7 +17,8 @@ import pytest
 from tests.test_layout import PROJECT, ROOT
 
 README = (ROOT / "README.md").read_text()
-TASK = (ROOT / "examples" / "digits" / "task.py").read_text()
+SHOWN = {name: (ROOT / "examples" / folder / "task.py").read_text() for name, folder in
+         (("task", "digits"), ("own-task", "visits"))}  # fmt: skip
 LIMIT_S = 300
 """Of a hang: the machine may have other work."""
 UNTIL_STOPPED = {
@@ -34,13 +35,18 @@ def block(name: str) -> str:
     return found[0]
 
 
-def test_the_task_shown_is_the_file():
-    assert block("task") == f"```python\n{TASK}```\n"
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_task_shown_is_the_file(name):
+    assert block(name) == f"```python\n{SHOWN[name]}```\n"
+
+
+def test_the_tool_finds_the_tasks_that_are_shown_equal_to_their_files():
     assert subprocess.run([sys.executable, ROOT / "tools" / "readme.py"], check=False).returncode == 0
 
 
-def test_a_task_takes_at_most_40_lines():
-    assert len(TASK.splitlines()) <= 40
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_task_takes_at_most_40_lines(name):
+    assert len(SHOWN[name].splitlines()) <= 40
 
 
 def versions(text: str) -> list[str]:
@@ -210,3 +216,18 @@ def test_the_simulation_works_as_written(tmp_path):
 
     assert absent(command.shown, output) == [], output
     assert (tmp_path / "out" / "simulation" / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.heavy
+@pytest.mark.e2e
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_the_model_of_ones_own_works_as_written(tmp_path):
+    shell = Shell(tmp_path)
+
+    wrong = {
+        command.text: (absent(command.shown, output), output)
+        for command in worked_example("own")
+        for output in [shell.run(command)]
+    }
+
+    assert {text: found for text, found in wrong.items() if found[0]} == {}

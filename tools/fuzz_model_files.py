@@ -15,15 +15,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from hedgerow.compile.errors import InternalError
+from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.packing import pack_targets
 from hedgerow.compile.refused import INTERNAL
 from hedgerow.compile.samples import SampleFile
+from hedgerow.compile.targets_cli import ask_targets
 from hedgerow.compile.third_party import FileWishes
 from hedgerow.errors import HedgerowError
 
@@ -43,10 +45,14 @@ class Fate:
         kind: ``packed``, ``refused``, ``raised`` (an exception that is none of Hedgerow's), ``internal`` (a bug of our
             own) or ``slow``.
         said: What was said of it.
+        refused_by: The check that refused each target; ``file`` where the file itself was refused.
+        is_measured: Whether its accuracy was measured in a target's runtime.
     """
 
     kind: str
     said: str
+    refused_by: tuple[str, ...] = ()
+    is_measured: bool = False
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
@@ -75,20 +81,39 @@ def fate_of(path: Path, data: Path, *, clock: Callable[[], float] = time.monoton
     """Put one file through everything; its build lies beside it."""
     begun = clock()
     try:
+        _check(path)
         wishes = FileWishes(samples=SampleFile(data))
-        outcome = pack_targets(path, _TARGETS[path.suffix], path.with_suffix(".build"), wishes)
-        bugs = [refusal.details for refusal in outcome.refused if refusal.check == INTERNAL]
-        said = bugs[0] if bugs else "; ".join(refusal.reason for refusal in outcome.refused)
-        fate = Fate("internal" if bugs else "refused" if outcome.build is None else "packed", said)
+        fate = _fate(pack_targets(path, _TARGETS[path.suffix], path.with_suffix(".build"), wishes))
     except InternalError as exc:
         fate = Fate("internal", exc.details or str(exc))
     except HedgerowError as exc:
-        fate = Fate("refused", str(exc))
+        fate = Fate("refused", str(exc), ("file",))
     # Whatever comes here is what this looks for.
     except Exception as exc:  # noqa: BLE001 - see above
         fate = Fate("raised", f"{type(exc).__name__}: {exc}")
     taken_s = clock() - begun
-    return Fate("slow", f"{taken_s:.0f} s: {fate.said}") if taken_s > LONGEST_S else fate
+    return replace(fate, kind="slow", said=f"{taken_s:.0f} s: {fate.said}") if taken_s > LONGEST_S else fate
+
+
+def _check(path: Path) -> None:
+    try:
+        ask_targets(path, _TARGETS[path.suffix], {})
+    except InternalError:
+        raise
+    # Packing it is refused in the same words.
+    except HedgerowError:
+        return
+
+
+def _fate(outcome: Outcome) -> Fate:
+    bugs = [refusal.details for refusal in outcome.refused if refusal.check == INTERNAL]
+    said = bugs[0] if bugs else "; ".join(refusal.reason for refusal in outcome.refused)
+    return Fate(
+        kind="internal" if bugs else "refused" if outcome.build is None else "packed",
+        said=said,
+        refused_by=tuple(refusal.check for refusal in outcome.refused),
+        is_measured=any("accuracy" in found for found in outcome.executed_by.values()),
+    )
 
 
 def fuzz(
@@ -135,21 +160,34 @@ def fuzz(
     with ThreadPoolExecutor(jobs) as pool:
         found = [each for each in pool.map(look, range(count)) if each is not None]
     fates = Counter(fate.kind for _, _, fate in found)
+    checks = Counter(check for _, _, fate in found for check in fate.refused_by)
     wrong = [{"number": n, "file": name, "kind": f.kind, "said": f.said} for n, name, f in found if f.kind in _WRONG]
-    return {"mutations": len(found), "seed": seed, "fates": dict(sorted(fates.items())), "wrong": wrong}
+    return {
+        "mutations": len(found),
+        "seed": seed,
+        "fates": dict(sorted(fates.items())),
+        "measured": sum(fate.is_measured for _, _, fate in found),
+        "refused_by": dict(sorted(checks.items())),
+        "wrong": wrong,
+    }
 
 
 def _files(folder: Path) -> dict[str, tuple[bytes, Path]]:
     """Return whole files with samples for them."""
     import numpy as np
-    from tests.compile.foreign_models import linear_onnx, linear_tflite, samples
+    from tests.compile import foreign_models as made
 
-    values, labels = samples(24)
+    values, labels = made.samples(24)
     found = {}
     for name, tensor, content in (
-        ("plain.onnx", "x", linear_onnx()),
-        ("plain.tflite", "main/0", linear_tflite()),
-        ("int16.tflite", "main/0", linear_tflite(border="INT16")),
+        ("branching.onnx", "x", made.branching_onnx()),
+        ("forest.onnx", "x", made.forest_onnx()),
+        ("int16.tflite", "main/0", made.linear_tflite(border="INT16")),
+        ("plain.onnx", "x", made.linear_onnx()),
+        ("plain.tflite", "main/0", made.linear_tflite()),
+        ("quantized.onnx", "x", made.quantized_onnx()),
+        ("recurrent.onnx", "x", made.recurrent_onnx()),
+        ("signed.tflite", "x", made.signed_tflite()),
     ):
         data = folder / f"{name}.npz"
         np.savez(data, **{tensor: values, "labels": labels})

@@ -1,24 +1,28 @@
-"""Keep the task that README.md shows equal to examples/digits/task.py.
+"""Keep the tasks that README.md shows equal to the files of the examples.
 
 python tools/readme.py          # exit code 1 when they differ
-python tools/readme.py --write  # copy the file into README.md
+python tools/readme.py --write  # copy the files into README.md
 """
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-TASK = ROOT / "examples" / "digits" / "task.py"
-BLOCK = re.compile(r"(<!-- task -->\n).*?(<!-- /task -->)", re.DOTALL)
+SHOWN = {"task": ROOT / "examples" / "digits" / "task.py", "own-task": ROOT / "examples" / "visits" / "task.py"}
+"""Block of README.md -> the file that it shows."""
 
 
-def with_task(text: str, task: str) -> str:
-    """Return the text of README.md with *task* in its block."""
-    if len(BLOCK.findall(text)) != 1:
-        sys.exit("expected one block <!-- task --> ... <!-- /task --> in README.md; put it back")
-    return BLOCK.sub(lambda match: f"{match[1]}```python\n{task}```\n{match[2]}", text)
+def with_files(text: str, files: Mapping[str, str]) -> str:
+    """Return the text of README.md with *files*, block -> content, in their blocks."""
+    for name, content in files.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if len(block.findall(text)) != 1:
+            sys.exit(f"expected one block <!-- {name} --> ... <!-- /{name} --> in README.md; put it back")
+        text = block.sub(lambda match, shown=content: f"{match[1]}```python\n{shown}```\n{match[2]}", text)
+    return text
 
 
 def main(arguments: list[str]) -> int:
@@ -26,11 +30,12 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--write"]):
         sys.exit(f"usage: {Path(__file__).name} [--write]")
     found = README.read_text(encoding="utf-8")
-    wanted = with_task(found, TASK.read_text(encoding="utf-8"))
+    wanted = with_files(found, {name: path.read_text(encoding="utf-8") for name, path in SHOWN.items()})
     if found == wanted:
         return 0
     if not arguments:
-        print(f"README.md shows another task than {TASK.relative_to(ROOT)}; run: python tools/readme.py --write")
+        listed = " or ".join(str(path.relative_to(ROOT)) for path in SHOWN.values())
+        print(f"README.md shows another task than {listed}; run: python tools/readme.py --write")
         return 1
     README.write_text(wanted, encoding="utf-8")
     return 0

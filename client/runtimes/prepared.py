@@ -1,6 +1,6 @@
 """A model of two files: what prepares a sample in floats, and what takes the prepared one in integers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,11 +28,14 @@ class PreparedModel:
     Args:
         first: From the schema's inputs to what is prepared.
         second: From that to the schema's outputs.
+        carried: Inputs of the second that go past the first: state.
     """
 
-    def __init__(self, first: LoadedModel, second: LoadedModel) -> None:
-        self._first, self._second = first, second
+    def __init__(self, first: LoadedModel, second: LoadedModel, carried: Collection[str] = ()) -> None:
+        self._first, self._second, self._carried = first, second, frozenset(carried)
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the schema's outputs for a batch of any size."""
-        return self._second.predict(self._first.predict(inputs))
+        state = {name: values for name, values in inputs.items() if name in self._carried}
+        given = {name: values for name, values in inputs.items() if name not in self._carried}
+        return self._second.predict({**self._first.predict(given), **state})

@@ -22,9 +22,11 @@ from hedgerow.compile.coreml_evaluation.recurrent import RECURRENT
 from hedgerow.compile.coreml_evaluation.resizing import RESIZING
 from hedgerow.compile.coreml_evaluation.shapes import SHAPES
 from hedgerow.compile.mlpackage import specification, unpack
+from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.errors import DecodeError
+from hedgerow.tensor_border import to_stored
 
-__all__ = ["UnknownOperator", "predict_coreml"]
+__all__ = ["UnknownOperator", "predict_coreml", "predict_coreml_steps"]
 
 _OPERATORS: Mapping[str, Operator] = {**ARITHMETIC, **LAYERS, **RECURRENT, **RESIZING, **SHAPES}
 _CHUNK = 64
@@ -57,6 +59,87 @@ def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArra
         DecodeError: The bytes are no package of an mlprogram.
         ValueError: The inputs are others than the program's.
     """
+    program = _opened(content)
+    if isinstance(program, UnknownOperator):
+        return program
+    function = program.function
+    if any(value.shape[:1] != (1,) for value in function.inputs.values()):
+        return UnknownOperator((), "the program takes other than one sample")
+    names = list(function.inputs)
+    if sorted(names) != sorted(inputs):
+        raise ValueError(f"expected the inputs {sorted(names)}, found {sorted(inputs)}")
+    # The program takes one sample, with its batch dimension of 1; vmap runs it for all at once.
+    samples = [_plain(inputs[name]).unsqueeze(1) for name in names]
+    try:
+        return program.run(samples)[0].flatten(0, 1).to(torch.float32).numpy()
+    except NotEvaluatedError as exc:
+        return UnknownOperator((exc.kind,), str(exc))
+
+
+def predict_coreml_steps(
+    stage: CompiledModel, inputs: Mapping[str, NDArray[Any]], steps: int
+) -> Mapping[str, NDArray[np.float32]] | UnknownOperator:
+    """Evaluate a package with state, which is carried through sequences; all sequences go on step by step together.
+
+    Args:
+        stage: The package.
+        inputs: Schema name -> ``(n, *shape)``; of state the first step of each sequence is taken.
+        steps: How many rows after one another are a sequence.
+
+    Returns:
+        All outputs by their schema names, ``float32[n, ...]``; or what is not known.
+
+    Raises:
+        DecodeError: The bytes are no package of an mlprogram.
+    """
+    program = _opened(stage.content)
+    if isinstance(program, UnknownOperator):
+        return program
+    schema_names = {tensor.tensor: tensor.name for tensor in stage.inputs}
+    names = [schema_names[name] for name in program.function.inputs]
+    shapes = {schema_names[name]: tuple(value.shape) for name, value in program.function.inputs.items()}
+    given = {tensor.tensor: tensor.name for tensor in stage.outputs}
+    outputs = [given[output.name] for output in program.function.outputs]
+    values = {t.name: _plain(to_stored(inputs[t.name], t)).reshape(-1, steps, *shapes[t.name]) for t in stage.inputs}
+    state = {into: values[into][:, 0] for into in stage.state}
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in outputs}
+    try:
+        for place in range(steps):
+            found = program.run([state[name] if name in state else values[name][:, place] for name in names])
+            for name, value in zip(outputs, found, strict=True):
+                rows[name].append(value.to(torch.float32))
+            state = {into: rows[out][-1] for into, out in stage.state.items()}
+    except NotEvaluatedError as exc:
+        return UnknownOperator((exc.kind,), str(exc))
+    whole = {*stage.state.values()}
+    # The batch in front of what is no state is 1.
+    joined = {name: torch.stack(parts, dim=1).flatten(0, 1) for name, parts in rows.items()}
+    return {name: (value if name in whole else value.flatten(0, 1)).numpy() for name, value in joined.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """A package that was read.
+
+    Attributes:
+        function: Its main function, as coremltools has it.
+        constants: Every constant by name.
+    """
+
+    function: Any
+    constants: Mapping[str, Any]
+
+    def run(self, samples: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return all outputs for ``(n, *input)`` of each input of the program, in its order."""
+        return _run(self.function, self.constants, samples)
+
+
+def _opened(content: bytes) -> _Program | UnknownOperator:
+    """Read a package.
+
+    Raises:
+        DecodeError: The bytes are no package of an mlprogram.
+    """
     with tempfile.TemporaryDirectory() as folder:
         unpack(content, Path(folder))
         path = specification(Path(folder))
@@ -78,12 +161,7 @@ def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArra
     function = program.functions["main"]
     if any(types.is_tensor(v.sym_type) and not _is_static(v) for op in function.operations for v in op.outputs):
         return UnknownOperator((), "the program has flexible shapes")
-    if any(value.shape[:1] != (1,) for value in function.inputs.values()):
-        return UnknownOperator((), "the program takes other than one sample")
-    try:
-        return _run(function, constants, inputs)
-    except NotEvaluatedError as exc:
-        return UnknownOperator((exc.kind,), str(exc))
+    return _Program(function, constants)
 
 
 def _unknown(program: Any) -> tuple[str, ...]:
@@ -121,10 +199,8 @@ def _plain(value: Any) -> Any:
     return torch.from_numpy(np.array(array, dtype=kind))
 
 
-def _run(function: Any, constants: Mapping[str, Any], inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+def _run(function: Any, constants: Mapping[str, Any], samples: list[torch.Tensor]) -> list[torch.Tensor]:
     names = list(function.inputs)
-    if sorted(names) != sorted(inputs):
-        raise ValueError(f"expected the inputs {sorted(names)}, found {sorted(inputs)}")
     calls = [
         Operation(
             kind=operation.op_type,
@@ -139,22 +215,18 @@ def _run(function: Any, constants: Mapping[str, Any], inputs: Mapping[str, NDArr
     rounded = {
         output.name: _rounding(output.dtype) for operation in function.operations for output in operation.outputs
     }
-    output = function.outputs[0].name
+    outputs = [output.name for output in function.outputs]
 
-    def evaluate(*sample: torch.Tensor) -> torch.Tensor:
+    def evaluate(*sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
         values: dict[str, Any] = {**constants, **dict(zip(names, sample, strict=True))}
         for call in calls:
             results = _OPERATORS[call.kind](call, values)
             for name, value in zip(call.outputs, results if isinstance(results, tuple) else (results,), strict=True):
                 values[name] = rounded[name](value)
-        found: torch.Tensor = values[output]
-        return found
+        return tuple(values[name] for name in outputs)
 
-    # The program takes one sample, with its batch dimension of 1; vmap runs it for all at once.
-    samples = [_plain(inputs[name]).unsqueeze(1) for name in names]
     with torch.no_grad():
-        result: torch.Tensor = torch.func.vmap(evaluate, chunk_size=_CHUNK)(*samples)
-        return result.flatten(0, 1).to(torch.float32).numpy()
+        return list(torch.func.vmap(evaluate, chunk_size=_CHUNK)(*samples))
 
 
 def _names(variable: Any) -> str | tuple[str, ...]:

@@ -45,21 +45,22 @@ def read_outline(kind: str, content: bytes) -> tuple[Border, tuple[str, ...]]:
 
 
 def _of_onnx(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[str, ...]]:
-    from hedgerow.compile.inspection.onnx import border_values
+    from hedgerow.compile.inspection.onnx.border import border_values
 
     inputs, outputs, left_out = border_values(content)
     return tuple(Tensor(*each) for each in inputs), tuple(Tensor(*each) for each in outputs), left_out
 
 
 def _of_tflite(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[str, ...]]:
-    from hedgerow.compile.inspection.tflite import parse_tflite
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     file = parse_tflite(content)
     names: dict[int, str] = {}
     # Where there is a signature, runtimes know the tensors by its names.
     for signature in file.signatures[:1]:
         if signature.subgraphIndex != 0:
-            raise DecodeError("tflite", "a first signature of the main graph", f"of subgraph {signature.subgraphIndex}")
+            found = f"{_text(signature.signatureKey)!r} of subgraph {signature.subgraphIndex}"
+            raise DecodeError("tflite", "a first signature of the main graph, which is what is run", found)
         for entry in (*(signature.inputs or ()), *(signature.outputs or ())):
             names[entry.tensorIndex] = _text(entry.name)
     graph = file.graphs[0]
@@ -86,7 +87,7 @@ def _text(name: bytes | None) -> str:
 
 
 def _tflite_tensor(tensor: Any, name: str | None) -> Tensor:
-    from hedgerow.compile.inspection.tflite import type_name
+    from hedgerow.compile.inspection.tflite.file import type_name
 
     shape = _present(tensor.shape)
     signature = _present(tensor.shapeSignature)
@@ -112,7 +113,8 @@ def read_calls(content: bytes) -> tuple[KernelCall, ...]:
     Raises:
         DecodeError: The bytes are no TFLite file.
     """
-    from hedgerow.compile.inspection.tflite import parse_tflite, type_name
+    from hedgerow.compile.inspection.tflite.file import type_name
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     file = parse_tflite(content)
     graph = file.graphs[0]
@@ -144,7 +146,8 @@ def custom_operators(content: bytes) -> tuple[str, ...]:
     Raises:
         DecodeError: The bytes are no TFLite file.
     """
-    from hedgerow.compile.inspection.tflite import OPERATORS, parse_tflite
+    from hedgerow.compile.inspection.tflite.file import OPERATORS
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     return tuple(dict.fromkeys(name for name in parse_tflite(content).operators if name not in OPERATORS))
 
@@ -163,7 +166,7 @@ def given_by(content: bytes, number: int, operator: str) -> str:
     Raises:
         DecodeError: The bytes are no TFLite file.
     """
-    from hedgerow.compile.inspection.tflite import parse_tflite
+    from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 
     file = parse_tflite(content)
     for graph in file.graphs:

@@ -77,11 +77,11 @@ def fix_shapes(kind: str, content: bytes, shapes: Mapping[str, tuple[int, ...]])
         InputShapeError: *shapes* does not fit the file's inputs.
     """
     if kind == "onnx":
-        from hedgerow.compile.inspection.onnx import fixed_onnx
+        from hedgerow.compile.inspection.onnx.shapes import fixed_onnx
 
         return fixed_onnx(content, shapes)
     if kind == "tflite":
-        from hedgerow.compile.inspection.tflite import fixed_tflite
+        from hedgerow.compile.inspection.tflite.shapes import fixed_tflite
 
         return fixed_tflite(content, shapes)
     raise DecodeError("model", "the format onnx or tflite where sizes are to be fixed", repr(kind))
@@ -89,11 +89,11 @@ def fix_shapes(kind: str, content: bytes, shapes: Mapping[str, tuple[int, ...]])
 
 def _reader(kind: str) -> Callable[[bytes, Mapping[str, tuple[int, ...]]], FileFacts]:
     if kind == "onnx":
-        from hedgerow.compile.inspection.onnx import read_onnx
+        from hedgerow.compile.inspection.onnx.facts import read_onnx
 
         return read_onnx
     if kind == "tflite":
-        from hedgerow.compile.inspection.tflite import read_tflite
+        from hedgerow.compile.inspection.tflite.facts import read_tflite
 
         return read_tflite
     if kind == "mlpackage":

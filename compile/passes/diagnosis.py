@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hedgerow.compile.pass_models import FloatModel
 
-__all__ = ["diagnose"]
+__all__ = ["chain", "diagnose", "missing_operator"]
 
 _OPERATORS = (
     r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)'",
@@ -26,9 +26,13 @@ _OPERATORS = (
     r"convert function for op '(\w+)' not implemented",
     r"Didn't find op for builtin opcode '(\w+)'",
     r"^node \S+ \((\w+)\) got",
+    r"Node number \d+ \(STABLEHLO_(\w+)\) failed to prepare",
+    r"converter passes: [^\n]*\(\"(\w+)\"\)\)",
+    r"Unsupported ir element type: (complex)<",
 )
 """How torch.onnx, litert-torch, coremltools and LiteRT name what they cannot translate."""
 _BY_VALUE = re.compile("data-dependent|DataDependent")
+_FIXES_BATCH = re.compile("Constraints violated")
 _LEAVES_TORCH = re.compile(r"\.numpy\(\)|numpy.*(tracing|FakeTensor)")
 _USER_LINE = re.compile(r'File "([^"]+)", line (\d+), in \w+')
 
@@ -48,22 +52,25 @@ def diagnose(exc: BaseException, source: "FloatModel", said: str) -> tuple[str, 
 
     module = ServingModule(source.task, source.model).eval()
     layer, place = _where_it_ran(exc, module)
-    everything = "\n".join(f"{type(one).__name__}: {one}" for one in _chain(exc))
+    everything = "\n".join(f"{type(one).__name__}: {one}" for one in chain(exc))
     if _BY_VALUE.search(everything):
         found = "a decision by the values of a tensor"
         advice = "compute both branches and choose with torch.where, without `if`, loops or .item() on tensors"
         return _in_layer(found, layer, place), advice
+    if _FIXES_BATCH.search(everything):
+        advice = "take it from x.shape[0], not from len(x) or from a number"
+        return _in_layer("a size of the batch that is fixed in the model's forward", layer, place), advice
     if _LEAVES_TORCH.search(everything):
         advice = "compute it with torch, and leave numpy to the data"
         return _in_layer("numpy in the model's forward, which no export can follow", layer, place), advice
-    if operator := _operator(exc):
+    if operator := missing_operator(exc):
         if not layer:
             layer, place = _where_it_is(operator, module, source)
         return _in_layer(f"the operator {operator}, which it does not have", layer, place), _REPLACE
     return (_in_layer(f"an error ({said})", layer, place), _RUN) if place else None
 
 
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+def chain(exc: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception and its causes, the first of all at the end."""
     seen = set[int]()
     while exc is not None and id(exc) not in seen:
@@ -72,8 +79,9 @@ def _chain(exc: BaseException | None) -> Iterator[BaseException]:
         exc = exc.__cause__ or exc.__context__
 
 
-def _operator(exc: BaseException) -> str:
-    for one in _chain(exc):
+def missing_operator(exc: BaseException) -> str:
+    """Return the operator that a library said in *exc* or its causes it cannot translate; empty where it named none."""
+    for one in chain(exc):
         for pattern in _OPERATORS:
             if match := re.search(pattern, str(one)):
                 return match[1].lower().removeprefix("stablehlo_")
@@ -89,7 +97,7 @@ def _where_it_ran(exc: BaseException, module: "nn.Module") -> tuple[str, str]:
     """Return the layer whose code was running, and the line of the user's that it was at; empty where none was."""
     names = _layer_names(module)
     layer = place = ""
-    for one in reversed(list(_chain(exc))):
+    for one in reversed(list(chain(exc))):
         for traceback in frames(one.__traceback__):
             frame = traceback.tb_frame
             layer = names.get(id(frame.f_locals.get("self")), layer)
@@ -98,7 +106,7 @@ def _where_it_ran(exc: BaseException, module: "nn.Module") -> tuple[str, str]:
         if place:
             return layer, place
     # Dynamo runs no Python of the model's: it tells the line in words.
-    for one in _chain(exc):
+    for one in chain(exc):
         lines = [found for found in _USER_LINE.findall(str(one)) if not is_library(found[0])]
         if lines:
             return layer, f"{Path(lines[-1][0]).name}, line {lines[-1][1]}"

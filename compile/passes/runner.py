@@ -9,8 +9,9 @@ import contextlib
 import errno
 import io
 import logging
+import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from hedgerow.compile.errors import CompileError, PassError, UnsuitableError
 from hedgerow.compile.inspection.border import read_border
 from hedgerow.compile.inspection.model import check_readable
 from hedgerow.compile.pass_models import CompiledModel, FloatModel, ForeignModel, PassModel
-from hedgerow.compile.passes.diagnosis import diagnose
+from hedgerow.compile.passes.diagnosis import chain, diagnose
 from hedgerow.compile.passes.kinds import MODEL, ExportPass, FilePass, ModelPass, Pass
 from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.installation import extra_of, install_command, is_installed
@@ -45,8 +46,13 @@ def run_model_pass(step: ModelPass, source: FloatModel) -> FloatModel:
 
     Raises:
         PassError: The step failed, or gave no model.
-        UnsuitableError: It needs something that the task does not have.
+        UnsuitableError: It needs something that the task does not have, or the task has state.
     """
+    if source.task.state:
+        found = f"the state {', '.join(source.task.state)} of {source.task.name!r}"
+        raise UnsuitableError(
+            step.name, "a model without state to change", found, "choose a recipe that exports the model as it is"
+        )
     with tool_errors(step.name, source.task, own=_is_own(step)):
         model = step.apply(source)
     from torch import nn
@@ -86,7 +92,22 @@ def run_file_pass(
     if made.format != step.gives:
         raise PassError(step.name, f"it gives {step.gives} files, and gave a file in the format {made.format}")
     _check_given(step, made, source)
-    return made
+    return _with_state(step, made, source.schema.state)
+
+
+def _with_state(step: ExportPass | FilePass, made: CompiledModel, state: Mapping[str, str]) -> CompiledModel:
+    """Return a file that knows its state, stored alike at both ends.
+
+    Raises:
+        PassError: The ends have different types.
+    """
+    made = replace(made, state=state)
+    if made.format != "tflite" or not state:
+        return made
+    from hedgerow.compile.passes.tflite.state_ends import with_equal_ends
+
+    with tool_errors(step.name):
+        return with_equal_ends(made)
 
 
 def _applied(step: FilePass, source: PassModel, stage: CompiledModel | None) -> Any:
@@ -193,9 +214,22 @@ def tool_errors(
                 raise
             said = _said(exc)
             cause, advice = (diagnose(exc, exported, said) if exported is not None else None) or (said, "")
+            _let_go(exc)
             raise PassError(name, cause, advice) from exc
         finally:
             logging.disable(logged)
+
+
+def _let_go(exc: BaseException) -> None:
+    """Give back what the frames that *exc* went through hold: a converter's temporary folder, several models.
+
+    As long as the error is kept they would be, too, and some of them complain when the collector finds them.
+    """
+    for one in chain(exc):
+        traceback.clear_frames(one.__traceback__)
+        for frame, _line in traceback.walk_tb(one.__traceback__):
+            # Whoever looked at them has left a copy in the frame, which is brought up to date by looking again.
+            _ = frame.f_locals
 
 
 def _misses_ours(exc: BaseException) -> bool:

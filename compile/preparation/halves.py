@@ -33,15 +33,14 @@ _TRIED = (2, 3)
 class _Both(nn.Module):
     """Both halves, each called as a module, so that a trace tells them apart."""
 
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+    def __init__(self, first: nn.Module, second: nn.Module, given: int) -> None:
         super().__init__()
-        self.first = first
+        self.first, self._given = first, given
         self.add_module(SECOND, second)
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the output of the schema."""
-        found: torch.Tensor = self.get_submodule(SECOND)(*self.first(*inputs))
-        return found
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Return the output of the schema; state goes past the first half."""
+        return self.get_submodule(SECOND)(*self.first(*inputs[: self._given]), *inputs[self._given :])
 
 
 class Halves:
@@ -53,8 +52,9 @@ class Halves:
     """
 
     def __init__(self, task: Task, specs: tuple[TensorSpec, ...]) -> None:
-        self.schema = ModelSchema(task.schema.inputs, specs, ())
-        """Of the first half: the task's inputs, and what the model takes."""
+        self.schema = ModelSchema(tuple(task.inputs), specs, ())
+        """Of the first half: the task's inputs, and what the model takes of them."""
+        self._state = tuple(task.state)
         self.module = PrepareModule(task).eval()
         """The first half in torch."""
         self._second = replace(task, inputs=specs, preprocess=None)
@@ -72,7 +72,7 @@ class Halves:
         return replace(source, task=self._second, calibration=self._calibration[1], train=None)
 
     def prepared(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return what the model takes for a batch of the task's inputs, name -> ``(n, *shape)``."""
+        """Return what the model takes for a batch of the task's inputs, name -> ``(n, *shape)``; state as it is."""
         names = [spec.name for spec in self.schema.inputs]
         parts: list[list[NDArray[Any]]] = [[] for _ in self.schema.outputs]
         for start in range(0, len(inputs[names[0]]), _BATCH):
@@ -82,11 +82,12 @@ class Halves:
                 found = self.module(*(torch.from_numpy(row) for row in rows))
             for part, values in zip(parts, found, strict=True):
                 part.append(values.numpy())
-        return {spec.name: np.concatenate(part) for spec, part in zip(self.schema.outputs, parts, strict=True)}
+        made = {spec.name: np.concatenate(part) for spec, part in zip(self.schema.outputs, parts, strict=True)}
+        return made | {name: inputs[name] for name in self._state if name in inputs}
 
     def before(self, second: nn.Module) -> nn.Module:
         """Return the whole in torch: *second* on what the first half gives."""
-        return _Both(self.module, second).eval()
+        return _Both(self.module, second, len(self.schema.inputs)).eval()
 
     def first(self, kind: str) -> CompiledModel:
         """Return the first half as a float file, ``onnx`` or ``tflite``; made once."""
@@ -95,16 +96,22 @@ class Halves:
         return self._files[kind]
 
     def _exported_onnx(self) -> CompiledModel:
-        from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
+        from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors, open_batch
 
         inputs, outputs = onnx_tensors(self.schema)
-        batch = torch.export.Dim("batch")
+        batch = open_batch(self.schema)
+        if self._state:
+            # One stream at a time, as the second half.
+            batch = None
+            inputs, outputs = (
+                tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in side) for side in (inputs, outputs)
+            )
         content = onnx_bytes(
             self.module,
-            example_inputs(self.schema, 2),
+            example_inputs(self.schema, 2 if batch is not None else 1),
             input_names=[tensor.tensor for tensor in inputs],
             output_names=[tensor.tensor for tensor in outputs],
-            dynamic_shapes=(tuple({0: batch} for _ in inputs),),
+            dynamic_shapes=(batch,) if batch is not None else None,
         )
         return CompiledModel(format="onnx", content=content, inputs=inputs, outputs=outputs)
 
@@ -127,7 +134,8 @@ def cut(task: Task) -> Halves | None:
         return None
     module = PrepareModule(task)
     with torch.no_grad():
-        small, large = (module(*example_inputs(task.schema, count)) for count in _TRIED)
+        given = task.schema.given
+        small, large = (module(*example_inputs(given, count)) for count in _TRIED)
     if not small or len(small) != len(large):
         return None
     taken = {spec.name for spec in task.schema.inputs}

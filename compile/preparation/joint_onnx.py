@@ -13,7 +13,7 @@ from hedgerow.compile.passes.onnx.trim import trimmed_onnx
 
 __all__ = ["joined_onnx"]
 
-_PREFIX = "prepare."
+_PREFIX, _INNER = "prepare.", "model."
 
 
 def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
@@ -21,7 +21,8 @@ def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
 
     Args:
         first: A float file.
-        second: A file whose inputs have the names of *first*'s outputs; an operator set of its own is brought to it.
+        second: A file whose inputs have the names of *first*'s outputs, or are state, which goes past the first;
+            an operator set of its own is brought to it.
 
     Raises:
         RuntimeError: An operator of *first* cannot be written in *second*'s operator set.
@@ -37,10 +38,24 @@ def joined_onnx(first: CompiledModel, second: CompiledModel) -> CompiledModel:
     inner = {"rename_inputs": False, "rename_outputs": False, "rename_functions": False}
     before = compose.add_prefix(before, _PREFIX, rename_value_infos=False, **inner)
     del before.graph.value_info[:]
+    # An argument of the model's own may be called as an input of the task is.
+    if _inner_names(after) & {entry.name for entry in (*before.graph.input, *before.graph.output)}:
+        after = compose.add_prefix(after, _INNER, rename_value_infos=True, **inner)
+    known = {tensor.name for tensor in first.outputs}
+    carried = tuple(tensor for tensor in second.inputs if tensor.name not in known)
     links = [(given.tensor, taken.tensor) for given, taken in _pairs(first, second)]
     model = compose.merge_models(before, after, io_map=links, producer_name=after.producer_name)
     model.graph.name = after.graph.name
-    return replace(second, content=trimmed_onnx(model.SerializeToString(deterministic=True)), inputs=first.inputs)
+    return replace(
+        second, content=trimmed_onnx(model.SerializeToString(deterministic=True)), inputs=(*first.inputs, *carried)
+    )
+
+
+def _inner_names(model: Any) -> set[str]:
+    """Return the names of what a graph computes and holds between its border."""
+    border = {entry.name for entry in (*model.graph.input, *model.graph.output)}
+    named = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    return (named | {entry.name for entry in (*model.graph.value_info, *model.graph.initializer)}) - border
 
 
 def _operator_set(model: Any) -> int:
@@ -50,4 +65,4 @@ def _operator_set(model: Any) -> int:
 
 def _pairs(first: CompiledModel, second: CompiledModel) -> Sequence[tuple[Any, Any]]:
     given = {tensor.name: tensor for tensor in first.outputs}
-    return [(given[taken.name], taken) for taken in second.inputs]
+    return [(given[taken.name], taken) for taken in second.inputs if taken.name in given]

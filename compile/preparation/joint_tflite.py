@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as flatbuffer
 from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.passes.tflite.trimming import trimmed
 
-__all__ = ["joined_tflite"]
+__all__ = ["joined_tflite", "quantize_operator"]
 
 _IDENTIFIER = b"TFL3"
 _QUANTIZE = flatbuffer.BuiltinOperator.QUANTIZE
@@ -21,7 +21,7 @@ def joined_tflite(first: CompiledModel, second: CompiledModel) -> CompiledModel:
 
     Args:
         first: A float file without control flow.
-        second: A file whose inputs have the names of *first*'s outputs.
+        second: A file whose inputs have the names of *first*'s outputs, or are state, which goes past the first.
 
     Raises:
         ValueError: *first* has control flow.
@@ -43,11 +43,12 @@ def joined_tflite(first: CompiledModel, second: CompiledModel) -> CompiledModel:
     given = {place.name.decode(): place.tensorIndex + moved for place in earlier.outputs}
     taken = {place.name.decode(): place.tensorIndex for place in signature.inputs}
     outputs = {tensor.name: tensor.tensor for tensor in first.outputs}
-    links = {taken[tensor.tensor]: given[outputs[tensor.name]] for tensor in second.inputs}
+    carried = [tensor for tensor in second.inputs if tensor.name not in outputs]
+    links = {taken[t.tensor]: given[outputs[t.name]] for t in second.inputs if t.name in outputs}
     between = []
     for there, here in list(links.items()):
         if graph.tensors[there].type != graph.tensors[here].type:
-            between.append(_quantize(after, here, there))
+            between.append(quantize_operator(after, here, there))
             del links[there]
     for operator in graph.operators:
         operator.inputs = [links.get(index, index) for index in operator.inputs]
@@ -55,13 +56,19 @@ def joined_tflite(first: CompiledModel, second: CompiledModel) -> CompiledModel:
     for place in signature.outputs:
         place.tensorIndex = links.get(place.tensorIndex, place.tensorIndex)
     graph.operators = [*other.operators, *between, *graph.operators]
-    graph.inputs = [index + moved for index in other.inputs]
+    past = [place for place in signature.inputs if place.name.decode() in {tensor.tensor for tensor in carried}]
+    graph.inputs = [*(index + moved for index in other.inputs), *(place.tensorIndex for place in past)]
     for place in earlier.inputs:
         place.tensorIndex += moved
-    signature.inputs = earlier.inputs
+    # Both files count their inputs from 0.
+    names = {tensor.tensor: f"args_{len(earlier.inputs) + number}" for number, tensor in enumerate(carried)}
+    for place in past:
+        place.name = names[place.name.decode()].encode()
+    signature.inputs = [*earlier.inputs, *past]
+    inputs = (*first.inputs, *(replace(tensor, tensor=names[tensor.tensor]) for tensor in carried))
     builder = flatbuffers.Builder(len(first.content) + len(second.content))
     builder.Finish(after.Pack(builder), _IDENTIFIER)
-    return replace(second, content=trimmed(bytes(builder.Output())), inputs=first.inputs)
+    return replace(second, content=trimmed(bytes(builder.Output())), inputs=inputs)
 
 
 def _add_tensors(graph: Any, other: Any, buffers: int) -> None:
@@ -88,7 +95,7 @@ def _kind(code: Any) -> tuple[int, int, bytes]:
     return max(code.builtinCode, code.deprecatedBuiltinCode), code.version, code.customCode or b""
 
 
-def _quantize(model: Any, source: int, result: int) -> Any:
+def quantize_operator(model: Any, source: int, result: int) -> Any:
     """Return an operator that makes the integers of the tensor *result* from the floats of *source*."""
     code = flatbuffer.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = _QUANTIZE

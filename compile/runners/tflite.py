@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import InputShapeError
 from hedgerow.compile.pass_models import CompiledModel
-from hedgerow.compile.runners.samples import predict_samples
+from hedgerow.compile.runners.samples import predict_samples, rows_of
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
 
-__all__ = ["executed_by", "found_again", "open_signature", "predict_tflite", "resolved_shapes", "signature_tensors"]
+__all__ = [
+    "executed_by",
+    "found_again",
+    "open_signature",
+    "predict_tflite",
+    "predict_tflite_steps",
+    "resolved_shapes",
+    "signature_tensors",
+]
 
 
 def signature_tensors(content: bytes, schema: ModelSchema) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -150,7 +158,7 @@ def executed_by(content: bytes) -> str:
 
 
 def predict_tflite(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the file's first output for a batch of inputs, sample by sample.
+    """Return the file's first output for a batch of inputs, sample by sample, each with the state that it has.
 
     Args:
         stage: A TFLite stage.
@@ -159,5 +167,13 @@ def predict_tflite(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> 
     Returns:
         ``float32[n, ...]``.
     """
-    found = predict_samples(open_signature(stage.content), stage.inputs, stage.outputs[:1], inputs)
-    return found[stage.outputs[0].name]
+    run = open_signature(stage.content)
+    return predict_samples(run, stage.inputs, stage.outputs, inputs, **rows_of(stage))[stage.outputs[0].name]
+
+
+def predict_tflite_steps(
+    stage: CompiledModel, inputs: Mapping[str, NDArray[Any]], steps: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return all outputs of a file with state, carried through sequences of so many rows."""
+    run = open_signature(stage.content)
+    return predict_samples(run, stage.inputs, stage.outputs, inputs, state=stage.state, steps=steps)

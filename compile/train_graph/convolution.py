@@ -1,4 +1,4 @@
-"""Gradients of a two-dimensional convolution, written with operators that ONNX and TFLite both have.
+"""Gradients of a two-dimensional convolution in operators that ONNX has; with groups, in those of TFLite, too.
 
 ``torch`` leaves ``convolution_backward`` as one operator, which neither exporter translates. The gradient of the input
 is a stride-1 convolution of the zero-interleaved gradient with the flipped kernel, or a transposed convolution.
@@ -17,7 +17,7 @@ import torch
 
 from hedgerow.compile.train_graph.patches import crop_or_pad, cut, interleave, patches
 
-__all__ = ["convolution_backward", "convolution_for_tflite"]
+__all__ = ["convolution_backward", "input_gradient", "weight_gradient_by_product"]
 
 _aten = torch.ops.aten
 _pad = torch.nn.functional.pad
@@ -30,15 +30,15 @@ four threads wrote, 0.1 ms for what one thread wrote. A product with the identit
 finite numbers; more rows than these cost more arithmetic than is gained."""
 
 
-def _exchange(values: torch.Tensor, *, by_product: bool) -> torch.Tensor:
+def _exchange(values: torch.Tensor) -> torch.Tensor:
     """Exchange the last two axes of ``values[n, rows, columns]``."""
-    if not by_product or values.shape[1] > _MOST_ROWS_BY_PRODUCT:
+    if values.shape[1] > _MOST_ROWS_BY_PRODUCT:
         return values.transpose(1, 2)
     unit = torch.eye(values.shape[1], dtype=values.dtype, device=values.device)
     return torch.bmm(values.transpose(1, 2), unit.expand(values.shape[0], *unit.shape))
 
 
-def _input_gradient(
+def input_gradient(
     grad: torch.Tensor,
     weight: torch.Tensor,
     size: tuple[int, int],
@@ -49,6 +49,7 @@ def _input_gradient(
     *,
     transposed: bool,
 ) -> torch.Tensor:
+    """Return the gradient of the values, of height and width *size*, by a transposed convolution if *transposed*."""
     out_channels, in_group, kernel_h, kernel_w = weight.shape
     if transposed and stride != (1, 1):
         spare = [
@@ -77,7 +78,7 @@ def _input_gradient(
     return result
 
 
-def _weight_gradient_by_product(
+def weight_gradient_by_product(
     grad: torch.Tensor,
     values: torch.Tensor,
     weight: torch.Tensor,
@@ -88,6 +89,7 @@ def _weight_gradient_by_product(
     *,
     for_tflite: bool,
 ) -> torch.Tensor:
+    """Return the gradient of the weight as one matrix product over the patches, in operators of ONNX or TFLite."""
     out_channels, in_group, kernel_h, kernel_w = weight.shape
     count, channels, (out_h, out_w) = grad.shape[0], values.shape[1], grad.shape[2:]
     places, taps, out_group = out_h * out_w, kernel_h * kernel_w, out_channels // groups
@@ -129,16 +131,14 @@ def _weight_gradient_by_convolution(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-    *,
-    for_tflite: bool,
 ) -> torch.Tensor:
     out_channels, in_group, kernel_h, kernel_w = weight.shape
     count, (out_h, out_w) = grad.shape[0], grad.shape[2:]
     height, width = values.shape[2:]
-    together = count if for_tflite else 1
+    together = 1
     if groups == 1 and out_h * out_w < in_group * kernel_h * kernel_w and count % _SAMPLES_AT_ONCE == 0:
-        together = max(together, _SAMPLES_AT_ONCE)
-    image = _exchange(values.reshape(count * groups, in_group, height * width), by_product=not for_tflite)
+        together = _SAMPLES_AT_ONCE
+    image = _exchange(values.reshape(count * groups, in_group, height * width))
     image = image.reshape(1, count * groups, height, width * in_group)
     # Only what the windows meet, so that the result has the kernel's size.
     bottom = (out_h - 1) * stride[0] + dilation[0] * (kernel_h - 1) + 1 - height - padding[0]
@@ -162,7 +162,7 @@ def _weight_gradient_by_convolution(
     products = products.reshape(pieces, out_channels * kernel_h * kernel_w * in_group)
     total = products.sum(0) if pieces > 1 else products
     total = total.reshape(out_channels, kernel_h * kernel_w, in_group)
-    return _exchange(total, by_product=not for_tflite).reshape(weight.shape)
+    return _exchange(total).reshape(weight.shape)
 
 
 def convolution_backward(
@@ -177,25 +177,18 @@ def convolution_backward(
     _output_padding: Sequence[int],
     groups: int,
     wanted: Sequence[bool],
-    *,
-    for_tflite: bool = False,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """Return the gradients of input, weight and bias of a two-dimensional convolution, each where *wanted*.
-
-    *for_tflite* avoids what TFLite cannot do, transposed convolutions with groups, and convolutions of many groups.
-    """
+    """Return the gradients of input, weight and bias of a two-dimensional convolution, each where *wanted*."""
     if weight.ndim != 4:
         return NotImplemented  # type: ignore[no-any-return]
     step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
     size = (values.shape[2], values.shape[3])
     # Taps that are not next to each other would make runs of single pixels; a kernel of one tap has no patches; and in
-    # a depthwise convolution a pixel is one number, of which runs are short either way. In TFLite the product is faster
-    # for one row, too (1-D CNN: 1.28 against 1.35 ms a step).
+    # a depthwise convolution a pixel is one number, of which runs are short either way.
     depthwise = groups > 1 and weight.shape[1] == 1 and step == (1, 1)
     by_product = depthwise or dilation[1] > 1 or weight.shape[2:].numel() == 1
-    by_product = by_product or (for_tflite and (groups > 1 or weight.shape[2] == 1))
-    weight_gradient = partial(
-        _weight_gradient_by_product if by_product else _weight_gradient_by_convolution, for_tflite=for_tflite
+    weight_gradient = (
+        partial(weight_gradient_by_product, for_tflite=False) if by_product else _weight_gradient_by_convolution
     )
     if transposed:
         # Image and gradient change places: a transposed convolution is the gradient of a convolution's input.
@@ -208,36 +201,7 @@ def convolution_backward(
             grad.sum((0, 2, 3)) if wanted[2] else None,
         )
     return (
-        _input_gradient(grad, weight, size, step, border, holes, groups, transposed=not for_tflite)
-        if wanted[0]
-        else None,
+        input_gradient(grad, weight, size, step, border, holes, groups, transposed=True) if wanted[0] else None,
         weight_gradient(grad, values, weight, step, border, holes, groups) if wanted[1] else None,
         grad.sum((0, 2, 3)) if wanted[2] else None,
     )
-
-
-def convolution_for_tflite(
-    values: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-) -> torch.Tensor:
-    """Return a two-dimensional transposed convolution as a plain one of the interleaved values; others as they are."""
-    if not transposed or weight.ndim != 4:
-        return NotImplemented  # type: ignore[no-any-return]
-    step, border, holes = (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1])
-    height, width = (
-        (values.shape[2 + axis] - 1) * step[axis]
-        - 2 * border[axis]
-        + holes[axis] * (weight.shape[2 + axis] - 1)
-        + output_padding[axis]
-        + 1
-        for axis in (0, 1)
-    )
-    found = _input_gradient(values, weight, (height, width), step, border, holes, groups, transposed=False)
-    return found if bias is None else found + bias.reshape(1, -1, 1, 1)

@@ -1,6 +1,7 @@
 """Write the traced step as ONNX or TFLite, and check it against torch before anybody trains with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hedgerow.compile.errors import PassError
+from hedgerow.compile.errors import PassError, UntranslatableError
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.operators import onnx_translations
 from hedgerow.compile.train_graph.options import StepOptions
@@ -67,14 +68,28 @@ def _names(source: FloatModel, traced: TracedStep) -> tuple[list[str], list[str]
     return taken + [extra.name for extra in traced.extras], given
 
 
+@contextmanager
+def _exporting(name: str) -> Iterator[None]:
+    """Name the step *name* in what a library raises, or the operator that it said it does not have."""
+    from hedgerow.compile.passes.diagnosis import missing_operator
+    from hedgerow.compile.passes.runner import tool_errors
+
+    try:
+        with tool_errors(name):
+            yield
+    except PassError as exc:
+        if operator := missing_operator(exc):
+            raise UntranslatableError((operator,)) from exc
+        raise
+
+
 def _onnx(source: FloatModel, options: StepOptions) -> TrainFile:
     from hedgerow.compile.passes.onnx.export import ExportOnnx
     from hedgerow.compile.passes.onnx.exporter import onnx_bytes
-    from hedgerow.compile.passes.runner import tool_errors
 
     traced = trace_step(source, options)
     taken, given = _names(source, traced)
-    with tool_errors(ExportOnnx.name):
+    with _exporting(ExportOnnx.name):
         content = onnx_bytes(
             traced.graph, traced.arguments, input_names=taken, output_names=given, translations=onnx_translations()
         )
@@ -93,14 +108,16 @@ def _onnx(source: FloatModel, options: StepOptions) -> TrainFile:
 def _tflite(source: FloatModel, options: StepOptions) -> TrainFile:
     from ai_edge_litert.interpreter import Interpreter
 
-    from hedgerow.compile.passes.runner import tool_errors
     from hedgerow.compile.passes.tflite.export import ExportTflite
     from hedgerow.compile.passes.tflite.exporter import tflite_bytes
 
     traced = trace_step(source, options, for_tflite=True)
-    with tool_errors(ExportTflite.name):
+    with _exporting(ExportTflite.name):
         content = tflite_bytes(traced.graph, traced.arguments)
-    runner = Interpreter(model_content=content, num_threads=1).get_signature_runner()
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        # The converter writes operators, too, that the runtime refuses once their memory is asked for.
+        interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
     taken, given = runner.get_input_details(), runner.get_output_details()
 
     def tensor(name: str, place: str, details: Mapping[str, Any]) -> Tensor:

@@ -5,15 +5,16 @@ BATCH_MATMUL refuse more).
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch._decomp import get_decompositions
 
-from hedgerow.compile.train_graph.convolution import convolution_backward, convolution_for_tflite
+from hedgerow.compile.train_graph.convolution import convolution_backward
 from hedgerow.compile.train_graph.operators import apart, positive
-from hedgerow.compile.train_graph.patches import crop_or_pad, interleave, patches
+from hedgerow.compile.train_graph.patches import patches, scatter
+from hedgerow.compile.train_graph.tflite_convolution import tflite_convolution, tflite_convolution_backward
+from hedgerow.compile.train_graph.unfolding import col2im, im2col
 
 __all__ = ["decompositions"]
 
@@ -24,42 +25,6 @@ _pad = torch.nn.functional.pad
 def _pair(values: Sequence[int], default: Sequence[int] = ()) -> tuple[int, int]:
     given = list(values) or list(default)
     return (given[0], given[-1])
-
-
-def _scatter(
-    taps: Sequence[torch.Tensor],
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> torch.Tensor:
-    """Add up each tap's gradient at the places of the input that the tap met; the inverse of :func:`patches`."""
-    places = taps[0].shape[2:]
-    if stride == kernel and (places[0] * kernel[0], places[1] * kernel[1]) == size:
-        return _tile(taps, kernel)
-    total: torch.Tensor | None = None
-    height, width = size[0] + 2 * padding[0], size[1] + 2 * padding[1]
-    for index, tap in enumerate(taps):
-        row, column = index // kernel[1] * dilation[0], index % kernel[1] * dilation[1]
-        spread = interleave(tap, stride)
-        placed = crop_or_pad(spread, column, width - column - spread.shape[3], row, height - row - spread.shape[2])
-        total = placed if total is None else total + placed
-    if total is None:
-        raise ValueError("a pooling window has no taps")
-    return crop_or_pad(total, -padding[1], -padding[1], -padding[0], -padding[0])
-
-
-def _tile(taps: Sequence[torch.Tensor], kernel: tuple[int, int]) -> torch.Tensor:
-    """Lay the taps of windows that do not overlap side by side; no addition, and few nodes."""
-    count, channels, height, width = taps[0].shape
-    rows = [
-        torch.cat([tap.reshape(-1, 1) for tap in taps[first : first + kernel[1]]], 1)
-        for first in range(0, len(taps), kernel[1])
-    ]
-    wide = width * kernel[1]
-    tiled = torch.cat([row.reshape(-1, wide) for row in rows], 1) if len(rows) > 1 else rows[0]
-    return tiled.reshape(count, channels, height * kernel[0], wide)
 
 
 def _window_sizes(size: int, places: int, kernel: int, stride: int, padding: int) -> torch.Tensor:
@@ -92,7 +57,7 @@ def avg_pool2d_backward(
         )
         share = grad * (1 / (rows[:, None] * columns))
     size = (values.shape[2], values.shape[3])
-    return _scatter([share] * (kernel[0] * kernel[1]), size, kernel, _pair(stride, kernel_size), border, (1, 1))
+    return scatter([share] * (kernel[0] * kernel[1]), size, kernel, _pair(stride, kernel_size), border, (1, 1))
 
 
 def max_pool2d_with_indices(
@@ -156,7 +121,7 @@ def max_pool2d_with_indices_backward(
     # Where no other tap holds the maximum, the last one does.
     shares.append(grad * free)
     kernel, size = _pair(kernel_size), (values.shape[2], values.shape[3])
-    return _scatter(shares, size, kernel, _pair(stride, kernel_size), _pair(padding), _pair(dilation))
+    return scatter(shares, size, kernel, _pair(stride, kernel_size), _pair(padding), _pair(dilation))
 
 
 def embedding_dense_backward(
@@ -201,6 +166,11 @@ def threshold_backward(grad: torch.Tensor, values: torch.Tensor, threshold: floa
     return torch.where(values <= threshold, 0, grad)
 
 
+def shrink_backward(grad: torch.Tensor, values: torch.Tensor, width: float) -> torch.Tensor:
+    """Return the gradient of hard and of soft shrinkage."""
+    return torch.where(values.abs() <= width, 0, grad)
+
+
 def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]:
     """Return the table for ``make_fx``: our gradients, and torch's own for the rest of a classifier.
 
@@ -225,6 +195,7 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
                 _aten.tanh_backward,
                 _aten.gelu_backward,
                 _aten.elu_backward,
+                _aten.glu_backward,
                 _aten.leaky_relu_backward,
                 _aten.mse_loss,
                 _aten.mse_loss_backward,
@@ -244,15 +215,18 @@ def decompositions(*, for_tflite: bool = False) -> dict[Any, Callable[..., Any]]
             ]
         )
     )
-    table[_aten.convolution_backward.default] = partial(convolution_backward, for_tflite=for_tflite)
+    table[_aten.hardshrink_backward.default] = table[_aten.softshrink_backward.default] = shrink_backward
+    table[_aten.convolution_backward.default] = convolution_backward
     table[_aten.embedding_dense_backward.default] = embedding_dense_backward
     table[_aten.select_backward.default] = select_backward
     table[_aten.slice_backward.default] = slice_backward
     table[_aten.avg_pool2d_backward.default] = avg_pool2d_backward
     table[_aten.max_pool2d_with_indices.default] = max_pool2d_with_indices
     table[_aten.max_pool2d_with_indices_backward.default] = max_pool2d_with_indices_backward
-    if for_tflite:
-        table[_aten.convolution.default] = convolution_for_tflite
-        return table | apart()
     table[_aten.threshold_backward.default] = threshold_backward
+    table[_aten.im2col.default], table[_aten.col2im.default] = im2col, col2im
+    if for_tflite:
+        table[_aten.convolution.default] = tflite_convolution
+        table[_aten.convolution_backward.default] = tflite_convolution_backward
+        return table | apart()
     return table

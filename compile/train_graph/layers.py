@@ -67,11 +67,19 @@ class StepLayers(TorchFunctionMode):
             _functional.layer_norm: _layer_norm,
             _functional.group_norm: _group_norm,
             _functional.silu: _silu,
+            _functional.mish: _mish,
             _functional.binary_cross_entropy_with_logits: _binary_cross_entropy,
             _functional.cross_entropy: _cross_entropy,
             _functional.conv1d: conv1d,
             _functional.conv_transpose1d: conv_transpose1d,
             _functional.prelu: _prelu,
+            _functional.bilinear: _bilinear,
+            _functional.max_pool1d_with_indices: _refused("max pooling with return_indices"),
+            _functional.max_pool2d_with_indices: _refused("max pooling with return_indices"),
+            _functional.max_pool3d_with_indices: _refused("max pooling with return_indices"),
+            _functional.alpha_dropout: _not_in_training(_functional.alpha_dropout),
+            _functional.feature_alpha_dropout: _not_in_training(_functional.feature_alpha_dropout),
+            _functional.rrelu: _rrelu,
             _functional.adaptive_avg_pool1d: _adaptive(_functional.avg_pool1d, _functional.adaptive_avg_pool1d, 1),
             _functional.adaptive_avg_pool2d: _adaptive(_functional.avg_pool2d, _functional.adaptive_avg_pool2d, 2),
             _functional.adaptive_max_pool1d: _adaptive(_functional.max_pool1d, _functional.adaptive_max_pool1d, 1),
@@ -104,8 +112,6 @@ class StepLayers(TorchFunctionMode):
         momentum: float | None = 0.1,
         eps: float = 1e-5,
     ) -> torch.Tensor:
-        if training and running_mean is not None and momentum is None:
-            raise UntranslatableError(("batch_norm with momentum=None",))
         channels = values.shape[1]
         weight = torch.ones(channels) if weight is None else weight
         bias = torch.zeros(channels) if bias is None else bias
@@ -254,6 +260,11 @@ def _silu(values: torch.Tensor, inplace: bool = False) -> torch.Tensor:
     return values * torch.sigmoid(values)
 
 
+def _mish(values: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    del inplace
+    return values * torch.tanh(_functional.softplus(values))
+
+
 def _layer_norm(
     values: torch.Tensor,
     normalized_shape: Sequence[int],
@@ -334,6 +345,45 @@ def _prelu(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     slope = weight if weight.numel() == 1 else weight.reshape(1, -1, *(1,) * (values.ndim - 2))
     above = torch.relu(values)
     return above + slope * (values - above)
+
+
+def _bilinear(
+    one: torch.Tensor, other: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return ``one[..., i] weight[o, i, j] other[..., j]`` as a product; exporters lack torch's operator for it."""
+    filters, before, beside = weight.shape
+    flat = one.reshape(-1, before) @ weight.permute(1, 0, 2).reshape(before, filters * beside)
+    found = (flat.reshape(-1, filters, beside) * other.reshape(-1, 1, beside)).sum(-1)
+    found = found.reshape(*one.shape[:-1], filters)
+    return found if bias is None else found + bias
+
+
+def _refused(what: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise UntranslatableError((what,))
+
+    return refuse
+
+
+def _not_in_training(dropout: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a dropout that passes its values on; what it draws would stand in the graph as it fell once."""
+
+    def drop(values: torch.Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> torch.Tensor:
+        del inplace
+        if training and p > 0:
+            raise UntranslatableError((f"{dropout.__name__} in training",))
+        return values
+
+    return drop
+
+
+def _rrelu(
+    values: torch.Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> torch.Tensor:
+    del inplace
+    if training:
+        raise UntranslatableError(("rrelu in training",))
+    return _functional.leaky_relu(values, (lower + upper) / 2)
 
 
 def _adaptive(fixed: Callable[..., Any], adaptive: Callable[..., Any], axes: int) -> Callable[..., Any]:

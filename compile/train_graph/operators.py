@@ -63,9 +63,14 @@ def batch_norm(
     return result
 
 
+def _steep(values: torch.Tensor) -> torch.Tensor:
+    # XNNPACK has no comparisons: what it cannot take stands alone between parts of the graph, and memory with it.
+    return torch.clamp(values * _STEEP, 0.0, 1.0)
+
+
 def apart() -> dict[Any, Callable[..., Any]]:
     """Return the decompositions for a format that has none of these operators."""
-    return {_operators.positive.default: _positive, _operators.batch_norm.default: _batch_norm}
+    return {_operators.positive.default: _steep, _operators.batch_norm.default: _batch_norm}
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:

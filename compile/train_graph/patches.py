@@ -1,8 +1,10 @@
 """Windows over the last two axes: shifts, crops and patches, the pieces of convolution's and pooling's gradients."""
 
+from collections.abc import Sequence
+
 import torch
 
-__all__ = ["crop_or_pad", "cut", "interleave", "patches"]
+__all__ = ["crop_or_pad", "cut", "interleave", "patches", "scatter"]
 
 _aten = torch.ops.aten
 _pad = torch.nn.functional.pad
@@ -54,3 +56,40 @@ def patches(
             for column in range(0, kernel[1] * dilation[1], dilation[1])
         ]
     return taps
+
+
+def scatter(
+    taps: Sequence[torch.Tensor],
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> torch.Tensor:
+    """Add up each tap's gradient at the places of the input that the tap met; the inverse of :func:`patches`."""
+    places = taps[0].shape[2:]
+    side_by_side = stride == kernel and padding == (0, 0) and dilation == (1, 1)
+    if side_by_side and (places[0] * kernel[0], places[1] * kernel[1]) == size:
+        return _tile(taps, kernel)
+    total: torch.Tensor | None = None
+    height, width = size[0] + 2 * padding[0], size[1] + 2 * padding[1]
+    for index, tap in enumerate(taps):
+        row, column = index // kernel[1] * dilation[0], index % kernel[1] * dilation[1]
+        spread = interleave(tap, stride)
+        placed = crop_or_pad(spread, column, width - column - spread.shape[3], row, height - row - spread.shape[2])
+        total = placed if total is None else total + placed
+    if total is None:
+        raise ValueError("a pooling window has no taps")
+    return crop_or_pad(total, -padding[1], -padding[1], -padding[0], -padding[0])
+
+
+def _tile(taps: Sequence[torch.Tensor], kernel: tuple[int, int]) -> torch.Tensor:
+    """Lay the taps of windows that do not overlap side by side; no addition, and few nodes."""
+    count, channels, height, width = taps[0].shape
+    rows = [
+        torch.cat([tap.reshape(-1, 1) for tap in taps[first : first + kernel[1]]], 1)
+        for first in range(0, len(taps), kernel[1])
+    ]
+    wide = width * kernel[1]
+    tiled = torch.cat([row.reshape(-1, wide) for row in rows], 1) if len(rows) > 1 else rows[0]
+    return tiled.reshape(count, channels, height * kernel[0], wide)

@@ -73,6 +73,8 @@ def _padded(
 ) -> torch.Tensor:
     """Return ``torch.nn.functional.pad``; by the values themselves over one or two axes, axis by axis."""
     axes = len(pad) // 2
+    if mode == "circular" and axes == 3:
+        raise UntranslatableError(("circular padding of three axes",))
     if mode not in _OF_VALUES or axes not in {1, 2} or values.ndim > 4 or not values.is_floating_point():
         return _pad(values, pad, mode, value)
     for place in range(axes):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from hedgerow.compile.errors import UntranslatableError
+from hedgerow.compile.errors import UnsuitableError, UntranslatableError
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.train_graph.gradients import decompositions
@@ -109,14 +109,28 @@ def trace_step(source: FloatModel, options: StepOptions = _PLAIN, *, for_tflite:
 
     Raises:
         UnknownNameError: A pattern of trainable parameters matches none.
+        UnsuitableError: The task has state.
         UntranslatableError: The model needs a gradient that has no translation.
     """
     task, batch = source.task, source.task.local.batch_size
+    if task.state:
+        raise UnsuitableError(
+            "a train graph",
+            "a task without state: it takes single samples, and no sequences",
+            f"the state {', '.join(task.state)} of {task.name!r}",
+            "train it with hedgerow train, and release it anew",
+        )
     module = LogitsModule(task, source.model)
     before = source.model.training
     try:
         set_modes(module, options)
+        _refuse_layers(source.model)
         return _traced(module, source, options, batch, for_tflite=for_tflite)
+    except RuntimeError as exc:
+        if "setup_context" not in str(exc):
+            raise
+        # Torch's own sentence is about its internals; the step is traced through functorch, which needs that method.
+        raise UntranslatableError(("an autograd.Function without setup_context",)) from exc
     finally:
         source.model.train(before)
 
@@ -183,6 +197,15 @@ def _traced(
     graph.eval()
     arguments = (*arguments[:first], *(weights[name] for name in kept), *arguments[last:])
     return TracedStep(graph, arguments, kept, returned, extras, aliases)
+
+
+def _refuse_layers(model: torch.nn.Module) -> None:
+    """Refuse what torch would end with an error of its own while it is traced."""
+    for part in model.modules():
+        norm = isinstance(part, torch.nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the base of all batch norms
+        if norm and part.training and part.track_running_stats and part.momentum is None:
+            # It divides by the count of batches, which it reads out of a tensor.
+            raise UntranslatableError(("batch_norm with momentum=None",))
 
 
 def _trains(value: torch.Tensor) -> bool:

@@ -40,7 +40,7 @@ def model() -> nn.Module:
     )  # fmt: skip
 
 
-def textures(count: int, rng: np.random.Generator) -> Dataset:
+def textures(count: int, rng: np.random.Generator, noise: float = 25) -> Dataset:
     """Return noisy coloured gratings; the class is the direction, in steps of 18 degrees."""
     labels = rng.integers(0, CLASSES, count)
     angle = (labels + rng.uniform(-0.25, 0.25, count)) * np.pi / CLASSES
@@ -49,7 +49,7 @@ def textures(count: int, rng: np.random.Generator) -> Dataset:
     along = np.cos(angle)[:, None, None] * columns + np.sin(angle)[:, None, None] * rows
     wave = np.sin(frequency[:, None, None] * along + phase[:, None, None])
     colour = rng.uniform(0.3, 1.0, (count, 3, 1, 1))
-    images = 128 + 60 * colour * wave[:, None] + rng.normal(0, 25, (count, 3, 32, 32))
+    images = 128 + 60 * colour * wave[:, None] + rng.normal(0, noise, (count, 3, 32, 32))
     return Dataset({"image": np.clip(np.round(images), 0, 255).astype(np.float32)}, labels)
 
 

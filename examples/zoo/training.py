@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hedgerow.checkpoint import Checkpoint, save_checkpoint
-from hedgerow.task import Task, TaskData, accuracy
+from hedgerow.task import Task, TaskData
 from hedgerow.task_module import LogitsModule, loss_function, model_weights, predict
 
 __all__ = ["Augment", "save_trained", "train_centrally"]
@@ -56,7 +56,7 @@ def train_centrally(
 
 def save_trained(folder: Path, task: Task, model: nn.Module, data: TaskData, *, epochs: int, seed: int = 0) -> float:
     """Write a checkpoint of *model* and return its held-out accuracy."""
-    found = accuracy(predict(task, model, data.held_out.inputs), data.held_out.labels)
+    found = task.measure(predict(task, model, data.held_out.inputs), data.held_out.labels)["accuracy"]
     checkpoint = Checkpoint(
         weights=model_weights(model),
         task=task.name,

@@ -224,6 +224,11 @@ class Retrainer:
                 f"expected the task {parent.task!r} of {parent.release}, found {task.name!r} in {self.task}; "
                 "give the task that the release was trained for"
             )
+        if task.state:
+            raise RetrainError(
+                f"expected a task that devices can train, found the state {', '.join(task.state)} of {task.name!r}, "
+                "which a train graph has no place for; train it with hedgerow train, and release it anew"
+            )
         initial = kept_checkpoint(self.folder, parent)
         transport = WireRoundTransport(
             self.service,

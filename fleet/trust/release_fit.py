@@ -50,10 +50,13 @@ def check_fit(build: Build, folder: Path) -> None:
         where = f"the artifact for {artifact.target} in {folder}"
         taken = artifact.inputs
         if artifact.prepare is not None:
-            taken = artifact.prepare.inputs
-            _check_prepared(artifact.inputs, artifact.prepare.outputs, where)
+            state = tuple(tensor for tensor in artifact.inputs if tensor.name in schema.state)
+            taken = (*artifact.prepare.inputs, *state)
+            _check_prepared([t for t in artifact.inputs if t not in state], artifact.prepare.outputs, where)
         _check_border(taken, schema.inputs, "input", where)
         _check_border(artifact.outputs, schema.outputs, "output", where)
+        if misfit := artifact.state_misfit(schema.state):
+            raise ReleaseError(where, *misfit, _ADVICE)
         if artifact.golden is not None:
             _check_golden(_read(folder, artifact.golden), schema, f"the golden samples for {artifact.target}")
         _check_file(artifact, folder, where)

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from hedgerow import __version__
 from hedgerow.errors import HedgerowError
+from hedgerow.fleet.errors import CommandNotBegunError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.registry import Device
 from hedgerow.fleet.retrain.wire_round import TrainingExchange
@@ -190,7 +191,7 @@ def _add_record_routes(router: APIRouter, service: FleetService, approve_retrain
 
         Its id is what an answer 202 named, or the Idempotency-Key that it was asked under.
         """
-        return _command(service.command(command_id))
+        return _command(service.command(command_id), service.writer.timeout_s)
 
     @router.get("/alerts")
     def alerts() -> list[_Record]:
@@ -254,7 +255,7 @@ def _rollout(rollout: Rollout) -> _Record:
     return rollout.to_record()
 
 
-def _command(command: Command[Any]) -> _Record:
+def _command(command: Command[Any], timeout_s: float) -> _Record:
     record: _Record = {"id": command.id, "what": command.what, "state": command.state, "answer": None, "problem": None}
     if record["state"] == "done":
         result = command.future.result()
@@ -263,7 +264,8 @@ def _command(command: Command[Any]) -> _Record:
         elif isinstance(result, Rollout | Desired):
             record["answer"] = result.to_record()
     elif record["state"] == "failed":
-        error = command.future.exception() if not command.future.cancelled() else None
+        is_taken_back = command.future.cancelled()
+        error = CommandNotBegunError(command.id, timeout_s) if is_taken_back else command.future.exception()
         record["problem"] = problem_of(error) if isinstance(error, HedgerowError) else problem_of(None)
     return record
 

@@ -182,7 +182,8 @@ class ClientSteps:
             if channels_last:
                 samples = samples.contiguous(memory_format=torch.channels_last)
             yield samples.view(-1, batch_size, *samples.shape[1:]).unbind()
-        yield self._data.labels.index_select(0, chosen).view(-1, batch_size).unbind()
+        labels = self._data.labels.index_select(0, chosen)
+        yield labels.view(-1, batch_size, *labels.shape[1:]).unbind()
 
     def _clip(self, sent: ModelRow, target: ModelRow, clip_norm: float | None) -> float:
         floats = [segment for segment in self.layout.segments if segment.dtype.is_floating_point]

@@ -14,6 +14,7 @@ from torch import fx
 from torch.func import functional_call, functionalize, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from hedgerow.server.cohort.convolution import ConvolutionChoice, convolution_decompositions
@@ -38,6 +39,8 @@ class ClientModel:
     """
 
     def __init__(self, task: Task, device: str) -> None:
+        if task.state:
+            raise UntraceableError(task.name, "state runs through sequences")
         self.task = task
         self._model = task.model().train().to(device)
         self._module = LogitsModule(task, self._model).train()
@@ -181,13 +184,14 @@ def trace_step(
 
 @contextmanager
 def _plain_operations() -> Iterator[None]:
-    """Let recurrent layers be traced as products and sums: the libraries' own kernels train one model only."""
+    """Let recurrent layers and attention be traced as products and sums: libraries' kernels train one model only."""
     with warnings.catch_warnings():
         # vmap warns where it would run clients one by one, which would make a graph of thousands of operations.
         warnings.filterwarnings("error", message=".*performance drop")
         # Switching oneDNN restores all of its settings, also those for devices that are not there.
         warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+        libraries = torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False)
+        with libraries[0], libraries[1], sdpa_kernel(SDPBackend.MATH):
             yield
 
 

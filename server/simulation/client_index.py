@@ -83,7 +83,7 @@ def register_clients(
             )
         wanted = natural if clients is None else clients
         cut = min(wanted, natural)
-        index = ClientSlices(*partition.cut(dataset.labels, cut, rng, dataset.columns))
+        index = ClientSlices(*partition.cut(dataset.last_labels, cut, rng, dataset.columns))
         if wanted <= natural:
             return RegisteredClients(index)
         note = f"{wanted:,} clients share the samples of the {natural:,} values of {partition.column!r}"
@@ -92,7 +92,7 @@ def register_clients(
         raise ValueError(f"the partition {partition} needs a number of clients")
     minimum = max(1, partition.minimum_samples)
     if samples is None and clients * minimum <= total:
-        return RegisteredClients(ClientSlices(*partition.cut(dataset.labels, clients, rng, dataset.columns)))
+        return RegisteredClients(ClientSlices(*partition.cut(dataset.last_labels, clients, rng, dataset.columns)))
     each = max(minimum, min(shared_samples, total)) if samples is None else samples
     if each > total or each < minimum:
         raise PartitionError(
@@ -100,11 +100,11 @@ def register_clients(
         )
     shards = total // each
     if clients <= shards:
-        index = ClientSlices(*partition.cut(dataset.labels, shards, rng, dataset.columns))
+        index = ClientSlices(*partition.cut(dataset.last_labels, shards, rng, dataset.columns))
         return RegisteredClients(RepeatedClients(index, clients))
     if partition.name == "iid":
         note = f"{clients:,} clients share {total:,} samples: each draws {each:,} of them"
         return RegisteredClients(DrawnClients(clients, total, each, seed), note)
-    index = ClientSlices(*partition.cut(dataset.labels, shards, rng, dataset.columns))
+    index = ClientSlices(*partition.cut(dataset.last_labels, shards, rng, dataset.columns))
     note = f"{clients:,} clients share {total:,} samples: {shards:,} shards of about {each:,} each"
     return RegisteredClients(RepeatedClients(index, clients), note)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hedgerow.errors import HedgerowError
     from hedgerow.partition import Partition
     from hedgerow.schema import ModelSchema, TensorSpec
+    from hedgerow.state import State
     from hedgerow.task import Dataset, LocalTraining, Task, TaskData, accuracy
 
     __version__: str
@@ -22,6 +23,7 @@ __all__ = [
     "LocalTraining",
     "ModelSchema",
     "Partition",
+    "State",
     "Task",
     "TaskData",
     "TensorSpec",
@@ -35,6 +37,7 @@ _PLACES = {
     "LocalTraining": "task",
     "ModelSchema": "schema",
     "Partition": "partition",
+    "State": "state",
     "Task": "task",
     "TaskData": "task",
     "TensorSpec": "schema",

@@ -27,13 +27,13 @@ def input_features(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> d
 
     Args:
         schema: The model's schema.
-        inputs: One array of shape ``(batch, *shape)`` for every input tensor.
+        inputs: One array of shape ``(batch, *shape)`` for every input tensor but those of state, which are not watched.
 
     Returns:
         Feature name -> ``float64[batch]``; NaN where the tensor holds a NaN (counted as missing).
     """
     features: dict[str, NDArray[np.float64]] = {}
-    for spec in schema.inputs:
+    for spec in schema.given.inputs:
         values = np.asarray(inputs[spec.name], dtype=np.float64)
         flat = _flat(values)
         if flat.shape[1] <= _ELEMENTWISE:
@@ -78,7 +78,7 @@ def _summaries(spec: TensorSpec, values: NDArray[np.float64]) -> dict[str, NDArr
 def out_of_range(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Return, for each sample of a batch, whether any input value lies outside its valid range."""
     flags: NDArray[np.bool_] | None = None
-    for spec in schema.inputs:
+    for spec in schema.given.inputs:
         flat = _flat(np.asarray(inputs[spec.name]))
         outside = np.zeros(len(flat), dtype=np.bool_)
         if spec.minimum is not None:

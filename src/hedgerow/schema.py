@@ -4,16 +4,18 @@ The same schema checks a user's task, names the tensors of every artifact, rides
 the device's prediction call, so training and serving cannot disagree.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.errors import InputError
+from hedgerow.errors import DecodeError, InputError
+from hedgerow.state import MOST_STATES, MOST_VALUES
 
 __all__ = ["DTYPES", "ModelSchema", "TensorSpec"]
 
@@ -114,14 +116,50 @@ class ModelSchema:
     """All tensors of a model, in order, and the names of its classes.
 
     Attributes:
-        inputs: What a caller gives.
-        outputs: What a caller gets, after post-processing.
+        inputs: What the model takes: what a caller gives, and state.
+        outputs: What it gives, after post-processing: what a caller gets, and state.
         labels: Class names, index = class; empty for a model that does not classify.
+        state: Input -> the output of the prediction before that it takes; before the first prediction of a stream it
+            is zero. Whoever runs the model carries it. Both have one shape and one dtype.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     labels: tuple[str, ...] = ()
+    state: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def given(self) -> "ModelSchema":
+        """What a caller gives and gets: without the state."""
+        if not self.state:
+            return self
+        outputs = tuple(spec for spec in self.outputs if spec.name not in self.state.values())
+        # A file from elsewhere may give its state for an answer.
+        return ModelSchema(
+            tuple(spec for spec in self.inputs if spec.name not in self.state), outputs or self.outputs, self.labels
+        )
+
+    def state_misfit(self) -> tuple[str, str] | None:
+        """Return what was expected of the state and what was found, or None where nothing is wrong with it."""
+        if not self.state:
+            return None
+        if len(self.state) > MOST_STATES:
+            return f"at most {MOST_STATES} state tensors", str(len(self.state))
+        taken, given = ({spec.name: spec for spec in specs} for specs in (self.inputs, self.outputs))
+        for into, out in self.state.items():
+            if into not in taken or out not in given:
+                return "pairs of an input and an output of the schema", f"{into} = {out}"
+            one, other = taken[into], given[out]
+            if (one.shape, one.dtype) != (other.shape, other.dtype):
+                found = f"{one.dtype}{list(one.shape)} as {into} and {other.dtype}{list(other.shape)} as {out}"
+                return "one shape and one dtype at both ends of a state", found
+        if len(set(self.state.values())) != len(self.state):
+            return "an output of its own for each state", "one output for two"
+        if len(self.state) == len(self.inputs):
+            return "an input that is no state", "none"
+        if (total := sum(math.prod(taken[name].shape) for name in self.state)) > MOST_VALUES:
+            return f"at most {MOST_VALUES} numbers of state", str(total)
+        return None
 
     def check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Refuse inputs that are not one batch of every input tensor.
@@ -142,6 +180,8 @@ class ModelSchema:
             "inputs": [spec.to_record() for spec in self.inputs],
             "outputs": [spec.to_record() for spec in self.outputs],
             "labels": list(self.labels),
+            # A release without state is what it always was, so that agents of before read it.
+            **({"state": dict(self.state)} if self.state else {}),
         }
 
     @classmethod
@@ -151,10 +191,16 @@ class ModelSchema:
         Raises:
             DecodeError: A field is absent, unknown or out of bounds.
         """
+        pairs = fields.optional("state")
+        if pairs is not None and not 0 < len(pairs.names()) <= MOST_STATES:
+            raise DecodeError(pairs.where, f"one to {MOST_STATES} state tensors", str(len(pairs.names())))
         schema = cls(
             inputs=fields.sequence("inputs", TensorSpec.from_fields, maximum_items=16),
             outputs=fields.sequence("outputs", TensorSpec.from_fields, maximum_items=16),
             labels=fields.texts("labels", maximum_items=100_000),
+            state={name: pairs.text(name, pattern=_NAME) for name in pairs.names()} if pairs is not None else {},
         )
         fields.finish()
+        if misfit := schema.state_misfit():
+            raise DecodeError(f"{fields.where}.state", *misfit)
         return schema

@@ -21,6 +21,7 @@ from hedgerow.installation import extra_of, is_installed
 from hedgerow.manifest.release import MODEL_NAME
 from hedgerow.partition import Partition
 from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.state import State, next_name, state_mistakes
 from hedgerow.user_files import import_file
 
 if TYPE_CHECKING:
@@ -38,15 +39,18 @@ __all__ = [
 
 LOSSES = ("bce", "cross_entropy", "mse")
 POSTPROCESSES = ("softmax", "none")
+_LEAST_SEQUENCES = 8
+_PROBABILITIES = "probabilities"
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled samples.
+    """Labelled samples; for a task with state a sample is a sequence of steps.
 
     Attributes:
-        inputs: Input name -> array of shape ``(n, *shape)``, as in the task's inputs.
-        labels: Class of each sample, ``int64[n]``.
+        inputs: Input name -> array of shape ``(n, *shape)``, as in the task's inputs; with state
+            ``(n, steps, *shape)``.
+        labels: Class of each sample, ``int64[n]``; with state of each step, ``int64[n, steps]``.
         columns: Further facts of each sample that are not inputs, such as a subgroup; name -> ``array[n]``.
     """
 
@@ -56,6 +60,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def last_labels(self) -> NDArray[np.int64]:
+        """One class for each sample: that of a sequence is its last step's."""
+        return self.labels if self.labels.ndim < 2 else self.labels[:, -1]
 
     def take(self, indices: NDArray[np.int64] | Sequence[int]) -> "Dataset":
         """Return the samples at *indices*, in that order."""
@@ -74,7 +83,8 @@ class TaskData:
     Attributes:
         train: Cut into clients' shards for the first training; the reference of drift is built from its inputs.
         held_out: Never trained on; every accuracy is measured here.
-        calibration: What quantizers see; None: the first 256 samples of *train*.
+        calibration: What quantizers see; None: the first 256 samples of *train*, or as many sequences as hold 256
+            steps, but at least 8.
     """
 
     train: Dataset
@@ -85,7 +95,10 @@ class TaskData:
         """Return the calibration data."""
         if self.calibration is not None:
             return self.calibration
-        return self.train.take(np.arange(min(256, len(self.train))))
+        count = 256
+        if self.train.labels.ndim == 2:
+            count = max(_LEAST_SEQUENCES, count // max(1, self.train.labels.shape[1]))
+        return self.train.take(np.arange(min(count, len(self.train))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +149,8 @@ class Task:
         name: Lower-case name; the default name of its releases.
         inputs: The tensors a caller gives, in the order in which *preprocess* takes them.
         labels: Class names; the position is the class index.
-        model: Makes a new ``torch.nn.Module`` that maps pre-processed inputs to logits ``(batch, classes)``.
+        model: Makes a new ``torch.nn.Module`` that maps pre-processed inputs to logits ``(batch, classes)``. With
+            *state* it takes the state after them, in its order, and returns ``(logits, *new state)``.
         data: Returns the data; called once.
         preprocess: Torch function from the input tensors to the model's argument (or tuple of arguments). It is traced
             into every artifact and train graph. None: the inputs are the arguments.
@@ -150,6 +164,9 @@ class Task:
         subgroup: Name of a column in the data; metrics are then shown for each of its values too.
         student: Makes a smaller model with the same arguments and outputs, for recipes that distill. None: there is
             none, and such recipes are refused.
+        state: Name -> what the model keeps from one prediction to the next, zero at the start of a stream. Data are
+            then sequences of one length, each with a class for each step; the state runs through a sequence and begins
+            anew with the next.
     """
 
     name: str
@@ -165,6 +182,7 @@ class Task:
     partition: Partition = Partition()
     subgroup: str | None = None
     student: "Callable[[], torch.nn.Module] | None" = None
+    state: Mapping[str, State] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         mistakes = self._type_mistakes()
@@ -181,6 +199,7 @@ class Task:
             "inputs": (Sequence, "a sequence, such as (TensorSpec(...),)"),
             "labels": (Sequence, "a sequence of class names"),
             "metrics": (Mapping, "a mapping of names to functions"),
+            "state": (Mapping, 'a mapping of names to State, such as {"h": State((2, 1, 128))}'),
             "local": (LocalTraining, "a LocalTraining"),
             "partition": (Partition, 'a Partition, such as Partition("dirichlet", alpha=0.5)'),
         }
@@ -200,6 +219,7 @@ class Task:
             found.extend(spec.mistakes() if isinstance(spec, TensorSpec) else [f"the input {spec!r} is no TensorSpec"])
         names = [spec.name for spec in self.inputs if isinstance(spec, TensorSpec)]
         found.extend(f"the input {name!r} occurs twice" for name in sorted({n for n in names if names.count(n) > 1}))
+        found.extend(self._state_mistakes(names))
         if len(self.labels) < 2:
             found.append(f"it needs at least two labels, found {len(self.labels)}")
         if len(set(self.labels)) != len(self.labels):
@@ -215,82 +235,48 @@ class Task:
         found.extend(f"the metric {name!r} is not callable" for name, m in self.metrics.items() if not callable(m))
         return found + self.local.mistakes() + self.partition.mistakes()
 
+    def _state_mistakes(self, inputs: Sequence[str]) -> list[str]:
+        if found := state_mistakes(self.state):
+            return found
+        for name, state in self.state.items():
+            for end in (TensorSpec(name, state.shape), TensorSpec(next_name(name), state.shape)):
+                found.extend(f"the state {name!r}: {mistake}" for mistake in end.mistakes())
+        taken = [*inputs, _PROBABILITIES]
+        for name in (*self.state, *map(next_name, self.state)):
+            if name in taken:
+                found.append(f"the name {name!r} of a state is taken already; name it otherwise")
+            taken.append(name)
+        return found
+
     @property
     def schema(self) -> ModelSchema:
-        """Inputs as given; one output, ``probabilities``, of one value for each label."""
+        """Inputs as given, then the state; ``probabilities``, of one value for each label, then the new state."""
         top = 1.0 if self.postprocess == "softmax" else None
         bottom = 0.0 if self.postprocess == "softmax" else None
-        output = TensorSpec("probabilities", (len(self.labels),), "float32", minimum=bottom, maximum=top)
-        return ModelSchema(tuple(self.inputs), (output,), tuple(self.labels))
+        output = TensorSpec(_PROBABILITIES, (len(self.labels),), "float32", minimum=bottom, maximum=top)
+        taken = [
+            TensorSpec(name, state.shape, unit=f"state: zero at the start, then {next_name(name)} of the call before")
+            for name, state in self.state.items()
+        ]
+        given = [TensorSpec(next_name(name), state.shape, unit="state") for name, state in self.state.items()]
+        pairs = {name: next_name(name) for name in self.state}
+        return ModelSchema((*self.inputs, *taken), (output, *given), tuple(self.labels), pairs)
 
     def measure(self, probabilities: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, float]:
         """Return each metric; they get copies, so that none changes what is measured or trained on after it.
 
         Args:
-            probabilities: ``(n, classes)``.
-            labels: ``int64[n]``.
+            probabilities: ``(n, classes)``, or ``(n, steps, classes)``, of which each step counts as a sample.
+            labels: ``int64[n]``, or ``int64[n, steps]``.
         """
-        return {name: float(metric(np.array(probabilities), np.array(labels))) for name, metric in self.metrics.items()}
+        rows, classes = np.reshape(probabilities, (-1, np.shape(probabilities)[-1])), np.reshape(labels, -1)
+        return {name: float(metric(np.array(rows), np.array(classes))) for name, metric in self.metrics.items()}
 
     def data_mistakes(self, data: object) -> list[str]:
         """Return one sentence for everything that is wrong with *data* under this task."""
-        found: list[str] = []
-        if not isinstance(data, TaskData):
-            return [f"data() must return a TaskData, found {type(data).__name__}"]
-        parts = {"train": data.train, "held_out": data.held_out}
-        if data.calibration is not None:
-            parts["calibration"] = data.calibration
-        for part, dataset in parts.items():
-            found.extend(f"{part}: {mistake}" for mistake in self._dataset_mistakes(dataset))
-        return found
+        from hedgerow.data_mistakes import data_mistakes
 
-    def _dataset_mistakes(self, dataset: object) -> list[str]:
-        if not isinstance(dataset, Dataset):
-            return [f"expected a Dataset, found {type(dataset).__name__}"]
-        parts: tuple[Any, ...] = (dataset.inputs, dataset.columns, {"labels": dataset.labels})
-        if not all(isinstance(part, Mapping) for part in parts):
-            return ["inputs and columns must be mappings of names to arrays"]
-        found = [
-            f"{name} must be a numpy array, found {type(values).__name__}"
-            for part in parts
-            for name, values in part.items()
-            if not isinstance(values, np.ndarray)
-        ]
-        if found:
-            return found
-        wanted = {spec.name: spec for spec in self.inputs}
-        if set(dataset.inputs) != set(wanted):
-            found.append(f"expected the inputs {sorted(wanted)}, found {sorted(dataset.inputs)}")
-        if len(dataset) == 0:
-            found.append("it holds no samples")
-        for name, values in dataset.inputs.items():
-            spec = wanted.get(name)
-            if spec is None:
-                continue
-            if len(values) != len(dataset):
-                found.append(f"{name} has {len(values)} samples, the labels {len(dataset)}")
-            if values.shape[1:] != spec.shape or str(values.dtype) != spec.dtype:
-                found.append(
-                    f"{name} is {values.dtype}{list(values.shape[1:])} a sample, "
-                    f"the task says {spec.dtype}{list(spec.shape)}"
-                )
-            elif values.size and values.dtype.kind == "f" and not np.isfinite(values).all():
-                found.append(f"{name} holds NaN or infinity")
-            elif values.size and spec.minimum is not None and values.min() < spec.minimum:
-                found.append(f"{name} goes down to {values.min():g}, the task says {spec.minimum:g}")
-            elif values.size and spec.maximum is not None and values.max() > spec.maximum:
-                found.append(f"{name} goes up to {values.max():g}, the task says {spec.maximum:g}")
-        labels = dataset.labels
-        if labels.dtype != np.int64 or labels.ndim != 1:
-            found.append(f"the labels must be int64[n], found {labels.dtype}{list(labels.shape)}; use .astype('int64')")
-        elif labels.size and not (labels.min() >= 0 and labels.max() < len(self.labels)):
-            found.append(f"the labels must lie in 0..{len(self.labels) - 1}, found {labels.min()}..{labels.max()}")
-        for name, values in dataset.columns.items():
-            if len(values) != len(dataset):
-                found.append(f"the column {name!r} has {len(values)} values for {len(dataset)} samples")
-        if self.subgroup is not None and self.subgroup not in dataset.columns:
-            found.append(f"the subgroup column {self.subgroup!r} is absent; found {sorted(dataset.columns)}")
-        return found
+        return data_mistakes(self, data)
 
     def load_data(self) -> TaskData:
         """Call *data* and check what it returns.

@@ -1,9 +1,9 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from benchmarks.zoo import cells_of, document, zoo_table_command
+from benchmarks.zoo import Cell, cells_of, document, zoo_table_command
 from click.testing import CliRunner
 
 from hedgerow.compile.build import Build
@@ -12,6 +12,7 @@ from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.refused import RefusedTarget
 from hedgerow.compile.search import TriedRecipe
 from hedgerow.errors import UnknownNameError
+from hedgerow.examples.zoo import ZOO
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.schema import ModelSchema
@@ -111,6 +112,16 @@ def test_an_unknown_model_is_told_before_any_work():
     result = CliRunner().invoke(zoo_table_command, ["--model", "resnet9"])
     assert isinstance(result.exception, UnknownNameError)
     assert "did you mean 'resnet8'?" in str(result.exception)
+
+
+@pytest.mark.heavy
+def test_models_that_the_file_of_cells_has_are_not_made_again(tmp_path: Path):
+    cells = [Cell(model=name, target="raspberry-pi-5", recipe="r", bytes=7, not_run=("latency",)) for name in ZOO]
+    (tmp_path / "cells.json").write_text(json.dumps([asdict(cell) for cell in cells]))
+    arguments = ["--target=raspberry-pi-5", "--cells", str(tmp_path / "cells.json"), "--json"]
+    result = CliRunner().invoke(zoo_table_command, arguments)
+    assert result.exception is None
+    assert json.loads(result.stdout.splitlines()[-1]) == {"cells": json.loads(json.dumps(list(map(asdict, cells))))}
 
 
 @pytest.mark.heavy

@@ -388,7 +388,7 @@ def softmax_of(number: int) -> np.ndarray:
 
 def records(path: Path, count: int) -> list:
     """Wait for *count* whole lines of JSON and return them."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         lines = path.read_text().split("\n")[:-1] if path.exists() else []
         if len(lines) >= count:

@@ -21,6 +21,7 @@ from hedgerow.client.slot_folders import OpenSlot, SlotFolders
 from hedgerow.errors import ExtraNotInstalledError
 from hedgerow.installation import install_command
 from tests.client.conftest import Release, with_golden, without_golden, without_train_graph
+from tests.client.remembering import Remembering, streaming
 
 ZEROS = np.zeros((2, 4), np.float32)
 
@@ -271,3 +272,48 @@ def test_a_bug_of_ours_while_a_runtime_is_looked_up_is_not_said_of_the_runtime(m
 
 def test_a_bug_of_ours_is_an_installation_that_failed_and_may_be_tried_again():
     assert issubclass(AgentFaultError, InstallError)
+
+
+def test_golden_samples_of_a_model_with_state_are_replayed_as_sequences(opened, release):
+    class Watched(Remembering):
+        def __init__(self) -> None:
+            self.counts: list[float] = []
+
+        def predict(self, inputs):
+            self.counts.append(float(inputs["h"][0, 1, 0, 0]))
+            return super().predict(inputs)
+
+    model = Watched()
+    ready = load_model(opened(streaming(release(1))), lambda _name: model)
+
+    assert replay_golden(ready) == 0.0
+    assert model.counts == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_device_that_remembers_otherwise_is_found_where_its_own_state_is_carried(opened, release):
+    x = np.ones((40, 4), np.float32)
+    model = Remembering()
+    model.drift = 0.009  # each step alone stays within the tolerance of 0.01
+    ready = load_model(opened(streaming(release(1), x)), lambda _name: model)
+
+    with pytest.raises(InstallError, match=r"outputs within 0.01 of those at build time, found a difference of 0.18"):
+        replay_golden(ready)
+
+
+def test_samples_with_a_state_of_their_own_are_replayed_each_alone(opened, release):
+    made = streaming(release(1))
+    golden = {
+        "input.x": np.ones((3, 4), np.float32),
+        "input.h": np.full((3, 2, 1, 4), 5, np.float32),
+        "output.probabilities": np.eye(3, dtype=np.float32)[[2, 2, 2]],
+        "output.h_next": np.full((3, 2, 1, 4), 6, np.float32),
+    }
+    ready = load_model(opened(with_golden(made, golden)), lambda _name: Remembering())
+
+    assert replay_golden(ready) == 0.0
+
+
+def test_a_model_with_state_and_no_golden_samples_is_tried_on_zeros(opened, release):
+    tried = try_model(opened(without_golden(streaming(release(1)))), lambda _name: Remembering(), lambda _step: None)
+
+    assert tried.release == "demo@1"

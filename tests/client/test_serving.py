@@ -14,6 +14,7 @@ from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.errors import InputError
 from hedgerow.reference import Reference
 from hedgerow.window import Window
+from tests.client.remembering import Remembering, ready_of, streaming
 
 
 class Constant:
@@ -233,3 +234,73 @@ def test_a_reference_that_cannot_be_counted_into_costs_no_answer(active, ready, 
 def test_a_window_of_nothing_is_a_mistake():
     with pytest.raises(ValueError, match="window_samples"):
         ActiveModel(0, lambda _window: None)
+
+
+def winners(active: ActiveModel, size: int, stream: str = "") -> list[int]:
+    outputs = active.predict(batch(size), stream=stream)
+    assert list(outputs) == ["probabilities"], "state is nobody's answer"
+    return outputs["probabilities"].argmax(axis=1).tolist()
+
+
+def test_a_model_with_state_goes_on_over_calls_and_over_windows(release, active, windows):
+    active.activate(ready_of(streaming(release(1))))
+
+    assert winners(active, 5) == [0, 1, 2, 0, 1]
+    assert winners(active, 1) == [2]
+    assert [window.samples for window in windows] == [4]
+    assert sorted(windows[0].features) == ["output.confidence", "output.label", "x.0", "x.1", "x.2", "x.3"]
+
+
+def test_streams_of_one_model_do_not_mix_and_one_is_reset(release, active):
+    active.activate(ready_of(streaming(release(1))))
+    winners(active, 2, "left")
+
+    assert winners(active, 1, "right") == [0]
+    assert winners(active, 1, "left") == [2]
+    active.reset("left")
+    assert winners(active, 1, "left") == [0]
+    assert winners(active, 1, "right") == [1]
+    active.reset()
+    assert winners(active, 1, "right") == [0]
+
+
+def test_another_release_begins_with_a_state_of_zeros(release, active):
+    active.activate(ready_of(streaming(release(1))))
+    winners(active, 2)
+    active.activate(ready_of(streaming(release(2))))
+
+    assert winners(active, 1) == [0]
+
+
+def test_a_caller_gives_no_state(release, active):
+    active.activate(ready_of(streaming(release(1))))
+
+    with pytest.raises(InputError, match="expected the inputs x, found h, x"):
+        active.predict({**batch(1), "h": np.zeros((1, 2, 1, 4), np.float32)})
+
+
+def test_the_answer_to_one_sample_goes_on_too_and_a_failure_leaves_the_state(release, active):
+    model = Remembering()
+    active.activate(ready_of(streaming(release(1)), model))
+    answers = [active.answer({"x": np.zeros(4, np.float32)}, stream="mic").label for _ in range(2)]
+    model.fails = True
+    with pytest.raises(PredictionError, match="out of arena"):
+        active.answer({"x": np.zeros(4, np.float32)}, stream="mic")
+    model.fails = False
+    answers.append(active.answer({"x": np.zeros(4, np.float32)}, stream="mic").label)
+
+    assert answers == ["a", "b", "c"]
+
+
+def test_the_model_before_has_a_state_of_its_own_and_is_reset_with_the_stream(release, active, windows):
+    new, old = ready_of(streaming(release(2))), ready_of(streaming(release(1)))
+    active.activate(new)
+    winners(active, 1)
+    active.compare(new, old)
+    winners(active, 2)  # new 1, 2; old 0, 1
+    active.reset()
+    winners(active, 2)  # both begin anew
+    active.cut(1)
+
+    assert (windows[-1].paired.agreed, windows[-1].paired.disagreed) == (1, 0)
+    assert (windows[-2].paired.agreed, windows[-2].paired.disagreed) == (1, 2)

@@ -14,6 +14,7 @@ from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.stream import Stream, next_pause_s
 from hedgerow.reference import Reference
+from tests.client.remembering import ready_of, streaming
 
 ZEROS = np.zeros(4, dtype=np.float32)
 
@@ -265,3 +266,27 @@ def test_a_fault_of_the_agent_itself_does_not_end_serving(bench, caplog):
     assert len(calls) == 3
     assert "by a fault of the agent" in caplog.text
     assert Part.SOURCE not in bench.health.failing, "and the source is not to blame"
+
+
+def test_a_source_says_which_stream_a_sample_belongs_to_and_where_it_begins(bench, release):
+    bench.active.activate(ready_of(streaming(release(1))))
+    labels = []
+
+    def source(_context):
+        for stream, begins in [("a", False), ("a", False), ("b", False), ("a", True), ("b", False), ("a", False)]:
+            answer = yield Sample({"x": ZEROS}, stream=stream, begins=begins)
+            labels.append(answer.label)
+
+    bench.run(source)
+
+    assert labels == ["a", "b", "a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"stream": 5}, {"stream": None}, {"stream": "x" * 65}, {"begins": 1}, {"begins": None}]
+)
+def test_a_stream_that_is_no_short_name_is_refused_and_the_next_sample_is_served(bench, changes, caplog):
+    bench.run(lambda _context: iter([Sample({"x": ZEROS}, **changes), Sample({"x": ZEROS}, stream="x" * 64)]))
+
+    assert [answer.index for answer in bench.sunk] == [1]
+    assert "expected a stream of at most 64 characters and begins as True or False" in caplog.text

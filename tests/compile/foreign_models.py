@@ -6,7 +6,20 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FEATURES", "classes_of", "linear_onnx", "samples", "state_onnx", "write_samples"]
+__all__ = [
+    "FEATURES",
+    "branching_onnx",
+    "classes_of",
+    "forest_onnx",
+    "linear_onnx",
+    "linear_tflite",
+    "quantized_onnx",
+    "recurrent_onnx",
+    "samples",
+    "signed_tflite",
+    "state_onnx",
+    "write_samples",
+]
 
 FEATURES = 128
 _WEIGHT = np.random.default_rng(0).normal(size=(FEATURES, 3)).astype(np.float32)
@@ -77,6 +90,113 @@ def state_onnx() -> bytes:
     )
 
 
+def branching_onnx() -> bytes:
+    """Return the linear model with its product in both branches of an ``If``, whose condition is the data's sum."""
+    from onnx import TensorProto, helper
+
+    def branch(name: str) -> Any:
+        made = helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 3))
+        return helper.make_graph([helper.make_node("MatMul", ["x", "w"], [name])], name, [], [made])
+
+    return _model(
+        [
+            helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+            helper.make_node("Greater", ["sum", "zero"], ["above"]),
+            helper.make_node("If", ["above"], ["m"], then_branch=branch("a"), else_branch=branch("b")),
+            helper.make_node("Softmax", ["m"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, FEATURES))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3))],
+        {"w": _WEIGHT, "zero": np.array(0, np.float32)},
+    )
+
+
+def quantized_onnx() -> bytes:
+    """Return the linear model with its weights and its inputs in int8, between QuantizeLinear and DequantizeLinear."""
+    from onnx import TensorProto, helper
+
+    step = float(np.abs(_WEIGHT).max() / 127)
+    return _model(
+        [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["x8"]),
+            helper.make_node("DequantizeLinear", ["x8", "s", "z"], ["xd"]),
+            helper.make_node("DequantizeLinear", ["w8", "ws", "z"], ["w"]),
+            helper.make_node("MatMul", ["xd", "w"], ["m"]),
+            helper.make_node("Softmax", ["m"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", FEATURES))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 3))],
+        {
+            "s": np.array(4 / 127, np.float32),
+            "z": np.array(0, np.int8),
+            "ws": np.array(step, np.float32),
+            "w8": np.rint(_WEIGHT / step).astype(np.int8),
+        },
+    )
+
+
+def recurrent_onnx() -> bytes:
+    """Return an LSTM, 4 wide, over the features as 16 steps of 8, and three scores of its last state."""
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(3)
+    return _model(
+        [
+            helper.make_node("Reshape", ["x", "sizes"], ["steps"]),
+            helper.make_node("LSTM", ["steps", "wi", "wr"], ["", "h", ""], hidden_size=4),
+            helper.make_node("Squeeze", ["h", "first"], ["last"]),
+            helper.make_node("MatMul", ["last", "w"], ["m"]),
+            helper.make_node("Softmax", ["m"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, FEATURES))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3))],
+        {
+            "sizes": np.array([16, 1, 8], np.int64),
+            "first": np.array([0], np.int64),
+            "wi": rng.normal(size=(1, 16, 8)).astype(np.float32),
+            "wr": rng.normal(size=(1, 16, 4)).astype(np.float32),
+            "w": rng.normal(size=(4, 3)).astype(np.float32),
+        },
+    )
+
+
+def forest_onnx() -> bytes:
+    """Return one tree over the first two features, as skl2onnx writes it: classes 0, 1 and 2 at its leaves."""
+    from onnx import TensorProto, helper
+
+    node = helper.make_node(
+        "TreeEnsembleClassifier",
+        ["x"],
+        ["label", "probabilities"],
+        domain="ai.onnx.ml",
+        nodes_treeids=[0] * 5,
+        nodes_nodeids=list(range(5)),
+        nodes_featureids=[0, 0, 1, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_values=[0.0] * 5,
+        nodes_truenodeids=[1, 0, 3, 0, 0],
+        nodes_falsenodeids=[2, 0, 4, 0, 0],
+        nodes_missing_value_tracks_true=[0] * 5,
+        class_treeids=[0] * 3,
+        class_nodeids=[1, 3, 4],
+        class_ids=[0, 1, 2],
+        class_weights=[1.0] * 3,
+        classlabels_int64s=[0, 1, 2],
+        post_transform="NONE",
+    )
+    graph = helper.make_graph(
+        [node],
+        "forest",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", FEATURES))],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, ("batch",)),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ("batch", 3)),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
 def linear_tflite(*, border: str = "FLOAT32", signature: Sequence[int] | None = None, with_text: bool = False) -> bytes:
     """Return softmax(x @ weight) without a signature, as converters of TensorFlow 1 wrote it.
 
@@ -123,6 +243,47 @@ def linear_tflite(*, border: str = "FLOAT32", signature: Sequence[int] | None = 
         graph.record.outputs = [last, text]
         graph.operator("CAST", [last], [text])
     return model.content()
+
+
+def signed_tflite() -> bytes:
+    """Return softmax(x @ weight) in int8 behind a signature from ``x`` to ``y``, as converters of today write it."""
+    from ai_edge_litert import schema_py_generated as schema
+    from tools.operator_tables.tflite_model import TfliteModel
+
+    model = TfliteModel()
+    graph = model.graph()
+    step = float(np.abs(_WEIGHT).max() / 127)
+    taken = graph.tensor("INT8", (1, FEATURES), scale=4 / 128)
+    weight = graph.tensor("INT8", (3, FEATURES), data=np.rint(_WEIGHT.T / step).astype(np.int8), scale=step)
+    bias = graph.tensor("INT32", (3,), data=np.zeros(3, np.int32), scale=step * 4 / 128)
+    scores = graph.tensor("INT8", (1, 3), scale=0.4)
+    given = graph.tensor("INT8", (1, 3), scale=1 / 256, zero_point=-128)
+    inputs = [taken, weight, bias]
+    graph.operator("FULLY_CONNECTED", inputs, [scores], version=4, options="FullyConnectedOptions")
+    graph.operator("SOFTMAX", [scores], [given], version=2, options="SoftmaxOptions", fields={"beta": 1.0})
+    graph.record.inputs, graph.record.outputs = [taken], [given]
+    parsed = schema.ModelT.InitFromPackedBuf(model.content(), 0)
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+    signature.inputs, signature.outputs = [_entry("x", taken)], [_entry("y", given)]
+    parsed.signatureDefs = [signature]
+    return _packed(parsed)
+
+
+def _entry(name: str, place: int) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, place
+    return entry
+
+
+def _packed(parsed: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(parsed.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def edgetpu_tflite(*, left_to_cpu: bool = False) -> bytes:

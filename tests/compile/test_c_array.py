@@ -241,3 +241,45 @@ def test_the_formula_of_the_header_stores_what_the_golden_samples_were_made_with
     subprocess.run(["gcc", "-std=c11", "-O1", str(main), "-o", str(tmp_path / "run"), "-lm"], check=True)
     said = subprocess.run([tmp_path / "run"], check=True, capture_output=True, text=True).stdout
     assert [int(line) for line in said.split()] == to_stored(values, tensor).tolist()
+
+
+STREAMING = ModelSchema(
+    (TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 32)), TensorSpec("c", (1, 4))),
+    (TensorSpec("probabilities", (2,)), TensorSpec("c_next", (1, 4)), TensorSpec("h_next", (2, 1, 32))),
+    ("silence", "speech"),
+    {"h": "h_next", "c": "c_next"},
+)
+
+
+def streaming_model(**changes) -> CModel:
+    return model(
+        inputs=(
+            Tensor("frame", "args_0", (1, 16), "int8", 0.02, -101),
+            Tensor("h", "args_1", (2, 1, 32), "int8", 0.06, 36),
+            Tensor("c", "args_2", (1, 4), "float32"),
+        ),
+        outputs=(
+            Tensor("probabilities", "output_0", (1, 2), "int8", 0.00390625, -128),
+            Tensor("c_next", "output_1", (1, 4), "float32"),
+            Tensor("h_next", "output_2", (2, 1, 32), "int8", 0.06, 36),
+        ),
+        schema=STREAMING,
+        **changes,
+    )
+
+
+def test_the_header_says_which_output_is_which_inputs_state_and_what_zero_is():
+    text = c_header(streaming_model())
+
+    lines = [line for line in text.splitlines() if "_STATE" in line]
+    assert lines == [
+        "#define DIGITS_MODEL_STATES 2",
+        "#define DIGITS_MODEL_STATE_0_INPUT 1",
+        "#define DIGITS_MODEL_STATE_0_OUTPUT 2",
+        "#define DIGITS_MODEL_STATE_0_ZERO (36)",
+        "#define DIGITS_MODEL_STATE_1_INPUT 2",
+        "#define DIGITS_MODEL_STATE_1_OUTPUT 1",
+        "#define DIGITS_MODEL_STATE_1_ZERO (0)",
+    ]
+    assert "fill each of these inputs with elements of ZERO" in words(text)
+    assert "_STATE" not in c_header(model())

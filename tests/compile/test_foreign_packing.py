@@ -20,6 +20,7 @@ from tests.compile.foreign_models import (
     FEATURES,
     classes_of,
     edgetpu_tflite,
+    forest_onnx,
     linear_onnx,
     linear_tflite,
     samples,
@@ -164,7 +165,7 @@ def test_a_data_file_that_is_none_is_one_sentence(content, pack, tmp_path):
     (tmp_path / "data.npz").write_bytes(content)
     code, record, _ = pack(linear_onnx(), "--target", "x86-gateway", "--data", str(tmp_path / "data.npz"))
     assert code == 1
-    assert "expected arrays as numpy.savez writes them, or a .csv file" in record["error"]
+    assert "expected arrays of numbers as numpy.savez writes them, or a .csv file" in record["error"]
 
 
 @pytest.mark.parametrize(("target", "recipe"), [("x86-gateway", "onnx-int8-s8s8"), ("raspberry-pi-4", "onnx-fp16")])
@@ -282,6 +283,8 @@ def test_recurrent_state_is_carried_over_the_steps_of_a_sequence(pack, tmp_path)
         assert artifact["held_out_samples"] == 30 * (5 if given.ndim == 2 else 1)
         assert replayed(out) == 0.0
     build = load_build(out)
+    assert build.model_schema.state == {"state": "staten"}
+    assert [spec.name for spec in build.model_schema.given.inputs] == ["x"]
     [state] = [spec for spec in build.model_schema.inputs if spec.name == "state"]
     assert state.unit == "state: zero at the start, then the output staten of the call before"
     content = (out / "blobs" / build.artifacts[0].golden.sha256).read_bytes()
@@ -316,6 +319,19 @@ def test_state_that_does_not_fit_is_one_sentence(state, expected, pack):
     code, record, _ = pack(state_onnx(), "--target", "x86-gateway", *shapes, "--state", state)
     assert code == 1
     assert expected in record["error"]
+
+
+def test_a_state_that_comes_out_as_another_type_is_refused(pack):
+    from onnx import TensorProto, helper, load_model_from_string
+
+    model = load_model_from_string(state_onnx())
+    model.graph.node.append(helper.make_node("Cast", ["stateN"], ["whole"], to=TensorProto.INT32))
+    model.graph.output[1].CopyFrom(helper.make_tensor_value_info("whole", TensorProto.INT32, (2, "batch", 4)))
+    options = ("--shape", "x=1x4", "--shape", "state=2x1x4", "--state", "state=whole")
+    code, record, _ = pack(model.SerializeToString(), "--target", "x86-gateway", *options)
+
+    assert code == 1
+    assert "expected one type at both ends of a state, found float32 and int32" in record["error"]
 
 
 @pytest.mark.parametrize(
@@ -416,3 +432,83 @@ def test_a_task_whose_samples_have_another_layout_is_refused(pack):
     code, record, _ = pack(linear_onnx(), "--target", "x86-gateway", "--task", DIGITS)
     assert code == 1
     assert f"expected samples of [{FEATURES}] for the file's input 'x'" in record["error"]
+
+
+def test_an_onnx_file_with_its_weights_beside_it_is_packed_whole(pack, data, tmp_path):
+    import onnx
+
+    model = onnx.load_model_from_string(linear_onnx())
+    onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    split = (tmp_path / "m.onnx").read_bytes()
+    code, record, out = pack(split, "--target", "x86-gateway", "--data", data)
+    assert (code, record["artifacts"][0]["accuracy"]) == (0, 1.0)
+    assert (record["artifacts"][0]["parameters"], replayed(out)) == (3 * FEATURES, 0.0)
+    (tmp_path / "m.data").unlink()
+    code, record, _ = pack(split, "--target", "x86-gateway", "--data", data)
+    assert code == 1
+    assert "expected the file 'm.data' with weights beside the model, found none; keep its files" in record["error"]
+
+
+def test_whole_numbers_that_are_no_classes_are_not_measured(pack, tmp_path):
+    import onnx
+
+    model = onnx.load_model_from_string(forest_onnx())
+    [labels] = [each for each in model.graph.node[0].attribute if each.name == "classlabels_int64s"]
+    labels.ints[:] = [-1, 0, 1]
+    # As a detector of outliers has it: a class alone, no scores.
+    del model.graph.output[1]
+    values, _ = samples(40)
+    path = write_samples(tmp_path / "data.npz", x=values, labels=np.arange(40) % 2)
+    code, record, _ = pack(model.SerializeToString(), "--target", "x86-gateway", "--data", str(path))
+    assert (code, record["artifacts"][0]["accuracy"]) == (0, None)
+    said = "the output 'label' gives whole numbers that are no class from 0 to 1; give labels and a file that count"
+    assert record["artifacts"][0]["not_run"]["accuracy"].startswith(said)
+
+
+def test_a_forest_with_classes_in_words_is_packed_without_them(pack, tmp_path):
+    import onnx
+
+    model = onnx.load_model_from_string(forest_onnx())
+    [labels] = [each for each in model.graph.node[0].attribute if each.name == "classlabels_int64s"]
+    model.graph.node[0].attribute.remove(labels)
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("classlabels_strings", ["a", "b", "c"]))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    values, _ = samples(40)
+    tree = np.where(values[:, 0] <= 0, 0, np.where(values[:, 1] <= 0, 1, 2))
+    path = write_samples(tmp_path / "data.npz", x=values, labels=tree)
+    code, record, _ = pack(model.SerializeToString(), "--target", "x86-gateway", "--data", str(path))
+    assert (code, record["artifacts"][0]["accuracy"]) == (0, 1.0)
+    assert "'label' is text" in record["artifacts"][0]["not_run"]["all outputs"]
+    assert record["artifacts"][0]["peak_memory_bytes"] == 4 * FEATURES + 12
+
+
+def test_a_file_that_gives_nan_is_told_so_and_not_quantized(pack, data):
+    from onnx import helper, load_model_from_string
+
+    model = load_model_from_string(linear_onnx())
+    # The root of what is below zero.
+    model.graph.node[0].output[0] = "product"
+    model.graph.node.insert(1, helper.make_node("Sqrt", ["product"], ["m"]))
+    code, record, _ = pack(model.SerializeToString(), "--target", "x86-gateway", "--data", data)
+    assert (code, record["trials"]) == (1, [])
+    [refused] = record["refused"]
+    assert refused["check"] == "golden"
+    assert "expected finite outputs of the golden samples, found NaN or infinity" in refused["reason"]
+
+
+def test_a_file_in_float16_is_packed_and_not_quantized(pack, data):
+    import onnx
+
+    model = onnx.load_model_from_string(linear_onnx())
+    [weight] = model.graph.initializer
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16), "w"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    half = model.SerializeToString()
+    code, record, _ = pack(half, "--target", "x86-gateway", "--data", data)
+    assert (code, record["artifacts"][0]["recipe"]) == (0, "third-party")
+    code, record, _ = pack(half, "--target", "x86-gateway", "--recipe", "x86-gateway=onnx-int8-s8s8", "--data", data)
+    [refused] = record["refused"]
+    assert refused["reason"] == (
+        "onnx-int8-s8s8: expected a file whose weights are float32, found most of them in float16; give the float file"
+    )

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -233,6 +234,7 @@ def test_a_refused_artifact_leaves_no_build_and_the_earlier_one_alone(
             recipes={"raspberry-pi-4": "onnx-int8-s8s8"},
         )
     assert caught.value.check in {"accuracy", "parity"}
+    assert re.search(r"most is lost where little is left: '7' \(Linear\) \d+ dB", str(caught.value)), str(caught.value)
     assert left_in(tmp_path) == ["checkpoint"]
     assert (build_folder / "build.json").read_bytes() == before
 

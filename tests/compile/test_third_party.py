@@ -160,7 +160,7 @@ def test_a_size_that_is_left_open_is_refused_with_the_option_that_fixes_it(tmp_p
         read(onnx_file(tmp_path, taken=("batch", "n", 6), given=("batch", "n", 3)))
     assert str(caught.value) == (
         "Their Model.onnx: expected inputs of fixed sizes after the batch, found the dimension 1 of 'In put:0' open; "
-        "give its sizes with --shape In put:0=1xSIZEx6"
+        "give the sizes with --shape In put:0=1xSIZEx6"
     )
 
 

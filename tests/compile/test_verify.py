@@ -241,3 +241,14 @@ def test_signal_to_noise_of_known_numbers():
 
 def test_agreement_of_known_numbers():
     assert agreement(np.eye(4), np.eye(4)[[0, 1, 3, 3]]) == 0.75
+
+
+def test_a_state_that_is_stored_otherwise_where_it_comes_out_is_refused_and_one_that_is_not_is_a_check():
+    int8 = "int8[2, 1, 128] x 0.5 from 3"
+    error = refused("state", state={"c": (int8, int8), "h": (int8, "int8[2, 1, 128] x 0.25 from 3")})
+    assert error.expected == "the state h stored alike at both ends, to be copied as it is"
+    assert error.found == "int8[2, 1, 128] x 0.5 from 3 in, int8[2, 1, 128] x 0.25 from 3 out"
+
+    same = judge_artifact(TARGET, RECIPE, replace(GOOD, state={"h": (int8, int8)}), max_drop=0.015)
+    assert same.checks["state"] == "passed"
+    assert "state" not in judge_artifact(TARGET, RECIPE, GOOD, max_drop=0.015).checks

@@ -382,7 +382,7 @@ DECODERS: tuple[Decoder, ...] = (
         "json",
     ),
     Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record()]),
-    Decoder("hedgerow.schema:ModelSchema.from_fields", [SCHEMA]),
+    Decoder("hedgerow.schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
     Decoder(
         "hedgerow.window:Window.from_fields",
         [WINDOW],
@@ -582,6 +582,11 @@ DECODERS: tuple[Decoder, ...] = (
         [{"work": "fix", "kind": "onnx", "folder": "", "shapes": {"x": {"sizes": [1, 8]}}}],
         _foreign_work("_fix"),
         parts=("hedgerow.compile.foreign_worker:_sizes",),
+    ),
+    Decoder(
+        "hedgerow.compile.foreign_worker:_inline",
+        [{"work": "inline", "kind": "onnx", "folder": "", "beside": "b"}],
+        _foreign_work("_inline"),
     ),
     Decoder(
         "hedgerow.compile.foreign_worker:_convert",

@@ -26,6 +26,12 @@ SCHEMA = ModelSchema(
     outputs=(TensorSpec("probabilities", (3,), minimum=0.0, maximum=1.0),),
     labels=("zero", "one", "two"),
 )
+STREAMING_SCHEMA = ModelSchema(
+    inputs=(TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 128))),
+    outputs=(TensorSpec("probabilities", (2,)), TensorSpec("h_next", (2, 1, 128))),
+    labels=("silence", "speech"),
+    state={"h": "h_next"},
+)
 TENSOR = Tensor("image", "args_0", (-1, 1, 8, 8), "int8", scale=0.5, zero_point=-128)
 PLAIN_TENSOR = Tensor("probabilities", "output_0", (-1, 3), "float32")
 ARTIFACT = Artifact(

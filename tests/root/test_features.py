@@ -97,3 +97,16 @@ def test_what_is_not_finite_is_no_confidence_and_no_class(value):
 
     assert np.isnan(features[CONFIDENCE]).tolist() == np.isnan(features[PREDICTED]).tolist() == [True, False]
     assert predicted_classes(np.array([[value, 0.8], [0.1, 0.9]])).tolist() == [-1, 1]
+
+
+def test_state_is_neither_watched_nor_out_of_range():
+    schema = ModelSchema(
+        (TensorSpec("accel", (3,), minimum=-1.0, maximum=1.0), TensorSpec("h", (1, 2), minimum=0, maximum=1)),
+        (TensorSpec("h_next", (1, 2)),),
+        (),
+        {"h": "h_next"},
+    )
+    inputs = {"accel": np.zeros((2, 3), np.float32)}
+
+    assert sorted(input_features(schema, inputs)) == ["accel.0", "accel.1", "accel.2"]
+    assert out_of_range(schema, inputs).tolist() == [False, False]

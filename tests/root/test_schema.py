@@ -90,3 +90,80 @@ def test_an_unknown_field_is_refused():
 
     with pytest.raises(DecodeError, match="also extra"):
         ModelSchema.from_fields(Fields(record, "schema"))
+
+
+STREAMING = ModelSchema(
+    (TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 128))),
+    (TensorSpec("probabilities", (2,)), TensorSpec("h_next", (2, 1, 128))),
+    ("silence", "speech"),
+    {"h": "h_next"},
+)
+
+
+def test_a_schema_with_state_survives_its_record_and_gives_callers_what_is_theirs():
+    assert ModelSchema.from_fields(Fields(STREAMING.to_record(), "schema")) == STREAMING
+    assert [spec.name for spec in STREAMING.given.inputs] == ["frame"]
+    assert [spec.name for spec in STREAMING.given.outputs] == ["probabilities"]
+    assert STREAMING.given.state == {}
+
+
+def test_a_schema_without_state_has_no_word_of_it_in_its_record():
+    assert "state" not in SCHEMA.to_record()
+    assert SCHEMA.given is SCHEMA
+
+
+def test_an_output_that_is_the_whole_answer_stays_one_when_it_is_state_too():
+    schema = ModelSchema((TensorSpec("x", (2,)), TensorSpec("h", (3,))), (TensorSpec("y", (3,)),), (), {"h": "y"})
+
+    assert schema.state_misfit() is None
+    assert [spec.name for spec in schema.given.outputs] == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "found"),
+    [
+        ({"state": {"h": "absent"}}, "pairs of an input and an output of the schema", "h = absent"),
+        ({"state": {"absent": "h_next"}}, "pairs of an input and an output of the schema", "absent = h_next"),
+        (
+            {"state": {"h": "probabilities"}},
+            "one shape and one dtype at both ends of a state",
+            "float32[2, 1, 128] as h and float32[2] as probabilities",
+        ),
+        (
+            {"outputs": [{**TensorSpec("h_next", (2, 1, 128), "int8").to_record()}]},
+            "one shape and one dtype at both ends of a state",
+            "float32[2, 1, 128] as h and int8[2, 1, 128] as h_next",
+        ),
+        ({"inputs": [TensorSpec("h", (2, 1, 128)).to_record()]}, "an input that is no state", "none"),
+        (
+            {
+                "inputs": [TensorSpec(name, (2,)).to_record() for name in ("x", "a", "b")],
+                "outputs": [TensorSpec("y", (2,)).to_record()],
+                "state": {"a": "y", "b": "y"},
+            },
+            "an output of its own for each state",
+            "one output for two",
+        ),
+        (
+            {
+                "inputs": [TensorSpec("x", (2,)).to_record(), TensorSpec("h", (2**11, 2**12)).to_record()],
+                "outputs": [TensorSpec("h_next", (2**11, 2**12)).to_record()],
+            },
+            "at most 4194304 numbers of state",
+            "8388608",
+        ),
+    ],
+)
+def test_state_that_does_not_fit_is_refused_where_a_schema_is_read(changes, expected, found):
+    with pytest.raises(DecodeError) as caught:
+        ModelSchema.from_fields(Fields({**STREAMING.to_record(), **changes}, "schema"))
+
+    assert (caught.value.where, caught.value.expected, caught.value.found) == ("schema.state", expected, found)
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_none_and_too_many_state_tensors_are_refused_before_they_are_looked_at(count):
+    record = {**STREAMING.to_record(), "state": {f"h{i}": 5 for i in range(count)}}
+
+    with pytest.raises(DecodeError, match=f"one to 8 state tensors, found {count}"):
+        ModelSchema.from_fields(Fields(record, "schema"))

@@ -8,6 +8,7 @@ import pytest
 from hedgerow.errors import ExtraNotInstalledError, TaskError
 from hedgerow.partition import Partition
 from hedgerow.schema import TensorSpec
+from hedgerow.state import State
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData, accuracy, load_attribute, load_task
 
 IMAGE = TensorSpec("image", (2,), minimum=0.0, maximum=16.0)
@@ -256,3 +257,96 @@ def test_a_metric_cannot_change_what_the_next_is_measured_on():
     assert measured == {"accuracy": 1.0, "spoils": 7.0, "again": 1.0}
     assert probabilities.tolist() == np.array([[0.9, 0.1], [0.2, 0.8]], np.float32).tolist()
     assert labels.tolist() == [0, 1]
+
+
+def streaming_task(**changes) -> Task:
+    parts = {"state": {"h": State((2, 1, 8)), "c": State((1, 4))}}
+    return task(**{**parts, **changes})
+
+
+def sequences(n: int = 3, steps: int = 5, **changes) -> Dataset:
+    parts = {
+        "inputs": {"image": np.full((n, steps, 2), 3, np.float32)},
+        "labels": np.zeros((n, steps), np.int64),
+        "columns": {"site": np.array(["a"] * n)},
+    }
+    return Dataset(**{**parts, **changes})
+
+
+def test_state_stands_behind_the_inputs_and_the_output_in_pairs():
+    schema = streaming_task().schema
+
+    assert [(spec.name, spec.shape) for spec in schema.inputs] == [("image", (2,)), ("h", (2, 1, 8)), ("c", (1, 4))]
+    assert [spec.name for spec in schema.outputs] == ["probabilities", "h_next", "c_next"]
+    assert schema.state == {"h": "h_next", "c": "c_next"}
+    assert schema.state_misfit() is None
+    assert schema.given.inputs == (IMAGE,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        ({"state": [State((1, 2))]}, 'state must be a mapping of names to State, such as {"h": State((2, 1, 128))}'),
+        ({"state": {"h": (1, 2)}}, "the state 'h' must be a State"),
+        ({"state": {"image": State((1, 2))}}, "the name 'image' of a state is taken already; name it otherwise"),
+        ({"state": {"probabilities": State((1, 2))}}, "the name 'probabilities' of a state is taken already"),
+        (
+            {"state": {"h": State((1, 2)), "h_next": State((1, 2))}},
+            "the name 'h_next' of a state is taken already; name it otherwise",
+        ),
+        ({"state": {"H": State((1, 2))}}, "the state 'H': the tensor name 'H' is not like"),
+        ({"state": {"h" * 62: State((1, 2))}}, "the tensor name"),
+        ({"state": {f"h{i}": State((1, 2)) for i in range(9)}}, "it has 9 state tensors, at most 8 are allowed"),
+    ],
+)
+def test_each_mistake_in_state_is_told(changes, mistake):
+    assert any(mistake in found for found in mistakes(**changes))
+
+
+def test_data_of_a_task_with_state_are_sequences():
+    sound = streaming_task()
+
+    assert sound.data_mistakes(TaskData(sequences(), sequences(2, 7))) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "mistake"),
+    [
+        (dataset(), "train: the labels of a task with state must be int64[n, steps], a class for each step"),
+        (sequences(labels=np.zeros(3, np.int64)), "a class for each step, found int64[3]"),
+        (sequences(labels=np.zeros((3, 5), np.int32)), "a class for each step, found int32[3, 5]"),
+        (sequences(labels=np.full((3, 5), 2)), "the labels must lie in 0..1, found 2..2"),
+        (sequences(labels=np.zeros((3, 4), np.int64)), "train: image has 5 steps, the labels 4"),
+        (sequences(3, 0), "train: its sequences hold no steps"),
+        (
+            sequences(inputs={"image": np.zeros((3, 5, 3), np.float32)}),
+            "image is float32[3] a step, the task says float32[2], and sequences are (n, steps, ...)",
+        ),
+        (sequences(inputs={"image": np.zeros(3, np.float32)}), "image is float32[] a step, the task says float32[2]"),
+        (sequences(inputs={"image": np.full((3, 5, 2), 99, np.float32)}), "image goes up to 99, the task says 16"),
+    ],
+)
+def test_other_data_than_sequences_of_one_length_is_a_mistake(bad, mistake):
+    found = streaming_task().data_mistakes(TaskData(bad, sequences()))
+
+    assert any(mistake in each for each in found), found
+
+
+def test_each_step_counts_as_a_sample_of_a_metric():
+    labels = np.array([[0, 1], [1, 1]])
+    probabilities = np.zeros((2, 2, 2))
+    probabilities[..., 1] = 1
+
+    assert streaming_task().measure(probabilities, labels) == {"accuracy": 0.75}
+
+
+def test_sequences_are_cut_into_shards_by_the_class_of_their_last_step():
+    data = sequences(labels=np.array([[0, 0, 0, 0, 1], [1, 1, 1, 1, 0], [0] * 5]))
+
+    assert data.last_labels.tolist() == [1, 0, 0]
+    assert dataset().last_labels.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 256), (10, 25), (64, 8), (500, 8)])
+def test_calibration_is_of_so_many_sequences_as_hold_256_steps_but_of_8_at_least(steps, expected):
+    assert len(TaskData(sequences(300, steps), sequences()).calibration_or_default()) == expected

@@ -118,3 +118,32 @@ def test_checking_leaves_torch_as_it_was(tiny_task):
     before = torch.get_rng_state()
     check_task(tiny_task)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_task_with_state_is_described_by_its_steps():
+    from hedgerow.task import load_task
+
+    report = check_task(load_task("hedgerow.examples.zoo.streaming:task"), clients=4)
+
+    assert report.samples == {"train": 800, "held_out": 300, "calibration": 8}
+    assert sum(report.class_counts["held_out"]) == 300 * 30
+    assert [stage.shape for stage in report.stages] == [(16, 30, 16), (16, 16), (16, 30, 2), (16, 30, 2)]
+    assert report.partition == (200, 200, 200, 200)
+
+
+def test_a_model_that_keeps_its_state_to_itself_is_a_mistake():
+    from dataclasses import replace
+
+    from hedgerow.task import load_task
+
+    class Forgetful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(16, 2)
+
+        def forward(self, frame, _state):
+            return self.head(frame)
+
+    task = replace(load_task("hedgerow.examples.zoo.streaming:task"), model=Forgetful)
+    with pytest.raises(TaskError, match=r"model\(\) must return \(logits, new state\), found Tensor"):
+        check_task(task)

@@ -52,15 +52,20 @@ def _of_ml() -> Iterator[Row]:
     x = _floats(2, 3)
     support = {"kernel_type": "LINEAR", "kernel_params": [0.0, 0.0, 3.0], "support_vectors": [0.1] * 6}
     yield _ML, "CategoryMapper", [np.array(["a", "b"])], {"cats_strings": ["a", "b"], "cats_int64s": _TWO}, 1
+    yield _ML, "CategoryMapper", [np.array(_TWO, np.int64)], {"cats_strings": ["a", "b"], "cats_int64s": _TWO}, 1
+    yield from _of_labels()
     yield _ML, "FeatureVectorizer", [x, x], {"inputdimensions": [3, 3]}, 1
     yield _ML, "Imputer", [x], {"imputed_value_floats": [0.0], "replaced_value_float": 1.0}, 1
     yield (
         _ML, "LinearClassifier", [x],
         {"coefficients": [0.1] * 6, "intercepts": [0.0, 0.0], "classlabels_ints": _TWO}, 2,
     )  # fmt: skip
+    numbers = np.array([[1, 2, 3]], np.int64)
+    yield _ML, "Imputer", [numbers], {"imputed_value_int64s": [0], "replaced_value_int64": 1}, 1
     yield _ML, "LinearRegressor", [x], {"coefficients": [0.1] * 3, "intercepts": [0.0]}, 1
     yield _ML, "Normalizer", [x], {"norm": "L2"}, 1
     yield _ML, "OneHotEncoder", [np.array([0, 1], np.int64)], {"cats_int64s": _TWO}, 1
+    yield _ML, "OneHotEncoder", [np.array(["a", "b"])], {"cats_strings": ["a", "b"]}, 1
     yield _ML, "Scaler", [x], {"offset": [0.0] * 3, "scale": [1.0] * 3}, 1
     yield _ML, "SVMRegressor", [x], {**support, "n_supports": 2, "coefficients": [0.5, 0.5], "rho": [0.1]}, 1
     yield (
@@ -76,6 +81,13 @@ def _of_ml() -> Iterator[Row]:
         targets = {f"target_{key}": value for key, value in leaves.items()} | {"target_ids": [0, 0]}
         yield _ML, "TreeEnsembleRegressor", [x.astype(kind)], {**_TREE, **targets, "n_targets": 1}, 1
     yield _ML, "ZipMap", [x], {"classlabels_int64s": [0, 1, 2]}, 1
+
+
+def _of_labels() -> Iterator[Row]:
+    """Yield an encoder of each kind of label: what it takes is told by its attributes alone."""
+    for kind, labels in (("strings", ["a", "b"]), ("int64s", _TWO), ("floats", [0.0, 1.0])):
+        values = np.array(labels, np.float32 if kind == "floats" else None)
+        yield _ML, "LabelEncoder", [values], {f"keys_{kind}": labels, "values_int64s": _TWO}, 1
 
 
 def _of_microsoft() -> Iterator[Row]:

@@ -10,7 +10,7 @@ from tools.operator_tables.onnx_models import Case, cases, kinds_of, model_of, v
 from tools.operator_tables.running import run_apart
 from tools.operator_tables.table import Table, collect
 
-from hedgerow.compile.inspection.onnx import read_onnx
+from hedgerow.compile.inspection.onnx.facts import read_onnx
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.fit import OperatorUse
 

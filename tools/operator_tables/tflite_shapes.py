@@ -290,68 +290,70 @@ def _top(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int]
 
 
 def _spatial() -> dict[str, Build]:
-    """Return operators of images, ``(1, 4, 4, 2)``, and of blocks of them; other ranks are other files of theirs."""
+    """Return operators of images, ``(1, 4, 4, 4)``, and of blocks of them; other ranks are other files of theirs."""
+    return {
+        "AVERAGE_POOL_2D": _pool("AVERAGE_POOL_2D"),
+        "BATCH_TO_SPACE_ND": _batches("BATCH_TO_SPACE_ND", "BatchToSpaceNDOptions", down=False),
+        "DEPTH_TO_SPACE": _block("DEPTH_TO_SPACE", "DepthToSpaceOptions", down=False),
+        "L2_POOL_2D": _pool("L2_POOL_2D"),
+        "MAX_POOL_2D": _pool("MAX_POOL_2D"),
+        "RESIZE_BILINEAR": _resize("RESIZE_BILINEAR", "ResizeBilinearOptions"),
+        "RESIZE_NEAREST_NEIGHBOR": _resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
+        "SPACE_TO_BATCH_ND": _batches("SPACE_TO_BATCH_ND", "SpaceToBatchNDOptions", down=True),
+        "SPACE_TO_DEPTH": _block("SPACE_TO_DEPTH", "SpaceToDepthOptions", down=True),
+    }
 
-    def image(shape: tuple[int, ...]) -> tuple[int, ...]:
+
+def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != 4:
+        raise IndexError
+    return 1, 4, 4, 4
+
+
+def _pool(name: str) -> Build:
+    def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
+        taken = _image(shape)
+        shaped = (taken[0], *(size // 2 for size in taken[1:3]), *taken[3:])
+        inputs = [data(graph, kind, taken)]
+        fields = {"padding": 1, "strideW": 2, "strideH": 2, "filterWidth": 2, "filterHeight": 2}
+        graph.operator(name, inputs, [data(graph, kind, shaped)], options="Pool2DOptions", fields=fields)
+        return inputs, shaped
+
+    return build
+
+
+def _resize(name: str, options: str) -> Build:
+    def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
+        taken = _image(shape)
+        shaped = (taken[0], *(size * 2 for size in taken[1:3]), *taken[3:])
+        inputs = [data(graph, kind, taken)]
+        graph.operator(name, [*inputs, whole(graph, [8, 8])], [data(graph, kind, shaped)], options=options, fields={})
+        return inputs, shaped
+
+    return build
+
+
+def _block(name: str, options: str, *, down: bool) -> Build:
+    def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
         if len(shape) != 4:
             raise IndexError
-        return 1, 4, 4, 4
+        shaped = (1, 2, 2, 16) if down else (1, 8, 8, 1)
+        inputs = [data(graph, kind, (1, 4, 4, 4))]
+        graph.operator(name, inputs, [data(graph, kind, shaped)], options=options, fields={"blockSize": 2})
+        return inputs, shaped
 
-    def pool(name: str) -> Build:
-        def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
-            taken = image(shape)
-            shaped = (taken[0], *(size // 2 for size in taken[1:3]), *taken[3:])
-            inputs = [data(graph, kind, taken)]
-            fields = {"padding": 1, "strideW": 2, "strideH": 2, "filterWidth": 2, "filterHeight": 2}
-            graph.operator(name, inputs, [data(graph, kind, shaped)], options="Pool2DOptions", fields=fields)
-            return inputs, shaped
+    return build
 
-        return build
 
-    def resize(name: str, options: str) -> Build:
-        def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
-            taken = image(shape)
-            shaped = (taken[0], *(size * 2 for size in taken[1:3]), *taken[3:])
-            inputs = [data(graph, kind, taken)]
-            graph.operator(
-                name, [*inputs, whole(graph, [8, 8])], [data(graph, kind, shaped)], options=options, fields={}
-            )
-            return inputs, shaped
+def _batches(name: str, options: str, *, down: bool) -> Build:
+    def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
+        if len(shape) < 3:
+            raise IndexError
+        taken, small = ((1, 4, 4, *shape[3:]), (4, 2, 2, *shape[3:]))
+        first, last = (taken, small) if down else (small, taken)
+        inputs = [data(graph, kind, first)]
+        constants = [whole(graph, [2, 2]), whole(graph, [[0, 0], [0, 0]])]
+        graph.operator(name, [*inputs, *constants], [data(graph, kind, last)], options=options, fields={})
+        return inputs, last
 
-        return build
-
-    def block(name: str, options: str, *, down: bool) -> Build:
-        def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
-            if len(shape) != 4:
-                raise IndexError
-            shaped = (1, 2, 2, 16) if down else (1, 8, 8, 1)
-            inputs = [data(graph, kind, (1, 4, 4, 4))]
-            graph.operator(name, inputs, [data(graph, kind, shaped)], options=options, fields={"blockSize": 2})
-            return inputs, shaped
-
-        return build
-
-    def batches(name: str, options: str, *, down: bool) -> Build:
-        def build(graph: Graph, kind: str, shape: tuple[int, ...]) -> tuple[Sequence[int], tuple[int, ...]]:
-            if len(shape) < 3:
-                raise IndexError
-            taken, small = ((1, 4, 4, *shape[3:]), (4, 2, 2, *shape[3:]))
-            first, last = (taken, small) if down else (small, taken)
-            inputs = [data(graph, kind, first)]
-            constants = [whole(graph, [2, 2]), whole(graph, [[0, 0], [0, 0]])]
-            graph.operator(name, [*inputs, *constants], [data(graph, kind, last)], options=options, fields={})
-            return inputs, last
-
-        return build
-
-    return {
-        "AVERAGE_POOL_2D": pool("AVERAGE_POOL_2D"),
-        "BATCH_TO_SPACE_ND": batches("BATCH_TO_SPACE_ND", "BatchToSpaceNDOptions", down=False),
-        "DEPTH_TO_SPACE": block("DEPTH_TO_SPACE", "DepthToSpaceOptions", down=False),
-        "L2_POOL_2D": pool("L2_POOL_2D"),
-        "MAX_POOL_2D": pool("MAX_POOL_2D"),
-        "RESIZE_BILINEAR": resize("RESIZE_BILINEAR", "ResizeBilinearOptions"),
-        "RESIZE_NEAREST_NEIGHBOR": resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
-        "SPACE_TO_BATCH_ND": batches("SPACE_TO_BATCH_ND", "SpaceToBatchNDOptions", down=True),
-        "SPACE_TO_DEPTH": block("SPACE_TO_DEPTH", "SpaceToDepthOptions", down=True),
-    }
+    return build

@@ -9,7 +9,8 @@ from tools.operator_tables.table import Table, collect
 from tools.operator_tables.tflite_model import TfliteModel
 from tools.operator_tables.tflite_runs import run_litert, run_micro
 
-from hedgerow.compile.inspection.tflite import OPERATORS, read_tflite
+from hedgerow.compile.inspection.tflite.facts import read_tflite
+from hedgerow.compile.inspection.tflite.file import OPERATORS
 from hedgerow.hardware.fit import OperatorUse
 
 __all__ = ["litert_table", "micro_table"]

@@ -3,7 +3,7 @@
 What prepares a sample stays float32: float16 ends at 65,504, and has three digits for a reading that is far from zero.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -54,12 +54,16 @@ class ExportCoreml(ExportPass):
         import torch
 
         from hedgerow.compile.passes.coreml.package import packed
-        from hedgerow.compile.passes.examples import example_inputs
+        from hedgerow.compile.passes.examples import example_inputs, file_shape
 
         schema = source.task.schema
         arguments = example_inputs(schema, 1, _TRACED)
-        inputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), _BORDER[spec.dtype]) for spec in schema.inputs)
-        outputs = tuple(Tensor(spec.name, spec.name, (1, *spec.shape), spec.dtype) for spec in schema.outputs)
+        inputs = tuple(
+            Tensor(spec.name, spec.name, file_shape(schema, spec, 1), _BORDER[spec.dtype]) for spec in schema.inputs
+        )
+        outputs = tuple(
+            Tensor(spec.name, spec.name, file_shape(schema, spec, 1), spec.dtype) for spec in schema.outputs
+        )
         module, is_cut = _served(source, arguments)
         program = torch.export.export(module, arguments).run_decompositions({})
         if is_cut:
@@ -74,7 +78,23 @@ class ExportCoreml(ExportPass):
             compute_units=ct.ComputeUnit.CPU_ONLY,
             skip_model_load=True,
         )
-        return CompiledModel(format="mlpackage", content=packed(model), inputs=inputs, outputs=outputs)
+        description = model.get_spec().description
+        return CompiledModel(
+            format="mlpackage",
+            content=packed(model),
+            inputs=_as_named(inputs, [feature.name for feature in description.input]),
+            outputs=_as_named(outputs, [feature.name for feature in description.output]),
+        )
+
+
+def _as_named(tensors: tuple[Tensor, ...], names: list[str]) -> tuple[Tensor, ...]:
+    """Return tensors by the names that the package has: a word of its language, such as "state", gets an ending."""
+    return tuple(
+        tensor
+        if tensor.tensor in names
+        else replace(tensor, tensor=next(name for name in names if name.startswith(f"{tensor.tensor}_workaround")))
+        for tensor in tensors
+    )
 
 
 def _served(source: FloatModel, arguments: "tuple[torch.Tensor, ...]") -> "tuple[nn.Module, bool]":
@@ -87,7 +107,9 @@ def _served(source: FloatModel, arguments: "tuple[torch.Tensor, ...]") -> "tuple
     halves = cut(source.task)
     if halves is None:
         return served_module(source, arguments, words=COREML_WORDS, keeps=KEPT), False
-    second = served_module(halves.second(source), halves.module(*arguments), words=COREML_WORDS, keeps=KEPT)
+    given = len(source.task.inputs)
+    between = (*halves.module(*arguments[:given]), *arguments[given:])
+    second = served_module(halves.second(source), between, words=COREML_WORDS, keeps=KEPT)
     return halves.before(second), True
 
 

@@ -1,15 +1,13 @@
 """Core ML packages as passes take and give them: bytes, and coremltools' model."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import coremltools as ct
-import coremltools.optimize.coreml as cto
-import numpy as np
-from coremltools.proto import Model_pb2
+from coremltools.proto import MIL_pb2, Model_pb2
 
 from hedgerow.compile.mlpackage import pack, unpack
 from hedgerow.compile.pass_models import CompiledModel
@@ -26,10 +24,23 @@ def compressed(stage: CompiledModel, method: Callable[[Any, Any], Any], rules: A
         path = Path(folder) / "model.mlpackage"
         unpack(stage.content, path)
         model = ct.models.MLModel(str(path), skip_model_load=True)
-        for name, constant in cto.get_weights_metadata(model, weight_threshold=0).items():
-            if constant.val.dtype == np.float32:
-                rules.set_op_name(name, None)
+        for name in _float32_constants(model.get_spec().mlProgram):
+            rules.set_op_name(name, None)
         return replace(stage, content=packed(method(model, rules)))
+
+
+def _float32_constants(program: Any) -> Iterator[str]:
+    """Yield the names of a program's constants in float32.
+
+    coremltools' own list of weights cannot be made where an operator takes several tensors as one input (``concat``).
+    """
+    blocks = [block for function in program.functions.values() for block in function.block_specializations.values()]
+    while blocks:
+        for operation in blocks.pop().operations:
+            blocks.extend(operation.blocks)
+            for output in operation.outputs if operation.type == "const" else ():
+                if output.type.tensorType.dataType == MIL_pb2.FLOAT32:
+                    yield output.name
 
 
 def packed(model: Any) -> bytes:

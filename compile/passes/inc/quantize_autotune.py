@@ -45,17 +45,27 @@ class QuantizeIncAutotune(ExportPass):
         import torch
         from neural_compressor.torch.quantization import StaticQuantConfig, TuningConfig, autotune
 
+        from hedgerow.compile.passes.examples import one_row
         from hedgerow.compile.passes.inc.served import served_stage
         from hedgerow.compile.passes.model.training import input_tensors
         from hedgerow.compile.verify import signal_to_noise_db
-        from hedgerow.task_module import predict
+        from hedgerow.task_module import ServingModule, predict
 
-        wanted = predict(source.task, source.model, source.calibration.inputs)
-        inputs = input_tensors(source, source.calibration)
+        schema, data = source.task.schema, source.calibration
+        if schema.state:
+            # Each row has a state of its own, and stands alone.
+            rows = [one_row(schema, data.inputs, row) for row in range(len(data))]
+            served = ServingModule(source.task, source.model).eval()
+            with torch.no_grad():
+                wanted = np.concatenate([served(*row)[0].numpy() for row in rows])
+        else:
+            rows = [input_tensors(source, data)]
+            wanted = predict(source.task, source.model, data.inputs)
 
         def score(program: Any) -> float:
             with torch.no_grad():
-                found = program(*inputs).numpy()
+                given = [program(*row) for row in rows]
+            found = np.concatenate([(each[0] if schema.state else each).numpy() for each in given])
             # The tuner compares with the float model's score, which is at the upper limit, relative to it.
             return signal_to_noise_db(wanted, np.asarray(found))
 

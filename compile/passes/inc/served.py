@@ -8,9 +8,9 @@ import onnx
 import torch
 
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
-from hedgerow.compile.passes.examples import example_inputs
+from hedgerow.compile.passes.examples import example_inputs, one_row
 from hedgerow.compile.passes.model.training import input_tensors
-from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
+from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors, open_batch
 from hedgerow.compile.passes.onnx.recurrent import recurrent_translations
 from hedgerow.compile.passes.onnx.recurrent_weights import quantize_recurrent
 from hedgerow.compile.passes.traced.layers import rewrite_recurrent
@@ -48,17 +48,24 @@ def served_stage(source: FloatModel, quantize: Callable[[Any, Calibrate], Any]) 
 
     schema = source.task.schema
     arguments = example_inputs(schema, 2)
-    batch = torch.export.Dim("batch")
-    shapes = tuple({0: batch} for _ in schema.inputs)
-    inputs = input_tensors(source, source.calibration)
+    shapes = open_batch(schema)
+    data = source.calibration
+    # State has its batch where the model wants it: such rows go in one by one.
+    one_by_one = [one_row(schema, data.inputs, row) for row in range(len(data))] if schema.state else []
+    batches = one_by_one or [input_tensors(source, data)]
 
     def calibrate(program: Any) -> None:
         with torch.no_grad():
-            program(*inputs)
+            for batch in batches:
+                program(*batch)
 
     # Its quantizer finds layers by notes of this export, which one of a traced model would not have.
     with _slow_attention():
-        program = export(ServingModule(source.task, source.model).eval(), arguments, dynamic_shapes=(shapes,))
+        program = export(
+            ServingModule(source.task, source.model).eval(),
+            arguments,
+            dynamic_shapes=(shapes,) if shapes is not None else None,
+        )
     noted = note(source, arguments)
     if noted.attends:
         rewrite_masks(program, looked_at(source, arguments, _BATCH))

@@ -23,18 +23,16 @@ class ExportOnnx(ExportPass):
 
     def apply(self, source: FloatModel) -> CompiledModel:
         """Return the model as ONNX."""
-        import torch
-
         from hedgerow.compile.passes.examples import example_inputs
-        from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors
+        from hedgerow.compile.passes.onnx.exporter import onnx_bytes, onnx_tensors, open_batch
         from hedgerow.compile.passes.onnx.recurrent import KEPT, recurrent_translations
         from hedgerow.compile.passes.traced.served import served_module
 
         schema = source.task.schema
         inputs, outputs = onnx_tensors(schema)
-        batch = torch.export.Dim("batch")
+        batch = open_batch(schema)
         # The module takes *inputs, so its one parameter is a tuple.
-        shapes = (tuple({0: batch} for _ in inputs),)
+        shapes = (batch,) if batch is not None else None
         arguments = example_inputs(schema, 2)
         content = onnx_bytes(
             served_module(source, arguments, shapes, keeps=KEPT),

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
+from hedgerow.compile.passes.examples import file_shape
 from hedgerow.manifest.content import Tensor
 from hedgerow.schema import ModelSchema
 
-__all__ = ["onnx_bytes", "onnx_tensors"]
+__all__ = ["onnx_bytes", "onnx_tensors", "open_batch"]
 
 
 def onnx_bytes(
@@ -57,6 +58,16 @@ def _strip_traces(model: Any) -> None:
 
 def onnx_tensors(schema: ModelSchema) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the inputs and outputs of a served model whose tensors have the schema's names."""
-    inputs = tuple(Tensor(spec.name, spec.name, (-1, *spec.shape), spec.dtype) for spec in schema.inputs)
-    outputs = tuple(Tensor(spec.name, spec.name, (-1, *spec.shape), spec.dtype) for spec in schema.outputs)
+    inputs, outputs = (
+        tuple(Tensor(spec.name, spec.name, file_shape(schema, spec, -1), spec.dtype) for spec in specs)
+        for specs in (schema.inputs, schema.outputs)
+    )
     return inputs, outputs
+
+
+def open_batch(schema: ModelSchema) -> tuple[Any, ...] | None:
+    """Return the dynamic shapes of a module that takes the inputs of *schema*: the batch, but for one with state."""
+    if schema.state:
+        return None
+    batch = torch.export.Dim("batch")
+    return tuple({0: batch} for _ in schema.inputs)

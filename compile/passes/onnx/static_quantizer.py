@@ -29,8 +29,8 @@ __all__ = ["static_bytes"]
 
 # Softmax stays in float: in int8 a probability has 256 steps, and the confidence that the fleet watches gets coarse.
 _OPERATORS = [
-    "Add", "AveragePool", "Clip", "Concat", "Conv", "Gemm", "GlobalAveragePool", "MatMul", "MaxPool", "Mul",
-    "ReduceMean", "Relu", "Reshape", "Transpose",
+    "Add", "AveragePool", "Clip", "Concat", "Conv", "ConvTranspose", "Gemm", "GlobalAveragePool", "MatMul",
+    "MaxPool", "Mul", "ReduceMean", "Relu", "Reshape", "Transpose",
 ]  # fmt: skip
 _BATCH = 32
 _LIMIT_OF_SEVEN_BITS = 63
@@ -97,7 +97,7 @@ def static_bytes(
             activation_type=QuantType.QInt8 if chosen.activations == "int8" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=_OPERATORS,
-            nodes_to_exclude=list(left_out),
+            nodes_to_exclude=[*left_out, *(_grouped(stage.content) if chosen.per_channel else ())],
             per_channel=chosen.per_channel,
             reduce_range=chosen.reduce_range,
             calibrate_method=_METHODS[chosen.calibration],
@@ -111,6 +111,19 @@ def static_bytes(
         quantize_recurrent(model, limit=limit, standard_only=chosen.symmetric, left_out=left_out)
         content: bytes = model.SerializeToString(deterministic=True)
         return content
+
+
+def _grouped(content: bytes) -> list[str]:
+    """Return the names of transposed convolutions in groups.
+
+    A scale for each channel of their weight's second axis is one for each channel of a group, and the quantizer gives
+    their biases, which have all channels, the same scales.
+    """
+    return [
+        node.name
+        for node in onnx.load_model_from_string(content).graph.node
+        if node.op_type == "ConvTranspose" and any(a.name == "group" and a.i > 1 for a in node.attribute)
+    ]
 
 
 def _measure_entropy(model: Path, data: CalibrationDataReader, ranges: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def quantized_stage(stage: CompiledModel, prepare: Callable[[Any], Any]) -> Comp
         tool.quantize(prepare(tool)).export_model(str(after))
         content = after.read_bytes()
     inputs, outputs = found_again(content, stage.inputs, stage.outputs)
-    return CompiledModel(format="tflite", content=content, inputs=inputs, outputs=outputs)
+    return replace(stage, content=content, inputs=inputs, outputs=outputs)
 
 
 def measured_statistics(tool: Any, stage: CompiledModel, data: Dataset) -> Any:
@@ -48,12 +49,27 @@ def measured_statistics(tool: Any, stage: CompiledModel, data: Dataset) -> Any:
         tensor.tensor: to_stored(one_sample(data.inputs[tensor.name], 0, tensor), tensor) for tensor in stage.inputs
     }
     statistics = tool.calibrate({_signature(stage.content): [first]})
-    extremes = _extremes(stage, data)
+    extremes = {**_extremes(stage, data)}
+    for ends in _state_ends(stage):
+        known = [extremes[name] for name in ends if name in extremes]
+        # One range for both ends of a state: what comes out goes in.
+        union = min((low for low, _ in known), default=0.0), max((high for _, high in known), default=0.0)
+        extremes |= dict.fromkeys((name for name in ends if name in extremes), union)
     for name, entry in statistics.items():
         if name in extremes:
             low, high = extremes[name]
             entry["min"], entry["max"] = np.full_like(entry["min"], low), np.full_like(entry["max"], high)
     return statistics
+
+
+def _state_ends(stage: CompiledModel) -> list[tuple[str, str]]:
+    """Return the tensors of the graph that are the two ends of each state."""
+    if not stage.state:
+        return []
+    runner = Interpreter(model_content=stage.content).get_signature_runner(_signature(stage.content))
+    taken = {t.name: str(runner.get_input_details()[t.tensor]["name"]) for t in stage.inputs}
+    given = {t.name: str(runner.get_output_details()[t.tensor]["name"]) for t in stage.outputs}
+    return [(taken[into], given[out]) for into, out in stage.state.items()]
 
 
 def _signature(content: bytes) -> str:

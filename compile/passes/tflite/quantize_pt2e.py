@@ -34,7 +34,7 @@ class QuantizePt2eStatic(ExportPass):
         from litert_torch.quantize.quant_config import QuantConfig
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-        from hedgerow.compile.passes.examples import example_inputs
+        from hedgerow.compile.passes.examples import example_inputs, one_row
         from hedgerow.compile.passes.tflite.exporter import tflite_bytes
         from hedgerow.compile.passes.traced.moved import TFLITE_WORDS
         from hedgerow.compile.passes.traced.served import served_module
@@ -52,7 +52,7 @@ class QuantizePt2eStatic(ExportPass):
         with torch.no_grad():
             for index in range(len(source.calibration)):
                 data = source.calibration.inputs
-                prepared(*(torch.from_numpy(data[spec.name][index : index + 1]) for spec in schema.inputs))
+                prepared(*one_row(schema, data, index))
         quantized = convert_pt2e(prepared, fold_quantize=False)
         content = tflite_bytes(quantized, arguments, QuantConfig(pt2e_quantizer=quantizer))
         inputs, outputs = signature_tensors(content, schema)

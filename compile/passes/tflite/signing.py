@@ -5,7 +5,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from hedgerow.compile.errors import PassError
-from hedgerow.compile.inspection.tflite import parse_tflite
+from hedgerow.compile.inspection.tflite.parsing import parse_tflite
 from hedgerow.compile.passes.tflite.trimming import rewritten
 
 __all__ = ["KEY", "signed"]

@@ -2,7 +2,8 @@
 
 litert-torch 0.10 reads nearest up-sampling by a factor that is no whole number from other places than torch does, and
 refuses transposed convolutions with output padding; coremltools 9 refuses circular padding and some output padding, and
-which value a place takes in its uneven up-sampling is documented nowhere. All others stay as they are.
+which value a place takes in its uneven up-sampling is documented nowhere, and it has no cells of recurrent layers
+(:mod:`hedgerow.compile.passes.traced.cells`). All others stay as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
+
+from hedgerow.compile.passes.traced.cells import CELL_WORDS
 
 __all__ = ["COREML_WORDS", "TFLITE_WORDS", "OtherWords", "Words"]
 
@@ -122,4 +125,4 @@ TFLITE_WORDS: Words = {
     _functional.conv_transpose1d: _transposed(_functional.conv_transpose1d, 1),
     _functional.conv_transpose2d: _transposed(_functional.conv_transpose2d, 2),
 }
-COREML_WORDS: Words = {**TFLITE_WORDS, _pad: _circular}
+COREML_WORDS: Words = {**TFLITE_WORDS, _pad: _circular, **CELL_WORDS}

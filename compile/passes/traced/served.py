@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from hedgerow.compile.pass_models import FloatModel
+from hedgerow.compile.passes.examples import one_row
 from hedgerow.compile.passes.traced.layers import rewrite_recurrent
 from hedgerow.compile.passes.traced.masks import rewrite_masks
 from hedgerow.compile.passes.traced.moved import OtherWords, Words
@@ -51,11 +52,10 @@ class _Within(nn.Module):
         super().__init__()
         self.module, self._mode = module, mode
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor) -> Any:
         """Return what the module gives."""
         with self._mode():
-            found: torch.Tensor = self.module(*inputs)
-        return found
+            return self.module(*inputs)
 
 
 class _Program(nn.Module):
@@ -71,10 +71,9 @@ class _Program(nn.Module):
         del mode
         return self
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor) -> Any:
         """Return the output of the schema."""
-        found: torch.Tensor = self.program(*inputs)
-        return found
+        return self.program(*inputs)
 
 
 def served_module(
@@ -117,8 +116,13 @@ def served_module(
 def note(source: FloatModel, arguments: tuple[torch.Tensor, ...]) -> _Noted:
     """Return what the model calls for *arguments*."""
     mode = _Noted()
+    logits = LogitsModule(source.task, source.model).eval()
+    given = len(source.task.inputs)
     with torch.no_grad(), mode:
-        LogitsModule(source.task, source.model).eval()(*arguments)
+        if source.task.state:
+            logits.step(arguments[:given], arguments[given:])
+        else:
+            logits(*arguments)
     return mode
 
 
@@ -126,7 +130,11 @@ def looked_at(source: FloatModel, arguments: tuple[torch.Tensor, ...], size: int
     """Return the first calibration data in batches of *size*, in the types of *arguments*; the last begins anew."""
     data = source.calibration
     count = min(_LOOKED_AT, len(data))
-    tensors = [torch.from_numpy(data.inputs[spec.name][:count]) for spec in source.task.schema.inputs]
+    schema = source.task.schema
+    if schema.state:
+        rows = (one_row(schema, data.inputs, row) for row in range(count))
+        return [tuple(t.to(e.dtype) for t, e in zip(row, arguments, strict=True)) for row in rows]
+    tensors = [torch.from_numpy(data.inputs[spec.name][:count]) for spec in schema.inputs]
     typed = [tensor.to(example.dtype) for tensor, example in zip(tensors, arguments, strict=True)]
     return [
         tuple(tensor[torch.arange(start, start + size) % count] for tensor in typed) for start in range(0, count, size)

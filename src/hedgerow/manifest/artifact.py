@@ -56,6 +56,23 @@ class Artifact:
         found += [self.prepare.blob, self.prepare.source] if self.prepare is not None else []
         return tuple(dict.fromkeys(blob for blob in found if blob is not None))
 
+    def state_misfit(self, state: Mapping[str, str]) -> tuple[str, str] | None:
+        """Return what was expected of the tensors of a state and what was found, or None where they are alike.
+
+        Args:
+            state: Of the schema: input -> the output of the prediction before that it takes.
+        """
+        taken, given = ({tensor.name: tensor for tensor in side} for side in (self.inputs, self.outputs))
+        for into, out in state.items():
+            if into not in taken or out not in given:
+                return "both ends of each state among its tensors", f"not {into} and {out}"
+            one, other = taken[into], given[out]
+            # Where one end leaves its batch open, the other may say 1.
+            if [max(1, s) for s in one.shape] != [max(1, s) for s in other.shape] or one.dtype != other.dtype:
+                found = f"{one.dtype}{list(one.shape)} as {into} and {other.dtype}{list(other.shape)} as {out}"
+                return "one shape and one dtype at both ends of a state", found
+        return None
+
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
         return {

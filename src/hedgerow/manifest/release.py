@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hedgerow.decode import SHA256, Fields, decode_json, encode_json
+from hedgerow.errors import DecodeError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
@@ -176,4 +177,7 @@ class Manifest:
             metrics={name: metrics.number(name) for name in metrics.names()},
         )
         fields.finish()
+        for artifact in manifest.artifacts:
+            if misfit := artifact.state_misfit(manifest.model_schema.state):
+                raise DecodeError(f"{fields.where}.artifacts[{artifact.target}]", *misfit)
         return manifest

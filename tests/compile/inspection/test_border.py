@@ -66,3 +66,19 @@ def test_an_input_with_a_scale_for_each_channel_is_refused_and_no_bug_of_ours(ki
 def test_scales_beside_floats_mean_nothing_however_many_there_are():
     [taken], _ = read_border("tflite", several_scales("FLOAT32"))
     assert (taken.dtype, taken.scale) == ("float32", None)
+
+
+def test_a_file_whose_first_signature_is_of_another_graph_is_refused_by_its_name():
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    from tests.compile.foreign_models import signed_tflite
+
+    model = schema.ModelT.InitFromPackedBuf(signed_tflite(), 0)
+    model.subgraphs = model.subgraphs * 2
+    model.signatureDefs[0].signatureKey, model.signatureDefs[0].subgraphIndex = "train", 1
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    with pytest.raises(DecodeError) as caught:
+        read_border("tflite", bytes(builder.Output()))
+    assert caught.value.found == "'train' of subgraph 1"

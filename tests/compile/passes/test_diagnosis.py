@@ -47,6 +47,11 @@ class TooNarrow(torch.nn.Module):
         return torch.nn.functional.linear(x, torch.ones(3, 5))  # narrow
 
 
+class ByLength(torch.nn.Module):
+    def forward(self, x):
+        return x + torch.softmax(torch.zeros(1, 8).expand(len(x), -1), -1)
+
+
 def source_with(middle) -> FloatModel:
     def model():
         block = torch.nn.Sequential(torch.nn.Linear(16, 8), middle())
@@ -100,6 +105,11 @@ def test_a_refusal_names_what_was_met_with_layer_and_line(middle, export, met, m
         f"{export.name}: expected a model that this step can convert, but it met {met} in the layer '0.1' "
         f"({line_of(mark)}); {advice}"
     )
+
+
+def test_a_batch_that_is_fixed_by_len_is_named_with_what_to_write_instead():
+    with pytest.raises(PassError, match=r"met a size of the batch that is fixed.*; take it from x\.shape\[0\]"):
+        run_file_pass(ONNX, source_with(ByLength), None)
 
 
 def test_an_operator_that_torch_onnx_made_of_another_is_named_as_it_calls_it():

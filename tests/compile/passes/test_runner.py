@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import traceback
 import warnings
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -133,6 +135,46 @@ def test_the_first_cause_is_told():
     failed.__cause__ = ValueError("the operator has no form here\nfurther lines")
     with pytest.raises(PassError, match=r"ValueError: the operator has no form here$"), tool_errors("step"):
         raise failed
+
+
+def test_what_a_library_holds_when_it_fails_goes_before_its_error_does():
+    gone = []
+
+    def fail_inside():
+        try:
+            fail_with("held below")
+        except ValueError as exc:
+            raise RuntimeError("no form here") from exc
+
+    def fail_with(name):
+        held = Held(name)
+        raise ValueError(f"no {held}")
+
+    class Held:
+        def __init__(self, name):
+            weakref.finalize(self, gone.append, name)
+
+    def fail_and_be_looked_at():
+        try:
+            fail_inside()
+        except RuntimeError as exc:
+            for one in (exc, exc.__cause__):
+                assert [frame.f_locals for frame, _line in traceback.walk_tb(one.__traceback__)]
+            raise
+
+    for place, fail in enumerate((fail_inside, fail_and_be_looked_at), start=1):
+        with pytest.raises(PassError) as caught, tool_errors("step"):
+            fail()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        assert gone == ["held below"] * place
+
+
+def test_an_error_that_is_among_its_own_causes_ends():
+    raised = RuntimeError("no")
+    raised.__context__ = ValueError("first")
+    raised.__context__.__context__ = raised
+    with pytest.raises(PassError, match="RuntimeError: no"), tool_errors("step"):
+        raise raised
 
 
 def test_an_interrupt_is_no_error_of_a_step():

@@ -11,14 +11,14 @@ from hedgerow.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
 from hedgerow.compile.foundation import Foundation  # noqa: E402
 from hedgerow.compile.pass_models import FloatModel  # noqa: E402
 from hedgerow.compile.preparation.halves import cut  # noqa: E402
+from hedgerow.examples.zoo import raw_sensors  # noqa: E402
 from hedgerow.task import Dataset, TaskData  # noqa: E402
 from hedgerow.task_module import LogitsModule, model_weights, predict  # noqa: E402
-from tests.compile import pump_bench  # noqa: E402
 
 
 def make_foundation(task, model) -> Foundation:
     """Return what a worker keeps of a trained model."""
-    data = TaskData(pump_bench.TRAIN, pump_bench.HELD_OUT)
+    data = TaskData(raw_sensors.TRAIN, raw_sensors.HELD_OUT)
     source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
     return Foundation(source, data, predict(task, model, data.held_out.inputs), halves=cut(task))
 
@@ -26,11 +26,14 @@ def make_foundation(task, model) -> Foundation:
 @pytest.fixture(scope="session")
 def bench_model():
     torch.set_num_threads(1)
-    features, labels = torch.from_numpy(pump_bench.TRAIN.inputs["features"]), torch.from_numpy(pump_bench.TRAIN.labels)
+    features, labels = (
+        torch.from_numpy(raw_sensors.TRAIN.inputs["features"]),
+        torch.from_numpy(raw_sensors.TRAIN.labels),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = pump_bench.make_model()
-        module, optimizer = LogitsModule(pump_bench.task, model), torch.optim.Adam(model.parameters(), lr=0.003)
+        model = raw_sensors.model()
+        module, optimizer = LogitsModule(raw_sensors.task, model), torch.optim.Adam(model.parameters(), lr=0.003)
         for _epoch in range(15):
             for chosen in torch.randperm(len(labels)).split(64):
                 optimizer.zero_grad()
@@ -41,29 +44,29 @@ def bench_model():
 
 @pytest.fixture(scope="session")
 def bench(bench_model) -> Foundation:
-    return make_foundation(pump_bench.task, bench_model)
+    return make_foundation(raw_sensors.task, bench_model)
 
 
 @pytest.fixture(scope="session")
 def scaled_bench(bench_model) -> Foundation:
     """The same function, by a multiplication and a subtraction, which every quantizer knows."""
-    factor, shift = 1 / pump_bench.SPREAD, pump_bench.MEAN / pump_bench.SPREAD
-    task = replace(pump_bench.task, preprocess=lambda features: (features * factor - shift).clamp(-4, 4))
+    factor, shift = 1 / raw_sensors.SPREAD, raw_sensors.MEAN / raw_sensors.SPREAD
+    task = replace(raw_sensors.task, preprocess=lambda features: (features * factor - shift).clamp(-4, 4))
     return make_foundation(task, bench_model)
 
 
 @pytest.fixture(scope="session")
 def fresh() -> Dataset:
     """Samples that were drawn for tests alone."""
-    return pump_bench.drawn(2000, seed=3)
+    return raw_sensors.drawn(2000, seed=3)
 
 
 @pytest.fixture(scope="session")
 def bench_checkpoint(bench_model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bench") / "checkpoint"
-    about = {"round": 1, "strategy": "central", "grid": "in-process", "seed": 0, "parent": "pump-bench@1"}
+    about = {"round": 1, "strategy": "central", "grid": "in-process", "seed": 0, "parent": "zoo-raw-sensors@1"}
     checkpoint = Checkpoint(
-        weights=model_weights(bench_model), task="pump-bench", run="run-0", metrics={"accuracy": 0.8}, **about
+        weights=model_weights(bench_model), task="zoo-raw-sensors", run="run-0", metrics={"accuracy": 0.8}, **about
     )
     save_checkpoint(folder, checkpoint)
     return folder

@@ -15,9 +15,9 @@ from hedgerow.compile.preparation.c_interface import Interface  # noqa: E402
 from hedgerow.compile.preparation.c_program import translate  # noqa: E402
 from hedgerow.compile.preparation.halves import cut  # noqa: E402
 from hedgerow.compile.preparation.host_check import find_c_compiler, run_prepare  # noqa: E402
+from hedgerow.examples.zoo import raw_sensors  # noqa: E402
 from hedgerow.manifest.content import Tensor  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
-from tests.compile import pump_bench  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -37,9 +37,9 @@ def image(x):
 
 def compare(preprocess, inputs, specs, tolerance=1e-5):
     """Compile the C of a function, run it, and hold every number against torch's."""
-    halves = cut(replace(pump_bench.task, inputs=specs, preprocess=preprocess))
+    halves = cut(replace(raw_sensors.task, inputs=specs, preprocess=preprocess))
     given = [Tensor(spec.name, "t", (1, *spec.shape), spec.dtype) for spec in halves.schema.outputs]
-    interface = Interface("pump-bench", halves.schema, given)
+    interface = Interface("zoo-raw-sensors", halves.schema, given)
     found = run_prepare(interface, prepare_source(interface, translate(halves)), inputs, find_c_compiler())
     arguments = [torch.from_numpy(inputs[spec.name].copy()) for spec in specs]
     wanted = preprocess(*arguments)
@@ -151,7 +151,7 @@ def test_nan_in_is_what_preprocess_makes_of_it():
     ],
 )
 def test_an_operator_without_c_is_refused_by_its_name_and_with_what_to_do(preprocess, operator):
-    halves = cut(replace(pump_bench.task, inputs=[TensorSpec("x", (24,))], preprocess=preprocess))
+    halves = cut(replace(raw_sensors.task, inputs=[TensorSpec("x", (24,))], preprocess=preprocess))
     with pytest.raises(UnsuitableError) as refused:
         translate(halves)
     assert refused.value.found == operator
@@ -161,7 +161,7 @@ def test_an_operator_without_c_is_refused_by_its_name_and_with_what_to_do(prepro
 def test_every_operator_without_c_is_named_at_once():
     halves = cut(
         replace(
-            pump_bench.task,
+            raw_sensors.task,
             inputs=[TensorSpec("x", (24,))],
             preprocess=lambda x: (x.sort(1).values, torch.fft.rfft(x).abs(), x + 1),
         )
@@ -171,10 +171,10 @@ def test_every_operator_without_c_is_named_at_once():
 
 
 def test_the_same_trace_gives_the_same_text_and_a_chain_needs_one_piece_of_memory():
-    halves = cut(pump_bench.task)
-    interface = Interface("pump-bench", halves.schema, [Tensor("prepared_0", "t", (1, 43), "int8", 0.03, -3)])
+    halves = cut(raw_sensors.task)
+    interface = Interface("zoo-raw-sensors", halves.schema, [Tensor("prepared_0", "t", (1, 43), "int8", 0.03, -3)])
     text = prepare_source(interface, translate(halves))
-    assert prepare_source(interface, translate(cut(pump_bench.task))) == text
+    assert prepare_source(interface, translate(cut(raw_sensors.task))) == text
     assert "/* 172 bytes of scratch memory. */" in text
     assert "math.h" not in text
     assert "malloc" not in text

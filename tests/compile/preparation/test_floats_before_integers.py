@@ -84,13 +84,13 @@ def test_one_scale_for_all_of_them_is_what_these_tests_would_find(scaled_bench, 
 @pytest.mark.parametrize("recipe", ["coreml-int8-weights", "coreml-int4-weights", "coreml-palette4", "coreml-fp16"])
 def test_core_ml_prepares_in_float32_and_keeps_the_accuracy(recipe, bench_model, fresh):
     from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml
-    from tests.compile import pump_bench
+    from hedgerow.examples.zoo import raw_sensors
     from tests.compile.preparation.conftest import make_foundation
 
     # Pressures in pascal: float16 ends at 65,504, and has steps of 64 before it.
     far = torch.zeros(43)
     far[7] = 101_325.0
-    task = replace(pump_bench.task, preprocess=lambda features: pump_bench.normalised(features - far))
+    task = replace(raw_sensors.task, preprocess=lambda features: raw_sensors.normalised(features - far))
     foundation = make_foundation(task, bench_model)
     inputs = {"features": fresh.inputs["features"] + far.numpy()}
     stage = made(foundation, recipe).stage

@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 
 from hedgerow.compile.pass_models import FloatModel  # noqa: E402
 from hedgerow.compile.preparation.halves import cut  # noqa: E402
+from hedgerow.examples.zoo import raw_sensors  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import Dataset  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
-from tests.compile import pump_bench  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -20,7 +20,7 @@ TWO = (TensorSpec("level", (4,)), TensorSpec("kind", (), "int64"))
 
 
 def task(preprocess, inputs=TWO):
-    return replace(pump_bench.task, inputs=inputs, preprocess=preprocess)
+    return replace(raw_sensors.task, inputs=inputs, preprocess=preprocess)
 
 
 def test_without_preprocessing_there_is_nothing_to_cut():
@@ -59,34 +59,34 @@ def test_what_no_border_can_have_is_left_in_one_piece(preprocess):
 
 
 def test_samples_are_prepared_in_order_whatever_their_number():
-    halves = cut(pump_bench.task)
-    features = pump_bench.drawn(600, seed=7).inputs["features"]
+    halves = cut(raw_sensors.task)
+    features = raw_sensors.drawn(600, seed=7).inputs["features"]
     found = halves.prepared({"features": features})["prepared_0"]
-    wanted = np.clip((features - pump_bench.MEAN.numpy()) / pump_bench.SPREAD.numpy(), -4, 4)
+    wanted = np.clip((features - raw_sensors.MEAN.numpy()) / raw_sensors.SPREAD.numpy(), -4, 4)
     assert np.abs(found - wanted).max() < 1e-6
 
 
 def test_read_only_and_reversed_arrays_are_prepared_too():
-    features = pump_bench.drawn(4, seed=7).inputs["features"][::-1]
+    features = raw_sensors.drawn(4, seed=7).inputs["features"][::-1]
     features.flags.writeable = False
-    assert cut(pump_bench.task).prepared({"features": features})["prepared_0"].shape == (4, 43)
+    assert cut(raw_sensors.task).prepared({"features": features})["prepared_0"].shape == (4, 43)
 
 
 def test_the_second_half_predicts_what_the_whole_predicts(bench_model):
-    data = pump_bench.drawn(300, seed=7)
-    halves = cut(pump_bench.task)
-    source = FloatModel(task=pump_bench.task, model=bench_model, calibration=data.take(range(16)), train=data)
+    data = raw_sensors.drawn(300, seed=7)
+    halves = cut(raw_sensors.task)
+    source = FloatModel(task=raw_sensors.task, model=bench_model, calibration=data.take(range(16)), train=data)
     second = halves.second(source)
     found = predict(second.task, second.model, halves.prepared(data.inputs))
-    assert np.abs(found - predict(pump_bench.task, bench_model, data.inputs)).max() < 1e-6
+    assert np.abs(found - predict(raw_sensors.task, bench_model, data.inputs)).max() < 1e-6
     assert second.train is None
     assert second.calibration.inputs["prepared_0"].shape == (16, 43)
     assert np.array_equal(second.calibration.labels, data.labels[:16])
 
 
 def test_other_calibration_data_is_prepared_anew(bench_model):
-    halves, first = cut(pump_bench.task), pump_bench.drawn(8, seed=1)
-    source = FloatModel(task=pump_bench.task, model=bench_model, calibration=first)
+    halves, first = cut(raw_sensors.task), raw_sensors.drawn(8, seed=1)
+    source = FloatModel(task=raw_sensors.task, model=bench_model, calibration=first)
     one = halves.second(source).calibration.inputs["prepared_0"]
     other = Dataset({"features": first.inputs["features"] + 1}, first.labels)
     two = halves.second(replace(source, calibration=other)).calibration.inputs["prepared_0"]

@@ -18,13 +18,13 @@ from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.preparation.host_check import find_c_compiler  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.errors import HedgerowError  # noqa: E402
+from hedgerow.examples.zoo import raw_sensors  # noqa: E402
 from hedgerow.fleet.trust.release_fit import check_fit  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.reference import Reference  # noqa: E402
 from hedgerow.task import load_task  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from hedgerow.weights import decode_arrays  # noqa: E402
-from tests.compile import pump_bench  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -40,7 +40,7 @@ INTEGERS = ("cortex-m4", "cortex-m7", "esp32-s3", "android-npu")
 @pytest.fixture(scope="module")
 def built(bench_checkpoint, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("bench-build") / "out"
-    outcome = compile_targets(f"{pump_bench.__file__}:task", bench_checkpoint, [*INTEGERS, "android-arm64"], out)
+    outcome = compile_targets(f"{raw_sensors.__file__}:task", bench_checkpoint, [*INTEGERS, "android-arm64"], out)
     assert outcome.refused == ()
     return out
 
@@ -50,7 +50,7 @@ def prepared_by_c(folder: Path, features: np.ndarray) -> np.ndarray:
     library = folder / "prepare.so"
     command = ["cc", "-std=c99", "-shared", "-fPIC", "-O2", "model_prepare.c", "-o", library.name, "-lm"]
     subprocess.run(command, cwd=folder, check=True)
-    function = ctypes.CDLL(str(library)).pump_bench_model_prepare
+    function = ctypes.CDLL(str(library)).zoo_raw_sensors_model_prepare
     rows = np.zeros((len(features), 43), np.int8)
     for taken, given in zip(np.ascontiguousarray(features), rows, strict=True):
         function(taken.ctypes.data_as(ctypes.c_void_p), given.ctypes.data_as(ctypes.c_void_p))
@@ -106,14 +106,14 @@ def test_golden_samples_are_raw(built):
     artifact = load_build(built).artifact("cortex-m7")
     golden = decode_arrays((built / "blobs" / artifact.golden.sha256).read_bytes(), "golden", limit_bytes=10**6)
     assert set(golden) == {"input.features", "output.probabilities"}
-    rows = pump_bench.HELD_OUT.inputs["features"]
+    rows = raw_sensors.HELD_OUT.inputs["features"]
     assert all(any(np.array_equal(sample, row) for row in rows) for sample in golden["input.features"])
 
 
 def test_the_agents_runtime_prepares_and_replays_the_golden_samples(built, fresh, bench):
     build = load_build(built)
     artifact = build.artifact("android-npu")
-    manifest = type("Manifest", (), {"release": "pump-bench@1", "model_schema": build.model_schema})()
+    manifest = type("Manifest", (), {"release": "zoo-raw-sensors@1", "model_schema": build.model_schema})()
     slot = OpenSlot(built, manifest, artifact, Reference(()))
     ready = load_model(slot)
     assert replay_golden(ready) <= artifact.golden_tolerance
@@ -133,8 +133,8 @@ def test_a_release_of_the_build_fits_and_one_with_other_prepared_tensors_does_no
 
 def test_the_header_of_the_model_says_that_preparation_is_outside(built):
     header = (built / "c" / "cortex-m7" / "model.h").read_text()
-    assert "pump_bench_model_prepare()" in " ".join(header.replace(" * ", " ").split())
-    assert '#define PUMP_BENCH_MODEL_INPUT_0_NAME "prepared\\1370"' in header
+    assert "zoo_raw_sensors_model_prepare()" in " ".join(header.replace(" * ", " ").split())
+    assert '#define ZOO_RAW_SENSORS_MODEL_INPUT_0_NAME "prepared\\1370"' in header
     assert not (built / "c" / "android-arm64").exists()
     assert not (built / "c" / "android-npu" / "model.cc").exists()
 
@@ -152,8 +152,8 @@ def test_an_operator_without_c_refuses_the_target_by_its_name_and_no_other(bench
     module = tmp_path / "sorted.py"
     module.write_text(
         "from dataclasses import replace\n"
-        "from tests.compile import pump_bench\n"
-        "task = replace(pump_bench.task, preprocess=lambda x: pump_bench.normalised(x.sort(1).values))\n"
+        "from hedgerow.examples.zoo import raw_sensors\n"
+        "task = replace(raw_sensors.task, preprocess=lambda x: raw_sensors.normalised(x.sort(1).values))\n"
     )
     outcome = compile_targets(f"{module}:task", bench_checkpoint, ["cortex-m7"], tmp_path / "out")
     assert [refused.check for refused in outcome.refused] == ["task"]

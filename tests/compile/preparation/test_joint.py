@@ -9,7 +9,10 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from hedgerow.compile.foundation import Foundation  # noqa: E402
 from hedgerow.compile.making import Steps, make  # noqa: E402
+from hedgerow.compile.pass_models import FloatModel  # noqa: E402
+from hedgerow.compile.preparation.halves import cut  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
@@ -58,10 +61,10 @@ def foundation_of(preprocess, model, monkeypatch):
         data=lambda: TaskData(data, data),
         preprocess=preprocess,
     )
-    from tests.compile import pump_bench
+    from hedgerow.examples.zoo import raw_sensors
 
-    monkeypatch.setattr(pump_bench, "TRAIN", data)
-    monkeypatch.setattr(pump_bench, "HELD_OUT", data)
+    monkeypatch.setattr(raw_sensors, "TRAIN", data)
+    monkeypatch.setattr(raw_sensors, "HELD_OUT", data)
     return make_foundation(task, model().eval())
 
 
@@ -122,3 +125,34 @@ def test_branches_before_a_model_are_refused_for_tflite():
     stage = CompiledModel(format="tflite", content=bytes(builder.Output()), inputs=(), outputs=())
     with pytest.raises(ValueError, match="preprocess has branches or loops; write it without"):
         joined_tflite(stage, stage)
+
+
+class OfX(nn.Module):
+    """Calls its argument as the task calls its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 64), nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.first(x)).mean(1))
+
+
+def test_an_argument_of_the_model_may_be_called_as_an_input_of_the_task():
+    data = Dataset({"x": RNG.normal(size=(64, 5, 6)).astype(np.float32)}, RNG.integers(0, 3, 64))
+    model, both = OfX().eval(), TaskData(data, data)
+    task = Task(
+        name="named",
+        inputs=[TensorSpec("x", (5, 6))],
+        labels=list("abc"),
+        model=lambda: model,
+        data=lambda: both,
+        preprocess=lambda x: x / 2,
+    )
+    source = FloatModel(task=task, model=model, calibration=data)
+    wanted = predict(task, model, data.inputs)
+    foundation = Foundation(source, both, wanted, halves=cut(task))
+    stage = make(foundation, RECIPES["onnx-int8-s8s8"], Steps("named", 9, silent)).stage
+
+    assert [tensor.tensor for tensor in stage.inputs] == ["x"]
+    np.testing.assert_allclose(predict_onnx(stage, data.inputs), wanted, atol=0.02)

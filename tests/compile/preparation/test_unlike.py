@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch")
 
 from hedgerow.compile.preparation.halves import cut  # noqa: E402
 from hedgerow.compile.preparation.unlike import MOST_STEPS, are_unlike, steps_lost  # noqa: E402
+from hedgerow.examples.zoo import raw_sensors  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import load_task  # noqa: E402
-from tests.compile import pump_bench  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -21,13 +21,13 @@ NORMAL = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 
 
 def halves_of(preprocess, shape, dtype="float32"):
-    return cut(replace(pump_bench.task, inputs=[TensorSpec("x", shape, dtype)], preprocess=preprocess))
+    return cut(replace(raw_sensors.task, inputs=[TensorSpec("x", shape, dtype)], preprocess=preprocess))
 
 
 def test_readings_from_hundredths_to_thousands_are_unlike():
-    halves = cut(pump_bench.task)
-    assert steps_lost(halves, pump_bench.TRAIN.inputs) > 100
-    assert are_unlike(halves, pump_bench.TRAIN.inputs)
+    halves = cut(raw_sensors.task)
+    assert steps_lost(halves, raw_sensors.TRAIN.inputs) > 100
+    assert are_unlike(halves, raw_sensors.TRAIN.inputs)
 
 
 @pytest.mark.parametrize(

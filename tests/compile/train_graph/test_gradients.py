@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from hedgerow.compile.errors import UntranslatableError  # noqa: E402 - needs torch
 from hedgerow.compile.pass_models import FloatModel  # noqa: E402
 from hedgerow.compile.train_graph.export import export_train_graph, largest_difference  # noqa: E402
+from hedgerow.compile.train_graph.gradients import decompositions  # noqa: E402
 from hedgerow.compile.train_graph.options import StepOptions  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
 from hedgerow.compile.train_graph.torch_training import reference_step  # noqa: E402
@@ -173,3 +174,58 @@ def test_a_train_graph_holds_no_path_of_this_machine():
     content = export_train_graph(make_source(new_model("linear")), "onnx").content
     assert str(Path(__file__).parents[3]).encode() not in content
     assert b"site-packages" not in content
+
+
+GEOMETRIES = [
+    (size, kernel, stride, padding, dilation)
+    for size in [(6, 6), (3, 9), (5, 7)]
+    for kernel in [(1, 1), (2, 2), (3, 3), (3, 2)]
+    for stride in [(1, 1), (2, 2), (3, 3), (3, 2)]
+    for padding in [(0, 0), (1, 1), (1, 0)]
+    for dilation in [(1, 1), (2, 2)]
+    if all(2 * border <= taps for border, taps in zip(padding, kernel, strict=True))
+    and all(
+        have + 2 * border > holes * (taps - 1)
+        for have, border, holes, taps in zip(size, padding, dilation, kernel, strict=True)
+    )
+]
+
+
+def gradient_by_autograd(function, values, grad):
+    taken = values.clone().requires_grad_()
+    (found,) = torch.autograd.grad(function(taken), taken, grad)
+    return found
+
+
+def test_pooling_and_unfolding_of_every_geometry_have_autograds_gradient():
+    """Windows side by side, over each other, with holes, borders, and places that no window meets."""
+    torch.manual_seed(5)
+    aten, functional, table = torch.ops.aten, nn.functional, decompositions()
+    for size, kernel, stride, padding, dilation in GEOMETRIES:
+        said = f"size {size}, kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}"
+        values = torch.randn(2, 3, *size)
+
+        def largest(taken, kernel=kernel, stride=stride, padding=padding, dilation=dilation):
+            return functional.max_pool2d(taken, kernel, stride, padding, dilation)
+
+        grad = torch.randn_like(largest(values))
+        found, indices = table[aten.max_pool2d_with_indices.default](values, kernel, stride, padding, dilation)
+        assert torch.equal(found, largest(values)), said
+        found = table[aten.max_pool2d_with_indices_backward.default](
+            grad, values, kernel, stride, padding, dilation, False, indices
+        )
+        assert torch.allclose(found, gradient_by_autograd(largest, values, grad), atol=1e-6), f"maximum, {said}"
+        for counted in [True, False] if dilation == (1, 1) else []:
+
+            def mean(taken, kernel=kernel, stride=stride, padding=padding, counted=counted):
+                return functional.avg_pool2d(taken, kernel, stride, padding, count_include_pad=counted)
+
+            found = table[aten.avg_pool2d_backward.default](grad, values, kernel, stride, padding, False, counted, None)
+            assert torch.allclose(found, gradient_by_autograd(mean, values, grad), atol=1e-6), f"mean, {said}"
+        columns = functional.unfold(values, kernel, dilation, padding, stride)
+        found = table[aten.im2col.default](values, kernel, dilation, padding, stride)
+        assert torch.equal(found, columns), f"unfold, {said}"
+        columns = torch.randn_like(columns)
+        image = functional.fold(columns, size, kernel, dilation, padding, stride)
+        found = table[aten.col2im.default](columns, size, kernel, dilation, padding, stride)
+        assert torch.allclose(found, image, atol=1e-6), f"fold, {said}"

@@ -5,10 +5,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import onnx  # noqa: E402 - beside torch
+from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 from hedgerow.compile.train_graph.cases import CASES, make_source  # noqa: E402
 from hedgerow.compile.train_graph.export import export_train_graph  # noqa: E402
-from hedgerow.compile.train_graph.operators import positive  # noqa: E402
+from hedgerow.compile.train_graph.operators import apart, positive  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
 
 pytestmark = [
@@ -38,6 +39,22 @@ def test_onnx_has_each_as_one_standard_operator():
 def test_two_exports_have_the_same_bytes():
     one, other = (export_train_graph(make_source(CASE), "onnx", CASE.options).content for _ in range(2))
     assert one == other
+
+
+def test_tflites_positive_is_the_same():
+    function = apart()[torch.ops.hedgerow.positive.default]
+    assert function(torch.tensor([-1.0, 0.0, 1e-30, 2.0, 3e38])).tolist() == [0.0, 0.0, 1.0, 1.0, 1.0]
+
+
+def test_xnnpack_takes_a_step_of_convolutions_in_few_parts():
+    """A convolution whose kernel is an input would stand alone, in a slow kernel."""
+    source = make_source(CASES["residual network"])
+    content = export_train_graph(source, "tflite", CASES["residual network"].options).content
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    names = [detail["op_name"] for detail in interpreter._get_ops_details()]
+    assert not {"CONV_2D", "SELECT_V2", "LESS_EQUAL", "STRIDED_SLICE"} & set(names)
+    assert names.count("DELEGATE") <= 3
 
 
 def test_a_step_for_tflite_holds_none():

@@ -27,16 +27,18 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("for_tflite", [False, True])
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"dropout", "squared error of values"}))
-def test_every_case_traces_to_torchs_own_step(name):
+def test_every_case_traces_to_torchs_own_step(name, for_tflite):
     case = CASES[name]
     source = make_source(case)
-    traced = trace_step(source, case.options)
+    traced = trace_step(source, case.options, for_tflite=for_tflite)
     inputs, labels = (
         torch.from_numpy(source.calibration.inputs["x"][:4]),
         torch.from_numpy(source.calibration.labels[:4]),
     )
-    _loss, *after = traced.graph(inputs, labels, *traced.arguments[2:])
+    given = labels.to(traced.arguments[1].dtype)
+    _loss, *after = traced.graph(inputs, given, *traced.arguments[2:])
     training = TorchTraining(source.task, source.model, case.options, case.rate)
     training.step([inputs], labels)
     wanted = training.weights()
@@ -65,6 +67,9 @@ def test_every_case_traces_to_torchs_own_step(name):
         ("up-sampling, bilinear, corners", "tflite"),
         ("up-sampling, nearest, uneven", "onnx"),
         ("circular padding", "tflite"),
+        ("residual network", "tflite"),
+        ("conv2d dilation", "tflite"),
+        ("conv1d stride", "tflite"),
         ("prelu", "tflite"),
         ("focal, by gather", "tflite"),
         ("focal, by index", "onnx"),

@@ -14,6 +14,7 @@ import pytest
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.drift.alert import Alert
+from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.records import RunState
 from hedgerow.fleet.retrain.run import Retrainer, RetrainSettings
@@ -34,6 +35,7 @@ from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.training import TrainUpdate
 from tests.fleet.virtual_fleet import ONE_STAGE
+from tests.root.documents import MANIFEST
 from tests.scores import scored
 
 pytestmark = pytest.mark.heavy
@@ -260,3 +262,15 @@ def test_a_retraining_whose_last_round_nobody_trains_stops_tells_and_leaves_noth
     assert not (folder / "checkpoint").exists()
     assert not (folder / "build").exists()
     assert list(fleet.catalogue.releases()) == ["digits@1"]
+
+
+def test_a_task_with_state_is_not_trained_on_devices_and_the_refusal_says_what_to_do():
+    parent = replace(MANIFEST, task="zoo-streaming")
+    retrainer = Retrainer(service=None, exchange=None, folder=None, task="hedgerow.examples.zoo.streaming:task")
+
+    with pytest.raises(RetrainError) as caught:
+        retrainer._train(None, parent)
+    assert str(caught.value) == (
+        "expected a task that devices can train, found the state state of 'zoo-streaming', which a train graph has no "
+        "place for; train it with hedgerow train, and release it anew"
+    )

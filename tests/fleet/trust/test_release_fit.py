@@ -11,8 +11,10 @@ from hedgerow.features import CONFIDENCE, PREDICTED, input_features
 from hedgerow.fleet.errors import ReleaseError
 from hedgerow.fleet.trust.release_fit import check_fit
 from hedgerow.manifest.content import Tensor
+from hedgerow.manifest.preparation import Preparation
 from hedgerow.reference import build_reference
 from hedgerow.schema import TensorSpec
+from hedgerow.weights import encode_arrays
 from tests.fleet.sample_release import REFERENCE, SCHEMA, golden_samples, make_artifact, put_blob
 
 RNG = np.random.default_rng(0)
@@ -137,3 +139,63 @@ def test_an_output_of_other_floats_is_the_runtimes_business_and_an_input_is_not(
 def test_a_model_without_labels_may_watch_what_it_likes_beside_its_inputs(make):
     schema = replace(SCHEMA, labels=(), outputs=(TensorSpec("probabilities", (2,)),))
     check_fit(*make(schema=schema, reference=reference(extra="anything")))
+
+
+def test_a_state_that_differs_at_its_ends_in_the_file_is_refused(make):
+    schema = replace(
+        SCHEMA,
+        inputs=(*SCHEMA.inputs, TensorSpec("h", (2, 1, 4))),
+        outputs=(*SCHEMA.outputs, TensorSpec("h_next", (2, 1, 4))),
+        state={"h": "h_next"},
+    )
+    (image,), (answer,) = ((Tensor("image", "image", (1, 1, 8, 8), "float32"),), make()[0].artifacts[0].outputs)
+
+    def tensors(dtype, scale):
+        taken = (image, Tensor("h", "h", (2, 1, 4), "int8", 0.5, 3))
+        return {"inputs": taken, "outputs": (answer, Tensor("h_next", "h_next", (2, 1, 4), dtype, scale))}
+
+    with pytest.raises(ReleaseError) as caught:
+        check_fit(*make(schema=schema, golden=None, **tensors("float32", None)))
+    assert "expected one shape and one dtype at both ends of a state" in str(caught.value)
+    assert "found int8[2, 1, 4] as h and float32[2, 1, 4] as h_next" in str(caught.value)
+
+    # With one type the next thing is looked at: these golden samples have no state.
+    with pytest.raises(ReleaseError, match=r"input\.h, input\.image, output\.h_next"):
+        check_fit(*make(schema=schema, **tensors("int8", 0.25)))
+
+
+def test_state_goes_past_what_prepares_samples(make):
+    build, _folder = make()
+    (artifact,) = build.artifacts
+    schema = replace(
+        SCHEMA,
+        inputs=(*SCHEMA.inputs, TensorSpec("h", (1, 4))),
+        outputs=(*SCHEMA.outputs, TensorSpec("h_next", (1, 4))),
+        state={"h": "h_next"},
+    )
+    prepared, state = Tensor("prepared_0", "x", (1, 64), "int8", 0.1), Tensor("h", "h", (1, 4), "int8", 0.1)
+    prepare = Preparation(
+        blob=artifact.blob,
+        source=artifact.blob,
+        inputs=(Tensor("image", "image", (1, 1, 8, 8), "float32"),),
+        outputs=(Tensor("prepared_0", "o", (1, 64), "float32"),),
+    )
+    images = np.zeros((2, 1, 8, 8), np.float32)
+    samples = {
+        "input.image": images,
+        "input.h": np.zeros((2, 1, 4), np.float32),
+        "output.probabilities": np.full((2, len(SCHEMA.labels)), 1 / len(SCHEMA.labels), np.float32),
+        "output.h_next": np.zeros((2, 1, 4), np.float32),
+    }
+    parts = {
+        "schema": schema,
+        "golden": encode_arrays(samples),
+        "inputs": (prepared, state),
+        "outputs": (*artifact.outputs, replace(state, name="h_next")),
+        "prepare": prepare,
+        "format": "mlpackage",
+    }
+
+    check_fit(*make(**parts))
+    with pytest.raises(ReleaseError, match="expected inputs as they are prepared"):
+        check_fit(*make(**{**parts, "inputs": (replace(prepared, shape=(1, 63)), state)}))

@@ -10,6 +10,7 @@ import time
 import httpx
 import pytest
 
+from hedgerow.fleet.errors import CommandNotBegunError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.retrain.wire_round import TrainingExchange
 from hedgerow.fleet.trust.keys import create_keys, load_signers
@@ -132,6 +133,15 @@ def test_a_device_can_be_forgotten_once(served):
     assert served.client.get("/v1/commands/once").json()["answer"] == answer.json()
     assert_problem(served.client.get("/v1/devices/device-0"), 404, "device-0")
     assert_problem(served.client.delete("/v1/devices/device-0"), 404, "device-0")
+
+
+def test_a_command_that_was_taken_back_says_so_and_is_no_bug(served):
+    command, _ = served.fleet.service.writer.commands.admit(lambda _then, _now: None, "late", "reset of device-0")
+    with pytest.raises(CommandNotBegunError):
+        command.answer(0.0)
+    found = served.client.get("/v1/commands/late").json()
+    assert (found["state"], found["answer"], found["problem"]["status"]) == ("failed", None, 503)
+    assert "nothing was done and nothing will be: ask again" in found["problem"]["detail"]
 
 
 def test_a_rollout_can_be_started_watched_and_stopped(served):

@@ -1,14 +1,16 @@
 """A manifest is what it was after a journey, and nothing else is taken for one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.errors import DecodeError
+from hedgerow.manifest.content import Tensor
 from hedgerow.manifest.release import Manifest, blob_path, manifest_path, parse_release_id
-from tests.root.documents import ARTIFACT, BLOB, GRAPH, MANIFEST, damaged
+from tests.root.documents import ARTIFACT, BLOB, GRAPH, MANIFEST, STREAMING_SCHEMA, damaged
 
 
 def test_a_manifest_survives_the_wire():
@@ -68,3 +70,56 @@ def test_target_paths_are_by_name_and_number():
 def test_what_is_no_release_id_is_refused(release):
     with pytest.raises(ValueError, match="expected a release like digits@1"):
         parse_release_id(release)
+
+
+STREAMING = replace(
+    MANIFEST,
+    model_schema=STREAMING_SCHEMA,
+    artifacts=(
+        replace(
+            ARTIFACT,
+            inputs=(
+                Tensor("frame", "args_0", (1, 16), "int8", 0.5, 3),
+                Tensor("h", "args_1", (2, 1, 128), "int8", 0.25, 7),
+            ),
+            outputs=(
+                Tensor("probabilities", "output_0", (1, 2), "int8", 0.5, 3),
+                Tensor("h_next", "output_1", (2, 1, 128), "int8", 0.25, 7),
+            ),
+        ),
+    ),
+)
+
+
+def test_a_manifest_names_the_pairs_of_state_and_survives_the_wire():
+    assert json.loads(STREAMING.encode())["model_schema"]["state"] == {"h": "h_next"}
+    assert Manifest.decode(STREAMING.encode()) == STREAMING
+
+
+def test_a_manifest_without_state_has_no_word_of_it():
+    assert "state" not in json.loads(MANIFEST.encode())["model_schema"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "found"),
+    [
+        ({"dtype": "int16"}, "one shape and one dtype at both ends", r"int8\[2, 1, 128\] as h and int16\[2, 1, 128\]"),
+        ({"shape": (1, 2, 128)}, "one shape and one dtype at both ends of a state", r"int8\[1, 2, 128\] as h_next"),
+        ({"name": "other"}, "both ends of each state among its tensors", "not h and h_next"),
+    ],
+)
+def test_an_artifact_whose_ends_of_a_state_differ_is_refused(changes, expected, found):
+    (artifact,) = STREAMING.artifacts
+    probabilities, state = artifact.outputs
+    changed = replace(artifact, outputs=(probabilities, replace(state, **changes)))
+
+    with pytest.raises(DecodeError, match=rf"manifest.artifacts\[raspberry-pi-4\]: expected {expected}.*{found}"):
+        Manifest.decode(replace(STREAMING, artifacts=(changed,)).encode())
+
+
+def test_a_batch_that_one_end_of_a_state_leaves_open_is_the_one_of_the_other():
+    (artifact,) = STREAMING.artifacts
+    frame, state = artifact.inputs
+    artifact = replace(artifact, inputs=(frame, replace(state, shape=(2, -1, 128))))
+
+    assert artifact.state_misfit({"h": "h_next"}) is None

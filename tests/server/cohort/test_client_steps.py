@@ -11,11 +11,13 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from hedgerow.local_work import LocalWork  # noqa: E402
+from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.server.cohort.client_steps import ClientSteps  # noqa: E402
 from hedgerow.server.cohort.sequential import ResidentData  # noqa: E402
 from hedgerow.server.cohort.shared_rows import ModelRow  # noqa: E402
 from hedgerow.server.local_steps import LocalTrainer, draws_random_numbers  # noqa: E402
-from hedgerow.task import Dataset, Task  # noqa: E402
+from hedgerow.state import State  # noqa: E402
+from hedgerow.task import Dataset, Task, TaskData  # noqa: E402
 from tests.server.cohort.small_tasks import MODELS, image_task, images, mlp  # noqa: E402
 
 WORK = LocalWork(epochs=2, learning_rate=0.05, batch_size=8, seed=11)
@@ -146,3 +148,28 @@ def test_making_steps_leaves_torchs_generator_alone() -> None:
     before = torch.get_rng_state()
     ClientSteps(image_task(MODELS["dropout"]), ResidentData(image_task(mlp), images(40, 1), "cpu"), 8, draws=True)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(3, 6), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.cell(x, h)
+        return self.head(h), h
+
+
+def test_sequences_of_a_task_with_state_are_trained_as_by_the_plain_loop() -> None:
+    rng = np.random.default_rng(4)
+    data = Dataset({"x": rng.normal(size=(30, 5, 3)).astype(np.float32)}, rng.integers(0, 4, (30, 5)))
+    task = Task(
+        name="remembering",
+        inputs=[TensorSpec("x", (3,))],
+        labels=list("abcd"),
+        model=Remembering,
+        data=lambda: TaskData(data, data),
+        state={"h": State((1, 6))},
+    )
+
+    _compare(task, data)

@@ -96,3 +96,18 @@ def test_a_wrong_name_or_number_is_refused(tiny_task, clients):
         build_engine("worker", tiny_task, dataset, clients)
     with pytest.raises(ValueError, match="at least 1"):
         build_engine("auto", tiny_task, dataset, clients, workers=0)
+
+
+@pytest.mark.heavy
+def test_state_that_runs_through_sequences_is_trained_one_client_after_the_other(clients):
+    from hedgerow.server.cohort.errors import UntraceableError
+    from hedgerow.task import load_task
+
+    task = load_task("hedgerow.examples.zoo.streaming:task")
+    train = task.load_data().train.take(np.arange(30))
+    with pytest.raises(UntraceableError, match="where state runs through sequences; use the engine workers or"):
+        engine_and_reason("vectorized", task, train, clients)
+    engine, choice = engine_and_reason("auto", task, train, clients)
+    engine.close()
+
+    assert engine.name == choice.name == "workers"

@@ -1,5 +1,7 @@
 """What the Core ML passes write, read from the package: int8, int4 blocks and palettes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ pytest.importorskip("coremltools")
 
 from hedgerow.compile.errors import PassSettingsError  # noqa: E402 - needs torch
 from hedgerow.compile.inspection.coreml import read_coreml, specification_version  # noqa: E402
+from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402
 from hedgerow.compile.passes.coreml.palettize import PalettizeCoreml, cluster  # noqa: E402
 from hedgerow.compile.passes.coreml.quantize_weights import QuantizeCoremlWeights  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
@@ -38,6 +41,27 @@ def test_weights_are_stored_small_and_the_same_every_time(name, source, coreml_s
     assert len(stage.content) < share * len(coreml_stage.content)
     assert read_coreml(stage.content).quantized_share > 0.85
     assert run_file_pass(step(**settings), source, coreml_stage).content == stage.content
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_a_constant_that_is_joined_with_others_keeps_no_weight_from_being_small(name, source):
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.wide = torch.nn.Parameter(torch.randn(1, 1, 64)), torch.nn.Linear(64, 96)
+            self.head = torch.nn.Linear(96, 10)
+
+        def forward(self, image):
+            rows = torch.cat([self.first.expand(image.shape[0], -1, -1), image.flatten(2)], dim=1)
+            return self.head(torch.relu(self.wide(rows)).mean(1))
+
+    step, settings, share = CALLS[name]
+    joined = replace(source, model=Tokens().eval())
+    version = "iOS18" if name == "int4" else "iOS17"
+    exported = run_file_pass(ExportCoreml(minimum_version=version), joined, None)
+    stage = run_file_pass(step(**settings), joined, exported)
+    assert len(stage.content) < share * len(exported.content)
+    assert read_coreml(stage.content).quantized_share > 0.85
 
 
 def test_int4_is_really_stored_and_needs_ios_18(source, coreml_stage):

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
 
 from hedgerow.compile.errors import PassSettingsError  # noqa: E402 - needs torch
-from hedgerow.compile.inspection.tflite import read_tflite  # noqa: E402
+from hedgerow.compile.inspection.tflite.facts import read_tflite  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.passes.tflite.convert_fp16 import ConvertTfliteFp16  # noqa: E402
 from hedgerow.compile.passes.tflite.quantize_mixed import QuantizeTfliteMixed  # noqa: E402

@@ -1,4 +1,4 @@
-"""A task on raw sensor readings: which fault a pump on a test bench has, from 43 features of unlike size.
+"""A dense network on raw sensor readings: which fault a pump on a test bench has, from 43 features of unlike size.
 
 The bench is simulated, from laws that hold for centrifugal pumps and their motors. A sample is drawn in this order:
 
@@ -71,8 +71,8 @@ def readings(faults: np.ndarray, rng: np.random.Generator) -> Mapping[str, np.nd
     found["winding_c"] = noisy(warmth + 18 + 12 * winding, 0.02, 2)
     found["case_c"] = noisy(room + 22 * pace * valve, 0.02, 1)
     found["fluid_c"] = noisy(room + 6 * pace, 0.02, 0.5)
-    for place, axis in enumerate(AXES):
-        share = (1.0, 0.8, 0.4, 0.7, 0.6, 0.3)[place]
+    for index, axis in enumerate(AXES):
+        share = (1.0, 0.8, 0.4, 0.7, 0.6, 0.3)[index]
         once = share * pace**2 * (0.012 + 0.03 * unbalance)
         found[f"once_{axis}_g"] = noisy(once, 0.3, 0.001)
         high = share * (0.006 + 0.01 * pace + 0.022 * bearing + 0.012 * cavitation)
@@ -97,7 +97,7 @@ MEAN = torch.from_numpy(TRAIN.inputs["features"].mean(0))
 SPREAD = torch.from_numpy(TRAIN.inputs["features"].std(0))
 
 
-def make_model() -> nn.Module:
+def model() -> nn.Module:
     """Return three linear layers."""
     return nn.Sequential(nn.Linear(43, 48), nn.ReLU(), nn.Linear(48, 24), nn.ReLU(), nn.Linear(24, len(FAULTS)))
 
@@ -108,10 +108,10 @@ def normalised(features: torch.Tensor) -> torch.Tensor:
 
 
 task = Task(
-    name="pump-bench",
+    name="zoo-raw-sensors",
     inputs=[TensorSpec("features", (43,), unit="as the sensors give them")],
     labels=FAULTS,
-    model=make_model,
+    model=model,
     data=lambda: TaskData(TRAIN, HELD_OUT),
     preprocess=normalised,
     local=LocalTraining(learning_rate=0.05, batch_size=32),

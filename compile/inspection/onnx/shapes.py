@@ -1,28 +1,18 @@
 """The shapes of an ONNX file's tensors, as far as they can be known without running it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
 
 from hedgerow.compile.errors import InputShapeError
+from hedgerow.compile.inspection.onnx.file import attribute_of, constants_of, parse_onnx
 from hedgerow.errors import DecodeError
 
-__all__ = ["attribute_of", "constants_of", "inferred_values", "is_dynamic", "known_shape", "open_sizes"]
+__all__ = ["fixed_onnx", "has_subgraphs", "inferred_values", "is_dynamic", "known_shape", "open_sizes"]
 
 # So many places are named where sizes get lost.
 _NAMED = 4
-
-
-def constants_of(graph: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and tensor of every constant of a graph."""
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output:
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    yield node.output[0], attribute.t
 
 
 def inferred_values(model: Any, constants: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -46,7 +36,8 @@ def inferred_values(model: Any, constants: Mapping[str, Any], shapes: Mapping[st
     for name, value in borders.items():
         _fix(name, value.type.tensor_type.shape.dim, shapes.get(name))
     for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if not _is_no_tensor(value):
+            value.type.tensor_type.ClearField("shape")
     for node in fixed.graph.node:
         if node.op_type == "MatMulNBits":
             _as_matmul(fixed.graph, node)
@@ -131,9 +122,10 @@ def open_sizes(
                 found.append(f"the dimension {named} of the input {value.name!r}")
     if found:
         return tuple(found)
-    known = {name for name, value in inferred.items() if known_shape(value) is not None} | folded | {""}
+    known = {name for name, value in inferred.items() if known_shape(value) is not None or _is_no_tensor(value)}
+    known |= folded | {""}
     for node in graph.node:
-        if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
+        if _runs_inside(node):
             found.append(f"what the operator {node.op_type} runs inside")
         elif set(node.input) <= known and not set(node.output) <= known:
             found.append(f"the output {next(filter(None, node.output))!r} of the operator {node.op_type}")
@@ -141,6 +133,40 @@ def open_sizes(
     return tuple(found[:_NAMED]) or tuple(f"the shape of the output {name!r}" for name in lost[:_NAMED])
 
 
-def attribute_of(node: Any, name: str, default: int) -> int:
-    """Return an integer attribute of a node."""
-    return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
+def _is_no_tensor(value: Any) -> bool:
+    return value.type.WhichOneof("value") not in {None, "tensor_type"}
+
+
+def has_subgraphs(graph: Any) -> bool:
+    """Say whether an operator runs a graph of its own, such as ``If`` and ``Loop``."""
+    return any(map(_runs_inside, graph.node))
+
+
+def _runs_inside(node: Any) -> bool:
+    return any(attribute.g.node or attribute.graphs for attribute in node.attribute)
+
+
+def fixed_onnx(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Return a file whose inputs have these sizes, and whose outputs those that follow, as far as they are known.
+
+    Raises:
+        DecodeError: The bytes are no ONNX file, or its operators do not fit these sizes.
+        InputShapeError: *shapes* does not fit the inputs.
+    """
+    model = parse_onnx(content)
+    constants = dict(constants_of(model.graph))
+    inferred = inferred_values(model, constants, shapes)
+    if all(known_shape(value) == shapes.get(value.name, known_shape(value)) for value in model.graph.input):
+        return content
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in shapes or value in model.graph.output:
+            shape = known_shape(inferred.get(value.name)) if value.name not in shapes else shapes[value.name]
+            if shape is None or value.type.WhichOneof("value") != "tensor_type":
+                continue
+            del value.type.tensor_type.shape.dim[:]
+            for size in shape:
+                value.type.tensor_type.shape.dim.add().dim_value = size
+    # Notes on inner tensors may name the sizes that are no longer open.
+    del model.graph.value_info[:]
+    fixed: bytes = model.SerializeToString(deterministic=True)
+    return fixed

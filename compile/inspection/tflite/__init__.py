@@ -1,0 +1,1 @@
+"""Read a TFLite file back."""
