@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from hedgerow.closing import Closing
 from hedgerow.durable import sync_folder
 from hedgerow.errors import DecodeError
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = ["LabelledBuffer", "LabelledSamples"]

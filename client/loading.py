@@ -21,7 +21,7 @@ from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
 from hedgerow.errors import DecodeError, ExtraNotInstalledError, InputError, UnknownNameError
 from hedgerow.installation import install_command
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = [

@@ -17,7 +17,7 @@ from hedgerow.client.errors import PredictionError
 from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
 from hedgerow.client.streams import Streams
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.window import Window, WindowCounter
 
 __all__ = ["ActiveModel"]

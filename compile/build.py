@@ -15,7 +15,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = ["BLOB_FOLDER", "RECORD_FILE", "Build", "add_blob", "load_build", "save_build"]
 

@@ -23,7 +23,8 @@ from hedgerow.durable import write_durably
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 __all__ = [
     "ALIGNMENT_BYTES",

@@ -18,7 +18,8 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import format_of
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import DTYPES, ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import DTYPES, TensorSpec
 
 __all__ = ["ModelFile", "draw_samples", "open_model_file", "plain_name", "read_model_file", "whole_file"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hedgerow.features import CONFIDENCE, PREDICTED, input_features, output_features
 from hedgerow.reference import Reference, build_reference
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.task import Dataset, TaskData
 from hedgerow.window import is_output_feature
 

@@ -35,7 +35,7 @@ from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = ["THIRD_PARTY", "FileWishes", "Packed", "pack_passing", "pack_third_party"]
 

@@ -33,7 +33,7 @@ from hedgerow.manifest.content import Blob
 from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.train_graph import TrainGraph
 from hedgerow.progress import Progress, Report
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = [
     "CompiledArtifact",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hedgerow.errors import HedgerowError, TaskError
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.server.local_steps import torch_threads
 from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.task_module import LogitsModule, ServingModule, loss_function

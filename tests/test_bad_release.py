@@ -34,9 +34,11 @@ from hedgerow.fleet.web.api import create_app
 from hedgerow.fleet.web.server import HttpServer
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
+from hedgerow.model_schema import ModelSchema
 from hedgerow.mqtt_link import MqttLink
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import build_reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 from hedgerow.wire.execution import ExecutionState
 from tests.client.conftest import Release, blob_of, make_release
@@ -48,7 +50,9 @@ FLEET = "garden"
 LONGEST_GAP_S = 2.0
 DEADLY_FILE = Path(__file__).parent / "client" / "keyword_scrambled_8bit.tflite"
 SCHEMA = ModelSchema(
-    (TensorSpec("x", (96,), "float32", minimum=-8, maximum=8),), (TensorSpec("probabilities", (2,)),), ("no", "yes")
+    (TensorSpec("x", (96,), "float32", minimum=-8, maximum=8),),
+    (TensorSpec("probabilities", (2,)),),
+    Outputs.of(Classes(("no", "yes"))),
 )
 PLAN = RolloutPlan(stages=(StagePlan("fleet", 1.0),), gate=None, max_attempts=2)
 SOURCE = """

@@ -8,7 +8,8 @@ import numpy as np
 from hedgerow.compile.c_text import c_comment, c_name
 from hedgerow.compile.preparation.c_values import C_TYPES
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 __all__ = ["PREPARE", "PREPARE_HEADER", "PREPARE_SOURCE", "Interface"]
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.examples import example_inputs
-from hedgerow.schema import DTYPES, ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import DTYPES, TensorSpec
 from hedgerow.task import Dataset, Task
 from hedgerow.task_module import PrepareModule
 

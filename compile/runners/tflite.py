@@ -14,7 +14,7 @@ from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.runners.samples import predict_samples, rows_of
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = [
     "executed_by",

@@ -17,7 +17,8 @@ from hedgerow.fleet.errors import ReleaseError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = ["check_fit"]

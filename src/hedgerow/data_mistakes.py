@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgerow.task import Dataset, Task, TaskData
 
@@ -26,7 +27,9 @@ def data_mistakes(task: Task, data: object) -> list[str]:
 def _dataset_mistakes(task: Task, dataset: object) -> list[str]:
     if not isinstance(dataset, Dataset):
         return [f"expected a Dataset, found {type(dataset).__name__}"]
-    parts: tuple[Any, ...] = (dataset.inputs, dataset.columns, {"labels": dataset.labels})
+    values = dataset.target_values
+    wanted: Any = values if isinstance(values, Mapping) else {} if values is None else {"target_values": values}
+    parts: tuple[Any, ...] = (dataset.inputs, dataset.columns, wanted)
     if not all(isinstance(part, Mapping) for part in parts):
         return ["inputs and columns must be mappings of names to arrays"]
     found = [
@@ -37,7 +40,7 @@ def _dataset_mistakes(task: Task, dataset: object) -> list[str]:
     ]
     if found:
         return found
-    found = [*_input_mistakes(task, dataset), *_label_mistakes(task, dataset)]
+    found = [*_input_mistakes(task, dataset), *_target_mistakes(task, dataset)]
     for name, values in dataset.columns.items():
         if len(values) != len(dataset):
             found.append(f"the column {name!r} has {len(values)} values for {len(dataset)} samples")
@@ -58,7 +61,7 @@ def _input_mistakes(task: Task, dataset: Dataset) -> list[str]:
         if spec is None:
             continue
         if len(values) != len(dataset):
-            found.append(f"{name} has {len(values)} samples, the labels {len(dataset)}")
+            found.append(f"{name} has {len(values)} samples, {next(iter(dataset.inputs))} {len(dataset)}")
         axes = 2 if task.state else 1
         if values.shape[axes:] != spec.shape or values.ndim < axes or str(values.dtype) != spec.dtype:
             found.append(
@@ -75,24 +78,43 @@ def _input_mistakes(task: Task, dataset: Dataset) -> list[str]:
     return found
 
 
-def _label_mistakes(task: Task, dataset: Dataset) -> list[str]:
-    found, labels = [], dataset.labels
-    if task.state and (labels.dtype != np.int64 or labels.ndim != 2):
-        found.append(
-            "the labels of a task with state must be int64[n, steps], a class for each step, found "
-            f"{labels.dtype}{list(labels.shape)}"
-        )
-    elif not task.state and (labels.dtype != np.int64 or labels.ndim != 1):
-        found.append(f"the labels must be int64[n], found {labels.dtype}{list(labels.shape)}; use .astype('int64')")
-    elif labels.size and not (labels.min() >= 0 and labels.max() < len(task.labels)):
-        found.append(f"the labels must lie in 0..{len(task.labels) - 1}, found {labels.min()}..{labels.max()}")
-    if task.state and labels.ndim == 2:
-        steps = {name: values.shape[1] for name, values in dataset.inputs.items() if values.ndim > 1}
-        found.extend(
-            f"{name} has {count} steps, the labels {labels.shape[1]}"
-            for name, count in steps.items()
-            if count != labels.shape[1]
-        )
-        if labels.shape[1] == 0:
-            found.append("its sequences hold no steps")
+def _target_mistakes(task: Task, dataset: Dataset) -> list[str]:
+    if dataset.target_values is None:
+        return [] if task.answers.learns_alone else ["it has no target values, which its outputs are trained with"]
+    try:
+        wanted = task.wanted(dataset)
+    except ValueError as exc:
+        return [str(exc)]
+    found: list[str] = []
+    for name, values in wanted.items():
+        told = f"the target values of {name!r}" if len(wanted) > 1 else "the target values"
+        found.extend(_form_mistakes(task, name, values, told, dataset))
     return found
+
+
+def _form_mistakes(task: Task, name: str, values: NDArray[Any], told: str, dataset: Dataset) -> list[str]:
+    output, axes = task.answers[name], 2 if task.state else 1
+    before = "n, steps" if task.state else "n"
+    form = f"{output.target_dtype}[{', '.join((before, *map(str, output.target_shape)))}]"
+    if values.ndim != axes + len(output.target_shape) or values.shape[axes:] != output.target_shape:
+        advice = "; reshape them to one row a sample" if values.ndim != axes + len(output.target_shape) else ""
+        return [f"{told} of {output.kind} must be {form}, found {values.dtype}{list(values.shape)}{advice}"]
+    if str(values.dtype) != output.target_dtype:
+        fits = values.dtype.kind in ("fiub" if output.target_dtype.startswith("float") else "iub")
+        whole = values.dtype.kind == "f" and bool((values == np.rint(values)).all())
+        advice = f"; use .astype({output.target_dtype!r})" if fits or whole else f"; {output.kind} are whole numbers"
+        return [f"{told} of {output.kind} must be {form}, found {values.dtype}{list(values.shape)}{advice}"]
+    if len(values) != len(dataset):
+        return [f"there are {len(values)} of {told} for {len(dataset)} samples"]
+    found = []
+    if task.state:
+        steps = {name: given.shape[1] for name, given in dataset.inputs.items() if given.ndim > 1}
+        found = [
+            f"{given} has {count} steps, {told} {values.shape[1]}"
+            for given, count in steps.items()
+            if count != values.shape[1]
+        ]
+        if values.shape[1] == 0:
+            found.append("its sequences hold no steps")
+    rows = values.reshape(-1, *output.target_shape)
+    return [*found, *(f"{told}: {mistake}" for mistake in output.target_mistakes(rows))]

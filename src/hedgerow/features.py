@@ -3,7 +3,7 @@
 A small tensor (up to 16 elements: a sensor reading) is watched element by element. A larger one (an image, a
 spectrogram) is watched through six summaries that cost one pass: mean, standard deviation, roughness (mean absolute
 difference of neighbours), the share of values above the midpoint of the valid range, and the centre of mass along the
-last two axes. A model's output is watched through its winning class and that class's probability.
+last two axes. What is watched of an output, its record says (:mod:`hedgerow.outputs`).
 """
 
 import math
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs.outputs import OUTPUT_FEATURES
+from hedgerow.schema import TensorSpec
 
-__all__ = ["CONFIDENCE", "PREDICTED", "input_features", "out_of_range", "output_features", "predicted_classes"]
+__all__ = ["input_features", "is_output_feature", "out_of_range"]
 
-CONFIDENCE = "output.confidence"
-PREDICTED = "output.label"
 _ELEMENTWISE = 16
 
 
@@ -89,32 +89,6 @@ def out_of_range(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> NDA
     return np.zeros(0, dtype=np.bool_) if flags is None else flags
 
 
-def predicted_classes(probabilities: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the most probable class of each sample, ``int64[batch]``; -1 where a probability is not finite.
-
-    What is no number is no prediction: the first of several NaN must not be right by chance.
-
-    Args:
-        probabilities: ``(batch, classes)``.
-    """
-    values = np.asarray(probabilities)
-    return np.where(np.isfinite(values).all(axis=1), values.argmax(axis=1), -1).astype(np.int64)
-
-
-def output_features(probabilities: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    """Return the confidence and the predicted class of a batch.
-
-    Args:
-        probabilities: ``(batch, classes)``.
-
-    Returns:
-        :data:`CONFIDENCE` and :data:`PREDICTED`, each ``float64[batch]``; both are NaN where a probability is not
-        finite.
-    """
-    values = np.asarray(probabilities, dtype=np.float64)
-    predicted = predicted_classes(values).astype(np.float64)
-    is_none = predicted < 0
-    return {
-        CONFIDENCE: np.where(is_none, np.nan, values.max(axis=1)),
-        PREDICTED: np.where(is_none, np.nan, predicted),
-    }
+def is_output_feature(name: str) -> bool:
+    """Return whether a feature describes the model's output, not the world."""
+    return name.startswith(f"{OUTPUT_FEATURES}.")

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
-from hedgerow.features import (
-    CONFIDENCE,
-    PREDICTED,
-    input_features,
-    out_of_range,
-    output_features,
-    predicted_classes,
-)
+from hedgerow.features import input_features, out_of_range
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs.outputs import Arrays
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema
 from hedgerow.score_counts import (
     CHANGE_STEPS,
     NO_PAIRED_SCORES,
@@ -40,7 +34,6 @@ __all__ = [
     "FeatureCounts",
     "Window",
     "WindowCounter",
-    "is_output_feature",
     "merge_windows",
 ]
 
@@ -215,38 +208,44 @@ class WindowCounter:
     def observe(
         self,
         inputs: Mapping[str, NDArray[Any]],
-        probabilities: NDArray[Any],
+        answers: Arrays,
         *,
         latency_ms: float,
         now: float,
-        labels: NDArray[np.int64] | None = None,
-        previous: NDArray[Any] | None = None,
+        wanted: Arrays | None = None,
+        previous: Arrays | None = None,
     ) -> None:
         """Count one batch.
 
         Args:
             inputs: The batch, as the schema says.
-            probabilities: The active model's output, ``(batch, classes)``.
+            answers: What the active model gave, by output, ``(batch, *shape)``.
             latency_ms: Time of the prediction, for each sample of the batch.
             now: Unix time in seconds.
-            labels: Class of each sample where it is known, else -1; None when none is.
-            previous: Output of the model before on the same batch, where it was run.
+            wanted: Target values by output, each as its record says where it is not known; None when none is.
+            previous: Answers of the model before to the same batch, where it was run.
         """
         # Everything that may raise comes first, so that a batch is counted as a whole or not at all.
-        size = len(probabilities)
-        columns = {**input_features(self._schema, inputs), **output_features(probabilities)}
+        size, outputs = len(next(iter(inputs.values()))), self._schema.answers
+        columns = {**input_features(self._schema, inputs), **outputs.features(answers)}
         binned = {f.name: f.bin(columns[f.name]) for f in self._reference.features}
         missing = {name: int(np.isnan(columns[name]).sum()) for name in binned}
         outside = int(out_of_range(self._schema, inputs).sum())
-        wanted = np.full(size, -1) if labels is None else labels
-        known, predicted = wanted >= 0, predicted_classes(probabilities)
-        scored = _units(predicted == wanted)[known]
-        scores = spread(scored, SCORE_STEPS)
+        known = outputs.known(wanted) if wanted is not None else np.zeros(size, dtype=np.bool_)
+        target = {name: values[known] for name, values in (wanted or {}).items()}
+
+        def scored(given: Arrays) -> NDArray[np.int64]:
+            if not known.any():
+                return np.zeros(0, dtype=np.int64)
+            return fixed_point(outputs.scores({name: given[name][known] for name in outputs}, target))
+
+        now_scored = scored(answers)
+        scores = spread(now_scored, SCORE_STEPS)
         paired: list[NDArray[np.int64]] = []
         if previous is not None:
-            before = predicted_classes(previous)
-            change = scored - _units(before == wanted)[known] + round(1 / SCORE_UNIT)
-            paired = [spread(_units(before == predicted), SCORE_STEPS), spread(change, CHANGE_STEPS)]
+            change = now_scored - scored(previous) + round(1 / SCORE_UNIT)
+            alike = fixed_point(outputs.agreement(answers, previous))
+            paired = [spread(alike, SCORE_STEPS), spread(change, CHANGE_STEPS)]
         if self._samples == 0:
             self._started_at = now
         for name, counts in binned.items():
@@ -278,12 +277,3 @@ class WindowCounter:
         self._next_index += 1
         self._clear(now)
         return window
-
-
-def _units(is_right: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return fixed_point(is_right.astype(np.float64))
-
-
-def is_output_feature(name: str) -> bool:
-    """Return whether a feature describes the model's output, not the world."""
-    return name in {CONFIDENCE, PREDICTED}

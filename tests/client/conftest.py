@@ -18,13 +18,17 @@ from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.release import Lineage, Manifest, blob_path, manifest_path
 from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import build_reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import Arrays, encode_arrays
 
 TARGET = "bench"
 SCHEMA = ModelSchema(
-    (TensorSpec("x", (4,), "float32", minimum=-8, maximum=8),), (TensorSpec("probabilities", (3,)),), ("a", "b", "c")
+    (TensorSpec("x", (4,), "float32", minimum=-8, maximum=8),),
+    (TensorSpec("probabilities", (3,)),),
+    Outputs.of(Classes(("a", "b", "c"))),
 )
 
 

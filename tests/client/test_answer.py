@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from hedgerow.client.answer import make_answer
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 
 INPUTS = (TensorSpec("x", (2,)),)
-CLASSES = ModelSchema(INPUTS, (TensorSpec("probabilities", (3,)),), ("a", "b", "c"))
+CLASSES = ModelSchema(INPUTS, (TensorSpec("probabilities", (3,)),), Outputs.of(Classes(("a", "b", "c"))))
 
 
 def test_a_classifier_says_which_class_its_name_and_how_sure_it_is():

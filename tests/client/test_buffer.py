@@ -9,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 
-SCHEMA = ModelSchema((TensorSpec("x", (3,)),), (TensorSpec("probabilities", (5,)),), tuple("abcde"))
+SCHEMA = ModelSchema(
+    (TensorSpec("x", (3,)),), (TensorSpec("probabilities", (5,)),), Outputs.of(Classes(tuple("abcde")))
+)
 
 
 def sample(number: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,9 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 
 IMAGE = Tensor("image", "args_0", (1, 1, 8, 8), "int8", 0.0625, -128)
 SCALAR = Tensor("loss", "loss", (), "float32")
@@ -46,7 +48,9 @@ def make_build(folder) -> Build:
     return Build(
         task="digits",
         model_schema=ModelSchema(
-            (TensorSpec("image", (1, 8, 8), minimum=0, maximum=16),), (TensorSpec("probabilities", (2,)),), ("0", "1")
+            (TensorSpec("image", (1, 8, 8), minimum=0, maximum=16),),
+            (TensorSpec("probabilities", (2,)),),
+            Outputs.of(Classes(("0", "1"))),
         ),
         artifacts=(artifact,),
         train_graphs=(graph,),

@@ -14,7 +14,9 @@ from hedgerow.compile.errors import CArrayError
 from hedgerow.hardware import load_target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 from hedgerow.tensor_border import to_stored
 
 CONTENT = bytes(range(256)) * 3 + b"\x1c"
@@ -41,7 +43,9 @@ def test_a_name_without_letters_and_digits_is_refused():
 
 ARENA = Arena(bytes=53_008, kernels="reference kernels", version="0.1", scratch_bytes=2304, scratch_omitted="")
 IMAGE = TensorSpec("image", (1, 8, 8), unit="intensity", minimum=0, maximum=16)
-SCHEMA = ModelSchema((IMAGE,), (TensorSpec("probabilities", (3,)),), ("0", 'the "one"', "zwölf*/ \\"))
+SCHEMA = ModelSchema(
+    (IMAGE,), (TensorSpec("probabilities", (3,)),), Outputs.of(Classes(("0", 'the "one"', "zwölf*/ \\")))
+)
 
 
 def model(content: bytes = CONTENT, name: str = "digits", **changes) -> CModel:
@@ -246,7 +250,7 @@ def test_the_formula_of_the_header_stores_what_the_golden_samples_were_made_with
 STREAMING = ModelSchema(
     (TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 32)), TensorSpec("c", (1, 4))),
     (TensorSpec("probabilities", (2,)), TensorSpec("c_next", (1, 4)), TensorSpec("h_next", (2, 1, 32))),
-    ("silence", "speech"),
+    Outputs.of(Classes(("silence", "speech"))),
     {"h": "h_next", "c": "c_next"},
 )
 

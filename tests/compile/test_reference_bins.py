@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 
 from hedgerow.compile.reference_bins import fingerprint, make_reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, TaskData
 
-SCHEMA = ModelSchema((TensorSpec("speed", (1,)),), (TensorSpec("probabilities", (2,)),), ("slow", "fast"))
+SCHEMA = ModelSchema(
+    (TensorSpec("speed", (1,)),), (TensorSpec("probabilities", (2,)),), Outputs.of(Classes(("slow", "fast")))
+)
 TRAIN = Dataset({"speed": np.arange(100, dtype=np.float32)[:, None]}, np.zeros(100, dtype=np.int64))
 OUTPUTS = np.stack([np.linspace(0.1, 0.4, 40), 1 - np.linspace(0.1, 0.4, 40)], axis=1)
 

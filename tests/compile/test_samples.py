@@ -10,7 +10,8 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.model_file import ModelFile
 from hedgerow.compile.samples import SampleFile
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 
 def model(*inputs: tuple[str, int], stored: str = "float32", state: dict[str, str] | None = None) -> ModelFile:

@@ -9,14 +9,16 @@ from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.model_file import ModelFile
 from hedgerow.compile.samples import HeldOutSamples
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import NO_OUTPUTS
+from hedgerow.schema import TensorSpec
 from hedgerow.state import State
 from hedgerow.task import Dataset, Task, TaskData
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", (1, 3)), TensorSpec("h", (2, 1, 4))),
     (TensorSpec("y", (1, 2)), TensorSpec("hn", (2, 1, 4))),
-    (),
+    NO_OUTPUTS,
     {"h": "hn"},
 )
 FILE = ModelFile(

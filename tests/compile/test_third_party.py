@@ -14,8 +14,10 @@ from hedgerow.compile.build import load_build
 from hedgerow.compile.errors import BuildFolderError, ModelFileError, VerificationError
 from hedgerow.compile.model_file import ModelFile, open_model_file, read_model_file
 from hedgerow.compile.third_party import pack_third_party
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import decode_arrays
 from hedgerow.window import WindowCounter
 
@@ -137,14 +139,14 @@ def test_a_schema_names_units_and_ranges(tmp_path):
     schema = ModelSchema(
         (TensorSpec("acceleration", (6,), unit="m/s^2", minimum=-20, maximum=20),),
         (TensorSpec("probabilities", (3,)),),
-        ("still", "walking", "falling"),
+        Outputs.of(Classes(("still", "walking", "falling"))),
     )
     build = pack_third_party(onnx_file(tmp_path), ["raspberry-pi-4"], tmp_path / "out", schema=schema, task="gait")
     assert build.model_schema == schema
     assert build.task == "gait"
     golden = decode_arrays(blob(tmp_path / "out", build.artifacts[0].golden.sha256), "golden", limit_bytes=10**6)
     assert np.abs(golden["input.acceleration"]).max() > 10
-    other = ModelSchema((TensorSpec("acceleration", (7,)),), schema.outputs, schema.labels)
+    other = ModelSchema((TensorSpec("acceleration", (7,)),), schema.outputs, Outputs.of(Classes(schema.labels)))
     with pytest.raises(ModelFileError, match=r"float32\[7\] for acceleration"):
         pack_third_party(onnx_file(tmp_path), ["raspberry-pi-4"], tmp_path / "out", schema=other)
 

@@ -17,8 +17,10 @@ from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.memory_link import Deliver, MemoryBroker
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import FeatureReference, Reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.score_counts import PairedScores, ScoreCounts
 from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.device import Presence
@@ -27,7 +29,7 @@ from tests.scores import scored
 
 TARGETS = ("raspberry-pi-4", "android-arm64")
 BLOB = Blob("0" * 64, 1)
-SCHEMA = ModelSchema((TensorSpec("x", (1,)),), (TensorSpec("probabilities", (2,)),), ("no", "yes"))
+SCHEMA = ModelSchema((TensorSpec("x", (1,)),), (TensorSpec("probabilities", (2,)),), Outputs.of(Classes(("no", "yes"))))
 REFERENCE = Reference(
     (
         FeatureReference("x", (0.0,), (500, 500)),

@@ -11,8 +11,10 @@ from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import FeatureReference, Reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.device import Desired, Presence, Reported
 from hedgerow.wire.execution import Execution, ExecutionState
@@ -24,12 +26,12 @@ BLOB = Blob("0" * 63 + "a", 1234)
 SCHEMA = ModelSchema(
     inputs=(TensorSpec("image", (1, 8, 8), unit="intensity 0-16", minimum=0.0, maximum=16.0),),
     outputs=(TensorSpec("probabilities", (3,), minimum=0.0, maximum=1.0),),
-    labels=("zero", "one", "two"),
+    answers=Outputs.of(Classes(("zero", "one", "two"))),
 )
 STREAMING_SCHEMA = ModelSchema(
     inputs=(TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 128))),
     outputs=(TensorSpec("probabilities", (2,)), TensorSpec("h_next", (2, 1, 128))),
-    labels=("silence", "speech"),
+    answers=Outputs.of(Classes(("silence", "speech"))),
     state={"h": "h_next"},
 )
 TENSOR = Tensor("image", "args_0", (-1, 1, 8, 8), "int8", scale=0.5, zero_point=-128)

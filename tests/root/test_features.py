@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hedgerow.features import CONFIDENCE, PREDICTED, input_features, out_of_range, output_features, predicted_classes
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import NO_OUTPUTS
+from hedgerow.schema import TensorSpec
 
 IMAGE = ModelSchema((TensorSpec("image", (1, 5, 4), minimum=0.0, maximum=16.0),), ())
 SENSOR = ModelSchema((TensorSpec("accel", (3,), minimum=-1.0, maximum=1.0), TensorSpec("heat", ())), ())
@@ -103,7 +105,7 @@ def test_state_is_neither_watched_nor_out_of_range():
     schema = ModelSchema(
         (TensorSpec("accel", (3,), minimum=-1.0, maximum=1.0), TensorSpec("h", (1, 2), minimum=0, maximum=1)),
         (TensorSpec("h_next", (1, 2)),),
-        (),
+        NO_OUTPUTS,
         {"h": "h_next"},
     )
     inputs = {"accel": np.zeros((2, 3), np.float32)}

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError, InputError
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import NO_OUTPUTS, Classes, Outputs
+from hedgerow.schema import TensorSpec
 from tests.root.documents import SCHEMA, damaged
 
 
@@ -95,7 +97,7 @@ def test_an_unknown_field_is_refused():
 STREAMING = ModelSchema(
     (TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 128))),
     (TensorSpec("probabilities", (2,)), TensorSpec("h_next", (2, 1, 128))),
-    ("silence", "speech"),
+    Outputs.of(Classes(("silence", "speech"))),
     {"h": "h_next"},
 )
 
@@ -113,7 +115,9 @@ def test_a_schema_without_state_has_no_word_of_it_in_its_record():
 
 
 def test_an_output_that_is_the_whole_answer_stays_one_when_it_is_state_too():
-    schema = ModelSchema((TensorSpec("x", (2,)), TensorSpec("h", (3,))), (TensorSpec("y", (3,)),), (), {"h": "y"})
+    schema = ModelSchema(
+        (TensorSpec("x", (2,)), TensorSpec("h", (3,))), (TensorSpec("y", (3,)),), NO_OUTPUTS, {"h": "y"}
+    )
 
     assert schema.state_misfit() is None
     assert [spec.name for spec in schema.given.outputs] == ["y"]

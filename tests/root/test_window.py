@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.features import input_features, output_features
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import Reference, build_reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.window import (
     LATENCY_EDGES_MS,
     WINDOW_SAMPLES_LIMIT,
@@ -28,7 +30,9 @@ from tests.root.documents import WINDOW
 from tests.scores import pairs, scored
 
 SCHEMA = ModelSchema(
-    (TensorSpec("x", (2,), minimum=0.0, maximum=10.0),), (TensorSpec("probabilities", (2,)),), ("a", "b")
+    (TensorSpec("x", (2,), minimum=0.0, maximum=10.0),),
+    (TensorSpec("probabilities", (2,)),),
+    Outputs.of(Classes(("a", "b"))),
 )
 
 

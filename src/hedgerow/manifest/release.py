@@ -10,7 +10,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = ["RELEASE_ID", "Lineage", "Manifest", "blob_path", "manifest_path", "parse_release_id"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.names import names_mistakes
-from hedgerow.outputs.output import Output, finite_rows
+from hedgerow.outputs.names import as_names, names_mistakes
+from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Classes"]
@@ -21,15 +21,21 @@ class Classes(Output):
 
     Attributes:
         names: Of the classes; the place is the class index.
+        softmax: Whether artifacts make probabilities of what the model gives; else they give it as it is.
     """
 
     kind: ClassVar[str] = "classes"
+    tensor_name: ClassVar[str] = "probabilities"
+    score_key: ClassVar[str] = "accuracy"
     score_name: ClassVar[str] = "accuracy"
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "bce", "mse", "focal")
-    activation: ClassVar[str] = "softmax"
     target_dtype: ClassVar[str] = "int64"
 
     names: tuple[str, ...]
+    softmax: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", as_names(self.names))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
@@ -37,7 +43,13 @@ class Classes(Output):
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
-        return TensorSpec(name, (len(self.names),), "float32", minimum=0.0, maximum=1.0)
+        low, high = (0.0, 1.0) if self.softmax else (None, None)
+        return TensorSpec(name, (len(self.names),), "float32", minimum=low, maximum=high)
+
+    @property
+    def activation(self) -> str:
+        """What makes an answer of what the model gives."""
+        return "softmax" if self.softmax else "none"
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -58,6 +70,10 @@ class Classes(Output):
         """Return of which samples the target value is known."""
         return wanted >= 0
 
+    def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the class of each sample."""
+        return np.asarray(wanted, dtype=np.int64)
+
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, ``int64[n]``; -1 where a value is not finite.
 
@@ -68,11 +84,11 @@ class Classes(Output):
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where the most probable class is the wanted one, else 0."""
         predicted = self.predicted(given)
-        return ((predicted == wanted) & (predicted >= 0)).astype(np.float64)
+        return np.asarray(((predicted == wanted) & (predicted >= 0)).astype(np.float64), dtype=np.float64)
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where both name the same class, or neither names one, else 0."""
-        return (self.predicted(first) == self.predicted(second)).astype(np.float64)
+        return np.asarray((self.predicted(first) == self.predicted(second)).astype(np.float64), dtype=np.float64)
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         """Return the confidence and the predicted class of each answer."""
@@ -118,11 +134,18 @@ class Classes(Output):
         shares = np.bincount(wanted, minlength=len(self.names)) / max(1, len(wanted))
         return f"always {self.names[int(shares.argmax())]!r}, the most frequent class", shares.astype(np.float32)
 
+    def told(self, given: NDArray[Any]) -> dict[str, Any]:
+        """Return ``label``, ``index`` and ``confidence``, each None where there is no answer."""
+        index = int(self.predicted(given[None])[0])
+        if index < 0:
+            return {"label": None, "index": None, "confidence": None}
+        return {"label": self.names[index], "index": index, "confidence": told_number(given[index])}
+
     def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values, without its kind."""
-        return {"names": list(self.names)}
+        """Return this as plain JSON values, without its kind and weight."""
+        return {"names": list(self.names), "softmax": self.softmax}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
         """Decode it; the caller finishes *fields*."""
-        return cls(fields.texts("names", maximum_items=100_000))
+        return cls(fields.texts("names", maximum_items=100_000), fields.boolean("softmax"))

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.names import names_mistakes
-from hedgerow.outputs.output import Output, finite_rows
+from hedgerow.outputs.names import as_names, names_mistakes
+from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Labels"]
@@ -29,12 +29,16 @@ class Labels(Output):
     """
 
     kind: ClassVar[str] = "labels"
+    tensor_name: ClassVar[str] = "probabilities"
+    score_name: ClassVar[str] = "F1 of the samples"
     losses: ClassVar[tuple[str, ...]] = ("bce", "focal", "mse")
-    activation: ClassVar[str] = "sigmoid"
     target_dtype: ClassVar[str] = "int64"
 
     names: tuple[str, ...]
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", as_names(self.names))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
@@ -46,6 +50,11 @@ class Labels(Output):
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (len(self.names),), "float32", minimum=0.0, maximum=1.0)
+
+    @property
+    def activation(self) -> str:
+        """What makes an answer of what the model gives."""
+        return "sigmoid"
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -63,7 +72,7 @@ class Labels(Output):
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which samples have a target value for every label."""
-        return (wanted >= 0).all(axis=1)
+        return np.asarray((wanted >= 0).all(axis=1), dtype=np.bool_)
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return which labels are said to be there, ``int64[n, labels]``."""
@@ -104,8 +113,16 @@ class Labels(Output):
         """Return the share of the training data that has each label."""
         return "always the labels that more than half of the samples have", wanted.mean(axis=0).astype(np.float32)
 
+    def told(self, given: NDArray[Any]) -> dict[str, Any]:
+        """Return ``labels``, those that are there, and the ``probabilities`` of all."""
+        said = self.predicted(given[None])[0]
+        return {
+            "labels": [name for name, is_there in zip(self.names, said, strict=True) if is_there],
+            "probabilities": {name: told_number(value) for name, value in zip(self.names, given, strict=True)},
+        }
+
     def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values, without its kind."""
+        """Return this as plain JSON values, without its kind and weight."""
         return {"names": list(self.names), "threshold": self.threshold}
 
     @classmethod
@@ -116,4 +133,6 @@ class Labels(Output):
 
 def _f1(said: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
     hits, all_of_them = (said & wanted).sum(axis=1), (said + wanted).sum(axis=1)
-    return np.divide(2.0 * hits, all_of_them, out=np.ones(len(said)), where=all_of_them > 0)
+    return np.asarray(
+        np.divide(2.0 * hits, all_of_them, out=np.ones(len(said)), where=all_of_them > 0), dtype=np.float64
+    )

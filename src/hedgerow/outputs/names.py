@@ -1,9 +1,16 @@
 """Names of what an output has several of: classes, labels, values, tokens."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-__all__ = ["names_mistakes"]
+__all__ = ["as_names", "names_mistakes"]
+
+
+def as_names(given: object) -> tuple[str, ...]:
+    """Return names as a tuple of text, of a list, a range of numbers, or one name alone."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return (str(given),)
+    return tuple(str(name) for name in given)
 
 
 def names_mistakes(noun: str, names: Sequence[str], *, least: int) -> list[str]:

@@ -5,7 +5,7 @@ Records only: no torch, so that they go into a release and work on a device. Los
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hedgerow.decode import Fields
 from hedgerow.schema import TensorSpec
 
-__all__ = ["Output"]
+__all__ = ["Output", "finite_rows", "told_number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,27 @@ class Output(ABC):
 
     All arrays have the samples as their first dimension. *given* is what an artifact gives, of the shape of
     :meth:`tensor`; *wanted* are target values, of :attr:`target_shape` and :attr:`target_dtype`.
+
+    Attributes:
+        weight: Of its loss and its score beside those of a model's other outputs.
     """
 
     kind: ClassVar[str]
     """Its name in records."""
+    tensor_name: ClassVar[str]
+    """Of its tensor, where the model has no other output."""
+    score_key: ClassVar[str] = "score"
+    """Of the mean score in metrics; ``accuracy`` for classes."""
     score_name: ClassVar[str] = "score"
-    """What people call the mean score; "accuracy" for classes."""
+    """What people call the mean score."""
     losses: ClassVar[tuple[str, ...]]
     """The losses that fit it, the default first."""
-    activation: ClassVar[str] = "none"
-    """What makes an answer of what the model gives: ``softmax``, ``sigmoid`` or ``none``."""
     target_dtype: ClassVar[str]
     """Of a target value."""
+    learns_alone: ClassVar[bool] = False
+    """Whether it is trained on inputs alone, without target values."""
+
+    weight: float = field(default=1.0, kw_only=True)
 
     @abstractmethod
     def mistakes(self) -> list[str]:
@@ -43,6 +52,11 @@ class Output(ABC):
     @abstractmethod
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
+
+    @property
+    def activation(self) -> str:
+        """What makes an answer of what the model gives: ``softmax``, ``sigmoid``, ``mean_square`` or ``none``."""
+        return "none"
 
     @property
     @abstractmethod
@@ -60,6 +74,16 @@ class Output(ABC):
     @abstractmethod
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known, ``bool[n]``."""
+
+    @property
+    def can_score(self) -> bool:
+        """Whether this process can score answers; false: they can only be compared with another model's."""
+        return True
+
+    def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64] | None:
+        """Return a class of each sample by which a data set can be cut into unlike shards; None: there is none."""
+        del wanted
+        return None
 
     @abstractmethod
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
@@ -96,8 +120,16 @@ class Output(ABC):
         """
 
     @abstractmethod
+    def told(self, given: NDArray[Any]) -> dict[str, Any]:
+        """Return one answer in the words of a program, as plain JSON values.
+
+        Args:
+            given: One sample's, of the tensor's shape.
+        """
+
+    @abstractmethod
     def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values, without its kind."""
+        """Return this as plain JSON values, without its kind and weight."""
 
     @classmethod
     @abstractmethod
@@ -114,3 +146,8 @@ def finite_rows(given: NDArray[Any]) -> NDArray[np.bool_]:
     values = np.asarray(given)
     finite: NDArray[np.bool_] = np.isfinite(values.reshape(len(values), int(np.prod(values.shape[1:])))).all(axis=1)
     return finite
+
+
+def told_number(value: Any) -> float | None:
+    """Return a number as JSON has it: None for what is not finite."""
+    return float(value) if np.isfinite(value) else None

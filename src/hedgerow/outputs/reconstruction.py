@@ -1,13 +1,13 @@
 """How far a sample is from what a model has learned to rebuild: anomaly detection."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.output import Output
+from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["ANOMALOUS", "NORMAL", "Reconstruction"]
@@ -30,8 +30,10 @@ class Reconstruction(Output):
 
     kind: ClassVar[str] = "reconstruction"
     score_name: ClassVar[str] = "share of right flags"
+    tensor_name: ClassVar[str] = "anomaly"
     losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
     target_dtype: ClassVar[str] = "int64"
+    learns_alone: ClassVar[bool] = True
 
     false_alarm_rate: float = 0.01
     threshold: float | None = None
@@ -48,6 +50,11 @@ class Reconstruction(Output):
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (1,), "float32", unit="mean squared difference", minimum=0.0)
+
+    @property
+    def activation(self) -> str:
+        """What makes an answer of what the model gives."""
+        return "mean_square"
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -68,6 +75,11 @@ class Reconstruction(Output):
         """Return of which samples the target value is known."""
         return wanted >= 0
 
+    @property
+    def can_score(self) -> bool:
+        """Whether there is a threshold, without which nothing is flagged."""
+        return self.threshold is not None
+
     def flags(self, given: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which samples are flagged, ``bool[n]``; what is no number is.
 
@@ -81,11 +93,13 @@ class Reconstruction(Output):
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where the flag is right, else 0."""
         is_number = np.isfinite(np.asarray(given)[:, 0])
-        return (is_number & (self.flags(given) == (wanted == ANOMALOUS))).astype(np.float64)
+        return np.asarray(
+            (is_number & (self.flags(given) == (wanted == ANOMALOUS))).astype(np.float64), dtype=np.float64
+        )
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where both flag a sample or neither does, else 0."""
-        return (self.flags(first) == self.flags(second)).astype(np.float64)
+        return np.asarray((self.flags(first) == self.flags(second)).astype(np.float64), dtype=np.float64)
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         """Return the anomaly score."""
@@ -121,15 +135,20 @@ class Reconstruction(Output):
         flagged = int(self.false_alarm_rate * len(ordered))
         # The least number above the highest score that must not be flagged.
         threshold = float(np.nextafter(np.float32(ordered[len(ordered) - 1 - flagged]), np.float32(np.inf)))
-        return Reconstruction(self.false_alarm_rate, threshold)
+        return replace(self, threshold=threshold)
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
         """Return the answer that is never flagged."""
         del wanted
         return "never flagging anything", np.zeros(1, dtype=np.float32)
 
+    def told(self, given: NDArray[Any]) -> dict[str, Any]:
+        """Return the ``anomaly`` score, and whether it is ``anomalous``; None where there is no threshold."""
+        flagged = bool(self.flags(given[None])[0]) if self.threshold is not None else None
+        return {"anomaly": told_number(given[0]), "anomalous": flagged}
+
     def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values, without its kind."""
+        """Return this as plain JSON values, without its kind and weight."""
         return {"false_alarm_rate": self.false_alarm_rate, "threshold": self.threshold}
 
     @classmethod

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.names import names_mistakes
-from hedgerow.outputs.output import Output
+from hedgerow.outputs.names import as_names, names_mistakes
+from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Tokens"]
@@ -27,13 +27,16 @@ class Tokens(Output):
     """
 
     kind: ClassVar[str] = "tokens"
+    tensor_name: ClassVar[str] = "probabilities"
     score_name: ClassVar[str] = "share of right positions"
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy",)
-    activation: ClassVar[str] = "softmax"
     target_dtype: ClassVar[str] = "int64"
 
     vocabulary: tuple[str, ...]
     positions: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vocabulary", as_names(self.vocabulary))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
@@ -45,6 +48,11 @@ class Tokens(Output):
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (self.positions, len(self.vocabulary)), "float32", minimum=0.0, maximum=1.0)
+
+    @property
+    def activation(self) -> str:
+        """What makes an answer of what the model gives."""
+        return "softmax"
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -66,7 +74,7 @@ class Tokens(Output):
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which sequences have a target value at one position at least."""
-        return (wanted >= 0).any(axis=1)
+        return np.asarray((wanted >= 0).any(axis=1), dtype=np.bool_)
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable token at each position, ``int64[n, positions]``; -1 where a value is not finite."""
@@ -77,7 +85,9 @@ class Tokens(Output):
         """Return the share of the known positions of each sequence that are right."""
         known = wanted >= 0
         right = ((self.predicted(given) == wanted) & known).sum(axis=1)
-        return np.divide(right, known.sum(axis=1), out=np.zeros(len(wanted)), where=known.any(axis=1))
+        return np.asarray(
+            np.divide(right, known.sum(axis=1), out=np.zeros(len(wanted)), where=known.any(axis=1)), dtype=np.float64
+        )
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         """Return the share of the positions at which both say the same token."""
@@ -117,8 +127,16 @@ class Tokens(Output):
         answer = np.broadcast_to(shares.astype(np.float32), (self.positions, len(self.vocabulary)))
         return f"always {self.vocabulary[int(shares.argmax())]!r}, the most frequent token", answer.copy()
 
+    def told(self, given: NDArray[Any]) -> dict[str, Any]:
+        """Return the ``tokens``, None where there is no answer, and their ``confidence``."""
+        said = self.predicted(given[None])[0].tolist()
+        return {
+            "tokens": [self.vocabulary[index] if index >= 0 else None for index in said],
+            "confidence": [told_number(value) for value in given.max(axis=1)],
+        }
+
     def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values, without its kind."""
+        """Return this as plain JSON values, without its kind and weight."""
         return {"vocabulary": list(self.vocabulary), "positions": self.positions}
 
     @classmethod

@@ -1,5 +1,6 @@
 """Numbers: what a regression gives."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -7,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.names import names_mistakes
-from hedgerow.outputs.output import Output, finite_rows
+from hedgerow.outputs.names import as_names, names_mistakes
+from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Values"]
@@ -23,17 +24,26 @@ class Values(Output):
 
     Attributes:
         names: Of the numbers.
-        tolerance: The error that is worth nothing, in the number's own unit; one for each name.
-        unit: Of each number, for people; as many as names, or none.
+        tolerance: The error that is worth nothing, in the number's own unit; one for each name, or one for all.
+        unit: Of each number, for people; as many as names, one for all, or none.
     """
 
     kind: ClassVar[str] = "values"
+    tensor_name: ClassVar[str] = "values"
+    score_name: ClassVar[str] = "worth of the values"
     losses: ClassVar[tuple[str, ...]] = ("huber", "mse", "mae")
     target_dtype: ClassVar[str] = "float32"
 
     names: tuple[str, ...]
     tolerance: tuple[float, ...]
-    unit: tuple[str, ...] = ()
+    unit: tuple[str, ...] | str = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", as_names(self.names))
+        tolerance, unit = self.tolerance, self.unit
+        given = tuple(tolerance) if isinstance(tolerance, Iterable) else (tolerance,) * len(self.names)
+        object.__setattr__(self, "tolerance", tuple(float(number) for number in given))
+        object.__setattr__(self, "unit", as_names(unit) * len(self.names) if isinstance(unit, str) else as_names(unit))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
@@ -65,7 +75,7 @@ class Values(Output):
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which samples have a target value for at least one value."""
-        return ~np.isnan(wanted).all(axis=1)
+        return np.asarray(~np.isnan(wanted).all(axis=1), dtype=np.bool_)
 
     def errors(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
         """Return the absolute errors in tolerances, ``float64[n, values]``; NaN where the target value is not known."""
@@ -78,7 +88,9 @@ class Values(Output):
         worth = 1 - np.minimum(1, self.errors(given, wanted))
         known = ~np.isnan(worth)
         total = np.where(known, worth, 0).sum(axis=1)
-        return np.divide(total, known.sum(axis=1), out=np.zeros(len(worth)), where=known.any(axis=1))
+        return np.asarray(
+            np.divide(total, known.sum(axis=1), out=np.zeros(len(worth)), where=known.any(axis=1)), dtype=np.float64
+        )
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         """Return what the second answer would be worth if the first were what was wanted."""
@@ -115,8 +127,12 @@ class Values(Output):
         """Return the median of each value in the training data, the constant with the least absolute error."""
         return "always the median", np.nanmedian(wanted, axis=0).astype(np.float32)
 
+    def told(self, given: NDArray[Any]) -> dict[str, Any]:
+        """Return each value by its name."""
+        return {name: told_number(value) for name, value in zip(self.names, given, strict=True)}
+
     def to_record(self) -> dict[str, Any]:
-        """Return this as plain JSON values, without its kind."""
+        """Return this as plain JSON values, without its kind and weight."""
         return {"names": list(self.names), "tolerance": list(self.tolerance), "unit": list(self.unit)}
 
     @classmethod

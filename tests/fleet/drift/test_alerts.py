@@ -189,7 +189,8 @@ class Digits:
         from sklearn.linear_model import LogisticRegression
 
         from hedgerow.features import input_features, output_features
-        from hedgerow.schema import ModelSchema, TensorSpec
+        from hedgerow.model_schema import ModelSchema
+        from hedgerow.schema import TensorSpec
 
         bunch = load_digits()
         order = np.random.default_rng(7).permutation(len(bunch.target))
