@@ -1,0 +1,55 @@
+"""Does the pump sound as it always did? An autoencoder of its spectrum; the data are in machine.py, the device beside."""
+
+import math
+
+import numpy as np
+import torch
+from machine import CONDITIONS, SAMPLES, windows
+from torch import nn
+
+from hedgerow import Dataset, LocalTraining, Reconstruction, Task, TaskData, TensorSpec
+
+BANDS = 32
+
+
+def data() -> TaskData:
+    """Return what the training side has: healthy windows to learn from, of each condition some to judge by."""
+    rng = np.random.default_rng(7)
+    train = windows(4000, "healthy", rng)
+    parts = [windows(600 if name == "healthy" else 100, name, rng) for name in CONDITIONS]
+    is_anomalous = np.repeat([name != "healthy" for name in CONDITIONS], [len(part) for part in parts])
+    condition = np.repeat(CONDITIONS, [len(part) for part in parts])
+    held_out = Dataset({"vibration": np.concatenate(parts)}, is_anomalous.astype(np.int64), {"condition": condition})
+    return TaskData(Dataset({"vibration": train}, None, {"condition": np.full(4000, "healthy")}), held_out)
+
+
+def spectrum(vibration: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the power in 32 bands, ``(batch, 32)``, about 0 and within 1.
+
+    The Fourier transform is a product with two matrices, which every runtime has.
+    """
+    angles = torch.outer(torch.arange(SAMPLES), torch.arange(SAMPLES // 2)) * (2 * math.pi / SAMPLES)
+    windowed = vibration * torch.hann_window(SAMPLES)
+    power = (windowed @ angles.cos()).square() + (windowed @ angles.sin()).square()
+    bands = power.reshape(-1, BANDS, SAMPLES // 2 // BANDS).mean(dim=2)
+    return (torch.log(bands + 1e-4) + 2) / 6
+
+
+def model() -> nn.Module:
+    """Return an autoencoder: 32 bands -> 6 numbers -> 32 bands."""
+    return nn.Sequential(
+        nn.Linear(BANDS, 32), nn.ReLU(), nn.Linear(32, 6), nn.ReLU(),
+        nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, BANDS),
+    )  # fmt: skip
+
+
+task = Task(
+    name="vibration",
+    inputs=[TensorSpec("vibration", (SAMPLES,), "float32", unit="g", minimum=-50, maximum=50)],
+    outputs=Reconstruction(false_alarm_rate=0.02),
+    model=model,
+    data=data,
+    preprocess=spectrum,
+    subgroup="condition",
+    local=LocalTraining(learning_rate=0.3, batch_size=32, epochs=3),
+)
