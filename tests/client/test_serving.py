@@ -15,6 +15,7 @@ from hedgerow.errors import InputError
 from hedgerow.reference import Reference
 from hedgerow.window import Window
 from tests.client.remembering import Remembering, ready_of, streaming
+from tests.scores import pairs, scored
 
 
 class Constant:
@@ -81,9 +82,9 @@ def test_a_change_of_the_model_cuts_the_window(active, ready, windows):
     active.predict(batch(3), np.zeros(3, dtype=np.int64))
     active.activate(ready(2))
     active.predict(batch(4), np.asarray([0, 1, -1, 1]))
-    assert [(w.release, w.index, w.samples, w.labelled, w.correct) for w in windows] == [
-        ("demo@1", 0, 3, 3, 3),
-        ("demo@2", 1, 4, 3, 2),
+    assert [(w.release, w.index, w.samples, w.scores) for w in windows] == [
+        ("demo@1", 0, 3, scored(3, 3)),
+        ("demo@2", 1, 4, scored(2, 3)),
     ]
 
 
@@ -96,8 +97,8 @@ def test_starting_to_compare_does_not_cut_the_window(active, ready, windows):
     (window,) = windows
     active.compare(ready(1), ready(3))
     active.predict(batch(4))
-    assert windows[1].paired.disagreed == 4, "what no longer serves changes nothing"
-    assert (window.samples, window.paired.disagreed, window.paired.only_new_right) == (4, 2, 2)
+    assert windows[1].paired == pairs(disagreed=4), "what no longer serves changes nothing"
+    assert (window.samples, window.paired) == (4, pairs(disagreed=2, only_new_right=2))
 
 
 def test_stopping_to_serve_cuts_the_window(active, ready, windows):
@@ -170,7 +171,7 @@ def test_a_fault_in_counting_costs_the_sample_in_the_window_and_not_the_answer(a
     assert [problem.split(":")[0] for problem in health.problems] == ["counting"]
     active.predict(batch(2), np.zeros(2, dtype=np.int64))
     (window,) = windows
-    assert (window.samples, window.labelled, window.correct) == (4, 4, 4)
+    assert (window.samples, window.scores) == (4, scored(4, 4))
     assert all(sum(f.counts) + f.missing == 4 for f in window.features.values()), "counted as a whole or not at all"
     assert sum(window.latency) == 4
 
@@ -182,7 +183,7 @@ def test_the_model_before_that_fails_costs_the_comparison_and_not_the_answer(act
     assert active.predict(batch(4))["probabilities"].shape == (4, 3)
     assert health.problems == ("comparison: RuntimeError",)
     (window,) = windows
-    assert (window.samples, window.paired.agreed, window.paired.disagreed) == (4, 0, 0)
+    assert (window.samples, window.paired) == (4, pairs())
     active.compare(first, None)
     assert health.problems == ()
 
@@ -302,5 +303,5 @@ def test_the_model_before_has_a_state_of_its_own_and_is_reset_with_the_stream(re
     winners(active, 2)  # both begin anew
     active.cut(1)
 
-    assert (windows[-1].paired.agreed, windows[-1].paired.disagreed) == (1, 0)
-    assert (windows[-2].paired.agreed, windows[-2].paired.disagreed) == (1, 2)
+    assert windows[-1].paired == pairs(agreed=1)
+    assert windows[-2].paired == pairs(agreed=1, disagreed=2)
