@@ -42,6 +42,8 @@ class Output(ABC):
     """Of a target value."""
     learns_alone: ClassVar[bool] = False
     """Whether it is trained on inputs alone, without target values."""
+    not_learned: ClassVar[str] = ""
+    """What samples are that it does not learn from; empty where it learns from all."""
 
     weight: float = field(default=1.0, kw_only=True)
 
@@ -79,6 +81,20 @@ class Output(ABC):
     def can_score(self) -> bool:
         """Whether this process can score answers; false: they can only be compared with another model's."""
         return True
+
+    @property
+    def strata_names(self) -> Sequence[str]:
+        """What the classes of :meth:`strata` are called; empty where there are none."""
+        return ()
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what may surprise in target values that are allowed, each beginning with a verb."""
+        del wanted
+        return []
+
+    def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return from which samples it learns, and on which its loss says something, ``bool[n]``."""
+        return np.ones(len(wanted), dtype=np.bool_)
 
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64] | None:
         """Return a class of each sample by which a data set can be cut into unlike shards; None: there is none."""

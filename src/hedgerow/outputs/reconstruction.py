@@ -1,5 +1,6 @@
 """How far a sample is from what a model has learned to rebuild: anomaly detection."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -38,6 +39,7 @@ class Reconstruction(Output):
     losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
     target_dtype: ClassVar[str] = "int64"
     learns_alone: ClassVar[bool] = True
+    not_learned: ClassVar[str] = "anomalous"
 
     false_alarm_rate: float = 0.01
     threshold: float | None = None
@@ -78,6 +80,17 @@ class Reconstruction(Output):
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known."""
         return wanted >= 0
+
+    def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples nobody has judged anomalous: what was learned would not be flagged."""
+        return np.asarray(wanted != ANOMALOUS, dtype=np.bool_)
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return whether normal samples are too few to flag some of them, as the rate says."""
+        normal = int((wanted == NORMAL).sum()) or int((~self.is_known(wanted)).sum())
+        least = math.ceil(1 / self.false_alarm_rate)
+        said = f"of which a false-alarm rate of {self.false_alarm_rate:g} flags none; of {least} it flags one"
+        return [f"holds {normal} normal samples, {said}"] if normal < least else []
 
     @property
     def can_score(self) -> bool:
