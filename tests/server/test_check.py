@@ -17,13 +17,14 @@ def test_a_good_task_is_described(tiny_task):
     report = check_task(tiny_task, clients=4)
 
     assert report.samples == {"train": 200, "held_out": 100, "calibration": 200}
-    assert sum(report.class_counts["train"]) == 200
+    assert sum(report.class_counts["probabilities"]["train"]) == 200
+    assert report.to_record()["class_counts"]["train"] == list(report.class_counts["probabilities"]["train"])
     assert report.partition == (50, 50, 50, 50)
     assert [(s.stage, s.name, s.shape, s.dtype) for s in report.stages] == [
         ("inputs", "point", (8, 2), "float32"),
         ("preprocessed", "argument 0", (8, 2), "float32"),
-        ("logits", "logits", (8, 3), "float32"),
-        ("probabilities", "probabilities", (8, 3), "float32"),
+        ("model", "probabilities", (8, 3), "float32"),
+        ("answers", "probabilities", (8, 3), "float32"),
     ]
     assert (report.parameters, report.parameter_bytes) == (9, 36)
     assert 0 < report.loss < 10
@@ -67,7 +68,7 @@ def data(labels=None, values=None):
         ({"model": lambda: lambda x: x}, "must return a torch.nn.Module"),
         ({"model": lambda: nn.Linear(2, 3).double()}, "must be torch.float32"),
         ({"model": lambda: nn.Linear(5, 3)}, "the model's forward pass raised RuntimeError"),
-        ({"model": lambda: nn.Linear(2, 4)}, "logits of shape (8, 3)"),
+        ({"model": lambda: nn.Linear(2, 4)}, "a tensor of shape (8, 3) for 8 samples of classes, found (8, 4)"),
         (
             {"model": lambda: nn.Sequential(nn.Linear(2, 3), nn.Softmax(dim=1))},
             "must return logits, found probabilities",
@@ -126,7 +127,7 @@ def test_a_task_with_state_is_described_by_its_steps():
     report = check_task(load_task("hedgerow.examples.zoo.streaming:task"), clients=4)
 
     assert report.samples == {"train": 800, "held_out": 300, "calibration": 8}
-    assert sum(report.class_counts["held_out"]) == 300 * 30
+    assert sum(report.class_counts["probabilities"]["held_out"]) == 300 * 30
     assert [stage.shape for stage in report.stages] == [(16, 30, 16), (16, 16), (16, 30, 2), (16, 30, 2)]
     assert report.partition == (200, 200, 200, 200)
 
@@ -145,5 +146,5 @@ def test_a_model_that_keeps_its_state_to_itself_is_a_mistake():
             return self.head(frame)
 
     task = replace(load_task("hedgerow.examples.zoo.streaming:task"), model=Forgetful)
-    with pytest.raises(TaskError, match=r"model\(\) must return \(logits, new state\), found Tensor"):
+    with pytest.raises(TaskError, match=r"model\(\) must return \(probabilities, new state\), found Tensor"):
         check_task(task)
