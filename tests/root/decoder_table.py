@@ -33,6 +33,13 @@ GRAPH = {**documents.GRAPH.to_record(), "extras": [STATE]}
 SCHEMA = documents.SCHEMA.to_record()
 LINEAGE = documents.MANIFEST.lineage.to_record()
 WINDOW = documents.WINDOW.to_record()
+OUTPUTS: Mapping[str, Document] = {
+    "classes": {"names": ["zero", "one"]},
+    "labels": {"names": ["zero", "one"], "threshold": 0.5},
+    "values": {"names": ["speed"], "tolerance": [0.5], "unit": ["m/s"]},
+    "reconstruction": {"false_alarm_rate": 0.01, "threshold": 2.5},
+    "tokens": {"vocabulary": ["a", "b"], "positions": 8},
+}
 
 DESIRED = {"version": 4, "release": "digits@2", "rollout": "r-1", "attempt": 1, "compare": True}
 REPORTED = {
@@ -89,7 +96,9 @@ ALERT = {
     "id": "a-1", "kind": "drift", "reason": "", "began": {"fleet": 1.0}, "release": "digits@1", "raised_at": 2.0,
     "devices": ["pi-0"], "features": ["image.mean"], "findings": [FINDING], "windows": 3,
 }  # fmt: skip
-SCORE_SLICE = {"place": 1, "series": 2, "labelled": 20, "right": 15, "verdict": "above", "good_since": 5.0}
+SCORE_SLICE = {
+    "place": 1, "series": 2, "scores": [4096 * 5, *[0] * 15, 4096 * 15], "verdict": "above", "good_since": 5.0,
+}  # fmt: skip
 SCORE_STATE = {"release": "digits@1", "slices": {"fleet": SCORE_SLICE}, "raised": 1, "forgotten": 2, "open": ALERT}
 DEVICE_DRIFT = {"target": "raspberry-pi-4", "at": 3, "last": WINDOW}
 SLICE_DRIFT = {
@@ -222,6 +231,16 @@ def _message(kind: str) -> Callable[[Document, Path], object]:
 
 def _bytes(name: str) -> Callable[[Document, Path], object]:
     return lambda document, _folder: found(name)(_payload(document))
+
+
+def _output(kind: str) -> Callable[[Document, Path], object]:
+    def read(document: Document, _folder: Path) -> object:
+        fields = Fields(document, "document")
+        output = found(f"hedgerow.outputs.{kind}:{kind.title()}.from_fields")(fields)
+        fields.finish()
+        return output
+
+    return read
 
 
 def _agent_state(document: Document, _folder: Path) -> object:
@@ -383,10 +402,18 @@ DECODERS: tuple[Decoder, ...] = (
     ),
     Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record()]),
     Decoder("hedgerow.schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
+    *(
+        Decoder(f"hedgerow.outputs.{kind}:{kind.title()}.from_fields", [record], _output(kind))
+        for kind, record in OUTPUTS.items()
+    ),
     Decoder(
         "hedgerow.window:Window.from_fields",
         [WINDOW],
-        parts=("hedgerow.window:_feature_counts", "hedgerow.window:_paired"),
+        parts=(
+            "hedgerow.window:_feature_counts",
+            "hedgerow.score_counts:ScoreCounts.from_fields",
+            "hedgerow.score_counts:PairedScores.from_fields",
+        ),
     ),
     Decoder(
         "hedgerow.wire.message:WireMessage.decode",
@@ -452,7 +479,11 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder(f"{FLEET}.rollout.executions:ExecutionRecord.from_fields", [EXECUTION_RECORD]),
     Decoder(f"{FLEET}.rollout.state:Rollout.from_fields", [ROLLOUT]),
     Decoder(f"{FLEET}.drift.findings:Finding.from_fields", [FINDING]),
-    Decoder(f"{FLEET}.drift.scores:ScoreSlice.from_fields", [SCORE_SLICE]),
+    Decoder(
+        f"{FLEET}.drift.scores:ScoreSlice.from_fields",
+        [SCORE_SLICE],
+        parts=("hedgerow.score_counts:ScoreCounts.from_fields",),
+    ),
     Decoder(
         f"{FLEET}.drift.scores:ScoreState.from_fields",
         [SCORE_STATE],
@@ -613,8 +644,8 @@ NO_DECODERS: Mapping[str, str] = {
     "hedgerow.decode:Fields.sequence": "a reader; test_decode.py",
     "hedgerow.decode:Fields.mapping": "a reader; test_decode.py",
     "hedgerow.wire.message:WireMessage.from_fields": "abstract",
+    "hedgerow.outputs.output:Output.from_fields": "abstract",
     "hedgerow.settings:Settings._from_file": "its keys are the declared settings; test_settings.py",
-    "hedgerow.wire.telemetry:_check_paired": "compares numbers that were read",
     "hedgerow.wire.training:_check_weights": "compares numbers that were read",
     "hedgerow.checkpoint:_failure": "reads one reason for a message, whatever else stands there",
     "hedgerow.client.trial_child:_try": "the request of the agent that started it; test_trial.py",
