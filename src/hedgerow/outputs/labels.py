@@ -33,6 +33,8 @@ class Labels(Output):
     score_name: ClassVar[str] = "F1 of the samples"
     losses: ClassVar[tuple[str, ...]] = ("bce", "focal", "mse")
     target_dtype: ClassVar[str] = "int64"
+    known_word: ClassVar[str] = "labelled"
+    request: ClassVar[str] = "label some"
 
     names: tuple[str, ...]
     threshold: float = 0.5
