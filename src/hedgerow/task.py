@@ -187,12 +187,14 @@ class Task:
         """Bring the outputs into one form; return what is wrong with them."""
         if self.outputs is None and not len(self.labels):
             return ['it needs outputs, such as outputs=Values("level", tolerance=0.1), or labels, the names of classes']
-        if self.outputs is not None and len(self.labels):
+        # dataclasses.replace gives the labels and what was made of them.
+        is_made = isinstance(self.outputs, Outputs) and isinstance(self.outputs.alone, Classes)
+        if self.outputs is not None and len(self.labels) and not is_made:
             return ["it has outputs and labels; labels are short for outputs=Classes(labels), so leave one out"]
         if self.postprocess not in POSTPROCESSES:
             return [f"the postprocess {self.postprocess!r} is none of {', '.join(POSTPROCESSES)}"]
-        given = self.outputs if self.outputs is not None else Classes(self.labels, self.postprocess == "softmax")  # type: ignore[arg-type]
-        outputs = Outputs.of(given)
+        given = Classes(tuple(self.labels), self.postprocess == "softmax") if len(self.labels) else self.outputs
+        outputs = Outputs.of(cast("Output | Mapping[str, Output]", given))
         if not outputs or len(outputs) > MOST_OUTPUTS:
             return [f"it needs one to {MOST_OUTPUTS} outputs, found {len(outputs)}"]
         found = [
@@ -306,7 +308,7 @@ class Task:
             count = max(_LEAST_SEQUENCES, count // max(1, steps))
         return data.train.take(np.arange(min(count, len(data.train))))
 
-    def measure(self, given: Arrays, wanted: Arrays) -> dict[str, float]:
+    def measure(self, given: Arrays, wanted: Arrays, outputs: Outputs | None = None) -> dict[str, float]:
         """Return the mean score, where target values are known, and each metric of the user's.
 
         They get copies, so that none changes what is measured or trained on after it.
@@ -315,13 +317,16 @@ class Task:
             given: Answers by output, ``(n, *shape)``; with state ``(n, steps, *shape)``, of which each step counts as
                 a sample.
             wanted: Target values, likewise.
+            outputs: The task's own with what was measured of the float model (:meth:`Outputs.measured`); without it
+                an output that needs this gives no score.
         """
         given, wanted = self.rows(given), self.rows(wanted)
-        known = self.answers.known(wanted)
+        outputs = self.answers if outputs is None else outputs
+        known = outputs.known(wanted)
         found = {}
         if known.any():
-            scores = self.answers.scores(_chosen(given, known), _chosen(wanted, known))
-            found[self.answers.score_key] = float(scores.mean())
+            scores = outputs.scores(_chosen(given, known), _chosen(wanted, known))
+            found[outputs.score_key] = float(scores.mean())
         for name, metric in self.metrics.items():
             parts = ({n: np.array(values) for n, values in arrays.items()} for arrays in (given, wanted))
             found[name] = float(metric(*(part if len(part) > 1 else next(iter(part.values())) for part in parts)))

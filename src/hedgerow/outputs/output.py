@@ -151,6 +151,18 @@ class Output(ABC):
             wanted: Target values of the training data.
         """
 
+    def measured(self, given: NDArray[Any], wanted: NDArray[Any]) -> Self:
+        """Return this with what only a trained model's answers can tell, such as a threshold; most kinds need nothing.
+
+        What is there already stays: the user has said it, or it was measured before.
+
+        Args:
+            given: The float model's answers to held-out samples.
+            wanted: Their target values, which need not be known.
+        """
+        del given, wanted
+        return self
+
     @abstractmethod
     def told(self, given: NDArray[Any]) -> dict[str, Any]:
         """Return one answer in the words of a program, as plain JSON values.

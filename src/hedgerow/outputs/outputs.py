@@ -210,6 +210,15 @@ class Outputs(Mapping[str, Output]):
             return next(iter(words.values())), answers
         return "; ".join(f"{name}: {said}" for name, said in words.items()), answers
 
+    def measured(self, given: Arrays, wanted: Arrays) -> "Outputs":
+        """Return these with what only a trained model's answers can tell; what is there already stays.
+
+        Args:
+            given: The float model's answers to held-out samples.
+            wanted: Their target values, which need not be known.
+        """
+        return Outputs({name: output.measured(given[name], wanted[name]) for name, output in self.items()})
+
     def strata(self, wanted: Arrays) -> NDArray[np.int64] | None:
         """Return a class of each sample by which data can be cut into unlike shards: the first that an output has."""
         for name, output in self.items():

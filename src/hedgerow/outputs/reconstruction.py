@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
+from hedgerow.errors import InputError
 from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["ANOMALOUS", "NORMAL", "Reconstruction"]
 
 NORMAL, ANOMALOUS = 0, 1
+_UNKNOWN = -1
+_GREATEST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))
+"""The greatest number with a finite one above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,13 @@ class Reconstruction(Output):
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
-        others = np.setdiff1d(wanted, [NORMAL, ANOMALOUS])
+        others = np.setdiff1d(wanted, [_UNKNOWN, NORMAL, ANOMALOUS])
         told = ", ".join(map(str, others[:5].tolist()))
-        return [f"a sample is 0 (normal) or 1 (anomalous), found {told}"] if len(others) else []
+        return [f"a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found {told}"] if len(others) else []
 
     def unknown(self, samples: int) -> NDArray[Any]:
         """Return -1 for each sample."""
-        return np.full(samples, -1, dtype=np.int64)
+        return np.full(samples, _UNKNOWN, dtype=np.int64)
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known."""
@@ -144,17 +148,33 @@ class Reconstruction(Output):
             "detection_rate": float(flagged[~is_normal].mean()) if len(anomalous) else float("nan"),
         }
 
-    def measured(self, normal: NDArray[Any]) -> "Reconstruction":
-        """Return this with the threshold at which *normal* samples are flagged at the stated rate, or less.
+    def measured(self, given: NDArray[Any], wanted: NDArray[Any]) -> Self:
+        """Return this with the threshold at which normal samples are flagged at the stated rate, or less.
+
+        Normal are those that were judged so; where none was judged so, those that nobody has judged. A threshold that
+        is there stays.
 
         Args:
-            normal: Anomaly scores of normal samples that were not trained on, ``(n, 1)``.
+            given: Anomaly scores of samples that were not trained on, ``(n, 1)``.
+            wanted: Which of them are anomalous, as far as it is known.
+
+        Raises:
+            InputError: All samples are anomalous.
         """
-        ordered = np.sort(np.asarray(normal, dtype=np.float64)[:, 0])
+        if self.threshold is not None:
+            return self
+        is_normal = wanted == NORMAL
+        values = np.asarray(given, dtype=np.float64)[:, 0][is_normal if is_normal.any() else ~self.is_known(wanted)]
+        if not len(values):
+            raise InputError(
+                "expected normal samples in the held-out data, which set the threshold; found anomalous ones only"
+            )
+        # What is no number is flagged whatever the threshold.
+        ordered = np.sort(np.where(np.isfinite(values), values, np.inf))
         flagged = int(self.false_alarm_rate * len(ordered))
+        highest = np.float32(min(ordered[len(ordered) - 1 - flagged], _GREATEST))
         # The least number above the highest score that must not be flagged.
-        threshold = float(np.nextafter(np.float32(ordered[len(ordered) - 1 - flagged]), np.float32(np.inf)))
-        return replace(self, threshold=threshold)
+        return replace(self, threshold=float(np.nextafter(highest, np.float32(np.inf))))
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
         """Return the answer that is never flagged."""

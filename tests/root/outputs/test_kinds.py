@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.outputs import Classes, Labels, Reconstruction, Tokens, Values
+from hedgerow.errors import InputError
+from hedgerow.outputs import Classes, Labels, Outputs, Reconstruction, Tokens, Values
 
 CLASSES = Classes(("a", "b", "c"))
 LABELS = Labels(("hot", "wet", "loud"))
@@ -183,12 +184,55 @@ def test_the_metrics_of_flags_are_those_of_scikit_learn():
 def test_the_threshold_flags_at_most_the_stated_share_of_normal_samples(scores, rate):
     normal = np.array(scores, np.float32)[:, None] + 1
 
-    flagged = Reconstruction(rate).measured(normal).flags(normal)
+    flagged = Reconstruction(rate).measured(normal, np.zeros(len(normal), np.int64)).flags(normal)
 
     assert flagged.mean() <= rate
     # One step lower would flag more than that, or the next lower sample is equal to the last that is not flagged.
     lower = Reconstruction(rate, threshold=float(normal[~flagged].max()))
     assert lower.flags(normal).mean() > rate
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threshold"),
+    [
+        ([0, 0, 1, -1], 2.0),  # of those that were judged normal, and of no other
+        ([-1, -1, 1, 1], 2.0),  # nobody judged one normal
+        ([-1, -1, -1, -1], 9.0),
+    ],
+)
+def test_the_threshold_is_measured_on_normal_samples_and_on_unjudged_ones_only_where_there_are_none(wanted, threshold):
+    given = np.array([[1.0], [2.0], [5.0], [9.0]], np.float32)
+
+    found = Reconstruction(0.1).measured(given, np.array(wanted))
+
+    assert found.threshold == np.nextafter(np.float32(threshold), np.float32(np.inf))
+    assert found.flags(given).tolist() == (given[:, 0] > threshold).tolist()
+    assert found.measured(given * 2, np.array(wanted)) is found
+
+
+def test_a_model_that_gives_no_numbers_has_a_threshold_all_the_same_and_is_worth_nothing():
+    given = np.full((4, 1), np.nan, np.float32)
+
+    found = Reconstruction().measured(given, np.zeros(4, np.int64))
+
+    assert found.mistakes() == []
+    assert found.scores(given, np.zeros(4, np.int64)).tolist() == [0.0] * 4
+
+
+def test_anomalous_samples_alone_set_no_threshold():
+    with pytest.raises(InputError, match="expected normal samples in the held-out data"):
+        Reconstruction().measured(np.ones((2, 1), np.float32), np.ones(2, np.int64))
+
+
+def test_only_what_needs_it_is_measured_and_of_several_outputs_each_by_its_own():
+    outputs = Outputs({"state": CLASSES, "anomaly": Reconstruction(0.1)})
+    given = {"state": answers(CLASSES, 4), "anomaly": np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)}
+
+    found = outputs.measured(given, {"state": np.zeros(4, np.int64), "anomaly": np.array([0, 0, 0, 1])})
+
+    assert found["state"] is CLASSES
+    assert found["anomaly"].threshold == np.nextafter(np.float32(3), np.float32(4))
+    assert (outputs.can_score, found.can_score) == (False, True)
 
 
 def test_flags_need_a_threshold():
@@ -218,7 +262,7 @@ def test_perplexity_is_the_inverse_of_the_geometric_mean_of_what_was_right():
         (CLASSES, [0, 3], "the classes must lie in 0..2, found 0..3"),
         (LABELS, [[0, 1, 2]], "each label is 0 or 1, found 2"),
         (VALUES, [[0.0, np.inf]], "the target values hold NaN or infinity"),
-        (FLAGS, [0, 2], "a sample is 0 (normal) or 1 (anomalous), found 2"),
+        (FLAGS, [0, 2], "a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found 2"),
         (TOKENS, [[0, 1, 2, 3]], "the tokens must lie in 0..2, or be -1 at padding; found 0..3"),
         (TOKENS, [[-1, -1, -1, -1]], "a sequence has no token that is not padding"),
     ],
