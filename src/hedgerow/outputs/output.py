@@ -14,7 +14,22 @@ from numpy.typing import NDArray
 from hedgerow.decode import Fields
 from hedgerow.schema import TensorSpec
 
-__all__ = ["Output", "finite_rows", "told_number"]
+__all__ = ["Classified", "Output", "finite_rows", "told_number"]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """Samples that each got exactly one of several classes: what a table of classes is made of.
+
+    Attributes:
+        names: Of the classes.
+        wanted: Class of each sample, ``int64[n]``.
+        given: What was answered, ``int64[n]``; -1 where nothing was.
+    """
+
+    names: tuple[str, ...]
+    wanted: NDArray[np.int64]
+    given: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,8 @@ class Output(ABC):
     """Of the mean score in metrics; ``accuracy`` for classes."""
     score_name: ClassVar[str] = "score"
     """What people call the mean score."""
+    agreement_name: ClassVar[str] = "agreement"
+    """What people call the mean of :meth:`agreement`."""
     losses: ClassVar[tuple[str, ...]]
     """The losses that fit it, the default first."""
     target_dtype: ClassVar[str]
@@ -63,6 +80,11 @@ class Output(ABC):
     def activation(self) -> str:
         """What makes an answer of what the model gives: ``softmax``, ``sigmoid``, ``mean_square`` or ``none``."""
         return "none"
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor; empty: they have none."""
+        return ()
 
     @property
     @abstractmethod
@@ -115,6 +137,11 @@ class Output(ABC):
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64] | None:
         """Return a class of each sample by which a data set can be cut into unlike shards; None: there is none."""
         del wanted
+        return None
+
+    def classified(self, given: NDArray[Any], wanted: NDArray[Any]) -> Classified | None:
+        """Return answers and target values as classes, where each sample has exactly one; else None."""
+        del given, wanted
         return None
 
     @abstractmethod

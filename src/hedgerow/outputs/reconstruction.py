@@ -34,6 +34,7 @@ class Reconstruction(Output):
 
     kind: ClassVar[str] = "reconstruction"
     score_name: ClassVar[str] = "share of right flags"
+    agreement_name: ClassVar[str] = "equal flags"
     tensor_name: ClassVar[str] = "anomaly"
     losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
     target_dtype: ClassVar[str] = "int64"

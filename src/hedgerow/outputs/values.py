@@ -31,6 +31,7 @@ class Values(Output):
     kind: ClassVar[str] = "values"
     tensor_name: ClassVar[str] = "values"
     score_name: ClassVar[str] = "worth of the values"
+    agreement_name: ClassVar[str] = "agreement in tolerances"
     losses: ClassVar[tuple[str, ...]] = ("huber", "mse", "mae")
     target_dtype: ClassVar[str] = "float32"
 
@@ -59,6 +60,11 @@ class Values(Output):
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
         return TensorSpec(name, (len(self.names),), "float32", unit=", ".join(self.unit))
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor."""
+        return self.names
 
     @property
     def target_shape(self) -> tuple[int, ...]:
