@@ -20,8 +20,8 @@ __all__ = ["BASELINE", "HELD_OUT_SAMPLES", "Floor", "floor_of", "measured_floor"
 HELD_OUT_SAMPLES = "held_out_samples"
 """The metric of an artifact that says on how many samples its score was measured."""
 
-BASELINE = "baseline"
-"""The metric of a release that says what score the best answer has that does not look at the input."""
+BASELINE = "baseline_"
+"""Before the key of the score, the metric of a release that says what is reached without looking at the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def floor_of(
             mean = artifact.metrics[outputs.score_key]
             found.append(measured_floor(mean, samples, margin, alpha, is_all_or_nothing=outputs.is_all_or_nothing))
     lowest = min(found, key=lambda floor: floor.score, default=None)
-    guessing = max(outputs.chance, manifest.metrics.get(BASELINE, 0.0))
+    guessing = max(outputs.chance, manifest.metrics.get(f"{BASELINE}{outputs.score_key}", 0.0))
     return lowest if lowest is not None and lowest.score > guessing else None
 
 

@@ -295,6 +295,11 @@ class Task:
         wanted = self.wanted(dataset)
         return self.answers.strata({name: values[:, -1] for name, values in wanted.items()} if self.state else wanted)
 
+    def strata_or_count(self, dataset: Dataset) -> NDArray[np.int64] | int:
+        """Return what a partition cuts by: :meth:`strata`, or where there are none the number of samples."""
+        strata = self.strata(dataset)
+        return len(dataset) if strata is None else strata
+
     def calibration(self, data: TaskData) -> Dataset:
         """Return what quantizers see: what *data* says, or the first of what is trained on.
 

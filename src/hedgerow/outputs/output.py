@@ -65,6 +65,8 @@ class Output(ABC):
     """What a sample is whose target value is known: so many ``scored`` samples."""
     request: ClassVar[str] = "give target values"
     """What people are asked for where none is known."""
+    not_learned: ClassVar[str] = ""
+    """What samples are that it does not learn from; empty where it learns from all."""
 
     weight: float = field(default=1.0, kw_only=True)
 
@@ -111,10 +113,6 @@ class Output(ABC):
         """
         return [] if np.array_equal(wanted, self.unknown(1)) else self.target_mistakes(wanted)
 
-    def teaches(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which samples a model can be trained on, ``bool[n]``: those whose target value is right and whole."""
-        return np.array([not self.target_mistakes(value[None]) for value in wanted], dtype=np.bool_)
-
     @property
     def can_score(self) -> bool:
         """Whether this process can score answers; false: they can only be compared with another model's."""
@@ -133,6 +131,20 @@ class Output(ABC):
         """Return answers of a model with the record *other*, which is like this one, as this one would have them."""
         del other
         return given
+
+    @property
+    def strata_names(self) -> Sequence[str]:
+        """What the classes of :meth:`strata` are called; empty where there are none."""
+        return ()
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what may surprise in target values that are allowed, each beginning with a verb."""
+        del wanted
+        return []
+
+    def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return from which samples it learns, and on which its loss says something, ``bool[n]``."""
+        return np.ones(len(wanted), dtype=np.bool_)
 
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64] | None:
         """Return a class of each sample by which a data set can be cut into unlike shards; None: there is none."""
