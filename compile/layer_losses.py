@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow.compile.pass_models import FloatModel
-from hedgerow.compile.verify import signal_to_noise_db
+from hedgerow.compile.scoring import signal_to_noise_db
 
 if TYPE_CHECKING:
     import torch

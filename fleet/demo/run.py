@@ -305,7 +305,7 @@ def _trigger(scene: Scene) -> str:
 def _bad_release(scene: Scene, good: Manifest) -> BadReleaseResult:
     scene.display.step("a bad release: valid signature, broken weights")
     checkpoint = scene.settings.work / "poisoned"
-    poison_checkpoint(checkpoint_folder(scene.folder, good.release), checkpoint, len(good.model_schema.labels))
+    poison_checkpoint(checkpoint_folder(scene.folder, good.release), checkpoint, good.model_schema.outputs[0].shape[-1])
     targets = list(dict.fromkeys(device.target for device in scene.devices))
     bad = make_release(scene, checkpoint, targets, "build-bad", note="deliberately bad")
     rollout = wait_for_rollout(scene, scene.fleet.service.start_rollout(bad.release, PLAN).id)

@@ -20,7 +20,7 @@ SHA = "a" * 64
 BLOB = {"sha256": SHA, "length_bytes": 1234}
 TENSOR = {"name": "x", "tensor": "args_0", "shape": [-1, 8], "dtype": "int8", "scale": 0.5, "zero_point": -128}
 PLAIN_TENSOR = {**TENSOR, "dtype": "float32", "scale": None, "zero_point": 0}
-ARTIFACT = documents.ARTIFACT.to_record()
+ARTIFACT = {**documents.ARTIFACT.to_record(), "golden_tolerances": {"probabilities": 0.02}}
 STATE = {"kind": "state", "tensor": PLAIN_TENSOR, "parameter": None, "updated": "momentum.updated", "keep": 1.0}
 ANCHOR = {
     "kind": "anchor",

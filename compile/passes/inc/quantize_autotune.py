@@ -48,7 +48,7 @@ class QuantizeIncAutotune(ExportPass):
         from hedgerow.compile.passes.examples import one_row
         from hedgerow.compile.passes.inc.served import served_stage
         from hedgerow.compile.passes.model.training import input_tensors
-        from hedgerow.compile.verify import signal_to_noise_db
+        from hedgerow.compile.scoring import signal_to_noise_db
         from hedgerow.task_module import ServingModule, predict
 
         schema, data = source.task.schema, source.calibration

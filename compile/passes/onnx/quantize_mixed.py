@@ -34,7 +34,7 @@ class QuantizeOnnxMixed(QuantizeOnnxStatic):
 
         from hedgerow.compile.passes.onnx.static_quantizer import static_bytes
         from hedgerow.compile.runners.onnx import predict_onnx
-        from hedgerow.compile.verify import signal_to_noise_db
+        from hedgerow.compile.scoring import signal_to_noise_db
 
         nodes = onnx.load_model_from_string(stage.content).graph.node
         everything = [node.name for node in nodes]

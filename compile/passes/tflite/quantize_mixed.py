@@ -43,7 +43,7 @@ class QuantizeTfliteMixed(FilePass):
         """Return the file in int8 and float."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
         from hedgerow.compile.runners.tflite import predict_tflite
-        from hedgerow.compile.verify import signal_to_noise_db
+        from hedgerow.compile.scoring import signal_to_noise_db
 
         tool = StaticQuantizer(stage, source)
         everything, layers = _operators(stage.content)

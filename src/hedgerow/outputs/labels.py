@@ -31,8 +31,11 @@ class Labels(Output):
     kind: ClassVar[str] = "labels"
     tensor_name: ClassVar[str] = "probabilities"
     score_name: ClassVar[str] = "F1 of the samples"
+    agreement_name: ClassVar[str] = "equal labels"
     losses: ClassVar[tuple[str, ...]] = ("bce", "focal", "mse")
     target_dtype: ClassVar[str] = "int64"
+    known_word: ClassVar[str] = "labelled"
+    request: ClassVar[str] = "label some"
 
     names: tuple[str, ...]
     threshold: float = 0.5
@@ -55,6 +58,11 @@ class Labels(Output):
     def activation(self) -> str:
         """What makes an answer of what the model gives."""
         return "sigmoid"
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor."""
+        return self.names
 
     @property
     def target_shape(self) -> tuple[int, ...]:

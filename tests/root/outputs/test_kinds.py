@@ -332,3 +332,19 @@ def test_only_what_nobody_called_anomalous_is_learned_from():
 )
 def test_a_wrong_output_gives_one_true_sentence(output, sentence):
     assert output.mistakes() == [sentence]
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_only_what_has_one_class_of_each_sample_has_a_table_of_classes(output):
+    found = output.classified(answers(output, 9), targets(output, 9))
+
+    assert (found is not None) == (output is CLASSES)
+    if found is not None:
+        assert (found.names, found.given[4]) == (("a", "b", "c"), -1)
+        assert found.wanted.tolist() == targets(output, 9).tolist()
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_numbers_with_names_have_one_for_each_place_of_the_last_dimension(output):
+    assert len(output.part_names) in {0, output.tensor("o").shape[-1]}
+    assert bool(output.part_names) == (output is not FLAGS)

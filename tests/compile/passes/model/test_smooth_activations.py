@@ -9,7 +9,7 @@ from hedgerow.compile.errors import PassError  # noqa: E402 - needs torch
 from hedgerow.compile.passes.model.smooth_activations import SmoothActivations  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.passes.networks import same_weights  # noqa: E402
 

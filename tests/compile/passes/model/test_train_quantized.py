@@ -12,7 +12,7 @@ from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.passes.networks import Reader, accuracy_of, same_weights  # noqa: E402
 

@@ -19,7 +19,7 @@ from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic  # n
 from hedgerow.compile.passes.onnx.quantize_weights import QuantizeOnnxWeights  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from tests.compile.passes.networks import Loop  # noqa: E402
 
 pytestmark = [

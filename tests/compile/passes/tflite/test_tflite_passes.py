@@ -17,7 +17,7 @@ from hedgerow.compile.passes.tflite.quantize_weights import (  # noqa: E402
     QuantizeTfliteWeights,
 )
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
