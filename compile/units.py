@@ -152,6 +152,7 @@ def compile_artifact(
     content, mapped = compiled_for(target, stage.content)
     asked = (*of_outputs(foundation.outputs), *(OF_THE_ORACLE if executed.oracle is not None else ()))
     asked += ("memory",) if executed.arena is not None and target.arena_bytes is not None else ()
+    asked = tuple(check for check in asked if check not in verdict.not_run)
     artifact = Artifact(
         target=target.name,
         format=stage.format,
