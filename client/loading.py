@@ -255,7 +255,7 @@ def load_train_step(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> Tra
 
 
 class _ZeroSamples:
-    """One batch of zeros, all of the first class."""
+    """One batch of zeros, target values too."""
 
     def __init__(self, schema: ModelSchema, size: int) -> None:
         self._schema, self._size = schema, size
@@ -263,9 +263,14 @@ class _ZeroSamples:
     def __len__(self) -> int:
         return self._size
 
-    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
-        inputs = {spec.name: np.zeros((len(indices), *spec.shape), spec.dtype) for spec in self._schema.inputs}
-        return inputs, np.zeros(len(indices), np.int64)
+    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, Arrays]:
+        size = len(indices)
+        inputs = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._schema.inputs}
+        wanted = {
+            name: np.zeros((size, *output.target_shape), output.target_dtype)
+            for name, output in self._schema.answers.items()
+        }
+        return inputs, wanted
 
 
 def try_train_graph(slot: OpenSlot, runtimes: LoadRuntime, enter: Callable[[str], None]) -> None:

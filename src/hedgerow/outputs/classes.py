@@ -31,6 +31,9 @@ class Classes(Output):
     agreement_name: ClassVar[str] = "equal classes"
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "bce", "mse", "focal")
     target_dtype: ClassVar[str] = "int64"
+    is_all_or_nothing: ClassVar[bool] = True
+    known_word: ClassVar[str] = "labelled"
+    request: ClassVar[str] = "label some"
 
     names: tuple[str, ...]
     softmax: bool = True
@@ -75,6 +78,11 @@ class Classes(Output):
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known."""
         return wanted >= 0
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing: one of so many classes."""
+        return 1 / len(self.names)
 
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64]:
         """Return the class of each sample."""

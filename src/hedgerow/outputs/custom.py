@@ -73,6 +73,10 @@ class Custom(Output):
         """Return one sentence for everything that is wrong with target values."""
         return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
 
+    def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what is wrong with one sample's target value, which may be unknown: NaN everywhere."""
+        return [] if np.isnan(wanted).all() else self.target_mistakes(wanted)
+
     def unknown(self, samples: int) -> NDArray[Any]:
         """Return NaN everywhere."""
         return np.full((samples, *self.wanted_shape), np.nan, dtype=np.float32)

@@ -34,6 +34,8 @@ class Labels(Output):
     agreement_name: ClassVar[str] = "equal labels"
     losses: ClassVar[tuple[str, ...]] = ("bce", "focal", "mse")
     target_dtype: ClassVar[str] = "int64"
+    known_word: ClassVar[str] = "labelled"
+    request: ClassVar[str] = "label some"
 
     names: tuple[str, ...]
     threshold: float = 0.5

@@ -5,7 +5,7 @@ Records only: no torch, so that they go into a release and work on a device. Los
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -59,6 +59,12 @@ class Output(ABC):
     """Of a target value."""
     learns_alone: ClassVar[bool] = False
     """Whether it is trained on inputs alone, without target values."""
+    is_all_or_nothing: ClassVar[bool] = False
+    """Whether a score is 0 or 1 and nothing between."""
+    known_word: ClassVar[str] = "scored"
+    """What a sample is whose target value is known: so many ``scored`` samples."""
+    request: ClassVar[str] = "give target values"
+    """What people are asked for where none is known."""
 
     weight: float = field(default=1.0, kw_only=True)
 
@@ -97,10 +103,36 @@ class Output(ABC):
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known, ``bool[n]``."""
 
+    def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with one sample's target value, which may be unknown.
+
+        Args:
+            wanted: ``(1, *target_shape)``.
+        """
+        return [] if np.array_equal(wanted, self.unknown(1)) else self.target_mistakes(wanted)
+
+    def teaches(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples a model can be trained on, ``bool[n]``: those whose target value is right and whole."""
+        return np.array([not self.target_mistakes(value[None]) for value in wanted], dtype=np.bool_)
+
     @property
     def can_score(self) -> bool:
         """Whether this process can score answers; false: they can only be compared with another model's."""
         return True
+
+    @property
+    def chance(self) -> float:
+        """Mean score that guessing reaches, where that is known of every task; else 0."""
+        return 0.0
+
+    def is_like(self, other: "Output") -> bool:
+        """Return whether answers of a model with the record *other* mean the same, whatever its weight."""
+        return replace(other, weight=self.weight) == self
+
+    def translated(self, given: NDArray[Any], other: "Output") -> NDArray[Any]:
+        """Return answers of a model with the record *other*, which is like this one, as this one would have them."""
+        del other
+        return given
 
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64] | None:
         """Return a class of each sample by which a data set can be cut into unlike shards; None: there is none."""

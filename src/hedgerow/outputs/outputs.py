@@ -67,6 +67,34 @@ class Outputs(Mapping[str, Output]):
         return self.alone.score_name if self.alone is not None else "score"
 
     @property
+    def is_all_or_nothing(self) -> bool:
+        """Whether the score of a sample is 0 or 1 and nothing between."""
+        return self.alone is not None and self.alone.is_all_or_nothing
+
+    @property
+    def known_word(self) -> str:
+        """What a sample is whose target values are known."""
+        return self.alone.known_word if self.alone is not None else Output.known_word
+
+    @property
+    def request(self) -> str:
+        """What people are asked for where no target value is known."""
+        return self.alone.request if self.alone is not None else Output.request
+
+    @property
+    def chance(self) -> float:
+        """Mean score that guessing reaches, as far as it is known."""
+        return float(self._mean([np.array([output.chance]) for output in self.values()])[0]) if self else 0.0
+
+    @property
+    def goes_by_agreement(self) -> bool:
+        """Whether answers are judged by how alike they are to another model's, as no score need ever come of them.
+
+        That is so where a device cannot score them, and where the model learns without target values.
+        """
+        return bool(self) and (self.learns_alone or not self.can_score)
+
+    @property
     def can_score(self) -> bool:
         """Whether this process can score answers."""
         return bool(self) and all(output.can_score for output in self.values())
@@ -107,6 +135,19 @@ class Outputs(Mapping[str, Output]):
         known = [output.is_known(wanted[name]) & output.can_score for name, output in self.items()]
         every: NDArray[np.bool_] = np.logical_and.reduce(known)
         return every
+
+    def teaches(self, wanted: Arrays) -> NDArray[np.bool_]:
+        """Return which samples a model can be trained on, ``bool[n]``."""
+        every: NDArray[np.bool_] = np.logical_and.reduce([o.teaches(wanted[name]) for name, o in self.items()])
+        return every
+
+    def is_like(self, others: "Outputs") -> bool:
+        """Return whether answers of a model with the records *others* mean the same."""
+        return bool(self) and set(self) == set(others) and all(o.is_like(others[name]) for name, o in self.items())
+
+    def translated(self, given: Arrays, others: "Outputs") -> dict[str, NDArray[Any]]:
+        """Return answers of a model with the records *others*, which are like these, as this model would have them."""
+        return {name: output.translated(given[name], others[name]) for name, output in self.items()}
 
     def scores(self, given: Arrays, wanted: Arrays) -> NDArray[np.float64]:
         """Return how good the answers to each sample were, ``float64[n]`` in [0, 1]."""

@@ -39,6 +39,9 @@ class Reconstruction(Output):
     losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
     target_dtype: ClassVar[str] = "int64"
     learns_alone: ClassVar[bool] = True
+    is_all_or_nothing: ClassVar[bool] = True
+    known_word: ClassVar[str] = "judged"
+    request: ClassVar[str] = "say of some samples whether they are normal"
 
     false_alarm_rate: float = 0.01
     threshold: float | None = None
@@ -79,6 +82,22 @@ class Reconstruction(Output):
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known."""
         return wanted >= 0
+
+    def teaches(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples a model can be trained on: all but anomalous ones, which it must not learn to rebuild."""
+        return np.asarray((wanted == NORMAL) | (wanted < 0), dtype=np.bool_)
+
+    def is_like(self, other: Output) -> bool:
+        """Return whether both can flag: each by its own threshold, which is measured anew for every model."""
+        return isinstance(other, Reconstruction) and None not in {self.threshold, other.threshold}
+
+    def translated(self, given: NDArray[Any], other: Output) -> NDArray[Any]:
+        """Return the other model's anomaly scores scaled so that this threshold flags what its own did."""
+        if not isinstance(other, Reconstruction) or self.threshold is None or other.threshold is None:
+            raise ValueError("expected two thresholds, found one or none")
+        scaled = np.asarray(given, dtype=np.float64) * (self.threshold / other.threshold)
+        below = np.minimum(scaled, np.nextafter(self.threshold, 0.0))
+        return np.where(other.flags(given)[:, None], np.maximum(scaled, self.threshold), below)
 
     @property
     def can_score(self) -> bool:

@@ -75,6 +75,10 @@ class Values(Output):
         """Return one sentence for everything that is wrong with target values."""
         return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
 
+    def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what is wrong with one sample's target value, of which each number may be unknown: NaN."""
+        return self.target_mistakes(np.where(np.isnan(wanted), 0, wanted))
+
     def unknown(self, samples: int) -> NDArray[Any]:
         """Return NaN for each value of each sample."""
         return np.full((samples, len(self.names)), np.nan, dtype=np.float32)
