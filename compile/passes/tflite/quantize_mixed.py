@@ -43,7 +43,7 @@ class QuantizeTfliteMixed(FilePass):
         """Return the file in int8 and float."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
         from hedgerow.compile.runners.tflite import predict_tflite
-        from hedgerow.compile.scoring import signal_to_noise_db
+        from hedgerow.compile.scoring import least_snr_db
 
         tool = StaticQuantizer(stage, source)
         everything, layers = _operators(stage.content)
@@ -51,7 +51,7 @@ class QuantizeTfliteMixed(FilePass):
         wanted = predict_tflite(stage, data.inputs)
 
         def quality_db(left_out: Sequence[str]) -> float:
-            return signal_to_noise_db(wanted, predict_tflite(tool.quantized(FLOAT_BORDER, left_out), data.inputs))
+            return least_snr_db(wanted, predict_tflite(tool.quantized(FLOAT_BORDER, left_out), data.inputs))
 
         ranked = worst_first(layers, lambda layer: quality_db([name for name in everything if name != layer]))
         return tool.quantized(FLOAT_BORDER, widen(ranked, quality_db, self.minimum_snr_db))
