@@ -66,6 +66,9 @@ class Output(ABC):
     request: ClassVar[str] = "give target values"
     """What people are asked for where none is known."""
 
+    saturates: ClassVar[bool] = False
+    """Whether a number that is larger than all that an integer holds may stand for it: it says no less."""
+
     weight: float = field(default=1.0, kw_only=True)
 
     @abstractmethod
