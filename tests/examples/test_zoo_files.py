@@ -56,11 +56,7 @@ class Built:
         self.name, self.task = name, load_task(entry.task)
         self.data = self.task.load_data()
         self.model = train_centrally(self.task, self.data, epochs=entry.epochs, learning_rate=entry.learning_rate)
-        source = FloatModel(
-            task=self.task, model=self.model, calibration=self.data.calibration_or_default(), train=self.data.train
-        )
-        scores = predict(self.task, self.model, self.data.held_out.inputs)
-        self._foundation = Foundation(source, self.data, scores, halves=cut(self.task))
+        self._foundation = foundation_of(self.task, self.model, self.data)
 
     def file(self, name: str) -> tuple[bytes, bool]:
         """Return the artifact for a target, and whether it takes prepared samples."""

@@ -68,6 +68,9 @@ class Output(ABC):
     not_learned: ClassVar[str] = ""
     """What samples are that it does not learn from; empty where it learns from all."""
 
+    saturates: ClassVar[bool] = False
+    """Whether a number that is larger than all that an integer holds may stand for it: it says no less."""
+
     weight: float = field(default=1.0, kw_only=True)
 
     @abstractmethod

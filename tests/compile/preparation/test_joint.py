@@ -149,10 +149,9 @@ def test_an_argument_of_the_model_may_be_called_as_an_input_of_the_task():
         data=lambda: both,
         preprocess=lambda x: x / 2,
     )
-    source = FloatModel(task=task, model=model, calibration=data)
-    wanted = predict(task, model, data.inputs)
-    foundation = Foundation(source, both, wanted, halves=cut(task))
+    foundation = foundation_of(task, model, both)
+    wanted = foundation.float_answers["probabilities"]
     stage = make(foundation, RECIPES["onnx-int8-s8s8"], Steps("named", 9, silent)).stage
 
     assert [tensor.tensor for tensor in stage.inputs] == ["x"]
-    np.testing.assert_allclose(predict_onnx(stage, data.inputs), wanted, atol=0.02)
+    np.testing.assert_allclose(predict_onnx(stage, data.inputs)["probabilities"], wanted, atol=0.02)

@@ -223,9 +223,18 @@ def test_the_threshold_is_measured_on_normal_samples_and_on_unjudged_ones_only_w
 
     found = Reconstruction(0.1).measured(given, np.array(wanted))
 
-    assert found.threshold == np.nextafter(np.float32(threshold), np.float32(np.inf))
+    assert found.threshold == pytest.approx(threshold * 1.005)
     assert found.flags(given).tolist() == (given[:, 0] > threshold).tolist()
     assert found.measured(given * 2, np.array(wanted)) is found
+
+
+def test_the_threshold_lies_between_what_is_flagged_and_what_is_not_so_that_rounding_flags_none():
+    given = np.array([[1.0], [2.0], [2.01], [9.0]], np.float32)
+
+    found = Reconstruction(0.4).measured(given[:3], np.zeros(3, np.int64))
+
+    assert found.threshold == pytest.approx(2.005)
+    assert found.flags(given * 1.001).tolist() == [False, False, True, True]
 
 
 def test_a_model_that_gives_no_numbers_has_a_threshold_all_the_same_and_is_worth_nothing():
@@ -249,7 +258,7 @@ def test_only_what_needs_it_is_measured_and_of_several_outputs_each_by_its_own()
     found = outputs.measured(given, {"state": np.zeros(4, np.int64), "anomaly": np.array([0, 0, 0, 1])})
 
     assert found["state"] is CLASSES
-    assert found["anomaly"].threshold == np.nextafter(np.float32(3), np.float32(4))
+    assert found["anomaly"].threshold == pytest.approx(3.015)
     assert (outputs.can_score, found.can_score) == (False, True)
 
 
