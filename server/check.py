@@ -24,7 +24,7 @@ from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.task_losses import loss_function
 from hedgerow.task_module import LogitsModule, ServingModule, parts_of, wanted_tensors
 
-__all__ = ["ConstantAnswer", "TaskReport", "TensorRange", "check_task", "examine_task"]
+__all__ = ["BestGuess", "TaskReport", "TensorRange", "check_task", "examine_task"]
 
 T = TypeVar("T")
 _MEASURED = 512
@@ -52,7 +52,7 @@ class TensorRange:
 
 
 @dataclass(frozen=True, slots=True)
-class ConstantAnswer:
+class BestGuess:
     """What answers best without looking at the input.
 
     Attributes:
@@ -94,7 +94,7 @@ class TaskReport:
     parameters: int
     parameter_bytes: int
     metrics: Mapping[str, float]
-    baseline: ConstantAnswer | None = None
+    baseline: BestGuess | None = None
     warnings: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
@@ -272,7 +272,7 @@ class _Examination:
             found = module.answers(module.logits(*inputs), sequences=bool(task.state))
         return {name: answer.numpy() for name, answer in zip(task.answers, found, strict=True)}
 
-    def baseline(self, model: nn.Module, data: TaskData) -> ConstantAnswer | None:
+    def baseline(self, model: nn.Module, data: TaskData) -> BestGuess | None:
         """Return what a model must beat on the first held-out samples, or None where nothing can be scored."""
         task = self._task
         held_out = data.held_out.take(np.arange(min(_MEASURED, len(data.held_out))))
@@ -283,7 +283,7 @@ class _Examination:
         if score is None:
             reason = "no held-out sample has all its target values" if outputs.can_score else "an output has no score"
             self.warnings.append(f"training shows no score, for {reason}")
-        return None if score is None else ConstantAnswer(words, score)
+        return None if score is None else BestGuess(words, score)
 
     def _batch(self, data: TaskData | None) -> Dataset:
         """Return real samples, or zeros when the data is unusable, so that the model is examined all the same."""

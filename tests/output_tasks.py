@@ -136,14 +136,14 @@ def _two_heads() -> Any:
     return TwoHeads()
 
 
-def _dataset(x: NDArray[np.float32], wanted: Target) -> Dataset:
+def dataset_of(x: NDArray[np.float32], wanted: Target) -> Dataset:
     return Dataset({"x": x}, wanted, {"site": (np.arange(len(x)) % 2).astype(np.int64)})
 
 
 def _supervised(answer: Callable[[NDArray[np.float32]], Target]) -> Callable[[], TaskData]:
     def data() -> TaskData:
         train, held_out = numbers(TRAIN, 1), numbers(HELD_OUT, 2)
-        return TaskData(_dataset(train, answer(train)), _dataset(held_out, answer(held_out)))
+        return TaskData(dataset_of(train, answer(train)), dataset_of(held_out, answer(held_out)))
 
     return data
 
@@ -153,7 +153,7 @@ def anomaly_data() -> TaskData:
     held_out = on_the_plane(HELD_OUT, 2)
     anomalous = (np.arange(HELD_OUT) % 4 == 3).astype(np.int64)
     held_out[anomalous == 1] = numbers(int(anomalous.sum()), 3)
-    return TaskData(_dataset(on_the_plane(TRAIN, 1), None), _dataset(held_out, anomalous))
+    return TaskData(dataset_of(on_the_plane(TRAIN, 1), None), dataset_of(held_out, anomalous))
 
 
 def make_task(name: str, outputs: Any, model: Callable[[], Any], data: Callable[[], TaskData], **changes: Any) -> Task:
@@ -251,7 +251,7 @@ def _sequences(answer: Callable[[NDArray[np.float32]], Target] | None) -> Callab
             else:
                 x = numbers(streams * STEPS, seed)
                 wanted = answer(smoothed(x.reshape(streams, STEPS, WIDTH)).reshape(x.shape))
-            parts.append(_dataset(x.reshape(streams, STEPS, WIDTH), cut(wanted, streams)))
+            parts.append(dataset_of(x.reshape(streams, STEPS, WIDTH), cut(wanted, streams)))
         return TaskData(*parts)
 
     return data
