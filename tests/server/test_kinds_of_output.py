@@ -20,7 +20,7 @@ from hedgerow.server.simulation.sweep import run_sweep
 from hedgerow.server.simulation.variations import parse_variations
 from hedgerow.server.training import data_fingerprint, initial_weights, train_task
 from hedgerow.task_module import predict
-from tests.output_tasks import STREAMING, TASKS, dataset_of, anomaly_data, numbers, tokens_of
+from tests.output_tasks import STREAMING, TASKS, anomaly_data, dataset_of, numbers, tokens_of
 
 pytestmark = pytest.mark.heavy
 
