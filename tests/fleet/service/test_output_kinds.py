@@ -174,7 +174,9 @@ def test_a_gate_stops_a_worse_release_of_each_kind_and_the_one_before_is_back(wo
     assert rollout.state is RolloutState.ROLLED_BACK, rollout.reason
     assert set(made.fleet.releases()) == {"kind@1"}
     assert ("too much disagreement" in rollout.reason) == (kind == "custom")
-    assert ("worse than the model before" in rollout.reason or "below the floor" in rollout.reason) == (kind != "custom")
+    assert ("worse than the model before" in rollout.reason or "below the floor" in rollout.reason) == (
+        kind != "custom"
+    )
     assert ("accuracy" in rollout.reason) == (kind == "classes")
 
 
