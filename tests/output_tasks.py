@@ -29,7 +29,7 @@ from hedgerow import (
 WIDTH = 4
 STEPS = 6
 TRAIN, HELD_OUT = 240, 160
-STREAMS = 40
+STREAMS = 80
 _MAP = np.array(
     [[0.9, -0.3, 0.2, 0.5], [-0.4, 0.8, 0.6, -0.2], [-0.5, -0.6, -0.7, -0.4], [0.1, 0.7, -0.8, 0.3]], dtype=np.float32
 )
@@ -83,8 +83,8 @@ def both_of(x: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
 
 
 def _direction(given: Any, wanted: Any) -> Any:
-    """Return the cosine of the angle between what is given and what is wanted."""
-    length = (given.square().sum(dim=-1) + 1e-6).sqrt()
+    """Return the cosine of the angle between what is given and what is wanted; less for what is short."""
+    length = (given.square().sum(dim=-1) + 0.1).sqrt()
     return (given[..., 0] * wanted.cos() + given[..., 1] * wanted.sin()) / length
 
 
@@ -264,6 +264,7 @@ def _streaming(task: Task, model: Callable[[], Any], answer: Callable[[NDArray[n
         _streamed(model, rebuilds=answer is None),
         _sequences(answer),
         state={"kept": State((1, WIDTH))},
+        local=LocalTraining(learning_rate=0.4, batch_size=8, epochs=4),
     )
 
 

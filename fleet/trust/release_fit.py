@@ -16,8 +16,8 @@ from hedgerow.features import CONFIDENCE, PREDICTED, input_features
 from hedgerow.fleet.errors import ReleaseError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
-from hedgerow.reference import Reference
 from hedgerow.model_schema import ModelSchema
+from hedgerow.reference import Reference
 from hedgerow.schema import TensorSpec
 from hedgerow.weights import Arrays, decode_arrays
 

@@ -17,8 +17,8 @@ from hedgerow.compile.on_micro import run_on_micro  # noqa: E402
 from hedgerow.compile.portions import portions  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
-from hedgerow.compile.units import CompiledArtifact, compile_artifact  # noqa: E402
 from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.units import CompiledArtifact, compile_artifact  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
 from hedgerow.hardware.lookup import load_target  # noqa: E402
 from hedgerow.progress import ProgressRecorder, silent  # noqa: E402

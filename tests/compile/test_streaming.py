@@ -14,9 +14,9 @@ from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.recipes import RECIPES, find_recipe  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx, predict_onnx_steps  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite_steps  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.compile.stepwise import state_ends  # noqa: E402
 from hedgerow.compile.train_graph.export import export_train_graph  # noqa: E402
-from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.weights import decode_arrays  # noqa: E402
 from tests.compile.streaming_nets import STEPS, Cells, Gru, Lstm, Window, foundation_of, task_of  # noqa: E402

@@ -12,11 +12,8 @@ for _needed in ("onnxruntime", "litert_torch", "tflite_micro"):
 
 from torch import nn  # noqa: E402
 
-from hedgerow.compile.foundation import Foundation  # noqa: E402
 from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.packing import pack_targets  # noqa: E402
-from hedgerow.compile.pass_models import FloatModel  # noqa: E402
-from hedgerow.compile.preparation.halves import cut  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.compile.samples import HeldOutSamples  # noqa: E402
 from hedgerow.compile.third_party import FileWishes  # noqa: E402
@@ -26,7 +23,6 @@ from hedgerow.hardware.lookup import load_target  # noqa: E402
 from hedgerow.manifest.artifact import Artifact  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task import load_task  # noqa: E402
-from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.passes.traced.runtimes import in_litert, in_onnxruntime, in_tflite_micro  # noqa: E402
 from tests.examples.zoo_samples import fresh, in_torch, int8_bytes, matrix_numbers  # noqa: E402
 

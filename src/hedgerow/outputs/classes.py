@@ -88,6 +88,17 @@ class Classes(Output):
         """Return the class of each sample."""
         return np.asarray(wanted, dtype=np.int64)
 
+    @property
+    def strata_names(self) -> Sequence[str]:
+        """The classes."""
+        return self.names
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return which classes have no sample."""
+        counts = np.bincount(wanted[wanted >= 0], minlength=len(self.names))
+        empty = [name for name, count in zip(self.names, counts, strict=True) if count == 0]
+        return [f"holds no sample of {', '.join(empty)}"] if empty else []
+
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, ``int64[n]``; -1 where a value is not finite.
 

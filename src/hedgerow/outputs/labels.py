@@ -82,6 +82,11 @@ class Labels(Output):
         """Return which samples have a target value for every label."""
         return np.asarray((wanted >= 0).all(axis=1), dtype=np.bool_)
 
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return which labels no sample has."""
+        empty = [name for place, name in enumerate(self.names) if not (wanted[:, place] == 1).any()]
+        return [f"holds no sample with {', '.join(empty)}"] if empty else []
+
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return which labels are said to be there, ``int64[n, labels]``."""
         return (np.asarray(given) >= self.threshold).astype(np.int64)

@@ -68,6 +68,8 @@ class Output(ABC):
 
     saturates: ClassVar[bool] = False
     """Whether a number that is larger than all that an integer holds may stand for it: it says no less."""
+    not_learned: ClassVar[str] = ""
+    """What samples are that it does not learn from; empty where it learns from all."""
 
     weight: float = field(default=1.0, kw_only=True)
 
@@ -136,6 +138,20 @@ class Output(ABC):
         """Return answers of a model with the record *other*, which is like this one, as this one would have them."""
         del other
         return given
+
+    @property
+    def strata_names(self) -> Sequence[str]:
+        """What the classes of :meth:`strata` are called; empty where there are none."""
+        return ()
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what may surprise in target values that are allowed, each beginning with a verb."""
+        del wanted
+        return []
+
+    def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return from which samples it learns, and on which its loss says something, ``bool[n]``."""
+        return np.ones(len(wanted), dtype=np.bool_)
 
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64] | None:
         """Return a class of each sample by which a data set can be cut into unlike shards; None: there is none."""

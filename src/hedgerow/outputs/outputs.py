@@ -130,6 +130,13 @@ class Outputs(Mapping[str, Output]):
             )
         return {name: values[name] for name in self}
 
+    def learnable(self, wanted: Arrays) -> NDArray[np.bool_]:
+        """Return from which samples every output learns, ``bool[n]``."""
+        every: NDArray[np.bool_] = np.logical_and.reduce(
+            [output.learnable(wanted[name]) for name, output in self.items()]
+        )
+        return every
+
     def known(self, wanted: Arrays) -> NDArray[np.bool_]:
         """Return of which samples every target value is known and can be scored here, ``bool[n]``."""
         known = [output.is_known(wanted[name]) & output.can_score for name, output in self.items()]

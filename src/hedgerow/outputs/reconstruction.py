@@ -1,5 +1,6 @@
 """How far a sample is from what a model has learned to rebuild: anomaly detection."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -45,6 +46,7 @@ class Reconstruction(Output):
     is_all_or_nothing: ClassVar[bool] = True
     known_word: ClassVar[str] = "judged"
     request: ClassVar[str] = "say of some samples whether they are normal"
+    not_learned: ClassVar[str] = "anomalous"
 
     false_alarm_rate: float = 0.01
     threshold: float | None = None
@@ -87,7 +89,7 @@ class Reconstruction(Output):
         return wanted >= 0
 
     def teaches(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which samples a model can be trained on: all but anomalous ones, which it must not learn to rebuild."""
+        """Return which samples a model can be trained on: all but anomalous ones, which it must not rebuild."""
         return np.asarray((wanted == NORMAL) | (wanted < 0), dtype=np.bool_)
 
     def is_like(self, other: Output) -> bool:
@@ -101,6 +103,17 @@ class Reconstruction(Output):
         scaled = np.asarray(given, dtype=np.float64) * (self.threshold / other.threshold)
         below = np.minimum(scaled, np.nextafter(self.threshold, 0.0))
         return np.where(other.flags(given)[:, None], np.maximum(scaled, self.threshold), below)
+
+    def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples nobody has judged anomalous: what was learned would not be flagged."""
+        return np.asarray(wanted != ANOMALOUS, dtype=np.bool_)
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return whether normal samples are too few to flag some of them, as the rate says."""
+        normal = int((wanted == NORMAL).sum()) or int((~self.is_known(wanted)).sum())
+        least = math.ceil(1 / self.false_alarm_rate)
+        said = f"of which a false-alarm rate of {self.false_alarm_rate:g} flags none; of {least} it flags one"
+        return [f"holds {normal} normal samples, {said}"] if normal < least else []
 
     @property
     def can_score(self) -> bool:

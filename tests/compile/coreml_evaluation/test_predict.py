@@ -20,8 +20,8 @@ from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402
 from hedgerow.compile.passes.coreml.package import packed  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
-from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.units import compile_artifact  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
 from hedgerow.hardware import load_target  # noqa: E402

@@ -9,10 +9,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from hedgerow.compile.foundation import Foundation  # noqa: E402
 from hedgerow.compile.making import Steps, make  # noqa: E402
-from hedgerow.compile.pass_models import FloatModel  # noqa: E402
-from hedgerow.compile.preparation.halves import cut  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
