@@ -14,8 +14,8 @@ from hedgerow.task import Dataset
 from hedgerow.weights import encode_arrays
 
 __all__ = [
-    "GOLDEN_SAMPLES", "NO_TOLERANCES", "Tolerances", "choose_places", "choose_samples", "encode_golden", "replay_tolerance",
-    "replay_tolerances",
+    "GOLDEN_SAMPLES", "NO_TOLERANCES", "Tolerances", "choose_places", "choose_samples", "encode_golden",
+    "replay_tolerance", "replay_tolerances",
 ]  # fmt: skip
 
 GOLDEN_SAMPLES = 16

@@ -12,6 +12,7 @@ for _needed in ("onnxruntime", "litert_torch", "tflite_micro"):
 
 from torch import nn  # noqa: E402
 
+from hedgerow.compile.foundation import foundation_of  # noqa: E402
 from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.packing import pack_targets  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402

@@ -23,7 +23,6 @@ _OF_SQUARES = frozenset(
         "POW",
         "RESHAPE",
         "SQUARE",
-        "SQUARED_DIFFERENCE",
         "SQUEEZE",
         "SUB",
         "SUM",
