@@ -85,8 +85,7 @@ class LabelledSamples(Closing):
         """Return the samples at *indices*, in that order.
 
         Returns:
-            Inputs by name, each ``(len(indices), *shape)``, and target values by output, in the form that each has
-            declared.
+            Inputs by name, each ``(len(indices), *shape)``, and target values by output, as each declares them.
         """
         samples = [self._sample(self._entries[index]) for index in indices.tolist()]
         inputs = {name: np.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}

@@ -9,7 +9,7 @@ import numpy as np
 
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.compile.arena import Arena
-from hedgerow.compile.golden import Tolerances
+from hedgerow.compile.golden import NO_TOLERANCES, Tolerances
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import Pass
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Executed", "Foundation", "Made", "Workbench", "foundation_of_sequences"]
+__all__ = ["Executed", "Foundation", "Made", "Workbench", "foundation_of"]
 
 _BATCH = 256
 
@@ -78,7 +78,7 @@ class Executed:
     golden: bytes | None = None
     replay_difference: float | None = None
     replay_tolerance: float = 0.0
-    tolerances: Tolerances = Tolerances({})
+    tolerances: Tolerances = NO_TOLERANCES
     latency: HostLatency | None = None
     executed_by: str = ""
     evaluation: Mapping[str, Any] | None = None
@@ -176,10 +176,30 @@ class Workbench:
         if task_reference not in self._data:
             self._data, self._train_files = {task_reference: task.load_data()}, {}
         data = self._data[task_reference]
-        make = foundation_of_sequences if task.state else _foundation_of_samples
-        foundation = make(task, model, data, self._train_files)
+        foundation = foundation_of(task, model, data, self._train_files)
         self._last = (key, foundation)
         return foundation
+
+
+def foundation_of(
+    task: Task,
+    model: "nn.Module",
+    data: TaskData,
+    train_files: "dict[tuple[str, ...], TrainFile] | None" = None,
+) -> Foundation:
+    """Return the foundation of a task and a model: the float model answers all that is measured.
+
+    Args:
+        task: It.
+        model: Its model, in evaluation mode.
+        data: The task's.
+        train_files: Those that are made already.
+
+    Raises:
+        InputError: The held-out data do not tell what a kind of output needs to know, such as what is normal.
+    """
+    make = _foundation_of_sequences if task.state else _foundation_of_samples
+    return make(task, model, data, train_files if train_files is not None else {})
 
 
 def _foundation_of_samples(
@@ -203,10 +223,9 @@ def _foundation_of_samples(
     )
 
 
-def foundation_of_sequences(
+def _foundation_of_sequences(
     task: Task, model: "nn.Module", data: TaskData, train_files: "dict[tuple[str, ...], TrainFile]"
 ) -> Foundation:
-    """Return the foundation of a task with state: the float model runs through all that is measured."""
     calibration = task.calibration(data)
     calibrated = predict_sequences(task, model, calibration.inputs)
     measured = predict_sequences(task, model, data.held_out.inputs)

@@ -18,7 +18,7 @@ from hedgerow.compile.errors import (
     VerificationError,
 )
 from hedgerow.compile.evaluation import evaluate_parts
-from hedgerow.compile.golden import Tolerances, replay_tolerances
+from hedgerow.compile.golden import NO_TOLERANCES, replay_tolerances
 from hedgerow.compile.judgement import FileScores, Judged, left_out
 from hedgerow.compile.messages import Unit
 from hedgerow.compile.model_file import ModelFile
@@ -26,7 +26,7 @@ from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe, finishing, plain_export
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.refused import refused_trial
-from hedgerow.compile.scoring import all_finite, chosen
+from hedgerow.compile.scoring import all_finite, chosen, largest_held
 from hedgerow.compile.search import PASSED, TriedRecipe
 from hedgerow.compile.toolchains import MICRO, NO_MCU
 from hedgerow.compile.verify import OF_THE_ORACLE, Measured, Oracle, of_outputs, verify_artifact
@@ -213,7 +213,7 @@ class Requantizer:
             failure = Failure("oracle", f"{exc.runtime} to live through {exc.step} the file", exc.found)
             oracle, not_run = Oracle(failure=failure), _REFUSED
         profile = profile_model(made.facts, target, arena or not_run or NO_ARENA)
-        known = replay_tolerances(own.outputs, floats, answers) if answers is not None else Tolerances({})
+        known = replay_tolerances(own.outputs, floats, answers) if answers is not None else NO_TOLERANCES
         content = made.foreign.content
         measured = Measured(
             size_bytes=len(content),
@@ -230,6 +230,7 @@ class Requantizer:
             latency_ms=profile.target_latency_ms,
             oracle=oracle,
             profile_not_run=profile.not_run,
+            largest=largest_held(made.border[1]),
         )
         verdict = verify_artifact(target, recipe, measured, max_drop=self._budget.max_drop)
         content, mapped = compiled_for(target, content)

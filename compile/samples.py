@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.model_file import ModelFile
 from hedgerow.compile.sample_arrays import LABELS, read_arrays, read_table
+from hedgerow.compile.stepwise import as_rows
 from hedgerow.outputs import NO_OUTPUTS, Outputs
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, Metric, Task, TaskData
@@ -218,9 +219,9 @@ class HeldOutSamples:
             spec.name: _fitted(self._place, spec, matched[spec.name], bool(model.state)) for spec in _data_inputs(model)
         }
         if not model.state:
-            return Dataset(inputs, self.task.wanted(data), data.columns)
+            return Dataset(inputs, data.target_values, data.columns)
         columns = {name: np.repeat(values, _steps(data), axis=0) for name, values in data.columns.items()}
-        return Dataset(_rows(inputs, model), self.task.rows(self.task.wanted(data)), columns)
+        return Dataset(_rows(inputs, model), as_rows(self.task, data).target_values, columns)
 
 
 def _data_inputs(model: ModelFile) -> tuple[TensorSpec, ...]:

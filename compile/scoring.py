@@ -1,18 +1,19 @@
 """How good a model's answers are where target values are known, and how near they are to another model's. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.manifest.content import Tensor
 from hedgerow.outputs import Outputs
 from hedgerow.outputs.outputs import Arrays
 
 __all__ = [
-    "all_finite", "chosen", "finite_metrics", "largest_differences", "least_snr_db", "mean_score", "score_in",
-    "signal_to_noise_db", "why_unscored",
+    "all_finite", "chosen", "finite_metrics", "largest_differences", "largest_held", "least_snr_db", "mean_score",
+    "score_in", "signal_to_noise_db", "why_unscored",
 ]  # fmt: skip
 
 _SNR_LIMIT_DB = 200.0
@@ -70,6 +71,15 @@ def largest_differences(one: Arrays, other: Arrays) -> dict[str, float]:
             ).max(initial=0.0)
         )
         for name, values in one.items()
+    }
+
+
+def largest_held(tensors: Sequence[Tensor]) -> dict[str, float]:
+    """Return the largest number that each tensor of integers can stand for, by its schema name."""
+    return {
+        tensor.name: float((np.iinfo(tensor.dtype).max - tensor.zero_point) * tensor.scale)
+        for tensor in tensors
+        if tensor.scale is not None
     }
 
 

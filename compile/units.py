@@ -24,17 +24,25 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.reference_bins import fingerprint, make_reference
-from hedgerow.compile.scoring import finite_metrics, score_in
+from hedgerow.compile.scoring import finite_metrics, largest_held, score_in
 from hedgerow.compile.stepwise import state_ends
 from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
-from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Measured, of_outputs, verify_artifact, verify_train_graph
+from hedgerow.compile.verify import (
+    NOT_RUN,
+    OF_THE_ORACLE,
+    PASSED,
+    Measured,
+    of_outputs,
+    verify_artifact,
+    verify_train_graph,
+)
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.progress import Progress, Report
 from hedgerow.model_schema import ModelSchema
+from hedgerow.progress import Progress, Report
 
 __all__ = [
     "CompiledArtifact",
@@ -143,6 +151,7 @@ def compile_artifact(
         oracle=executed.oracle,
         profile_not_run=profile.not_run,
         state=state_ends(stage),
+        largest=largest_held(stage.outputs),
     )
     report(Progress(work, total - 1, total, "verify"))
     verdict = verify_artifact(
@@ -152,6 +161,7 @@ def compile_artifact(
     content, mapped = compiled_for(target, stage.content)
     asked = (*of_outputs(foundation.outputs), *(OF_THE_ORACLE if executed.oracle is not None else ()))
     asked += ("memory",) if executed.arena is not None and target.arena_bytes is not None else ()
+    asked = tuple(check for check in asked if check not in verdict.not_run)
     artifact = Artifact(
         target=target.name,
         format=stage.format,

@@ -7,6 +7,8 @@ model. Nothing here converts or runs a model; a check that could not be run is r
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from hedgerow.compile.errors import Failure, VerificationError
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import model_facts
@@ -77,6 +79,7 @@ class Measured:
         oracle: What the target's own runtime says, where *answers* are of none but it; None: another one is.
         profile_not_run: Check -> why the profile of the target knows nothing for it.
         state: Each state, with what is at its two ends in the file, in words.
+        largest: Output -> the largest number that it holds in the file; nothing of floats.
     """
 
     size_bytes: int
@@ -95,6 +98,7 @@ class Measured:
     oracle: Oracle | None = None
     profile_not_run: Mapping[str, str] = field(default_factory=dict)
     state: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    largest: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +271,21 @@ def _judge_outputs(
             failures.append(Failure(key, expected, f"{found:.4f}"))
     # A budget that was kept is not overruled in silence.
     kept = "" if failures or found is None else f" (the {name}, {found:.4f}, is within its budget)"
-    metrics |= _nearness(outputs, floats, answers)
+    metrics |= _nearness(outputs, _within(outputs, floats, measured.largest), answers)
     failures += _far_outputs(recipe, outputs, metrics, kept)
     # Not > the tolerance: NaN fails, too.
     if not measured.replay_difference <= measured.replay_tolerance:
         expected = f"the golden samples again, within {measured.replay_tolerance:g}"
         failures.append(Failure("golden", expected, f"a difference of {measured.replay_difference}"))
     return tuple(failures)
+
+
+def _within(outputs: Outputs, floats: Arrays, largest: Mapping[str, float]) -> Arrays:
+    """Return answers as a file can give them: where the largest number may stand for a larger one, it does."""
+    return {
+        name: np.minimum(floats[name], largest[name]) if output.saturates and name in largest else floats[name]
+        for name, output in outputs.items()
+    }
 
 
 def _nearness(outputs: Outputs, floats: Arrays, answers: Arrays) -> dict[str, float]:
@@ -296,9 +308,8 @@ def _far_outputs(recipe: Recipe, outputs: Outputs, metrics: Mapping[str, float],
         of, where = (f".{name}", f"{name}: ") if len(outputs) > 1 else ("", "")
         snr_db, same = metrics[f"snr_db{of}"], metrics[f"agreement{of}"]
         if snr_db < recipe.minimum_snr_db or same < recipe.minimum_agreement:
-            expected.append(
-                f"{where}at least {recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%} {output.agreement_name}"
-            )
+            promised = f"{recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%}"
+            expected.append(f"{where}at least {promised} {output.agreement_name}")
             found.append(f"{where}{snr_db:.1f} dB and {same:.1%}")
     return [Failure("parity", "; ".join(expected), f"{'; '.join(found)}{kept}")] if found else []
 

@@ -126,7 +126,7 @@ def _form_mistakes(task: Task, name: str, values: NDArray[Any], told: str, datas
         advice = f"; use .astype({output.target_dtype!r})" if fits or whole else _WHOLE.format(output.kind)
         return [f"{told} of {output.kind} must be {form}, found {values.dtype}{list(values.shape)}{advice}"]
     if len(values) != len(dataset):
-        return [f"there are {len(values)} of {told} for {len(dataset)} samples"]
+        return [f"{told} are {len(values)} for {len(dataset)} samples"]
     found = []
     if task.state:
         steps = {name: given.shape[1] for name, given in dataset.inputs.items() if given.ndim > 1}

@@ -177,9 +177,7 @@ class Task:
         mistakes = self._type_mistakes()
         if not mistakes:
             object.__setattr__(self, "inputs", tuple(self.inputs))
-            mistakes = self._output_mistakes()
-        if not mistakes:
-            mistakes = self._mistakes()
+            mistakes = [*self._output_mistakes(), *self._mistakes()]
         if mistakes:
             raise TaskError(repr(self.name), mistakes)
 
@@ -202,15 +200,16 @@ class Task:
             for name, output in outputs.items()
             if not isinstance(output, Output)
         ]
-        for name, output in outputs.items() if not found else ():
-            told = f"the output {name!r}: " if self.outputs is not None and len(outputs) > 1 else "its output: "
+        if found:
+            return found
+        for name, output in outputs.items():
+            told = f"the output {name!r}: " if len(outputs) > 1 else "its output: "
             found.extend(told + mistake for mistake in [*output.mistakes(), *weight_mistakes(output)])
             if not isinstance(name, str) or not TENSOR_NAME.fullmatch(name):
                 found.append(f"the name {name!r} of an output is not like {TENSOR_NAME.pattern}")
         if not found:
             object.__setattr__(self, "outputs", outputs)
-            found.extend(loss_mistakes(outputs, self.loss))
-        return found
+        return [*found, *loss_mistakes(outputs, self.loss)]
 
     def _type_mistakes(self) -> list[str]:
         wanted: dict[str, tuple[type, str]] = {
@@ -240,7 +239,7 @@ class Task:
         found.extend(self._state_mistakes(names))
         found.extend(
             f"the name {name!r} of an output is an input's already; name one of them otherwise"
-            for name in self.answers
+            for name in self._output_names()
             if name in names
         )
         if OUTPUT_FEATURES in names:
@@ -258,12 +257,15 @@ class Task:
         for name, state in self.state.items():
             for end in (TensorSpec(name, state.shape), TensorSpec(next_name(name), state.shape)):
                 found.extend(f"the state {name!r}: {mistake}" for mistake in end.mistakes())
-        taken = [*inputs, *self.answers]
+        taken = [*inputs, *self._output_names()]
         for name in (*self.state, *map(next_name, self.state)):
             if name in taken:
                 found.append(f"the name {name!r} of a state is taken already; name it otherwise")
             taken.append(name)
         return found
+
+    def _output_names(self) -> Sequence[str]:
+        return tuple(self.outputs) if isinstance(self.outputs, Outputs) else ()
 
     @property
     def answers(self) -> Outputs:

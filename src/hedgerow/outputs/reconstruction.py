@@ -17,6 +17,8 @@ __all__ = ["ANOMALOUS", "NORMAL", "Reconstruction"]
 NORMAL, ANOMALOUS = 0, 1
 _UNKNOWN = -1
 _GREATEST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))
+_ROOM = 1.01
+"""How far above the highest score the threshold may be looked for."""
 """The greatest number with a finite one above it."""
 
 
@@ -40,6 +42,7 @@ class Reconstruction(Output):
     losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
     target_dtype: ClassVar[str] = "int64"
     learns_alone: ClassVar[bool] = True
+    saturates: ClassVar[bool] = True
     is_all_or_nothing: ClassVar[bool] = True
     known_word: ClassVar[str] = "judged"
     request: ClassVar[str] = "say of some samples whether they are normal"
@@ -183,8 +186,10 @@ class Reconstruction(Output):
         ordered = np.sort(np.where(np.isfinite(values), values, np.inf))
         flagged = int(self.false_alarm_rate * len(ordered))
         highest = np.float32(min(ordered[len(ordered) - 1 - flagged], _GREATEST))
-        # The least number above the highest score that must not be flagged.
-        return replace(self, threshold=float(np.nextafter(highest, np.float32(np.inf))))
+        # Halfway to the least score that is flagged: another runtime rounds otherwise, and must flag none more.
+        above = min(ordered[len(ordered) - flagged] if flagged else np.inf, float(highest) * _ROOM, _GREATEST)
+        halfway = np.float32((float(highest) + above) / 2)
+        return replace(self, threshold=float(max(halfway, np.nextafter(highest, np.float32(np.inf)))))
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
         """Return the answer that is never flagged."""

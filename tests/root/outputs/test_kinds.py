@@ -104,6 +104,24 @@ def test_the_metrics_of_classes_are_those_of_scikit_learn(samples):
     assert next(iter(found)) == "accuracy"
 
 
+def test_classes_are_watched_through_their_winner():
+    features = CLASSES.features("output", np.array([[0.2, 0.8, 0], [0.5, 0.5, 0]], np.float32))
+
+    assert features["output.label"].tolist() == [1, 0]
+    assert features["output.confidence"].tolist() == pytest.approx([0.8, 0.5], abs=1e-7)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_no_confidence_and_no_class(value):
+    given = np.array([[value, 0.8, 0], [0.1, 0.9, 0]])
+    features = CLASSES.features("output", given)
+
+    assert np.isnan(features["output.confidence"]).tolist() == [True, False]
+    assert np.isnan(features["output.label"]).tolist() == [True, False]
+    assert CLASSES.predicted(given).tolist() == [-1, 1]
+    assert CLASSES.scores(given, np.array([0, 1])).tolist() == [0.0, 1.0]
+
+
 def test_what_is_no_answer_stands_in_a_column_of_its_own():
     given = np.array([[0.1, 0.8, 0.1], [np.nan, 0, 0], [0.9, 0, 0.1]], np.float32)
 
@@ -205,9 +223,18 @@ def test_the_threshold_is_measured_on_normal_samples_and_on_unjudged_ones_only_w
 
     found = Reconstruction(0.1).measured(given, np.array(wanted))
 
-    assert found.threshold == np.nextafter(np.float32(threshold), np.float32(np.inf))
+    assert found.threshold == pytest.approx(threshold * 1.005)
     assert found.flags(given).tolist() == (given[:, 0] > threshold).tolist()
     assert found.measured(given * 2, np.array(wanted)) is found
+
+
+def test_the_threshold_lies_between_what_is_flagged_and_what_is_not_so_that_rounding_flags_none():
+    given = np.array([[1.0], [2.0], [2.01], [9.0]], np.float32)
+
+    found = Reconstruction(0.4).measured(given[:3], np.zeros(3, np.int64))
+
+    assert found.threshold == pytest.approx(2.005)
+    assert found.flags(given * 1.001).tolist() == [False, False, True, True]
 
 
 def test_a_model_that_gives_no_numbers_has_a_threshold_all_the_same_and_is_worth_nothing():
@@ -231,7 +258,7 @@ def test_only_what_needs_it_is_measured_and_of_several_outputs_each_by_its_own()
     found = outputs.measured(given, {"state": np.zeros(4, np.int64), "anomaly": np.array([0, 0, 0, 1])})
 
     assert found["state"] is CLASSES
-    assert found["anomaly"].threshold == np.nextafter(np.float32(3), np.float32(4))
+    assert found["anomaly"].threshold == pytest.approx(3.015)
     assert (outputs.can_score, found.can_score) == (False, True)
 
 
@@ -269,6 +296,32 @@ def test_perplexity_is_the_inverse_of_the_geometric_mean_of_what_was_right():
 )
 def test_wrong_target_values_give_one_true_sentence(output, wanted, sentence):
     assert output.target_mistakes(np.array(wanted)) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted", "notes"),
+    [
+        (CLASSES, [0, 0], ["holds no sample of b, c"]),
+        (CLASSES, [0, 1, 2], []),
+        (LABELS, [[1, 0, 1], [1, 0, 0]], ["holds no sample with wet"]),
+        (VALUES, [[1.0, 2.0]], []),
+        (FLAGS, [0] * 9 + [1] * 90, ["holds 9 normal samples, of which a false-alarm rate of 0.1 flags none; of 10"]),
+        (FLAGS, [-1] * 10, []),
+        (TOKENS, [[0, 0, 0, 0]], []),
+    ],
+)
+def test_what_may_surprise_in_sound_target_values_is_told(output, wanted, notes):
+    found = output.notes(np.array(wanted))
+
+    assert [note.startswith(part) for note, part in zip(found, notes, strict=True)] == [True] * len(notes)
+
+
+def test_only_what_nobody_called_anomalous_is_learned_from():
+    outputs = Outputs({"state": CLASSES, "anomaly": FLAGS})
+    wanted = {"state": np.array([0, 1, 2]), "anomaly": np.array([0, 1, -1])}
+
+    assert outputs.learnable(wanted).tolist() == [True, False, True]
+    assert all(output.learnable(targets(output, 3)).all() for output in ALL if output is not FLAGS)
 
 
 @pytest.mark.parametrize(
