@@ -85,7 +85,7 @@ class LabelledSamples(Closing):
         """Return the samples at *indices*, in that order.
 
         Returns:
-            Inputs by name, each ``(len(indices), *shape)``, and target values by output, in the form that each declares.
+            Inputs by name, each ``(len(indices), *shape)``, and target values by output, as each declares them.
         """
         samples = [self._sample(self._entries[index]) for index in indices.tolist()]
         inputs = {name: np.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
@@ -213,8 +213,7 @@ class LabelledBuffer:
             entries = [
                 entry
                 for _, entry in sorted(self._entries.items())
-                if entry.signature == wanted
-                and (since is None or since <= entry.came_at <= now)
+                if entry.signature == wanted and (since is None or since <= entry.came_at <= now)
             ]
             # Compaction renames a new file into place; this handle keeps the old one.
             file = self._path.open("rb") if entries else io.BytesIO()

@@ -233,9 +233,7 @@ class ActiveModel:
     ) -> None:
         previous = self._previous(inputs, stream)
         try:
-            counter.observe(
-                inputs, outputs, latency_ms=latency_ms, now=self._clock(), wanted=wanted, previous=previous
-            )
+            counter.observe(inputs, outputs, latency_ms=latency_ms, now=self._clock(), wanted=wanted, previous=previous)
         except Exception as exc:  # noqa: BLE001 - it is noted; counting must not cost the answer
             self._health.failed(Part.COUNTING, exc)
             return

@@ -11,7 +11,6 @@ from hedgerow.compile.class_output import ClassOutput, class_scores, find_class_
 from hedgerow.compile.samples import SampleSet
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Outputs
-from hedgerow.outputs.outputs import Arrays
 
 __all__ = ["Answering", "find_answering"]
 

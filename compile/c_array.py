@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,8 +25,10 @@ from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
 from hedgerow.model_schema import ModelSchema
-from hedgerow.outputs import Output
 from hedgerow.schema import TensorSpec
+
+if TYPE_CHECKING:
+    from hedgerow.outputs import Output
 
 __all__ = [
     "ALIGNMENT_BYTES",

@@ -120,9 +120,7 @@ def _class_rows(table: Classified) -> list[dict[str, Any]]:
     ]
 
 
-def _subgroups(
-    outputs: Outputs, answers: Arrays, wanted: Arrays, groups: NDArray[Any] | None
-) -> list[dict[str, Any]]:
+def _subgroups(outputs: Outputs, answers: Arrays, wanted: Arrays, groups: NDArray[Any] | None) -> list[dict[str, Any]]:
     if groups is None:
         return []
     found = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.compile.arena import Arena
-from hedgerow.compile.golden import Tolerances
+from hedgerow.compile.golden import NO_TOLERANCES, Tolerances
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import Pass
@@ -78,7 +78,7 @@ class Executed:
     golden: bytes | None = None
     replay_difference: float | None = None
     replay_tolerance: float = 0.0
-    tolerances: Tolerances = Tolerances({})
+    tolerances: Tolerances = NO_TOLERANCES
     latency: HostLatency | None = None
     executed_by: str = ""
     evaluation: Mapping[str, Any] | None = None

@@ -14,8 +14,8 @@ from hedgerow.task import Dataset
 from hedgerow.weights import encode_arrays
 
 __all__ = [
-    "GOLDEN_SAMPLES", "Tolerances", "choose_places", "choose_samples", "encode_golden", "replay_tolerance",
-    "replay_tolerances",
+    "GOLDEN_SAMPLES", "NO_TOLERANCES", "Tolerances", "choose_places", "choose_samples", "encode_golden",
+    "replay_tolerance", "replay_tolerances",
 ]  # fmt: skip
 
 GOLDEN_SAMPLES = 16
@@ -86,6 +86,9 @@ class Tolerances:
 
         name = max(differences, key=in_tolerances)
         return differences[name], self.of.get(name, self.largest)
+
+
+NO_TOLERANCES = Tolerances({})
 
 
 def replay_tolerances(outputs: Outputs, floats: Arrays, answers: Arrays) -> Tolerances:

@@ -109,9 +109,7 @@ class ModelFile:
         return replace(
             self,
             outputs=tuple(replace(t, name=names.get(t.name, t.name)) for t in self.outputs),
-            schema=replace(
-                self.schema, outputs=tuple(map(renamed, self.schema.outputs)), answers=outputs, state=state
-            ),
+            schema=replace(self.schema, outputs=tuple(map(renamed, self.schema.outputs)), answers=outputs, state=state),
             state=state,
         )
 

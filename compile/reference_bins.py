@@ -64,4 +64,6 @@ def fingerprint(parts: Sequence[Dataset]) -> str:
 def _targets(values: NDArray[Any] | Arrays | None) -> Arrays:
     if values is None:
         return {}
-    return {f"labels.{name}": part for name, part in values.items()} if isinstance(values, Mapping) else {"labels": values}
+    return (
+        {f"labels.{name}": part for name, part in values.items()} if isinstance(values, Mapping) else {"labels": values}
+    )

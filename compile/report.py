@@ -210,7 +210,9 @@ def _outputs(schema: ModelSchema) -> list[dict[str, str]]:
             "kind": output.kind,
             "shape": " x ".join(map(str, output.tensor(name).shape)),
             "unit": specs[name].unit or "-",
-            "names": ", ".join(output.part_names[:_MOST_NAMES]) + (", ..." if len(output.part_names) > _MOST_NAMES else ""),
+            "names": ", ".join(
+                (*output.part_names[:_MOST_NAMES], *("..." for _ in output.part_names[_MOST_NAMES:][:1]))
+            ),
         }
         for name, output in schema.answers.items()
     ]

@@ -18,7 +18,7 @@ from hedgerow.compile.errors import (
     VerificationError,
 )
 from hedgerow.compile.evaluation import evaluate_parts
-from hedgerow.compile.golden import Tolerances, replay_tolerances
+from hedgerow.compile.golden import NO_TOLERANCES, replay_tolerances
 from hedgerow.compile.judgement import FileScores, Judged, left_out
 from hedgerow.compile.messages import Unit
 from hedgerow.compile.model_file import ModelFile
@@ -213,7 +213,7 @@ class Requantizer:
             failure = Failure("oracle", f"{exc.runtime} to live through {exc.step} the file", exc.found)
             oracle, not_run = Oracle(failure=failure), _REFUSED
         profile = profile_model(made.facts, target, arena or not_run or NO_ARENA)
-        known = replay_tolerances(own.outputs, floats, answers) if answers is not None else Tolerances({})
+        known = replay_tolerances(own.outputs, floats, answers) if answers is not None else NO_TOLERANCES
         content = made.foreign.content
         measured = Measured(
             size_bytes=len(content),

@@ -33,9 +33,9 @@ from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.hardware.lookup import load_target
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
+from hedgerow.model_schema import ModelSchema
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.reference import Reference
-from hedgerow.model_schema import ModelSchema
 
 __all__ = ["THIRD_PARTY", "FileWishes", "Packed", "pack_passing", "pack_third_party"]
 

@@ -27,14 +27,22 @@ from hedgerow.compile.reference_bins import fingerprint, make_reference
 from hedgerow.compile.scoring import finite_metrics, largest_held, score_in
 from hedgerow.compile.stepwise import state_ends
 from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
-from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Measured, of_outputs, verify_artifact, verify_train_graph
+from hedgerow.compile.verify import (
+    NOT_RUN,
+    OF_THE_ORACLE,
+    PASSED,
+    Measured,
+    of_outputs,
+    verify_artifact,
+    verify_train_graph,
+)
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.progress import Progress, Report
 from hedgerow.model_schema import ModelSchema
+from hedgerow.progress import Progress, Report
 
 __all__ = [
     "CompiledArtifact",

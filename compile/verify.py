@@ -308,9 +308,8 @@ def _far_outputs(recipe: Recipe, outputs: Outputs, metrics: Mapping[str, float],
         of, where = (f".{name}", f"{name}: ") if len(outputs) > 1 else ("", "")
         snr_db, same = metrics[f"snr_db{of}"], metrics[f"agreement{of}"]
         if snr_db < recipe.minimum_snr_db or same < recipe.minimum_agreement:
-            expected.append(
-                f"{where}at least {recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%} {output.agreement_name}"
-            )
+            promised = f"{recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%}"
+            expected.append(f"{where}at least {promised} {output.agreement_name}")
             found.append(f"{where}{snr_db:.1f} dB and {same:.1%}")
     return [Failure("parity", "; ".join(expected), f"{'; '.join(found)}{kept}")] if found else []
 

@@ -55,7 +55,7 @@ def predict_coreml(
         inputs: Name in the package -> ``(n, *shape)``.
 
     Returns:
-        Name in the package -> ``float32[n, ...]``, of each output; or what is not known, and then nothing was evaluated.
+        Name in the package -> ``float32[n, ...]``, of each output; or what is not known: then nothing was evaluated.
 
     Raises:
         DecodeError: The bytes are no package of an mlprogram.

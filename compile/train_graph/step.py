@@ -78,7 +78,7 @@ def _loss(task: Task, options: StepOptions) -> Callable[[Any, Any], torch.Tensor
     if output is not None and options.targets == "classes" and not output.target_shape:
         [name] = task.answers
         if loss_of(task.answers, name, task.loss) == "cross_entropy":
-            # StepLayers replaces torch's cross-entropy only while it is entered, and this stays the graph it always was.
+            # StepLayers replaces torch's cross-entropy while it is entered, and this stays the graph it always was.
             return _one_hot_cross_entropy
     return loss_function(task)
 

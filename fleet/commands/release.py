@@ -171,7 +171,8 @@ def _facts_table(manifest: Manifest, state: str, revoked: tuple[str, str] | None
         "task": manifest.task,
         "created": manifest.created_at,
         "inputs": "\n".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in manifest.model_schema.inputs),
-        "outputs": "\n".join(f"{name}: {_told(output)}" for name, output in manifest.model_schema.answers.items()) or "-",
+        "outputs": "\n".join(f"{name}: {_told(output)}" for name, output in manifest.model_schema.answers.items())
+        or "-",
         "score": manifest.model_schema.answers.score_name if manifest.model_schema.answers else "-",
         "metrics": ", ".join(_numbers(manifest.metrics)),
         "trains with": ", ".join(graph.runtime for graph in manifest.train_graphs) or "-",

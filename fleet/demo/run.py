@@ -162,7 +162,7 @@ def _train(scene: Scene) -> tuple[FirstTrainResult, Path]:
         report=scene.display.report,
     )
     scene.watch.mark("trained")
-    scene.watch.add_rounds("first training", {r.round: r.accuracy for r in run.history if r.accuracy is not None})
+    scene.watch.add_rounds("first training", {r.round: r.score for r in run.history if r.score is not None})
     accuracy = run.checkpoint.metrics["accuracy"]
     return FirstTrainResult(run.checkpoint.strategy, len(run.history), accuracy), run.checkpoint_folder
 
@@ -233,7 +233,7 @@ def _retrained(scene: Scene) -> tuple[Manifest, int]:
     outcome = ended[0]
     if isinstance(outcome, Exception):
         raise outcome
-    accuracies = {record.round: record.accuracy for record in outcome.history if record.accuracy is not None}
+    accuracies = {record.round: record.score for record in outcome.history if record.score is not None}
     scene.watch.add_rounds("on the agents", accuracies)
     scene.display.step(f"roll {outcome.release} out: canary, then everyone")
     rollout = wait_for_rollout(scene, outcome.rollout)

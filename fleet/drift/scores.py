@@ -1,8 +1,9 @@
 """Whether a release still reaches its floor, watched for as long as it runs. Pure: the state goes in and comes out.
 
-Where target values arrive, every window is evidence. The gate's own e-processes (:mod:`hedgerow.fleet.rollout.confidence`)
-judge the pooled scored samples of the fleet, and those of each device, against the floor. A slice that is shown to be
-below it raises an alert; a release whose fleet was shown to be above it has proven itself.
+Where target values arrive, every window is evidence. The gate's own e-processes
+(:mod:`hedgerow.fleet.rollout.confidence`) judge the pooled scored samples of the fleet, and those of each device,
+against the floor. A slice that is shown to be below it raises an alert; a release whose fleet was shown to be above it
+has proven itself.
 
 One series over a release's whole life would be valid and slow: after 100,000 good samples it takes thousands of bad
 ones to turn. So a slice begins anew after every decision, and after ``LONGEST_SERIES`` samples without one; series

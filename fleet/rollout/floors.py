@@ -81,7 +81,11 @@ def measured_floor(mean: float, samples: int, margin: float, alpha: float, *, is
     less = f"less {100 * margin:g} points"
     if samples < 1:
         return Floor(max(0.0, mean - margin), f"the {mean:.1%} measured before release {less}")
-    low = _clopper_pearson(round(mean * samples), samples, alpha) if is_all_or_nothing else _hoeffding(mean, samples, alpha)
+    low = (
+        _clopper_pearson(round(mean * samples), samples, alpha)
+        if is_all_or_nothing
+        else _hoeffding(mean, samples, alpha)
+    )
     origin = f"the {mean:.1%} (at least {low:.1%}) measured on {samples} samples before release {less}"
     return Floor(max(0.0, low - margin), origin, alpha)
 

@@ -79,7 +79,8 @@ def _check_reference(reference: Reference, schema: ModelSchema, folder: Path) ->
     if not reference.features:
         return  # A model that came compiled: nothing is watched.
     zeros, nothing = (
-        {spec.name: np.zeros((1, *spec.shape), spec.dtype) for spec in specs} for specs in (schema.inputs, schema.outputs)
+        {spec.name: np.zeros((1, *spec.shape), spec.dtype) for spec in specs}
+        for specs in (schema.inputs, schema.outputs)
     )
     wanted = input_features(schema, zeros).keys() | schema.answers.features(nothing).keys()
     found = {feature.name for feature in reference.features}

@@ -95,7 +95,8 @@ def test_there_is_no_baseline_where_target_values_are_not_known():
     nothing, some = {"values": np.full((3, 1), np.nan, np.float32)}, {"values": np.ones((3, 1), np.float32)}
     assert baseline(LEVEL, nothing, some) is None
     assert baseline(LEVEL, some, nothing) is None
-    assert baseline(Outputs.of(Custom((1,))), {"output": np.ones(3, np.float32)}, {"output": np.ones(3, np.float32)}) is None
+    ones = {"output": np.ones(3, np.float32)}
+    assert baseline(Outputs.of(Custom((1,))), ones, ones) is None
 
 
 def test_an_anomaly_detector_beats_what_flags_nothing_and_a_share_of_nothing_is_left_out():

@@ -102,12 +102,16 @@ def test_lost_accuracy_is_refused():
 
 
 def test_a_drop_of_exactly_the_budget_is_allowed():
-    verdict = verify_artifact(TARGET, RECIPE, replace(GOOD, answers={"probabilities": probabilities(wrong=3)}), max_drop=0.015)
+    verdict = verify_artifact(
+        TARGET, RECIPE, replace(GOOD, answers={"probabilities": probabilities(wrong=3)}), max_drop=0.015
+    )
     assert verdict.metrics["accuracy"] == pytest.approx(0.985)
 
 
 def test_an_artifact_that_is_better_than_float_passes():
-    measured = replace(GOOD, float_answers={"probabilities": probabilities(wrong=3)}, answers={"probabilities": probabilities()})
+    measured = replace(
+        GOOD, float_answers={"probabilities": probabilities(wrong=3)}, answers={"probabilities": probabilities()}
+    )
     assert verify_artifact(TARGET, RECIPE, measured, max_drop=0.0).checks["accuracy"] == "passed"
 
 
@@ -125,9 +129,7 @@ def test_right_classes_with_destroyed_probabilities_are_refused():
 def test_equally_accurate_artifacts_that_disagree_with_float_are_refused():
     wrong = (np.arange(200) >= 188)[:, None]
     answers = np.where(wrong, 0.1, probabilities())
-    refused(
-        "parity", float_answers={"probabilities": probabilities(wrong=12)}, answers={"probabilities": answers}
-    )
+    refused("parity", float_answers={"probabilities": probabilities(wrong=12)}, answers={"probabilities": answers})
 
 
 @pytest.mark.parametrize("difference", [0.02, float("nan")])
@@ -302,7 +304,9 @@ def test_what_nobody_knows_the_target_values_of_has_no_score_and_is_compared_all
 
 def test_an_output_without_a_score_function_is_judged_by_agreement_alone():
     measured = of_values(0.2, replay_tolerance=0.1)
-    measured = replace(measured, outputs=Outputs({"values": Custom((1,))}), wanted={"values": np.zeros(200, np.float32)})
+    measured = replace(
+        measured, outputs=Outputs({"values": Custom((1,))}), wanted={"values": np.zeros(200, np.float32)}
+    )
     verdict = judge_artifact(TARGET, RECIPE, measured, max_drop=0.0)
     assert verdict.not_run["score"] == "there is no score function for values here"
     assert [failure.check for failure in verdict.failures] == ["parity"]

@@ -16,7 +16,17 @@ __all__ = ["Squares", "find_squares"]
 _OPERATORS = flatbuffer.BuiltinOperator
 _OF_SQUARES = frozenset(
     getattr(_OPERATORS, name)
-    for name in ("EXPAND_DIMS", "MEAN", "MUL", "POW", "RESHAPE", "SQUARE", "SQUARED_DIFFERENCE", "SQUEEZE", "SUB", "SUM")
+    for name in (
+        "EXPAND_DIMS",
+        "MEAN",
+        "MUL",
+        "POW",
+        "RESHAPE",
+        "SQUARE",
+        "SQUEEZE",
+        "SUB",
+        "SUM",
+    )
 )
 _DIFFERENCE = _OPERATORS.SUB
 

@@ -7,7 +7,7 @@ from ai_edge_quantizer import qtyping, recipe
 
 from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.tflite.aeq import measured_statistics, quantized_stage
-from hedgerow.compile.passes.tflite.squares import Squares, find_squares
+from hedgerow.compile.passes.tflite.squares import find_squares
 
 __all__ = ["FLOAT_BORDER", "StaticQuantizer"]
 

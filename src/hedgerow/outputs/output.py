@@ -65,11 +65,10 @@ class Output(ABC):
     """What a sample is whose target value is known: so many ``scored`` samples."""
     request: ClassVar[str] = "give target values"
     """What people are asked for where none is known."""
-    not_learned: ClassVar[str] = ""
-    """What samples are that it does not learn from; empty where it learns from all."""
-
     saturates: ClassVar[bool] = False
     """Whether a number that is larger than all that an integer holds may stand for it: it says no less."""
+    not_learned: ClassVar[str] = ""
+    """What samples are that it does not learn from; empty where it learns from all."""
 
     weight: float = field(default=1.0, kw_only=True)
 

@@ -1,5 +1,7 @@
 """Every recipe makes a file that holds what it promises, on a model trained on real images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 

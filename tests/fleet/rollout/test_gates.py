@@ -9,8 +9,8 @@ import pytest
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
-from hedgerow.fleet.rollout.floors import Floor, measured_floor
 from hedgerow.fleet.rollout import gates
+from hedgerow.fleet.rollout.floors import Floor, measured_floor
 from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict, Judge, measurement_alpha
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
 from hedgerow.score_counts import CHANGE_STEPS, PairedScores, ScoreCounts
@@ -458,9 +458,7 @@ def spread_window(mean: float, change: float, samples: int = 400) -> Window:
     return replace(
         window(samples),
         scores=ScoreCounts.at({mean - 0.1: half, mean + 0.1: half}),
-        paired=PairedScores(
-            ScoreCounts.at({0.9: samples}), ScoreCounts.at(dict.fromkeys(halves, half), CHANGE_STEPS)
-        ),
+        paired=PairedScores(ScoreCounts.at({0.9: samples}), ScoreCounts.at(dict.fromkeys(halves, half), CHANGE_STEPS)),
     )
 
 

@@ -183,7 +183,7 @@ def of_kind(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_watched_of_each_kind_of_output_fits_its_record(make, tmp_path, kind):
     outputs, given, parts = of_kind(tmp_path, kind)
-    feature = sorted(outputs.features(given))[0]
+    feature = min(outputs.features(given))
 
     check_fit(*make(reference=reference_of(outputs, given), **parts))
     with pytest.raises(ReleaseError, match=re.escape(f"without {feature}, beside them none")):
@@ -194,7 +194,9 @@ def test_what_is_watched_of_each_kind_of_output_fits_its_record(make, tmp_path, 
 def test_a_train_graph_wants_target_values_of_outputs_that_there_are(make, tmp_path, kind):
     outputs, given, parts = of_kind(tmp_path, kind)
     build, folder = make(reference=reference_of(outputs, given), **parts)
-    targets = tuple(Tensor(name, f"target.{name}", (16, *o.target_shape), o.target_dtype) for name, o in outputs.items())
+    targets = tuple(
+        Tensor(name, f"target.{name}", (16, *o.target_shape), o.target_dtype) for name, o in outputs.items()
+    )
 
     check_fit(replace(build, train_graphs=(replace(GRAPH, targets=targets),)), folder)
     others = (*targets, Tensor("mood", "target.mood", (16,), "int64"))
