@@ -6,6 +6,7 @@ defaults that suit the outputs. Building one runs no code of yours and checks wh
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -285,12 +286,15 @@ class Task:
 
     def wanted(self, dataset: Dataset) -> dict[str, NDArray[Any]]:
         """Return the target values of a data set by the names of the outputs."""
-        rows = len(dataset)
-        if dataset.target_values is None and self.state:
-            steps = next(iter(dataset.inputs.values())).shape[1]
-            found = self.answers.named(None, rows * steps)
-            return {name: values.reshape(rows, steps, *values.shape[1:]) for name, values in found.items()}
-        return self.answers.named(dataset.target_values, rows)
+        rows, values = len(dataset), dataset.target_values
+        if not self.state:
+            return self.answers.named(values, rows)
+        leading = np.shape(next(iter(dataset.inputs.values()), ()))[:2]
+        found = self.answers.named(values, math.prod(leading))
+        given = values if isinstance(values, Mapping) else {} if values is None else found
+        return {
+            name: array if name in given else array.reshape(*leading, *array.shape[1:]) for name, array in found.items()
+        }
 
     def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
         """Return a class of each sample by which data can be cut into unlike shards; of a sequence its last step's."""

@@ -496,6 +496,24 @@ def test_target_values_of_another_form_are_told_in_one_sentence(outputs, target_
     assert [mistake in sentence for sentence in found] == [True], found
 
 
+@pytest.mark.parametrize("state", [{}, {"h": State((1, 2))}], ids=["samples", "sequences"])
+def test_of_several_outputs_one_that_learns_alone_needs_no_target_values(state):
+    outputs = {"state": Classes(["a", "b"]), "anomaly": Reconstruction()}
+    both = task(labels=(), outputs=outputs, state=state)
+    data = sequences if state else dataset
+    shape = (3, 5) if state else (3,)
+    given = data(3, target_values={"state": np.zeros(shape, np.int64)})
+
+    assert both.data_mistakes(TaskData(given, given)) == []
+    wanted = both.wanted(given)
+    assert list(wanted) == ["state", "anomaly"]
+    assert wanted["anomaly"].tolist() == np.full(shape, -1).tolist()
+    without = data(3, target_values={"anomaly": np.zeros(shape, np.int64)})
+    assert "train: expected target values for state, anomaly, found anomaly" in both.data_mistakes(
+        TaskData(without, given)
+    )
+
+
 def test_anomalous_samples_are_welcome_where_a_reconstruction_is_measured_but_not_alone():
     sound = task(labels=(), outputs=Reconstruction())
     mixed, anomalous = (dataset(target_values=np.array(values)) for values in ([0, 1, -1, 1], [1, 1, 1, 1]))

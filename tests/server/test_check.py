@@ -326,6 +326,17 @@ def test_what_may_surprise_in_an_output_is_said(task, warning):
     assert (report.baseline is None) == ("no score" in warning)
 
 
+def test_a_score_that_cannot_bear_zeros_is_told_before_any_training():
+    def cosine(given, wanted):
+        length = given.square().sum(dim=-1).sqrt()
+        return (1 + (given[:, 0] * wanted.cos() + given[:, 1] * wanted.sin()) / length) / 2
+
+    custom = TASKS["custom"].answers["output"]
+    with pytest.raises(TaskError) as caught:
+        check_task(replace(TASKS["custom"], outputs=Custom((2,), loss=custom.loss, score=cosine)))
+    assert caught.value.mistakes == ("the score of the baseline: expected scores in [0, 1], found nan to nan",)
+
+
 def test_only_the_first_held_out_samples_are_measured():
     x = numbers(4000, 5)
     wanted = class_of(x)

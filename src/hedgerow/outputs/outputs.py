@@ -112,8 +112,9 @@ class Outputs(Mapping[str, Output]):
         """Return target values by the names of the outputs.
 
         Args:
-            values: By name; of the only output alone; or None: none is known.
-            samples: How many there are, where none is known.
+            values: By name, where an output that learns alone may be left out; of the only output alone; or None: none
+                is known.
+            samples: How many there are, of which nothing is known where values are left out.
 
         Raises:
             ValueError: The names are others, or there is one array for several outputs.
@@ -124,11 +125,12 @@ class Outputs(Mapping[str, Output]):
             if len(self) != 1:
                 raise ValueError(f"expected target values for each of {', '.join(self)}, found one array")
             return dict.fromkeys(self, values)
-        if set(values) != set(self):
+        needed = {name for name, output in self.items() if not output.learns_alone}
+        if not needed <= set(values) <= set(self):
             raise ValueError(
                 f"expected target values for {', '.join(self)}, found {', '.join(sorted(values)) or 'none'}"
             )
-        return {name: values[name] for name in self}
+        return {name: values[name] if name in values else output.unknown(samples) for name, output in self.items()}
 
     def learnable(self, wanted: Arrays) -> NDArray[np.bool_]:
         """Return from which samples every output learns, ``bool[n]``."""
