@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -100,9 +101,8 @@ class Custom(Output):
         """
         if self.score is None:
             raise ValueError("expected a score function, found none; only the training side has it")
-        from hedgerow.task_module import on_tensors
-
-        found = on_tensors(self.score, given, wanted)
+        # By its name: whoever has such a function has torch, and a device has neither.
+        found = import_module("hedgerow.task_module").on_tensors(self.score, given, wanted)
         if found.shape != (len(given),):
             raise InputError(f"expected one score for each of {len(given)} samples, found the shape {found.shape}")
         found = np.where(finite_rows(given), found, 0.0).astype(np.float64)
