@@ -1,6 +1,6 @@
 """A task as torch modules: what is trained, and what is served. Needs torch, as the losses beside it do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ __all__ = [
     "as_given",
     "load_weights",
     "model_weights",
-    "on_tensors",
     "parts_of",
     "predict",
     "predict_sequences",
@@ -182,13 +181,6 @@ def as_given(tensors: Sequence[torch.Tensor]) -> Any:
 def parts_of(given: Any) -> tuple[torch.Tensor, ...]:
     """Return one tensor for each output, of what :func:`as_given` returns."""
     return given if isinstance(given, tuple) else (given,)
-
-
-def on_tensors(function: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> NDArray[Any]:
-    """Call a torch function of the user's on arrays, without gradients."""
-    with torch.no_grad():
-        found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
-    return np.asarray(found.detach().cpu().numpy())
 
 
 def model_weights(model: nn.Module) -> Arrays:

@@ -1,8 +1,8 @@
 """An output of the user's own: its loss and its score are torch functions, which stay where the model is trained."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -101,8 +101,7 @@ class Custom(Output):
         """
         if self.score is None:
             raise ValueError("expected a score function, found none; only the training side has it")
-        # By its name: whoever has such a function has torch, and a device has neither.
-        found = import_module("hedgerow.task_module").on_tensors(self.score, given, wanted)
+        found = _on_tensors(self.score, given, wanted)
         if found.shape != (len(given),):
             raise InputError(f"expected one score for each of {len(given)} samples, found the shape {found.shape}")
         found = np.where(finite_rows(given), found, 0.0).astype(np.float64)
@@ -160,3 +159,12 @@ class Custom(Output):
             fields.integers("wanted_shape", minimum=1, maximum_items=8),
             fields.number("tolerance", minimum=0),
         )
+
+
+def _on_tensors(function: TorchFunction, *arrays: NDArray[Any]) -> NDArray[Any]:
+    """Call a torch function of the user's on arrays, without gradients."""
+    # Not imported: whoever has such a function and answers of a model has torch, and a device has neither.
+    torch: Any = sys.modules["torch"]
+    with torch.no_grad():
+        found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
+    return np.asarray(found.detach().cpu().numpy())
