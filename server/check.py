@@ -28,7 +28,7 @@ __all__ = ["BestGuess", "TaskReport", "TensorRange", "check_task", "examine_task
 
 T = TypeVar("T")
 _MEASURED = 512
-"""So many held-out samples are measured on: they show whether the model begins near its baseline."""
+"""So many held-out samples are measured on, spread evenly: they show whether the model begins near its baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class BestGuess:
 
     Attributes:
         answer: In words.
-        score: Its mean score on the first held-out samples.
+        score: Its mean score on some held-out samples.
     """
 
     answer: str
@@ -79,7 +79,7 @@ class TaskReport:
         loss: The loss of that batch.
         parameters: Number of trainable values.
         parameter_bytes: Their size, with buffers, as a checkpoint holds them.
-        metrics: Every metric, of the untrained model on the first held-out samples.
+        metrics: Every metric, of the untrained model on some held-out samples, at most 512 spread evenly.
         baseline: What a model must beat there; None where nothing can be scored.
         warnings: What is allowed but may surprise.
     """
@@ -185,6 +185,11 @@ def examine_task(task: Task, *, clients: int = 8, seed: int = 0) -> tuple[TaskRe
     return report, data
 
 
+def _spread(held_out: Dataset) -> Dataset:
+    """Return what is measured on: not the first, which may be of one kind."""
+    return held_out.take(np.linspace(0, len(held_out) - 1, min(_MEASURED, len(held_out))).astype(np.int64))
+
+
 def _class_counts(task: Task, data: TaskData) -> dict[str, dict[str, tuple[int, ...]]]:
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for part, dataset in (("train", data.train), ("held_out", data.held_out)):
@@ -259,7 +264,7 @@ class _Examination:
             return None
         stages += [_stage("model", name, part) for name, part in zip(self._task.answers, parts_of(given), strict=True)]
         loss = self._backward(model, given, wanted_tensors(self._task, batch))
-        measured = batch if data is None else data.held_out.take(np.arange(min(_MEASURED, len(data.held_out))))
+        measured = batch if data is None else _spread(data.held_out)
         answers = self.attempt("the model's evaluation", lambda: self._answers(model, batch))
         if answers is None or loss is None:
             return None
@@ -276,9 +281,9 @@ class _Examination:
         return {name: answer.numpy() for name, answer in zip(task.answers, found, strict=True)}
 
     def baseline(self, model: nn.Module, data: TaskData) -> BestGuess | None:
-        """Return what a model must beat on the first held-out samples, or None where nothing can be scored."""
+        """Return what a model must beat on some held-out samples, or None where nothing can be scored."""
         task = self._task
-        held_out = data.held_out.take(np.arange(min(_MEASURED, len(data.held_out))))
+        held_out = _spread(data.held_out)
         wanted = task.rows(task.wanted(held_out))
         outputs = task.answers.measured(task.rows(self._answers(model, held_out)), wanted)
         words, answer = task.answers.baseline(task.rows(task.wanted(data.train)))
