@@ -16,7 +16,7 @@ from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
-    from hedgerow.server.check import TaskReport
+    from hedgerow.server.task_report import TaskReport
     from hedgerow.server.training import TrainResult
 
 __all__ = ["check", "train"]
