@@ -94,4 +94,4 @@ def test_a_source_streams_through_a_signed_release_and_each_stream_keeps_its_sta
     # State is neither counted nor watched; labels count as ever.
     names = {name for window in windows for name in window.features}
     assert names == {"output.confidence", "output.label", *(f"frame.{index}" for index in range(16))}
-    assert all(window.samples == window.labelled == 10 for window in windows[:3])
+    assert all(window.samples == window.scores.samples == 10 for window in windows[:3])

@@ -53,7 +53,7 @@ class Halves:
     """
 
     def __init__(self, task: Task, specs: tuple[TensorSpec, ...]) -> None:
-        self.schema = ModelSchema(tuple(task.inputs), specs, ())
+        self.schema = ModelSchema(tuple(task.inputs), specs)
         """Of the first half: the task's inputs, and what the model takes of them."""
         self._state = tuple(task.state)
         self.module = PrepareModule(task).eval()

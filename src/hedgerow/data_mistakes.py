@@ -10,6 +10,8 @@ from hedgerow.task import Dataset, Task, TaskData
 
 __all__ = ["data_mistakes"]
 
+_WHOLE = "; those of {} are whole numbers, use outputs=Values(...) for others"
+
 
 def data_mistakes(task: Task, data: object) -> list[str]:
     """Return one sentence for everything that is wrong with the data of a task."""
@@ -20,7 +22,10 @@ def data_mistakes(task: Task, data: object) -> list[str]:
     if data.calibration is not None:
         parts["calibration"] = data.calibration
     for part, dataset in parts.items():
-        found.extend(f"{part}: {mistake}" for mistake in _dataset_mistakes(task, dataset))
+        mistakes = _dataset_mistakes(task, dataset)
+        if not mistakes:
+            mistakes = _learning_mistakes(task, dataset, is_train=part == "train")
+        found.extend(f"{part}: {mistake}" for mistake in mistakes)
     return found
 
 
@@ -46,6 +51,22 @@ def _dataset_mistakes(task: Task, dataset: object) -> list[str]:
             found.append(f"the column {name!r} has {len(values)} values for {len(dataset)} samples")
     if task.subgroup is not None and task.subgroup not in dataset.columns:
         found.append(f"the subgroup column {task.subgroup!r} is absent; found {sorted(dataset.columns)}")
+    return found
+
+
+def _learning_mistakes(task: Task, dataset: Dataset, *, is_train: bool) -> list[str]:
+    """Return what is wrong with samples that an output does not learn from; in sound data."""
+    found = []
+    for name, wanted in task.rows(task.wanted(dataset)).items():
+        output = task.answers[name]
+        left_out = int((~output.learnable(wanted)).sum())
+        if is_train and left_out:
+            found.append(
+                f"{left_out} of {len(wanted)} samples are {output.not_learned}, from which a {output.kind} does not "
+                "learn; leave them out"
+            )
+        elif left_out == len(wanted):
+            found.append(f"all its samples are {output.not_learned}; add others, which a {output.kind} is measured on")
     return found
 
 
@@ -102,10 +123,10 @@ def _form_mistakes(task: Task, name: str, values: NDArray[Any], told: str, datas
     if str(values.dtype) != output.target_dtype:
         fits = values.dtype.kind in ("fiub" if output.target_dtype.startswith("float") else "iub")
         whole = values.dtype.kind == "f" and bool((values == np.rint(values)).all())
-        advice = f"; use .astype({output.target_dtype!r})" if fits or whole else f"; {output.kind} are whole numbers"
+        advice = f"; use .astype({output.target_dtype!r})" if fits or whole else _WHOLE.format(output.kind)
         return [f"{told} of {output.kind} must be {form}, found {values.dtype}{list(values.shape)}{advice}"]
     if len(values) != len(dataset):
-        return [f"there are {len(values)} of {told} for {len(dataset)} samples"]
+        return [f"{told} are {len(values)} for {len(dataset)} samples"]
     found = []
     if task.state:
         steps = {name: given.shape[1] for name, given in dataset.inputs.items() if given.ndim > 1}

@@ -1,7 +1,8 @@
 """Cut one labelled data set into clients' shards. Pure: the random generator is passed in.
 
 A partition of a user's own is a function ``(labels, clients, rng, columns) -> positions of each client's samples``,
-named as ``file.py:function``, ``module:function``, or by an entry point of the group ``hedgerow.partitions``.
+named as ``file.py:function``, ``module:function``, or by an entry point of the group ``hedgerow.partitions``. Where the
+outputs have no classes, its labels are all 0.
 """
 
 import heapq
@@ -74,12 +75,12 @@ class Partition:
         return found
 
     def split(
-        self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns | None = None
+        self, labels: NDArray[np.int64] | int, clients: int, rng: np.random.Generator, columns: Columns | None = None
     ) -> list[Indices]:
         """Return each client's indices, sorted.
 
         Args:
-            labels: Class of each sample, ``int64[n]``.
+            labels: Class of each sample, ``int64[n]``; where the outputs have no classes, the number of samples.
             clients: How many shards.
             rng: Decides everything random.
             columns: The data set's columns, for ``column``.
@@ -87,14 +88,14 @@ class Partition:
         Raises:
             UnknownNameError: No partition has this name.
             PluginError: A user's own cannot be imported, or raised something.
-            PartitionError: There are too few samples, the column is absent or has too few values, or a user's own does
-                not give each client samples that are in the data.
+            PartitionError: There are too few samples, or no classes to cut by; the column is absent or has too few
+                values; or a user's own does not give each client samples that are in the data.
         """
         order, starts = self.cut(labels, clients, rng, columns)
         return np.split(order, starts[1:-1])
 
     def cut(
-        self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns | None = None
+        self, labels: NDArray[np.int64] | int, clients: int, rng: np.random.Generator, columns: Columns | None = None
     ) -> tuple[Indices, Indices]:
         """Return what :meth:`split` does as one array and its cuts, which is cheap for very many clients.
 
@@ -105,10 +106,17 @@ class Partition:
         Raises:
             UnknownNameError: No partition has this name.
             PluginError: A user's own cannot be imported, or raised something.
-            PartitionError: There are too few samples, the column is absent or has too few values, or a user's own does
-                not give each client samples that are in the data.
+            PartitionError: There are too few samples, or no classes to cut by; the column is absent or has too few
+                values; or a user's own does not give each client samples that are in the data.
         """
         cutter = _cutter(self.name)
+        if isinstance(labels, int):
+            if self.name in _BY_CLASS:
+                raise PartitionError(
+                    f"expected an output with classes, by which the partition {self} cuts, found none; use iid, "
+                    "quantity:ALPHA or column:NAME"
+                )
+            labels = np.zeros(labels, dtype=np.int64)
         minimum = max(1, self.minimum_samples)
         need = clients * (1 if self.name == "column" else minimum)
         if len(labels) < need:
@@ -353,3 +361,4 @@ PARTITIONS: Mapping[str, Cutter] = {
     "quantity": _quantity,
     "column": _column,
 }
+_BY_CLASS = {"dirichlet", "shards"}

@@ -6,6 +6,7 @@ defaults that suit the outputs. Building one runs no code of yours and checks wh
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -177,9 +178,7 @@ class Task:
         mistakes = self._type_mistakes()
         if not mistakes:
             object.__setattr__(self, "inputs", tuple(self.inputs))
-            mistakes = self._output_mistakes()
-        if not mistakes:
-            mistakes = self._mistakes()
+            mistakes = [*self._output_mistakes(), *self._mistakes()]
         if mistakes:
             raise TaskError(repr(self.name), mistakes)
 
@@ -187,12 +186,14 @@ class Task:
         """Bring the outputs into one form; return what is wrong with them."""
         if self.outputs is None and not len(self.labels):
             return ['it needs outputs, such as outputs=Values("level", tolerance=0.1), or labels, the names of classes']
-        if self.outputs is not None and len(self.labels):
+        # dataclasses.replace gives the labels and what was made of them.
+        is_made = isinstance(self.outputs, Outputs) and isinstance(self.outputs.alone, Classes)
+        if self.outputs is not None and len(self.labels) and not is_made:
             return ["it has outputs and labels; labels are short for outputs=Classes(labels), so leave one out"]
         if self.postprocess not in POSTPROCESSES:
             return [f"the postprocess {self.postprocess!r} is none of {', '.join(POSTPROCESSES)}"]
-        given = self.outputs if self.outputs is not None else Classes(self.labels, self.postprocess == "softmax")  # type: ignore[arg-type]
-        outputs = Outputs.of(given)
+        given = Classes(tuple(self.labels), self.postprocess == "softmax") if len(self.labels) else self.outputs
+        outputs = Outputs.of(cast("Output | Mapping[str, Output]", given))
         if not outputs or len(outputs) > MOST_OUTPUTS:
             return [f"it needs one to {MOST_OUTPUTS} outputs, found {len(outputs)}"]
         found = [
@@ -200,15 +201,16 @@ class Task:
             for name, output in outputs.items()
             if not isinstance(output, Output)
         ]
-        for name, output in outputs.items() if not found else ():
-            told = f"the output {name!r}: " if self.outputs is not None and len(outputs) > 1 else "its output: "
+        if found:
+            return found
+        for name, output in outputs.items():
+            told = f"the output {name!r}: " if len(outputs) > 1 else "its output: "
             found.extend(told + mistake for mistake in [*output.mistakes(), *weight_mistakes(output)])
             if not isinstance(name, str) or not TENSOR_NAME.fullmatch(name):
                 found.append(f"the name {name!r} of an output is not like {TENSOR_NAME.pattern}")
         if not found:
             object.__setattr__(self, "outputs", outputs)
-            found.extend(loss_mistakes(outputs, self.loss))
-        return found
+        return [*found, *loss_mistakes(outputs, self.loss)]
 
     def _type_mistakes(self) -> list[str]:
         wanted: dict[str, tuple[type, str]] = {
@@ -238,7 +240,7 @@ class Task:
         found.extend(self._state_mistakes(names))
         found.extend(
             f"the name {name!r} of an output is an input's already; name one of them otherwise"
-            for name in self.answers
+            for name in self._output_names()
             if name in names
         )
         if OUTPUT_FEATURES in names:
@@ -256,12 +258,15 @@ class Task:
         for name, state in self.state.items():
             for end in (TensorSpec(name, state.shape), TensorSpec(next_name(name), state.shape)):
                 found.extend(f"the state {name!r}: {mistake}" for mistake in end.mistakes())
-        taken = [*inputs, *self.answers]
+        taken = [*inputs, *self._output_names()]
         for name in (*self.state, *map(next_name, self.state)):
             if name in taken:
                 found.append(f"the name {name!r} of a state is taken already; name it otherwise")
             taken.append(name)
         return found
+
+    def _output_names(self) -> Sequence[str]:
+        return tuple(self.outputs) if isinstance(self.outputs, Outputs) else ()
 
     @property
     def answers(self) -> Outputs:
@@ -281,17 +286,25 @@ class Task:
 
     def wanted(self, dataset: Dataset) -> dict[str, NDArray[Any]]:
         """Return the target values of a data set by the names of the outputs."""
-        rows = len(dataset)
-        if dataset.target_values is None and self.state:
-            steps = next(iter(dataset.inputs.values())).shape[1]
-            found = self.answers.named(None, rows * steps)
-            return {name: values.reshape(rows, steps, *values.shape[1:]) for name, values in found.items()}
-        return self.answers.named(dataset.target_values, rows)
+        rows, values = len(dataset), dataset.target_values
+        if not self.state:
+            return self.answers.named(values, rows)
+        leading = np.shape(next(iter(dataset.inputs.values()), ()))[:2]
+        found = self.answers.named(values, math.prod(leading))
+        given = values if isinstance(values, Mapping) else {} if values is None else found
+        return {
+            name: array if name in given else array.reshape(*leading, *array.shape[1:]) for name, array in found.items()
+        }
 
     def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
         """Return a class of each sample by which data can be cut into unlike shards; of a sequence its last step's."""
         wanted = self.wanted(dataset)
         return self.answers.strata({name: values[:, -1] for name, values in wanted.items()} if self.state else wanted)
+
+    def strata_or_count(self, dataset: Dataset) -> NDArray[np.int64] | int:
+        """Return what a partition cuts by: :meth:`strata`, or where there are none the number of samples."""
+        strata = self.strata(dataset)
+        return len(dataset) if strata is None else strata
 
     def calibration(self, data: TaskData) -> Dataset:
         """Return what quantizers see: what *data* says, or the first of what is trained on.
@@ -306,7 +319,7 @@ class Task:
             count = max(_LEAST_SEQUENCES, count // max(1, steps))
         return data.train.take(np.arange(min(count, len(data.train))))
 
-    def measure(self, given: Arrays, wanted: Arrays) -> dict[str, float]:
+    def measure(self, given: Arrays, wanted: Arrays, outputs: Outputs | None = None) -> dict[str, float]:
         """Return the mean score, where target values are known, and each metric of the user's.
 
         They get copies, so that none changes what is measured or trained on after it.
@@ -315,13 +328,16 @@ class Task:
             given: Answers by output, ``(n, *shape)``; with state ``(n, steps, *shape)``, of which each step counts as
                 a sample.
             wanted: Target values, likewise.
+            outputs: The task's own with what was measured of the float model (:meth:`Outputs.measured`); without it
+                an output that needs this gives no score.
         """
         given, wanted = self.rows(given), self.rows(wanted)
-        known = self.answers.known(wanted)
+        outputs = self.answers if outputs is None else outputs
+        known = outputs.known(wanted)
         found = {}
         if known.any():
-            scores = self.answers.scores(_chosen(given, known), _chosen(wanted, known))
-            found[self.answers.score_key] = float(scores.mean())
+            scores = outputs.scores(_chosen(given, known), _chosen(wanted, known))
+            found[outputs.score_key] = float(scores.mean())
         for name, metric in self.metrics.items():
             parts = ({n: np.array(values) for n, values in arrays.items()} for arrays in (given, wanted))
             found[name] = float(metric(*(part if len(part) > 1 else next(iter(part.values())) for part in parts)))

@@ -1,6 +1,6 @@
 """A task as torch modules: what is trained, and what is served. Needs torch, as the losses beside it do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ __all__ = [
     "PrepareModule",
     "Sequences",
     "ServingModule",
+    "as_given",
     "load_weights",
     "model_weights",
-    "on_tensors",
+    "parts_of",
     "predict",
     "predict_sequences",
     "wanted_tensors",
@@ -65,15 +66,29 @@ class LogitsModule(nn.Module):
         return self._compared(self.model(*arguments), arguments)
 
     def _compared(self, given: Any, arguments: Sequence[Any]) -> Any:
+        """Return what the outputs are, of what the model gave.
+
+        Raises:
+            TaskError: That is not a tensor for each output, or what rebuilds the input has another shape.
+        """
         outputs = self._task.answers
-        if not any(output.learns_alone for output in outputs.values()):
-            return given
-        parts = given if isinstance(given, tuple) else (given,)
-        compared = tuple(
-            part - arguments[0] if output.learns_alone else part
-            for part, output in zip(parts, outputs.values(), strict=True)
+        parts = parts_of(given)
+        if len(parts) != len(outputs) or not all(isinstance(part, torch.Tensor) for part in parts):
+            said = f"a tuple of {len(parts)}" if isinstance(given, tuple) else type(given).__name__
+            wanted = f"({', '.join(outputs)})" if len(outputs) > 1 else f"one tensor for {next(iter(outputs))}"
+            raise TaskError(repr(self._task.name), [f"model() must return {wanted}, found {said}"])
+        return as_given(
+            [
+                self._error(name, part, arguments[0]) if output.learns_alone else part
+                for part, (name, output) in zip(parts, outputs.items(), strict=True)
+            ]
         )
-        return compared if isinstance(given, tuple) else compared[0]
+
+    def _error(self, name: str, rebuilt: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+        if rebuilt.shape != prepared.shape:
+            wanted = f"its pre-processed input again for {name}, of the shape {list(prepared.shape)}"
+            raise TaskError(repr(self._task.name), [f"model() must return {wanted}, found {list(rebuilt.shape)}"])
+        return rebuilt - prepared
 
     def step(self, inputs: Sequence[torch.Tensor], state: Sequence[torch.Tensor]) -> tuple[Any, tuple[Any, ...]]:
         """Return what the outputs are in one step of each stream, and the new state.
@@ -127,8 +142,7 @@ class ServingModule(nn.Module):
         if self._has_state:
             given, state = self.logits.step(inputs[: self._given], inputs[self._given :])
             return (*self.answers(given), *state)
-        answers = self.answers(self.logits(*inputs))
-        return answers if len(answers) > 1 else answers[0]
+        return as_given(self.answers(self.logits(*inputs)))
 
     def answers(self, given: Any, *, sequences: bool = False) -> tuple[torch.Tensor, ...]:
         """Return each output as artifacts give it, from what :class:`LogitsModule` gives.
@@ -137,9 +151,10 @@ class ServingModule(nn.Module):
             given: What it gives.
             sequences: Whether that are sequences ``(batch, steps, ...)``.
         """
-        parts = given if isinstance(given, tuple) else (given,)
         leading = 2 if sequences else 1
-        return tuple(_activated(output, part, leading) for output, part in zip(self._outputs, parts, strict=True))
+        return tuple(
+            _activated(output, part, leading) for output, part in zip(self._outputs, parts_of(given), strict=True)
+        )
 
 
 def _activated(output: Output, given: torch.Tensor, leading: int) -> torch.Tensor:
@@ -154,16 +169,18 @@ def _activated(output: Output, given: torch.Tensor, leading: int) -> torch.Tenso
 
 def wanted_tensors(task: Task, dataset: Dataset, device: str | torch.device = "cpu") -> Any:
     """Return the target values of a data set as the loss takes them: a tensor, or with several outputs a tuple."""
-    wanted = task.wanted(dataset)
-    tensors = tuple(torch.from_numpy(np.require(wanted[name], requirements=["C", "W"])).to(device) for name in wanted)
-    return tensors if len(tensors) > 1 else tensors[0]
+    arrays = task.wanted(dataset).values()
+    return as_given([torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device) for array in arrays])
 
 
-def on_tensors(function: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> NDArray[Any]:
-    """Call a torch function of the user's on arrays, without gradients."""
-    with torch.no_grad():
-        found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
-    return np.asarray(found.detach().cpu().numpy())
+def as_given(tensors: Sequence[torch.Tensor]) -> Any:
+    """Return one tensor for each output as a model gives and a loss takes them: the only one, or a tuple of several."""
+    return tuple(tensors) if len(tensors) > 1 else tensors[0]
+
+
+def parts_of(given: Any) -> tuple[torch.Tensor, ...]:
+    """Return one tensor for each output, of what :func:`as_given` returns."""
+    return given if isinstance(given, tuple) else (given,)
 
 
 def model_weights(model: nn.Module) -> Arrays:

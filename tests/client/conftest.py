@@ -103,7 +103,7 @@ def make_release(number: int = 1, *, target: str = TARGET, golden_error: float =
                 blob=graph,
                 batch_size=4,
                 inputs=(Tensor("x", "x", (4, 4), "float32"),),
-                labels=Tensor("labels", "labels", (4,), "int64"),
+                targets=(Tensor("probabilities", "labels", (4,), "int64"),),
                 learning_rate=Tensor("learning_rate", "learning_rate", (), "float32"),
                 loss=Tensor("loss", "loss", (), "float32"),
                 parameters=parameters,

@@ -279,7 +279,7 @@ def test_the_whole_agent_over_a_real_broker_with_onnx_runtime(tmp_path, reposito
     terminal = wait(ear, Execution, Channel.EXECUTION, lambda message: message.state.is_terminal)
     assert terminal.state.value == "SUCCEEDED", terminal.reason
     window = wait(ear, Telemetry, Channel.TELEMETRY).window
-    assert (window.samples, window.correct) == (50, 50)
+    assert (window.samples, window.scores.total) == (50, 50)
     assert stopped(process) < 2
     # Without the network: it serves, and ends in order all the same.
     lonely = start(tmp_path, *arguments(tmp_path, repository.trusted_root, fleet.url, free_port(), *more))

@@ -39,7 +39,7 @@ def make_build(folder) -> Build:
         blob=add_blob(folder, b"train"),
         batch_size=16,
         inputs=(Tensor("image", "input.image", (16, 1, 8, 8), "float32"),),
-        labels=Tensor("labels", "labels", (16,), "int64"),
+        targets=(Tensor("probabilities", "target.probabilities", (16,), "int64"),),
         learning_rate=SCALAR,
         loss=SCALAR,
         parameters=(Tensor("0.weight", "weight.0.weight", (2, 2), "float32"),),

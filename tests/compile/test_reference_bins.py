@@ -3,15 +3,15 @@ import pytest
 
 from hedgerow.compile.reference_bins import fingerprint, make_reference
 from hedgerow.model_schema import ModelSchema
-from hedgerow.outputs import Classes, Outputs
+from hedgerow.outputs import Classes, Outputs, Values
 from hedgerow.schema import TensorSpec
-from hedgerow.task import Dataset, TaskData
+from hedgerow.task import Dataset
 
 SCHEMA = ModelSchema(
     (TensorSpec("speed", (1,)),), (TensorSpec("probabilities", (2,)),), Outputs.of(Classes(("slow", "fast")))
 )
 TRAIN = Dataset({"speed": np.arange(100, dtype=np.float32)[:, None]}, np.zeros(100, dtype=np.int64))
-OUTPUTS = np.stack([np.linspace(0.1, 0.4, 40), 1 - np.linspace(0.1, 0.4, 40)], axis=1)
+OUTPUTS = {"probabilities": np.stack([np.linspace(0.1, 0.4, 40), 1 - np.linspace(0.1, 0.4, 40)], axis=1)}
 
 
 def test_inputs_and_outputs_are_counted():
@@ -41,7 +41,31 @@ def test_counts_in_other_bins_are_a_bug_of_the_caller(counts):
 
 
 def test_the_fingerprint_depends_on_every_value():
-    data = TaskData(train=TRAIN, held_out=TRAIN.take([1, 2]))
-    other = TaskData(train=TRAIN, held_out=TRAIN.take([1, 3]))
-    assert fingerprint(data) == fingerprint(TaskData(train=TRAIN, held_out=TRAIN.take([1, 2])))
-    assert fingerprint(data) != fingerprint(other)
+    found = fingerprint([TRAIN, TRAIN.take([1, 2])])
+    assert found == fingerprint([TRAIN, TRAIN.take([1, 2])])
+    assert found != fingerprint([TRAIN, TRAIN.take([1, 3])])
+
+
+def test_the_fingerprint_depends_on_the_target_values_of_each_output():
+    x = {"x": np.zeros((2, 1), np.float32)}
+    found = [
+        fingerprint([Dataset(x, values)])
+        for values in (
+            None,
+            np.zeros(2),
+            {"a": np.zeros(2), "b": np.zeros(2)},
+            {"a": np.zeros(2), "b": np.ones(2)},
+        )
+    ]
+    assert len(set(found)) == 4
+
+
+def test_each_of_several_outputs_is_counted_under_its_own_name():
+    answers = Outputs({"kind": Classes(("slow", "fast")), "level": Values(("m",), tolerance=1.0)})
+    schema = ModelSchema((TensorSpec("speed", (1,)),), answers.tensors(), answers)
+    given = {"kind": OUTPUTS["probabilities"], "level": np.arange(40.0)[:, None]}
+    reference = make_reference(schema, TRAIN, given)
+    assert [feature.name for feature in reference.features] == [
+        "speed", "output.kind.confidence", "output.level.m", "output.kind.label",
+    ]  # fmt: skip
+    assert reference.feature("output.level.m").counts == (4,) * 10

@@ -50,9 +50,9 @@ def test_sequences_of_a_task_with_state_become_rows_with_state_of_zeros():
     np.testing.assert_array_equal(found.held_out.inputs["x"][:, 0], VALUES.reshape(16, 3))
     assert found.held_out.inputs["h"].shape == (16, 2, 1, 4)
     assert not found.held_out.inputs["h"].any()
-    assert found.held_out.labels.tolist() == LABELS.reshape(-1).tolist()
+    assert found.held_out.target_values.tolist() == LABELS.reshape(-1).tolist()
     assert found.held_out.columns["site"][3:5].tolist() == ["a", "b"]
-    assert found.calibration.labels.tolist() == LABELS[1].tolist()
+    assert found.calibration.target_values.tolist() == LABELS[1].tolist()
 
 
 def test_names_and_units_of_the_task_are_taken_for_what_is_no_state():

@@ -129,7 +129,7 @@ def test_an_onnx_file_is_packed_with_names_that_a_schema_can_hold(tmp_path):
     assert build.task == "their-model"
     assert build.model_schema.inputs == (TensorSpec("in_put_0", (6,), "float32"),)
     assert build.model_schema.outputs[0].name == "probabilities"
-    assert build.model_schema.labels == ("0", "1", "2")
+    assert build.model_schema.answers.alone.part_names == ("0", "1", "2")
     [tensor] = build.artifacts[0].inputs
     assert (tensor.name, tensor.tensor, tensor.shape) == ("in_put_0", "In put:0", (-1, 6))
     assert json.loads(build.encode())["run"] == "third-party Their Model.onnx"
@@ -146,7 +146,7 @@ def test_a_schema_names_units_and_ranges(tmp_path):
     assert build.task == "gait"
     golden = decode_arrays(blob(tmp_path / "out", build.artifacts[0].golden.sha256), "golden", limit_bytes=10**6)
     assert np.abs(golden["input.acceleration"]).max() > 10
-    other = ModelSchema((TensorSpec("acceleration", (7,)),), schema.outputs, Outputs.of(Classes(schema.labels)))
+    other = ModelSchema((TensorSpec("acceleration", (7,)),), schema.outputs, schema.answers)
     with pytest.raises(ModelFileError, match=r"float32\[7\] for acceleration"):
         pack_third_party(onnx_file(tmp_path), ["raspberry-pi-4"], tmp_path / "out", schema=other)
 

@@ -20,7 +20,7 @@ SHA = "a" * 64
 BLOB = {"sha256": SHA, "length_bytes": 1234}
 TENSOR = {"name": "x", "tensor": "args_0", "shape": [-1, 8], "dtype": "int8", "scale": 0.5, "zero_point": -128}
 PLAIN_TENSOR = {**TENSOR, "dtype": "float32", "scale": None, "zero_point": 0}
-ARTIFACT = documents.ARTIFACT.to_record()
+ARTIFACT = {**documents.ARTIFACT.to_record(), "golden_tolerances": {"probabilities": 0.02}}
 STATE = {"kind": "state", "tensor": PLAIN_TENSOR, "parameter": None, "updated": "momentum.updated", "keep": 1.0}
 ANCHOR = {
     "kind": "anchor",
@@ -34,11 +34,12 @@ SCHEMA = documents.SCHEMA.to_record()
 LINEAGE = documents.MANIFEST.lineage.to_record()
 WINDOW = documents.WINDOW.to_record()
 OUTPUTS: Mapping[str, Document] = {
-    "classes": {"names": ["zero", "one"]},
+    "classes": {"names": ["zero", "one"], "softmax": True},
     "labels": {"names": ["zero", "one"], "threshold": 0.5},
     "values": {"names": ["speed"], "tolerance": [0.5], "unit": ["m/s"]},
     "reconstruction": {"false_alarm_rate": 0.01, "threshold": 2.5},
     "tokens": {"vocabulary": ["a", "b"], "positions": 8},
+    "custom": {"shape": [2], "wanted_shape": [3], "tolerance": 1.5},
 }
 
 DESIRED = {"version": 4, "release": "digits@2", "rollout": "r-1", "attempt": 1, "compare": True}
@@ -243,6 +244,12 @@ def _output(kind: str) -> Callable[[Document, Path], object]:
     return read
 
 
+def _outputs(document: Document, _folder: Path) -> object:
+    return found("hedgerow.outputs.outputs:Outputs.from_fields")(
+        Fields(document, "document"), documents.STREAMING_SCHEMA.outputs
+    )
+
+
 def _agent_state(document: Document, _folder: Path) -> object:
     from hedgerow.client.agent_state import AgentState, Identity
 
@@ -401,7 +408,16 @@ DECODERS: tuple[Decoder, ...] = (
         "json",
     ),
     Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record()]),
-    Decoder("hedgerow.schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
+    Decoder("hedgerow.model_schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
+    Decoder(
+        "hedgerow.outputs.outputs:Outputs.from_fields",
+        [{"probabilities": {"kind": "classes", "weight": 1.0, **OUTPUTS["classes"]}}],
+        _outputs,
+    ),
+    Decoder(
+        "hedgerow.outputs.records:output_from_fields",
+        [{"kind": kind, "weight": 1.0, **record} for kind, record in OUTPUTS.items()],
+    ),
     *(
         Decoder(f"hedgerow.outputs.{kind}:{kind.title()}.from_fields", [record], _output(kind))
         for kind, record in OUTPUTS.items()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features, out_of_range, output_features, predicted_classes
+from hedgerow.features import input_features, is_output_feature, out_of_range
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import NO_OUTPUTS
 from hedgerow.schema import TensorSpec
@@ -86,19 +86,10 @@ def test_a_sample_is_out_of_range_when_one_value_is():
     assert out_of_range(SENSOR, inputs).tolist() == [False, True, True, False]
 
 
-def test_the_output_is_watched_through_its_winner():
-    features = output_features(np.array([[0.2, 0.8], [0.5, 0.5]], np.float32))
-
-    assert features[PREDICTED].tolist() == [1, 0]
-    assert features[CONFIDENCE].tolist() == pytest.approx([0.8, 0.5], abs=1e-7)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_no_confidence_and_no_class(value):
-    features = output_features(np.array([[value, 0.8], [0.1, 0.9]]))
-
-    assert np.isnan(features[CONFIDENCE]).tolist() == np.isnan(features[PREDICTED]).tolist() == [True, False]
-    assert predicted_classes(np.array([[value, 0.8], [0.1, 0.9]])).tolist() == [-1, 1]
+def test_what_is_watched_of_outputs_is_told_from_what_is_watched_of_inputs():
+    assert [is_output_feature(name) for name in ("output.label", "output.state.label", "outputs.0", "image.mean")] == [
+        True, True, False, False,
+    ]  # fmt: skip
 
 
 def test_state_is_neither_watched_nor_out_of_range():

@@ -134,7 +134,7 @@ def test_an_output_that_is_the_whole_answer_stays_one_when_it_is_state_too():
             "float32[2, 1, 128] as h and float32[2] as probabilities",
         ),
         (
-            {"outputs": [{**TensorSpec("h_next", (2, 1, 128), "int8").to_record()}]},
+            {"outputs": [{**TensorSpec("h_next", (2, 1, 128), "int8").to_record()}], "answers": {}},
             "one shape and one dtype at both ends of a state",
             "float32[2, 1, 128] as h and int8[2, 1, 128] as h_next",
         ),
@@ -143,6 +143,7 @@ def test_an_output_that_is_the_whole_answer_stays_one_when_it_is_state_too():
             {
                 "inputs": [TensorSpec(name, (2,)).to_record() for name in ("x", "a", "b")],
                 "outputs": [TensorSpec("y", (2,)).to_record()],
+                "answers": {},
                 "state": {"a": "y", "b": "y"},
             },
             "an output of its own for each state",
@@ -152,6 +153,7 @@ def test_an_output_that_is_the_whole_answer_stays_one_when_it_is_state_too():
             {
                 "inputs": [TensorSpec("x", (2,)).to_record(), TensorSpec("h", (2**11, 2**12)).to_record()],
                 "outputs": [TensorSpec("h_next", (2**11, 2**12)).to_record()],
+                "answers": {},
             },
             "at most 4194304 numbers of state",
             "8388608",

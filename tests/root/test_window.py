@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
-from hedgerow.features import input_features, output_features
+from hedgerow.features import input_features
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import Reference, build_reference
@@ -23,9 +23,9 @@ from hedgerow.window import (
     FeatureCounts,
     Window,
     WindowCounter,
-    is_output_feature,
     merge_windows,
 )
+from tests.output_tasks import TASKS
 from tests.root.documents import WINDOW
 from tests.scores import pairs, scored
 
@@ -47,7 +47,7 @@ def draw(seed: int, size: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.nd
 
 def reference() -> Reference:
     inputs, probabilities, _ = draw(99, 200)
-    outputs = output_features(probabilities)
+    outputs = SCHEMA.answers.features({"probabilities": probabilities})
     label = outputs.pop("output.label")
     return build_reference({**input_features(SCHEMA, inputs), **outputs}, {"output.label": (label, ["a", "b"])})
 
@@ -59,6 +59,14 @@ def counter() -> WindowCounter:
     return WindowCounter("m@1", SCHEMA, REFERENCE)
 
 
+def observe(counting, inputs, answers, *, labels=None, previous=None, latency_ms=1.0, now=1.0) -> None:
+    """Count answers of the only output."""
+    given = [None if rows is None else {"probabilities": rows} for rows in (labels, previous)]
+    counting.observe(
+        inputs, {"probabilities": answers}, latency_ms=latency_ms, now=now, wanted=given[0], previous=given[1]
+    )
+
+
 @given(st.integers(0, 2**31), st.lists(st.integers(0, 12), min_size=1, max_size=5), st.data())
 def test_pieces_and_merged_windows_count_like_one_batch(seed, sizes, data):
     total = sum(sizes)
@@ -66,12 +74,18 @@ def test_pieces_and_merged_windows_count_like_one_batch(seed, sizes, data):
     labels = np.array(data.draw(st.lists(st.integers(-1, 1), min_size=total, max_size=total)), np.int64)
     whole, pieces, windows = counter(), counter(), []
 
-    whole.observe(inputs, new, latency_ms=1.5, now=1.0, labels=labels, previous=old)
+    observe(whole, inputs, new, latency_ms=1.5, now=1.0, labels=labels, previous=old)
     start = 0
     for size in sizes:
         part = slice(start, start + size)
-        pieces.observe(
-            {"x": inputs["x"][part]}, new[part], latency_ms=1.5, now=1.0, labels=labels[part], previous=old[part]
+        observe(
+            pieces,
+            {"x": inputs["x"][part]},
+            new[part],
+            latency_ms=1.5,
+            now=1.0,
+            labels=labels[part],
+            previous=old[part],
         )
         start += size
         cut = pieces.cut(2.0)
@@ -94,7 +108,7 @@ def test_a_batch_is_counted_exactly():
     previous = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])
     counting = counter()
 
-    counting.observe(inputs, probabilities, latency_ms=0.1, now=50.0, labels=np.array([0, 1, -1]), previous=previous)
+    observe(counting, inputs, probabilities, latency_ms=0.1, now=50.0, labels=np.array([0, 1, -1]), previous=previous)
     window = counting.cut(60.0)
 
     assert (window.samples, window.out_of_range, window.scores) == (3, 1, scored(2, 2))
@@ -114,7 +128,7 @@ def test_outputs_that_are_no_numbers_are_no_class_and_never_right():
     counting = counter()
 
     nothing = np.full((4, 2), np.nan)
-    counting.observe(inputs, nothing, latency_ms=0.1, now=1.0, labels=np.zeros(4, np.int64), previous=old)
+    observe(counting, inputs, nothing, latency_ms=0.1, now=1.0, labels=np.zeros(4, np.int64), previous=old)
     window = counting.cut(2.0)
 
     assert window.scores == scored(0, 4)
@@ -131,7 +145,7 @@ def test_a_sample_without_a_label_is_never_right_whatever_the_models_said():
     labels = np.array([label for _, _, label in samples])
     counting = counter()
 
-    counting.observe({"x": np.ones((27, 2), np.float32)}, new, latency_ms=1.0, now=1.0, labels=labels, previous=old)
+    observe(counting, {"x": np.ones((27, 2), np.float32)}, new, latency_ms=1.0, now=1.0, labels=labels, previous=old)
     window = counting.cut(2.0)
 
     rights = Counter((said == label, before == label) for said, before, label in samples if label != -1)
@@ -143,7 +157,7 @@ def test_a_sample_without_a_label_is_never_right_whatever_the_models_said():
 @given(st.floats(0, 1e6))
 def test_a_latency_falls_into_the_bin_whose_lower_edge_it_reached(latency_ms):
     counting = counter()
-    counting.observe(*draw(0, 1)[:2], latency_ms=latency_ms, now=0.0)
+    observe(counting, *draw(0, 1)[:2], latency_ms=latency_ms, now=0.0)
 
     assert counting.cut(1.0).latency.index(1) == sum(edge <= latency_ms for edge in LATENCY_EDGES_MS)
 
@@ -158,7 +172,7 @@ def test_an_empty_window_is_not_cut():
 def test_a_cut_starts_afresh_and_the_index_rises():
     counting = WindowCounter("m@1", SCHEMA, REFERENCE, first_index=7)
     for now in (10.0, 20.0):
-        counting.observe(*draw(1, 4)[:2], latency_ms=1.0, now=now)
+        observe(counting, *draw(1, 4)[:2], latency_ms=1.0, now=now)
         assert counting.samples == 4
         window = counting.cut(now + 5)
         assert (window.samples, window.started_at) == (4, now)
@@ -292,5 +306,47 @@ def test_windows_of_another_release_or_with_other_features_are_not_added():
         FeatureCounts((1, 2)) + FeatureCounts((1,))
 
 
-def test_output_features_are_told_from_the_worlds():
-    assert [is_output_feature(name) for name in ("output.label", "output.confidence", "x.0")] == [True, True, False]
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_pieces_of_answers_of_every_kind_count_like_one_batch_by_the_outputs_record(name):
+    # As a device has them: what only the training side knows is not in a record.
+    record = replace(TASKS[name].schema, answers=measured(TASKS[name])).to_record()
+    schema = ModelSchema.from_fields(Fields(record, "schema"))
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.normal(size=(40, 4)).astype(np.float32)}
+    answers, before = (
+        {spec.name: rng.random((40, *spec.shape), np.float32) for spec in schema.outputs} for _ in range(2)
+    )
+    wanted = {
+        output_name: rng.integers(0, 2, (40, *output.target_shape)).astype(output.target_dtype)
+        for output_name, output in schema.answers.items()
+    }
+    for output_name, output in schema.answers.items():
+        wanted[output_name][:10] = output.unknown(10)
+    columns = {**input_features(schema, inputs), **schema.answers.features(answers)}
+    reference = build_reference(columns, {})
+    whole, pieces, windows = WindowCounter("m@1", schema, reference), WindowCounter("m@1", schema, reference), []
+
+    whole.observe(inputs, answers, latency_ms=1.0, now=1.0, wanted=wanted, previous=before)
+    for part in (slice(0, 13), slice(13, 14), slice(14, 40)):
+        cut = [{key: rows[part] for key, rows in arrays.items()} for arrays in (inputs, answers, wanted, before)]
+        pieces.observe(*cut[:2], latency_ms=1.0, now=1.0, wanted=cut[2], previous=cut[3])
+        windows.append(pieces.cut(2.0))
+    expected = whole.cut(2.0)
+
+    merged = merge_windows(merge_windows(windows[0], windows[1]), windows[2])
+    assert {**merged.to_record(), "index": 0} == expected.to_record()
+    assert expected.paired.agreement.samples == 40
+    # The functions of an output of the user's own stay where the model is trained.
+    assert expected.scores.samples == (0 if name == "custom" else 30)
+    if name != "custom":
+        scores = schema.answers.scores(answers, wanted)[10:]
+        assert expected.scores.mean == pytest.approx(scores.mean(), abs=1e-5)
+        change = expected.paired.gained - expected.paired.lost
+        difference = scores - schema.answers.scores(before, wanted)[10:]
+        assert change == pytest.approx(difference.sum(), abs=1e-3)
+
+
+def measured(task) -> Outputs:
+    """Return a task's outputs with a threshold, where one is needed."""
+    normal = {name: np.full((9, *output.tensor(name).shape), 0.5, np.float32) for name, output in task.answers.items()}
+    return task.answers.measured(normal, task.answers.named(None, 9))

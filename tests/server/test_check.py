@@ -1,14 +1,18 @@
 """Tests of hedgerow.server.check: every mistake a user makes is named, all at once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from hedgerow import Dataset, TaskData
+from hedgerow import Dataset, Partition, TaskData
 from hedgerow.decode import encode_json
 from hedgerow.errors import TaskError
+from hedgerow.outputs import Classes, Custom, Reconstruction
 from hedgerow.server.check import check_task
+from tests.output_tasks import STREAMING, TASKS, anomaly_data, class_of, dataset_of, numbers
 
 pytestmark = pytest.mark.heavy
 
@@ -17,13 +21,14 @@ def test_a_good_task_is_described(tiny_task):
     report = check_task(tiny_task, clients=4)
 
     assert report.samples == {"train": 200, "held_out": 100, "calibration": 200}
-    assert sum(report.class_counts["train"]) == 200
+    assert sum(report.class_counts["probabilities"]["train"]) == 200
+    assert report.to_record()["class_counts"]["train"] == list(report.class_counts["probabilities"]["train"])
     assert report.partition == (50, 50, 50, 50)
     assert [(s.stage, s.name, s.shape, s.dtype) for s in report.stages] == [
         ("inputs", "point", (8, 2), "float32"),
         ("preprocessed", "argument 0", (8, 2), "float32"),
-        ("logits", "logits", (8, 3), "float32"),
-        ("probabilities", "probabilities", (8, 3), "float32"),
+        ("model", "probabilities", (8, 3), "float32"),
+        ("answers", "probabilities", (8, 3), "float32"),
     ]
     assert (report.parameters, report.parameter_bytes) == (9, 36)
     assert 0 < report.loss < 10
@@ -67,7 +72,7 @@ def data(labels=None, values=None):
         ({"model": lambda: lambda x: x}, "must return a torch.nn.Module"),
         ({"model": lambda: nn.Linear(2, 3).double()}, "must be torch.float32"),
         ({"model": lambda: nn.Linear(5, 3)}, "the model's forward pass raised RuntimeError"),
-        ({"model": lambda: nn.Linear(2, 4)}, "logits of shape (8, 3)"),
+        ({"model": lambda: nn.Linear(2, 4)}, "a tensor of shape (8, 3) for 8 samples of classes, found (8, 4)"),
         (
             {"model": lambda: nn.Sequential(nn.Linear(2, 3), nn.Softmax(dim=1))},
             "must return logits, found probabilities",
@@ -126,14 +131,12 @@ def test_a_task_with_state_is_described_by_its_steps():
     report = check_task(load_task("hedgerow.examples.zoo.streaming:task"), clients=4)
 
     assert report.samples == {"train": 800, "held_out": 300, "calibration": 8}
-    assert sum(report.class_counts["held_out"]) == 300 * 30
+    assert sum(report.class_counts["probabilities"]["held_out"]) == 300 * 30
     assert [stage.shape for stage in report.stages] == [(16, 30, 16), (16, 16), (16, 30, 2), (16, 30, 2)]
     assert report.partition == (200, 200, 200, 200)
 
 
 def test_a_model_that_keeps_its_state_to_itself_is_a_mistake():
-    from dataclasses import replace
-
     from hedgerow.task import load_task
 
     class Forgetful(nn.Module):
@@ -145,5 +148,200 @@ def test_a_model_that_keeps_its_state_to_itself_is_a_mistake():
             return self.head(frame)
 
     task = replace(load_task("hedgerow.examples.zoo.streaming:task"), model=Forgetful)
-    with pytest.raises(TaskError, match=r"model\(\) must return \(logits, new state\), found Tensor"):
+    with pytest.raises(TaskError, match=r"model\(\) must return \(probabilities, new state\), found Tensor"):
         check_task(task)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("tasks", [TASKS, STREAMING], ids=["samples", "sequences"])
+def test_every_kind_of_output_is_described_with_what_is_reached_without_looking_at_the_input(name, tasks):
+    task = tasks[name]
+    data = task.load_data()
+    report = check_task(task, clients=4)
+
+    held_out, train = (task.rows(task.wanted(part)) for part in (data.held_out, data.train))
+    _words, answer = task.answers.baseline(train)
+    rows = len(next(iter(held_out.values())))
+    repeated = {key: np.repeat(value[None], rows, axis=0) for key, value in answer.items()}
+    outputs = (
+        task.answers.measured({"anomaly": np.ones((rows, 1))}, held_out) if name == "reconstruction" else task.answers
+    )
+    assert report.baseline.score == pytest.approx(outputs.scores(repeated, held_out).mean())
+    assert 0 <= report.metrics[task.answers.score_key] <= 1
+    assert list(report.class_counts) == {"classes": ["probabilities"], "several": ["state"]}.get(name, [])
+    ends = [stage for stage in report.stages if stage.stage in {"model", "answers"}]
+    assert [stage.name for stage in ends] == [*task.answers, *task.answers]
+    leading = 2 if task.state else 1
+    assert [stage.shape[leading:] for stage in ends[len(task.answers) :]] == [
+        spec.shape for spec in task.answers.tensors()
+    ]
+    record = report.to_record()
+    assert record["baseline"] == {"answer": report.baseline.answer, task.answers.score_key: report.baseline.score}
+    assert encode_json(record)
+    assert report.warnings == ()
+
+
+class Sigmoid(nn.Module):
+    """Ends in a sigmoid, and then brings its numbers into another order."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.sigmoid(self.body(x)).reshape(-1, 3, 1).squeeze(2)
+
+
+def positions_softmax():
+    return nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Linear(1, 3), nn.Softmax(dim=-1))
+
+
+def two(state, level):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.state, self.level = state(), level()
+
+        def forward(self, x):
+            return self.state(x), self.level(x)
+
+    return Two
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "mistake"),
+    [
+        (
+            "labels",
+            Sigmoid,
+            "must return logits, found probabilities; leave its sigmoid out, loss and artifact add one",
+        ),
+        ("tokens", positions_softmax, "must return logits, found probabilities; leave its softmax out, loss and art"),
+        (
+            "several",
+            two(lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1)), lambda: nn.Linear(4, 2)),
+            "the model must return logits for state, found probabilities; leave its softmax out",
+        ),
+        (
+            "several",
+            two(lambda: nn.Linear(4, 3), lambda: nn.Linear(4, 1)),
+            "the model must return a tensor of shape (8, 2) for level for 8 samples of values, found (8, 1)",
+        ),
+        ("several", lambda: nn.Linear(4, 5), "model() must return (state, level), found Tensor"),
+        ("values", lambda: nn.Linear(4, 3), "a tensor of shape (8, 2) for 8 samples of values, found (8, 3)"),
+        ("values", lambda: nn.Sequential(nn.Linear(4, 2), nn.Flatten(0)), "of shape (8, 2) for 8 samples of values"),
+        (
+            "reconstruction",
+            lambda: nn.Linear(4, 3),
+            "model() must return its pre-processed input again for anomaly, of the shape [8, 4], found [8, 3]",
+        ),
+        ("custom", lambda: nn.Linear(4, 3), "of shape (8, 2) for 8 samples of custom, found (8, 3)"),
+        ("tokens", lambda: nn.Linear(4, 3), "of shape (8, 4, 3) for 8 samples of tokens, found (8, 3)"),
+    ],
+)
+def test_a_model_that_gives_something_else_is_told_in_one_sentence(name, model, mistake):
+    with pytest.raises(TaskError) as caught:
+        check_task(replace(TASKS[name], model=model))
+    assert [mistake in sentence for sentence in caught.value.mistakes] == [True], caught.value.mistakes
+
+
+def test_numbers_between_nought_and_one_are_no_sigmoid_by_chance():
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return 0.5 + 0.01 * torch.tanh(self.body(x))
+
+    assert check_task(replace(TASKS["labels"], model=Small)).stages[2].maximum < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "target_values", "mistake"),
+    [
+        ("values", np.zeros((20, 2)), "found float64[20, 2]; use .astype('float32')"),
+        ("classes", np.zeros(20, np.float32), "found float32[20]; use .astype('int64')"),
+        ("classes", np.full(20, 0.5), "those of classes are whole numbers, use outputs=Values(...) for others"),
+        ("several", {"state": np.zeros(20, np.int64)}, "expected target values for state, level, found state"),
+        (
+            "reconstruction",
+            np.ones(20, np.int64),
+            "20 of 20 samples are anomalous, from which a reconstruction does not",
+        ),
+    ],
+)
+def test_target_values_of_another_form_are_told_and_the_model_is_examined_all_the_same(name, target_values, mistake):
+    task = TASKS[name]
+    train = dataset_of(numbers(20, 0), target_values)
+    wrong = replace(task, data=lambda: TaskData(train, task.data().held_out), metrics={"bad": raises})
+
+    with pytest.raises(TaskError) as caught:
+        check_task(wrong)
+    assert [mistake in caught.value.mistakes[0], "the metric 'bad' raised" in caught.value.mistakes[1]] == [True, True]
+    assert len(caught.value.mistakes) == 2
+
+
+def test_a_partition_by_classes_that_are_not_there_is_a_mistake():
+    task = replace(TASKS["values"], partition=Partition("dirichlet"))
+
+    with pytest.raises(TaskError) as caught:
+        check_task(task)
+    (sentence,) = caught.value.mistakes
+    assert sentence == (
+        "partition: expected an output with classes, by which the partition dirichlet:0.5 cuts, found none; use iid, "
+        "quantity:ALPHA or column:NAME"
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "warning"),
+    [
+        (
+            replace(TASKS["reconstruction"], outputs=Reconstruction(0.002)),
+            "held_out holds 120 normal samples, of which a false-alarm rate of 0.002 flags none; of 500 it flags one",
+        ),
+        (
+            replace(TASKS["reconstruction"], data=lambda: TaskData(anomaly_data().train, anomaly_data().train)),
+            "training shows no score, for no held-out sample has all its target values",
+        ),
+        (
+            replace(TASKS["custom"], outputs=Custom((2,), loss=TASKS["custom"].answers["output"].loss)),
+            "training shows no score, for an output has no score",
+        ),
+        (
+            replace(
+                TASKS["several"],
+                outputs={**TASKS["several"].answers, "state": Classes(["a", "b", "c", "d"])},
+                model=two(lambda: nn.Linear(4, 4), lambda: nn.Linear(4, 2)),
+            ),
+            "held_out, state: holds no sample of d",
+        ),
+    ],
+)
+def test_what_may_surprise_in_an_output_is_said(task, warning):
+    report = check_task(task, clients=4)
+
+    assert warning in report.warnings
+    assert (report.baseline is None) == ("no score" in warning)
+
+
+def test_a_score_that_cannot_bear_zeros_is_told_before_any_training():
+    def cosine(given, wanted):
+        length = given.square().sum(dim=-1).sqrt()
+        return (1 + (given[:, 0] * wanted.cos() + given[:, 1] * wanted.sin()) / length) / 2
+
+    custom = TASKS["custom"].answers["output"]
+    with pytest.raises(TaskError) as caught:
+        check_task(replace(TASKS["custom"], outputs=Custom((2,), loss=custom.loss, score=cosine)))
+    assert caught.value.mistakes == ("the score of the baseline: expected scores in [0, 1], found nan to nan",)
+
+
+def test_of_many_held_out_samples_some_are_measured_which_are_spread_evenly():
+    x = numbers(5111, 5)
+    wanted = np.sort(class_of(x))
+    task = TASKS["classes"]
+    report = check_task(replace(task, data=lambda: TaskData(task.data().train, dataset_of(x, wanted))))
+
+    most = np.bincount(task.data().train.target_values).argmax()
+    assert report.baseline.score == (wanted[::10] == most).mean()

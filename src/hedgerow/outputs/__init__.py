@@ -3,7 +3,7 @@
 from hedgerow.outputs.classes import Classes
 from hedgerow.outputs.custom import Custom
 from hedgerow.outputs.labels import Labels
-from hedgerow.outputs.output import Output
+from hedgerow.outputs.output import Classified, Output
 from hedgerow.outputs.outputs import NO_OUTPUTS, Outputs
 from hedgerow.outputs.reconstruction import ANOMALOUS, NORMAL, Reconstruction
 from hedgerow.outputs.records import output_from_fields, output_to_record
@@ -15,6 +15,7 @@ __all__ = [
     "NORMAL",
     "NO_OUTPUTS",
     "Classes",
+    "Classified",
     "Custom",
     "Labels",
     "Output",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.outputs.names import as_names, names_mistakes
-from hedgerow.outputs.output import Output, finite_rows, told_number
+from hedgerow.outputs.output import Classified, Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Classes"]
@@ -28,8 +28,12 @@ class Classes(Output):
     tensor_name: ClassVar[str] = "probabilities"
     score_key: ClassVar[str] = "accuracy"
     score_name: ClassVar[str] = "accuracy"
+    agreement_name: ClassVar[str] = "equal classes"
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "bce", "mse", "focal")
     target_dtype: ClassVar[str] = "int64"
+    is_all_or_nothing: ClassVar[bool] = True
+    known_word: ClassVar[str] = "labelled"
+    request: ClassVar[str] = "label some"
 
     names: tuple[str, ...]
     softmax: bool = True
@@ -52,6 +56,11 @@ class Classes(Output):
         return "softmax" if self.softmax else "none"
 
     @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor."""
+        return self.names
+
+    @property
     def target_shape(self) -> tuple[int, ...]:
         """Shape of one sample's target value."""
         return ()
@@ -70,9 +79,25 @@ class Classes(Output):
         """Return of which samples the target value is known."""
         return wanted >= 0
 
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing: one of so many classes."""
+        return 1 / len(self.names)
+
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64]:
         """Return the class of each sample."""
         return np.asarray(wanted, dtype=np.int64)
+
+    @property
+    def strata_names(self) -> Sequence[str]:
+        """The classes."""
+        return self.names
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return which classes have no sample."""
+        counts = np.bincount(wanted[wanted >= 0], minlength=len(self.names))
+        empty = [name for name, count in zip(self.names, counts, strict=True) if count == 0]
+        return [f"holds no sample of {', '.join(empty)}"] if empty else []
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, ``int64[n]``; -1 where a value is not finite.
@@ -85,6 +110,10 @@ class Classes(Output):
         """Return 1 where the most probable class is the wanted one, else 0."""
         predicted = self.predicted(given)
         return np.asarray(((predicted == wanted) & (predicted >= 0)).astype(np.float64), dtype=np.float64)
+
+    def classified(self, given: NDArray[Any], wanted: NDArray[Any]) -> Classified:
+        """Return the wanted and the answered class of each sample."""
+        return Classified(self.names, self.strata(wanted), self.predicted(given))
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where both name the same class, or neither names one, else 0."""

@@ -1,5 +1,6 @@
 """An output of the user's own: its loss and its score are torch functions, which stay where the model is trained."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -73,6 +74,10 @@ class Custom(Output):
         """Return one sentence for everything that is wrong with target values."""
         return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
 
+    def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what is wrong with one sample's target value, which may be unknown: NaN everywhere."""
+        return [] if np.isnan(wanted).all() else self.target_mistakes(wanted)
+
     def unknown(self, samples: int) -> NDArray[Any]:
         """Return NaN everywhere."""
         return np.full((samples, *self.wanted_shape), np.nan, dtype=np.float32)
@@ -96,9 +101,7 @@ class Custom(Output):
         """
         if self.score is None:
             raise ValueError("expected a score function, found none; only the training side has it")
-        from hedgerow.task_module import on_tensors
-
-        found = on_tensors(self.score, given, wanted)
+        found = _on_tensors(self.score, given, wanted)
         if found.shape != (len(given),):
             raise InputError(f"expected one score for each of {len(given)} samples, found the shape {found.shape}")
         found = np.where(finite_rows(given), found, 0.0).astype(np.float64)
@@ -156,3 +159,12 @@ class Custom(Output):
             fields.integers("wanted_shape", minimum=1, maximum_items=8),
             fields.number("tolerance", minimum=0),
         )
+
+
+def _on_tensors(function: TorchFunction, *arrays: NDArray[Any]) -> NDArray[Any]:
+    """Call a torch function of the user's on arrays, without gradients."""
+    # Not imported: whoever has such a function and answers of a model has torch, and a device has neither.
+    torch: Any = sys.modules["torch"]
+    with torch.no_grad():
+        found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
+    return np.asarray(found.detach().cpu().numpy())

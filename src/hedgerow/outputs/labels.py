@@ -31,8 +31,11 @@ class Labels(Output):
     kind: ClassVar[str] = "labels"
     tensor_name: ClassVar[str] = "probabilities"
     score_name: ClassVar[str] = "F1 of the samples"
+    agreement_name: ClassVar[str] = "equal labels"
     losses: ClassVar[tuple[str, ...]] = ("bce", "focal", "mse")
     target_dtype: ClassVar[str] = "int64"
+    known_word: ClassVar[str] = "labelled"
+    request: ClassVar[str] = "label some"
 
     names: tuple[str, ...]
     threshold: float = 0.5
@@ -57,6 +60,11 @@ class Labels(Output):
         return "sigmoid"
 
     @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor."""
+        return self.names
+
+    @property
     def target_shape(self) -> tuple[int, ...]:
         """Shape of one sample's target value."""
         return (len(self.names),)
@@ -73,6 +81,11 @@ class Labels(Output):
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which samples have a target value for every label."""
         return np.asarray((wanted >= 0).all(axis=1), dtype=np.bool_)
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return which labels no sample has."""
+        empty = [name for place, name in enumerate(self.names) if not (wanted[:, place] == 1).any()]
+        return [f"holds no sample with {', '.join(empty)}"] if empty else []
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return which labels are said to be there, ``int64[n, labels]``."""

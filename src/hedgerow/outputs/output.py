@@ -5,7 +5,7 @@ Records only: no torch, so that they go into a release and work on a device. Los
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +14,22 @@ from numpy.typing import NDArray
 from hedgerow.decode import Fields
 from hedgerow.schema import TensorSpec
 
-__all__ = ["Output", "finite_rows", "told_number"]
+__all__ = ["Classified", "Output", "finite_rows", "told_number"]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """Samples that each got exactly one of several classes: what a table of classes is made of.
+
+    Attributes:
+        names: Of the classes.
+        wanted: Class of each sample, ``int64[n]``.
+        given: What was answered, ``int64[n]``; -1 where nothing was.
+    """
+
+    names: tuple[str, ...]
+    wanted: NDArray[np.int64]
+    given: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +51,24 @@ class Output(ABC):
     """Of the mean score in metrics; ``accuracy`` for classes."""
     score_name: ClassVar[str] = "score"
     """What people call the mean score."""
+    agreement_name: ClassVar[str] = "agreement"
+    """What people call the mean of :meth:`agreement`."""
     losses: ClassVar[tuple[str, ...]]
     """The losses that fit it, the default first."""
     target_dtype: ClassVar[str]
     """Of a target value."""
     learns_alone: ClassVar[bool] = False
     """Whether it is trained on inputs alone, without target values."""
+    is_all_or_nothing: ClassVar[bool] = False
+    """Whether a score is 0 or 1 and nothing between."""
+    known_word: ClassVar[str] = "scored"
+    """What a sample is whose target value is known: so many ``scored`` samples."""
+    request: ClassVar[str] = "give target values"
+    """What people are asked for where none is known."""
+    saturates: ClassVar[bool] = False
+    """Whether a number that is larger than all that an integer holds may stand for it: it says no less."""
+    not_learned: ClassVar[str] = ""
+    """What samples are that it does not learn from; empty where it learns from all."""
 
     weight: float = field(default=1.0, kw_only=True)
 
@@ -57,6 +84,11 @@ class Output(ABC):
     def activation(self) -> str:
         """What makes an answer of what the model gives: ``softmax``, ``sigmoid``, ``mean_square`` or ``none``."""
         return "none"
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor; empty: they have none."""
+        return ()
 
     @property
     @abstractmethod
@@ -75,14 +107,55 @@ class Output(ABC):
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known, ``bool[n]``."""
 
+    def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return one sentence for everything that is wrong with one sample's target value, which may be unknown.
+
+        Args:
+            wanted: ``(1, *target_shape)``.
+        """
+        return [] if np.array_equal(wanted, self.unknown(1)) else self.target_mistakes(wanted)
+
     @property
     def can_score(self) -> bool:
         """Whether this process can score answers; false: they can only be compared with another model's."""
         return True
 
+    @property
+    def chance(self) -> float:
+        """Mean score that guessing reaches, where that is known of every task; else 0."""
+        return 0.0
+
+    def is_like(self, other: "Output") -> bool:
+        """Return whether answers of a model with the record *other* mean the same, whatever its weight."""
+        return replace(other, weight=self.weight) == self
+
+    def translated(self, given: NDArray[Any], other: "Output") -> NDArray[Any]:
+        """Return answers of a model with the record *other*, which is like this one, as this one would have them."""
+        del other
+        return given
+
+    @property
+    def strata_names(self) -> Sequence[str]:
+        """What the classes of :meth:`strata` are called; empty where there are none."""
+        return ()
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what may surprise in target values that are allowed, each beginning with a verb."""
+        del wanted
+        return []
+
+    def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return from which samples it learns, and on which its loss says something, ``bool[n]``."""
+        return np.ones(len(wanted), dtype=np.bool_)
+
     def strata(self, wanted: NDArray[Any]) -> NDArray[np.int64] | None:
         """Return a class of each sample by which a data set can be cut into unlike shards; None: there is none."""
         del wanted
+        return None
+
+    def classified(self, given: NDArray[Any], wanted: NDArray[Any]) -> Classified | None:
+        """Return answers and target values as classes, where each sample has exactly one; else None."""
+        del given, wanted
         return None
 
     @abstractmethod
@@ -118,6 +191,18 @@ class Output(ABC):
         Args:
             wanted: Target values of the training data.
         """
+
+    def measured(self, given: NDArray[Any], wanted: NDArray[Any]) -> Self:
+        """Return this with what only a trained model's answers can tell, such as a threshold; most kinds need nothing.
+
+        What is there already stays: the user has said it, or it was measured before.
+
+        Args:
+            given: The float model's answers to held-out samples.
+            wanted: Their target values, which need not be known.
+        """
+        del given, wanted
+        return self
 
     @abstractmethod
     def told(self, given: NDArray[Any]) -> dict[str, Any]:

@@ -67,6 +67,34 @@ class Outputs(Mapping[str, Output]):
         return self.alone.score_name if self.alone is not None else "score"
 
     @property
+    def is_all_or_nothing(self) -> bool:
+        """Whether the score of a sample is 0 or 1 and nothing between."""
+        return self.alone is not None and self.alone.is_all_or_nothing
+
+    @property
+    def known_word(self) -> str:
+        """What a sample is whose target values are known."""
+        return self.alone.known_word if self.alone is not None else Output.known_word
+
+    @property
+    def request(self) -> str:
+        """What people are asked for where no target value is known."""
+        return self.alone.request if self.alone is not None else Output.request
+
+    @property
+    def chance(self) -> float:
+        """Mean score that guessing reaches, as far as it is known."""
+        return float(self._mean([np.array([output.chance]) for output in self.values()])[0]) if self else 0.0
+
+    @property
+    def goes_by_agreement(self) -> bool:
+        """Whether answers are judged by how alike they are to another model's, as no score need ever come of them.
+
+        That is so where a device cannot score them, and where the model learns without target values.
+        """
+        return bool(self) and (self.learns_alone or not self.can_score)
+
+    @property
     def can_score(self) -> bool:
         """Whether this process can score answers."""
         return bool(self) and all(output.can_score for output in self.values())
@@ -84,8 +112,9 @@ class Outputs(Mapping[str, Output]):
         """Return target values by the names of the outputs.
 
         Args:
-            values: By name; of the only output alone; or None: none is known.
-            samples: How many there are, where none is known.
+            values: By name, where an output that learns alone may be left out; of the only output alone; or None: none
+                is known.
+            samples: How many there are, of which nothing is known where values are left out.
 
         Raises:
             ValueError: The names are others, or there is one array for several outputs.
@@ -96,17 +125,33 @@ class Outputs(Mapping[str, Output]):
             if len(self) != 1:
                 raise ValueError(f"expected target values for each of {', '.join(self)}, found one array")
             return dict.fromkeys(self, values)
-        if set(values) != set(self):
+        needed = {name for name, output in self.items() if not output.learns_alone}
+        if not needed <= set(values) <= set(self):
             raise ValueError(
                 f"expected target values for {', '.join(self)}, found {', '.join(sorted(values)) or 'none'}"
             )
-        return {name: values[name] for name in self}
+        return {name: values[name] if name in values else output.unknown(samples) for name, output in self.items()}
+
+    def learnable(self, wanted: Arrays) -> NDArray[np.bool_]:
+        """Return from which samples every output learns, ``bool[n]``."""
+        every: NDArray[np.bool_] = np.logical_and.reduce(
+            [output.learnable(wanted[name]) for name, output in self.items()]
+        )
+        return every
 
     def known(self, wanted: Arrays) -> NDArray[np.bool_]:
         """Return of which samples every target value is known and can be scored here, ``bool[n]``."""
         known = [output.is_known(wanted[name]) & output.can_score for name, output in self.items()]
         every: NDArray[np.bool_] = np.logical_and.reduce(known)
         return every
+
+    def is_like(self, others: "Outputs") -> bool:
+        """Return whether answers of a model with the records *others* mean the same."""
+        return bool(self) and set(self) == set(others) and all(o.is_like(others[name]) for name, o in self.items())
+
+    def translated(self, given: Arrays, others: "Outputs") -> dict[str, NDArray[Any]]:
+        """Return answers of a model with the records *others*, which are like these, as this model would have them."""
+        return {name: output.translated(given[name], others[name]) for name, output in self.items()}
 
     def scores(self, given: Arrays, wanted: Arrays) -> NDArray[np.float64]:
         """Return how good the answers to each sample were, ``float64[n]`` in [0, 1]."""
@@ -168,6 +213,15 @@ class Outputs(Mapping[str, Output]):
         if len(words) == 1:
             return next(iter(words.values())), answers
         return "; ".join(f"{name}: {said}" for name, said in words.items()), answers
+
+    def measured(self, given: Arrays, wanted: Arrays) -> "Outputs":
+        """Return these with what only a trained model's answers can tell; what is there already stays.
+
+        Args:
+            given: The float model's answers to held-out samples.
+            wanted: Their target values, which need not be known.
+        """
+        return Outputs({name: output.measured(given[name], wanted[name]) for name, output in self.items()})
 
     def strata(self, wanted: Arrays) -> NDArray[np.int64] | None:
         """Return a class of each sample by which data can be cut into unlike shards: the first that an output has."""

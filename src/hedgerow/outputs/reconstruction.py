@@ -1,5 +1,6 @@
 """How far a sample is from what a model has learned to rebuild: anomaly detection."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -7,12 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
+from hedgerow.errors import InputError
 from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["ANOMALOUS", "NORMAL", "Reconstruction"]
 
 NORMAL, ANOMALOUS = 0, 1
+_UNKNOWN = -1
+_GREATEST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))
+_ROOM = 1.01
+"""How far above the highest score the threshold may be looked for."""
+"""The greatest number with a finite one above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +37,16 @@ class Reconstruction(Output):
 
     kind: ClassVar[str] = "reconstruction"
     score_name: ClassVar[str] = "share of right flags"
+    agreement_name: ClassVar[str] = "equal flags"
     tensor_name: ClassVar[str] = "anomaly"
     losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
     target_dtype: ClassVar[str] = "int64"
     learns_alone: ClassVar[bool] = True
+    saturates: ClassVar[bool] = True
+    is_all_or_nothing: ClassVar[bool] = True
+    known_word: ClassVar[str] = "judged"
+    request: ClassVar[str] = "say of some samples whether they are normal"
+    not_learned: ClassVar[str] = "anomalous"
 
     false_alarm_rate: float = 0.01
     threshold: float | None = None
@@ -63,17 +76,40 @@ class Reconstruction(Output):
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
-        others = np.setdiff1d(wanted, [NORMAL, ANOMALOUS])
+        others = np.setdiff1d(wanted, [_UNKNOWN, NORMAL, ANOMALOUS])
         told = ", ".join(map(str, others[:5].tolist()))
-        return [f"a sample is 0 (normal) or 1 (anomalous), found {told}"] if len(others) else []
+        return [f"a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found {told}"] if len(others) else []
 
     def unknown(self, samples: int) -> NDArray[Any]:
         """Return -1 for each sample."""
-        return np.full(samples, -1, dtype=np.int64)
+        return np.full(samples, _UNKNOWN, dtype=np.int64)
 
     def is_known(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return of which samples the target value is known."""
         return wanted >= 0
+
+    def is_like(self, other: Output) -> bool:
+        """Return whether both can flag: each by its own threshold, which is measured anew for every model."""
+        return isinstance(other, Reconstruction) and None not in {self.threshold, other.threshold}
+
+    def translated(self, given: NDArray[Any], other: Output) -> NDArray[Any]:
+        """Return the other model's anomaly scores scaled so that this threshold flags what its own did."""
+        if not isinstance(other, Reconstruction) or self.threshold is None or other.threshold is None:
+            raise ValueError("expected two thresholds, found one or none")
+        scaled = np.asarray(given, dtype=np.float64) * (self.threshold / other.threshold)
+        below = np.minimum(scaled, np.nextafter(self.threshold, 0.0))
+        return np.where(other.flags(given)[:, None], np.maximum(scaled, self.threshold), below)
+
+    def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples nobody has judged anomalous: what was learned would not be flagged."""
+        return np.asarray(wanted != ANOMALOUS, dtype=np.bool_)
+
+    def notes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return whether normal samples are too few to flag some of them, as the rate says."""
+        normal = int((wanted == NORMAL).sum()) or int((~self.is_known(wanted)).sum())
+        least = math.ceil(1 / self.false_alarm_rate)
+        said = f"of which a false-alarm rate of {self.false_alarm_rate:g} flags none; of {least} it flags one"
+        return [f"holds {normal} normal samples, {said}"] if normal < least else []
 
     @property
     def can_score(self) -> bool:
@@ -125,17 +161,35 @@ class Reconstruction(Output):
             "detection_rate": float(flagged[~is_normal].mean()) if len(anomalous) else float("nan"),
         }
 
-    def measured(self, normal: NDArray[Any]) -> "Reconstruction":
-        """Return this with the threshold at which *normal* samples are flagged at the stated rate, or less.
+    def measured(self, given: NDArray[Any], wanted: NDArray[Any]) -> Self:
+        """Return this with the threshold at which normal samples are flagged at the stated rate, or less.
+
+        Normal are those that were judged so; where none was judged so, those that nobody has judged. A threshold that
+        is there stays.
 
         Args:
-            normal: Anomaly scores of normal samples that were not trained on, ``(n, 1)``.
+            given: Anomaly scores of samples that were not trained on, ``(n, 1)``.
+            wanted: Which of them are anomalous, as far as it is known.
+
+        Raises:
+            InputError: All samples are anomalous.
         """
-        ordered = np.sort(np.asarray(normal, dtype=np.float64)[:, 0])
+        if self.threshold is not None:
+            return self
+        is_normal = wanted == NORMAL
+        values = np.asarray(given, dtype=np.float64)[:, 0][is_normal if is_normal.any() else ~self.is_known(wanted)]
+        if not len(values):
+            raise InputError(
+                "expected normal samples in the held-out data, which set the threshold; found anomalous ones only"
+            )
+        # What is no number is flagged whatever the threshold.
+        ordered = np.sort(np.where(np.isfinite(values), values, np.inf))
         flagged = int(self.false_alarm_rate * len(ordered))
-        # The least number above the highest score that must not be flagged.
-        threshold = float(np.nextafter(np.float32(ordered[len(ordered) - 1 - flagged]), np.float32(np.inf)))
-        return replace(self, threshold=threshold)
+        highest = np.float32(min(ordered[len(ordered) - 1 - flagged], _GREATEST))
+        # Halfway to the least score that is flagged: another runtime rounds otherwise, and must flag none more.
+        above = min(ordered[len(ordered) - flagged] if flagged else np.inf, float(highest) * _ROOM, _GREATEST)
+        halfway = np.float32((float(highest) + above) / 2)
+        return replace(self, threshold=float(max(halfway, np.nextafter(highest, np.float32(np.inf)))))
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
         """Return the answer that is never flagged."""

@@ -29,6 +29,7 @@ class Tokens(Output):
     kind: ClassVar[str] = "tokens"
     tensor_name: ClassVar[str] = "probabilities"
     score_name: ClassVar[str] = "share of right positions"
+    agreement_name: ClassVar[str] = "equal tokens"
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy",)
     target_dtype: ClassVar[str] = "int64"
 
@@ -53,6 +54,11 @@ class Tokens(Output):
     def activation(self) -> str:
         """What makes an answer of what the model gives."""
         return "softmax"
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor."""
+        return self.vocabulary
 
     @property
     def target_shape(self) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ class Values(Output):
     kind: ClassVar[str] = "values"
     tensor_name: ClassVar[str] = "values"
     score_name: ClassVar[str] = "worth of the values"
+    agreement_name: ClassVar[str] = "agreement in tolerances"
     losses: ClassVar[tuple[str, ...]] = ("huber", "mse", "mae")
     target_dtype: ClassVar[str] = "float32"
 
@@ -61,6 +62,11 @@ class Values(Output):
         return TensorSpec(name, (len(self.names),), "float32", unit=", ".join(self.unit))
 
     @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers along the last dimension of the tensor."""
+        return self.names
+
+    @property
     def target_shape(self) -> tuple[int, ...]:
         """Shape of one sample's target value."""
         return (len(self.names),)
@@ -68,6 +74,10 @@ class Values(Output):
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
         return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
+
+    def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
+        """Return what is wrong with one sample's target value, of which each number may be unknown: NaN."""
+        return self.target_mistakes(np.where(np.isnan(wanted), 0, wanted))
 
     def unknown(self, samples: int) -> NDArray[Any]:
         """Return NaN for each value of each sample."""

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgerow.outputs import Classes, Labels, Reconstruction, Tokens, Values
+from hedgerow.errors import InputError
+from hedgerow.outputs import Classes, Labels, Outputs, Reconstruction, Tokens, Values
 
 CLASSES = Classes(("a", "b", "c"))
 LABELS = Labels(("hot", "wet", "loud"))
@@ -103,6 +104,24 @@ def test_the_metrics_of_classes_are_those_of_scikit_learn(samples):
     assert next(iter(found)) == "accuracy"
 
 
+def test_classes_are_watched_through_their_winner():
+    features = CLASSES.features("output", np.array([[0.2, 0.8, 0], [0.5, 0.5, 0]], np.float32))
+
+    assert features["output.label"].tolist() == [1, 0]
+    assert features["output.confidence"].tolist() == pytest.approx([0.8, 0.5], abs=1e-7)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_no_confidence_and_no_class(value):
+    given = np.array([[value, 0.8, 0], [0.1, 0.9, 0]])
+    features = CLASSES.features("output", given)
+
+    assert np.isnan(features["output.confidence"]).tolist() == [True, False]
+    assert np.isnan(features["output.label"]).tolist() == [True, False]
+    assert CLASSES.predicted(given).tolist() == [-1, 1]
+    assert CLASSES.scores(given, np.array([0, 1])).tolist() == [0.0, 1.0]
+
+
 def test_what_is_no_answer_stands_in_a_column_of_its_own():
     given = np.array([[0.1, 0.8, 0.1], [np.nan, 0, 0], [0.9, 0, 0.1]], np.float32)
 
@@ -183,12 +202,64 @@ def test_the_metrics_of_flags_are_those_of_scikit_learn():
 def test_the_threshold_flags_at_most_the_stated_share_of_normal_samples(scores, rate):
     normal = np.array(scores, np.float32)[:, None] + 1
 
-    flagged = Reconstruction(rate).measured(normal).flags(normal)
+    flagged = Reconstruction(rate).measured(normal, np.zeros(len(normal), np.int64)).flags(normal)
 
     assert flagged.mean() <= rate
     # One step lower would flag more than that, or the next lower sample is equal to the last that is not flagged.
     lower = Reconstruction(rate, threshold=float(normal[~flagged].max()))
     assert lower.flags(normal).mean() > rate
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threshold"),
+    [
+        ([0, 0, 1, -1], 2.0),  # of those that were judged normal, and of no other
+        ([-1, -1, 1, 1], 2.0),  # nobody judged one normal
+        ([-1, -1, -1, -1], 9.0),
+    ],
+)
+def test_the_threshold_is_measured_on_normal_samples_and_on_unjudged_ones_only_where_there_are_none(wanted, threshold):
+    given = np.array([[1.0], [2.0], [5.0], [9.0]], np.float32)
+
+    found = Reconstruction(0.1).measured(given, np.array(wanted))
+
+    assert found.threshold == pytest.approx(threshold * 1.005)
+    assert found.flags(given).tolist() == (given[:, 0] > threshold).tolist()
+    assert found.measured(given * 2, np.array(wanted)) is found
+
+
+def test_the_threshold_lies_between_what_is_flagged_and_what_is_not_so_that_rounding_flags_none():
+    given = np.array([[1.0], [2.0], [2.01], [9.0]], np.float32)
+
+    found = Reconstruction(0.4).measured(given[:3], np.zeros(3, np.int64))
+
+    assert found.threshold == pytest.approx(2.005)
+    assert found.flags(given * 1.001).tolist() == [False, False, True, True]
+
+
+def test_a_model_that_gives_no_numbers_has_a_threshold_all_the_same_and_is_worth_nothing():
+    given = np.full((4, 1), np.nan, np.float32)
+
+    found = Reconstruction().measured(given, np.zeros(4, np.int64))
+
+    assert found.mistakes() == []
+    assert found.scores(given, np.zeros(4, np.int64)).tolist() == [0.0] * 4
+
+
+def test_anomalous_samples_alone_set_no_threshold():
+    with pytest.raises(InputError, match="expected normal samples in the held-out data"):
+        Reconstruction().measured(np.ones((2, 1), np.float32), np.ones(2, np.int64))
+
+
+def test_only_what_needs_it_is_measured_and_of_several_outputs_each_by_its_own():
+    outputs = Outputs({"state": CLASSES, "anomaly": Reconstruction(0.1)})
+    given = {"state": answers(CLASSES, 4), "anomaly": np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)}
+
+    found = outputs.measured(given, {"state": np.zeros(4, np.int64), "anomaly": np.array([0, 0, 0, 1])})
+
+    assert found["state"] is CLASSES
+    assert found["anomaly"].threshold == pytest.approx(3.015)
+    assert (outputs.can_score, found.can_score) == (False, True)
 
 
 def test_flags_need_a_threshold():
@@ -218,13 +289,39 @@ def test_perplexity_is_the_inverse_of_the_geometric_mean_of_what_was_right():
         (CLASSES, [0, 3], "the classes must lie in 0..2, found 0..3"),
         (LABELS, [[0, 1, 2]], "each label is 0 or 1, found 2"),
         (VALUES, [[0.0, np.inf]], "the target values hold NaN or infinity"),
-        (FLAGS, [0, 2], "a sample is 0 (normal) or 1 (anomalous), found 2"),
+        (FLAGS, [0, 2], "a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found 2"),
         (TOKENS, [[0, 1, 2, 3]], "the tokens must lie in 0..2, or be -1 at padding; found 0..3"),
         (TOKENS, [[-1, -1, -1, -1]], "a sequence has no token that is not padding"),
     ],
 )
 def test_wrong_target_values_give_one_true_sentence(output, wanted, sentence):
     assert output.target_mistakes(np.array(wanted)) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted", "notes"),
+    [
+        (CLASSES, [0, 0], ["holds no sample of b, c"]),
+        (CLASSES, [0, 1, 2], []),
+        (LABELS, [[1, 0, 1], [1, 0, 0]], ["holds no sample with wet"]),
+        (VALUES, [[1.0, 2.0]], []),
+        (FLAGS, [0] * 9 + [1] * 90, ["holds 9 normal samples, of which a false-alarm rate of 0.1 flags none; of 10"]),
+        (FLAGS, [-1] * 10, []),
+        (TOKENS, [[0, 0, 0, 0]], []),
+    ],
+)
+def test_what_may_surprise_in_sound_target_values_is_told(output, wanted, notes):
+    found = output.notes(np.array(wanted))
+
+    assert [note.startswith(part) for note, part in zip(found, notes, strict=True)] == [True] * len(notes)
+
+
+def test_only_what_nobody_called_anomalous_is_learned_from():
+    outputs = Outputs({"state": CLASSES, "anomaly": FLAGS})
+    wanted = {"state": np.array([0, 1, 2]), "anomaly": np.array([0, 1, -1])}
+
+    assert outputs.learnable(wanted).tolist() == [True, False, True]
+    assert all(output.learnable(targets(output, 3)).all() for output in ALL if output is not FLAGS)
 
 
 @pytest.mark.parametrize(
@@ -244,3 +341,19 @@ def test_wrong_target_values_give_one_true_sentence(output, wanted, sentence):
 )
 def test_a_wrong_output_gives_one_true_sentence(output, sentence):
     assert output.mistakes() == [sentence]
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_only_what_has_one_class_of_each_sample_has_a_table_of_classes(output):
+    found = output.classified(answers(output, 9), targets(output, 9))
+
+    assert (found is not None) == (output is CLASSES)
+    if found is not None:
+        assert (found.names, found.given[4]) == (("a", "b", "c"), -1)
+        assert found.wanted.tolist() == targets(output, 9).tolist()
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_numbers_with_names_have_one_for_each_place_of_the_last_dimension(output):
+    assert len(output.part_names) in {0, output.tensor("o").shape[-1]}
+    assert bool(output.part_names) == (output is not FLAGS)
