@@ -134,7 +134,9 @@ def test_devices_train_a_release_again_from_their_own_target_values(tmp_path, ki
             exchange=fleet.exchange,
             folder=fleet.folder,
             task=fleet.task,
-            settings=RetrainSettings(rounds=2, max_drop=0.2, plan=ONE_STAGE, minimum_devices=2, jobs=1),
+            settings=RetrainSettings(
+                rounds=2, max_drop=0.2, plan=ONE_STAGE, minimum_devices=2, jobs=1, round_timeout_s=500
+            ),
         )
         result = retrainer.retrain("kind@1")
         fleet.wait_for(lambda: service.rollout(result.rollout).state is RolloutState.FINISHED)
