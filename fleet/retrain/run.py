@@ -54,7 +54,7 @@ class RetrainSettings:
         minimum_devices: A round waits for so many devices.
         wait_s: How long it waits for them.
         round_timeout_s: Longest wait for the devices of one round.
-        max_drop: Largest accepted loss of accuracy by compiling.
+        max_drop: Largest accepted fall of the mean score by compiling.
         jobs: Compile so many targets at a time; None: as many as there are cores.
         plan: How the release is rolled out; None: the usual way, with the gate through which the parent came.
         note: One line for the release.

@@ -190,19 +190,19 @@ class Task:
         is_made = isinstance(self.outputs, Outputs) and isinstance(self.outputs.alone, Classes)
         if self.outputs is not None and len(self.labels) and not is_made:
             return ["it has outputs and labels; labels are short for outputs=Classes(labels), so leave one out"]
-        if self.postprocess not in POSTPROCESSES:
-            return [f"the postprocess {self.postprocess!r} is none of {', '.join(POSTPROCESSES)}"]
+        wrong = f"the postprocess {self.postprocess!r} is none of {', '.join(POSTPROCESSES)}"
+        before = [wrong] if self.postprocess not in POSTPROCESSES else []
         given = Classes(tuple(self.labels), self.postprocess == "softmax") if len(self.labels) else self.outputs
         outputs = Outputs.of(cast("Output | Mapping[str, Output]", given))
         if not outputs or len(outputs) > MOST_OUTPUTS:
-            return [f"it needs one to {MOST_OUTPUTS} outputs, found {len(outputs)}"]
+            return [*before, f"it needs one to {MOST_OUTPUTS} outputs, found {len(outputs)}"]
         found = [
             f"the output {name!r} must be an output, such as Classes([...]), found {type(output).__name__}"
             for name, output in outputs.items()
             if not isinstance(output, Output)
         ]
         if found:
-            return found
+            return [*before, *found]
         for name, output in outputs.items():
             told = f"the output {name!r}: " if len(outputs) > 1 else "its output: "
             found.extend(told + mistake for mistake in [*output.mistakes(), *weight_mistakes(output)])
@@ -210,7 +210,7 @@ class Task:
                 found.append(f"the name {name!r} of an output is not like {TENSOR_NAME.pattern}")
         if not found:
             object.__setattr__(self, "outputs", outputs)
-        return [*found, *loss_mistakes(outputs, self.loss)]
+        return [*before, *found, *loss_mistakes(outputs, self.loss)]
 
     def _type_mistakes(self) -> list[str]:
         wanted: dict[str, tuple[type, str]] = {

@@ -300,7 +300,7 @@ def test_a_device_gives_the_bits_of_the_golden_samples_on_every_half_step(tmp_pa
     values = ((np.arange(-132, 133) + 0.5) * scale).astype(np.float32)[:, None]
 
     stage = CompiledModel(format="tflite", content=content, inputs=(taken,), outputs=(given,))
-    golden = predict_tflite(stage, {"x": values})
+    golden = predict_tflite(stage, {"x": values})["y"]
     on_device = load_runtime("litert").load(tmp_path / "m.tflite", artifact("litert", taken, given))
 
     assert np.array_equal(on_device.predict({"x": values})["y"], golden)

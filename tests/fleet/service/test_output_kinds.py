@@ -14,6 +14,7 @@ from hedgerow.features import input_features
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.state import RolloutState
+from hedgerow.fleet.service.events import ReleaseProven
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Outputs
 from hedgerow.reference import build_reference
@@ -162,6 +163,9 @@ def test_a_gate_passes_an_equal_release_of_each_kind(world, kind):
     assert set(made.fleet.releases()) == {"kind@2"}
     said = "agreement with the model before alone decides" if kind == "custom" else f"{NAMES[kind]} 9"
     assert said in rollout.reason
+    # To agree with the model before is to be like it, not to be right.
+    proven = [event.release for event in made.fleet.events if isinstance(event, ReleaseProven)]
+    assert proven == ([] if kind == "custom" else ["kind@2"])
     assert ("accuracy" in rollout.reason) == (kind == "classes")
 
 
@@ -190,6 +194,7 @@ def test_a_reconstruction_that_nobody_judges_goes_by_agreement_although_its_thre
 
     assert rollout.state is state, rollout.reason
     assert "none of them is judged, so that agreement with the model before alone decides" in rollout.reason
+    assert not any(isinstance(event, ReleaseProven) for event in made.fleet.events)
 
 
 def test_where_target_values_must_come_agreement_lets_nothing_go_on(world):

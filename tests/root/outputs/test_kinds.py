@@ -1,5 +1,7 @@
 """What each kind of output makes of answers and target values, against independent calculations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -357,3 +359,52 @@ def test_only_what_has_one_class_of_each_sample_has_a_table_of_classes(output):
 def test_numbers_with_names_have_one_for_each_place_of_the_last_dimension(output):
     assert len(output.part_names) in {0, output.tensor("o").shape[-1]}
     assert bool(output.part_names) == (output is not FLAGS)
+
+
+@given(
+    st.lists(st.floats(0, 1e6, width=32) | st.just(float("nan")), min_size=1, max_size=20),
+    st.floats(0.01, 100),
+    st.floats(0.01, 100),
+)
+def test_anomaly_scores_of_another_model_are_flagged_by_its_own_threshold(scores, own, others):
+    now, before = Reconstruction(threshold=own), Reconstruction(threshold=others)
+    told = np.asarray(scores, np.float32)[:, None]
+
+    translated = now.translated(told, before)
+
+    assert now.is_like(before)
+    assert now.flags(translated).tolist() == before.flags(told).tolist()
+    wanted = (np.arange(len(scores)) % 2).astype(np.int64)
+    assert now.scores(translated, wanted).tolist() == before.scores(told, wanted).tolist()
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_answers_of_a_model_with_the_same_record_mean_the_same_whatever_its_weight(output):
+    told = answers(output, 9)
+
+    assert output.is_like(replace(output, weight=3.0))
+    np.testing.assert_array_equal(output.agreement(output.translated(told, output), told), np.ones(9))
+    assert not any(output.is_like(other) for other in ALL if other is not output)
+
+
+def test_a_threshold_that_is_not_there_flags_nothing_to_compare():
+    assert not Reconstruction().is_like(Reconstruction(threshold=1.0))
+    with pytest.raises(ValueError, match="expected two thresholds"):
+        Reconstruction().translated(np.ones((1, 1)), Reconstruction(threshold=1.0))
+
+
+@pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
+def test_a_target_value_that_is_not_known_is_no_mistake_and_one_that_is_wrong_is(output):
+    assert output.value_mistakes(output.unknown(1)) == []
+    assert output.value_mistakes(targets(output, 1)) == []
+    wrong = np.full((1, *output.target_shape), np.inf if output.target_dtype == "float32" else 7, output.target_dtype)
+    assert len(output.value_mistakes(wrong)) == 1
+
+
+def test_one_of_several_values_may_be_unknown():
+    assert VALUES.value_mistakes(np.asarray([[1.0, np.nan]], np.float32)) == []
+
+
+def test_guessing_classes_is_right_as_often_as_there_are_fewer_of_them():
+    assert CLASSES.chance == pytest.approx(1 / 3)
+    assert [output.chance for output in (LABELS, VALUES, FLAGS, TOKENS)] == [0, 0, 0, 0]
