@@ -181,15 +181,15 @@ def replay_golden(ready: ReadyModel) -> float | None:
             raise InstallError("the golden samples", f"{name} of shape {got.shape}", found, "compile the release again")
         difference = np.abs(want.astype(np.float64) - got.astype(np.float64))
         # A NaN is different from everything, also when it was there at build time.
-        found = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
-        if found > artifact.tolerance_of(name):
+        far = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+        if far > artifact.tolerance_of(name):
             raise InstallError(
                 "replaying the golden samples",
                 f"outputs within {artifact.tolerance_of(name):g} of those at build time",
-                f"a difference of {found:g}",
+                f"a difference of {far:g}",
                 "this device computes differently; compile with a wider tolerance or for another target",
             )
-        largest = max(largest, found)
+        largest = max(largest, far)
     return largest
 
 
