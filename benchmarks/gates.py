@@ -23,6 +23,7 @@ from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.rules import advance, create_rollout
 from hedgerow.fleet.rollout.stages import DeviceFacts, StagePlan
 from hedgerow.fleet.rollout.state import Rollout, RolloutState
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.score_counts import (
     CHANGE_STEPS,
     NO_PAIRED_SCORES,
@@ -45,6 +46,7 @@ ACCURACY, HELD_OUT, WON = 0.95, 1000, 0.02
 WINDOW, WINDOWS = 50, 100
 
 
+OUTPUTS = Outputs.of(Classes(("no", "yes")))
 RIGHT_OR_WRONG = "right or wrong"
 
 
@@ -171,7 +173,7 @@ def _roll_out(plan: RolloutPlan, floor: Floor, windows: Iterator[Window]) -> tup
     taken = 0
     for now, window in enumerate(windows):
         taken = window.scores.samples
-        rollout, _ = advance(rollout, GateJudged(judge(gate, window, floor), now=float(now)))
+        rollout, _ = advance(rollout, GateJudged(judge(gate, window, floor, OUTPUTS), now=float(now)))
         if rollout.state.is_terminal:
             break
     rollout, _ = advance(rollout, Tick(now=float(WINDOWS)))

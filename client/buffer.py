@@ -98,8 +98,11 @@ class LabelledSamples(Closing):
 
     def _teaches(self, entry: _Entry) -> bool:
         """Return whether its target values are such that the outputs can learn from them."""
+        outputs = self._outputs
         try:
-            return bool(self._outputs.teaches(self._sample(entry)[1])[0])
+            wanted = self._sample(entry)[1]
+            is_whole = not any(output.target_mistakes(wanted[name]) for name, output in outputs.items())
+            return bool(outputs) and is_whole and bool(outputs.learnable(wanted)[0])
         except (InputError, DecodeError):  # another release's, or damaged since the file was read
             return False
 

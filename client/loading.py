@@ -181,15 +181,15 @@ def replay_golden(ready: ReadyModel) -> float | None:
             raise InstallError("the golden samples", f"{name} of shape {got.shape}", found, "compile the release again")
         difference = np.abs(want.astype(np.float64) - got.astype(np.float64))
         # A NaN is different from everything, also when it was there at build time.
-        far = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
-        if far > artifact.tolerance_of(name):
+        farthest = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+        if farthest > artifact.tolerance_of(name):
             raise InstallError(
                 "replaying the golden samples",
                 f"outputs within {artifact.tolerance_of(name):g} of those at build time",
-                f"a difference of {far:g}",
+                f"a difference of {farthest:g}",
                 "this device computes differently; compile with a wider tolerance or for another target",
             )
-        largest = max(largest, far)
+        largest = max(largest, farthest)
     return largest
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features
+from hedgerow.features import input_features
 from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.folder import FleetFolder
@@ -77,8 +77,8 @@ def signed(number: int, artifact: Artifact, content: bytes, probabilities: np.nd
     golden = encode_arrays({"input.x": x, "output.probabilities": probabilities})
     values = np.random.default_rng(1).normal(size=(200, 96))
     reference = build_reference(
-        {**input_features(SCHEMA, {"x": values}), CONFIDENCE: np.linspace(0.5, 1, 200)},
-        {PREDICTED: (np.arange(200) % 2.0, SCHEMA.labels)},
+        {**input_features(SCHEMA, {"x": values}), "output.confidence": np.linspace(0.5, 1, 200)},
+        {"output.label": (np.arange(200) % 2.0, ("no", "yes"))},
     ).encode()
     made = make_release(number)
     manifest = replace(

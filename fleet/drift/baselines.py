@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
+from hedgerow.features import is_output_feature
 from hedgerow.fleet.drift.findings import MISSING, OUT_OF_RANGE, counts_of
 from hedgerow.fleet.records import StoredWindow
 from hedgerow.reference import Reference
-from hedgerow.window import Window, is_output_feature, merge_windows
+from hedgerow.window import Window, merge_windows
 
 __all__ = [
     "Baseline",

@@ -259,7 +259,8 @@ class RolloutDriver:
         if self._looks.get(rollout_id) == look:
             return
         self._looks[rollout_id] = look
-        verdict = judge(rollout.plan.gate, window, self._floor(rollout, rollout.plan.gate))
+        outputs = self._catalogue.manifest(rollout.release).model_schema.answers
+        verdict = judge(rollout.plan.gate, window, self._floor(rollout, rollout.plan.gate), outputs)
         self.apply(rollout_id, GateJudged(verdict=verdict, now=now), then)
 
     def _floor(self, rollout: Rollout, gate: GatePlan) -> Floor | None:

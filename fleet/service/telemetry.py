@@ -218,7 +218,12 @@ class TelemetryIntake:
         saved = self._scores.get(window.release) or self._store.score_state(window.release)
         state = saved or ScoreState(release=window.release)
         after, alert, proof = observe_score(
-            state, device.name, on_our_clock(window, now), floors, self._settings.score_alpha
+            state,
+            device.name,
+            on_our_clock(window, now),
+            floors,
+            self._settings.score_alpha,
+            manifest.model_schema.answers,
         )
         self._store.save_score_state(after, saved)
         self._scores = {window.release: after}

@@ -1,6 +1,7 @@
 """The labelled buffer: bounded, free of repeats, in one order, and whole after a crash."""
 
 import contextlib
+import hashlib
 import os
 
 import numpy as np
@@ -9,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.client.target_values import as_given
+from hedgerow.client.target_values import as_declared, as_given
 from hedgerow.model_schema import ModelSchema
-from hedgerow.outputs import Classes, Outputs
+from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
 from hedgerow.schema import TensorSpec
+from hedgerow.weights import encode_arrays
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", (3,)),), (TensorSpec("probabilities", (5,)),), Outputs.of(Classes(tuple("abcde")))
@@ -422,3 +424,111 @@ def test_a_sample_from_the_future_is_no_news(tmp_path):
     buffer.add(sample(1), of_class(1))
     assert sorted(since(buffer, 900.0)) == [1, 2]
     buffer.close()
+
+
+KINDS = {
+    "labels": (Labels(("hot", "wet")), [1, 0], [1, 2]),
+    "values": (Values(("level", "flow"), 1.0), [1.5, 2.5], [1.5, np.nan]),
+    "one value": (Values("level", 1.0), 1.5, np.inf),
+    "reconstruction": (Reconstruction(), 0, 1),
+    "tokens": (Tokens(("lo", "hi"), 3), [0, 1, -1], [-1, -1, -1]),
+    "custom": (Custom((2,), wanted_shape=(2, 2)), [[1, 2], [3, 4]], [1, 2, 3, 4, 5]),
+    "several": (
+        {"state": Classes(("a", "b")), "level": Values("level", 1.0)},
+        {"state": 1, "level": 2.5},
+        {"state": 1},
+    ),
+    "flags beside classes": (
+        {"state": Classes(("a", "b")), "odd": Reconstruction()},
+        {"state": 1},
+        {"state": 1, "odd": 1},
+    ),
+}
+"""Kind -> its output, a target value that teaches, and one that does not."""
+
+
+def schema_of(outputs) -> ModelSchema:
+    found = Outputs.of(outputs)
+    return ModelSchema((TensorSpec("x", (3,)),), found.tensors(), found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_target_values_of_any_form_survive_and_those_that_teach_nothing_are_left_out(tmp_path, kind):
+    output, good, useless = KINDS[kind]
+    schema = schema_of(output)
+    buffer = LabelledBuffer(tmp_path)
+    assert buffer.add(sample(1), as_given(good))
+    assert buffer.add(sample(2), as_given(useless))
+    assert not buffer.add(sample(1), as_given(good))
+    buffer.close()
+
+    again = LabelledBuffer(tmp_path)
+    assert len(again) == 2
+    with again.samples(schema) as samples:
+        assert len(samples) == 1
+        inputs, wanted = samples.read(np.zeros(2, np.int64))
+    assert inputs["x"].tolist() == [[1, 1, 1]] * 2
+    assert list(wanted) == list(schema.answers)
+    rows = {name: np.asarray(value)[None] for name, value in as_given(good).items()}
+    for name, values in as_declared(schema.answers, rows, 1).items():
+        assert (values.dtype, values.shape[1:]) == (wanted[name].dtype, wanted[name].shape[1:])
+        np.testing.assert_array_equal(wanted[name], np.repeat(values, 2, axis=0))
+    again.close()
+
+
+def test_without_a_target_value_a_sample_teaches_only_what_learns_alone(tmp_path):
+    buffer = LabelledBuffer(tmp_path)
+    buffer.add(sample(1), as_given(None))
+    for outputs, count in ((Reconstruction(), 1), (Classes(("a", "b")), 0), (Values("level", 1.0), 0)):
+        with buffer.samples(schema_of(outputs)) as samples:
+            assert len(samples) == count
+    buffer.close()
+
+
+def test_a_target_value_that_another_release_asked_for_teaches_this_one_nothing(tmp_path):
+    buffer = LabelledBuffer(tmp_path)
+    for number, value in enumerate((2, [1, 0], 1.5, {"state": 1, "level": 2.5}, {"probabilities": 1})):
+        buffer.add(sample(number), as_given(value))
+    assert sorted(everything(buffer)) == [(0, 2), (4, 1)]
+    with buffer.samples(schema_of({"state": Classes(("a", "b")), "level": Values("level", 1.0)})) as samples:
+        assert samples.read(np.arange(len(samples)))[0]["x"][:, 0].tolist() == [3]
+    with buffer.samples(ModelSchema(SCHEMA.inputs, SCHEMA.outputs)) as samples:
+        assert len(samples) == 0, "of a model of which nobody has said what it gives"
+    buffer.close()
+
+
+def test_a_file_of_classes_is_what_it_always_was(tmp_path):
+    """Agents of before kept a class as ``label``, one int64 in a row; so its samples keep their order in training."""
+    arrays = {"label": np.asarray([3], np.int64), "input.x": np.full(3, 7, np.float32)}
+    payload = encode_arrays(arrays)
+    old = b"HGB1" + len(payload).to_bytes(4, "little") + hashlib.sha256(payload).digest() + payload
+    (tmp_path / "samples.bin").write_bytes(old)
+
+    buffer = LabelledBuffer(tmp_path)
+    assert everything(buffer) == [(7, 3)]
+    assert not buffer.add(sample(7), of_class(3)), "the same sample, and the same bytes"
+    buffer.close()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"label": np.zeros(1, np.int64)},
+        {"input.x": np.zeros(3, np.float32), "weight": np.zeros(3, np.float32)},
+        {"input.x": np.zeros(3, np.float32), "label": np.zeros(1), "label.state": np.zeros(1)},
+        {"input.x": np.zeros(3, np.float32), **{f"label.o{number}": np.zeros(1) for number in range(17)}},
+    ],
+)
+def test_a_record_that_is_no_sample_is_left_out_and_the_next_one_is_read(tmp_path, arrays, caplog):
+    payload = encode_arrays(arrays)
+    record = b"HGB1" + len(payload).to_bytes(4, "little") + hashlib.sha256(payload).digest() + payload
+    buffer = LabelledBuffer(tmp_path)
+    buffer.add(sample(1), of_class(1))
+    buffer.close()
+    path = tmp_path / "samples.bin"
+    path.write_bytes(record + path.read_bytes())
+
+    again = LabelledBuffer(tmp_path)
+    assert everything(again) == [(1, 1)]
+    assert "a labelled sample is left out: " in caplog.text
+    again.close()

@@ -65,7 +65,6 @@ class Output(ABC):
     """What a sample is whose target value is known: so many ``scored`` samples."""
     request: ClassVar[str] = "give target values"
     """What people are asked for where none is known."""
-
     saturates: ClassVar[bool] = False
     """Whether a number that is larger than all that an integer holds may stand for it: it says no less."""
     not_learned: ClassVar[str] = ""
@@ -115,10 +114,6 @@ class Output(ABC):
             wanted: ``(1, *target_shape)``.
         """
         return [] if np.array_equal(wanted, self.unknown(1)) else self.target_mistakes(wanted)
-
-    def teaches(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which samples a model can be trained on, ``bool[n]``: those whose target value is right and whole."""
-        return np.array([not self.target_mistakes(value[None]) for value in wanted], dtype=np.bool_)
 
     @property
     def can_score(self) -> bool:

@@ -143,11 +143,6 @@ class Outputs(Mapping[str, Output]):
         every: NDArray[np.bool_] = np.logical_and.reduce(known)
         return every
 
-    def teaches(self, wanted: Arrays) -> NDArray[np.bool_]:
-        """Return which samples a model can be trained on, ``bool[n]``."""
-        every: NDArray[np.bool_] = np.logical_and.reduce([o.teaches(wanted[name]) for name, o in self.items()])
-        return every
-
     def is_like(self, others: "Outputs") -> bool:
         """Return whether answers of a model with the records *others* mean the same."""
         return bool(self) and set(self) == set(others) and all(o.is_like(others[name]) for name, o in self.items())

@@ -88,10 +88,6 @@ class Reconstruction(Output):
         """Return of which samples the target value is known."""
         return wanted >= 0
 
-    def teaches(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which samples a model can be trained on: all but anomalous ones, which it must not rebuild."""
-        return np.asarray((wanted == NORMAL) | (wanted < 0), dtype=np.bool_)
-
     def is_like(self, other: Output) -> bool:
         """Return whether both can flag: each by its own threshold, which is measured anew for every model."""
         return isinstance(other, Reconstruction) and None not in {self.threshold, other.threshold}

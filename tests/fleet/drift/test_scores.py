@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
+from hedgerow.fleet.drift import scores
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.drift.scores import (
     LONGEST_SERIES,
@@ -18,15 +19,21 @@ from hedgerow.fleet.drift.scores import (
     ScoreState,
     ScoreVerdict,
     forget_device,
-    observe_score,
 )
 from hedgerow.fleet.rollout.floors import Floor
+from hedgerow.outputs import Classes, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.score_counts import ScoreCounts
 from hedgerow.window import Window
 from tests.fleet import exact_evidence
 from tests.scores import scored
 
 FLOOR = Floor(0.9, "which was asked for")
 ALPHA = 0.01
+CLASSES = Outputs.of(Classes(("no", "yes")))
+
+
+def observe_score(state, device, window, floors, alpha, outputs=CLASSES):
+    return scores.observe_score(state, device, window, floors, alpha, outputs)
 
 
 def window(right: int, labelled: int = 100, *, begin: float = 0.0, release: str = "digits@1") -> Window:
@@ -278,3 +285,25 @@ def test_a_state_of_many_thousand_devices_can_be_stored_and_one_with_an_unknown_
     assert restored(state) == state
     with pytest.raises(DecodeError, match="more"):
         ScoreState.from_fields(Fields({**state.to_record(), "more": 1}, "state"))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (Outputs.of(Labels(("hot", "wet"))), "F1 of the samples 55.0% (%) on 200 labelled samples"),
+        (Outputs.of(Values("level", 1.0)), "worth of the values 55.0% (%) on 200 scored samples"),
+        (Outputs.of(Reconstruction(threshold=1.0)), "share of right flags 55.0% (%) on 200 judged samples"),
+        (Outputs.of(Tokens(("lo", "hi"), 3)), "share of right positions 55.0% (%) on 200 scored samples"),
+        (Outputs({"a": Classes(("no", "yes")), "b": Values("level", 1.0)}), "score 55.0% (%) on 200 scored samples"),
+    ],
+)
+def test_an_alert_calls_the_score_of_each_kind_by_its_name(outputs, said):
+    spread = replace(window(0), samples=200, scores=ScoreCounts.at({0.4: 100, 0.7: 100}))
+    floors = {"fleet": FLOOR, "device:d0": FLOOR}
+    state, alert, proof = observe_score(ScoreState("digits@1"), "d0", spread, floors, ALPHA, outputs)
+
+    begin, end = said.split("%)")
+    assert alert.reason.startswith(f"device:d0: {begin}")
+    assert f"{end} lies below the floor of 90.0%, which was asked for" in alert.reason
+    assert "accuracy" not in alert.reason
+    assert (alert.kind, alert.devices, proof, restored(state)) == (AlertKind.SCORE, ("d0",), None, state)
