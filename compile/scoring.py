@@ -20,7 +20,7 @@ _SNR_LIMIT_DB = 200.0
 _SCORE_KEYS = ("accuracy", "score")
 
 
-def signal_to_noise_db(signal: NDArray[np.generic], other: NDArray[np.generic]) -> float:
+def signal_to_noise_db(signal: NDArray[Any], other: NDArray[Any]) -> float:
     """Return ``10 log10(sum(signal^2) / sum((signal - other)^2))``, at most 200; NaN in *other* gives -200."""
     power = float(np.square(signal, dtype=np.float64).sum())
     noise = float(np.square(signal.astype(np.float64) - other).sum())
@@ -52,7 +52,7 @@ def why_unscored(outputs: Outputs) -> str:
     return "no target value of the held-out data is known"
 
 
-def chosen(arrays: Arrays, rows: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
+def chosen(arrays: Arrays, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Return some rows of each array, by their places or by whether they are wanted."""
     return {name: values[rows] for name, values in arrays.items()}
 

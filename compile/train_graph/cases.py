@@ -233,7 +233,7 @@ def _loss(name: str | Loss) -> Case:
 
 _NUMBERS = Values(("level", "flow", "heat"), tolerance=(0.5, 2.0, 0.1))
 _THERE = Labels(("hot", "wet", "loud"))
-_WRITTEN = Tokens([str(token) for token in range(_TOKENS)], positions=6)
+_WRITTEN = Tokens(tuple(map(str, range(_TOKENS))), positions=6)
 _PAIR = {"kind": Classes(("a", "b", "c")), "numbers": Values(("x", "y"), tolerance=(0.5, 2.0), weight=3.0)}
 _ODD = {"anomaly": Reconstruction(weight=2.0), "kind": Classes(("a", "b", "c"))}
 

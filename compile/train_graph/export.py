@@ -273,7 +273,8 @@ def _as_values(output: Output, wanted: NDArray[Any]) -> NDArray[np.float32]:
     shape = output.tensor("any").shape
     if wanted.shape[1:] == shape or output.target_dtype == "float32":
         return wanted.astype(np.float32)
-    return np.eye(shape[-1], dtype=np.float32)[np.maximum(wanted, 0)]
+    ones: NDArray[np.float32] = np.eye(shape[-1], dtype=np.float32)[np.maximum(wanted, 0)]
+    return ones
 
 
 def _adam_pairs(

@@ -323,7 +323,7 @@ def _cross_entropy(
     chosen = (labels[:, None] == classes).to(logits.dtype)
     # What is below zero is no class, and chooses nothing.
     count: Any = logits.shape[0] if ignore_index == _NOTHING else (labels != ignore_index).to(logits.dtype).sum()
-    loss = -(logs * chosen).sum() / count
+    loss: torch.Tensor = -(logs * chosen).sum() / count
     return loss if label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * logs.mean()
 
 

@@ -86,7 +86,7 @@ class TorchTraining:
         with _GivenMasks(masks):
             loss = self._loss(self._module(*inputs), wanted)
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for name, value in self._trained.items():
             if value.grad is None:
                 value.grad = torch.zeros_like(value)

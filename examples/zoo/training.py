@@ -51,7 +51,7 @@ def train_centrally(
                 batch = [augment(batch[0], draws)]
             optimizer.zero_grad()
             told = tuple(part[chosen] for part in wanted) if isinstance(wanted, tuple) else wanted[chosen]
-            loss(module(*batch), told).backward()
+            loss(module(*batch), told).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return model.eval()

@@ -12,7 +12,7 @@ from hedgerow.compile.arena import installed_version  # noqa: E402
 from hedgerow.compile.errors import UnsuitableError  # noqa: E402
 from hedgerow.compile.foundation import foundation_of  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
-from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import mean_score, signal_to_noise_db  # noqa: E402
 from hedgerow.compile.train_graph.export import export_train_graph, largest_difference  # noqa: E402
 from hedgerow.compile.units import compile_artifact, compile_reference  # noqa: E402
 from hedgerow.hardware.lookup import load_target  # noqa: E402
@@ -238,16 +238,14 @@ def test_a_recipe_that_distills_learns_from_what_every_kind_gives(foundations):
     from hedgerow.compile.passes.runner import run_model_pass
 
     [distill] = find_recipe("onnx-distilled-int8").model_passes
-    short = replace(distill, epochs=20, learning_rate=0.01)
+    short = replace(distill, epochs=100, learning_rate=0.01)
     for kind in ("values", "labels", "reconstruction", "several"):
         foundation = foundations(kind)
         task = replace(foundation.source.task, student=foundation.source.task.model)
         student = run_model_pass(short, replace(foundation.source, task=task)).model
         learned = foundation_of(task, student, foundation.data)
-        snr_db = min(
-            signal_to_noise_db(values, learned.float_answers[name]) for name, values in foundation.float_answers.items()
-        )
-        assert snr_db > 3, kind
+        score = mean_score(learned.outputs, learned.float_answers, learned.wanted)
+        assert score > mean_score(foundation.outputs, foundation.float_answers, foundation.wanted) - 0.1, kind
     with pytest.raises(UnsuitableError, match="a task with a student"):
         run_model_pass(short, foundations("values").source)
 

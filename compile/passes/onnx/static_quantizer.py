@@ -85,8 +85,6 @@ def static_bytes(
     """
     options = {"ActivationSymmetric": True, "QuantizeBias": False} if chosen.symmetric else {}
     squares = _square_nodes(stage, source)
-    # What rebuilds its input is compared with the input as it is, and not with what the first layer makes of it.
-    options |= {"DedicatedQDQPair": True} if squares else {}
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         before.write_bytes(stage.content)
@@ -109,7 +107,8 @@ def static_bytes(
             calibration_cache_path=kept,
         )
         model = onnx.load_model(after)
-        if not any(node.op_type in RECURRENT for node in model.graph.node):
+        _take_floats(model.graph, squares)
+        if not squares and not any(node.op_type in RECURRENT for node in model.graph.node):
             return after.read_bytes()
         limit = _LIMIT_OF_SEVEN_BITS if chosen.reduce_range else 127
         quantize_recurrent(model, limit=limit, standard_only=chosen.symmetric, left_out=left_out)
@@ -151,6 +150,24 @@ def _square_nodes(stage: CompiledModel, source: PassModel) -> list[str]:
         # Before the difference is the model.
         ends += [] if node.op_type == "Sub" else list(node.input)
     return found
+
+
+def _take_floats(graph: Any, nodes: Sequence[str]) -> None:
+    """Let nodes that stay float take floats as they were, where the quantizer gave them what had been integers.
+
+    What rebuilds its input is then compared with the input itself, and not with what the first layer makes of it.
+    """
+    producers = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        for place, name in enumerate(node.input) if node.name in nodes else ():
+            back = producers.get(name)
+            there = producers.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
+            if there is not None and there.op_type == "QuantizeLinear":
+                node.input[place] = there.input[0]
+    for kind in ("DequantizeLinear", "QuantizeLinear") if nodes else ():
+        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        for node in [n for n in graph.node if n.op_type == kind and n.output[0] not in used]:
+            graph.node.remove(node)
 
 
 def _measure_entropy(model: Path, data: CalibrationDataReader, ranges: Path) -> None:
