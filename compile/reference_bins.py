@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features, output_features
-from hedgerow.reference import Reference, build_reference
+from hedgerow.features import CONFIDENCE, PREDICTED, input_features, output_features, whole_features
+from hedgerow.reference import MISSING, Reference, build_reference
 from hedgerow.schema import ModelSchema
 from hedgerow.task import Dataset, TaskData
 from hedgerow.window import is_output_feature
@@ -36,10 +36,19 @@ def make_reference(
         ValueError: *counts* names an unknown feature, or has another number of bins.
     """
     outputs = output_features(held_out_probabilities)
-    numeric = {**input_features(schema, train.inputs), CONFIDENCE: outputs[CONFIDENCE]}
-    reference = build_reference(numeric, {PREDICTED: (outputs[PREDICTED], schema.labels)})
-    replaced = {name: tuple(values) for name, values in (counts or {}).items() if not is_output_feature(name)}
+    reference = build_reference(
+        {CONFIDENCE: outputs[CONFIDENCE]},
+        {PREDICTED: (outputs[PREDICTED], schema.labels)},
+        inputs=input_features(schema, train.inputs),
+        whole=whole_features(schema),
+    )
+    replaced = {
+        name: tuple(values)
+        for name, values in (counts or {}).items()
+        if not is_output_feature(name.removeprefix(MISSING))
+    }
     bins = {feature.name: len(feature.counts) for feature in reference.features}
+    bins |= {MISSING + name: 2 for name in bins}
     for name, values in replaced.items():
         if bins.get(name) != len(values):
             raise ValueError(f"expected counts of {name!r} in {bins.get(name, 'no')} bins, found {len(values)}")

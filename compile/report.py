@@ -77,7 +77,7 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
                 "name": spec.name,
                 "shape": " x ".join(map(str, spec.shape)),
                 "dtype": spec.dtype,
-                "unit": spec.unit or "-",
+                "unit": spec.unit_text or "-",
             }
             for spec in build.model_schema.inputs
         ],

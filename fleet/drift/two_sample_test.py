@@ -24,6 +24,7 @@ __all__ = ["p_value"]
 
 _MINIMUM_EXPECTED = 5.0
 _SHARE_OF_BIN_TEST = 0.05
+_CLEAR, _FAR = 0.05, 500
 _EXCEEDANCES = 20  # Besag and Clifford's h: the p-value's relative error is about 1 / sqrt(h)
 _DRAWS = (1_000, 100_000)
 _BATCH = 256
@@ -55,11 +56,14 @@ def p_value(
     weights = (1 / expected).sum(axis=0)
     # Both rows miss the expectation by the same number, so one row tells all.
     statistic = float(((table[1] - expected[1]) ** 2 * weights).sum())
-    if expected.min() >= _MINIMUM_EXPECTED:
-        from scipy.special import chdtrc
+    from scipy.special import chdtrc
 
-        return float(chdtrc(table.shape[1] - 1, statistic))
+    by_law = float(chdtrc(table.shape[1] - 1, statistic))
+    if expected.min() >= _MINIMUM_EXPECTED:
+        return by_law
     bin_test = exp(min(0.0, _log_bin_test(table)))
+    if by_law > _CLEAR and bin_test > _CLEAR and resolution < _CLEAR / _FAR:
+        return by_law  # however wrong the law is here, nothing that follows from the p-value depends on it
     if rows.sum() >= _LARGEST_TOTAL:
         return bin_test
     draws = min(max(ceil(4 / max(resolution, 1e-12)), _DRAWS[0]), _DRAWS[1])
