@@ -78,8 +78,8 @@ class Interface:
             "",
             *c_comment(
                 "What the task's pre-processing makes of one sample, as the model's input tensors store it: call it "
-                f"before each prediction. {f'Give real numbers: {units}. ' if units else ''}{absent}Not for two threads at "
-                "once: its scratch memory is static."
+                f"before each prediction. {f'Give real numbers: {units}. ' if units else ''}{absent}"
+                "Not for two threads at once: its scratch memory is static."
             ),
             f"{self.stored_prototype};",
             "",

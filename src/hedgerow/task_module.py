@@ -1,4 +1,4 @@
-"""A task as torch modules: what is trained, and what is served. The only root module that needs torch."""
+"""A task as torch modules: what is trained, and what is served. Of the root it and ``front_ends`` alone need torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -16,9 +16,9 @@ from hedgerow.task import Dataset, TaskData  # noqa: E402
 from hedgerow.task_module import LogitsModule, model_weights, predict  # noqa: E402
 
 
-def make_foundation(task, model) -> Foundation:
+def make_foundation(task, model, data=None) -> Foundation:
     """Return what a worker keeps of a trained model."""
-    data = TaskData(raw_sensors.TRAIN, raw_sensors.HELD_OUT)
+    data = TaskData(raw_sensors.TRAIN, raw_sensors.HELD_OUT) if data is None else data
     source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
     return Foundation(source, data, predict(task, model, data.held_out.inputs), halves=cut(task))
 
