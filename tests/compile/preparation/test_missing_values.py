@@ -19,6 +19,8 @@ from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml  # noqa: 
 from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.preparation.host_check import find_c_compiler  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
+from hedgerow.compile.train_graph.options import StepOptions  # noqa: E402
+from hedgerow.compile.units import compile_train_graph  # noqa: E402
 from hedgerow.errors import HedgerowError  # noqa: E402
 from hedgerow.fleet.trust.release_fit import check_fit  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
@@ -197,3 +199,14 @@ def test_a_preprocess_that_cannot_be_cut_off_is_refused_by_a_sentence(checkpoint
     assert foundation.halves is None
     with pytest.raises(HedgerowError, match="to batches of tensors, as readings may be missing"):
         make(foundation, RECIPES["onnx-int8-s8s8"], Steps("x", 9, silent))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+@pytest.mark.parametrize("task", [weather.task, weather.other_task], ids=["where", "nan_to_num"])
+def test_a_device_trains_on_samples_with_missing_values_as_torch_does(task, kind, tmp_path):
+    foundation = make_foundation(task, weather.model(), weather.data())
+    assert np.isnan(foundation.data.train.inputs["readings"][: task.local.batch_size]).any()
+
+    _graph, difference = compile_train_graph(foundation, kind, tmp_path, silent, StepOptions())
+
+    assert difference < 1e-4
