@@ -199,7 +199,7 @@ def _tensor_lines(upper: str, kind: str, tensors: Sequence[Tensor], specs: Seque
         shape = ", ".join(map(str, tensor.shape))
         count = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
         bounds = f", {spec.minimum:g} to {spec.maximum:g}" if None not in {spec.minimum, spec.maximum} else ""
-        unit = f", {spec.unit}" if spec.unit else ""
+        unit = f", {spec.unit_text}" if spec.unit_text else ""
         prefix = f"{upper}_{kind}_{place}"
         lines += [
             *c_comment(f"{kind.capitalize()} {place}, {spec.name}: {tensor.dtype}[{shape}]{unit}{bounds}."),

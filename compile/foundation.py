@@ -106,8 +106,8 @@ class Foundation:
         steps: How many rows of the held-out data are one sequence; 0: the task has no state, each row stands alone.
             With state all data are rows of single steps, and those to calibrate with have the state that the float
             model was in.
-        unlike: Whether its features are too unlike for 8 bits, see :mod:`hedgerow.compile.preparation.unlike`; empty
-            until somebody asked.
+        unlike: Whether its features are too unlike for 8 bits (:mod:`hedgerow.compile.preparation.unlike`) or may be
+            missing; empty until somebody asked.
     """
 
     source: FloatModel
@@ -131,7 +131,9 @@ class Foundation:
         if not self.unlike:
             from hedgerow.compile.preparation.unlike import are_unlike
 
-            self.unlike.append(are_unlike(self.halves, self.source.calibration.inputs))
+            # No integer stands for a missing value.
+            may_miss = any(spec.missing for spec in self.source.task.inputs)
+            self.unlike.append(may_miss or are_unlike(self.halves, self.source.calibration.inputs))
         return self.halves if self.unlike[0] else None
 
     def given(self, made: Made, data: Dataset) -> Dataset:

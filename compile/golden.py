@@ -14,7 +14,7 @@ from hedgerow.task import Dataset
 from hedgerow.weights import encode_arrays
 
 __all__ = [
-    "GOLDEN_SAMPLES", "NO_TOLERANCES", "Tolerances", "choose_places", "choose_samples", "encode_golden",
+    "GOLDEN_SAMPLES", "NO_TOLERANCES", "Tolerances", "choose_places", "choose_rows", "choose_samples", "encode_golden",
     "replay_tolerance", "replay_tolerances",
 ]  # fmt: skip
 
@@ -24,7 +24,20 @@ _SMALLEST, _LARGEST = 0.01, 0.25
 
 def choose_samples(held_out: Dataset) -> Dataset:
     """Return up to :data:`GOLDEN_SAMPLES` samples, spread evenly over *held_out*."""
-    return held_out.take(choose_places(len(held_out)))
+    return held_out.take(choose_rows(held_out))
+
+
+def choose_rows(held_out: Dataset) -> NDArray[np.int64]:
+    """Return the places of :func:`choose_samples`; one at least has a missing value, where any sample has."""
+    places = choose_places(len(held_out))
+    is_missing = np.zeros(len(held_out), dtype=np.bool_)
+    for values in held_out.inputs.values():
+        if values.dtype.kind == "f":
+            is_missing |= np.isnan(values).any(axis=tuple(range(1, values.ndim)))
+    if is_missing.any() and not is_missing[places].any():
+        first = int(np.flatnonzero(is_missing)[0])
+        places[int(np.abs(places - first).argmin())] = first
+    return places
 
 
 def choose_places(samples: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from hedgerow.compile.errors import Failure, ForeignFileError, RuntimeRefusedErr
 from hedgerow.compile.evaluation import evaluate_parts
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.compile.foundation import Executed, Foundation, Made
-from hedgerow.compile.golden import choose_places, encode_golden, replay_tolerances
+from hedgerow.compile.golden import choose_rows, encode_golden, replay_tolerances
 from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.portions import portions
 from hedgerow.compile.scoring import chosen, largest_differences
@@ -56,7 +56,7 @@ def run_on_micro(foundation: Foundation, made: Made, done: Done) -> Executed:
 
 def _executed(foundation: Foundation, made: Made, file: ForeignFile, arena: Arena, done: Done) -> Executed:
     stage, held_out, task = made.stage, foundation.data.held_out, foundation.source.task
-    places, length = choose_places(len(held_out)), 1
+    places, length = choose_rows(held_out), 1
     if foundation.steps:
         places, length = golden_steps(len(held_out), foundation.steps)
     samples, given = held_out.take(places), foundation.given(made, held_out)

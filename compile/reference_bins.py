@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.features import input_features, is_output_feature
+from hedgerow.features import input_features, is_output_feature, whole_features
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs.outputs import Arrays
-from hedgerow.reference import Reference, build_reference
+from hedgerow.reference import MISSING, Reference, build_reference
 from hedgerow.task import Dataset
 
 __all__ = ["fingerprint", "make_reference"]
@@ -36,13 +36,19 @@ def make_reference(
         ValueError: *counts* names an unknown feature, or has another number of bins.
     """
     outputs, names = schema.answers.features(held_out_answers), schema.answers.categories()
-    numeric = {name: values for name, values in outputs.items() if name not in names}
     reference = build_reference(
-        {**input_features(schema, train.inputs), **numeric},
+        {name: values for name, values in outputs.items() if name not in names},
         {name: (outputs[name], tuple(categories)) for name, categories in names.items()},
+        inputs=input_features(schema, train.inputs),
+        whole=whole_features(schema),
     )
-    replaced = {name: tuple(values) for name, values in (counts or {}).items() if not is_output_feature(name)}
+    replaced = {
+        name: tuple(values)
+        for name, values in (counts or {}).items()
+        if not is_output_feature(name.removeprefix(MISSING))
+    }
     bins = {feature.name: len(feature.counts) for feature in reference.features}
+    bins |= {MISSING + name: 2 for name in bins}
     for name, values in replaced.items():
         if bins.get(name) != len(values):
             raise ValueError(f"expected counts of {name!r} in {bins.get(name, 'no')} bins, found {len(values)}")

@@ -84,7 +84,7 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
                 "name": spec.name,
                 "shape": " x ".join(map(str, spec.shape)),
                 "dtype": spec.dtype,
-                "unit": spec.unit or "-",
+                "unit": spec.unit_text or "-",
             }
             for spec in build.model_schema.inputs
         ],
@@ -209,7 +209,7 @@ def _outputs(schema: ModelSchema) -> list[dict[str, str]]:
             "name": name,
             "kind": output.kind,
             "shape": " x ".join(map(str, output.tensor(name).shape)),
-            "unit": specs[name].unit or "-",
+            "unit": specs[name].unit_text or "-",
             "names": ", ".join(
                 (*output.part_names[:_MOST_NAMES], *("..." for _ in output.part_names[_MOST_NAMES:][:1]))
             ),

@@ -4,7 +4,7 @@ They are matched with the file's inputs by name, else by order. What recurrent s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -176,11 +176,8 @@ class HeldOutSamples:
                     f"the task's {wanted.name!r} of {list(wanted.shape)}",
                     "give a file for this task, or its samples in the file's layout with --data",
                 )
-            found.append(
-                TensorSpec(
-                    wanted.name, spec.shape, spec.dtype, wanted.unit, minimum=wanted.minimum, maximum=wanted.maximum
-                )
-            )
+            missing = wanted.missing and spec.dtype == wanted.dtype
+            found.append(replace(wanted, shape=spec.shape, dtype=spec.dtype, missing=missing))
         return tuple(found)
 
     def samples_for(self, model: ModelFile) -> SampleSet:
@@ -282,7 +279,7 @@ def _fitted(place: str, spec: TensorSpec, values: NDArray[Any], is_sequence: boo
         cast = shaped.astype(spec.dtype)
     if np.dtype(spec.dtype).kind != "f" and not np.array_equal(cast, shaped):
         raise DataFileError(place, f"whole numbers that {spec.dtype} holds for {spec.name!r}", f"{values.dtype} others")
-    if cast.dtype.kind == "f" and not np.isfinite(cast).all():
+    if cast.dtype.kind == "f" and not (np.isfinite(cast) | (spec.missing & np.isnan(cast))).all():
         raise DataFileError(place, f"finite numbers for {spec.name!r}", "NaN or infinity")
     return cast
 

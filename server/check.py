@@ -158,6 +158,8 @@ class _Examination:
         if prepared is None:
             return None
         stages += [_stage("preprocessed", f"argument {i}", t) for i, t in enumerate(prepared)]
+        if not self._takes_missing(inputs, data):
+            return None
         module = LogitsModule(self._task, model).train()
         given = self.attempt("the model's forward pass", lambda: module(*inputs))
         if given is None or not self._fits(parts_of(given), tuple(inputs[0].shape[: 2 if self._task.state else 1])):
@@ -197,7 +199,9 @@ class _Examination:
         """Return real samples, or zeros when the data is unusable, so that the model is examined all the same."""
         size = self._task.local.batch_size
         if data is not None:
-            return data.train.take(np.arange(min(size, len(data.train))))
+            # A batch in which values are missing, where they are anywhere.
+            first = next((rows[0] for rows in self._rows_missing(data.train).values() if len(rows)), 0)
+            return data.train.take(np.arange(first, first + min(size, len(data.train))) % len(data.train))
         # Two samples, or two sequences of two steps.
         rows = (2, 2) if self._task.state else (2,)
         inputs = {spec.name: np.zeros((*rows, *spec.shape), dtype=spec.dtype) for spec in self._task.inputs}
@@ -206,6 +210,34 @@ class _Examination:
             for name, output in self._task.answers.items()
         }
         return Dataset(inputs, wanted)
+
+    def _rows_missing(self, dataset: Dataset) -> dict[str, NDArray[np.int64]]:
+        """Return in which samples a value is missing, of each input whose values may be."""
+        wanted = [spec.name for spec in self._task.inputs if spec.missing]
+        columns = {name: np.asarray(dataset.inputs[name]) for name in wanted}
+        return {
+            name: np.flatnonzero(np.isnan(values).any(axis=tuple(range(1, values.ndim))))
+            for name, values in columns.items()
+        }
+
+    def _takes_missing(self, inputs: list[torch.Tensor], data: TaskData | None) -> bool:
+        """Return whether pre-processing gives numbers where any value that may be missing is."""
+        before = len(self.mistakes)
+        for place, spec in enumerate(self._task.inputs):
+            if not spec.missing:
+                continue
+            without = [torch.full_like(t, torch.nan) if i == place else t for i, t in enumerate(inputs)]
+            made = self.attempt(f"preprocess, where {spec.name} is missing,", lambda t=without: self._prepared(t))  # type: ignore[misc]
+            if made is not None and not all(bool(torch.isfinite(t).all()) for t in made if t.is_floating_point()):
+                self.mistakes.append(
+                    f"preprocess gives NaN or infinity where {spec.name} is missing; say what the model gets instead, "
+                    "such as torch.where(torch.isnan(x), 0.0, x), before anything is computed from it"
+                )
+            if data is not None and not len(self._rows_missing(data.train)[spec.name]):
+                self.warnings.append(
+                    f"{spec.name} may be missing, but is nowhere in train: the model learns nothing of it"
+                )
+        return len(self.mistakes) == before
 
     def _prepared(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         if self._task.state:
@@ -316,6 +348,7 @@ _RESHAPES = {
 
 def _stage(stage: str, name: str, tensor: torch.Tensor) -> TensorRange:
     values = tensor.detach().double()
+    values = values[~values.isnan()]
     low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
     return TensorRange(stage, name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high)
 

@@ -174,7 +174,7 @@ def _show(report: "TaskReport") -> None:
             # State has its batch where the model wants it.
             is_state = spec.name in {*report.schema.state, *report.schema.state.values()}
             shape = spec.shape if is_state else ("n", *spec.shape)
-            schema.add_row(f"{kind}  {spec.name}", _shape(shape), spec.dtype, spec.unit, bounds)
+            schema.add_row(f"{kind}  {spec.name}", _shape(shape), spec.dtype, spec.unit_text, bounds)
     console.print(schema)
 
     totals = ", ".join(f"{part} {count}" for part, count in report.samples.items())

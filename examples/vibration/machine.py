@@ -57,7 +57,9 @@ def windows(count: int, condition: str, rng: np.random.Generator, *, gain: float
     return (gain * found).astype(np.float32)
 
 
-def _strikes(rate_hz: NDArray[np.float64], severity: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _strikes(
+    rate_hz: NDArray[np.float64], severity: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Return one strike for each turn of a ball over the pit; each comes up to 1 % of a turn early or late."""
     place = rng.uniform(0, 1, rate_hz.shape) + np.arange(SAMPLES) / RATE_HZ * rate_hz
     place += rng.normal(0, 0.005, place.shape)

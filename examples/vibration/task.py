@@ -1,4 +1,4 @@
-"""Does the pump sound as it always did? An autoencoder of its spectrum; the data are in machine.py, the device beside."""
+"""Does the pump sound as it always did? An autoencoder of its spectrum; the data are in machine.py."""
 
 import math
 

@@ -26,7 +26,9 @@ class Estimator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(4 * STEPS, 48), nn.ReLU(), nn.Linear(48, 24), nn.ReLU(), nn.Linear(24, 1))
+        self.network = nn.Sequential(
+            nn.Linear(4 * STEPS, 48), nn.ReLU(), nn.Linear(48, 24), nn.ReLU(), nn.Linear(24, 1)
+        )
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the temperature of the winding, ``(batch, 1)``, in degrees Celsius."""

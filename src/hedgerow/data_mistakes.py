@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.input_values import value_mistakes
 from hedgerow.task import Dataset, Task, TaskData
 
 __all__ = ["data_mistakes"]
@@ -90,12 +91,8 @@ def _input_mistakes(task: Task, dataset: Dataset) -> list[str]:
                 f"the task says {spec.dtype}{list(spec.shape)}"
                 + (", and sequences are (n, steps, ...)" if task.state else "")
             )
-        elif values.size and values.dtype.kind == "f" and not np.isfinite(values).all():
-            found.append(f"{name} holds NaN or infinity")
-        elif values.size and spec.minimum is not None and values.min() < spec.minimum:
-            found.append(f"{name} goes down to {values.min():g}, the task says {spec.minimum:g}")
-        elif values.size and spec.maximum is not None and values.max() > spec.maximum:
-            found.append(f"{name} goes up to {values.max():g}, the task says {spec.maximum:g}")
+        else:
+            found.extend(value_mistakes(spec, values))
     return found
 
 

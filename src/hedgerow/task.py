@@ -235,6 +235,13 @@ class Task:
             found.append("it has no inputs")
         for spec in self.inputs:
             found.extend(spec.mistakes() if isinstance(spec, TensorSpec) else [f"the input {spec!r} is no TensorSpec"])
+        if self.preprocess is None:
+            found.extend(
+                f"{spec.name} may be missing: write a preprocess that says what the model gets instead of NaN, such as "
+                "torch.where(torch.isnan(x), 0.0, x)"
+                for spec in self.inputs
+                if isinstance(spec, TensorSpec) and spec.missing
+            )
         names = [spec.name for spec in self.inputs if isinstance(spec, TensorSpec)]
         found.extend(f"the input {name!r} occurs twice" for name in sorted({n for n in names if names.count(n) > 1}))
         found.extend(self._state_mistakes(names))

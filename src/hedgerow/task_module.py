@@ -1,4 +1,4 @@
-"""A task as torch modules: what is trained, and what is served. Needs torch, as the losses beside it do."""
+"""A task as torch modules: what is trained, and what is served. Needs torch, as losses and front ends do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ pytestmark = [
 def source() -> FloatModel:
     task = load_task(ZOO["mlp"].task)
     torch.manual_seed(0)
-    calibration = task.load_data().calibration_or_default()
+    calibration = task.calibration(task.load_data())
     return FloatModel(task=task, model=task.model().eval(), calibration=calibration)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hedgerow.decode import Fields, encode_json
 from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 from tests.root import documents
 from tests.root.decoders import AcceptedError, Decoder, Document, found
@@ -31,6 +32,8 @@ ANCHOR = {
 }
 GRAPH = {**documents.GRAPH.to_record(), "extras": [STATE]}
 SCHEMA = documents.SCHEMA.to_record()
+SENSOR = TensorSpec("pump", (2,), unit=("bar", "K"), kind="sensor", channels=("oil", "case"), missing=True)
+FEATURE = {**documents.REFERENCE.features[1].to_record(), "missing": 3}
 LINEAGE = documents.MANIFEST.lineage.to_record()
 WINDOW = documents.WINDOW.to_record()
 OUTPUTS: Mapping[str, Document] = {
@@ -91,7 +94,7 @@ ROLLOUT = {
 }  # fmt: skip
 FINDING = {
     "slice": "device:pi-0", "feature": "image.mean", "samples": 100, "p_value": 0.5, "threshold": 0.01, "js_bits": 0.1,
-    "psi": 0.2, "wasserstein_bins": 1.5, "drifted": True,
+    "psi": 0.2, "wasserstein_bins": 1.5, "drifted": True, "unseen": 0.5,
 }  # fmt: skip
 ALERT = {
     "id": "a-1", "kind": "drift", "reason": "", "began": {"fleet": 1.0}, "release": "digits@1", "raised_at": 2.0,
@@ -400,14 +403,14 @@ DECODERS: tuple[Decoder, ...] = (
         _bytes("hedgerow.manifest.release:Manifest.decode"),
         "json",
     ),
-    Decoder("hedgerow.reference:FeatureReference.from_fields", [documents.REFERENCE.features[1].to_record()]),
+    Decoder("hedgerow.reference:FeatureReference.from_fields", [FEATURE]),
     Decoder(
         "hedgerow.reference:Reference.decode",
-        [json.loads(documents.REFERENCE.encode())],
+        [json.loads(documents.REFERENCE.encode()), {"version": 1, "features": [FEATURE]}],
         _bytes("hedgerow.reference:Reference.decode"),
         "json",
     ),
-    Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record()]),
+    Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record(), SENSOR.to_record()]),
     Decoder("hedgerow.model_schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
     Decoder(
         "hedgerow.outputs.outputs:Outputs.from_fields",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hedgerow.features import input_features, is_output_feature, out_of_range
+from hedgerow.features import input_features, is_output_feature, out_of_range, whole_features
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import NO_OUTPUTS
 from hedgerow.schema import TensorSpec
@@ -103,3 +103,90 @@ def test_state_is_neither_watched_nor_out_of_range():
 
     assert sorted(input_features(schema, inputs)) == ["accel.0", "accel.1", "accel.2"]
     assert out_of_range(schema, inputs).tolist() == [False, False]
+
+
+def features_of(spec: TensorSpec, values) -> dict[str, list[float]]:
+    columns = input_features(ModelSchema((spec,), ()), {spec.name: np.asarray(values)})
+    return {name: column.tolist() for name, column in columns.items()}
+
+
+def test_a_long_vector_is_watched_channel_by_channel_under_its_names():
+    names = [f"bearing {index}" for index in range(17)]
+    spec = TensorSpec("pump", (17,), channels=names)
+
+    found = features_of(spec, [range(17)])
+
+    assert found == {f"pump.{name}": [float(index)] for index, name in enumerate(names)}
+
+
+def test_a_series_with_named_channels_is_watched_by_each_ones_mean_and_spread():
+    spec = TensorSpec("motion", (3, 2), channels=("left", "right"))
+
+    assert features_of(spec, [[[0, 1], [0, 2], [3, 3]]]) == {
+        "motion.left.mean": [1.0],
+        "motion.left.std": [pytest.approx(np.sqrt(2))],
+        "motion.right.mean": [2.0],
+        "motion.right.std": [pytest.approx(np.sqrt(2 / 3))],
+    }
+
+
+def test_where_values_may_be_missing_a_series_is_what_came_and_the_share_that_did_not():
+    spec = TensorSpec("motion", (2, 4), channels=("left", "right"), missing=True)
+    found = features_of(spec, [[[1, np.nan, 3, np.nan], [np.nan] * 4]])
+
+    assert (found["motion.left.mean"], found["motion.left.gaps"]) == ([2.0], [0.5])
+    assert np.isnan(found["motion.right.mean"]).all()
+    assert found["motion.right.gaps"] == [1.0]
+
+
+def test_a_picture_with_missing_values_is_summed_up_from_the_others():
+    spec = TensorSpec("image", (1, 5, 4), missing=True)
+    values = np.ones((1, 1, 5, 4), np.float32)
+    values[0, 0, 0, :2] = np.nan
+
+    found = features_of(spec, values)
+
+    assert (found["image.mean"], found["image.gaps"]) == ([1.0], [0.1])
+
+
+def test_a_sound_is_watched_by_its_level_its_peak_and_its_changes_of_sign():
+    spec = TensorSpec("sound", (20,), kind="audio")
+
+    found = features_of(spec, [[1.0, -1.0] * 9 + [-3.0, 3.0]])
+
+    assert sorted(found) == ["sound.mean", "sound.peak", "sound.roughness", "sound.sign_changes", "sound.std"]
+    assert (found["sound.peak"], found["sound.sign_changes"]) == ([3.0], [18 / 19])
+
+
+def test_a_text_is_watched_by_how_many_tokens_differ_and_how_often_one_comes():
+    spec = TensorSpec("text", (20,), "int64")
+
+    assert features_of(spec, [[7] * 15 + [1, 2, 3, 4, 4], range(20)]) == {
+        "text.distinct": [5.0, 20.0],
+        "text.most_frequent": [0.75, 0.05],
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        (TensorSpec("x", (2,)), set()),
+        (TensorSpec("x", (2,), kind="flag"), {"x.0", "x.1"}),
+        (TensorSpec("x", (1,), "int16"), {"x"}),
+        (
+            TensorSpec("x", (40,), kind="category", channels=[f"c{i}" for i in range(40)]),
+            {f"x.c{i}" for i in range(40)},
+        ),
+        (TensorSpec("x", (2, 20), "int16", channels=("a", "b")), set()),
+        (TensorSpec("x", (1, 8, 8), "uint8"), set()),
+    ],
+)
+def test_flags_categories_counts_and_integers_are_counted_by_value(spec, names):
+    assert whole_features(ModelSchema((spec,), ())) == names
+
+
+def test_steps_of_sequences_count_as_samples():
+    schema = ModelSchema((TensorSpec("frame", (3,)),), ())
+    values = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+
+    assert input_features(schema, {"frame": values})["frame.1"].tolist() == [1, 4, 7, 10, 13, 16, 19, 22]

@@ -105,6 +105,7 @@ def test_an_output_without_softmax_has_no_range():
         ({"local": None}, "local must be a LocalTraining"),
         ({"partition": Partition("dirichlt")}, "did you mean 'dirichlet'?"),
         ({"partition": "dirichlet"}, "partition must be a Partition"),
+        ({"inputs": [TensorSpec("image", (2,), missing=True)]}, "image may be missing: write a preprocess"),
     ],
 )
 def test_each_mistake_is_one_sentence(changes, mistake):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hedgerow import Dataset, Partition, TaskData
+from hedgerow import Dataset, Partition, TaskData, TensorSpec
 from hedgerow.decode import encode_json
 from hedgerow.errors import TaskError
 from hedgerow.outputs import Classes, Custom, Reconstruction
@@ -345,3 +345,51 @@ def test_of_many_held_out_samples_some_are_measured_which_are_spread_evenly():
 
     most = np.bincount(task.data().train.target_values).argmax()
     assert report.baseline.score == (wanted[::10] == most).mean()
+
+
+def gaps(share=0.3):
+    values = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    values[10:, 0][np.random.default_rng(1).random(20) < share] = np.nan
+    return data(values=values)
+
+
+POINT = (TensorSpec("point", (2,), missing=True),)
+
+
+def zero_filled(point):
+    return torch.where(torch.isnan(point), torch.zeros_like(point), point)
+
+
+def test_missing_values_that_preprocess_takes_care_of_are_no_mistake(make_task):
+    report = check_task(make_task(inputs=POINT, data=gaps(), preprocess=zero_filled))
+
+    stages = {stage.stage: stage for stage in report.stages}
+    assert np.isfinite([stages["inputs"].minimum, stages["inputs"].maximum]).all()
+    encode_json(report.to_record())
+    assert not any("missing" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        ({"preprocess": lambda point: point}, "preprocess gives NaN or infinity where point is missing"),
+        ({"preprocess": torch.nan_to_num}, None),
+        ({"preprocess": lambda point: zero_filled(point) / point.isnan().logical_not()}, "gives NaN or infinity"),
+        ({"inputs": (TensorSpec("point", (2,)),)}, "point holds NaN or infinity; where values may be missing say"),
+        ({"loss": lambda logits, labels: logits.sum() * torch.nan}, "the loss of the untrained model is nan"),
+    ],
+)
+def test_a_nan_on_its_way_to_the_loss_is_named(make_task, changes, mistake):
+    task = make_task(**{"inputs": POINT, "data": gaps(), "preprocess": zero_filled, **changes})
+    if mistake is None:
+        check_task(task)
+        return
+    with pytest.raises(TaskError) as caught:
+        check_task(task)
+    assert mistake in str(caught.value)
+
+
+def test_values_that_may_be_missing_and_never_are_surprise(make_task):
+    report = check_task(make_task(inputs=POINT, data=gaps(0.0), preprocess=zero_filled))
+
+    assert "point may be missing, but is nowhere in train: the model learns nothing of it" in report.warnings

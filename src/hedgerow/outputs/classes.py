@@ -35,7 +35,7 @@ class Classes(Output):
     known_word: ClassVar[str] = "labelled"
     request: ClassVar[str] = "label some"
 
-    names: tuple[str, ...]
+    names: Sequence[str]
     softmax: bool = True
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Classes(Output):
     @property
     def part_names(self) -> tuple[str, ...]:
         """Names of the numbers along the last dimension of the tensor."""
-        return self.names
+        return tuple(self.names)
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -113,7 +113,7 @@ class Classes(Output):
 
     def classified(self, given: NDArray[Any], wanted: NDArray[Any]) -> Classified:
         """Return the wanted and the answered class of each sample."""
-        return Classified(self.names, self.strata(wanted), self.predicted(given))
+        return Classified(tuple(self.names), self.strata(wanted), self.predicted(given))
 
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where both name the same class, or neither names one, else 0."""

@@ -1,5 +1,6 @@
 """Several labels at once, each of which may be there or not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -37,7 +38,7 @@ class Labels(Output):
     known_word: ClassVar[str] = "labelled"
     request: ClassVar[str] = "label some"
 
-    names: tuple[str, ...]
+    names: Sequence[str]
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class Labels(Output):
     @property
     def part_names(self) -> tuple[str, ...]:
         """Names of the numbers along the last dimension of the tensor."""
-        return self.names
+        return tuple(self.names)
 
     @property
     def target_shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """A token at each position of a sequence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -33,7 +34,7 @@ class Tokens(Output):
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy",)
     target_dtype: ClassVar[str] = "int64"
 
-    vocabulary: tuple[str, ...]
+    vocabulary: Sequence[str]
     positions: int
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Tokens(Output):
     @property
     def part_names(self) -> tuple[str, ...]:
         """Names of the numbers along the last dimension of the tensor."""
-        return self.vocabulary
+        return tuple(self.vocabulary)
 
     @property
     def target_shape(self) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Numbers: what a regression gives."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,9 @@ class Values(Output):
     losses: ClassVar[tuple[str, ...]] = ("huber", "mse", "mae")
     target_dtype: ClassVar[str] = "float32"
 
-    names: tuple[str, ...]
-    tolerance: tuple[float, ...]
-    unit: tuple[str, ...] | str = ()
+    names: Sequence[str]
+    tolerance: Sequence[float] | float
+    unit: Sequence[str] | str = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", as_names(self.names))
@@ -46,13 +46,18 @@ class Values(Output):
         object.__setattr__(self, "tolerance", tuple(float(number) for number in given))
         object.__setattr__(self, "unit", as_names(unit) * len(self.names) if isinstance(unit, str) else as_names(unit))
 
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """The tolerance of each value."""
+        return cast("tuple[float, ...]", self.tolerance)
+
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
         found = names_mistakes("value", self.names, least=1)
-        if len(self.tolerance) != len(self.names):
-            found.append(f"it needs a tolerance for each of {len(self.names)} values, found {len(self.tolerance)}")
-        if not all(np.isfinite(tolerance) and tolerance > 0 for tolerance in self.tolerance):
-            found.append(f"each tolerance must be a number above 0, found {list(self.tolerance)}")
+        if len(self.tolerances) != len(self.names):
+            found.append(f"it needs a tolerance for each of {len(self.names)} values, found {len(self.tolerances)}")
+        if not all(np.isfinite(tolerance) and tolerance > 0 for tolerance in self.tolerances):
+            found.append(f"each tolerance must be a number above 0, found {list(self.tolerances)}")
         if self.unit and len(self.unit) != len(self.names):
             found.append(f"it needs a unit for each of {len(self.names)} values or none, found {len(self.unit)}")
         return found
@@ -64,7 +69,7 @@ class Values(Output):
     @property
     def part_names(self) -> tuple[str, ...]:
         """Names of the numbers along the last dimension of the tensor."""
-        return self.names
+        return tuple(self.names)
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -91,7 +96,7 @@ class Values(Output):
         """Return the absolute errors in tolerances, ``float64[n, values]``; NaN where the target value is not known."""
         difference = np.abs(np.asarray(given, dtype=np.float64) - np.asarray(wanted, dtype=np.float64))
         difference = np.where(np.isfinite(given), difference, np.inf)
-        return np.where(np.isnan(wanted), np.nan, difference / np.asarray(self.tolerance))
+        return np.where(np.isnan(wanted), np.nan, difference / np.asarray(self.tolerances))
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
         """Return the mean worth of the known values of each sample."""
@@ -106,7 +111,7 @@ class Values(Output):
         """Return what the second answer would be worth if the first were what was wanted."""
         both_none = ~np.isfinite(first) & ~np.isfinite(second)
         differences = np.abs(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
-        alike = 1 - np.minimum(1, np.where(np.isfinite(differences), differences, np.inf) / np.asarray(self.tolerance))
+        alike = 1 - np.minimum(1, np.where(np.isfinite(differences), differences, np.inf) / np.asarray(self.tolerances))
         found: NDArray[np.float64] = np.where(both_none, 1.0, alike).mean(axis=1)
         return found
 
@@ -122,7 +127,7 @@ class Values(Output):
         """
         wanted = np.asarray(wanted, dtype=np.float64)
         errors = self.errors(given, wanted)
-        residual = np.nansum((errors * np.asarray(self.tolerance)) ** 2, axis=0)
+        residual = np.nansum((errors * np.asarray(self.tolerances)) ** 2, axis=0)
         total = np.nansum((wanted - np.nanmean(wanted, axis=0)) ** 2, axis=0)
         moves = total > 0
         return {
@@ -143,7 +148,7 @@ class Values(Output):
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values, without its kind and weight."""
-        return {"names": list(self.names), "tolerance": list(self.tolerance), "unit": list(self.unit)}
+        return {"names": list(self.names), "tolerance": list(self.tolerances), "unit": list(self.unit)}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:

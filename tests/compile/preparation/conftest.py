@@ -14,9 +14,9 @@ from hedgerow.task import Dataset, TaskData  # noqa: E402
 from hedgerow.task_module import LogitsModule, model_weights  # noqa: E402
 
 
-def make_foundation(task, model) -> Foundation:
+def make_foundation(task, model, data=None) -> Foundation:
     """Return what a worker keeps of a trained model."""
-    data = TaskData(raw_sensors.TRAIN, raw_sensors.HELD_OUT)
+    data = TaskData(raw_sensors.TRAIN, raw_sensors.HELD_OUT) if data is None else data
     return foundation_of(task, model, data)
 
 

@@ -14,7 +14,7 @@ from hedgerow.fleet.trust.release_fit import check_fit
 from hedgerow.manifest.content import Tensor
 from hedgerow.manifest.preparation import Preparation
 from hedgerow.outputs import NO_OUTPUTS, Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
-from hedgerow.reference import build_reference
+from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 from tests.fleet.sample_release import REFERENCE, SCHEMA, golden_samples, make_artifact, put_blob
@@ -74,6 +74,21 @@ def golden(inputs=None, outputs=None, **names):
     images = np.zeros((2, 1, 8, 8), np.float32) if inputs is None else inputs
     probabilities = np.full((2, 2), 0.5, np.float32) if outputs is None else outputs
     return encode_golden({names.get("input", "image"): images}, {names.get("output", "probabilities"): probabilities})
+
+
+def test_golden_samples_hold_what_is_missing_where_it_may_be(make):
+    image = np.zeros((2, 1, 8, 8), np.float32)
+    image[0, 0, 3, 4] = np.nan
+    missing = replace(SCHEMA, inputs=(replace(SCHEMA.inputs[0], missing=True),))
+    known = Reference.decode(reference())
+    known = Reference((*known.features, FeatureReference("image.gaps", (), (50,))))
+
+    check_fit(*make(schema=missing, golden=golden(image), reference=known.encode()))
+    with pytest.raises(ReleaseError, match="NaN or infinity"):
+        check_fit(*make(golden=golden(image)))
+    image[0, 0, 3, 4] = np.inf
+    with pytest.raises(ReleaseError, match="NaN or infinity"):
+        check_fit(*make(schema=missing, golden=golden(image), reference=known.encode()))
 
 
 @pytest.mark.parametrize(
