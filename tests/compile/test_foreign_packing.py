@@ -14,6 +14,7 @@ from hedgerow.client.runtimes import load_runtime
 from hedgerow.compile.arena import installed_version
 from hedgerow.compile.build import load_build
 from hedgerow.fleet.trust.release_fit import check_fit
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import Reference
 from hedgerow.weights import decode_arrays
 from tests.compile.foreign_models import (
@@ -421,11 +422,9 @@ def test_a_tasks_held_out_data_its_names_and_its_classes_are_used(pack):
     assert record["artifacts"][0]["accuracy"] == pytest.approx(expected, abs=0.003)
     assert record["artifacts"][0]["held_out_samples"] == len(held_out)
     build = load_build(out)
-    assert (build.task, build.model_schema.inputs, build.model_schema.answers) == (
-        task.name,
-        tuple(task.inputs),
-        task.answers,
-    )
+    # The file gives raw scores, and says so: no softmax is inside.
+    named = Outputs({"scores": Classes(task.answers.alone.part_names, softmax=False)})
+    assert (build.task, build.model_schema.inputs, build.model_schema.answers) == ("digits", tuple(task.inputs), named)
     assert build.metrics["accuracy"] == record["artifacts"][0]["accuracy"]
     assert replayed(out) == 0.0
 
