@@ -10,7 +10,7 @@ with but for the run itself.
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,10 @@ class Checkpoint:
     parent: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     privacy: Mapping[str, Any] | None = None
+
+    def with_metrics(self, metrics: Mapping[str, float]) -> "Checkpoint":
+        """Return it with other metrics."""
+        return replace(self, metrics=dict(metrics))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

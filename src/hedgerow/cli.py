@@ -22,6 +22,9 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
     "agent": {
         "run": (Plugin("hedgerow.client.cli:run", ""), "Run the device agent."),
     },
+    "checkpoint": {
+        "import": (Plugin("hedgerow.server.weights.cli:import_command", "train"), "Make a checkpoint of own weights."),
+    },
     "compile": (
         Plugin("hedgerow.compile.cli:compile_command", "compile"),
         "Compile a checkpoint for hardware targets.",
@@ -77,6 +80,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
 
 GROUPS: Mapping[str, str] = {
     "agent": "What runs on a device.",
+    "checkpoint": "Trained weights of a task.",
     "device": "Single devices of a fleet.",
     "fleet": "What the fleet's devices talk to.",
     "release": "Signed releases, made from builds.",
