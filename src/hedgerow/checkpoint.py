@@ -133,7 +133,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     except OSError as exc:
         raise CheckpointError(
             f"expected a checkpoint folder with {RECORD_FILE} and {WEIGHTS_FILE} at {folder}, found none "
-            f"({exc.strerror}); make one with `hedgerow train`"
+            f"({exc.strerror}); make one with `hedgerow train`, or of own weights with `hedgerow checkpoint import`"
         ) from exc
     try:
         fields = decode_json(record, RECORD_FILE, limit_bytes=_RECORD_LIMIT_BYTES)

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
         "Compile a checkpoint for hardware targets.",
     ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
+    "deploy": (Plugin("hedgerow.fleet.deploy.cli:deploy", "all"), "Bring a checkpoint to running agents."),
     "device": {
         "forget": (Plugin("hedgerow.fleet.commands.device:forget", "fleet"), "Keep nothing of a device that is gone."),
         "reset": (Plugin("hedgerow.fleet.commands.device:reset", "fleet"), "Believe the next report of a device."),

@@ -123,8 +123,8 @@ def test_what_was_bfloat16_in_the_file_is_said():
             "0.bias",
             np.array([1, np.nan, np.inf], np.float32),
             (
-                "expected finite numbers in m.pt, found NaN or infinity in 1 tensor, such as 0.bias; give the weights of a "
-                "training that did not diverge, and keep masks out of the state dict (persistent=False)"
+                "expected finite numbers in m.pt, found NaN or infinity in 1 tensor, such as 0.bias; give the "
+                "weights of a training that did not diverge, and keep masks out of the state dict (persistent=False)"
             ),
         ),
         (
