@@ -54,6 +54,10 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
             "Sign root and targets for another year.",
         ),
     },
+    "predict": (
+        Plugin("hedgerow.fleet.commands.predict:predict", "compile"),
+        "Predict a file of samples with a checkpoint, build or release.",
+    ),
     "release": {
         "create": (Plugin("hedgerow.fleet.commands.release:create", "fleet"), "Sign a build as a new release."),
         "list": (Plugin("hedgerow.fleet.commands.release:list_releases", "fleet"), "List the signed releases."),
