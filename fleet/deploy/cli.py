@@ -1,6 +1,7 @@
 """``hedgerow deploy``: from a checkpoint to running agents."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def deploy(
             click.echo(line)
         if found.site.development is not None and stay and found.is_finished:
             display.say("the development fleet runs on; stop it with Ctrl-C")
-            stay_until_stopped(found.site)
+            with suppress(KeyboardInterrupt):  # its end as it should be
+                stay_until_stopped(found.site)
         elif found.site.development is not None:
             display.say("the development fleet ends here; --stay lets it run on")
     return 0 if found.is_finished else 1

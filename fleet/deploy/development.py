@@ -30,7 +30,7 @@ from hedgerow.task import Dataset
 __all__ = ["DevelopmentFleet", "default_target", "device_name"]
 
 _PREFIX = "dev-"
-_WINDOW_SAMPLES, _RATE_PER_S = 100, 200.0
+_WINDOW_SAMPLES, _RATE_PER_S, _MOST_SAMPLES = 100, 200.0, 2000
 
 
 def default_target() -> str:
@@ -70,7 +70,7 @@ class DevelopmentFleet:
 
         Args:
             targets: As `hedgerow compile --target` takes them.
-            samples: What they see, again and again.
+            samples: What they see, again and again; at most two thousand of them.
 
         Raises:
             OSError: The folder cannot be written.
@@ -78,7 +78,9 @@ class DevelopmentFleet:
         place = self._folder.path / "development"
         file = place / "samples.npz"
         content = io.BytesIO()
-        arrays: dict[str, Any] = {**samples.inputs, "labels": samples.labels}
+        # Spread evenly, so that all of a sorted data set is among them.
+        shown = samples.take(np.linspace(0, len(samples) - 1, min(len(samples), _MOST_SAMPLES)).astype(np.int64))
+        arrays: dict[str, Any] = {**shown.inputs, "labels": shown.labels}
         np.savez(content, **arrays)
         write_durably(file, content.getvalue())
         shutil.copyfile(self._folder.tuf_metadata / "1.root.json", place / "root.json")

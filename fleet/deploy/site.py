@@ -9,7 +9,7 @@ from typing import Any
 from hedgerow.fleet.commands.fleet import make_fleet, read_fleet_name
 from hedgerow.fleet.commands.options import connect
 from hedgerow.fleet.deploy.development import DevelopmentFleet, default_target, device_name
-from hedgerow.fleet.errors import DeployError
+from hedgerow.fleet.errors import AdminKeyError, DeployError, ServiceUnreachableError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.store.writing import is_written
 from hedgerow.fleet.web.client import ApiClient
@@ -68,6 +68,7 @@ def open_site(folder: FleetFolder, url: str | None, stack: ExitStack, say: Calla
         AdminKeyError: The admin key is not in the folder, or not the service's.
         HedgerowError: The development fleet does not start.
     """
+    _check_folder(folder)
     if url is None and not is_written(folder.database):
         name = read_fleet_name(folder) if (folder.path / "name").is_file() else _NEW_NAME
         make_fleet(folder, name, now=time.time())
@@ -77,11 +78,42 @@ def open_site(folder: FleetFolder, url: str | None, stack: ExitStack, say: Calla
     place = url if url is not None else DEFAULT_URL
     name = read_fleet_name(folder)
     site = Site(folder, _client(folder, place, stack), place, None)
-    found = site.client.get("/v1/status")["fleet"]
+    try:
+        found = site.client.get("/v1/status")["fleet"]
+    except (ServiceUnreachableError, AdminKeyError):
+        if url is not None:
+            raise
+        raise DeployError(
+            f"the service of {folder.path}, which another process runs, at {place}",
+            "none of its own there",
+            "say where it answers with --server, or wait for the end of another `hedgerow deploy`",
+        ) from None
     if found != name:
         advice = "give the --server of the fleet in the folder"
         raise DeployError(f"the fleet {name!r} of {folder.path} at {place}", f"{found!r}", advice)
     return site
+
+
+def _check_folder(folder: FleetFolder) -> None:
+    """Refuse a folder of something else, in which a fleet would be made.
+
+    Raises:
+        DeployError: It is one.
+    """
+    path = folder.path
+    if not path.is_dir() or (path / "name").is_file():
+        return
+    # What a fleet has that was killed while it was made.
+    own = {folder.tuf.name, folder.releases.name, folder.admin_key.name, folder.offline_keys.parent.name}
+    others = sorted(
+        each.name
+        for each in path.iterdir()
+        if each.name not in own and not each.name.startswith((folder.database.name, "."))
+    )
+    if others:
+        raise DeployError(
+            f"a fleet's folder at {path}, a new or an empty one", f"{others[0]!r} in it", "choose another"
+        )
 
 
 def _client(folder: FleetFolder, url: str, stack: ExitStack) -> ApiClient:

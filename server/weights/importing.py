@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hedgerow.checkpoint import RECORD_FILE, Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
+from hedgerow.checkpoint import RECORD_FILE, WEIGHTS_FILE, Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
 from hedgerow.durable import sha256_of
 from hedgerow.errors import CheckpointError, TaskError
 from hedgerow.server.weights.errors import WeightsFileError
@@ -150,11 +150,14 @@ def _check_free(out: Path) -> None:
         raise CheckpointError(f"expected {expected}, found a file; {advice}")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    if not (out / RECORD_FILE).is_file():
-        raise CheckpointError(f"expected {expected}, found other files; {advice}")
+    # What an import that was killed leaves is its own files.
+    own = (RECORD_FILE, WEIGHTS_FILE, ".")
+    others = sorted(path.name for path in out.iterdir() if not path.name.startswith(own))
+    if others:
+        raise CheckpointError(f"expected {expected}, found {others[0]!r} in it; {advice}")
     try:
         held = read_checkpoint(out)
     except CheckpointError:
-        return  # An import that was killed, or a damaged one, is made anew.
+        return
     if held.strategy != IMPORTED:
         raise CheckpointError(f"expected {expected}, found the checkpoint of the run {held.run}; {advice}")

@@ -103,6 +103,10 @@ To see everything work:
 The order of work:
   task check, train, compile, fleet init, release create,
   fleet broker, fleet serve, agent run, rollout start
+
+\b
+With trained weights of your own:
+  checkpoint import, deploy
 """
 
 

@@ -137,3 +137,49 @@ def test_a_service_that_does_not_answer_is_told(checkpoint, tmp_path, capsys):
 
     assert deploy(checkpoint(), folder.path, "--server", "http://127.0.0.1:9") == 1
     assert "expected a fleet service at http://127.0.0.1:9, found none" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(checkpoint, tmp_path, capsys):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "task.py").touch()
+
+    assert deploy(checkpoint(), tmp_path / "project") == 1
+    assert f"expected a fleet's folder at {tmp_path / 'project'}, a new or an empty one, found 'task.py' in it" in (
+        capsys.readouterr().err
+    )
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["task.py"]
+
+
+def test_a_folder_that_another_process_serves_elsewhere_asks_for_the_address(checkpoint, tmp_path, capsys, monkeypatch):
+    from hedgerow.fleet.deploy import site
+    from hedgerow.fleet.store.writing import Store
+
+    folder = FleetFolder(tmp_path / "fleet")
+    make_fleet(folder, "garden", now=time.time())
+    monkeypatch.setattr(site, "DEFAULT_URL", "http://127.0.0.1:9")
+    store = Store(folder.database)
+    try:
+        assert deploy(checkpoint(), folder.path) == 1
+    finally:
+        store.close()
+    assert (
+        f"expected the service of {folder.path}, which another process runs, at http://127.0.0.1:9, found none of its "
+        "own there; say where it answers with --server, or wait for the end of another `hedgerow deploy`"
+    ) in capsys.readouterr().err
+
+
+def test_a_fleet_with_devices_that_are_none_of_a_development_fleet_wants_its_service(checkpoint, tmp_path):
+    from hedgerow.fleet.deploy.site import Site, wanted_targets
+    from hedgerow.fleet.errors import DeployError
+
+    class Client:
+        def get(self, _path):
+            return [device("x86-gateway", online=False)]
+
+    here = Site(FleetFolder(tmp_path), Client(), "http://127.0.0.1:9", object())
+    with pytest.raises(DeployError) as caught:
+        wanted_targets(here, ())
+    assert str(caught.value) == (
+        f"expected the service of {tmp_path} to run, or a folder of a development fleet, found no service, and the "
+        "devices a-x86-gateway; start it with `hedgerow fleet serve`, or deploy to another folder first"
+    )

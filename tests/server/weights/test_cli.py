@@ -95,9 +95,14 @@ def test_an_earlier_import_is_replaced_and_nothing_else(trained, tiny_reference,
     out = tmp_path / "out"
     assert imported(trained, tiny_reference, out) == 0
     assert imported(trained, tiny_reference, out) == 0
-    (out / "checkpoint.json").unlink()
+    whole = (out / "checkpoint.json").read_bytes()
+    (out / "checkpoint.json").unlink()  # as a kill leaves it
+    (out / ".checkpoint.json.x.part").touch()
+    assert imported(trained, tiny_reference, out) == 0
+    assert (out / "checkpoint.json").read_bytes() == whole
+    (out / "notes.txt").touch()
     assert imported(trained, tiny_reference, out) == 1
-    assert f"expected a new folder, an empty one or an imported checkpoint at {out}, found other files" in (
+    assert f"expected a new folder, an empty one or an imported checkpoint at {out}, found 'notes.txt' in it" in (
         capsys.readouterr().err
     )
     assert main(["train", tiny_reference, "--rounds", "1", "--out", str(tmp_path / "run")]) == 0
