@@ -154,10 +154,10 @@ def _open(what: str, reference: str | None, target: str | None, fleet_path: Path
 
 def _of_checkpoint(name: str, place: Path, task: Task, report: Report) -> _Model:
     require("predicting with a checkpoint", "train", ("torch",))
-    from hedgerow.checkpoint import load_checkpoint
+    from hedgerow.checkpoint import load_checkpoint_of
     from hedgerow.compile.predict.running import run_float_model
 
-    weights = load_checkpoint(place).weights
+    weights = load_checkpoint_of(task.name, place).weights
     return _Model(name, task.schema, lambda inputs: run_float_model(task, weights, inputs, report), task)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hedgerow.checkpoint import load_checkpoint
+from hedgerow.checkpoint import load_checkpoint_of
 from hedgerow.compile.budget import Budget
-from hedgerow.errors import CheckpointError, CheckpointMismatchError
+from hedgerow.errors import CheckpointError
 from hedgerow.fleet.commands.rollout import rollout_line
 from hedgerow.fleet.deploy.development import device_name
 from hedgerow.fleet.deploy.site import Devices, Site, open_site, wait_for_devices, wanted_targets
@@ -178,12 +178,7 @@ def _check_checkpoint(folder: Path, task: str) -> None:
             f"expected the folder of a checkpoint at {folder}, found a file; make one of your own weights: "
             f"hedgerow checkpoint import {folder} --task ..."
         )
-    found = load_checkpoint(folder).task
-    if found != task:
-        raise CheckpointMismatchError(
-            f"expected a checkpoint of the task {task!r}, found one of {found!r}; give the checkpoint that this task "
-            "was trained to"
-        )
+    load_checkpoint_of(task, folder)
 
 
 def _online(devices: Devices) -> set[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from hedgerow.decode import SHA256, decode_json, encode_json
 from hedgerow.durable import write_durably
-from hedgerow.errors import CheckpointError, DecodeError
+from hedgerow.errors import CheckpointError, CheckpointMismatchError, DecodeError
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ROUNDS_FOLDER",
     "Checkpoint",
     "load_checkpoint",
+    "load_checkpoint_of",
     "read_checkpoint",
     "save_checkpoint",
 ]
@@ -112,6 +113,22 @@ def load_checkpoint(folder: Path) -> Checkpoint:
                 f"{_failure(run / FAILURE_FILE)}; correct the cause and run it again, or train anew with --fresh"
             )
     return read_checkpoint(folder)
+
+
+def load_checkpoint_of(task: str, folder: Path) -> Checkpoint:
+    """Read a checkpoint to go on with, of the task of this name.
+
+    Raises:
+        CheckpointError: As for :func:`load_checkpoint`.
+        CheckpointMismatchError: It is another task's.
+    """
+    checkpoint = load_checkpoint(folder)
+    if checkpoint.task != task:
+        raise CheckpointMismatchError(
+            f"expected a checkpoint of the task {task!r}, found one of {checkpoint.task!r}; give the checkpoint that "
+            "this task was trained to"
+        )
+    return checkpoint
 
 
 def _failure(path: Path) -> str:
