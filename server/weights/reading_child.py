@@ -61,7 +61,7 @@ def serve(channel: MessageChannel) -> None:
     except OSError as exc:
         answer = {"failed": {"doing": "read", "reason": exc.strerror or str(exc)}}
     except MemoryError:
-        answer = {"refused": {"found": "more than the memory of this machine holds", "advice": "use a larger one"}}
+        answer = {"failed": {"doing": "unpacked", "reason": "memory is not enough"}}
     channel.send(encode_json(answer))
 
 
@@ -109,6 +109,8 @@ def _of_torch(path: Path) -> Any:
         raise
     # Reading damaged files raises classes that share no base but Exception.
     except Exception as exc:
+        if "allocate memory" in str(exc):  # torch's own word, not Python's
+            raise MemoryError(str(exc)) from exc
         objects = _objects(path, str(exc))
         if any(name.startswith("torch.nn.modules.") for name in objects):
             own = [name for name in objects if not name.startswith(("torch.", "collections."))]

@@ -127,6 +127,8 @@ def _ask(path: Path, request: bytes, timeout_s: float) -> Fields:
     if names == ("failed",):
         failed = answer.nested("failed")
         doing, reason = failed.text("doing"), failed.text("reason")
-        advice = "correct the path or its permissions" if doing == "read" else "make room for temporary files"
+        advice = (
+            "correct the path or its permissions" if doing == "read" else "make room in memory and for temporary files"
+        )
         raise WeightsFileError(path, f"one that cannot be {doing} ({reason})", advice)
     return answer.nested("read")

@@ -184,6 +184,27 @@ def test_a_reader_that_does_not_end_in_time_is_ended(tmp_path):
     assert refusal(path, timeout_s=0.01) == "one that is not read within 0.01 s; save it again, or give another one"
 
 
+def test_a_machine_without_memory_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+    import torch
+
+    from hedgerow.children.channel import channel_pair
+    from hedgerow.decode import decode_json, encode_json
+    from hedgerow.server.weights import reading_child
+
+    def without_memory(*_args, **_options):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    path = saved(tmp_path / "m.pt", model().state_dict())
+    monkeypatch.setattr(torch, "load", without_memory)
+    monkeypatch.setattr(reading_child, "bound_process", lambda **_limits: None)
+    ours, theirs = channel_pair(2**20)
+    with ours, theirs:
+        ours.send(encode_json({"path": str(path), "folder": str(tmp_path), "entry": ""}))
+        reading_child.serve(theirs)
+        answer = decode_json(ours.receive(5), "answer", limit_bytes=2**20).plain()
+    assert answer == {"failed": {"doing": "unpacked", "reason": "memory is not enough"}}
+
+
 def test_folders_and_what_is_not_there_are_told(tmp_path):
     assert refusal(tmp_path / "m.pt") == "no such file; correct the path"
     assert refusal(tmp_path) == "a folder; give a file"
