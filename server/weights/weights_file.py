@@ -117,7 +117,19 @@ def _ask(path: Path, request: bytes, timeout_s: float) -> Fields:
     if ended.signal_name or not said:
         last = f"; its last words: {ended.last_line}" if ended.last_line else ""
         raise WeightsFileError(path, f"one that ends its reader by {how}{last}", _AGAIN)
-    [answer, *_more] = said
+    try:
+        return _answer(path, said[0])
+    except DecodeError as exc:
+        raise WeightsFileError(path, f"one that makes its reader say nonsense ({exc})", _AGAIN) from exc
+
+
+def _answer(path: Path, answer: Fields) -> Fields:
+    """Return what was read.
+
+    Raises:
+        DecodeError: The answer is none.
+        WeightsFileError: Nothing was.
+    """
     names = answer.names()
     if names == ("refused",):
         refused = answer.nested("refused")
@@ -127,8 +139,7 @@ def _ask(path: Path, request: bytes, timeout_s: float) -> Fields:
     if names == ("failed",):
         failed = answer.nested("failed")
         doing, reason = failed.text("doing"), failed.text("reason")
-        advice = (
-            "correct the path or its permissions" if doing == "read" else "make room in memory and for temporary files"
-        )
+        room = "make room in memory and for temporary files"
+        advice = "correct the path or its permissions" if doing == "read" else room
         raise WeightsFileError(path, f"one that cannot be {doing} ({reason})", advice)
     return answer.nested("read")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,6 +204,38 @@ def test_a_machine_without_memory_is_not_blamed_on_the_file(tmp_path, monkeypatc
         reading_child.serve(theirs)
         answer = decode_json(ours.receive(5), "answer", limit_bytes=2**20).plain()
     assert answer == {"failed": {"doing": "unpacked", "reason": "memory is not enough"}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"{}",
+        b"no JSON",
+        b'{"read":{}}',
+        b'{"read":{"entry":"","widened":[1]}}',
+        b'{"read":{"entry":"","widened":[],"more":1}}',
+        b'{"refused":{"found":1,"advice":""}}',
+        b'{"failed":{"doing":"read"}}',
+    ],
+)
+def test_a_reader_that_says_nonsense_is_not_believed(tmp_path, monkeypatch, message):
+    from safetensors.numpy import save
+
+    from hedgerow.children.ended import Ended
+    from hedgerow.decode import decode_json
+    from hedgerow.server.weights import weights_file
+
+    def converse(_child, request, hear, **_times):
+        asked = decode_json(request, "request", limit_bytes=2**20)
+        (Path(asked.text("folder", maximum_chars=4096)) / "arrays").write_bytes(save({"w": np.ones(1)}))
+        hear(message)
+        return Ended(name="reader", code=0)
+
+    monkeypatch.setattr(weights_file, "ModuleChild", lambda *_args, output, **_options: output.close())
+    monkeypatch.setattr(weights_file, "converse", converse)
+    (tmp_path / "m.pt").touch()
+
+    assert refusal(tmp_path / "m.pt").startswith("one that makes its reader say nonsense (")
 
 
 def test_folders_and_what_is_not_there_are_told(tmp_path):
