@@ -10,6 +10,7 @@
   - InputShapeError: a shape that was given for a model's input does not fit it.
   - InternalError: a step met a bug of Hedgerow's own.
   - ModelFileError: a file that should hold a model cannot be read.
+  - NotRunnableError: an artifact cannot be run on this machine.
   - PassError: a compile step failed inside its library.
   - PassSettingsError: a recipe gives a compile step settings that make no sense.
   - RecipeError: a recipe whose passes do not follow from one another.
@@ -42,6 +43,7 @@ __all__ = [
     "InputShapeError",
     "InternalError",
     "ModelFileError",
+    "NotRunnableError",
     "PassError",
     "PassSettingsError",
     "RecipeError",
@@ -202,6 +204,17 @@ class ModelFileError(CompileError):
     ) -> None:
         super().__init__(f"{path}: expected {expected}, found {found}; {advice}")
         self.path, self.expected, self.found = path, expected, found
+
+
+class NotRunnableError(CompileError):
+    """An artifact cannot be run on this machine."""
+
+    def __init__(self, target: str, runtime: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"expected an artifact for one of {', '.join(known)}, which this machine can run, found the one of "
+            f"{target} for {runtime}; choose another --target, or predict with the checkpoint"
+        )
+        self.target, self.runtime = target, runtime
 
 
 class PassError(CompileError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.checkpoint import load_checkpoint
+from hedgerow.checkpoint import load_checkpoint_of
 from hedgerow.compile.arena import Arena
 from hedgerow.compile.golden import NO_TOLERANCES, Tolerances
 from hedgerow.compile.inspection.facts import FileFacts
@@ -19,7 +19,6 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.stepwise import as_rows
 from hedgerow.compile.verify import Oracle
-from hedgerow.errors import CheckpointMismatchError
 from hedgerow.outputs import Outputs
 from hedgerow.outputs.outputs import Arrays
 from hedgerow.task import Dataset, Task, TaskData, load_task
@@ -168,12 +167,7 @@ class Workbench:
         if self._last is not None and self._last[0] == key:
             return self._last[1]
         task = load_task(task_reference)
-        checkpoint = load_checkpoint(checkpoint_folder)
-        if checkpoint.task != task.name:
-            raise CheckpointMismatchError(
-                f"expected a checkpoint of the task {task.name!r}, found one of {checkpoint.task!r}; give the "
-                "checkpoint that this task was trained to"
-            )
+        checkpoint = load_checkpoint_of(task.name, checkpoint_folder)
         model = load_weights(task, checkpoint.weights)
         if task_reference not in self._data:
             self._data, self._train_files = {task_reference: task.load_data()}, {}

@@ -19,7 +19,7 @@ from hedgerow.outputs import NO_OUTPUTS, Outputs
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, Metric, Task, TaskData
 
-__all__ = ["HeldOutSamples", "SampleFile", "SampleOrigin", "SampleSet"]
+__all__ = ["HeldOutSamples", "SampleFile", "SampleOrigin", "SampleSet", "fitted"]
 
 _CALIBRATION = 256
 _CALIBRATION_SHARE = 4
@@ -120,7 +120,7 @@ class SampleFile:
         labels = _whole_numbers(place, labels)
         matched = _matched(place, model, arrays)
         inputs = {
-            spec.name: _within(place, spec, _fitted(place, spec, matched[spec.name], bool(model.state)), model)
+            spec.name: _within(place, spec, fitted(place, spec, matched[spec.name], bool(model.state)), model)
             for spec in _data_inputs(model)
         }
         sequences = _sequences(place, model, inputs, labels)
@@ -213,7 +213,7 @@ class HeldOutSamples:
     def _fitted(self, model: ModelFile, data: Dataset) -> Dataset:
         matched = _matched(self._place, model, data.inputs)
         inputs = {
-            spec.name: _fitted(self._place, spec, matched[spec.name], bool(model.state)) for spec in _data_inputs(model)
+            spec.name: fitted(self._place, spec, matched[spec.name], bool(model.state)) for spec in _data_inputs(model)
         }
         if not model.state:
             return Dataset(inputs, data.target_values, data.columns)
@@ -253,7 +253,7 @@ def _is_same(one: Sequence[int], other: Sequence[int]) -> bool:
     return [size for size in one if size != 1] == [size for size in other if size != 1]
 
 
-def _fitted(place: str, spec: TensorSpec, values: NDArray[Any], is_sequence: bool) -> NDArray[Any]:
+def fitted(place: str, spec: TensorSpec, values: NDArray[Any], is_sequence: bool) -> NDArray[Any]:
     """Return samples in the shape and the type of an input: ``(n, *shape)``, or ``(n, steps, *shape)``.
 
     Raises:

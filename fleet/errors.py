@@ -11,6 +11,7 @@
   - DemoError: the demo cannot run as asked (demo/errors.py).
     - DemoInterruptedError: a signal ended the demo.
     - DemoTimeoutError: something that the demo waited for did not happen.
+  - DeployError: a checkpoint cannot be deployed as asked.
   - FleetFolderError: a folder is not the fleet's that it should be.
   - InvalidTransitionError: a rollout's state does not allow the event.
   - KeyFileError: the file of a signing key cannot be used.
@@ -48,6 +49,7 @@ __all__ = [
     "CommandConflictError",
     "CommandNotBegunError",
     "CommandUnderWayError",
+    "DeployError",
     "FailedChecksError",
     "FleetError",
     "FleetFolderError",
@@ -294,6 +296,14 @@ class SigningError(FleetError):
     def __init__(self, path: Path, expected: str, found: str, advice: str) -> None:
         super().__init__(f"expected {expected} at {path}, found {found}; {advice}")
         self.path = path
+
+
+class DeployError(FleetError):
+    """A checkpoint cannot be deployed as asked."""
+
+    def __init__(self, expected: str, found: str, advice: str) -> None:
+        super().__init__(f"expected {expected}, found {found}; {advice}")
+        self.expected, self.found = expected, found
 
 
 class ReleaseError(FleetError):

@@ -11,7 +11,7 @@ from hedgerow.installation import require
 from hedgerow.options import json_option
 from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.errors import RoundFailedError
-from hedgerow.server.run_options import folder_options, rounds_option, seed_option
+from hedgerow.server.run_options import folder_options, rounds_option, seed_option, start_option
 from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
@@ -50,6 +50,7 @@ _BAR_WIDTH = 20
     help="Share of the clients that train in each round.",
 )
 @seed_option
+@start_option
 @folder_options("out/run", holds="the run and its checkpoint", found="the run that is in the folder")
 def train(
     task: str,
@@ -58,6 +59,7 @@ def train(
     clients: int,
     fraction: float,
     seed: int,
+    start: Path | None,
     out: Path,
     resume: bool,
     as_json: bool,
@@ -74,9 +76,13 @@ def train(
     from hedgerow.server.check import examine_task
     from hedgerow.server.outcome import shown_metrics, shown_refusals
     from hedgerow.server.training import train_task
+    from hedgerow.server.weights.importing import starting_weights
 
     _report, data = examine_task(loaded, clients=clients, seed=seed)
+    begun = starting_weights(start, loaded) if start is not None else None
     with ProgressDisplay() as display:
+        for note in begun.notes if begun is not None else ():
+            display.say(note)
         try:
             result = train_task(
                 loaded,
@@ -86,6 +92,7 @@ def train(
                 clients=clients,
                 fraction=fraction,
                 seed=seed,
+                initial=begun.checkpoint if begun is not None else None,
                 data=data,
                 fresh=not resume,
                 report=display.report,
@@ -110,6 +117,8 @@ def train(
     click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
     if result.privacy is not None:
         click.echo(result.privacy.line())
+        if begun is not None:
+            click.echo("privacy: nothing is said of the data that the first weights were trained on")
     click.echo(f"checkpoint: {result.checkpoint_folder}")
 
 

@@ -14,6 +14,8 @@
     - NoGpuError: a GPU was asked for and there is none.
   - StrategyOptionError: a strategy's option that it does not have or cannot be.
   - UntraceableError: a model cannot be trained for many clients in one step (cohort/errors.py).
+  - WeightsFileError: a file holds no weights that can be taken (weights/errors.py).
+  - WeightsMisfitError: the weights of a file are not those of a task's model (weights/errors.py).
   - WorkerStartError: a worker process cannot make the ClientApp that it is to call.
 """
 

@@ -8,7 +8,7 @@ import click
 
 from hedgerow.options import json_option
 
-__all__ = ["folder_options", "rounds_option", "seed_option"]
+__all__ = ["folder_options", "rounds_option", "seed_option", "start_option"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,6 +32,18 @@ def seed_option(command: Command) -> Command:
         show_default=True,
         type=click.IntRange(0, 2**53 - 1),
         help="Seed of everything random, but for what privacy keeps secret.",
+    )(command)
+
+
+def start_option(command: Command) -> Command:
+    """Add ``--from``, which a command gets as ``start``."""
+    return click.option(
+        "--from",
+        "start",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="Start from these weights: a checkpoint's folder, or a file as `hedgerow checkpoint import` takes it.  "
+        "[default: new ones, drawn by the seed]",
     )(command)
 
 

@@ -18,14 +18,17 @@ task = Task(name="t", inputs=[], labels=[], model=torch.nn.Flatten, data=None)
 """
 
 COMMANDS = {
+    "checkpoint import": ("model.pt", "--task", "task.py:task", "--out", "imported"),
     "compile": ("checkpoint", "--task", "task.py:task", "--target", "raspberry-pi-4", "--out", "build"),
     "compile --artifact": ("model.onnx", "--target", "raspberry-pi-4", "--out", "build"),
     "demo": ("--out", "demo"),
+    "deploy": ("checkpoint", "--task", "task.py:task", "--fleet", "fleet"),
     "device forget": ("pi-0", "--server", "http://127.0.0.1:1", "--key-file", "key"),
     "device reset": ("pi-0", "--server", "http://127.0.0.1:1", "--key-file", "key"),
     "fleet init": ("fleet", "--name", "demo"),
     "fleet serve": ("--fleet-folder", "fleet", "--broker", "127.0.0.1:1"),
     "fleet broker": ("--port", "0"),
+    "predict": ("checkpoint", "samples.csv", "--task", "task.py:task", "--out", "answers.csv"),
     "release create": ("digits", "--build", "build", "--fleet-folder", "fleet"),
     "release list": ("--fleet-folder", "fleet"),
     "release show": ("digits@1", "--fleet-folder", "fleet"),

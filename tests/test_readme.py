@@ -122,7 +122,12 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         broker, server = free_ports(2)
-        self._places = {"out/": f"{folder}/out/", "1883": str(broker), "8080": str(server)}
+        self._places = {
+            " model.pt": f" {folder}/model.pt",
+            "out/": f"{folder}/out/",
+            "1883": str(broker),
+            "8080": str(server),
+        }
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
         self._deadline = time.monotonic() + LIMIT_S
@@ -227,6 +232,21 @@ def test_the_model_of_ones_own_works_as_written(tmp_path):
     wrong = {
         command.text: (absent(command.shown, output), output)
         for command in worked_example("own")
+        for output in [shell.run(command)]
+    }
+
+    assert {text: found for text, found in wrong.items() if found[0]} == {}
+
+
+@pytest.mark.heavy
+@pytest.mark.e2e
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_weights_of_ones_own_reach_an_agent_as_written(tmp_path):
+    shell = Shell(tmp_path)
+
+    wrong = {
+        command.text: (absent(command.shown, output), output)
+        for command in worked_example("own-weights")
         for output in [shell.run(command)]
     }
 

@@ -314,6 +314,9 @@ CASES: Mapping[str, Case] = {
     "average pool 2d": _image(lambda: nn.AvgPool2d(3, 2, padding=1, count_include_pad=False), features=64),
     "adaptive average pool": _image(lambda: nn.AdaptiveAvgPool2d(2), features=16),
     "global average pool": _image(nn.ReLU, lambda: nn.AdaptiveAvgPool2d(1), features=4),
+    "global average pool, one place": _image(
+        lambda: nn.Conv2d(4, 8, 8, stride=8), lambda: nn.AdaptiveAvgPool2d(1), features=8
+    ),
     "batch norm 2d, frozen": _image(lambda: nn.BatchNorm2d(4), nn.ReLU, features=256),
     "batch norm 2d, train": _image(lambda: nn.BatchNorm2d(4), nn.ReLU, features=256, options=_TRAIN),
     # Four samples have deviations near zero, which blow rounding up: small steps keep the two sides comparable.

@@ -28,7 +28,7 @@ from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.torch_training import TorchTraining
 from hedgerow.task_module import model_weights
 
-__all__ = ["FORMATS", "Parity", "compare", "measure"]
+__all__ = ["FORMATS", "Parity", "compare", "measure", "rounding_growth"]
 
 FORMATS = ("onnx", "tflite")
 STEPS = 100
@@ -112,6 +112,37 @@ def compare(
         for one, other in _pairs(file, values, torch_side)
     )
     return first, last, float(np.median(seconds)) * 1000
+
+
+def rounding_growth(source: FloatModel, file: TrainFile, options: StepOptions, steps: int = STEPS) -> float:
+    """Return how far torch ends from itself when each weight begins at the next number above or below it.
+
+    Training can blow rounding up: two engines that round differently then part, and neither is wrong.
+
+    Args:
+        source: The model, which is not changed, with its samples.
+        file: Its train graph, whose batches and updated tensors are compared.
+        options: What the graph was exported with.
+        steps: How many to take.
+
+    Returns:
+        A tensor's largest difference over its largest number, the worst of all tensors.
+    """
+    rng, rate = np.random.default_rng(2), source.task.local.learning_rate
+    plain, moved = copy.deepcopy(source.model), copy.deepcopy(source.model)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            towards = rng.choice(np.array([-np.inf, np.inf], dtype=np.float32), size=tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(np.asarray(np.nextafter(parameter.numpy(), towards))))
+    both = [TorchTraining(source.task, model, options, rate) for model in (plain, moved)]
+    for inputs, labels in _batches(source, file, steps):
+        given = [torch.from_numpy(inputs[spec.name]) for spec in source.task.inputs]
+        for side in both:
+            side.step(given, torch.from_numpy(labels))
+    one, other = (side.weights() for side in both)
+    return _largest(
+        np.abs(one[t.name] - other[t.name]).max() / max(float(np.abs(one[t.name]).max()), _FLOOR) for t in file.updated
+    )
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -43,7 +43,10 @@ def tflite_convolution(
         found = input_gradient(values, weight, _pair(made), step, border, holes, groups, transposed=False)
     else:
         return NotImplemented  # type: ignore[no-any-return]
-    return found if bias is None else found + bias.reshape(1, -1, 1, 1)
+    found = found if bias is None else found + bias.reshape(1, -1, 1, 1)
+    # A product's rows are samples and places, so its channels are last in memory; torch's global pooling changes the
+    # strides of what it makes of such a tensor in place, which has no translation. In a file no strides are left.
+    return found.clone(memory_format=torch.contiguous_format)
 
 
 def tflite_convolution_backward(

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from hedgerow.fleet.commands.options import server_option as _server
 from hedgerow.fleet.rollout.gates import GatePlan
 from hedgerow.fleet.rollout.plan import RolloutPlan
 from hedgerow.fleet.rollout.state import RolloutState
+from hedgerow.fleet.web.client import ApiClient
 from hedgerow.options import json_option
 
-__all__ = ["start", "status"]
+__all__ = ["OVER", "follow_rollout", "rollout_line", "start", "status"]
 
-_OVER = {state.value for state in RolloutState if state.is_terminal}
+OVER = {state.value for state in RolloutState if state.is_terminal}
 _POLL_S = 0.5
 _SAY_AGAIN_S = 10.0
 """While nothing else changes, the evidence so far is told again no sooner; it changes with every window."""
@@ -130,15 +132,11 @@ def start(
     client = _connect(url, key_file)
     try:
         rollout = client.post("/v1/rollouts", {"release": release, "plan": plan})
-        watch = _Watch()
-        while wait and rollout["state"] not in _OVER | {RolloutState.PAUSED.value}:
-            if not as_json and (line := watch.news(rollout, time.monotonic())):
-                click.echo(line, err=True)
-            time.sleep(_POLL_S)
-            rollout = client.get(f"/v1/rollouts/{rollout['id']}")
+        if wait:
+            rollout = follow_rollout(client, rollout, lambda line: None if as_json else click.echo(line, err=True))
     finally:
         client.close()
-    click.echo(json.dumps(rollout) if as_json else _line(rollout))
+    click.echo(json.dumps(rollout) if as_json else rollout_line(rollout))
     return 0 if not wait or rollout["state"] == RolloutState.FINISHED.value else 1
 
 
@@ -162,13 +160,34 @@ def status(rollout_id: str | None, url: str, key_file: Path | None, as_json: boo
         click.echo(json.dumps(found if rollout_id else {"rollouts": found}))
         return
     for rollout in [found] if rollout_id else found:
-        click.echo(_line(rollout))
+        click.echo(rollout_line(rollout))
     if rollout_id:
         for device, execution in sorted(found["executions"].items()):
             parts = [execution["state"], f"attempt {execution['attempt']}", execution["step"], execution["reason"]]
             click.echo(f"  {device}: {', '.join(part for part in parts if part)}")
     elif not found:
         click.echo("no rollout was started yet")
+
+
+def follow_rollout(
+    client: ApiClient, rollout: dict[str, Any], say: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Wait until a rollout is over or paused, and return it as it is then.
+
+    Args:
+        client: Of the service that has it.
+        rollout: As the service gave it.
+        say: Told each step at once, and the evidence so far now and then.
+        check: Called at every look; what it raises ends the waiting.
+    """
+    watch = _Watch()
+    while rollout["state"] not in OVER | {RolloutState.PAUSED.value}:
+        if line := watch.news(rollout, time.monotonic()):
+            say(line)
+        time.sleep(_POLL_S)
+        check()
+        rollout = client.get(f"/v1/rollouts/{rollout['id']}")
+    return rollout
 
 
 class _Watch:
@@ -179,7 +198,7 @@ class _Watch:
 
     def news(self, rollout: dict[str, Any], now: float) -> str:
         """Return what to print now; nothing when it was said."""
-        head, whole = _head(rollout), _line(rollout)
+        head, whole = _head(rollout), rollout_line(rollout)
         if rollout["gate_since"] is not None:
             whole += f"\n  without a decision everything goes back after {rollout['plan']['gate_timeout_s']:g} s"
         if whole == self._whole or (head == self._head and now < self._said_at + _SAY_AGAIN_S):
@@ -197,5 +216,6 @@ def _head(rollout: dict[str, Any]) -> str:
     return line if rollout["plan"]["gate"] is not None else f"{line}, no gate: its quality is not judged"
 
 
-def _line(rollout: dict[str, Any]) -> str:
+def rollout_line(rollout: dict[str, Any]) -> str:
+    """Return how a rollout stands, as people read it."""
     return f"{_head(rollout)}\n  {rollout['reason']}" if rollout["reason"] else _head(rollout)

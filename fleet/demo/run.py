@@ -10,7 +10,7 @@ from hedgerow.compile import CompileWorkers
 from hedgerow.compile.pipeline import toolchains
 from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
-from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
+from hedgerow.fleet.demo.agents import move_worlds
 from hedgerow.fleet.demo.display import Display
 from hedgerow.fleet.demo.errors import DemoError
 from hedgerow.fleet.demo.measure import false_alarms
@@ -39,6 +39,7 @@ from hedgerow.fleet.demo.scene import (
 )
 from hedgerow.fleet.demo.story import Story
 from hedgerow.fleet.demo.watch import Watch
+from hedgerow.fleet.deploy.agents import agent_command, start_agents
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.retrain.run import RetrainSettings
@@ -109,7 +110,8 @@ def _start_agents(scene: Scene, children: Programs, broker: str) -> None:
     for device in scene.devices:
         options = {"clients": len(scene.devices), "index": device.index, "seed": settings.seed}
         command = agent_command(
-            device,
+            device.name,
+            device.target,
             fleet=FLEET,
             broker=broker,
             server=scene.fleet.url,

@@ -34,7 +34,7 @@ from hedgerow.window import Window, merge_windows
 from hedgerow.wire.device import Desired
 from hedgerow.wire.telemetry import Telemetry
 
-__all__ = ["Store"]
+__all__ = ["Store", "is_written"]
 
 _PRIMARY_CODE = 0xFF
 _DISK_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -56,6 +56,19 @@ def _lock(path: Path) -> BaseFileLock:
             str(path), "a folder that can be written and locked", str(exc), "correct the fleet folder"
         ) from exc
     return lock
+
+
+def is_written(path: Path) -> bool:
+    """Return whether another process writes the store at *path*: a fleet service runs on it."""
+    if not path.parent.is_dir():
+        return False
+    lock = file_lock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 class Store(StoreReader):

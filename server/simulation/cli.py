@@ -17,7 +17,7 @@ from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.progress_display import ProgressDisplay
 from hedgerow.server.cohort.engines import AUTO, ENGINES
 from hedgerow.server.errors import RoundFailedError
-from hedgerow.server.run_options import folder_options, rounds_option, seed_option
+from hedgerow.server.run_options import folder_options, rounds_option, seed_option, start_option
 from hedgerow.server.simulation.device_model import PHONES, DeviceModel
 from hedgerow.server.simulation.errors import SimulationError
 from hedgerow.server.simulation.plan import ASYNCHRONOUS, SimulationPlan
@@ -91,6 +91,7 @@ _PARTS = {
 @click.option("--momentum", default=0.0, show_default=True, type=float, help="Momentum of the clients' SGD.")
 @click.option("--weight-decay", default=0.0, show_default=True, type=float, help="Weight decay of the clients.")
 @seed_option
+@start_option
 @click.option(
     "--population",
     metavar="MIX",
@@ -143,6 +144,7 @@ def simulate(
     engine: str,
     device: str,
     workers: int | None,
+    start: Path | None,
     vary: tuple[str, ...],
     trials: int | None,
     prune: bool,
@@ -171,12 +173,18 @@ def simulate(
     examine_task, simulator_class, resolve_device, *_rest = (load_plugin("part", _PARTS, name) for name in _PARTS)
 
     device = resolve_device(device)
+    from hedgerow.server.weights.importing import starting_weights
+
     _report, data = examine_task(task, clients=1, seed=plan.seed)
+    begun = starting_weights(start, task) if start is not None else None
+    initial = begun.checkpoint.weights if begun is not None else None
     sweep: SweepResult | None = None
     with (
         ProgressDisplay() as display,
-        simulator_class(task, data=data, engine=engine, device=device, workers=workers) as simulator,
+        simulator_class(task, data=data, engine=engine, device=device, workers=workers, initial=initial) as simulator,
     ):
+        for note in begun.notes if begun is not None else ():
+            display.say(note)
         try:
             if variations:
                 from hedgerow.server.simulation.sweep import run_sweep

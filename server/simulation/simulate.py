@@ -33,6 +33,7 @@ from hedgerow.server.simulation.result import SimulationResult, shown_time
 from hedgerow.server.simulation.synchronous import run_rounds
 from hedgerow.server.training import cheap_collections, data_fingerprint, initial_weights
 from hedgerow.task import Task, TaskData
+from hedgerow.task_module import load_weights, model_weights
 from hedgerow.weights import Arrays
 
 __all__ = ["Simulator", "resolve_device", "simulate_task"]
@@ -71,10 +72,12 @@ class Simulator(Closing):
         engine: ``auto`` or a name from ``hedgerow.server.cohort.engines``.
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes of the engine ``workers``; None: one a core.
+        initial: Weights that every run starts from; None: new ones from its seed.
 
     Raises:
         TaskError: The task's data is wrong.
         NoGpuError: A GPU was asked for and there is none.
+        CheckpointMismatchError: *initial* is another model's.
     """
 
     def __init__(
@@ -85,8 +88,10 @@ class Simulator(Closing):
         engine: str = AUTO,
         device: str = "auto",
         workers: int | None = None,
+        initial: Arrays | None = None,
     ) -> None:
         adopt_flower()
+        self._initial = initial
         self._device = resolve_device(device)
         self._task, self._data = task, task.load_data() if data is None else data
         self._asked, self._workers = engine, workers or len(os.sched_getaffinity(0))
@@ -105,6 +110,11 @@ class Simulator(Closing):
         if self._engine is not None:
             self._engine[0].close()
             self._engine = None
+
+    def _first_weights(self, seed: int) -> Arrays:
+        if self._initial is None:
+            return initial_weights(self._task, seed)
+        return model_weights(load_weights(self._task, self._initial))
 
     def run(
         self,
@@ -138,7 +148,7 @@ class Simulator(Closing):
         """
         plan.check()
         plan, registered = self._completed(plan)
-        weights = initial_weights(self._task, plan.seed)
+        weights = self._first_weights(plan.seed)
         population = None if plan.devices is None else plan.devices.population(len(registered.index), plan.seed)
         engine, choice = self._engine_for(registered.index, self._asked if fresh else self._engine_of(folder))
         settings = self._settings(plan, choice.name, weights)

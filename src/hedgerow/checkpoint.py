@@ -10,13 +10,13 @@ with but for the run itself.
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hedgerow.decode import SHA256, decode_json, encode_json
 from hedgerow.durable import write_durably
-from hedgerow.errors import CheckpointError, DecodeError
+from hedgerow.errors import CheckpointError, CheckpointMismatchError, DecodeError
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ROUNDS_FOLDER",
     "Checkpoint",
     "load_checkpoint",
+    "load_checkpoint_of",
     "read_checkpoint",
     "save_checkpoint",
 ]
@@ -66,6 +67,10 @@ class Checkpoint:
     parent: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     privacy: Mapping[str, Any] | None = None
+
+    def with_metrics(self, metrics: Mapping[str, float]) -> "Checkpoint":
+        """Return it with other metrics."""
+        return replace(self, metrics=dict(metrics))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -110,6 +115,22 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return read_checkpoint(folder)
 
 
+def load_checkpoint_of(task: str, folder: Path) -> Checkpoint:
+    """Read a checkpoint to go on with, of the task of this name.
+
+    Raises:
+        CheckpointError: As for :func:`load_checkpoint`.
+        CheckpointMismatchError: It is another task's.
+    """
+    checkpoint = load_checkpoint(folder)
+    if checkpoint.task != task:
+        raise CheckpointMismatchError(
+            f"expected a checkpoint of the task {task!r}, found one of {checkpoint.task!r}; give the checkpoint that "
+            "this task was trained to"
+        )
+    return checkpoint
+
+
 def _failure(path: Path) -> str:
     try:
         return decode_json(path.read_bytes(), path.name, limit_bytes=_RECORD_LIMIT_BYTES).text("reason")
@@ -129,7 +150,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     except OSError as exc:
         raise CheckpointError(
             f"expected a checkpoint folder with {RECORD_FILE} and {WEIGHTS_FILE} at {folder}, found none "
-            f"({exc.strerror}); make one with `hedgerow train`"
+            f"({exc.strerror}); make one with `hedgerow train`, or of own weights with `hedgerow checkpoint import`"
         ) from exc
     try:
         fields = decode_json(record, RECORD_FILE, limit_bytes=_RECORD_LIMIT_BYTES)

@@ -22,11 +22,15 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
     "agent": {
         "run": (Plugin("hedgerow.client.cli:run", ""), "Run the device agent."),
     },
+    "checkpoint": {
+        "import": (Plugin("hedgerow.server.weights.cli:import_command", "train"), "Make a checkpoint of own weights."),
+    },
     "compile": (
         Plugin("hedgerow.compile.cli:compile_command", "compile"),
         "Compile a checkpoint for hardware targets.",
     ),
     "demo": (Plugin("hedgerow.fleet.demo.cli:demo", "all"), "Watch one model make the whole round trip."),
+    "deploy": (Plugin("hedgerow.fleet.deploy.cli:deploy", "all"), "Bring a checkpoint to running agents."),
     "device": {
         "forget": (Plugin("hedgerow.fleet.commands.device:forget", "fleet"), "Keep nothing of a device that is gone."),
         "reset": (Plugin("hedgerow.fleet.commands.device:reset", "fleet"), "Believe the next report of a device."),
@@ -50,6 +54,10 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
             "Sign root and targets for another year.",
         ),
     },
+    "predict": (
+        Plugin("hedgerow.fleet.commands.predict:predict", "compile"),
+        "Predict a file of samples with a checkpoint, build or release.",
+    ),
     "release": {
         "create": (Plugin("hedgerow.fleet.commands.release:create", "fleet"), "Sign a build as a new release."),
         "list": (Plugin("hedgerow.fleet.commands.release:list_releases", "fleet"), "List the signed releases."),
@@ -77,6 +85,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry] | Entry] = {
 
 GROUPS: Mapping[str, str] = {
     "agent": "What runs on a device.",
+    "checkpoint": "Trained weights of a task.",
     "device": "Single devices of a fleet.",
     "fleet": "What the fleet's devices talk to.",
     "release": "Signed releases, made from builds.",
@@ -94,6 +103,10 @@ To see everything work:
 The order of work:
   task check, train, compile, fleet init, release create,
   fleet broker, fleet serve, agent run, rollout start
+
+\b
+With trained weights of your own:
+  checkpoint import, deploy
 """
 
 

@@ -119,7 +119,7 @@ def test_many_features_have_fewer_bins(names, bins):
     ],
 )
 def test_the_largest_window_of_the_most_channels_fits_into_a_message(spec):
-    schema = ModelSchema((spec,))
+    schema = ModelSchema((spec,), ())
     rng = np.random.default_rng(0)
     columns = input_features(schema, {spec.name: rng.integers(0, 1000, (600, *spec.shape)).astype(spec.dtype)})
     reference = build_reference({}, {}, inputs=columns, whole=whole_features(schema))
@@ -140,7 +140,7 @@ def test_the_largest_window_of_the_most_channels_fits_into_a_message(spec):
 
 
 def test_more_channels_than_a_window_can_tell_are_watched_through_summaries():
-    schema = ModelSchema((TensorSpec("x", (4000,)), TensorSpec("heat", (2,))))
+    schema = ModelSchema((TensorSpec("x", (4000,)), TensorSpec("heat", (2,))), ())
     found = input_features(schema, {"x": np.zeros((1, 4000), np.float32), "heat": np.zeros((1, 2), np.float32)})
 
     assert list(found) == ["x.mean", "x.std", "x.high_share", "x.roughness", "x.centre_last", "heat.0", "heat.1"]

@@ -5,8 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from hedgerow.checkpoint import FAILURE_FILE, RECORD_FILE, WEIGHTS_FILE, Checkpoint, load_checkpoint, save_checkpoint
-from hedgerow.errors import CheckpointError
+from hedgerow.checkpoint import (
+    FAILURE_FILE,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    load_checkpoint,
+    load_checkpoint_of,
+    save_checkpoint,
+)
+from hedgerow.errors import CheckpointError, CheckpointMismatchError
 
 CHECKPOINT = Checkpoint(
     weights={"w": np.arange(4, dtype=np.float32), "steps": np.array(3)},
@@ -49,6 +57,18 @@ def test_a_failed_run_refuses_its_own_checkpoints_by_any_path_and_nobody_elses(t
     assert load_checkpoint(tmp_path / "runs/other/rounds/000005").round == 5
     with pytest.raises(CheckpointError, match="found none"):
         load_checkpoint(tmp_path / "loop")
+
+
+def test_a_checkpoint_of_another_task_is_told_by_both_names(tmp_path):
+    save_checkpoint(tmp_path, CHECKPOINT)
+
+    assert load_checkpoint_of("digits", tmp_path).run == "run-1"
+    with pytest.raises(CheckpointMismatchError) as caught:
+        load_checkpoint_of("letters", tmp_path)
+    assert str(caught.value) == (
+        "expected a checkpoint of the task 'letters', found one of 'digits'; give the checkpoint that this task was "
+        "trained to"
+    )
 
 
 def test_saving_again_replaces_it(tmp_path):

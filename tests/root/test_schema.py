@@ -67,7 +67,7 @@ SAID = TensorSpec("pump", (2,), unit=("bar", "K"), kind="sensor", channels=("oil
 
 
 def test_what_an_input_says_of_itself_survives_the_wire():
-    schema = ModelSchema((SAID,), SCHEMA.outputs, SCHEMA.labels)
+    schema = ModelSchema((SAID,), SCHEMA.outputs, SCHEMA.answers)
 
     assert SAID.mistakes() == []
     assert decode(encode_json(schema.to_record())) == schema

@@ -15,6 +15,7 @@ from hedgerow.client.slot_folders import OpenSlot  # noqa: E402
 from hedgerow.compile import compile_targets  # noqa: E402
 from hedgerow.compile.build import load_build  # noqa: E402
 from hedgerow.compile.making import Steps, make  # noqa: E402
+from hedgerow.compile.predict.running import RunArtifact  # noqa: E402
 from hedgerow.compile.preparation.host_check import find_c_compiler  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.errors import HedgerowError  # noqa: E402
@@ -186,3 +187,15 @@ def test_an_integer_file_behind_a_float_one_is_quantized_where_floats_run(scaled
     runner = Interpreter(model_content=stage.content, num_threads=1).get_signature_runner()
     rows = [runner(args_0=row[None])["output_0"][0] for row in fresh.inputs["features"]]
     assert within_a_point(scaled_bench, np.array(rows), fresh)
+
+
+@pytest.mark.parametrize("target", ["cortex-m7", "android-npu"])
+def test_samples_are_prepared_before_they_are_predicted(target, built, bench, fresh):
+    if target == "cortex-m7":
+        pytest.importorskip("tflite_micro")
+    build = load_build(built)
+    run = RunArtifact(
+        build.artifact(target), build.model_schema, lambda blob: (built / "blobs" / blob.sha256).read_bytes()
+    )
+
+    assert within_a_point(bench, run(fresh.inputs).outputs["probabilities"], fresh)

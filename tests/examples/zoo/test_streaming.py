@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from hedgerow.compile.predict.running import RunArtifact
 from hedgerow.manifest.artifact import Artifact
 from tests.examples.zoo.streaming_model import RECIPES, fresh, trained
 
@@ -110,6 +111,19 @@ def by_hand(target: str, frames: np.ndarray, *, forgets: bool = False) -> np.nda
         rows.append(real(given, answer.scale, answer.zero_point)[0])
         state = zero if forgets else state
     return np.stack(rows)
+
+
+@pytest.mark.parametrize("target", DRIVERS)
+def test_sequences_are_predicted_with_the_state_that_a_device_would_keep(target):
+    recordings = fresh(2)
+    artifact, blobs = trained().artifact(target), trained().folder / "build" / "blobs"
+    run = RunArtifact(artifact, trained().outcome.build.model_schema, lambda blob: (blobs / blob.sha256).read_bytes())
+
+    found = run({"frame": recordings.inputs["frame"]}).outputs
+
+    wanted = np.concatenate([by_hand(target, frames) for frames in recordings.inputs["frame"]])
+    assert list(found) == ["probabilities"]
+    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-6)
 
 
 def test_every_target_has_an_artifact_and_its_runtime_has_measured_it():

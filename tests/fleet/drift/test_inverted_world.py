@@ -14,8 +14,8 @@ import pytest
 from hedgerow.children.programs import Programs
 from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
-from hedgerow.fleet.demo.agents import agent_command, move_worlds, start_agents
-from hedgerow.fleet.demo.plan import DemoDevice
+from hedgerow.fleet.demo.agents import move_worlds
+from hedgerow.fleet.deploy.agents import agent_command, start_agents
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.records import RunState
@@ -77,7 +77,8 @@ class Scene:
         self.states = [folder / name for name in ("gateway-0", "gateway-1")]
         commands = [
             agent_command(
-                DemoDevice(index, state.name, TARGET, meets_drift=True),
+                state.name,
+                TARGET,
                 fleet="demo",
                 broker=f"{broker.host}:{broker.port}",
                 server=fleet.url,

@@ -15,7 +15,7 @@ PLAN = DriftPlan()
 
 
 def watched(spec: TensorSpec, values) -> Reference:
-    schema = ModelSchema((spec,))
+    schema = ModelSchema((spec,), ())
     return build_reference({}, {}, inputs=input_features(schema, {spec.name: values}), whole=whole_features(schema))
 
 
@@ -24,7 +24,7 @@ def first_alert(spec: TensorSpec, before, live, *, windows=6):
     reference, state, rng = watched(spec, before), DriftState("m@1"), np.random.default_rng(2)
     for index in range(windows):
         values = live()
-        columns = input_features(ModelSchema((spec,)), {spec.name: values})
+        columns = input_features(ModelSchema((spec,), ()), {spec.name: values})
         features = {
             f.name: FeatureCounts(tuple(f.bin(columns[f.name]).tolist()), int(np.isnan(columns[f.name]).sum()))
             for f in reference.features

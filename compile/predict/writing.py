@@ -1,0 +1,107 @@
+"""Answers as a file: a table, lines of JSON, or arrays, by the ending of its name."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgerow.compile.errors import DataFileError
+from hedgerow.compile.predict.answers import ToldSamples
+from hedgerow.durable import write_durably
+
+__all__ = ["ENDINGS", "check_ending", "write_answers"]
+
+_MOST_COLUMNS = 4096
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a name whose ending says no form, before any work.
+
+    Raises:
+        DataFileError: It does.
+    """
+    if path.suffix not in ENDINGS:
+        raise DataFileError(str(path), f"a name that ends in {', '.join(ENDINGS)}", repr(path.suffix or path.name))
+
+
+def write_answers(path: Path, told: ToldSamples) -> None:
+    """Write what was said of each sample; the file is there whole, or not at all.
+
+    Raises:
+        DataFileError: The ending is unknown, or a table would have too many columns.
+        OSError: It cannot be written.
+    """
+    check_ending(path)
+    write_durably(path, ENDINGS[path.suffix](path, told))
+
+
+def _place(told: ToldSamples, row: int) -> dict[str, int]:
+    if told.steps == 1:
+        return {"sample": row}
+    return {"sample": row // told.steps, "step": row % told.steps}
+
+
+def _rows(told: ToldSamples) -> Iterator[dict[str, Any]]:
+    for row in range(told.rows):
+        yield {**_place(told, row), **{name: values[row] for name, values in told.answers.items()}}
+
+
+def _as_table(path: Path, told: ToldSamples) -> bytes:
+    flat = {name: values.reshape(told.rows, -1) for name, values in told.outputs.items()}
+    columns = sum(values.shape[1] for values in flat.values())
+    if columns > _MOST_COLUMNS:
+        raise DataFileError(
+            str(path), f"at most {_MOST_COLUMNS} numbers a sample in a table", str(columns), "write .npz or .jsonl"
+        )
+    names = [f"{name}.{place}" for name, values in flat.items() for place in range(values.shape[1])]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_place(told, 0), *told.answers, *names])
+    numbers = np.concatenate(list(flat.values()), axis=1)
+    for row, answers in enumerate(_rows(told)):
+        cells = ["" if value is None else value for value in answers.values()]
+        writer.writerow([*cells, *numbers[row].tolist()])
+    return text.getvalue().encode()
+
+
+def _as_lines(_path: Path, told: ToldSamples) -> bytes:
+    lines = []
+    for row, answers in enumerate(_rows(told)):
+        outputs = {name: _plain(values[row]) for name, values in told.outputs.items()}
+        lines.append(json.dumps({**answers, "outputs": outputs}, allow_nan=False))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _as_arrays(_path: Path, told: ToldSamples) -> bytes:
+    arrays: dict[str, Any] = dict(told.outputs)
+    for name, values in told.answers.items():
+        # An output of that name is the model's own word.
+        if name not in arrays:
+            arrays[name] = np.array(["" if value is None else value for value in values])
+            if name == "confidence":
+                arrays[name] = np.array([np.nan if value is None else value for value in values], np.float32)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def _plain(values: NDArray[Any]) -> Any:
+    """Return an array as JSON has it; what is not finite becomes null."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        plain = values.astype(object)
+        plain[~np.isfinite(values)] = None
+        return plain.tolist()
+    return values.tolist()
+
+
+ENDINGS: Mapping[str, Callable[[Path, ToldSamples], bytes]] = {
+    ".csv": _as_table,
+    ".jsonl": _as_lines,
+    ".npz": _as_arrays,
+}
+"""Ending -> what makes the file's bytes."""
