@@ -17,9 +17,9 @@ from hedgerow.client.errors import PredictionError
 from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
 from hedgerow.client.streams import Streams
-from hedgerow.client.target_values import as_declared, as_given_rows
 from hedgerow.errors import InputError
 from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs.target_values import as_declared, as_given_rows
 from hedgerow.weights import Arrays
 from hedgerow.window import Window, WindowCounter
 
@@ -122,7 +122,7 @@ class ActiveModel:
 
         Args:
             inputs: The schema's inputs but for state, without the batch dimension.
-            given: Its target values as far as they are known (:func:`hedgerow.client.target_values.as_given`).
+            given: Its target values as far as they are known (:func:`hedgerow.outputs.target_values.as_given`).
             stream: Whose next step it is, for a model with state.
 
         Raises:

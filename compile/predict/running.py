@@ -17,8 +17,8 @@ from hedgerow.errors import TaskError
 from hedgerow.installation import require
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
+from hedgerow.model_schema import ModelSchema
 from hedgerow.progress import Progress, Report, silent
-from hedgerow.schema import ModelSchema
 from hedgerow.task import Task
 from hedgerow.weights import Arrays
 
@@ -152,7 +152,5 @@ def run_float_model(
             said = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
             raise TaskError(repr(task.name), [f"predicting raised {said}"]) from exc
         report(Progress("predict", min(count, begin + _BATCH), count))
-    name = task.schema.given.outputs[0].name
-    found = np.concatenate(parts)
-    rows = found.reshape(-1, *found.shape[2:]) if task.state else found
-    return Prediction(outputs={name: rows}, executed_by=f"torch {torch.__version__}, float32")
+    found = {name: np.concatenate([part[name] for part in parts]) for name in task.answers}
+    return Prediction(outputs=task.rows(found), executed_by=f"torch {torch.__version__}, float32")

@@ -135,7 +135,7 @@ def rounding_growth(source: FloatModel, file: TrainFile, options: StepOptions, s
             towards = rng.choice(np.array([-np.inf, np.inf], dtype=np.float32), size=tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(np.asarray(np.nextafter(parameter.numpy(), towards))))
     both = [TorchTraining(source.task, model, options, rate) for model in (plain, moved)]
-    for inputs, labels in _batches(source, file, steps):
+    for inputs, labels in _batches(source, file, options, steps):
         given = [torch.from_numpy(inputs[spec.name]) for spec in source.task.inputs]
         for side in both:
             side.step(given, torch.from_numpy(labels))

@@ -11,10 +11,10 @@ import click
 from hedgerow.errors import CheckpointError
 from hedgerow.installation import require
 from hedgerow.manifest.release import RELEASE_ID
+from hedgerow.model_schema import ModelSchema
 from hedgerow.options import json_option
 from hedgerow.progress import Report
 from hedgerow.progress_display import ProgressDisplay
-from hedgerow.schema import ModelSchema
 from hedgerow.task import Task, load_task
 
 if TYPE_CHECKING:
@@ -79,11 +79,12 @@ def predict(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Predict SAMPLES, and score the answers where the file has labels.
+    """Predict SAMPLES, and score the answers where the file has target values.
 
-    SAMPLES is a .npz file with an array for each input and perhaps 'labels', a .npy file for a model of one input, or a
-    .csv table with a column for each number (x, or x.0, x.1 and so on, or any names for the only input) and perhaps
-    'labels'. A checkpoint runs in torch, an artifact in its own runtime, in a process of its own.
+    SAMPLES is a .npz file with an array for each input and perhaps 'labels' or 'target_values' (with several outputs
+    'target_values.NAME'), a .npy file for a model of one input, or a .csv table with a column for each number (x, or
+    x.0, x.1 and so on, or any names for the only input) and perhaps those of target values, called likewise. A
+    checkpoint runs in torch, an artifact in its own runtime, in a process of its own.
     """
     from hedgerow.compile.predict.answers import tell
     from hedgerow.compile.predict.given import read_samples
@@ -95,7 +96,7 @@ def predict(
         given = read_samples(samples, model.schema)
         found = model.run(given.inputs)
     steps = next(iter(given.inputs.values())).shape[1] if model.schema.state else 1
-    told = tell(model.schema, found.outputs, given.labels, steps=steps, task=model.task)
+    told = tell(model.schema, found.outputs, given.target_values, steps=steps, task=model.task)
     write_answers(out, told)
     if as_json:
         record = {
@@ -103,7 +104,7 @@ def predict(
             "samples": len(given),
             "rows": told.rows,
             "executed_by": found.executed_by,
-            "labelled": told.scored,
+            "scored": told.scored,
             "metrics": dict(told.metrics),
             "notes": list(given.notes),
         }
@@ -112,7 +113,7 @@ def predict(
     for note in given.notes:
         click.echo(f"note: {note}")
     shown = ", ".join(f"{name} {value:.3f}" for name, value in told.metrics.items())
-    scored = f"; {shown} on {told.scored:,} labelled ones" if told.metrics else ""
+    scored = f"; {shown} on {told.scored:,} {model.schema.answers.known_word} ones" if told.metrics else ""
     click.echo(f"{model.name}: {told.rows:,} answers by {found.executed_by}{scored}")
     click.echo(f"answers: {out}")
 

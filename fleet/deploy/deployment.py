@@ -131,7 +131,7 @@ def run_deployment(wishes: DeployWishes, stack: ExitStack, report: Report, say: 
     without: Mapping[str, str] = {}
     plan = dict(wishes.plan)
     if site.development is not None:
-        without = site.development.start_agents(targets, task.load_data().held_out)
+        without = site.development.start_agents(targets, task, task.load_data().held_out)
         wanted = {device_name(load_target(name).name) for name in targets} - {device_name(name) for name in without}
         wait_for_devices(site, "an agent for each target", lambda found: wanted <= _online(found))
         if plan.get("gate", {}) is not None:

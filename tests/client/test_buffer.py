@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgerow.client.buffer import LabelledBuffer
-from hedgerow.client.target_values import as_declared, as_given
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.outputs.target_values import as_declared, as_given
 from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 

@@ -16,12 +16,12 @@ from hedgerow.client.serving import ActiveModel
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.stream import Stream
-from hedgerow.client.target_values import as_given
 from hedgerow.client.trainer import train
 from hedgerow.features import input_features
 from hedgerow.manifest.content import Tensor
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.outputs.target_values import as_given
 from hedgerow.reference import build_reference
 from hedgerow.schema import TensorSpec
 from tests.client.conftest import make_release

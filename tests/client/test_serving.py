@@ -11,8 +11,8 @@ from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.slot_folders import OpenSlot
-from hedgerow.client.target_values import as_given
 from hedgerow.errors import InputError
+from hedgerow.outputs.target_values import as_given
 from hedgerow.reference import Reference
 from hedgerow.window import Window
 from tests.client.remembering import Remembering, ready_of, streaming

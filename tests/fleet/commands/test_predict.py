@@ -70,8 +70,8 @@ def test_the_answers_are_those_of_the_model_and_the_labelled_ones_are_scored(
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
 
     assert record["executed_by"].startswith(runtime)
-    assert (record["samples"], record["labelled"], record["notes"]) == (5, 4, [])
-    assert record["metrics"] == {"accuracy": 0.75}
+    assert (record["samples"], record["scored"], record["notes"]) == (5, 4, [])
+    assert record["metrics"]["accuracy"] == 0.75
     with np.load(place / "answers.npz") as found:
         np.testing.assert_allclose(found["probabilities"], by_hand(), atol=tolerance)
         assert found["label"].tolist() == ["top", "right", "left", "top", "left"]
@@ -85,7 +85,7 @@ def test_a_table_goes_in_and_out(place, capsys):
     assert main(["predict", str(place / "checkpoint"), str(place / "samples.csv"), "--task", TASK, "-o", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{place / 'checkpoint'}: 5 answers by torch ")
-    assert lines[0].endswith(", float32; accuracy 1.000 on 2 labelled ones")
+    assert lines[0].endswith(", float32; accuracy 1.000, precision 1.000, recall 1.000, f1 1.000 on 2 labelled ones")
     assert [row["label"] for row in csv.DictReader(out.read_text().splitlines())] == [
         "top",
         "right",

@@ -10,7 +10,6 @@ import pytest
 from hedgerow.checkpoint import load_checkpoint
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.client.runtimes import load_runtime
-from hedgerow.client.target_values import as_given
 from hedgerow.client.trainer import train
 from hedgerow.compile.build import BLOB_FOLDER
 from hedgerow.fleet.commands.fleet import make_fleet
@@ -28,6 +27,7 @@ from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.local_work import work_of_train_task
 from hedgerow.manifest.content import Blob
 from hedgerow.memory_link import MemoryBroker
+from hedgerow.outputs.target_values import as_given
 from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.wire.training import TrainUpdate
 from tests.fleet.retrain.test_run import Fleet

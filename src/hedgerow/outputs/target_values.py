@@ -1,4 +1,4 @@
-"""Target values as a program on the device gives them, and as the outputs of a release declare them. Pure.
+"""Target values as a program or a file gives them, and as the outputs of a release declare them. Pure.
 
 A source need not know which release serves: what it gives is kept as it came, and brought into a release's form when
 that release counts it or learns from it.
@@ -17,10 +17,13 @@ from hedgerow.outputs.outputs import MOST_OUTPUTS
 from hedgerow.schema import TENSOR_NAME
 from hedgerow.weights import Arrays
 
-__all__ = ["ONLY", "as_declared", "as_given", "as_given_rows"]
+__all__ = ["LABELS", "ONLY", "TARGET_VALUES", "array_name", "as_declared", "as_given", "as_given_rows", "taken_out"]
 
 ONLY = ""
 """Stands for the name of the only output, where a target value came without one."""
+
+LABELS, TARGET_VALUES = "labels", "target_values"
+"""Names of arrays, or columns, of a file of samples that hold the target values of the only output."""
 
 _NUMBERS = "biuf"
 _WHOLE = "biu"
@@ -59,6 +62,26 @@ def as_given_rows(value: Any, samples: int) -> Arrays:
             found = f"an array of shape {rows.shape}"
             raise InputError(f"expected {samples} target values{f' of {name}' if name else ''}, found {found}")
     return given
+
+
+def array_name(outputs: Outputs, name: str) -> str:
+    """Return what an array of target values of the output *name* is called in a file of samples."""
+    return TARGET_VALUES if len(outputs) == 1 else f"{TARGET_VALUES}.{name}"
+
+
+def taken_out(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Take the target values out of the arrays of a file of samples, and return them.
+
+    Args:
+        arrays: By name: ``labels`` or ``target_values``, or ``target_values.NAME`` of several outputs; the others are
+            inputs, and stay.
+
+    Returns:
+        Name of an output, or :data:`ONLY` -> the array.
+    """
+    places = {LABELS: ONLY, TARGET_VALUES: ONLY}
+    named = [name for name in arrays if name in places or name.startswith(f"{TARGET_VALUES}.")]
+    return {places.get(name, name.removeprefix(f"{TARGET_VALUES}.")): arrays.pop(name) for name in named}
 
 
 def as_declared(outputs: Outputs, given: Mapping[str, NDArray[Any]], samples: int) -> Arrays:

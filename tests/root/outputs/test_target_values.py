@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from hedgerow.client.target_values import ONLY, as_declared, as_given, as_given_rows
 from hedgerow.errors import InputError
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.outputs.target_values import ONLY, as_declared, as_given, as_given_rows
 
 CLASSES = Outputs.of(Classes(("a", "b", "c")))
 LABELS = Outputs.of(Labels(("hot", "wet")))
