@@ -29,7 +29,7 @@ from hedgerow.errors import DecodeError, InputError
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Outputs
 from hedgerow.outputs.outputs import MOST_OUTPUTS
-from hedgerow.outputs.target_values import ONLY, as_declared
+from hedgerow.outputs.wanted import ONLY, as_declared
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = ["LabelledBuffer", "LabelledSamples"]
@@ -163,7 +163,7 @@ class LabelledBuffer:
         Args:
             inputs: Without the batch dimension.
             given: Its target values, whatever the release that serves asks for
-                (:func:`hedgerow.outputs.target_values.as_given`); empty where none is known.
+                (:func:`hedgerow.outputs.wanted.as_given`); empty where none is known.
 
         Raises:
             OSError: It could not be written.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hedgerow.client.answer import Answer
 from hedgerow.client.errors import AgentSettingsError
 from hedgerow.client.source import Sample, SourceContext
-from hedgerow.outputs.target_values import taken_out
+from hedgerow.outputs.wanted import taken_out
 
 __all__ = ["stream"]
 

@@ -19,7 +19,7 @@ from hedgerow.client.loading import ReadyModel
 from hedgerow.client.streams import Streams
 from hedgerow.errors import InputError
 from hedgerow.model_schema import ModelSchema
-from hedgerow.outputs.target_values import as_declared, as_given_rows
+from hedgerow.outputs.wanted import as_declared, as_given_rows
 from hedgerow.weights import Arrays
 from hedgerow.window import Window, WindowCounter
 
@@ -122,7 +122,7 @@ class ActiveModel:
 
         Args:
             inputs: The schema's inputs but for state, without the batch dimension.
-            given: Its target values as far as they are known (:func:`hedgerow.outputs.target_values.as_given`).
+            given: Its target values as far as they are known (:func:`hedgerow.outputs.wanted.as_given`).
             stream: Whose next step it is, for a model with state.
 
         Raises:

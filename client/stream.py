@@ -18,7 +18,7 @@ from hedgerow.client.health import Health, Part
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.source import Sample, Source, SourceContext
 from hedgerow.errors import InputError
-from hedgerow.outputs.target_values import as_given
+from hedgerow.outputs.wanted import as_given
 from hedgerow.weights import Arrays
 
 __all__ = ["Stream", "next_pause_s"]

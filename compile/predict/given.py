@@ -18,7 +18,7 @@ from hedgerow.counted import counted
 from hedgerow.errors import InputError
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Output
-from hedgerow.outputs.target_values import LABELS, ONLY, TARGET_VALUES, as_declared, taken_out
+from hedgerow.outputs.wanted import LABELS, ONLY, TARGET_VALUES, as_declared, taken_out
 from hedgerow.schema import TensorSpec
 
 __all__ = ["GivenSamples", "read_samples"]

@@ -97,7 +97,9 @@ def _column(values: list[Any]) -> NDArray[Any]:
     """Return the values of all rows as an array: numbers as numbers, NaN for None; all else as text."""
     known = [value for value in values if value is not None]
     if known and all(type(value) in {int, float} for value in known):
-        return np.array([np.nan if value is None else value for value in values] if len(known) < len(values) else values)
+        return np.array(
+            [np.nan if value is None else value for value in values] if len(known) < len(values) else values
+        )
     if len(known) == len(values) and all(type(value) is bool for value in known):
         return np.array(values)
     return np.array(["" if value is None else str(_cell(value)) for value in values])

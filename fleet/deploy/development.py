@@ -25,7 +25,7 @@ from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.serving import serve_fleet
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.hardware.lookup import load_target
-from hedgerow.outputs.target_values import array_name
+from hedgerow.outputs.wanted import array_name
 from hedgerow.task import Dataset, Task
 
 __all__ = ["DevelopmentFleet", "default_target", "device_name"]

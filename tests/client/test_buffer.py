@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hedgerow.client.buffer import LabelledBuffer
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
-from hedgerow.outputs.target_values import as_declared, as_given
+from hedgerow.outputs.wanted import as_declared, as_given
 from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 

@@ -21,7 +21,7 @@ from hedgerow.features import input_features
 from hedgerow.manifest.content import Tensor
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
-from hedgerow.outputs.target_values import as_given
+from hedgerow.outputs.wanted import as_given
 from hedgerow.reference import build_reference
 from hedgerow.schema import TensorSpec
 from tests.client.conftest import make_release

@@ -12,7 +12,7 @@ from hedgerow.client.loading import ReadyModel
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.errors import InputError
-from hedgerow.outputs.target_values import as_given
+from hedgerow.outputs.wanted import as_given
 from hedgerow.reference import Reference
 from hedgerow.window import Window
 from tests.client.remembering import Remembering, ready_of, streaming

@@ -13,7 +13,9 @@ from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Values
 from hedgerow.schema import TensorSpec
 
-SCHEMA = ModelSchema((TensorSpec("x", (2,)),), (TensorSpec("probabilities", (3,)),), Outputs.of(Classes(("a", "b", "c"))))
+SCHEMA = ModelSchema(
+    (TensorSpec("x", (2,)),), (TensorSpec("probabilities", (3,)),), Outputs.of(Classes(("a", "b", "c")))
+)
 GIVEN = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25], [np.nan, 0, 0], [0, 0, 1]], np.float32)
 
 

@@ -104,7 +104,11 @@ def test_sequences_keep_their_steps(tmp_path):
         (ONE, {"x": np.ones((0, 4))}, "expected at least one sample, found none"),
         (ONE, {"x": X, "labels": np.ones(3, int)}, "expected target values of 2, one for each sample, found 3"),
         (ONE, {"x": X, "labels": [0, 3]}, "found that the classes must lie in 0..2, found 3..3"),
-        (ONE, {"x": X, "labels": [0.5, 1]}, "expected whole numbers, int64.*, as target values for probabilities, found float64"),
+        (
+            ONE,
+            {"x": X, "labels": [0.5, 1]},
+            "expected whole numbers, int64.*, as target values for probabilities, found float64",
+        ),
         (ONE, {"x": X, "labels": ["a", "d"]}, "expected labels among a, b, c, found 'd'"),
     ],
 )

@@ -27,7 +27,7 @@ from hedgerow.fleet.virtual_device import VirtualDevice
 from hedgerow.local_work import work_of_train_task
 from hedgerow.manifest.content import Blob
 from hedgerow.memory_link import MemoryBroker
-from hedgerow.outputs.target_values import as_given
+from hedgerow.outputs.wanted import as_given
 from hedgerow.weights import decode_arrays, encode_arrays
 from hedgerow.wire.training import TrainUpdate
 from tests.fleet.retrain.test_run import Fleet

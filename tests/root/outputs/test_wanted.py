@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hedgerow.errors import InputError
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
-from hedgerow.outputs.target_values import ONLY, as_declared, as_given, as_given_rows
+from hedgerow.outputs.wanted import ONLY, as_declared, as_given, as_given_rows
 
 CLASSES = Outputs.of(Classes(("a", "b", "c")))
 LABELS = Outputs.of(Labels(("hot", "wet")))
