@@ -299,10 +299,10 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
         for line in _instead(artifact, name):
             click.echo(line)
         for runtime in dict.fromkeys(artifact["executed_by"].values()):
-            checks = [name for name, ran in artifact["executed_by"].items() if ran == runtime]
+            checks = [check for check, ran in artifact["executed_by"].items() if ran == runtime]
             click.echo(f"{artifact['target']}: {', '.join(checks)} in {runtime}")
-        for name, reason in artifact["not_run"].items():
-            click.echo(f"{artifact['target']}: the check {name} was not run: {reason}")
+        for check, reason in artifact["not_run"].items():
+            click.echo(f"{artifact['target']}: the check {check} was not run: {reason}")
     for graph in record["train_graphs"]:
         click.echo(f"train graph {graph['format']}: {graph['bytes']:,} bytes")
     for refusal in record["refused"]:

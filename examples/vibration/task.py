@@ -1,15 +1,16 @@
 """Does the pump sound as it always did? An autoencoder of its spectrum; the data are in machine.py."""
 
-import math
-
 import numpy as np
 import torch
 from machine import CONDITIONS, SAMPLES, windows
 from torch import nn
 
 from hedgerow import Dataset, LocalTraining, Reconstruction, Task, TaskData, TensorSpec
+from hedgerow.front_ends import Spectrum, frames
 
-BANDS = 32
+PART = 128
+SPECTRUM = Spectrum(PART, squared=True)
+BANDS = SPECTRUM.bins
 
 
 def data() -> TaskData:
@@ -24,19 +25,13 @@ def data() -> TaskData:
 
 
 def spectrum(vibration: torch.Tensor) -> torch.Tensor:
-    """Return the logarithm of the power in 32 bands, ``(batch, 32)``, about 0 and within 1.
-
-    The Fourier transform is a product with two matrices, which every runtime has.
-    """
-    angles = torch.outer(torch.arange(SAMPLES), torch.arange(SAMPLES // 2)) * (2 * math.pi / SAMPLES)
-    windowed = vibration * torch.hann_window(SAMPLES)
-    power = (windowed @ angles.cos()).square() + (windowed @ angles.sin()).square()
-    bands = power.reshape(-1, BANDS, SAMPLES // 2 // BANDS).mean(dim=2)
-    return (torch.log(bands + 1e-4) + 2) / 6
+    """Return the logarithm of the power in 65 bands, the mean of seven parts, ``(batch, 65)``, within 1 of 0."""
+    power = SPECTRUM(frames(vibration, PART, PART // 2)).mean(dim=1)
+    return (torch.log(power + 1e-4) + 2) / 6
 
 
 def model() -> nn.Module:
-    """Return an autoencoder: 32 bands -> 6 numbers -> 32 bands."""
+    """Return an autoencoder: 65 bands -> 6 numbers -> 65 bands."""
     return nn.Sequential(
         nn.Linear(BANDS, 32), nn.ReLU(), nn.Linear(32, 6), nn.ReLU(),
         nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, BANDS),
@@ -45,11 +40,11 @@ def model() -> nn.Module:
 
 task = Task(
     name="vibration",
-    inputs=[TensorSpec("vibration", (SAMPLES,), "float32", unit="g", minimum=-50, maximum=50)],
+    inputs=[TensorSpec("vibration", (SAMPLES,), "float32", unit="g", kind="audio", minimum=-50, maximum=50)],
     outputs=Reconstruction(false_alarm_rate=0.02),
     model=model,
     data=data,
     preprocess=spectrum,
     subgroup="condition",
-    local=LocalTraining(learning_rate=0.3, batch_size=32, epochs=3),
+    local=LocalTraining(learning_rate=0.5, batch_size=32, epochs=3),
 )

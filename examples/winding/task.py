@@ -43,6 +43,6 @@ task = Task(
     model=Estimator,
     data=data,
     preprocess=scaled,
-    local=LocalTraining(learning_rate=0.02, batch_size=32, epochs=2),
+    local=LocalTraining(learning_rate=0.005, batch_size=32, epochs=2),
     partition=Partition("column", column="motor"),
 )
