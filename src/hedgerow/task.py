@@ -314,9 +314,10 @@ class Task:
         return len(dataset) if strata is None else strata
 
     def calibration(self, data: TaskData) -> Dataset:
-        """Return what quantizers see: what *data* says, or the first of what is trained on.
+        """Return what quantizers see: what *data* says, or some of what is trained on.
 
-        That is 256 samples, or as many sequences as hold 256 steps, but at least 8.
+        That is 256 samples, or as many sequences as hold 256 steps, but at least 8. They are spread evenly: data are
+        often in an order, by class or by machine, and the first of them would show quantizers a part of the world.
         """
         if data.calibration is not None:
             return data.calibration
@@ -324,7 +325,8 @@ class Task:
         if self.state:
             steps = next(iter(data.train.inputs.values())).shape[1]
             count = max(_LEAST_SEQUENCES, count // max(1, steps))
-        return data.train.take(np.arange(min(count, len(data.train))))
+        count = min(count, len(data.train))
+        return data.train.take(np.linspace(0, len(data.train) - 1, count).astype(np.int64))
 
     def measure(self, given: Arrays, wanted: Arrays, outputs: Outputs | None = None) -> dict[str, float]:
         """Return the mean score, where target values are known, and each metric of the user's.

@@ -171,11 +171,21 @@ def test_good_data_is_loaded():
     assert len(task().load_data().train) == 4
 
 
-def test_calibration_defaults_to_the_first_256_training_samples():
+def test_calibration_defaults_to_256_training_samples_from_the_first_to_the_last():
     data = TaskData(dataset(300), dataset())
 
     assert len(task().calibration(data)) == 256
     assert len(task().calibration(TaskData(dataset(3), dataset()))) == 3
+    rows = {
+        name: np.arange(1000, dtype=np.float32)[:, None] * np.ones(values.shape[1:], np.float32)
+        for name, values in dataset().inputs.items()
+    }
+    # Data in an order, by class or by machine, would show quantizers a part of the world.
+    sorted_data = TaskData(Dataset(rows, np.sort(np.arange(1000) % 2)), dataset())
+    (found, *_others) = task().calibration(sorted_data).inputs.values()
+    places = found.reshape(256, -1)[:, 0]
+    assert (places[0], places[-1]) == (0, 999)
+    assert set(np.diff(places)) == {3, 4}
     assert len(task().calibration(TaskData(dataset(300), dataset(), dataset(7)))) == 7
 
 
