@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from machine import CONDITIONS, SAMPLES, windows
+from numpy.typing import NDArray
 from torch import nn
 
 from hedgerow import Dataset, LocalTraining, Reconstruction, Task, TaskData, TensorSpec
@@ -13,6 +14,11 @@ SPECTRUM = Spectrum(PART, squared=True)
 BANDS = SPECTRUM.bins
 
 
+def of_healthy(vibration: NDArray[np.float32]) -> Dataset:
+    """Return windows of a healthy pump, which need no target values."""
+    return Dataset({"vibration": vibration}, None, {"condition": np.full(len(vibration), "healthy")})
+
+
 def data() -> TaskData:
     """Return what the training side has: healthy windows to learn from, of each condition some to judge by."""
     rng = np.random.default_rng(7)
@@ -21,7 +27,9 @@ def data() -> TaskData:
     is_anomalous = np.repeat([name != "healthy" for name in CONDITIONS], [len(part) for part in parts])
     condition = np.repeat(CONDITIONS, [len(part) for part in parts])
     held_out = Dataset({"vibration": np.concatenate(parts)}, is_anomalous.astype(np.int64), {"condition": condition})
-    return TaskData(Dataset({"vibration": train}, None, {"condition": np.full(4000, "healthy")}), held_out)
+    # Integers that have only met what is healthy cannot tell how far beyond it a fault is.
+    loud = np.concatenate([windows(64, "healthy", rng, gain=gain) for gain in (1.0, 1.5, 2.0, 3.0)])
+    return TaskData(of_healthy(train), held_out, calibration=of_healthy(loud))
 
 
 def spectrum(vibration: torch.Tensor) -> torch.Tensor:
