@@ -20,15 +20,16 @@ from hedgerow.outputs import ANOMALOUS, NORMAL
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 16
+NOTHING = "healthy"
 
 
 def condition_of(path: Path) -> str:
     """Return what *path* says of the pump; healthy where it says nothing that is known."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8")).get("condition")
+        said = str(json.loads(path.read_text(encoding="utf-8")).get("condition"))
     except (OSError, ValueError, AttributeError):
-        return CONDITIONS[0]
-    return said if said in CONDITIONS else CONDITIONS[0]
+        return NOTHING
+    return said if said in CONDITIONS else NOTHING
 
 
 def stream(context: SourceContext) -> Generator[Sample, Answer | None, None]:
@@ -39,7 +40,7 @@ def stream(context: SourceContext) -> Generator[Sample, Answer | None, None]:
     due = time.monotonic()
     while True:
         condition = condition_of(file)
-        truth = NORMAL if condition == CONDITIONS[0] else ANOMALOUS
+        truth = NORMAL if condition == NOTHING else ANOMALOUS
         for window in windows(_AT_ONCE, condition, rng, gain=gain):
             answer = yield Sample({"vibration": window}, target_value=truth if rng.random() < judged else None)
             if answer is not None and answer.told.get("anomalous"):
