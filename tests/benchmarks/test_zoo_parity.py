@@ -35,8 +35,7 @@ def test_a_model_of_the_zoo_steps_as_torch_does_in_both_formats():
         # 3,413 numbers in and out are names and shapes; the graph itself holds none of them.
         assert row["bytes"] > 5_000
         assert row["refused"] is None
-        # 20 small steps of a small network let rounding grow to some units in the last place.
-        assert 1e-8 < row["torch_alone"] < 1e-4
+        assert row["torch_alone"] > row["many_steps"] / 10
 
 
 def test_a_model_without_a_train_graph_has_the_reason_in_its_row(monkeypatch):

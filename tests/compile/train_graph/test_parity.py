@@ -12,7 +12,7 @@ from click.testing import CliRunner  # noqa: E402 - needs torch
 from hedgerow.compile.train_graph.cases import CASES, make_source  # noqa: E402
 from hedgerow.compile.train_graph.export import as_loss_takes, export_train_graph  # noqa: E402
 from hedgerow.compile.train_graph.options import StepOptions  # noqa: E402
-from hedgerow.compile.train_graph.parity import command, compare, measure  # noqa: E402
+from hedgerow.compile.train_graph.parity import command, compare, measure, rounding_growth  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
 from hedgerow.compile.train_graph.torch_training import TorchTraining  # noqa: E402
 from hedgerow.errors import UnknownNameError  # noqa: E402
@@ -46,6 +46,18 @@ def test_every_case_traces_to_torchs_own_step(name, for_tflite):
     wanted = training.weights()
     for tensor_name, value in zip(traced.updated, after, strict=False):
         assert torch.allclose(value, torch.from_numpy(wanted[tensor_name]), atol=1e-5), tensor_name
+
+
+@pytest.mark.parametrize("name", ["linear", "batch norm 2d, train", "residual network"])
+def test_rounding_grows_to_some_units_in_the_last_place_of_a_net_that_does_not_blow_it_up(name):
+    source, options = make_source(CASES[name]), CASES[name].options
+    file = export_train_graph(source, "onnx", options)
+    before = model_weights(source.model)
+
+    # One unit in the last place of a float32 is between 6e-8 and 1.2e-7 of it.
+    assert 5e-8 < rounding_growth(source, file, options, 1) < 5e-7
+    assert 5e-8 < rounding_growth(source, file, options, 20) < 5e-6
+    assert all(np.array_equal(before[tensor], value) for tensor, value in model_weights(source.model).items())
 
 
 @pytest.mark.parametrize(
