@@ -39,7 +39,7 @@ def test_one_sample_at_least_has_a_missing_value_where_any_has():
     values = known.inputs["x"].astype(np.float32)
     assert not np.isnan(values[choose_rows(known)]).any()
     values[3, 0] = np.nan
-    found = choose_rows(Dataset({"x": values}, known.labels))
+    found = choose_rows(Dataset({"x": values}, known.target_values))
 
     assert len(found) == GOLDEN_SAMPLES
     assert 3 in found
