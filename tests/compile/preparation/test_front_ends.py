@@ -95,13 +95,13 @@ def built(checkpoint, tmp_path_factory) -> Path:
 def wanted(checkpoint) -> np.ndarray:
     model = load_weights(tones.task, read_checkpoint(checkpoint).weights).eval()
     found = predict(tones.task, model, FRESH.inputs)
-    assert (found.argmax(1) == FRESH.labels).mean() >= 0.85
+    assert (found.argmax(1) == FRESH.target_values).mean() >= 0.85
     return found
 
 
 def assert_alike(found, wanted) -> None:
     assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.97
-    assert abs((found.argmax(1) == FRESH.labels).mean() - (wanted.argmax(1) == FRESH.labels).mean()) <= 0.015
+    assert abs((found.argmax(1) == FRESH.target_values).mean() - (wanted.argmax(1) == FRESH.target_values).mean()) <= 0.015
 
 
 @pytest.mark.parametrize("target", ["raspberry-pi-4", "android-arm64"])
