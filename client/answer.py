@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.schema import ModelSchema
+from hedgerow.tensor_border import plain_numbers
 
 __all__ = ["PROBABILITIES", "Answer", "make_answer"]
 
@@ -41,7 +42,7 @@ class Answer:
             "label": self.label,
             "index": self.index,
             "confidence": self.confidence,
-            "outputs": {name: _plain(values) for name, values in self.outputs.items()},
+            "outputs": {name: plain_numbers(values) for name, values in self.outputs.items()},
         }
 
 
@@ -65,11 +66,3 @@ def make_answer(release: str, schema: ModelSchema, outputs: Mapping[str, NDArray
     index = int(np.argmax(probabilities))
     label = schema.labels[index] if index < len(schema.labels) else None
     return Answer(release, single, index, label, float(probabilities[index]))
-
-
-def _plain(values: NDArray[Any]) -> Any:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        plain = values.astype(object)
-        plain[~np.isfinite(values)] = None
-        return plain.tolist()
-    return values.tolist()
