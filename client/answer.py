@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.model_schema import ModelSchema
+from hedgerow.tensor_border import plain_numbers
 
 __all__ = ["Answer", "make_answer"]
 
@@ -56,7 +57,7 @@ class Answer:
         return {
             "release": self.release,
             "told": dict(self.told),
-            "outputs": {name: _plain(values) for name, values in self.outputs.items()},
+            "outputs": {name: plain_numbers(values) for name, values in self.outputs.items()},
         }
 
 
@@ -76,11 +77,3 @@ def make_answer(release: str, schema: ModelSchema, outputs: Mapping[str, NDArray
         # Several programs may hold the same array.
         values.flags.writeable = False
     return Answer(release, single, schema.answers.told(single) if schema.answers else {})
-
-
-def _plain(values: NDArray[Any]) -> Any:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        plain = values.astype(object)
-        plain[~np.isfinite(values)] = None
-        return plain.tolist()
-    return values.tolist()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.errors import DataFileError
 
-__all__ = ["LABELS", "read_arrays", "read_table"]
+__all__ = ["LABELS", "read_arrays", "read_cells", "read_table"]
 
 LABELS = "labels"
 """The array, or column, that says the class of each sample."""
@@ -48,15 +48,11 @@ def _check_size(place: str, size_bytes: int) -> None:
         raise DataFileError(place, f"at most {_LIMIT_BYTES} bytes of arrays", str(size_bytes))
 
 
-def read_table(path: Path, inputs: Sequence[set[str]]) -> dict[str, NDArray[Any]]:
-    """Return the columns of a table as arrays of their own, where they have the names of all inputs; else as one array.
-
-    Args:
-        path: The file.
-        inputs: Names of each input; any of them will do.
+def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a table, as text.
 
     Raises:
-        DataFileError: It cannot be read, or is no table of numbers with a column of labels.
+        DataFileError: It cannot be read, is too large, or is no text.
     """
     place = str(path)
     try:
@@ -67,6 +63,20 @@ def read_table(path: Path, inputs: Sequence[set[str]]) -> dict[str, NDArray[Any]
         raise DataFileError(place, "a file that can be read", exc.strerror or str(exc)) from exc
     except (UnicodeDecodeError, csv.Error) as exc:
         raise DataFileError(place, "a table of text in UTF-8", str(exc)[:120]) from exc
+    return header, rows
+
+
+def read_table(path: Path, inputs: Sequence[set[str]]) -> dict[str, NDArray[Any]]:
+    """Return the columns of a table as arrays of their own, where they have the names of all inputs; else as one array.
+
+    Args:
+        path: The file.
+        inputs: Names of each input; any of them will do.
+
+    Raises:
+        DataFileError: It cannot be read, or is no table of numbers with a column of labels.
+    """
+    place, (header, rows) = str(path), read_cells(path)
     if not rows or header.count(LABELS) != 1 or any(len(row) != len(header) for row in rows):
         found = f"{len(rows)} rows under {', '.join(map(repr, header[:8])) or 'no header'}"
         raise DataFileError(place, f"a header with one column {LABELS!r}, and rows of its length", found)

@@ -1,6 +1,5 @@
 """Samples of a file for a model's schema: arrays by the names of its inputs, or a table with a column a number."""
 
-import csv
 import math
 import re
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.compile.errors import DataFileError
-from hedgerow.compile.sample_arrays import read_arrays
+from hedgerow.compile.sample_arrays import read_arrays, read_cells
 from hedgerow.compile.samples import fitted
 from hedgerow.counted import counted
 from hedgerow.errors import InputError
@@ -109,16 +108,7 @@ def _table(
     Columns are called like an input of one number, or ``name.0``, ``name.1`` and so on in the order of the input's
     memory; the only input may have columns of any names, if there are as many as it has numbers.
     """
-    place = str(path)
-    try:
-        if path.stat().st_size > _LIMIT_BYTES:
-            raise DataFileError(place, f"a table of at most {_LIMIT_BYTES} bytes", str(path.stat().st_size))
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except OSError as exc:
-        raise DataFileError(place, "a file that can be read", exc.strerror or str(exc)) from exc
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise DataFileError(place, "a table of text in UTF-8", str(exc)[:120]) from exc
+    place, (header, rows) = str(path), read_cells(path)
     if not rows or len(set(header)) != len(header) or any(len(row) != len(header) for row in rows):
         found = f"{len(rows)} rows under {', '.join(map(repr, header[:8])) or 'no header'}"
         raise DataFileError(place, "a header with each name once, and rows of its length", found)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.predict.answers import ToldSamples
 from hedgerow.durable import write_durably
+from hedgerow.tensor_border import plain_numbers
 
 __all__ = ["ENDINGS", "check_ending", "write_answers"]
 
@@ -72,7 +73,7 @@ def _as_table(path: Path, told: ToldSamples) -> bytes:
 def _as_lines(_path: Path, told: ToldSamples) -> bytes:
     lines = []
     for row, answers in enumerate(_rows(told)):
-        outputs = {name: _plain(values[row]) for name, values in told.outputs.items()}
+        outputs = {name: plain_numbers(values[row]) for name, values in told.outputs.items()}
         lines.append(json.dumps({**answers, "outputs": outputs}, allow_nan=False))
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -103,15 +104,6 @@ def _column(values: list[Any]) -> NDArray[Any]:
     if len(known) == len(values) and all(type(value) is bool for value in known):
         return np.array(values)
     return np.array(["" if value is None else str(_cell(value)) for value in values])
-
-
-def _plain(values: NDArray[Any]) -> Any:
-    """Return an array as JSON has it; what is not finite becomes null."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        plain = values.astype(object)
-        plain[~np.isfinite(values)] = None
-        return plain.tolist()
-    return values.tolist()
 
 
 ENDINGS: Mapping[str, Callable[[Path, ToldSamples], bytes]] = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hedgerow.manifest.content import Tensor
 
-__all__ = ["from_stored", "is_whole", "one_sample", "to_stored"]
+__all__ = ["from_stored", "is_whole", "one_sample", "plain_numbers", "to_stored"]
 
 
 def is_whole(tensors: Iterable[Tensor], values: Mapping[str, NDArray[Any]]) -> bool:
@@ -82,3 +82,12 @@ def from_stored(values: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     steps = np.asarray(values).astype(np.float64) - tensor.zero_point
     with np.errstate(over="ignore"):
         return np.asarray(steps.astype(np.float32) * np.float32(tensor.scale))
+
+
+def plain_numbers(values: NDArray[Any]) -> Any:
+    """Return an array as JSON has it, lists of numbers; what is not finite becomes null."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        plain = values.astype(object)
+        plain[~np.isfinite(values)] = None
+        return plain.tolist()
+    return values.tolist()
