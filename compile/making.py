@@ -104,12 +104,22 @@ def make(foundation: Foundation, recipe: Recipe, done: Steps, *, all_integer: bo
             facts = read_facts(stage.format, stage.content, _one_sample(source, stage))
         # What a recipe promises, it promises of the model's own weights.
         facts = replace(facts, quantized_weights=own.quantized_weights, float_weights=own.float_weights)
+    elif foundation.halves is not None and stage.format == "mlpackage":
+        with own_errors(steps):
+            # What prepares samples is in float32, and nothing else is.
+            facts = replace(facts, float_weights=facts.float_weights - _float32_weights(stage.content))
     made = Made(stage=stage, float_bytes=len(floating.content), facts=facts, all_integer=all_integer)
     if beside is None:
         return made
     name, inputs = foundation.source.task.name, foundation.data.held_out.inputs
     with tool_errors(plain_export(stage.format).name):
         return replace(made, beside=make_beside(name, beside, stage, inputs))
+
+
+def _float32_weights(content: bytes) -> int:
+    from hedgerow.compile.inspection.coreml import float32_weights
+
+    return float32_weights(content)
 
 
 def _check_missing(foundation: Foundation) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -157,8 +157,8 @@ class Field:
         build = write_build(self.folder / f"build-{made.manifest.number}", made)
         return create_release(self.fleet, "demo", build, now=time.time()).release
 
-    def start_agent(self, *prefix: str) -> subprocess.Popen:
-        """Start it; *prefix* is a command that runs the rest of its command line."""
+    def start_agent(self, *prefix: str, changed: Mapping[str, str] | None = None) -> subprocess.Popen:
+        """Start it; *prefix* is a command that runs the rest of its command line, *changed* are options by name."""
         options = {
             "device": "d1",
             "fleet": FLEET,
@@ -171,6 +171,7 @@ class Field:
             "source-option": f"trace={self.trace}",
             "window-samples": "10",
             "healthy-after-s": "0.5",
+            **(changed or {}),
         }
         command = [*prefix, sys.executable, "-m", "hedgerow.cli", "agent", "run"]
         for name, value in options.items():
@@ -180,7 +181,7 @@ class Field:
         self.starts.append(process)
         self.stack.callback(process.wait, 10)
         self.stack.callback(process.terminate)
-        self.until(lambda: any(device.online for device in self.service.devices()))
+        self.until(lambda: any(d.name == options["device"] and d.online for d in self.service.devices()))
         return process
 
     def log(self) -> str:
@@ -192,8 +193,8 @@ class Field:
             assert time.monotonic() < deadline, f"it did not happen; the agent said:\n{self.log()}"
             time.sleep(0.05)
 
-    def roll_out(self, release: str) -> Rollout:
-        rollout = self.service.start_rollout(release, PLAN).id
+    def roll_out(self, release: str, plan: RolloutPlan = PLAN) -> Rollout:
+        rollout = self.service.start_rollout(release, plan).id
         self.until(lambda: self.service.rollout(rollout).state is not RolloutState.RUNNING)
         return self.service.rollout(rollout)
 

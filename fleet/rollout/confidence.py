@@ -63,15 +63,21 @@ def log_evidence(counts: Sequence[float], mean: float, values: Sequence[float] =
     Raises:
         ValueError: A count is negative, or there are not as many counts as values.
     """
+    return _log_evidence(*_that_came(counts, values), mean)
+
+
+def _that_came(counts: Sequence[float], values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if len(counts) != len(values) or min(counts) < 0:
         raise ValueError(f"expected {len(values)} counts of 0 or more, found {list(counts)}")
+    # Most points of a grid of scores hold nothing where a prediction is right or wrong.
+    held, how_often = np.array([(v, c) for v, c in zip(values, counts, strict=True) if c] or [(0.0, 0.0)]).T
+    return held, how_often
+
+
+def _log_evidence(held: NDArray[np.float64], how_often: NDArray[np.float64], mean: float) -> float:
     if mean <= 0:
         # The least value above zero refutes a mean of zero, and a mean below it is none at all.
-        above = any(count and value > 0 for count, value in zip(counts, values, strict=True))
-        return math.inf if above or mean < 0 else 0.0
-    # Most points of a grid of scores hold nothing where a prediction is right or wrong.
-    found = [(value, count) for value, count in zip(values, counts, strict=True) if count] or [(0.0, 0.0)]
-    held, how_often = np.array(found).T
+        return math.inf if held.max() > 0 or mean < 0 else 0.0
     logs = np.log1p(np.multiply.outer(_STAKES, held / mean - 1)) @ how_often
     largest = float(logs.max())
     return largest + math.log(float(np.exp(logs - largest).mean()))
@@ -106,11 +112,12 @@ def confidence_sequence(counts: Sequence[float], alpha: float, values: Sequence[
 
 def _lower_bound(counts: Sequence[float], values: Sequence[float], alpha: float) -> float:
     """Return the largest mean that is refuted as too small, rounded down."""
-    needed, refuted, held = math.log(1 / alpha), 0.0, 1.0
+    needed, refuted, open_ones = math.log(1 / alpha), 0.0, 1.0
+    held, how_often = _that_came(counts, values)
     for _ in range(_HALVINGS):
-        middle = (refuted + held) / 2
-        if log_evidence(counts, middle, values) >= needed:
+        middle = (refuted + open_ones) / 2
+        if _log_evidence(held, how_often, middle) >= needed:
             refuted = middle
         else:
-            held = middle
+            open_ones = middle
     return refuted

@@ -9,7 +9,7 @@ from hedgerow.fleet.drift.findings import DriftPlan
 from hedgerow.model_schema import ModelSchema
 from hedgerow.reference import MISSING, Reference, build_reference
 from hedgerow.schema import TensorSpec
-from hedgerow.window import FeatureCounts, Window
+from hedgerow.window import FeatureCounts, Window, WindowCounter
 
 PLAN = DriftPlan()
 
@@ -61,6 +61,17 @@ WORLDS = {
     "constant": (SENSOR, lambda n: np.full((n, 1), 3.0), lambda n: np.full((n, 1), 9.0)),
     "outliers": (SENSOR, normal, lambda n: np.where(RNG.random((n, 1)) < 0.08, 20.0, normal(n))),
     "spread": (SENSOR, normal, lambda n: 2 * normal(n)),
+    "stuck at what it mostly is": (SENSOR, normal, lambda n: np.full((n, 1), 0.01)),
+    "saturated": (SENSOR, normal, lambda n: np.minimum(normal(n), 0.5)),
+    "constant that begins to move": (SENSOR, lambda n: np.full((n, 1), 3.0), lambda n: 3 + 0.01 * normal(n)),
+    "flag that is stuck": (FLAG, lambda n: flags(n, 0.3), lambda n: flags(n, 0.0)),
+    "flag of another value": (FLAG, lambda n: flags(n, 0.3), lambda n: 7 * flags(n, 0.3)),
+    "rare flag that is stuck": (FLAG, lambda n: flags(n, 0.05), lambda n: flags(n, 1.0)),
+    "category that is stuck": (
+        TensorSpec("x", (1,), "int64", kind="category"),
+        lambda n: RNG.integers(0, 200, size=(n, 1)),
+        lambda n: np.full((n, 1), 42),
+    ),
     "category": (
         TensorSpec("x", (1,), "int64", kind="category"),
         lambda n: RNG.choice([3, 7, 70], size=(n, 1), p=[0.5, 0.4, 0.1]),
@@ -110,6 +121,39 @@ def test_one_stuck_sensor_of_two_thousand_is_named_and_the_others_are_not():
         return values
 
     assert first_alert(TensorSpec("x", (2000,)), normal(2000, 2000), stuck, windows=3) == (2, ("x.1234",))
+
+
+def counted(spec: TensorSpec, reference: Reference, values, *, index: int) -> Window:
+    """Return what a device makes of values whose answers nobody watches."""
+    counter = WindowCounter("m@1", ModelSchema((spec,), ()), reference, first_index=index)
+    counter.observe({spec.name: values}, {}, latency_ms=1.0, now=0.0)
+    window = counter.cut(1.0)
+    assert window is not None
+    return window
+
+
+@pytest.mark.parametrize(("minimum", "maximum", "beyond"), [(-40, None, -41.0), (None, 40, 41.0), (-40, 40, np.inf)])
+def test_values_beyond_what_was_declared_are_found_and_missing_ones_are_none_of_them(minimum, maximum, beyond):
+    spec = TensorSpec("x", (3,), minimum=minimum, maximum=maximum, missing=True)
+    reference, rng = watched(spec, normal(5000, 3)), np.random.default_rng(2)
+
+    def alert_of(live):
+        state = DriftState("m@1")
+        for index in range(6):
+            window = counted(spec, reference, live(), index=index)
+            state, alerts = observe(state, reference, "device", "target", window, PLAN, rng)
+            if alerts:
+                return index + 1, alerts[0].features
+        return None
+
+    def with_some(value):
+        values = normal(500, 3)
+        values[RNG.random(500) < 0.3, 1] = value
+        return values
+
+    assert alert_of(lambda: with_some(beyond)) == (2, ("out_of_range", "x.1"))
+    assert alert_of(lambda: with_some(np.nan)) == (2, (f"{MISSING}x.1",))
+    assert alert_of(lambda: normal(500, 3)) is None
 
 
 def test_a_stuck_sensor_of_a_series_is_named_by_its_spread():
