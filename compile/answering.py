@@ -42,10 +42,13 @@ class Answering:
             name: given[self.of[name]].reshape(-1, *output.tensor(name).shape) for name, output in self.outputs.items()
         }
 
-    def renamed(self, schema: ModelSchema) -> "Answering":
-        """Return this for a file whose schema calls what answers as :attr:`outputs` does, where it does."""
-        names = {spec.name for spec in schema.outputs}
-        of = {name: name if name in names else found for name, found in self.of.items()}
+    def renamed(self, names: Mapping[str, str]) -> "Answering":
+        """Return this for the same file with other names.
+
+        Args:
+            names: What each of its outputs was called -> what it is called now.
+        """
+        of = {name: names[found] for name, found in self.of.items()}
         classes = replace(self.classes, name=next(iter(of.values()))) if self.classes is not None else None
         return replace(self, of=of, classes=classes)
 

@@ -236,9 +236,10 @@ def _open(foreign: ForeignFile, wishes: FileWishes, stack: contextlib.ExitStack)
     bench = Bench(foreign, model.border, model.facts, golden, samples, model.state)
     own = score_file(model, bench, samples, HOST_RUNTIMES[model.format])
     if own.answering is not None and samples is not None:
-        model = _answering_model(model, own)
+        before, model = model, _answering_model(model, own)
         bench.rename(model.border)
-        own = replace(own, answering=own.answering.renamed(model.schema))
+        pairs = zip(before.schema.outputs, model.schema.outputs, strict=True)
+        own = replace(own, answering=own.answering.renamed({old.name: new.name for old, new in pairs}))
     return _Work(
         model=model,
         wishes=wishes,

@@ -135,10 +135,10 @@ def rounding_growth(source: FloatModel, file: TrainFile, options: StepOptions, s
             towards = rng.choice(np.array([-np.inf, np.inf], dtype=np.float32), size=tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(np.asarray(np.nextafter(parameter.numpy(), towards))))
     both = [TorchTraining(source.task, model, options, rate) for model in (plain, moved)]
-    for inputs, labels in _batches(source, file, options, steps):
+    for inputs, wanted in _batches(source, file, options, steps):
         given = [torch.from_numpy(inputs[spec.name]) for spec in source.task.inputs]
         for side in both:
-            side.step(given, torch.from_numpy(labels))
+            side.step(given, as_loss_takes(wanted))
     one, other = (side.weights() for side in both)
     return _largest(
         np.abs(one[t.name] - other[t.name]).max() / max(float(np.abs(one[t.name]).max()), _FLOOR) for t in file.updated

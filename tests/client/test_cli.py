@@ -412,9 +412,10 @@ def test_answers_come_back_to_the_source_to_the_sink_and_as_lines(tmp_path, serv
         wanted = softmax_of(number)
         index = int(wanted.argmax())
         line = printed[number]
-        assert (line["release"], line["index"], line["label"]) == ("demo@1", index, "abc"[index])
+        told = line["told"]
+        assert (line["release"], told["index"], told["label"]) == ("demo@1", index, "abc"[index])
         assert line["outputs"]["probabilities"] == pytest.approx(wanted.tolist(), abs=1e-5)
-        assert line["confidence"] == line["outputs"]["probabilities"][index]
+        assert told["confidence"] == line["outputs"]["probabilities"][index]
         assert yielded[number][:4] == [number, "demo@1", index, "abc"[index]]
         assert yielded[number][4] == pytest.approx(wanted[index], abs=1e-5)
         assert acted[number][:2] == ["demo@1", index]

@@ -57,8 +57,14 @@ def test_several_outputs_are_found_in_the_order_of_the_task():
     wanted = {"kind": np.zeros(4, np.int64), "level": np.zeros((4, 2), np.float32)}
     answering = found(outputs, wanted, TensorSpec("first", (3,)), TensorSpec("second", (2,)))
     assert answering.of == {"kind": "first", "level": "second"}
-    given = schema(TensorSpec("kind", (3,)), TensorSpec("level", (2,)))
-    assert answering.renamed(given).of == {"kind": "kind", "level": "level"}
+    assert answering.renamed({"first": "kind", "second": "level"}).of == {"kind": "kind", "level": "level"}
+
+
+def test_classes_are_read_of_what_their_output_is_called_now():
+    answering = found(NO_OUTPUTS, np.array([0, 2, 1, 1]), TensorSpec("output_0", (3,)), TensorSpec("output_1", (4, 2)))
+    now = answering.renamed({"output_0": "probabilities", "output_1": "output_1"})
+    assert now.outputs == answering.outputs
+    assert now.answers({"probabilities": np.eye(3, dtype=np.float32)})["output_0"].tolist() == np.eye(3).tolist()
 
 
 @pytest.mark.parametrize(

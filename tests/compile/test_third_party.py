@@ -87,8 +87,8 @@ def test_a_device_loads_what_was_packed_replays_its_golden_samples_and_counts(na
     golden = decode_arrays(blob(out, artifact.golden.sha256), "golden", limit_bytes=10**8)
     inputs = {key.removeprefix("input."): value for key, value in golden.items() if key.startswith("input.")}
     build.model_schema.check_inputs(inputs)
-    found = model.predict(inputs)["probabilities"]
-    assert np.abs(found - golden["output.probabilities"]).max() <= artifact.golden_tolerance
+    found = model.predict(inputs)
+    assert np.abs(found["probabilities"] - golden["output.probabilities"]).max() <= artifact.golden_tolerance
     counter = WindowCounter("random@1", build.model_schema, Reference(()))
     counter.observe(inputs, found, latency_ms=1.0, now=0.0)
     window = counter.cut(1.0)
