@@ -20,6 +20,7 @@ def make_reference(
     schema: ModelSchema,
     train: Dataset,
     held_out_answers: Arrays,
+    held_out_wanted: Arrays,
     counts: Mapping[str, Sequence[int]] | None = None,
 ) -> Reference:
     """Cut and count the reference.
@@ -29,13 +30,18 @@ def make_reference(
         train: What the inputs' bins are cut from.
         held_out_answers: The float model's answers to data that it was not trained on, by output: on training data it
             would be too sure of itself.
+        held_out_wanted: Their target values, by output. What a model does not learn from, as what is anomalous, is
+            there to measure it; a device seldom meets it, so answers to it are not what is expected.
         counts: Counts in these bins that devices made of the data they trained on; they replace those of *train*.
             Counts of output features are left out, because they describe the model before.
 
     Raises:
         ValueError: *counts* names an unknown feature, or has another number of bins.
     """
-    outputs, names = schema.answers.features(held_out_answers), schema.answers.categories()
+    usual = {
+        name: held_out_answers[name][output.learnable(held_out_wanted[name])] for name, output in schema.answers.items()
+    }
+    outputs, names = schema.answers.features(usual), schema.answers.categories()
     reference = build_reference(
         {name: values for name, values in outputs.items() if name not in names},
         {name: (outputs[name], tuple(categories)) for name, categories in names.items()},

@@ -332,4 +332,6 @@ def _reference(work: _Work) -> Reference:
     samples, answers, schema = work.samples, work.own.answers, work.model.schema
     if samples is None or answers is None or work.model.state or not schema.answers:
         return Reference(())
-    return make_reference(schema, samples.known, dict(zip(schema.answers, answers.values(), strict=True)))
+    named = dict(zip(schema.answers, answers, strict=True))
+    given = {name: answers[of] for name, of in named.items()}
+    return make_reference(schema, samples.known, given, {name: work.own.wanted[of] for name, of in named.items()})

@@ -288,7 +288,7 @@ def compile_reference(
     """Make the reference; measure the float model."""
     task, data, answers = foundation.source.task, foundation.data, foundation.float_answers
     schema = replace(task.schema, answers=foundation.outputs)
-    reference = make_reference(schema, data.train, answers, counts)
+    reference = make_reference(schema, data.train, answers, foundation.wanted, counts)
     measured = replace(task, outputs=foundation.outputs)
     # Of sequences the rows are samples already.
     metrics = finite_metrics(replace(measured, state={}).measure(answers, foundation.wanted))

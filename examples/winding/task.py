@@ -2,16 +2,16 @@
 
 import numpy as np
 import torch
-from motor import STEPS, samples
+from motor import CHANNELS, STEPS, UNITS, samples
 from torch import nn
 
 from hedgerow import LocalTraining, Partition, Task, TaskData, TensorSpec, Values
 
 
 def data() -> TaskData:
-    """Return what the training side has: 60 motors to learn from, 15 others to judge by."""
+    """Return what the training side has: 240 motors to learn from, 60 others to judge by."""
     rng = np.random.default_rng(11)
-    return TaskData(train=samples(60, rng), held_out=samples(15, rng))
+    return TaskData(train=samples(240, rng), held_out=samples(60, rng))
 
 
 def scaled(measured: torch.Tensor) -> torch.Tensor:
@@ -38,11 +38,13 @@ class Estimator(nn.Module):
 
 task = Task(
     name="winding",
-    inputs=[TensorSpec("measured", (STEPS, 4), "float32", unit="A, 1/min, °C, °C", minimum=-50, maximum=3000)],
+    inputs=[
+        TensorSpec("measured", (STEPS, 4), "float32", unit=UNITS, channels=CHANNELS, minimum=-50, maximum=3000),
+    ],
     outputs=Values(["winding"], tolerance=5.0, unit="°C"),
     model=Estimator,
     data=data,
     preprocess=scaled,
-    local=LocalTraining(learning_rate=0.005, batch_size=32, epochs=2),
+    local=LocalTraining(learning_rate=0.001, batch_size=32, epochs=2),
     partition=Partition("column", column="motor"),
 )
