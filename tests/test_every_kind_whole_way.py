@@ -32,7 +32,7 @@ from hedgerow.manifest.release import Manifest
 from hedgerow.wire.execution import ExecutionState
 from tests.output_tasks import HELD_OUT, NAMES, TASKS
 from tests.processes import wait_until
-from tests.whole_way import CORE_ML, DEVICES, ONNX, ROUNDS, RUNTIMES, TFLITE, WINDOW, Served, World
+from tests.whole_way import CORE_ML, DEVICES, ONNX, ROUNDS, RUNTIMES, TARGETS, TFLITE, WINDOW, Served, World
 
 pytestmark = [
     pytest.mark.heavy,
@@ -61,7 +61,7 @@ INPUTS = {f"x.{place}" for place in range(4)}
 @pytest.fixture(scope="module")
 def workers() -> Iterator[CompileWorkers]:
     with CompileWorkers() as warm:
-        warm.warm(toolchains([ONNX, TFLITE, CORE_ML]))
+        warm.warm(toolchains(TARGETS))
         yield warm
 
 
@@ -75,7 +75,7 @@ def test_a_task_goes_from_training_to_recovery(kind: str, workers: CompileWorker
         story.artifacts_are_what_was_measured(world.sign(build, checkpoint))
         story.the_first_release_reaches_all_devices()
         untrained = world.untrained(checkpoint)
-        world.sign(world.build(untrained), untrained)
+        world.sign(world.build(untrained, list(RUNTIMES)), untrained)
         story.a_worse_release_is_stopped_at_its_canaries()
         world.sign(build, checkpoint)
         story.an_equal_release_passes()
@@ -254,7 +254,7 @@ class Story:
             np.testing.assert_allclose(value, np.mean(sent, axis=0), atol=1e-5)
         manifest = world.catalogue.manifest("kind@4")
         assert manifest.lineage.parent == "kind@3"
-        assert [artifact.target for artifact in manifest.artifacts] == [ONNX, TFLITE, CORE_ML]
+        assert [artifact.target for artifact in manifest.artifacts] == list(TARGETS)
 
     def what_they_made_is_better_and_on_all_devices(self) -> None:
         """Its scores let it pass; where there are none, a gate takes what is right for unlike, and somebody decides."""
