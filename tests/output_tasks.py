@@ -30,6 +30,7 @@ WIDTH = 4
 STEPS = 6
 TRAIN, HELD_OUT = 240, 160
 STREAMS = 80
+OFFSET = np.float32(2.0)
 _MAP = np.array(
     [[0.9, -0.3, 0.2, 0.5], [-0.4, 0.8, 0.6, -0.2], [-0.5, -0.6, -0.7, -0.4], [0.1, 0.7, -0.8, 0.3]], dtype=np.float32
 )
@@ -80,6 +81,41 @@ def angle_of(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def both_of(x: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
     """Return the target values of two outputs."""
     return {"state": class_of(x), "level": values_of(x)}
+
+
+ANSWERS: Mapping[str, Callable[[NDArray[np.float32]], Any]] = {
+    "classes": class_of,
+    "labels": labels_of,
+    "values": values_of,
+    "tokens": tokens_of,
+    "custom": angle_of,
+    "several": both_of,
+}
+"""Kind -> the target values of inputs; a reconstruction has none but what somebody says of a sample."""
+
+
+def met(kind: str, samples: int, seed: int, *, is_moved: bool = False) -> tuple[NDArray[np.float32], Any]:
+    """Return what a device meets, and the target values of it.
+
+    Args:
+        kind: Of the task.
+        samples: How many.
+        seed: Of what is drawn.
+        is_moved: Whether the world is another one by now: the sensor gives every number with an offset, and of a
+            reconstruction one of them mirrored too, which leads out of the plane.
+    """
+    if kind == "reconstruction":
+        x, anomalous = _judged(samples, seed)
+        mirrored = x * np.asarray([1, 1, -1, 1], np.float32)
+        return (np.clip(mirrored + OFFSET, -4, 4) if is_moved else x), anomalous
+    x = numbers(samples, seed)
+    return (np.clip(x + OFFSET, -4, 4) if is_moved else x), ANSWERS[kind](x)
+
+
+def _judged(samples: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    x, anomalous = on_the_plane(samples, seed), (np.arange(samples) % 4 == 3).astype(np.int64)
+    x[anomalous == 1] = numbers(int(anomalous.sum()), seed + 1)
+    return x, anomalous
 
 
 def _direction(given: Any, wanted: Any) -> Any:
@@ -150,10 +186,12 @@ def _supervised(answer: Callable[[NDArray[np.float32]], Target]) -> Callable[[],
 
 def anomaly_data() -> TaskData:
     """Return normal samples without target values to train on, and held-out ones of which a quarter is anomalous."""
-    held_out = on_the_plane(HELD_OUT, 2)
-    anomalous = (np.arange(HELD_OUT) % 4 == 3).astype(np.int64)
-    held_out[anomalous == 1] = numbers(int(anomalous.sum()), 3)
-    return TaskData(dataset_of(on_the_plane(TRAIN, 1), None), dataset_of(held_out, anomalous))
+    return TaskData(dataset_of(on_the_plane(TRAIN, 1), None), dataset_of(*_judged(HELD_OUT, 2)))
+
+
+def moved_anomaly_data() -> TaskData:
+    """Return the same, with held-out samples of the moved world: the threshold is measured on them."""
+    return TaskData(anomaly_data().train, dataset_of(*met("reconstruction", HELD_OUT, 2, is_moved=True)))
 
 
 def make_task(name: str, outputs: Any, model: Callable[[], Any], data: Callable[[], TaskData], **changes: Any) -> Task:
@@ -176,6 +214,9 @@ values = make_task(
     _supervised(values_of),
 )
 reconstruction = make_task("kind-reconstruction", Reconstruction(false_alarm_rate=0.05), _bottleneck, anomaly_data)
+moved_reconstruction = make_task(
+    reconstruction.name, Reconstruction(false_alarm_rate=0.05), _bottleneck, moved_anomaly_data
+)
 tokens = make_task("kind-tokens", Tokens(["low", "mid", "high"], WIDTH), _positions, _supervised(tokens_of))
 custom = make_task(
     "kind-custom",
@@ -200,6 +241,16 @@ TASKS: Mapping[str, Task] = {
     "several": several,
 }
 """One task of each kind, and one of two outputs."""
+
+NAMES = {
+    "classes": "accuracy",
+    "labels": "F1 of the samples",
+    "values": "worth of the values",
+    "reconstruction": "share of right flags",
+    "tokens": "share of right positions",
+    "several": "score",
+}
+"""What each kind calls its score; a device scores no output of one's own."""
 
 
 def smoothed(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -236,6 +236,7 @@ class Retrainer:
             parent.release,
             report=self.report,
             changes=lambda: self._changes(parent.release),
+            wall_clock=self.clock,
         )
         local = replace(
             task.local,

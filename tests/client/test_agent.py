@@ -70,10 +70,11 @@ class Bench:
         return AgentSettings(**{**values, **changes})
 
     @contextlib.contextmanager
-    def running(self, source=None, *, sinks=(), **changes) -> Iterator[tuple[Agent, MemoryLink]]:
+    def running(self, source=None, *, sinks=(), clocks=None, **changes) -> Iterator[tuple[Agent, MemoryLink]]:
         settings = self.settings(**changes)
         link = self.broker.connect("d1", will=presence_will(settings, "boot"))
-        agent = Agent(settings, link, source, sinks=sinks, runtimes=load_linear, trials=DirectTrials(load_linear))
+        trials = DirectTrials(load_linear)
+        agent = Agent(settings, link, source, sinks=sinks, runtimes=load_linear, trials=trials, **(clocks or {}))
         thread = threading.Thread(target=agent.run)
         thread.start()
         try:
@@ -160,6 +161,29 @@ def test_a_desired_release_is_installed_reported_and_served(bench, repository, r
         assert steps == ["", "verify", "download", "unpack", "load", "replay", "swap", "commit"]
         window = bench.wait_for(Telemetry).window
         assert (window.release, window.samples, *known_and_right(window.scores)) == ("demo@1", 10, 10, 10)
+
+
+def test_an_agent_goes_by_the_clocks_that_it_is_given(bench, repository, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    told = SimpleNamespace(unix=float(int(time.time())), rising=100.0)
+    clocks = {"clock": lambda: told.unix, "timer": lambda: told.rising}
+    with bench.running(zeros, clocks=clocks, healthy_after_s=5.0) as (agent, _):
+        bench.want(1, "demo@1")
+        for _ in range(3):
+            window = bench.wait_for(Telemetry).window
+            assert (window.started_at, window.ended_at, window.latency[0]) == (told.unix, told.unix, 10)
+        told.rising += 4.9
+        bench.wait_for(Telemetry)
+        assert [m for m in bench.heard if isinstance(m, Execution) and m.state is ExecutionState.SUCCEEDED] == []
+        told.rising += 0.1
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+
+        told.unix += 2 * 86400
+        bench.want(2, "demo@2", rollout="r2")
+        failed = bench.wait_for(Execution, rollout="r2", state=ExecutionState.FAILED)
+        assert "expired" in failed.reason
+        assert agent.active.release == "demo@1"
 
 
 def test_a_rollback_goes_back_without_the_server(bench, repository, fleet, release):

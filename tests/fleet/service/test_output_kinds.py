@@ -18,40 +18,19 @@ from hedgerow.fleet.service.events import ReleaseProven
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Outputs
 from hedgerow.reference import build_reference
-from tests import output_tasks
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, VirtualFleet, make_manifest
 from tests.given import given
-from tests.output_tasks import TASKS, numbers
+from tests.output_tasks import ANSWERS, NAMES, TASKS, numbers
 
 GATE = GatePlan(minimum_samples=100, maximum_accuracy_drop=0.1, maximum_disagreement=0.2)
 PLAN = replace(CANARY, gate=GATE, gate_timeout_s=600.0)
 GOOD, BAD = 0.95, 0.5
-NAMES = {
-    "classes": "accuracy",
-    "labels": "F1 of the samples",
-    "values": "worth of the values",
-    "reconstruction": "share of right flags",
-    "tokens": "share of right positions",
-    "several": "score",
-}
-"""What each kind calls its score; a device scores no output of one's own."""
 
 
 def truth(kind: str, x: np.ndarray) -> dict[str, np.ndarray]:
     """Return the target values of inputs by output."""
-    if kind == "several":
-        return dict(output_tasks.both_of(x))
-    (name,) = TASKS[kind].answers
-    if kind == "reconstruction":
-        return {name: (x[:, 0] > 2).astype(np.int64)}
-    answers = {
-        "classes": output_tasks.class_of,
-        "labels": output_tasks.labels_of,
-        "values": output_tasks.values_of,
-        "tokens": output_tasks.tokens_of,
-        "custom": output_tasks.angle_of,
-    }
-    return {name: answers[kind](x)}
+    wanted = (x[:, 0] > 2).astype(np.int64) if kind == "reconstruction" else ANSWERS[kind](x)
+    return dict(wanted) if isinstance(wanted, dict) else {next(iter(TASKS[kind].answers)): wanted}
 
 
 class Model:
