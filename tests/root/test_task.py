@@ -1,7 +1,8 @@
 """A task is checked before any work starts, and every mistake in it is told at once."""
 
 import sys
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -88,13 +89,21 @@ def test_an_output_without_softmax_has_no_range():
         ({"inputs": ["image"]}, "the input 'image' is no TensorSpec"),
         ({"inputs": [IMAGE, IMAGE]}, "the input 'image' occurs twice"),
         ({"inputs": [TensorSpec("image", 2)]}, "positive whole numbers"),
-        ({"labels": ["only"]}, "its output: it needs at least 2 class names, found 1"),
-        ({"labels": ["a", "a"]}, "its output: each class needs a name of its own; 'a' repeat"),
+        ({"labels": ["only"]}, "its output: it needs at least 2 class names, found 1 ('only'); give a list of them"),
+        ({"labels": ["a", "a"]}, "its output: each class needs a name of its own; found several of 'a'"),
         ({"labels": 10}, "labels must be a sequence"),
-        ({"model": None}, "model must be callable"),
-        ({"data": 3}, "data must be callable"),
-        ({"preprocess": "scale"}, "preprocess must be callable"),
-        ({"student": "small"}, "student must be callable"),
+        ({"labels": "ab"}, "labels must be a sequence of class names, found str"),
+        ({"subgroup": 3}, "subgroup must be the name of a column of the data, found 3"),
+        (
+            {"model": None},
+            "model must be a function that makes a module, such as lambda: nn.Linear(4, 2), found NoneType",
+        ),
+        (
+            {"data": 3},
+            "data must be a function that returns a TaskData, such as lambda: TaskData(train, held_out), found int",
+        ),
+        ({"preprocess": "scale"}, "preprocess must be a torch function of the inputs, found str"),
+        ({"student": "small"}, "student must be a function that makes a module, found str"),
         ({"loss": "hinge"}, "the loss 'hinge'"),
         ({"postprocess": "sigmoid"}, "the postprocess 'sigmoid'"),
         ({"metrics": {"f1": 3}}, "the metric 'f1' is not callable"),
@@ -102,6 +111,11 @@ def test_an_output_without_softmax_has_no_range():
         ({"local": LocalTraining(learning_rate=0)}, "learning_rate must lie between"),
         ({"local": LocalTraining(batch_size=0)}, "batch_size must lie between"),
         ({"local": LocalTraining(epochs=0)}, "epochs must lie between"),
+        ({"local": LocalTraining(epochs=1.5)}, "local: epochs must be a whole number, found 1.5"),
+        ({"local": LocalTraining(learning_rate="0.1")}, "local: learning_rate must be a number, found '0.1'"),
+        ({"inputs": [TensorSpec("image", (2,), minimum="0")]}, "image: the minimum must be a number, found '0'"),
+        ({"inputs": [TensorSpec("image", (2,), maximum=float("nan"))]}, "the maximum must be a number, found nan"),
+        ({"inputs": [TensorSpec("image", (2,), missing=0)]}, "image: missing must be True or False, found 0"),
         ({"local": None}, "local must be a LocalTraining"),
         ({"partition": Partition("dirichlt")}, "did you mean 'dirichlet'?"),
         ({"partition": "dirichlet"}, "partition must be a Partition"),
@@ -110,6 +124,76 @@ def test_an_output_without_softmax_has_no_range():
 )
 def test_each_mistake_is_one_sentence(changes, mistake):
     assert [mistake in sentence for sentence in mistakes(**changes)] == [True]
+
+
+class Module:
+    """As torch's: it can be called, and has weights."""
+
+    def state_dict(self):
+        return {}
+
+    def __call__(self, given):
+        return given
+
+
+@pytest.mark.parametrize("attribute", ["model", "student"])
+def test_a_module_is_not_what_makes_one_and_a_class_of_modules_is(attribute):
+    (sentence,) = mistakes(**{attribute: Module()})
+
+    assert sentence.startswith(f"{attribute} must be a function that makes a module")
+    assert sentence.endswith("found a Module that is made already")
+    assert task(**{attribute: Module}).name == "toy"
+
+
+ODD = [
+    None,
+    "x",
+    "5",
+    b"x",
+    (),
+    [],
+    {},
+    [None],
+    ["a"],
+    [[1]],
+    0,
+    -1,
+    1.5,
+    10**400,
+    float("nan"),
+    float("inf"),
+    object(),
+]
+FIELDS = {
+    TensorSpec: ({"name": "image", "shape": (2,)}, lambda made: {"inputs": [made]}),
+    Classes: ({"names": ["a", "b"]}, lambda made: {"outputs": made, "labels": ()}),
+    Labels: ({"names": ["a", "b"]}, lambda made: {"outputs": made, "labels": ()}),
+    Values: ({"names": ["a", "b"], "tolerance": 1.0}, lambda made: {"outputs": made, "labels": ()}),
+    Reconstruction: ({}, lambda made: {"outputs": made, "labels": ()}),
+    Tokens: ({"vocabulary": ["a", "b"], "positions": 2}, lambda made: {"outputs": made, "labels": ()}),
+    Custom: ({"shape": (2,), "loss": len, "score": len}, lambda made: {"outputs": made, "labels": ()}),
+    LocalTraining: ({}, lambda made: {"local": made}),
+    Partition: ({}, lambda made: {"partition": made}),
+    State: ({"shape": (1, 2)}, lambda made: {"state": {"memory": made}}),
+    dict: ({}, lambda made: {"labels": ()} | made if "outputs" in made else made),
+}
+"""What is made -> its fields that must be given, and how a task has it; a dict: the task's own fields."""
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [(made, field.name) for made in FIELDS for field in fields(Task if made is dict else made)],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+def test_whatever_stands_in_a_field_is_taken_or_told_as_a_mistake_and_raises_nothing_else(made, name):
+    needed, placed = FIELDS[made]
+    refused = 0
+    for odd in ODD:
+        with suppress(TaskError):
+            task(**placed(made(**{**needed, name: odd})))
+            continue
+        refused += 1
+    assert refused or (made, name) == (Classes, "softmax")
 
 
 def test_all_mistakes_are_told_at_once():
@@ -442,7 +526,7 @@ LEVEL = Values(["level"], tolerance=1.0)
         ({"labels": (), "outputs": LEVEL, "loss": "cross_entropy"}, "the loss 'cross_entropy' does not fit values"),
         (
             {"labels": (), "outputs": Custom((2,))},
-            "need a loss of your own: a torch function (given, wanted) -> scalar",
+            "needs a loss of your own: loss=a torch function (given, target values) -> one number",
         ),
         (
             {"labels": (), "outputs": {"a": LEVEL}, "loss": {"b": "mse"}},
