@@ -27,6 +27,8 @@ from hedgerow.task_module import LogitsModule, ServingModule, parts_of, wanted_t
 __all__ = ["check_task", "examine_task"]
 
 T = TypeVar("T")
+_STEPS, _WORSE = 3, 1.5
+"""So many steps are tried on one batch, after each of which the loss may be so many times what it was."""
 _MEASURED = 512
 """So many held-out samples are measured on, spread evenly: they show whether the model begins near its baseline."""
 
@@ -157,15 +159,23 @@ class _Examination:
         prepared = self.attempt("preprocess", lambda: self._prepared(inputs))
         if prepared is None:
             return None
+        self._stays_in_torch(inputs)
         stages += [_stage("preprocessed", f"argument {i}", t) for i, t in enumerate(prepared)]
         if not self._takes_missing(inputs, data):
             return None
         module = LogitsModule(self._task, model).train()
+        before = len(self.mistakes)
         given = self.attempt("the model's forward pass", lambda: module(*inputs))
+        if given is None and any(" raised " in mistake for mistake in self.mistakes[before:]):
+            # What torch says of it names neither the argument nor its values.
+            self.mistakes[-1] += f"; it was given {', '.join(_described(argument) for argument in prepared)}"
         if given is None or not self._fits(parts_of(given), tuple(inputs[0].shape[: 2 if self._task.state else 1])):
             return None
         stages += [_stage("model", name, part) for name, part in zip(self._task.answers, parts_of(given), strict=True)]
-        loss = self._backward(model, given, wanted_tensors(self._task, batch))
+        wanted = wanted_tensors(self._task, batch)
+        loss = self._backward(model, given, wanted)
+        if loss is not None and not self.mistakes:
+            self.attempt("training", lambda: self._try_steps(model, inputs, wanted, loss))
         measured = batch if data is None else _spread(data.held_out)
         answers = self.attempt("the model's evaluation", lambda: self._answers(model, batch))
         if answers is None or loss is None:
@@ -191,7 +201,12 @@ class _Examination:
         words, answer = task.answers.baseline(task.rows(task.wanted(data.train)))
         score = baseline_metrics(answer, wanted, outputs).get(f"{BASELINE}{outputs.score_key}")
         if score is None:
-            reason = "no held-out sample has all its target values" if outputs.can_score else "an output has no score"
+            unscored = [name for name, output in outputs.items() if not output.can_score]
+            reason = (
+                f"{', '.join(unscored)} has no score function"
+                if unscored
+                else "no held-out sample has all its target values"
+            )
             self.warnings.append(f"training shows no score, for {reason}")
         return None if score is None else BestGuess(words, score)
 
@@ -282,7 +297,9 @@ class _Examination:
         if loss is None:
             return None
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            self.mistakes.append("the loss must return one number, the mean over the batch")
+            is_tensor = isinstance(loss, torch.Tensor)
+            found = f"a tensor of shape {tuple(loss.shape)}; take its mean" if is_tensor else type(loss).__name__
+            self.mistakes.append(f"the loss must return one number as a tensor, the mean over the batch, found {found}")
             return None
         if not bool(torch.isfinite(loss)):
             self.mistakes.append(f"the loss of the untrained model is {float(loss.detach())}")
@@ -306,6 +323,38 @@ class _Examination:
                 self.warnings.append(f"the gradient of {name} is zero in the first batch")
         return float(loss.detach())
 
+    def _try_steps(self, model: nn.Module, inputs: list[torch.Tensor], wanted: Any, first: float) -> None:
+        """Take a few steps on one batch, and take them back: a learning rate that only makes it worse is told."""
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        module, loss_of_batch = LogitsModule(self._task, model).train(), loss_function(self._task)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        rate, losses = self._task.local.learning_rate, [first]
+        for _step in range(_STEPS):
+            loss = loss_of_batch(module(*inputs), wanted)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                    parameter -= rate * gradient
+                losses.append(float(loss_of_batch(module(*inputs), wanted)))
+        model.load_state_dict(before)
+        worst = next((loss for loss in losses if not loss <= _WORSE * first), None)
+        if worst is not None:
+            self.warnings.append(
+                f"the first steps on one batch take the loss from {first:.3g} to {worst:.3g}: the learning rate of "
+                f"{rate:g} may be too high; try a lower one in LocalTraining"
+            )
+
+    def _stays_in_torch(self, inputs: list[torch.Tensor]) -> None:
+        """Note a mistake where pre-processing takes numbers out of torch, as no artifact could."""
+        # Of tensors with a gradient numpy gets none. They are not leaves, which may not be changed in place.
+        tracked = [t.clone().requires_grad_() * 1 if t.is_floating_point() else t for t in inputs]
+        try:
+            self._prepared(tracked)
+        except RuntimeError as exc:
+            if "numpy()" in str(exc):
+                self.mistakes.append(
+                    "preprocess leaves torch for numpy, which no artifact does; write it in torch alone"
+                )
+
     def _metrics(self, model: nn.Module, measured: Dataset) -> dict[str, float]:
         """Return the score and each metric of the user's; one that raises is a mistake of its own."""
         task = self._task
@@ -319,6 +368,13 @@ class _Examination:
             value = self.attempt(said, lambda alone=alone: alone.measure(answers, wanted, outputs))  # type: ignore[misc]
             found |= value or {}
         return found
+
+
+def _described(argument: torch.Tensor) -> str:
+    """Return what a model was given, in words: type, shape and range."""
+    stage = _stage("preprocessed", "", argument)
+    values = f" from {stage.minimum:g} to {stage.maximum:g}" if argument.numel() else ""
+    return f"{stage.dtype}{list(stage.shape)}{values}"
 
 
 def _add_up_to_one(given: torch.Tensor) -> bool:

@@ -273,6 +273,12 @@ class Task:
                 told = f"a {type(value).__name__} that is made already" if is_module else type(value).__name__
                 found.append(f"{attribute} must be {_CALLED[attribute]}, found {told}")
         found.extend(f"the metric {name!r} is not callable" for name, m in self.metrics.items() if not callable(m))
+        kept = {"loss", *(outputs.score_key for outputs in [self.outputs] if isinstance(outputs, Outputs))}
+        found.extend(
+            f"a metric must not be called {name!r}, which is measured of every task; call it otherwise"
+            for name in self.metrics
+            if not isinstance(name, str) or name in kept or name.startswith("baseline_")
+        )
         if self.subgroup is not None and not isinstance(self.subgroup, str):
             found.append(f"subgroup must be the name of a column of the data, found {self.subgroup!r}")
         return found + self.local.mistakes() + self.partition.mistakes()

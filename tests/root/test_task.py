@@ -107,6 +107,12 @@ def test_an_output_without_softmax_has_no_range():
         ({"loss": "hinge"}, "the loss 'hinge'"),
         ({"postprocess": "sigmoid"}, "the postprocess 'sigmoid'"),
         ({"metrics": {"f1": 3}}, "the metric 'f1' is not callable"),
+        (
+            {"metrics": {"accuracy": accuracy}},
+            "a metric must not be called 'accuracy', which is measured of every task",
+        ),
+        ({"metrics": {"loss": accuracy}}, "a metric must not be called 'loss'"),
+        ({"metrics": {"baseline_accuracy": accuracy}}, "a metric must not be called 'baseline_accuracy'"),
         ({"metrics": accuracy}, "metrics must be a mapping"),
         ({"local": LocalTraining(learning_rate=0)}, "learning_rate must lie between"),
         ({"local": LocalTraining(batch_size=0)}, "batch_size must lie between"),
@@ -207,21 +213,43 @@ def test_all_mistakes_are_told_at_once():
         (dataset(0), "it holds no samples"),
         (dataset(inputs=np.zeros((4, 2))), "must be mappings"),
         (dataset(inputs={"image": [[0.0, 1.0]] * 4}), "image must be a numpy array, found list"),
-        (dataset(target_values=[0, 1, 0, 1]), "target_values must be a numpy array, found list"),
+        (
+            dataset(target_values=[0, 1, 0, 1]),
+            "target_values must be a numpy array, found list; use numpy.asarray(...)",
+        ),
         (dataset(inputs={"picture": np.zeros((4, 2), np.float32)}), "expected the inputs ['image'], found ['picture']"),
         (dataset(inputs={"image": np.zeros((3, 2), np.float32)}, columns={}), "the target values are 4 for 3 samples"),
-        (dataset(inputs={"image": np.zeros((4, 2))}), "image is float64[2] a sample, the task says float32[2]"),
+        (
+            dataset(inputs={"image": np.zeros((4, 2))}),
+            "image is float64[2] a sample, the task says float32[2]; use .astype('float32')",
+        ),
         (dataset(inputs={"image": np.zeros((4, 3), np.float32)}), "image is float32[3] a sample"),
+        (
+            dataset(inputs={"image": np.zeros((4, 1, 2), np.float32)}),
+            "; reshape it to (n, 2), or say (1, 2) in the TensorSpec",
+        ),
+        (dataset(inputs={"image": np.zeros(4, np.float32)}), "; leave the batch out of the TensorSpec's shape"),
         (dataset(inputs={"image": np.full((4, 2), np.nan, np.float32)}), "image holds NaN or infinity"),
         (dataset(inputs={"image": np.full((4, 2), -1, np.float32)}), "image goes down to -1, the task says 0"),
         (dataset(inputs={"image": np.full((4, 2), 17, np.float32)}), "image goes up to 17, the task says 16"),
         (
             dataset(target_values=np.zeros(4, np.int32)),
-            "the target values of classes must be int64[n], found int32[4]; use .astype('int64')",
+            "the target values of classes must be int64[n], found int32[n]; use .astype('int64')",
         ),
-        (dataset(target_values=np.zeros((4, 1), np.int64)), "found int64[4, 1]; reshape them to one row a sample"),
+        (dataset(target_values=np.zeros((4, 1), np.int64)), "found int64[n, 1]; reshape them to (n,)"),
+        (dataset(target_values=np.eye(2)[[0, 1, 0, 1]]), "found float64[n, 2]; use .argmax(axis=-1)"),
+        (dataset(target_values=np.full((4, 2), 0.5)), "must be int64[n], found float64[n, 2]"),
+        (
+            dataset(target_values=np.array(["a", "b", "a", "b"])),
+            "found <U1[n]; give the place of each in the names, from 0",
+        ),
+        (
+            dataset(target_values=np.array([0, 1, np.nan, 1])),
+            "found float64[n]; leave out the samples of which none is known, and use .astype(...)",
+        ),
+        (dataset(target_values=np.array([1, 2, 1, 2])), "must lie in 0..1, found 1..2; they are counted from 0"),
         (dataset(target_values=np.full(4, 2)), "the target values: the classes must lie in 0..1, found 2..2"),
-        (dataset(target_values=None), "it has no target values, which its outputs are trained with"),
+        (dataset(target_values=None), "it has no target values; give them as Dataset(inputs, target_values)"),
         (dataset(target_values={"state": np.zeros(4, np.int64)}), "expected target values for probabilities, found s"),
         (dataset(columns={"site": np.zeros(3)}), "the column 'site' has 3 values for 4 samples"),
     ],
@@ -243,11 +271,13 @@ def test_calibration_data_is_checked_too():
 def test_a_subgroup_needs_its_column():
     found = task(subgroup="region").data_mistakes(TaskData(dataset(), dataset()))
 
-    assert found[0] == "train: the subgroup column 'region' is absent; found ['site']"
+    assert found[0] == "train and held_out: the subgroup column 'region' is absent; found ['site']"
 
 
 def test_data_of_another_type_is_refused_on_loading():
-    with pytest.raises(TaskError, match=r"data\(\) must return a TaskData, found tuple"):
+    with pytest.raises(
+        TaskError, match=r"data\(\) must return a TaskData of two Datasets, train and held_out, found tuple"
+    ):
         task(data=lambda: (dataset(), dataset())).load_data()
 
 
@@ -445,9 +475,9 @@ def test_data_of_a_task_with_state_are_sequences():
 @pytest.mark.parametrize(
     ("bad", "mistake"),
     [
-        (dataset(), "train: the target values of classes must be int64[n, steps], found int64[4]"),
-        (sequences(target_values=np.zeros(3, np.int64)), "must be int64[n, steps], found int64[3]"),
-        (sequences(target_values=np.zeros((3, 5), np.int32)), "must be int64[n, steps], found int32[3, 5]"),
+        (dataset(), "train: the target values of classes must be int64[n, steps], found int64[n]"),
+        (sequences(target_values=np.zeros(3, np.int64)), "must be int64[n, steps], found int64[n]"),
+        (sequences(target_values=np.zeros((3, 5), np.int32)), "must be int64[n, steps], found int32[n, steps]"),
         (sequences(target_values=np.full((3, 5), 2)), "the classes must lie in 0..1, found 2..2"),
         (sequences(target_values=np.zeros((3, 4), np.int64)), "train: image has 5 steps, the target values 4"),
         (sequences(3, 0), "train: its sequences hold no steps"),
@@ -548,30 +578,34 @@ def form_mistakes(outputs, target_values, n: int = 4) -> list[str]:
 @pytest.mark.parametrize(
     ("outputs", "target_values", "mistake"),
     [
-        (Classes(["a", "b"]), np.array([0.0, 1, 0, 1]), "found float64[4]; use .astype('int64')"),
+        (Classes(["a", "b"]), np.array([0.0, 1, 0, 1]), "found float64[n]; use .astype('int64')"),
         (
             Classes(["a", "b"]),
             np.array([0.5, 1, 0, 1]),
-            "found float64[4]; those of classes are whole numbers, use outputs=Values(...) for others",
+            "found float64[n]; those of classes are whole numbers, use outputs=Values(...) for others",
         ),
         (
             LEVEL,
             np.zeros((4, 1)),
-            "the target values of values must be float32[n, 1], found float64[4, 1]; use .astype('float32')",
+            "the target values of values must be float32[n, 1], found float64[n, 1]; use .astype('float32')",
         ),
-        (LEVEL, np.zeros(4, np.float32), "must be float32[n, 1], found float32[4]; reshape them to one row a sample"),
-        (LEVEL, np.zeros((4, 2), np.float32), "must be float32[n, 1], found float32[4, 2]"),
-        (LEVEL, np.full((4, 1), np.nan, np.float32), "the target values: the target values hold NaN or infinity"),
-        (Labels(["a", "b"]), np.zeros((4, 2), bool), "must be int64[n, 2], found bool[4, 2]; use .astype('int64')"),
+        (LEVEL, np.zeros(4, np.float32), "must be float32[n, 1], found float32[n]; reshape them to (n, 1)"),
+        (LEVEL, np.zeros((4, 2), np.float32), "must be float32[n, 1], found float32[n, 2]"),
+        (
+            LEVEL,
+            np.full((4, 1), np.nan, np.float32),
+            "the target values: they hold NaN or infinity; leave out the samples of which it is not known",
+        ),
+        (Labels(["a", "b"]), np.zeros((4, 2), bool), "must be int64[n, 2], found bool[n, 2]; use .astype('int64')"),
         (Labels(["a", "b"]), np.full((4, 2), 2), "each label is 0 or 1, found 2"),
-        (Tokens(["a", "b"], 3), np.zeros((4, 2), np.int64), "must be int64[n, 3], found int64[4, 2]"),
+        (Tokens(["a", "b"], 3), np.zeros((4, 2), np.int64), "must be int64[n, 3], found int64[n, 2]"),
         (Reconstruction(), np.array([0, 1, 2, 0]), "a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found 2"),
         (
             Reconstruction(),
             np.array([0, 1, 0, 0]),
             "1 of 4 samples are anomalous, from which a reconstruction does not learn; leave them out",
         ),
-        (LEVEL, None, "it has no target values, which its outputs are trained with"),
+        (LEVEL, None, "it has no target values; give them as Dataset(inputs, target_values)"),
         (
             {"a": LEVEL, "b": LEVEL},
             np.zeros((4, 1), np.float32),
@@ -581,12 +615,12 @@ def form_mistakes(outputs, target_values, n: int = 4) -> list[str]:
         (
             {"a": LEVEL, "b": LEVEL},
             {"a": np.zeros((4, 1), np.float32), "b": np.zeros((4, 1))},
-            "the target values of 'b' of values must be float32[n, 1], found float64[4, 1]; use .astype('float32')",
+            "the target values of 'b' of values must be float32[n, 1], found float64[n, 1]; use .astype('float32')",
         ),
     ],
 )
 def test_target_values_of_another_form_are_told_in_one_sentence(outputs, target_values, mistake):
-    found = [sentence for sentence in form_mistakes(outputs, target_values) if sentence.startswith("train: ")]
+    found = [sentence for sentence in form_mistakes(outputs, target_values) if sentence.startswith("train")]
 
     assert [mistake in sentence for sentence in found] == [True], found
 

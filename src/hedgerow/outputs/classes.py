@@ -68,7 +68,8 @@ class Classes(Output):
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self.names)):
-            return [f"the classes must lie in 0..{len(self.names) - 1}, found {wanted.min()}..{wanted.max()}"]
+            from_one = "; they are counted from 0" if wanted.min() == 1 and wanted.max() == len(self.names) else ""
+            return [f"the classes must lie in 0..{len(self.names) - 1}, found {wanted.min()}..{wanted.max()}{from_one}"]
         return []
 
     def unknown(self, samples: int) -> NDArray[Any]:

@@ -75,7 +75,7 @@ class Custom(Output):
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
-        return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
+        return [] if np.isfinite(wanted).all() else ["they hold NaN or infinity"]
 
     def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return what is wrong with one sample's target value, which may be unknown: NaN everywhere."""

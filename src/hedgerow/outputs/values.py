@@ -82,7 +82,7 @@ class Values(Output):
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
-        return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
+        return [] if np.isfinite(wanted).all() else ["they hold NaN or infinity"]
 
     def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return what is wrong with one sample's target value, of which each number may be unknown: NaN."""

@@ -301,7 +301,7 @@ def test_perplexity_is_the_inverse_of_the_geometric_mean_of_what_was_right():
     [
         (CLASSES, [0, 3], "the classes must lie in 0..2, found 0..3"),
         (LABELS, [[0, 1, 2]], "each label is 0 or 1, found 2"),
-        (VALUES, [[0.0, np.inf]], "the target values hold NaN or infinity"),
+        (VALUES, [[0.0, np.inf]], "they hold NaN or infinity"),
         (FLAGS, [0, 2], "a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found 2"),
         (TOKENS, [[0, 1, 2, 3]], "the tokens must lie in 0..2, or be -1 at padding; found 0..3"),
         (TOKENS, [[-1, -1, -1, -1]], "a sequence has no token that is not padding"),
