@@ -333,7 +333,7 @@ class _Examination:
             loss = loss_of_batch(module(*inputs), wanted)
             with torch.no_grad():
                 for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                    parameter -= rate * gradient
+                    parameter.sub_(rate * gradient)
                 losses.append(float(loss_of_batch(module(*inputs), wanted)))
         model.load_state_dict(before)
         worst = next((loss for loss in losses if not loss <= _WORSE * first), None)

@@ -111,8 +111,9 @@ class TensorSpec:
 
     def _kind_mistakes(self) -> list[str]:
         found = []
-        if not isinstance(self.missing, bool):
-            found.append(f"{self.name}: missing must be True or False, found {self.missing!r}")
+        missing: object = self.missing
+        if not isinstance(missing, bool):
+            found.append(f"{self.name}: missing must be True or False, found {missing!r}")
         if self.kind not in ("", *KINDS):
             found.append(f"{self.name}: the kind {self.kind!r} is none of {', '.join(KINDS)}")
         if not isinstance(self.channels, tuple) or not all(isinstance(name, str) for name in self.channels):

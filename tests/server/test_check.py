@@ -73,8 +73,7 @@ def data(labels=None, values=None):
         ({"model": lambda: nn.Linear(2, 3).double()}, "must be torch.float32"),
         (
             {"model": lambda: nn.Linear(5, 3), "data": data(values=np.full((30, 2), 0.5, np.float32))},
-            "the model's forward pass raised RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x2 and 5x3); it was "
-            "given float32[8, 2] from 0.5 to 0.5",
+            "cannot be multiplied (8x2 and 5x3); it was given float32[8, 2] from 0.5 to 0.5",
         ),
         ({"model": lambda: nn.Linear(2, 4)}, "a tensor of shape (8, 3) for 8 samples of classes, found (8, 4)"),
         (
@@ -89,7 +88,7 @@ def data(labels=None, values=None):
         ({"loss": raises}, "the loss raised RuntimeError: broken"),
         (
             {"loss": lambda logits, labels: logits.sum(1)},
-            "the loss must return one number as a tensor, the mean over the batch, found a tensor of shape (8,); take its",
+            "the mean over the batch, found a tensor of shape (8,); take its mean",
         ),
         ({"loss": lambda logits, labels: 1.0}, "the mean over the batch, found float"),
         (
