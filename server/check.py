@@ -328,7 +328,7 @@ class _Examination:
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         module, loss_of_batch = LogitsModule(self._task, model).train(), loss_function(self._task)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        rate, losses = self._task.local.learning_rate, [first]
+        rate, losses = float(self._task.local.learning_rate), [first]
         for _step in range(_STEPS):
             loss = loss_of_batch(module(*inputs), wanted)
             with torch.no_grad():

@@ -43,7 +43,7 @@ def _listed(parts: list[str]) -> str:
 def _dataset_mistakes(task: Task, dataset: object) -> list[str]:
     if not isinstance(dataset, Dataset):
         return [f"expected a Dataset, found {type(dataset).__name__}"]
-    values = dataset.target_values
+    values: object = dataset.target_values
     if len(task.answers) > 1 and isinstance(values, tuple | list):
         told = ", ".join(f"{name!r}: ..." for name in task.answers)
         return [f"target_values of several outputs must be a mapping, {{{told}}}, found {type(values).__name__}"]

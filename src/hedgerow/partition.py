@@ -62,7 +62,8 @@ class Partition:
         """Return one sentence for everything that is wrong."""
         found = []
         # Only looked up: a task that is made runs no code of its user's.
-        if not isinstance(self.name, str) or not isinstance(self.column, str):
+        texts: tuple[object, ...] = (self.name, self.column)
+        if not all(isinstance(text, str) for text in texts):
             found.append(f"partition: name and column must be text, found {self.name!r} and {self.column!r}")
         elif self.name not in PARTITIONS and not is_reference(self.name):
             offered = offered_names(PARTITION_GROUP)

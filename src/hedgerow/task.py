@@ -279,8 +279,9 @@ class Task:
             for name in self.metrics
             if not isinstance(name, str) or name in kept or name.startswith("baseline_")
         )
-        if self.subgroup is not None and not isinstance(self.subgroup, str):
-            found.append(f"subgroup must be the name of a column of the data, found {self.subgroup!r}")
+        subgroup: object = self.subgroup
+        if subgroup is not None and not isinstance(subgroup, str):
+            found.append(f"subgroup must be the name of a column of the data, found {subgroup!r}")
         return found + self.local.mistakes() + self.partition.mistakes()
 
     def _state_mistakes(self, inputs: Sequence[str]) -> list[str]:

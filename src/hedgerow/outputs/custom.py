@@ -59,7 +59,8 @@ class Custom(Output):
             if not sizes_are_sound(sizes):
                 told = list(sizes) if isinstance(sizes, tuple) else repr(sizes)
                 found.append(f"the {what} must hold positive whole numbers, found {told}")
-        for what, function in (("loss", self.loss), ("score", self.score)):
+        functions: tuple[tuple[str, object], ...] = (("loss", self.loss), ("score", self.score))
+        for what, function in functions:
             if function is not None and not callable(function):
                 found.append(f"its {what} must be a torch function (given, target values), found {function!r}")
         return [*found, *number_mistakes("the tolerance", self.tolerance, above=0)]
