@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hedgerow.blame import line_of
 from hedgerow.errors import HedgerowError, TaskError
 from hedgerow.outputs import Output
 from hedgerow.outputs.losses import loss_of
@@ -122,7 +123,7 @@ class _Examination:
             self.mistakes.append(f"{what}: {exc}")
         # The user's code may raise anything, and exit; the report must name it all the same.
         except (Exception, SystemExit) as exc:  # noqa: BLE001
-            self.mistakes.append(f"{what} raised {type(exc).__name__}: {exc}")
+            self.mistakes.append(f"{what} raised {type(exc).__name__}: {exc}{line_of(exc)}")
         return None
 
     def data(self) -> TaskData | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.blame import line_of
 from hedgerow.errors import ExtraNotInstalledError, HedgerowError, TaskError
 from hedgerow.field_types import number_mistakes
 from hedgerow.installation import extra_of, is_installed
@@ -427,7 +428,7 @@ def load_attribute(reference: str) -> Any:
     except (Exception, SystemExit) as exc:
         raised = " ".join(f"{type(exc).__name__}: {exc}".split())
         # One of ours says already what to do.
-        advice = "" if isinstance(exc, HedgerowError) else "; correct it or the reference"
+        advice = "" if isinstance(exc, HedgerowError) else f"{line_of(exc)}; correct it or the reference"
         raise TaskError(repr(reference), [f"importing {place} raised {raised}{advice}"]) from exc
     return _attribute(reference, module, place, attribute)
 

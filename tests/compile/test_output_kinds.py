@@ -241,7 +241,7 @@ def test_a_file_that_its_runtime_does_not_take_fails_a_check_and_is_no_bug_of_ou
         model[0].bias.fill_(-100.0)  # nothing passes the ReLU, so that the range of what follows is empty
     foundation = foundation_of(task, model, task.load_data())
 
-    with pytest.raises(VerificationError, match="expected a file that LiteRT runs, found .*XNNPACK") as caught:
+    with pytest.raises(VerificationError, match=r"expected a file that LiteRT runs, found .*XNNPACK") as caught:
         compile_artifact(
             foundation, load_target("android-arm64"), generous("tflite-int8"), tmp_path, max_drop=1.0, report=silent
         )

@@ -384,8 +384,10 @@ def test_a_package_of_the_users_own_that_is_absent_is_named(tmp_path):
 
 
 def test_a_file_that_raises_is_told_and_can_be_mended(tmp_path):
-    path = write(tmp_path, "1 / 0\n")
-    with pytest.raises(TaskError, match="raised ZeroDivisionError: division by zero"):
+    path = write(tmp_path, "def of(n):\n    return 1 / n\n\n\nof(0)\n")
+    with pytest.raises(
+        TaskError, match=rf"raised ZeroDivisionError: division by zero \({path.name}, line 2\); correct it"
+    ):
         load_attribute(f"{path}:X")
 
     path.write_text("X = 1  # mended\n")

@@ -131,6 +131,13 @@ def test_a_learning_rate_that_makes_the_first_steps_worse_is_told_and_the_model_
     assert all(torch.equal(a, b) for a, b in zip(checked.parameters(), fresh.parameters(), strict=True))
 
 
+def test_the_line_of_the_users_that_raised_is_named(make_task):
+    line = raises.__code__.co_firstlineno + 1
+    with pytest.raises(TaskError) as caught:
+        check_task(make_task(loss=raises))
+    assert caught.value.mistakes == (f"the loss raised RuntimeError: broken (test_check.py, line {line})",)
+
+
 def test_all_mistakes_are_reported_at_once(make_task):
     with pytest.raises(TaskError) as caught:
         check_task(make_task(data=data(labels=np.full(30, 7, np.int64)), model=Unused, metrics={"bad": raises}))
