@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.blame import line_of
-from hedgerow.errors import ExtraNotInstalledError, HedgerowError, TaskError
+from hedgerow.errors import ExtraNotInstalledError, HedgerowError, InputError, TaskError
 from hedgerow.field_types import number_mistakes
 from hedgerow.installation import extra_of, is_installed
 from hedgerow.manifest.release import MODEL_NAME
@@ -365,6 +365,9 @@ class Task:
             wanted: Target values, likewise.
             outputs: The task's own with what was measured of the float model (:meth:`Outputs.measured`); without it
                 an output that needs this gives no score.
+
+        Raises:
+            InputError: A metric gives something else than one number.
         """
         given, wanted = self.rows(given), self.rows(wanted)
         outputs = self.answers if outputs is None else outputs
@@ -375,7 +378,10 @@ class Task:
             found[outputs.score_key] = float(scores.mean())
         for name, metric in self.metrics.items():
             parts = ({n: np.array(values) for n, values in arrays.items()} for arrays in (given, wanted))
-            found[name] = float(metric(*(part if len(part) > 1 else next(iter(part.values())) for part in parts)))
+            value = metric(*(part if len(part) > 1 else next(iter(part.values())) for part in parts))
+            if np.ndim(value):
+                raise InputError(f"expected one number, found an array of the shape {np.shape(value)}; return its mean")
+            found[name] = float(value)
         return found
 
     def rows(self, arrays: Arrays) -> dict[str, NDArray[Any]]:

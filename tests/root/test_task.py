@@ -248,6 +248,10 @@ def test_all_mistakes_are_told_at_once():
             "found float64[n]; leave out the samples of which none is known, and use .astype(...)",
         ),
         (dataset(target_values=np.array([1, 2, 1, 2])), "must lie in 0..1, found 1..2; they are counted from 0"),
+        (
+            dataset(target_values=np.array([1, -1, 1, 0])),
+            "must lie in 0..1, found -1..1; leave out the samples whose class is not known",
+        ),
         (dataset(target_values=np.full(4, 2)), "the target values: the classes must lie in 0..1, found 2..2"),
         (dataset(target_values=None), "it has no target values; give them as Dataset(inputs, target_values)"),
         (dataset(target_values={"state": np.zeros(4, np.int64)}), "expected target values for probabilities, found s"),

@@ -99,6 +99,10 @@ def data(labels=None, values=None):
         ({"loss": lambda logits, labels: (logits * 0).sum() / 0}, "the loss of the untrained model is nan"),
         ({"loss": lambda logits, labels: torch.tensor(1.0)}, "does not depend on the model's parameters"),
         ({"metrics": {"bad": raises}}, "the metric 'bad' raised RuntimeError: broken"),
+        (
+            {"metrics": {"rows": lambda answers, wanted: answers[:, 0]}},
+            "the metric 'rows': expected one number, found an array of the shape (100,); return its mean",
+        ),
     ],
 )
 def test_a_mistake_is_named(make_task, changes, mistake):
