@@ -41,6 +41,7 @@ class Custom(Output):
     tensor_name: ClassVar[str] = "output"
     losses: ClassVar[tuple[str, ...]] = ()
     target_dtype: ClassVar[str] = "float32"
+    is_scored_on_devices: ClassVar[bool] = False
 
     shape: tuple[int, ...]
     wanted_shape: tuple[int, ...] = ()
