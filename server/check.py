@@ -1,6 +1,6 @@
 """Find every mistake in a user's task before any work starts, and show what the task is. Needs torch, not Flower.
 
-Nothing is written and nothing is trained: one batch goes forward and back.
+Nothing is written and nothing stays trained: one batch goes forward and back, and a few steps on it are taken back.
 """
 
 import re
@@ -350,7 +350,8 @@ class _Examination:
         tracked = [t.clone().requires_grad_() * 1 if t.is_floating_point() else t for t in inputs]
         try:
             self._prepared(tracked)
-        except RuntimeError as exc:
+        # The user's code may raise anything; what it does without a gradient was looked at before.
+        except Exception as exc:  # noqa: BLE001
             if "numpy()" in str(exc):
                 self.mistakes.append(
                     "preprocess leaves torch for numpy, which no artifact does; write it in torch alone"

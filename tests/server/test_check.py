@@ -111,8 +111,14 @@ def test_a_mistake_is_named(make_task, changes, mistake):
     assert mistake in str(caught.value)
 
 
-def test_pre_processing_that_changes_its_input_in_place_stays_in_torch(make_task):
-    assert check_task(make_task(preprocess=lambda point: point.clone().mul_(2).add_(1))).warnings == ()
+def test_pre_processing_in_place_or_without_gradients_stays_in_torch(make_task):
+    def picky(point):
+        if point.requires_grad:
+            raise KeyError("no gradients here")
+        return point
+
+    for preprocess in (lambda point: point.clone().mul_(2).add_(1), lambda point: point.mul_(1), picky):
+        assert check_task(make_task(preprocess=preprocess)).warnings == ()
 
 
 @pytest.mark.parametrize(("rate", "is_told"), [(0.1, False), (500.0, True)])
