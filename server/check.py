@@ -3,7 +3,6 @@
 Nothing is written and nothing stays trained: one batch goes forward and back, and a few steps on it are taken back.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,9 +16,12 @@ from hedgerow.blame import line_of
 from hedgerow.errors import HedgerowError, TaskError
 from hedgerow.outputs import Output
 from hedgerow.outputs.losses import loss_of
+from hedgerow.server.activations import adds_up_to_one, ends_in_sigmoid
 from hedgerow.server.evaluation import baseline_metrics
+from hedgerow.server.first_steps import WORSE, losses_of_first_steps
 from hedgerow.server.local_steps import torch_threads
 from hedgerow.server.outcome import BASELINE
+from hedgerow.server.surprises import surprises
 from hedgerow.server.task_report import BestGuess, TaskReport, TensorRange
 from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.task_losses import loss_function
@@ -28,8 +30,6 @@ from hedgerow.task_module import LogitsModule, ServingModule, parts_of, wanted_t
 __all__ = ["check_task", "examine_task"]
 
 T = TypeVar("T")
-_STEPS, _WORSE = 3, 1.5
-"""So many steps are tried on one batch, after each of which the loss may be so many times what it was."""
 _MEASURED = 512
 """So many held-out samples are measured on, spread evenly: they show whether the model begins near its baseline."""
 
@@ -83,7 +83,7 @@ def examine_task(task: Task, *, clients: int = 8, seed: int = 0) -> tuple[TaskRe
         parameter_bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
         metrics=metrics,
         baseline=baseline,
-        warnings=(*examination.warnings, *_surprises(task, model, data, partition)),
+        warnings=(*examination.warnings, *surprises(task, model, data, partition)),
     )
     return report, data
 
@@ -173,6 +173,7 @@ class _Examination:
         if given is None or not self._fits(parts_of(given), tuple(inputs[0].shape[: 2 if self._task.state else 1])):
             return None
         stages += [_stage("model", name, part) for name, part in zip(self._task.answers, parts_of(given), strict=True)]
+        self._examine_student(inputs)
         wanted = wanted_tensors(self._task, batch)
         loss = self._backward(model, given, wanted)
         if loss is not None and not self.mistakes:
@@ -265,33 +266,48 @@ class _Examination:
                 raise TypeError(f"expected a tensor or a tuple of tensors, found {type(argument).__name__}")
         return arguments
 
-    def _fits(self, parts: Sequence[torch.Tensor], rows: tuple[int, ...]) -> bool:
+    def _fits(self, parts: Sequence[torch.Tensor], rows: tuple[int, ...], who: str = "the model") -> bool:
         before = len(self.mistakes)
         for (name, output), given in zip(self._task.answers.items(), parts, strict=True):
             told = f" for {name}" if len(parts) > 1 else ""
             wanted = (*rows, *output.tensor(name).shape)
             if not given.is_floating_point():
-                self.mistakes.append(f"the model must return float32{told}, found {given.dtype}")
+                self.mistakes.append(f"{who} must return float32{told}, found {given.dtype}")
             elif not output.learns_alone and tuple(given.shape) != wanted:
                 self.mistakes.append(
-                    f"the model must return a tensor of shape {wanted}{told} for {rows[0]} samples of {output.kind}, "
+                    f"{who} must return a tensor of shape {wanted}{told} for {rows[0]} samples of {output.kind}, "
                     f"found {tuple(given.shape)}"
                 )
             elif not bool(torch.isfinite(given).all()):
-                self.mistakes.append(f"what the untrained model gives{told} holds NaN or infinity")
+                self.mistakes.append(f"what {who} gives, untrained,{told} holds NaN or infinity")
             elif (activation := self._has_activation(name, output, given)) is not None:
                 self.mistakes.append(
-                    f"the model must return logits{told}, found probabilities; leave its {activation} out, loss and "
+                    f"{who} must return logits{told}, found probabilities; leave its {activation} out, loss and "
                     "artifact add one"
                 )
         return len(self.mistakes) == before
 
+    def _examine_student(self, inputs: list[torch.Tensor]) -> None:
+        """Note what keeps a student from standing in for the model."""
+        if self._task.student is None:
+            return
+        student = self.attempt("student()", self._task.student)
+        if student is None:
+            return
+        if not isinstance(student, nn.Module):
+            self.mistakes.append(f"student() must return a torch.nn.Module, found {type(student).__name__}")
+            return
+        module = LogitsModule(self._task, student).train()
+        given = self.attempt("the student's forward pass", lambda: module(*inputs))
+        if given is not None:
+            self._fits(parts_of(given), tuple(inputs[0].shape[: 2 if self._task.state else 1]), "the student")
+
     def _has_activation(self, name: str, output: Output, given: torch.Tensor) -> str | None:
         """Return which activation the model has that is added again, or None."""
         said = loss_of(self._task.answers, name, self._task.loss) if not callable(self._task.loss) else None
-        if (output.activation == "softmax" or said == "cross_entropy") and _add_up_to_one(given):
+        if (output.activation == "softmax" or said == "cross_entropy") and adds_up_to_one(given):
             return "softmax"
-        return "sigmoid" if output.activation == "sigmoid" and _is_sigmoid(given) else None
+        return "sigmoid" if output.activation == "sigmoid" and ends_in_sigmoid(given) else None
 
     def _backward(self, model: nn.Module, given: Any, wanted: Any) -> float | None:
         loss = self.attempt("the loss", lambda: loss_function(self._task)(given, wanted))
@@ -325,23 +341,13 @@ class _Examination:
         return float(loss.detach())
 
     def _try_steps(self, model: nn.Module, inputs: list[torch.Tensor], wanted: Any, first: float) -> None:
-        """Take a few steps on one batch, and take them back: a learning rate that only makes it worse is told."""
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        module, loss_of_batch = LogitsModule(self._task, model).train(), loss_function(self._task)
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        rate, losses = float(self._task.local.learning_rate), [first]
-        for _step in range(_STEPS):
-            loss = loss_of_batch(module(*inputs), wanted)
-            with torch.no_grad():
-                for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                    parameter.sub_(rate * gradient)
-                losses.append(float(loss_of_batch(module(*inputs), wanted)))
-        model.load_state_dict(before)
-        worst = next((loss for loss in losses if not loss <= _WORSE * first), None)
+        """Note a learning rate that only makes the loss worse."""
+        losses = losses_of_first_steps(self._task, model, inputs, wanted)
+        worst = next((loss for loss in losses if not loss <= WORSE * first), None)
         if worst is not None:
             self.warnings.append(
                 f"the first steps on one batch take the loss from {first:.3g} to {worst:.3g}: the learning rate of "
-                f"{rate:g} may be too high; try a lower one in LocalTraining"
+                f"{self._task.local.learning_rate:g} may be too high; try a lower one in LocalTraining"
             )
 
     def _stays_in_torch(self, inputs: list[torch.Tensor]) -> None:
@@ -379,58 +385,8 @@ def _described(argument: torch.Tensor) -> str:
     return f"{stage.dtype}{list(stage.shape)}{values}"
 
 
-def _add_up_to_one(given: torch.Tensor) -> bool:
-    """Return whether every row adds up to one without a negative value, which logits do not do by chance."""
-    values = given.detach()
-    return bool((values >= 0).all()) and bool(((values.sum(dim=-1) - 1).abs() < 1e-4).all())
-
-
-def _is_sigmoid(given: torch.Tensor) -> bool:
-    """Return whether a sigmoid is the last that was done; by values alone nobody can tell."""
-    step = given.grad_fn
-    while step is not None and _name_of(step) in _RESHAPES:
-        step = step.next_functions[0][0]
-    return step is not None and _name_of(step) in {"Sigmoid", "Hardsigmoid"}
-
-
-def _name_of(step: torch.autograd.graph.Node) -> str:
-    return re.sub(r"Backward\d+$", "", type(step).__name__)
-
-
-_RESHAPES = {
-    "Alias", "Clone", "Permute", "ReshapeAlias", "Squeeze", "Stack", "T", "Transpose", "UnsafeView", "Unsqueeze",
-    "View",
-}  # fmt: skip
-"""Steps of autograd that change no value."""
-
-
 def _stage(stage: str, name: str, tensor: torch.Tensor) -> TensorRange:
     values = tensor.detach().double()
     values = values[~values.isnan()]
     low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
     return TensorRange(stage, name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high)
-
-
-def _surprises(task: Task, model: nn.Module, data: TaskData, partition: tuple[int, ...]) -> list[str]:
-    found: list[str] = []
-    for part, dataset in (("train", data.train), ("held_out", data.held_out)):
-        wanted = task.rows(task.wanted(dataset))
-        for name, output in task.answers.items():
-            told = f"{part}, {name}:" if len(wanted) > 1 else part
-            found.extend(f"{told} {note}" for note in output.notes(wanted[name]))
-    small = sum(size < task.local.batch_size for size in partition)
-    if small:
-        found.append(
-            f"{small} of {len(partition)} clients have fewer samples than a batch ({task.local.batch_size}), so some "
-            "repeat in it"
-        )
-    buffers = [name for name, _buffer in model.named_buffers()]
-    if buffers:
-        found.append(
-            f"the model keeps {len(buffers)} running statistics, such as {buffers[0]}, which devices do not train; "
-            "prefer GroupNorm to BatchNorm"
-        )
-    frozen = sum(not parameter.requires_grad for parameter in model.parameters())
-    if frozen:
-        found.append(f"{frozen} parameters of the model are frozen")
-    return found

@@ -96,6 +96,13 @@ def data(labels=None, values=None):
             "preprocess leaves torch for numpy, which no artifact does; write it in torch alone",
         ),
         ({"model": nn.Linear(2, 3)}, "must be a function that makes a module"),
+        ({"student": raises}, "student() raised RuntimeError: broken"),
+        ({"student": lambda: lambda x: x}, "student() must return a torch.nn.Module, found function"),
+        ({"student": lambda: nn.Linear(5, 3)}, "the student's forward pass raised RuntimeError"),
+        (
+            {"student": lambda: nn.Linear(2, 7)},
+            "the student must return a tensor of shape (8, 3) for 8 samples of",
+        ),
         ({"loss": lambda logits, labels: (logits * 0).sum() / 0}, "the loss of the untrained model is nan"),
         ({"loss": lambda logits, labels: torch.tensor(1.0)}, "does not depend on the model's parameters"),
         ({"metrics": {"bad": raises}}, "the metric 'bad' raised RuntimeError: broken"),
