@@ -291,7 +291,7 @@ class _Examination:
         """Note what keeps a student from standing in for the model."""
         if self._task.student is None:
             return
-        student = self.attempt("student()", self._task.student)
+        student: object = self.attempt("student()", self._task.student)
         if student is None:
             return
         if not isinstance(student, nn.Module):
