@@ -26,6 +26,7 @@ from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.reference_bins import fingerprint, make_reference
 from hedgerow.compile.scoring import finite_metrics, largest_held, score_in
 from hedgerow.compile.stepwise import state_ends
+from hedgerow.compile.toolchains import RUNTIME_NAMES
 from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
 from hedgerow.compile.verify import (
     NOT_RUN,
@@ -132,7 +133,15 @@ def compile_artifact(
     def ran(samples: int, of: int) -> None:
         report(Progress(work, total - 2 + samples / of, total, f"{samples} of {of} samples in {target.runtime}"))
 
-    executed = execute(foundation, recipe, made, target.runtime, ran)
+    try:
+        executed = execute(foundation, recipe, made, target.runtime, ran)
+    # A runtime that cannot load or run the file says so in its own way, and that is a failed check.
+    except RuntimeError as exc:
+        runtime = RUNTIME_NAMES.get(target.runtime)
+        if is_raised_by_hedgerow(exc) or runtime is None:
+            raise
+        said = " ".join(str(exc).split())[:200]
+        raise VerificationError(target.name, "runs", f"a file that {runtime} runs", said) from exc
     profile = profile_model(made.facts, target, executed.arena or executed.not_run or NO_ARENA)
     measured = Measured(
         size_bytes=len(stage.content),

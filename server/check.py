@@ -1,9 +1,8 @@
 """Find every mistake in a user's task before any work starts, and show what the task is. Needs torch, not Flower.
 
-Nothing is written and nothing is trained: one batch goes forward and back.
+Nothing is written and nothing stays trained: one batch goes forward and back, and a few steps on it are taken back.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -13,12 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hedgerow.blame import line_of
 from hedgerow.errors import HedgerowError, TaskError
 from hedgerow.outputs import Output
 from hedgerow.outputs.losses import loss_of
+from hedgerow.server.activations import adds_up_to_one, ends_in_sigmoid
 from hedgerow.server.evaluation import baseline_metrics
+from hedgerow.server.first_steps import WORSE, losses_of_first_steps
 from hedgerow.server.local_steps import torch_threads
 from hedgerow.server.outcome import BASELINE
+from hedgerow.server.surprises import surprises
 from hedgerow.server.task_report import BestGuess, TaskReport, TensorRange
 from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.task_losses import loss_function
@@ -80,7 +83,7 @@ def examine_task(task: Task, *, clients: int = 8, seed: int = 0) -> tuple[TaskRe
         parameter_bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
         metrics=metrics,
         baseline=baseline,
-        warnings=(*examination.warnings, *_surprises(task, model, data, partition)),
+        warnings=(*examination.warnings, *surprises(task, model, data, partition)),
     )
     return report, data
 
@@ -120,7 +123,7 @@ class _Examination:
             self.mistakes.append(f"{what}: {exc}")
         # The user's code may raise anything, and exit; the report must name it all the same.
         except (Exception, SystemExit) as exc:  # noqa: BLE001
-            self.mistakes.append(f"{what} raised {type(exc).__name__}: {exc}")
+            self.mistakes.append(f"{what} raised {type(exc).__name__}: {exc}{line_of(exc)}")
         return None
 
     def data(self) -> TaskData | None:
@@ -157,15 +160,24 @@ class _Examination:
         prepared = self.attempt("preprocess", lambda: self._prepared(inputs))
         if prepared is None:
             return None
+        self._stays_in_torch(inputs)
         stages += [_stage("preprocessed", f"argument {i}", t) for i, t in enumerate(prepared)]
         if not self._takes_missing(inputs, data):
             return None
         module = LogitsModule(self._task, model).train()
+        before = len(self.mistakes)
         given = self.attempt("the model's forward pass", lambda: module(*inputs))
+        if given is None and any(" raised " in mistake for mistake in self.mistakes[before:]):
+            # What torch says of it names neither the argument nor its values.
+            self.mistakes[-1] += f"; it was given {', '.join(_described(argument) for argument in prepared)}"
         if given is None or not self._fits(parts_of(given), tuple(inputs[0].shape[: 2 if self._task.state else 1])):
             return None
         stages += [_stage("model", name, part) for name, part in zip(self._task.answers, parts_of(given), strict=True)]
-        loss = self._backward(model, given, wanted_tensors(self._task, batch))
+        self._examine_student(inputs)
+        wanted = wanted_tensors(self._task, batch)
+        loss = self._backward(model, given, wanted)
+        if loss is not None and not self.mistakes:
+            self.attempt("training", lambda: self._try_steps(model, inputs, wanted, loss))
         measured = batch if data is None else _spread(data.held_out)
         answers = self.attempt("the model's evaluation", lambda: self._answers(model, batch))
         if answers is None or loss is None:
@@ -191,7 +203,12 @@ class _Examination:
         words, answer = task.answers.baseline(task.rows(task.wanted(data.train)))
         score = baseline_metrics(answer, wanted, outputs).get(f"{BASELINE}{outputs.score_key}")
         if score is None:
-            reason = "no held-out sample has all its target values" if outputs.can_score else "an output has no score"
+            unscored = [name for name, output in outputs.items() if not output.can_score]
+            reason = (
+                f"{', '.join(unscored)} has no score function"
+                if unscored
+                else "no held-out sample has all its target values"
+            )
             self.warnings.append(f"training shows no score, for {reason}")
         return None if score is None else BestGuess(words, score)
 
@@ -249,40 +266,57 @@ class _Examination:
                 raise TypeError(f"expected a tensor or a tuple of tensors, found {type(argument).__name__}")
         return arguments
 
-    def _fits(self, parts: Sequence[torch.Tensor], rows: tuple[int, ...]) -> bool:
+    def _fits(self, parts: Sequence[torch.Tensor], rows: tuple[int, ...], who: str = "the model") -> bool:
         before = len(self.mistakes)
         for (name, output), given in zip(self._task.answers.items(), parts, strict=True):
             told = f" for {name}" if len(parts) > 1 else ""
             wanted = (*rows, *output.tensor(name).shape)
             if not given.is_floating_point():
-                self.mistakes.append(f"the model must return float32{told}, found {given.dtype}")
+                self.mistakes.append(f"{who} must return float32{told}, found {given.dtype}")
             elif not output.learns_alone and tuple(given.shape) != wanted:
                 self.mistakes.append(
-                    f"the model must return a tensor of shape {wanted}{told} for {rows[0]} samples of {output.kind}, "
+                    f"{who} must return a tensor of shape {wanted}{told} for {rows[0]} samples of {output.kind}, "
                     f"found {tuple(given.shape)}"
                 )
             elif not bool(torch.isfinite(given).all()):
-                self.mistakes.append(f"what the untrained model gives{told} holds NaN or infinity")
+                self.mistakes.append(f"what {who} gives, untrained,{told} holds NaN or infinity")
             elif (activation := self._has_activation(name, output, given)) is not None:
                 self.mistakes.append(
-                    f"the model must return logits{told}, found probabilities; leave its {activation} out, loss and "
+                    f"{who} must return logits{told}, found probabilities; leave its {activation} out, loss and "
                     "artifact add one"
                 )
         return len(self.mistakes) == before
 
+    def _examine_student(self, inputs: list[torch.Tensor]) -> None:
+        """Note what keeps a student from standing in for the model."""
+        if self._task.student is None:
+            return
+        student: object = self.attempt("student()", self._task.student)
+        if student is None:
+            return
+        if not isinstance(student, nn.Module):
+            self.mistakes.append(f"student() must return a torch.nn.Module, found {type(student).__name__}")
+            return
+        module = LogitsModule(self._task, student).train()
+        given = self.attempt("the student's forward pass", lambda: module(*inputs))
+        if given is not None:
+            self._fits(parts_of(given), tuple(inputs[0].shape[: 2 if self._task.state else 1]), "the student")
+
     def _has_activation(self, name: str, output: Output, given: torch.Tensor) -> str | None:
         """Return which activation the model has that is added again, or None."""
         said = loss_of(self._task.answers, name, self._task.loss) if not callable(self._task.loss) else None
-        if (output.activation == "softmax" or said == "cross_entropy") and _add_up_to_one(given):
+        if (output.activation == "softmax" or said == "cross_entropy") and adds_up_to_one(given):
             return "softmax"
-        return "sigmoid" if output.activation == "sigmoid" and _is_sigmoid(given) else None
+        return "sigmoid" if output.activation == "sigmoid" and ends_in_sigmoid(given) else None
 
     def _backward(self, model: nn.Module, given: Any, wanted: Any) -> float | None:
         loss = self.attempt("the loss", lambda: loss_function(self._task)(given, wanted))
         if loss is None:
             return None
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            self.mistakes.append("the loss must return one number, the mean over the batch")
+            is_tensor = isinstance(loss, torch.Tensor)
+            found = f"a tensor of shape {tuple(loss.shape)}; take its mean" if is_tensor else type(loss).__name__
+            self.mistakes.append(f"the loss must return one number as a tensor, the mean over the batch, found {found}")
             return None
         if not bool(torch.isfinite(loss)):
             self.mistakes.append(f"the loss of the untrained model is {float(loss.detach())}")
@@ -306,6 +340,29 @@ class _Examination:
                 self.warnings.append(f"the gradient of {name} is zero in the first batch")
         return float(loss.detach())
 
+    def _try_steps(self, model: nn.Module, inputs: list[torch.Tensor], wanted: Any, first: float) -> None:
+        """Note a learning rate that only makes the loss worse."""
+        losses = losses_of_first_steps(self._task, model, inputs, wanted)
+        worst = next((loss for loss in losses if not loss <= WORSE * first), None)
+        if worst is not None:
+            self.warnings.append(
+                f"the first steps on one batch take the loss from {first:.3g} to {worst:.3g}: the learning rate of "
+                f"{self._task.local.learning_rate:g} may be too high; try a lower one in LocalTraining"
+            )
+
+    def _stays_in_torch(self, inputs: list[torch.Tensor]) -> None:
+        """Note a mistake where pre-processing takes numbers out of torch, as no artifact could."""
+        # Of tensors with a gradient numpy gets none. They are not leaves, which may not be changed in place.
+        tracked = [t.clone().requires_grad_() * 1 if t.is_floating_point() else t for t in inputs]
+        try:
+            self._prepared(tracked)
+        # The user's code may raise anything; what it does without a gradient was looked at before.
+        except Exception as exc:  # noqa: BLE001
+            if "numpy()" in str(exc):
+                self.mistakes.append(
+                    "preprocess leaves torch for numpy, which no artifact does; write it in torch alone"
+                )
+
     def _metrics(self, model: nn.Module, measured: Dataset) -> dict[str, float]:
         """Return the score and each metric of the user's; one that raises is a mistake of its own."""
         task = self._task
@@ -321,29 +378,11 @@ class _Examination:
         return found
 
 
-def _add_up_to_one(given: torch.Tensor) -> bool:
-    """Return whether every row adds up to one without a negative value, which logits do not do by chance."""
-    values = given.detach()
-    return bool((values >= 0).all()) and bool(((values.sum(dim=-1) - 1).abs() < 1e-4).all())
-
-
-def _is_sigmoid(given: torch.Tensor) -> bool:
-    """Return whether a sigmoid is the last that was done; by values alone nobody can tell."""
-    step = given.grad_fn
-    while step is not None and _name_of(step) in _RESHAPES:
-        step = step.next_functions[0][0]
-    return step is not None and _name_of(step) in {"Sigmoid", "Hardsigmoid"}
-
-
-def _name_of(step: torch.autograd.graph.Node) -> str:
-    return re.sub(r"Backward\d+$", "", type(step).__name__)
-
-
-_RESHAPES = {
-    "Alias", "Clone", "Permute", "ReshapeAlias", "Squeeze", "Stack", "T", "Transpose", "UnsafeView", "Unsqueeze",
-    "View",
-}  # fmt: skip
-"""Steps of autograd that change no value."""
+def _described(argument: torch.Tensor) -> str:
+    """Return what a model was given, in words: type, shape and range."""
+    stage = _stage("preprocessed", "", argument)
+    values = f" from {stage.minimum:g} to {stage.maximum:g}" if argument.numel() else ""
+    return f"{stage.dtype}{list(stage.shape)}{values}"
 
 
 def _stage(stage: str, name: str, tensor: torch.Tensor) -> TensorRange:
@@ -351,28 +390,3 @@ def _stage(stage: str, name: str, tensor: torch.Tensor) -> TensorRange:
     values = values[~values.isnan()]
     low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
     return TensorRange(stage, name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high)
-
-
-def _surprises(task: Task, model: nn.Module, data: TaskData, partition: tuple[int, ...]) -> list[str]:
-    found: list[str] = []
-    for part, dataset in (("train", data.train), ("held_out", data.held_out)):
-        wanted = task.rows(task.wanted(dataset))
-        for name, output in task.answers.items():
-            told = f"{part}, {name}:" if len(wanted) > 1 else part
-            found.extend(f"{told} {note}" for note in output.notes(wanted[name]))
-    small = sum(size < task.local.batch_size for size in partition)
-    if small:
-        found.append(
-            f"{small} of {len(partition)} clients have fewer samples than a batch ({task.local.batch_size}), so some "
-            "repeat in it"
-        )
-    buffers = [name for name, _buffer in model.named_buffers()]
-    if buffers:
-        found.append(
-            f"the model keeps {len(buffers)} running statistics, such as {buffers[0]}, which devices do not train; "
-            "prefer GroupNorm to BatchNorm"
-        )
-    frozen = sum(not parameter.requires_grad for parameter in model.parameters())
-    if frozen:
-        found.append(f"{frozen} parameters of the model are frozen")
-    return found

@@ -67,7 +67,7 @@ PASSES = 3
 @pytest.mark.parametrize("target", ["raspberry-pi-4", "android-arm64"])
 def test_a_source_streams_through_a_signed_release_and_each_stream_keeps_its_state(tmp_path, target):
     recordings = fresh(4)
-    frames, labels = recordings.inputs["frame"], recordings.labels
+    frames, labels = recordings.inputs["frame"], recordings.target_values
     np.save(tmp_path / "frames.npy", frames)
     np.save(tmp_path / "labels.npy", labels)
     steps = frames.shape[1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from hedgerow.progress import Progress, Report, silent
 from hedgerow.task import Task
 from hedgerow.weights import Arrays
 
-__all__ = ["RunArtifact", "run_float_model"]
+__all__ = ["RunArtifact", "measured_schema", "run_float_model"]
 
 _BATCH = 256
 _LEAST_ROW_BYTES = 2**15
@@ -154,3 +154,18 @@ def run_float_model(
         report(Progress("predict", min(count, begin + _BATCH), count))
     found = {name: np.concatenate([part[name] for part in parts]) for name in task.answers}
     return Prediction(outputs=task.rows(found), executed_by=f"torch {torch.__version__}, float32")
+
+
+def measured_schema(task: Task, weights: Arrays, report: Report = silent) -> ModelSchema:
+    """Return the task's schema with what only the float model's answers to held-out samples tell, such as a threshold.
+
+    Raises:
+        CheckpointMismatchError: The weights are another model's.
+        TaskError: The data or the model cannot be used.
+        InputError: No held-out sample says it.
+    """
+    if not any(output.learns_alone and not output.can_score for output in task.answers.values()):
+        return task.schema
+    held_out = task.load_data().held_out
+    given = run_float_model(task, weights, held_out.inputs, report).outputs
+    return replace(task.schema, answers=task.answers.measured(given, task.rows(task.wanted(held_out))))

@@ -98,6 +98,9 @@ def predict(
     steps = next(iter(given.inputs.values())).shape[1] if model.schema.state else 1
     told = tell(model.schema, found.outputs, given.target_values, steps=steps, task=model.task)
     write_answers(out, told)
+    notes = list(given.notes)
+    if given.target_values is not None and not told.metrics:
+        notes.append(f"the answers are not scored: {_unscored(model)}")
     if as_json:
         record = {
             "out": str(out),
@@ -106,16 +109,27 @@ def predict(
             "executed_by": found.executed_by,
             "scored": told.scored,
             "metrics": dict(told.metrics),
-            "notes": list(given.notes),
+            "notes": notes,
         }
         click.echo(json.dumps(record, allow_nan=False))
         return
-    for note in given.notes:
+    for note in notes:
         click.echo(f"note: {note}")
     shown = ", ".join(f"{name} {value:.3f}" for name, value in told.metrics.items())
     scored = f"; {shown} on {told.scored:,} {model.schema.answers.known_word} ones" if told.metrics else ""
     click.echo(f"{model.name}: {told.rows:,} answers by {found.executed_by}{scored}")
     click.echo(f"answers: {out}")
+
+
+def _unscored(model: _Model) -> str:
+    """Return why answers have no score although there are target values."""
+    answers = model.schema.answers if model.schema.answers.can_score or model.task is None else model.task.answers
+    unscored = ", ".join(name for name, output in answers.items() if not output.can_score)
+    if not unscored:
+        return "no sample has all its target values"
+    if model.task is None:
+        return f"the score function of {unscored} is not part of a build or a release; name the task with --task"
+    return f"the task has no score function for {unscored}"
 
 
 def _open(what: str, reference: str | None, target: str | None, fleet_path: Path | None, report: Report) -> _Model:
@@ -156,10 +170,15 @@ def _open(what: str, reference: str | None, target: str | None, fleet_path: Path
 def _of_checkpoint(name: str, place: Path, task: Task, report: Report) -> _Model:
     require("predicting with a checkpoint", "train", ("torch",))
     from hedgerow.checkpoint import load_checkpoint_of
-    from hedgerow.compile.predict.running import run_float_model
+    from hedgerow.compile.predict.running import measured_schema, run_float_model
 
     weights = load_checkpoint_of(task.name, place).weights
-    return _Model(name, task.schema, lambda inputs: run_float_model(task, weights, inputs, report), task)
+    return _Model(
+        name,
+        measured_schema(task, weights, report),
+        lambda inputs: run_float_model(task, weights, inputs, report),
+        task,
+    )
 
 
 def _of_artifacts(

@@ -6,7 +6,6 @@ outputs have no classes, its labels are all 0.
 """
 
 import heapq
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.errors import HedgerowError, PartitionError, PluginError, UnknownNameError
+from hedgerow.field_types import number_mistakes
 from hedgerow.plugins import is_reference, load_user_plugin, offered_names
 
 __all__ = ["PARTITIONS", "PARTITION_GROUP", "Partition", "parse_partition"]
@@ -62,14 +62,16 @@ class Partition:
         """Return one sentence for everything that is wrong."""
         found = []
         # Only looked up: a task that is made runs no code of its user's.
-        if self.name not in PARTITIONS and not is_reference(self.name):
+        texts: tuple[object, ...] = (self.name, self.column)
+        if not all(isinstance(text, str) for text in texts):
+            found.append(f"partition: name and column must be text, found {self.name!r} and {self.column!r}")
+        elif self.name not in PARTITIONS and not is_reference(self.name):
             offered = offered_names(PARTITION_GROUP)
             if self.name not in offered:
                 found.append(str(UnknownNameError("partition", self.name, {*PARTITIONS, *offered})))
-        if not 0 < self.alpha < math.inf:
-            found.append(f"partition: alpha must be above 0, not {self.alpha}")
-        if self.shards_per_client < 1 or self.minimum_samples < 0:
-            found.append("partition: shards_per_client must be at least 1 and minimum_samples at least 0")
+        found += number_mistakes("partition: alpha", self.alpha, above=0)
+        found += number_mistakes("partition: shards_per_client", self.shards_per_client, least=1, whole=True)
+        found += number_mistakes("partition: minimum_samples", self.minimum_samples, least=0, whole=True)
         if self.name == "column" and not self.column:
             found.append("partition: expected the name of the column whose values are the clients, found none")
         return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, InputError
+from hedgerow.field_types import number_mistakes
 
 __all__ = ["DTYPES", "KINDS", "SMALL", "TENSOR_NAME", "TensorSpec"]
 
@@ -101,13 +102,19 @@ class TensorSpec:
             found.append(f"{self.name}: the shape {self.shape} must hold positive whole numbers (leave the batch out)")
         if self.dtype not in DTYPES:
             found.append(f"{self.name}: the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
-        if self.minimum is not None and self.maximum is not None and not self.minimum < self.maximum:
+        ends = [(name, end) for name in ("minimum", "maximum") if (end := getattr(self, name)) is not None]
+        wrong = [mistake for name, end in ends for mistake in number_mistakes(f"{self.name}: the {name}", end)]
+        found.extend(wrong)
+        if not wrong and self.minimum is not None and self.maximum is not None and not self.minimum < self.maximum:
             found.append(f"{self.name}: the minimum {self.minimum} is not below the maximum {self.maximum}")
         return [*found, *self._kind_mistakes()]
 
     def _kind_mistakes(self) -> list[str]:
         found = []
-        if self.kind not in {"", *KINDS}:
+        missing: object = self.missing
+        if not isinstance(missing, bool):
+            found.append(f"{self.name}: missing must be True or False, found {missing!r}")
+        if self.kind not in ("", *KINDS):
             found.append(f"{self.name}: the kind {self.kind!r} is none of {', '.join(KINDS)}")
         if not isinstance(self.channels, tuple) or not all(isinstance(name, str) for name in self.channels):
             return [*found, f"{self.name}: channels must be a sequence of names, found {self.channels!r}"]

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.errors import ExtraNotInstalledError, HedgerowError, TaskError
+from hedgerow.blame import line_of
+from hedgerow.errors import ExtraNotInstalledError, HedgerowError, InputError, TaskError
+from hedgerow.field_types import number_mistakes
 from hedgerow.installation import extra_of, is_installed
 from hedgerow.manifest.release import MODEL_NAME
 from hedgerow.model_schema import ModelSchema
@@ -112,15 +114,20 @@ class LocalTraining:
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong."""
-        found = []
-        if not 0 < self.learning_rate < 1000:
-            found.append(f"local: learning_rate must lie between 0 and 1000, not {self.learning_rate}")
-        if not 1 <= self.batch_size <= 65536:
-            found.append(f"local: batch_size must lie between 1 and 65536, not {self.batch_size}")
-        if not 1 <= self.epochs <= 1000:
-            found.append(f"local: epochs must lie between 1 and 1000, not {self.epochs}")
-        return found
+        return [
+            *number_mistakes("local: learning_rate", self.learning_rate, above=0, below=1000),
+            *number_mistakes("local: batch_size", self.batch_size, least=1, most=65536, whole=True),
+            *number_mistakes("local: epochs", self.epochs, least=1, most=1000, whole=True),
+        ]
 
+
+_CALLED = {
+    "model": "a function that makes a module, such as lambda: nn.Linear(4, 2)",
+    "data": "a function that returns a TaskData, such as lambda: TaskData(train, held_out)",
+    "preprocess": "a torch function of the inputs",
+    "student": "a function that makes a module",
+}
+"""Fields that are called -> what they must be."""
 
 Loss = Callable[[Any, Any], "torch.Tensor"]
 Metric = Callable[[Any, Any], float]
@@ -213,7 +220,11 @@ class Task:
         return [*before, *found, *loss_mistakes(outputs, self.loss)]
 
     def _type_mistakes(self) -> list[str]:
-        wanted: dict[str, tuple[type, str]] = {
+        wanted: dict[str, tuple[Any, str]] = {
+            "outputs": (
+                Output | Mapping | None,
+                'one output, such as Values("level", tolerance=0.1), or a mapping of names to outputs',
+            ),
             "inputs": (Sequence, "a sequence, such as (TensorSpec(...),)"),
             "labels": (Sequence, "a sequence of class names"),
             "metrics": (Mapping, "a mapping of names to functions"),
@@ -224,7 +235,8 @@ class Task:
         return [
             f"{name} must be {what}, found {type(getattr(self, name)).__name__}"
             for name, (kind, what) in wanted.items()
-            if not isinstance(getattr(self, name), kind)
+            # Text is a sequence, of letters.
+            if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), str | bytes)
         ]
 
     def _mistakes(self) -> list[str]:
@@ -254,9 +266,23 @@ class Task:
             found.append(f"an input must not be called {OUTPUT_FEATURES!r}, as features of outputs are")
         for attribute in ("model", "data", "preprocess", "student"):
             value = getattr(self, attribute)
-            if not callable(value) and not (attribute in {"preprocess", "student"} and value is None):
-                found.append(f"{attribute} must be callable, found {type(value).__name__}")
+            if attribute in {"preprocess", "student"} and value is None:
+                continue
+            # A module can be called, too; torch is not imported here.
+            is_module = attribute in {"model", "student"} and hasattr(type(value), "state_dict")
+            if not callable(value) or is_module:
+                told = f"a {type(value).__name__} that is made already" if is_module else type(value).__name__
+                found.append(f"{attribute} must be {_CALLED[attribute]}, found {told}")
         found.extend(f"the metric {name!r} is not callable" for name, m in self.metrics.items() if not callable(m))
+        kept = {"loss", *(outputs.score_key for outputs in [self.outputs] if isinstance(outputs, Outputs))}
+        found.extend(
+            f"a metric must not be called {name!r}, which is measured of every task; call it otherwise"
+            for name in self.metrics
+            if not isinstance(name, str) or name in kept or name.startswith("baseline_")
+        )
+        subgroup: object = self.subgroup
+        if subgroup is not None and not isinstance(subgroup, str):
+            found.append(f"subgroup must be the name of a column of the data, found {subgroup!r}")
         return found + self.local.mistakes() + self.partition.mistakes()
 
     def _state_mistakes(self, inputs: Sequence[str]) -> list[str]:
@@ -339,6 +365,9 @@ class Task:
             wanted: Target values, likewise.
             outputs: The task's own with what was measured of the float model (:meth:`Outputs.measured`); without it
                 an output that needs this gives no score.
+
+        Raises:
+            InputError: A metric gives something else than one number.
         """
         given, wanted = self.rows(given), self.rows(wanted)
         outputs = self.answers if outputs is None else outputs
@@ -349,7 +378,10 @@ class Task:
             found[outputs.score_key] = float(scores.mean())
         for name, metric in self.metrics.items():
             parts = ({n: np.array(values) for n, values in arrays.items()} for arrays in (given, wanted))
-            found[name] = float(metric(*(part if len(part) > 1 else next(iter(part.values())) for part in parts)))
+            value = metric(*(part if len(part) > 1 else next(iter(part.values())) for part in parts))
+            if np.ndim(value):
+                raise InputError(f"expected one number, found an array of the shape {np.shape(value)}; return its mean")
+            found[name] = float(value)
         return found
 
     def rows(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -402,7 +434,7 @@ def load_attribute(reference: str) -> Any:
     except (Exception, SystemExit) as exc:
         raised = " ".join(f"{type(exc).__name__}: {exc}".split())
         # One of ours says already what to do.
-        advice = "" if isinstance(exc, HedgerowError) else "; correct it or the reference"
+        advice = "" if isinstance(exc, HedgerowError) else f"{line_of(exc)}; correct it or the reference"
         raise TaskError(repr(reference), [f"importing {place} raised {raised}{advice}"]) from exc
     return _attribute(reference, module, place, attribute)
 

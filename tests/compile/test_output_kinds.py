@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
 
 from hedgerow.compile.arena import installed_version  # noqa: E402
-from hedgerow.compile.errors import UnsuitableError  # noqa: E402
+from hedgerow.compile.errors import UnsuitableError, VerificationError  # noqa: E402
 from hedgerow.compile.foundation import foundation_of  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
 from hedgerow.compile.scoring import mean_score, signal_to_noise_db  # noqa: E402
@@ -232,6 +232,21 @@ def test_an_output_of_ones_own_without_a_score_is_compared_and_not_scored(founda
     assert compiled.not_run["score"] == "there is no score function for output here"
     assert "score" not in compiled.executed_by
     assert compiled.artifact.metrics["agreement"] > 0.999
+
+
+def test_a_file_that_its_runtime_does_not_take_fails_a_check_and_is_no_bug_of_ours(tmp_path):
+    task = TASKS["values"]
+    model = task.model().eval()
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)  # nothing passes the ReLU, so that the range of what follows is empty
+    foundation = foundation_of(task, model, task.load_data())
+
+    with pytest.raises(VerificationError, match=r"expected a file that LiteRT runs, found .*XNNPACK") as caught:
+        compile_artifact(
+            foundation, load_target("android-arm64"), generous("tflite-int8"), tmp_path, max_drop=1.0, report=silent
+        )
+    assert (caught.value.subject, caught.value.check) == ("android-arm64", "runs")
+    assert str(caught.value).endswith("; choose another recipe or leave this target out")
 
 
 def test_a_recipe_that_distills_learns_from_what_every_kind_gives(foundations):

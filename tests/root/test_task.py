@@ -1,7 +1,8 @@
 """A task is checked before any work starts, and every mistake in it is told at once."""
 
 import sys
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -88,20 +89,39 @@ def test_an_output_without_softmax_has_no_range():
         ({"inputs": ["image"]}, "the input 'image' is no TensorSpec"),
         ({"inputs": [IMAGE, IMAGE]}, "the input 'image' occurs twice"),
         ({"inputs": [TensorSpec("image", 2)]}, "positive whole numbers"),
-        ({"labels": ["only"]}, "its output: it needs at least 2 class names, found 1"),
-        ({"labels": ["a", "a"]}, "its output: each class needs a name of its own; 'a' repeat"),
+        ({"labels": ["only"]}, "its output: it needs at least 2 class names, found 1 ('only'); give a list of them"),
+        ({"labels": ["a", "a"]}, "its output: each class needs a name of its own; found several of 'a'"),
         ({"labels": 10}, "labels must be a sequence"),
-        ({"model": None}, "model must be callable"),
-        ({"data": 3}, "data must be callable"),
-        ({"preprocess": "scale"}, "preprocess must be callable"),
-        ({"student": "small"}, "student must be callable"),
+        ({"labels": "ab"}, "labels must be a sequence of class names, found str"),
+        ({"subgroup": 3}, "subgroup must be the name of a column of the data, found 3"),
+        (
+            {"model": None},
+            "model must be a function that makes a module, such as lambda: nn.Linear(4, 2), found NoneType",
+        ),
+        (
+            {"data": 3},
+            "data must be a function that returns a TaskData, such as lambda: TaskData(train, held_out), found int",
+        ),
+        ({"preprocess": "scale"}, "preprocess must be a torch function of the inputs, found str"),
+        ({"student": "small"}, "student must be a function that makes a module, found str"),
         ({"loss": "hinge"}, "the loss 'hinge'"),
         ({"postprocess": "sigmoid"}, "the postprocess 'sigmoid'"),
         ({"metrics": {"f1": 3}}, "the metric 'f1' is not callable"),
+        (
+            {"metrics": {"accuracy": accuracy}},
+            "a metric must not be called 'accuracy', which is measured of every task",
+        ),
+        ({"metrics": {"loss": accuracy}}, "a metric must not be called 'loss'"),
+        ({"metrics": {"baseline_accuracy": accuracy}}, "a metric must not be called 'baseline_accuracy'"),
         ({"metrics": accuracy}, "metrics must be a mapping"),
         ({"local": LocalTraining(learning_rate=0)}, "learning_rate must lie between"),
         ({"local": LocalTraining(batch_size=0)}, "batch_size must lie between"),
         ({"local": LocalTraining(epochs=0)}, "epochs must lie between"),
+        ({"local": LocalTraining(epochs=1.5)}, "local: epochs must be a whole number, found 1.5"),
+        ({"local": LocalTraining(learning_rate="0.1")}, "local: learning_rate must be a number, found '0.1'"),
+        ({"inputs": [TensorSpec("image", (2,), minimum="0")]}, "image: the minimum must be a number, found '0'"),
+        ({"inputs": [TensorSpec("image", (2,), maximum=float("nan"))]}, "the maximum must be a number, found nan"),
+        ({"inputs": [TensorSpec("image", (2,), missing=0)]}, "image: missing must be True or False, found 0"),
         ({"local": None}, "local must be a LocalTraining"),
         ({"partition": Partition("dirichlt")}, "did you mean 'dirichlet'?"),
         ({"partition": "dirichlet"}, "partition must be a Partition"),
@@ -110,6 +130,76 @@ def test_an_output_without_softmax_has_no_range():
 )
 def test_each_mistake_is_one_sentence(changes, mistake):
     assert [mistake in sentence for sentence in mistakes(**changes)] == [True]
+
+
+class Module:
+    """As torch's: it can be called, and has weights."""
+
+    def state_dict(self):
+        return {}
+
+    def __call__(self, given):
+        return given
+
+
+@pytest.mark.parametrize("attribute", ["model", "student"])
+def test_a_module_is_not_what_makes_one_and_a_class_of_modules_is(attribute):
+    (sentence,) = mistakes(**{attribute: Module()})
+
+    assert sentence.startswith(f"{attribute} must be a function that makes a module")
+    assert sentence.endswith("found a Module that is made already")
+    assert task(**{attribute: Module}).name == "toy"
+
+
+ODD = [
+    None,
+    "x",
+    "5",
+    b"x",
+    (),
+    [],
+    {},
+    [None],
+    ["a"],
+    [[1]],
+    0,
+    -1,
+    1.5,
+    10**400,
+    float("nan"),
+    float("inf"),
+    object(),
+]
+FIELDS = {
+    TensorSpec: ({"name": "image", "shape": (2,)}, lambda made: {"inputs": [made]}),
+    Classes: ({"names": ["a", "b"]}, lambda made: {"outputs": made, "labels": ()}),
+    Labels: ({"names": ["a", "b"]}, lambda made: {"outputs": made, "labels": ()}),
+    Values: ({"names": ["a", "b"], "tolerance": 1.0}, lambda made: {"outputs": made, "labels": ()}),
+    Reconstruction: ({}, lambda made: {"outputs": made, "labels": ()}),
+    Tokens: ({"vocabulary": ["a", "b"], "positions": 2}, lambda made: {"outputs": made, "labels": ()}),
+    Custom: ({"shape": (2,), "loss": len, "score": len}, lambda made: {"outputs": made, "labels": ()}),
+    LocalTraining: ({}, lambda made: {"local": made}),
+    Partition: ({}, lambda made: {"partition": made}),
+    State: ({"shape": (1, 2)}, lambda made: {"state": {"memory": made}}),
+    dict: ({}, lambda made: {"labels": ()} | made if "outputs" in made else made),
+}
+"""What is made -> its fields that must be given, and how a task has it; a dict: the task's own fields."""
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [(made, field.name) for made in FIELDS for field in fields(Task if made is dict else made)],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+def test_whatever_stands_in_a_field_is_taken_or_told_as_a_mistake_and_raises_nothing_else(made, name):
+    needed, placed = FIELDS[made]
+    refused = 0
+    for odd in ODD:
+        with suppress(TaskError):
+            task(**placed(made(**{**needed, name: odd})))
+            continue
+        refused += 1
+    assert refused or (made, name) == (Classes, "softmax")
 
 
 def test_all_mistakes_are_told_at_once():
@@ -123,21 +213,47 @@ def test_all_mistakes_are_told_at_once():
         (dataset(0), "it holds no samples"),
         (dataset(inputs=np.zeros((4, 2))), "must be mappings"),
         (dataset(inputs={"image": [[0.0, 1.0]] * 4}), "image must be a numpy array, found list"),
-        (dataset(target_values=[0, 1, 0, 1]), "target_values must be a numpy array, found list"),
+        (
+            dataset(target_values=[0, 1, 0, 1]),
+            "target_values must be a numpy array, found list; use numpy.asarray(...)",
+        ),
         (dataset(inputs={"picture": np.zeros((4, 2), np.float32)}), "expected the inputs ['image'], found ['picture']"),
         (dataset(inputs={"image": np.zeros((3, 2), np.float32)}, columns={}), "the target values are 4 for 3 samples"),
-        (dataset(inputs={"image": np.zeros((4, 2))}), "image is float64[2] a sample, the task says float32[2]"),
+        (
+            dataset(inputs={"image": np.zeros((4, 2))}),
+            "image is float64[2] a sample, the task says float32[2]; use .astype('float32')",
+        ),
         (dataset(inputs={"image": np.zeros((4, 3), np.float32)}), "image is float32[3] a sample"),
+        (
+            dataset(inputs={"image": np.zeros((4, 1, 2), np.float32)}),
+            "; reshape it to (n, 2), or say (1, 2) in the TensorSpec",
+        ),
+        (dataset(inputs={"image": np.zeros(4, np.float32)}), "; leave the batch out of the TensorSpec's shape"),
         (dataset(inputs={"image": np.full((4, 2), np.nan, np.float32)}), "image holds NaN or infinity"),
         (dataset(inputs={"image": np.full((4, 2), -1, np.float32)}), "image goes down to -1, the task says 0"),
         (dataset(inputs={"image": np.full((4, 2), 17, np.float32)}), "image goes up to 17, the task says 16"),
         (
             dataset(target_values=np.zeros(4, np.int32)),
-            "the target values of classes must be int64[n], found int32[4]; use .astype('int64')",
+            "the target values of classes must be int64[n], found int32[n]; use .astype('int64')",
         ),
-        (dataset(target_values=np.zeros((4, 1), np.int64)), "found int64[4, 1]; reshape them to one row a sample"),
+        (dataset(target_values=np.zeros((4, 1), np.int64)), "found int64[n, 1]; reshape them to (n,)"),
+        (dataset(target_values=np.eye(2)[[0, 1, 0, 1]]), "found float64[n, 2]; use .argmax(axis=-1)"),
+        (dataset(target_values=np.full((4, 2), 0.5)), "must be int64[n], found float64[n, 2]"),
+        (
+            dataset(target_values=np.array(["a", "b", "a", "b"])),
+            "found <U1[n]; give the place of each in the names, from 0",
+        ),
+        (
+            dataset(target_values=np.array([0, 1, np.nan, 1])),
+            "found float64[n]; leave out the samples of which none is known, and use .astype(...)",
+        ),
+        (dataset(target_values=np.array([1, 2, 1, 2])), "must lie in 0..1, found 1..2; they are counted from 0"),
+        (
+            dataset(target_values=np.array([1, -1, 1, 0])),
+            "must lie in 0..1, found -1..1; leave out the samples whose class is not known",
+        ),
         (dataset(target_values=np.full(4, 2)), "the target values: the classes must lie in 0..1, found 2..2"),
-        (dataset(target_values=None), "it has no target values, which its outputs are trained with"),
+        (dataset(target_values=None), "it has no target values; give them as Dataset(inputs, target_values)"),
         (dataset(target_values={"state": np.zeros(4, np.int64)}), "expected target values for probabilities, found s"),
         (dataset(columns={"site": np.zeros(3)}), "the column 'site' has 3 values for 4 samples"),
     ],
@@ -159,11 +275,13 @@ def test_calibration_data_is_checked_too():
 def test_a_subgroup_needs_its_column():
     found = task(subgroup="region").data_mistakes(TaskData(dataset(), dataset()))
 
-    assert found[0] == "train: the subgroup column 'region' is absent; found ['site']"
+    assert found[0] == "train and held_out: the subgroup column 'region' is absent; found ['site']"
 
 
 def test_data_of_another_type_is_refused_on_loading():
-    with pytest.raises(TaskError, match=r"data\(\) must return a TaskData, found tuple"):
+    with pytest.raises(
+        TaskError, match=r"data\(\) must return a TaskData of two Datasets, train and held_out, found tuple"
+    ):
         task(data=lambda: (dataset(), dataset())).load_data()
 
 
@@ -270,8 +388,10 @@ def test_a_package_of_the_users_own_that_is_absent_is_named(tmp_path):
 
 
 def test_a_file_that_raises_is_told_and_can_be_mended(tmp_path):
-    path = write(tmp_path, "1 / 0\n")
-    with pytest.raises(TaskError, match="raised ZeroDivisionError: division by zero"):
+    path = write(tmp_path, "def of(n):\n    return 1 / n\n\n\nof(0)\n")
+    with pytest.raises(
+        TaskError, match=rf"raised ZeroDivisionError: division by zero \({path.name}, line 2\); correct it"
+    ):
         load_attribute(f"{path}:X")
 
     path.write_text("X = 1  # mended\n")
@@ -361,9 +481,9 @@ def test_data_of_a_task_with_state_are_sequences():
 @pytest.mark.parametrize(
     ("bad", "mistake"),
     [
-        (dataset(), "train: the target values of classes must be int64[n, steps], found int64[4]"),
-        (sequences(target_values=np.zeros(3, np.int64)), "must be int64[n, steps], found int64[3]"),
-        (sequences(target_values=np.zeros((3, 5), np.int32)), "must be int64[n, steps], found int32[3, 5]"),
+        (dataset(), "train: the target values of classes must be int64[n, steps], found int64[n]"),
+        (sequences(target_values=np.zeros(3, np.int64)), "must be int64[n, steps], found int64[n]"),
+        (sequences(target_values=np.zeros((3, 5), np.int32)), "must be int64[n, steps], found int32[n, steps]"),
         (sequences(target_values=np.full((3, 5), 2)), "the classes must lie in 0..1, found 2..2"),
         (sequences(target_values=np.zeros((3, 4), np.int64)), "train: image has 5 steps, the target values 4"),
         (sequences(3, 0), "train: its sequences hold no steps"),
@@ -442,7 +562,7 @@ LEVEL = Values(["level"], tolerance=1.0)
         ({"labels": (), "outputs": LEVEL, "loss": "cross_entropy"}, "the loss 'cross_entropy' does not fit values"),
         (
             {"labels": (), "outputs": Custom((2,))},
-            "need a loss of your own: a torch function (given, wanted) -> scalar",
+            "needs a loss of your own: loss=a torch function (given, target values) -> one number",
         ),
         (
             {"labels": (), "outputs": {"a": LEVEL}, "loss": {"b": "mse"}},
@@ -464,30 +584,34 @@ def form_mistakes(outputs, target_values, n: int = 4) -> list[str]:
 @pytest.mark.parametrize(
     ("outputs", "target_values", "mistake"),
     [
-        (Classes(["a", "b"]), np.array([0.0, 1, 0, 1]), "found float64[4]; use .astype('int64')"),
+        (Classes(["a", "b"]), np.array([0.0, 1, 0, 1]), "found float64[n]; use .astype('int64')"),
         (
             Classes(["a", "b"]),
             np.array([0.5, 1, 0, 1]),
-            "found float64[4]; those of classes are whole numbers, use outputs=Values(...) for others",
+            "found float64[n]; those of classes are whole numbers, use outputs=Values(...) for others",
         ),
         (
             LEVEL,
             np.zeros((4, 1)),
-            "the target values of values must be float32[n, 1], found float64[4, 1]; use .astype('float32')",
+            "the target values of values must be float32[n, 1], found float64[n, 1]; use .astype('float32')",
         ),
-        (LEVEL, np.zeros(4, np.float32), "must be float32[n, 1], found float32[4]; reshape them to one row a sample"),
-        (LEVEL, np.zeros((4, 2), np.float32), "must be float32[n, 1], found float32[4, 2]"),
-        (LEVEL, np.full((4, 1), np.nan, np.float32), "the target values: the target values hold NaN or infinity"),
-        (Labels(["a", "b"]), np.zeros((4, 2), bool), "must be int64[n, 2], found bool[4, 2]; use .astype('int64')"),
+        (LEVEL, np.zeros(4, np.float32), "must be float32[n, 1], found float32[n]; reshape them to (n, 1)"),
+        (LEVEL, np.zeros((4, 2), np.float32), "must be float32[n, 1], found float32[n, 2]"),
+        (
+            LEVEL,
+            np.full((4, 1), np.nan, np.float32),
+            "the target values: they hold NaN or infinity; leave out the samples of which it is not known",
+        ),
+        (Labels(["a", "b"]), np.zeros((4, 2), bool), "must be int64[n, 2], found bool[n, 2]; use .astype('int64')"),
         (Labels(["a", "b"]), np.full((4, 2), 2), "each label is 0 or 1, found 2"),
-        (Tokens(["a", "b"], 3), np.zeros((4, 2), np.int64), "must be int64[n, 3], found int64[4, 2]"),
+        (Tokens(["a", "b"], 3), np.zeros((4, 2), np.int64), "must be int64[n, 3], found int64[n, 2]"),
         (Reconstruction(), np.array([0, 1, 2, 0]), "a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found 2"),
         (
             Reconstruction(),
             np.array([0, 1, 0, 0]),
             "1 of 4 samples are anomalous, from which a reconstruction does not learn; leave them out",
         ),
-        (LEVEL, None, "it has no target values, which its outputs are trained with"),
+        (LEVEL, None, "it has no target values; give them as Dataset(inputs, target_values)"),
         (
             {"a": LEVEL, "b": LEVEL},
             np.zeros((4, 1), np.float32),
@@ -497,12 +621,12 @@ def form_mistakes(outputs, target_values, n: int = 4) -> list[str]:
         (
             {"a": LEVEL, "b": LEVEL},
             {"a": np.zeros((4, 1), np.float32), "b": np.zeros((4, 1))},
-            "the target values of 'b' of values must be float32[n, 1], found float64[4, 1]; use .astype('float32')",
+            "the target values of 'b' of values must be float32[n, 1], found float64[n, 1]; use .astype('float32')",
         ),
     ],
 )
 def test_target_values_of_another_form_are_told_in_one_sentence(outputs, target_values, mistake):
-    found = [sentence for sentence in form_mistakes(outputs, target_values) if sentence.startswith("train: ")]
+    found = [sentence for sentence in form_mistakes(outputs, target_values) if sentence.startswith("train")]
 
     assert [mistake in sentence for sentence in found] == [True], found
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hedgerow import Dataset, Partition, TaskData, TensorSpec
+from hedgerow import Dataset, LocalTraining, Partition, TaskData, TensorSpec
 from hedgerow.decode import encode_json
 from hedgerow.errors import TaskError
 from hedgerow.outputs import Classes, Custom, Reconstruction
@@ -71,7 +71,10 @@ def data(labels=None, values=None):
         ({"model": raises}, "model() raised RuntimeError: broken"),
         ({"model": lambda: lambda x: x}, "must return a torch.nn.Module"),
         ({"model": lambda: nn.Linear(2, 3).double()}, "must be torch.float32"),
-        ({"model": lambda: nn.Linear(5, 3)}, "the model's forward pass raised RuntimeError"),
+        (
+            {"model": lambda: nn.Linear(5, 3), "data": data(values=np.full((30, 2), 0.5, np.float32))},
+            "cannot be multiplied (8x2 and 5x3); it was given float32[8, 2] from 0.5 to 0.5",
+        ),
         ({"model": lambda: nn.Linear(2, 4)}, "a tensor of shape (8, 3) for 8 samples of classes, found (8, 4)"),
         (
             {"model": lambda: nn.Sequential(nn.Linear(2, 3), nn.Softmax(dim=1))},
@@ -83,16 +86,73 @@ def data(labels=None, values=None):
         ({"preprocess": lambda point: point.numpy()}, "expected a tensor"),
         ({"preprocess": lambda point: point / 0}, "NaN or infinity"),
         ({"loss": raises}, "the loss raised RuntimeError: broken"),
-        ({"loss": lambda logits, labels: logits}, "the loss must return one number"),
+        (
+            {"loss": lambda logits, labels: logits.sum(1)},
+            "the mean over the batch, found a tensor of shape (8,); take its mean",
+        ),
+        ({"loss": lambda logits, labels: 1.0}, "the mean over the batch, found float"),
+        (
+            {"preprocess": lambda point: torch.from_numpy(point.numpy() / 2)},
+            "preprocess leaves torch for numpy, which no artifact does; write it in torch alone",
+        ),
+        ({"model": nn.Linear(2, 3)}, "must be a function that makes a module"),
+        ({"student": raises}, "student() raised RuntimeError: broken"),
+        ({"student": lambda: lambda x: x}, "student() must return a torch.nn.Module, found function"),
+        ({"student": lambda: nn.Linear(5, 3)}, "the student's forward pass raised RuntimeError"),
+        (
+            {"student": lambda: nn.Linear(2, 7)},
+            "the student must return a tensor of shape (8, 3) for 8 samples of",
+        ),
         ({"loss": lambda logits, labels: (logits * 0).sum() / 0}, "the loss of the untrained model is nan"),
         ({"loss": lambda logits, labels: torch.tensor(1.0)}, "does not depend on the model's parameters"),
         ({"metrics": {"bad": raises}}, "the metric 'bad' raised RuntimeError: broken"),
+        (
+            {"metrics": {"rows": lambda answers, wanted: answers[:, 0]}},
+            "the metric 'rows': expected one number, found an array of the shape (100,); return its mean",
+        ),
     ],
 )
 def test_a_mistake_is_named(make_task, changes, mistake):
     with pytest.raises(TaskError) as caught:
         check_task(make_task(**changes))
     assert mistake in str(caught.value)
+
+
+def test_pre_processing_in_place_or_without_gradients_stays_in_torch(make_task):
+    def picky(point):
+        if point.requires_grad:
+            raise KeyError("no gradients here")
+        return point
+
+    for preprocess in (lambda point: point.clone().mul_(2).add_(1), lambda point: point.mul_(1), picky):
+        assert check_task(make_task(preprocess=preprocess)).warnings == ()
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(0.1, False), (500.0, True)])
+def test_a_learning_rate_that_makes_the_first_steps_worse_is_told_and_the_model_stays_as_it_was(
+    make_task, rate, is_told
+):
+    made = []
+
+    def model():
+        torch.manual_seed(3)
+        made.append(nn.Linear(2, 3))
+        return made[-1]
+
+    report = check_task(make_task(model=model, loss="mse", local=LocalTraining(learning_rate=rate, batch_size=8)))
+
+    told = [warning for warning in report.warnings if "the learning rate of" in warning]
+    assert len(told) == is_told
+    assert all(f"the loss from {report.loss:.3g} to " in warning and "of 500 may" in warning for warning in told)
+    checked, fresh = made[0], model()
+    assert all(torch.equal(a, b) for a, b in zip(checked.parameters(), fresh.parameters(), strict=True))
+
+
+def test_the_line_of_the_users_that_raised_is_named(make_task):
+    line = raises.__code__.co_firstlineno + 1
+    with pytest.raises(TaskError) as caught:
+        check_task(make_task(loss=raises))
+    assert caught.value.mistakes == (f"the loss raised RuntimeError: broken (test_check.py, line {line})",)
 
 
 def test_all_mistakes_are_reported_at_once(make_task):
@@ -260,8 +320,8 @@ def test_numbers_between_nought_and_one_are_no_sigmoid_by_chance():
 @pytest.mark.parametrize(
     ("name", "target_values", "mistake"),
     [
-        ("values", np.zeros((20, 2)), "found float64[20, 2]; use .astype('float32')"),
-        ("classes", np.zeros(20, np.float32), "found float32[20]; use .astype('int64')"),
+        ("values", np.zeros((20, 2)), "found float64[n, 2]; use .astype('float32')"),
+        ("classes", np.zeros(20, np.float32), "found float32[n]; use .astype('int64')"),
         ("classes", np.full(20, 0.5), "those of classes are whole numbers, use outputs=Values(...) for others"),
         ("several", {"state": np.zeros(20, np.int64)}, "expected target values for state, level, found state"),
         (
@@ -307,7 +367,7 @@ def test_a_partition_by_classes_that_are_not_there_is_a_mistake():
         ),
         (
             replace(TASKS["custom"], outputs=Custom((2,), loss=TASKS["custom"].answers["output"].loss)),
-            "training shows no score, for an output has no score",
+            "training shows no score, for output has no score function",
         ),
         (
             replace(

@@ -68,7 +68,11 @@ class Classes(Output):
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self.names)):
-            return [f"the classes must lie in 0..{len(self.names) - 1}, found {wanted.min()}..{wanted.max()}"]
+            low, high, most = wanted.min(), wanted.max(), len(self.names) - 1
+            advice = "; they are counted from 0" if (low, high) == (1, most + 1) else ""
+            if low == -1 and high <= most:
+                advice = "; leave out the samples whose class is not known"
+            return [f"the classes must lie in 0..{most}, found {low}..{high}{advice}"]
         return []
 
     def unknown(self, samples: int) -> NDArray[Any]:

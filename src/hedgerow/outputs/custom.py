@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import InputError
+from hedgerow.field_types import as_sizes, number_mistakes, sizes_are_sound
 from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
@@ -40,6 +41,7 @@ class Custom(Output):
     tensor_name: ClassVar[str] = "output"
     losses: ClassVar[tuple[str, ...]] = ()
     target_dtype: ClassVar[str] = "float32"
+    is_scored_on_devices: ClassVar[bool] = False
 
     shape: tuple[int, ...]
     wanted_shape: tuple[int, ...] = ()
@@ -48,18 +50,21 @@ class Custom(Output):
     score: TorchFunction | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
-        object.__setattr__(self, "wanted_shape", tuple(self.wanted_shape))
+        object.__setattr__(self, "shape", as_sizes(self.shape))
+        object.__setattr__(self, "wanted_shape", as_sizes(self.wanted_shape))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
         found = []
         for what, sizes in (("shape", self.shape), ("wanted_shape", self.wanted_shape)):
-            if not all(type(size) is int and size > 0 for size in sizes):
-                found.append(f"the {what} must hold positive whole numbers, found {list(sizes)}")
-        if not (np.isfinite(self.tolerance) and self.tolerance > 0):
-            found.append(f"the tolerance must be a number above 0, found {self.tolerance}")
-        return found
+            if not sizes_are_sound(sizes):
+                told = list(sizes) if isinstance(sizes, tuple) else repr(sizes)
+                found.append(f"the {what} must hold positive whole numbers, found {told}")
+        functions: tuple[tuple[str, object], ...] = (("loss", self.loss), ("score", self.score))
+        for what, function in functions:
+            if function is not None and not callable(function):
+                found.append(f"its {what} must be a torch function (given, target values), found {function!r}")
+        return [*found, *number_mistakes("the tolerance", self.tolerance, above=0)]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
@@ -72,7 +77,7 @@ class Custom(Output):
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
-        return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
+        return [] if np.isfinite(wanted).all() else ["they hold NaN or infinity"]
 
     def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return what is wrong with one sample's target value, which may be unknown: NaN everywhere."""

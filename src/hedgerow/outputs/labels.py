@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
+from hedgerow.field_types import number_mistakes
 from hedgerow.outputs.names import as_names, names_mistakes
 from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
@@ -47,9 +48,7 @@ class Labels(Output):
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
         found = names_mistakes("label", self.names, least=1)
-        if not 0 < self.threshold < 1:
-            found.append(f"the threshold must lie between 0 and 1, found {self.threshold:g}")
-        return found
+        return [*found, *number_mistakes("the threshold", self.threshold, above=0, below=1)]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""

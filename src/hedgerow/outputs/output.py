@@ -59,6 +59,8 @@ class Output(ABC):
     """Of a target value."""
     learns_alone: ClassVar[bool] = False
     """Whether it is trained on inputs alone, without target values."""
+    is_scored_on_devices: ClassVar[bool] = True
+    """Whether a release holds what a score is made by."""
     is_all_or_nothing: ClassVar[bool] = False
     """Whether a score is 0 or 1 and nothing between."""
     known_word: ClassVar[str] = "scored"

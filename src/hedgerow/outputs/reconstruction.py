@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import InputError
+from hedgerow.field_types import number_mistakes
 from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
 
@@ -17,9 +18,9 @@ __all__ = ["ANOMALOUS", "NORMAL", "Reconstruction"]
 NORMAL, ANOMALOUS = 0, 1
 _UNKNOWN = -1
 _GREATEST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))
+"""The greatest number with a finite one above it."""
 _ROOM = 1.01
 """How far above the highest score the threshold may be looked for."""
-"""The greatest number with a finite one above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,9 @@ class Reconstruction(Output):
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = []
-        if not 0 < self.false_alarm_rate < 0.5:
-            found.append(f"the false-alarm rate must lie between 0 and 0.5, found {self.false_alarm_rate:g}")
-        if self.threshold is not None and not (np.isfinite(self.threshold) and self.threshold > 0):
-            found.append(f"the threshold must be a number above 0, found {self.threshold}")
+        found = number_mistakes("the false-alarm rate", self.false_alarm_rate, above=0, below=0.5)
+        if self.threshold is not None:
+            found += number_mistakes("the threshold", self.threshold, above=0)
         return found
 
     def tensor(self, name: str) -> TensorSpec:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
+from hedgerow.field_types import number_mistakes
 from hedgerow.outputs.names import as_names, names_mistakes
 from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
@@ -42,10 +43,8 @@ class Tokens(Output):
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = names_mistakes("token", self.vocabulary, least=2)
-        if self.positions < 1:
-            found.append(f"it needs at least one position, found {self.positions}")
-        return found
+        found = names_mistakes("token", self.vocabulary, least=2, may_be_blank=True)
+        return [*found, *number_mistakes("the number of positions", self.positions, least=1, whole=True)]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""

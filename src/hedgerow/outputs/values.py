@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
+from hedgerow.field_types import number_mistakes
 from hedgerow.outputs.names import as_names, names_mistakes
 from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
@@ -42,8 +43,11 @@ class Values(Output):
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", as_names(self.names))
         tolerance, unit = self.tolerance, self.unit
-        given = tuple(tolerance) if isinstance(tolerance, Iterable) else (tolerance,) * len(self.names)
-        object.__setattr__(self, "tolerance", tuple(float(number) for number in given))
+        several = isinstance(tolerance, Iterable) and not isinstance(tolerance, str | bytes)
+        given: tuple[Any, ...] = tuple(cast("Iterable[Any]", tolerance)) if several else (tolerance,) * len(self.names)
+        # What is no number is told with all other mistakes.
+        numbers = (float(value) if not number_mistakes("it", value) else value for value in given)
+        object.__setattr__(self, "tolerance", tuple(numbers))
         object.__setattr__(self, "unit", as_names(unit) * len(self.names) if isinstance(unit, str) else as_names(unit))
 
     @property
@@ -56,7 +60,7 @@ class Values(Output):
         found = names_mistakes("value", self.names, least=1)
         if len(self.tolerances) != len(self.names):
             found.append(f"it needs a tolerance for each of {len(self.names)} values, found {len(self.tolerances)}")
-        if not all(np.isfinite(tolerance) and tolerance > 0 for tolerance in self.tolerances):
+        if any(number_mistakes("it", tolerance, above=0) for tolerance in self.tolerances):
             found.append(f"each tolerance must be a number above 0, found {list(self.tolerances)}")
         if self.unit and len(self.unit) != len(self.names):
             found.append(f"it needs a unit for each of {len(self.names)} values or none, found {len(self.unit)}")
@@ -78,7 +82,7 @@ class Values(Output):
 
     def target_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return one sentence for everything that is wrong with target values."""
-        return [] if np.isfinite(wanted).all() else ["the target values hold NaN or infinity"]
+        return [] if np.isfinite(wanted).all() else ["they hold NaN or infinity"]
 
     def value_mistakes(self, wanted: NDArray[Any]) -> list[str]:
         """Return what is wrong with one sample's target value, of which each number may be unknown: NaN."""

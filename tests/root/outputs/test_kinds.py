@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hedgerow.decode import Fields
 from hedgerow.errors import InputError
-from hedgerow.outputs import Classes, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.outputs import (
+    Classes,
+    Custom,
+    Labels,
+    Outputs,
+    Reconstruction,
+    Tokens,
+    Values,
+    output_from_fields,
+    output_to_record,
+)
 
 CLASSES = Classes(("a", "b", "c"))
 LABELS = Labels(("hot", "wet", "loud"))
@@ -290,7 +301,7 @@ def test_perplexity_is_the_inverse_of_the_geometric_mean_of_what_was_right():
     [
         (CLASSES, [0, 3], "the classes must lie in 0..2, found 0..3"),
         (LABELS, [[0, 1, 2]], "each label is 0 or 1, found 2"),
-        (VALUES, [[0.0, np.inf]], "the target values hold NaN or infinity"),
+        (VALUES, [[0.0, np.inf]], "they hold NaN or infinity"),
         (FLAGS, [0, 2], "a sample is 0 (normal), 1 (anomalous) or -1 (not judged), found 2"),
         (TOKENS, [[0, 1, 2, 3]], "the tokens must lie in 0..2, or be -1 at padding; found 0..3"),
         (TOKENS, [[-1, -1, -1, -1]], "a sequence has no token that is not padding"),
@@ -329,20 +340,43 @@ def test_only_what_nobody_called_anomalous_is_learned_from():
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
-        (Classes(("a",)), "it needs at least 2 class names, found 1"),
-        (Classes(("a", "a")), "each class needs a name of its own; 'a' repeat"),
-        (Labels(("a", "")), "each label needs a name that is text and not empty"),
-        (Labels(("a",), threshold=1.0), "the threshold must lie between 0 and 1, found 1"),
+        (Classes(("a",)), "it needs at least 2 class names, found 1 ('a'); give a list of them"),
+        (Classes(("a", "a")), "each class needs a name of its own; found several of 'a'"),
+        (Labels(("a", "")), "each label needs a name that is not empty, found ''"),
+        (Labels(("a",), threshold=1.0), "the threshold must lie between 0 and 1, found 1.0"),
         (Values(("a", "b"), (1.0,)), "it needs a tolerance for each of 2 values, found 1"),
         (Values(("a",), (0.0,)), "each tolerance must be a number above 0, found [0.0]"),
         (Values(("a",), (1.0,), ("m", "s")), "it needs a unit for each of 1 values or none, found 2"),
         (Reconstruction(0.5), "the false-alarm rate must lie between 0 and 0.5, found 0.5"),
-        (Reconstruction(threshold=-1.0), "the threshold must be a number above 0, found -1.0"),
-        (Tokens(("a", "b"), 0), "it needs at least one position, found 0"),
+        (Reconstruction(threshold=-1.0), "the threshold must be above 0, found -1.0"),
+        (Tokens(("a", "b"), 0), "the number of positions must be at least 1, found 0"),
+        (Tokens(("a", ""), 2), "each token needs a name that is not empty, found ''"),
+        (Tokens("ab", 2), "it needs at least 2 token names, found 1 ('ab'); give a list of them"),
+        (Custom((2,), score=0.5), "its score must be a torch function (given, target values), found 0.5"),
     ],
 )
 def test_a_wrong_output_gives_one_true_sentence(output, sentence):
     assert output.mistakes() == [sentence]
+
+
+def test_a_space_and_the_end_of_a_line_are_tokens_as_any_character_is():
+    output = Tokens((" ", "\n", "a"), 2)
+
+    assert output.mistakes() == []
+    assert output_from_fields(Fields(output_to_record(output), "output")) == output
+
+
+def test_as_many_names_may_be_given_as_a_release_takes():
+    most = Classes([str(name) for name in range(4096)])
+    longest = Classes(["a" * 256, "b"])
+
+    for output in (most, longest):
+        assert output.mistakes() == []
+        assert output_from_fields(Fields(output_to_record(output), "output")) == output
+    assert Classes([str(name) for name in range(4097)]).mistakes() == [
+        "it may have at most 4,096 class names, found 4,097"
+    ]
+    assert Classes(["a" * 257, "b"]).mistakes() == ["each class name may have at most 256 characters, found one of 257"]
 
 
 @pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
