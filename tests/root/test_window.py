@@ -15,7 +15,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.features import input_features
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Outputs
-from hedgerow.reference import Reference, build_reference
+from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.schema import TensorSpec
 from hedgerow.window import (
     LATENCY_EDGES_MS,
@@ -350,3 +350,20 @@ def measured(task) -> Outputs:
     """Return a task's outputs with a threshold, where one is needed."""
     normal = {name: np.full((9, *output.tensor(name).shape), 0.5, np.float32) for name, output in task.answers.items()}
     return task.answers.measured(normal, task.answers.named(None, 9))
+
+
+def test_a_release_of_before_is_counted_by_the_summaries_that_its_reference_knows():
+    schema = replace(SCHEMA, inputs=(TensorSpec("x", (20,)),))
+    before = Reference((FeatureReference("x.mean", (1.0,), (5, 5)), FeatureReference("output.confidence", (), (10,))))
+    counted = WindowCounter("m@1", schema, before)
+
+    rows = np.stack([np.zeros(20, np.float32), np.full(20, 2, np.float32), np.full(20, 3, np.float32)])
+    answers = {"probabilities": np.full((3, 2), 0.5, np.float32)}
+    counted.observe({"x": rows}, answers, latency_ms=1.0, now=0.0)
+
+    window = counted.cut(1.0)
+    assert window is not None
+    assert {name: feature.counts for name, feature in window.features.items()} == {
+        "x.mean": (1, 2),
+        "output.confidence": (3,),
+    }
