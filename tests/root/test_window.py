@@ -17,6 +17,7 @@ from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.schema import TensorSpec
+from hedgerow.score_counts import SCORE_STEPS, ScoreCounts
 from hedgerow.window import (
     LATENCY_EDGES_MS,
     WINDOW_SAMPLES_LIMIT,
@@ -367,3 +368,12 @@ def test_a_release_of_before_is_counted_by_the_summaries_that_its_reference_know
         "x.mean": (1, 2),
         "output.confidence": (3,),
     }
+
+
+def test_the_scores_of_as_many_samples_as_windows_may_hold_in_all_are_read_again():
+    samples = 2**53 - 1
+    all_right = ScoreCounts((0,) * SCORE_STEPS + (4096 * samples,))
+    whole = replace(WINDOW, samples=samples, features={}, scores=all_right, paired=pairs())
+
+    assert Window.from_fields(decode_json(encode_json(whole.to_record()), "window", limit_bytes=10**6)) == whole
+    assert whole.scores.mean == 1.0

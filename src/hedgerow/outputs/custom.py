@@ -1,7 +1,7 @@
 """An output of the user's own: its loss and its score are torch functions, which stay where the model is trained."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import InputError
+from hedgerow.outputs.bounds import as_number, number_mistakes, size_mistakes
 from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
@@ -48,18 +49,18 @@ class Custom(Output):
     score: TorchFunction | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
-        object.__setattr__(self, "wanted_shape", tuple(self.wanted_shape))
+        for name in ("shape", "wanted_shape"):
+            sizes = getattr(self, name)
+            object.__setattr__(self, name, tuple(map(as_number, sizes if isinstance(sizes, Iterable) else (sizes,))))
+        object.__setattr__(self, "tolerance", as_number(self.tolerance))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = []
-        for what, sizes in (("shape", self.shape), ("wanted_shape", self.wanted_shape)):
-            if not all(type(size) is int and size > 0 for size in sizes):
-                found.append(f"the {what} must hold positive whole numbers, found {list(sizes)}")
-        if not (np.isfinite(self.tolerance) and self.tolerance > 0):
-            found.append(f"the tolerance must be a number above 0, found {self.tolerance}")
-        return found
+        return [
+            *size_mistakes("the shape", self.shape),
+            *size_mistakes("the wanted_shape", self.wanted_shape),
+            *number_mistakes("the tolerance", self.tolerance),
+        ]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
 from hedgerow.outputs.classes import Classes
+from hedgerow.outputs.names import MOST_NAMES
 from hedgerow.outputs.outputs import NO_OUTPUTS, Outputs
 from hedgerow.schema import TensorSpec
 
@@ -25,7 +26,7 @@ def outputs_of_labels(fields: Fields, tensors: Sequence[TensorSpec]) -> Outputs:
     Raises:
         DecodeError: There are no labels, or they name other classes than the model gives.
     """
-    labels = fields.texts("labels", maximum_items=100_000)
+    labels = fields.texts("labels", maximum_items=MOST_NAMES)
     tensor = next((spec for spec in tensors if spec.name == ONLY_OUTPUT), None)
     if not labels or tensor is None:
         return NO_OUTPUTS

@@ -2,31 +2,55 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import cast
 
-__all__ = ["as_names", "names_mistakes"]
+__all__ = ["MOST_NAMES", "as_names", "names_mistakes"]
+
+MOST_NAMES, MOST_CHARS = 100_000, 256
+"""So many names may there be, each of so many characters: what a record holds."""
 
 
 def as_names(given: object) -> tuple[str, ...]:
-    """Return names as a tuple of text, of a list, a range of numbers, or one name alone."""
+    """Return names as a tuple of text, of a list, a range of numbers, or one name alone; a set as it is."""
+    if isinstance(given, AbstractSet):
+        return cast("tuple[str, ...]", given)  # in no order, which names_mistakes tells
     if isinstance(given, str) or not isinstance(given, Iterable):
         return (str(given),)
     return tuple(str(name) for name in given)
 
 
-def names_mistakes(noun: str, names: Sequence[str], *, least: int) -> list[str]:
+def names_mistakes(
+    noun: str, names: Sequence[str], *, least: int, most: int = MOST_NAMES, most_chars: int = MOST_CHARS
+) -> list[str]:
     """Return one sentence for everything that is wrong with the names of an output's parts.
 
     Args:
         noun: What one of them is.
         names: The names.
         least: How many there must be.
+        most: How many there may be.
+        most_chars: How long one may be.
     """
     found = []
+    if isinstance(names, AbstractSet):
+        found.append(f"the {noun} names must be a sequence, whose order says which is which, found a set")
     if not all(isinstance(name, str) and name.strip() for name in names):
         found.append(f"each {noun} needs a name that is text and not empty")
     if len(names) < least:
         found.append(f"it needs at least {least} {noun} names, found {len(names)}")
+    if len(names) > most:
+        found.append(f"it can have at most {most} {noun} names, found {len(names)}")
+    longest = max((len(str(name)) for name in names), default=0)
+    if longest > most_chars:
+        found.append(f"each {noun} needs a name of at most {most_chars} characters, found one of {longest}")
+    if any(not _is_unicode(str(name)) for name in names):
+        found.append(f"each {noun} needs a name in Unicode, found half of a surrogate pair")
     repeated = sorted(str(name) for name, times in Counter(names).items() if times > 1)
     if repeated:
         found.append(f"each {noun} needs a name of its own; {', '.join(map(repr, repeated[:5]))} repeat")
     return found
+
+
+def _is_unicode(name: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in name)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.names import as_names, names_mistakes
+from hedgerow.outputs.bounds import as_number, size_mistakes
+from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes
 from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
 
@@ -39,13 +40,11 @@ class Tokens(Output):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", as_names(self.vocabulary))
+        object.__setattr__(self, "positions", as_number(self.positions))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = names_mistakes("token", self.vocabulary, least=2)
-        if self.positions < 1:
-            found.append(f"it needs at least one position, found {self.positions}")
-        return found
+        return [*names_mistakes("token", self.vocabulary, least=2), *size_mistakes("the positions", [self.positions])]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
@@ -149,4 +148,4 @@ class Tokens(Output):
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
         """Decode it; the caller finishes *fields*."""
-        return cls(fields.texts("vocabulary", maximum_items=100_000), fields.integer("positions", minimum=1))
+        return cls(fields.texts("vocabulary", maximum_items=MOST_NAMES), fields.integer("positions", minimum=1))

@@ -1,0 +1,54 @@
+"""Within which bounds the numbers of an output lie. Pure."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+__all__ = ["GREATEST", "LEAST", "MOST_NUMBERS", "as_number", "number_mistakes", "size_mistakes"]
+
+LEAST, GREATEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""What float32 holds in full precision: what models answer is compared with it."""
+
+MOST_NUMBERS = 2**24
+"""So many numbers may a target value have."""
+
+
+def as_number(given: Any) -> Any:
+    """Return a number of any type as Python's own, which records hold; anything else as it is."""
+    if isinstance(given, bool):
+        return given
+    if isinstance(given, Integral):
+        return int(given)
+    return float(given) if isinstance(given, Real) else given
+
+
+def number_mistakes(noun: str, number: object, *, below: float | None = None) -> list[str]:
+    """Return one sentence where something is no number above 0.
+
+    Args:
+        noun: What it is.
+        number: As :func:`as_number` gives it.
+        below: It must lie below this; None: below all that float32 holds.
+    """
+    most = GREATEST if below is None else math.nextafter(below, 0)
+    if isinstance(number, int | float) and not isinstance(number, bool) and LEAST <= number <= most:
+        return []
+    if below is None:
+        return [f"{noun} must be a number above 0, from {LEAST:.3g} to {GREATEST:.3g}, found {number!r}"]
+    return [f"{noun} must lie between 0 and {below:g}, found {number!r}"]
+
+
+def size_mistakes(noun: str, sizes: Sequence[object]) -> list[str]:
+    """Return one sentence where something is no shape of a target value.
+
+    Args:
+        noun: What it is.
+        sizes: Along each dimension.
+    """
+    whole = [size for size in sizes if isinstance(size, int) and not isinstance(size, bool) and size > 0]
+    if len(whole) < len(sizes):
+        return [f"{noun} must hold positive whole numbers, found {list(sizes)}"]
+    if math.prod(whole) > MOST_NUMBERS:
+        return [f"{noun} must hold at most {MOST_NUMBERS} numbers in all, found {list(sizes)}"]
+    return []
