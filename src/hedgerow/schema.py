@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -97,17 +98,22 @@ class TensorSpec:
         if not isinstance(self.name, str) or not TENSOR_NAME.fullmatch(self.name):
             found.append(f"the tensor name {self.name!r} is not like {TENSOR_NAME.pattern}")
         sizes = self.shape if isinstance(self.shape, tuple) else (None,)
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
             found.append(f"{self.name}: the shape {self.shape} must hold positive whole numbers (leave the batch out)")
         if self.dtype not in DTYPES:
             found.append(f"{self.name}: the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
-        if self.minimum is not None and self.maximum is not None and not self.minimum < self.maximum:
+        bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None]
+        if not all(_is_finite(bound) for bound in bounds):
+            found.append(f"{self.name}: minimum and maximum must be finite numbers or None, found {bounds}")
+        elif len(bounds) > 1 and not bounds[0] < bounds[1]:
             found.append(f"{self.name}: the minimum {self.minimum} is not below the maximum {self.maximum}")
+        if not isinstance(self.missing, bool):
+            found.append(f"{self.name}: missing must be True or False, found {self.missing!r}")
         return [*found, *self._kind_mistakes()]
 
     def _kind_mistakes(self) -> list[str]:
         found = []
-        if self.kind not in {"", *KINDS}:
+        if self.kind not in ("", *KINDS):
             found.append(f"{self.name}: the kind {self.kind!r} is none of {', '.join(KINDS)}")
         if not isinstance(self.channels, tuple) or not all(isinstance(name, str) for name in self.channels):
             return [*found, f"{self.name}: channels must be a sequence of names, found {self.channels!r}"]
@@ -133,7 +139,8 @@ class TensorSpec:
             return None
         if not isinstance(said, tuple):
             return "a unit as text", repr(said)
-        wanted = {len(self.channels)} if self.channels else set(self.shape[:1])
+        shape = self.shape if isinstance(self.shape, tuple) else ()
+        wanted = {len(self.channels)} if self.channels else set(shape[:1])
         if len(said) not in wanted or not all(isinstance(unit, str) for unit in said):
             return "one unit as text, or a text for each channel", f"{len(said)} units"
         return None
@@ -201,3 +208,7 @@ class TensorSpec:
         if mistakes := spec._kind_mistakes():
             raise DecodeError(fields.where, "a tensor that agrees with itself", mistakes[0])
         return spec
+
+
+def _is_finite(bound: object) -> bool:
+    return isinstance(bound, Real) and not isinstance(bound, bool) and math.isfinite(bound)

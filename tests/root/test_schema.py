@@ -43,6 +43,12 @@ def test_a_sound_tensor_has_no_mistakes():
         (TensorSpec("image", (8,), "float16"), "the dtype 'float16'"),
         (TensorSpec("image", (8,), minimum=2.0, maximum=2.0), "is not below the maximum"),
         (TensorSpec(3, (8,)), "the tensor name 3"),
+        (TensorSpec("x", (True,)), "positive whole numbers"),
+        (TensorSpec("x", (8,), minimum="0"), "must be finite numbers or None, found ['0']"),
+        (TensorSpec("x", (8,), maximum=float("nan")), "must be finite numbers or None, found [nan]"),
+        (TensorSpec("x", (8,), minimum=0, maximum=float("inf")), "must be finite numbers or None, found [0, inf]"),
+        (TensorSpec("x", (8,), missing="yes"), "missing must be True or False, found 'yes'"),
+        (TensorSpec("x", (8,), kind=["sensor"]), "the kind ['sensor'] is none of sensor, image"),
         (TensorSpec("x", (8,), kind="picture"), "the kind 'picture' is none of sensor, image, audio"),
         (
             TensorSpec("x", (3,), channels=("a", "b")),

@@ -48,7 +48,7 @@ def loss_mistakes(outputs: Outputs, loss: Any) -> list[str]:
             found.append(
                 f"{output.kind} in {name!r} need a loss of your own: a torch function (given, wanted) -> scalar"
             )
-        elif said not in LOSSES:
+        elif not isinstance(said, str) or said not in LOSSES:
             found.append(f"the loss {said!r} is none of {', '.join(LOSSES)} and not a function")
         elif said not in output.losses:
             fitting = ", ".join(output.losses) or "a function of your own"

@@ -128,9 +128,8 @@ class Outputs(Mapping[str, Output]):
             return dict.fromkeys(self, values)
         needed = {name for name, output in self.items() if not output.learns_alone}
         if not needed <= set(values) <= set(self):
-            raise ValueError(
-                f"expected target values for {', '.join(self)}, found {', '.join(sorted(values)) or 'none'}"
-            )
+            found = ", ".join(sorted(map(str, values))) or "none"
+            raise ValueError(f"expected target values for {', '.join(self)}, found {found}")
         return {name: values[name] if name in values else output.unknown(samples) for name, output in self.items()}
 
     def learnable(self, wanted: Arrays) -> NDArray[np.bool_]:
