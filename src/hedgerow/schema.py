@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -61,6 +60,10 @@ class TensorSpec:
             value = getattr(self, name)
             if isinstance(value, Iterable) and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))
+        for name in ("minimum", "maximum"):
+            value = getattr(self, name)
+            if isinstance(value, np.number):  # such as the least of an array, which no record could hold
+                object.__setattr__(self, name, value.item())
 
     @property
     def counted_as(self) -> str:
@@ -107,7 +110,7 @@ class TensorSpec:
             found.append(f"{self.name}: minimum and maximum must be finite numbers or None, found {bounds}")
         elif len(bounds) > 1 and not bounds[0] < bounds[1]:
             found.append(f"{self.name}: the minimum {self.minimum} is not below the maximum {self.maximum}")
-        if not isinstance(self.missing, bool):
+        if self.missing not in (True, False):
             found.append(f"{self.name}: missing must be True or False, found {self.missing!r}")
         return [*found, *self._kind_mistakes()]
 
@@ -211,4 +214,4 @@ class TensorSpec:
 
 
 def _is_finite(bound: object) -> bool:
-    return isinstance(bound, Real) and not isinstance(bound, bool) and math.isfinite(bound)
+    return isinstance(bound, int | float | np.number) and math.isfinite(bound)

@@ -1,5 +1,7 @@
 """A schema checks itself, the caller's arrays and documents."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -259,3 +261,10 @@ def test_none_and_too_many_state_tensors_are_refused_before_they_are_looked_at(c
 
     with pytest.raises(DecodeError, match=f"one to 8 state tensors, found {count}"):
         ModelSchema.from_fields(Fields(record, "schema"))
+
+
+def test_bounds_that_numpy_gave_stand_in_a_record_as_plain_numbers():
+    spec = TensorSpec("x", (2,), minimum=np.float32(-0.5), maximum=np.arange(4).max())
+
+    record = TensorSpec("x", (2,), minimum=-0.5, maximum=3).to_record()
+    assert (spec.mistakes(), json.loads(encode_json(spec.to_record()))) == ([], record)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes
+from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes, some_of
 from hedgerow.outputs.output import Classified, Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
@@ -100,7 +100,7 @@ class Classes(Output):
         """Return which classes have no sample."""
         counts = np.bincount(wanted[wanted >= 0], minlength=len(self.names))
         empty = [name for name, count in zip(self.names, counts, strict=True) if count == 0]
-        return [f"holds no sample of {', '.join(empty)}"] if empty else []
+        return [f"holds no sample of {some_of(empty)}"] if empty else []
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, ``int64[n]``; -1 where a value is not finite.

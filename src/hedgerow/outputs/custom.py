@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.errors import InputError
+from hedgerow.errors import HedgerowError, InputError
 from hedgerow.outputs.bounds import as_number, number_mistakes, size_mistakes
 from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
@@ -98,7 +98,7 @@ class Custom(Output):
 
         Raises:
             ValueError: There is no such function here.
-            InputError: It gives anything but a number in [0, 1] for each sample.
+            InputError: It raises something, or gives anything but a number in [0, 1] for each sample.
         """
         if self.score is None:
             raise ValueError("expected a score function, found none; only the training side has it")
@@ -166,6 +166,15 @@ def _on_tensors(function: TorchFunction, *arrays: NDArray[Any]) -> NDArray[Any]:
     """Call a torch function of the user's on arrays, without gradients."""
     # Not imported: whoever has such a function and answers of a model has torch, and a device has neither.
     torch: Any = sys.modules["torch"]
-    with torch.no_grad():
-        found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
-    return np.asarray(found.detach().cpu().numpy())
+    try:
+        with torch.no_grad():
+            found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
+    except HedgerowError:
+        raise
+    # The user's code may raise anything; the report must name it all the same.
+    except Exception as exc:
+        raise InputError(f"it raised {' '.join(f'{type(exc).__name__}: {exc}'.split())}") from exc
+    if not isinstance(found, torch.Tensor):
+        raise InputError(f"expected one score for each of {len(arrays[0])} samples, found {type(found).__name__}")
+    # Half-precision types are none of numpy's.
+    return np.asarray(found.detach().cpu().double().numpy())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.outputs.bounds import as_number, number_mistakes
-from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes
+from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes, some_of
 from hedgerow.outputs.output import LONGEST_PART, Output, finite_rows, in_float32, told_number
 from hedgerow.schema import TensorSpec
 
@@ -88,7 +88,7 @@ class Labels(Output):
     def notes(self, wanted: NDArray[Any]) -> list[str]:
         """Return which labels no sample has."""
         empty = [name for place, name in enumerate(self.names) if not (wanted[:, place] == 1).any()]
-        return [f"holds no sample with {', '.join(empty)}"] if empty else []
+        return [f"holds no sample with {some_of(empty)}"] if empty else []
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return which labels are said to be there, ``int64[n, labels]``.

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import cast
 
-__all__ = ["MOST_NAMES", "as_names", "names_mistakes"]
+__all__ = ["MOST_NAMES", "as_names", "names_mistakes", "some_of"]
 
 MOST_NAMES, MOST_CHARS = 100_000, 256
 """So many names may there be, each of so many characters: what a record holds."""
+_SHOWN = 8
 
 
 def as_names(given: object) -> tuple[str, ...]:
@@ -50,6 +51,12 @@ def names_mistakes(
     if repeated:
         found.append(f"each {noun} needs a name of its own; {', '.join(map(repr, repeated[:5]))} repeat")
     return found
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first of names as one text, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _is_unicode(name: str) -> bool:

@@ -45,8 +45,9 @@ class Values(Output):
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", as_names(self.names))
         tolerance, unit = self.tolerance, self.unit
-        is_each = isinstance(tolerance, Iterable) and not isinstance(tolerance, str)
-        given = tuple(tolerance) if is_each else (tolerance,) * len(self.names)
+        given: tuple[Any, ...] = (tolerance,) * len(self.names)
+        if isinstance(tolerance, Iterable) and not isinstance(tolerance, str):
+            given = tuple(tolerance)
         object.__setattr__(self, "tolerance", tuple(map(as_number, given)))
         object.__setattr__(self, "unit", as_names(unit) * len(self.names) if isinstance(unit, str) else as_names(unit))
 

@@ -569,3 +569,49 @@ def test_sixteen_outputs_share_what_can_be_watched():
 
     assert len(features) == 128
     assert [name for name in features if name.startswith("output.o15.")] == [f"output.o15.{n}" for n in range(8)]
+
+
+def test_of_very_many_classes_without_a_sample_the_first_are_named():
+    assert Classes(range(2000)).notes(np.array([3])) == ["holds no sample of 0, 1, 2, 4, 5, 6, 7, 8 and 1,991 more"]
+    assert Labels(range(9)).notes(np.zeros((1, 9), np.int64)) == [
+        "holds no sample with 0, 1, 2, 3, 4, 5, 6, 7 and 1 more"
+    ]
+
+
+def scored_by(score):
+    return Custom((2,), score=score).scores(np.zeros((3, 2), np.float32), np.zeros(3, np.float32))
+
+
+def raises(given, wanted):
+    raise RuntimeError("no\nscore")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (raises, "it raised RuntimeError: no score$"),
+        (lambda given: given, "it raised TypeError: .* takes 1 positional argument but 2 were given"),
+        (
+            lambda given, wanted: given.requires_grad_().sum().backward(),
+            "it raised RuntimeError: .* does not require grad",
+        ),
+        (lambda given, wanted: 0.5, "expected one score for each of 3 samples, found float"),
+        (lambda given, wanted: None, "expected one score for each of 3 samples, found NoneType"),
+        (lambda given, wanted: given, r"found the shape \(3, 2\)"),
+        (lambda given, wanted: wanted * float("nan"), r"expected scores in \[0, 1\], found nan to nan"),
+        (lambda given, wanted: wanted - 1, r"expected scores in \[0, 1\], found -1 to -1"),
+    ],
+)
+def test_a_score_function_that_fails_is_named_by_what_it_did(score, said):
+    with pytest.raises(InputError, match=said):
+        scored_by(score)
+
+
+@pytest.mark.heavy
+def test_a_score_function_may_compute_in_half_precision_and_change_what_it_got():
+    given, wanted = np.ones((3, 2), np.float32), np.ones(3, np.float32)
+    custom = Custom((2,), score=lambda given, wanted: (given.zero_()[:, 0] + wanted.zero_() + 0.5).bfloat16())
+
+    assert custom.scores(given, wanted).tolist() == [0.5] * 3
+    assert (given.tolist(), wanted.tolist()) == ([[1, 1]] * 3, [1] * 3)
