@@ -44,7 +44,8 @@ class Values(Output):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", as_names(self.names))
-        tolerance, unit = self.tolerance, self.unit
+        tolerance: Any = self.tolerance
+        unit = self.unit
         given: tuple[Any, ...] = (tolerance,) * len(self.names)
         if isinstance(tolerance, Iterable) and not isinstance(tolerance, str):
             given = tuple(tolerance)
