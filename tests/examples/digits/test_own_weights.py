@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.heavy
-SCRIPT = Path(__file__).parents[2] / "examples" / "digits" / "own_weights.py"
+SCRIPT = Path(__file__).parents[3] / "examples" / "digits" / "own_weights.py"
 
 
 def test_the_script_of_the_readme_writes_weights_of_the_digits_network(tmp_path):
