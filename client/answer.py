@@ -50,7 +50,10 @@ class Answer:
         return found
 
     def _of_class(self, word: str) -> Any:
-        return self.told[word] if self.told.keys() == _CLASS_WORDS else None
+        # Values may be called so, too, and are floats; neither the name nor the index of a class is one.
+        if self.told.keys() != _CLASS_WORDS or any(isinstance(self.told[each], float) for each in ("label", "index")):
+            return None
+        return self.told[word]
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values; what is not finite becomes null."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hedgerow.client.answer import Answer
 from hedgerow.client.errors import AgentSettingsError
 from hedgerow.client.source import Sample, SourceContext
+from hedgerow.errors import InputError
 from hedgerow.outputs.wanted import taken_out
 
 __all__ = ["stream"]
@@ -67,7 +68,10 @@ def _read(context: SourceContext) -> tuple[dict[str, NDArray[Any]], dict[str, ND
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as exc:
         said = getattr(exc, "strerror", None) or type(exc).__name__
         raise AgentSettingsError(f"expected arrays by name in {path}, found none ({said}); correct the file") from exc
-    wanted = taken_out(arrays)
+    try:
+        wanted = taken_out(arrays)
+    except InputError as exc:
+        raise AgentSettingsError(f"{path}: {exc}") from exc
     axes = 2 if context.options.get("sequences", "0") == "1" else 1
     counts = {values.shape[:axes] for values in (*arrays.values(), *wanted.values())}
     if not arrays or len(counts) != 1 or any(len(count) < axes or 0 in count for count in counts):

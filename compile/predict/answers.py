@@ -14,6 +14,9 @@ from hedgerow.task import Task
 
 __all__ = ["ToldSamples", "tell"]
 
+_OWN_WORDS = frozenset({"sample", "step", "wanted", "outputs"})
+"""What stands beside the answers to a sample in a file of them; a value may be called so, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToldSamples:
@@ -23,8 +26,8 @@ class ToldSamples:
         rows: How many.
         steps: How many rows are one sequence; 1: each stands alone.
         answers: What people read -> one value a row, as :meth:`hedgerow.outputs.Outputs.told` has it (``label``,
-            ``index`` and ``confidence`` of classes), with several outputs as ``NAME.label`` and so on; and ``wanted``
-            where target values were given.
+            ``index`` and ``confidence`` of classes), with several outputs as ``NAME.label`` and so on, as those of
+            one are whose values are called as what stands beside them; and ``wanted`` where target values were given.
         outputs: Output name -> ``float32[rows, *shape]``.
         metrics: Of the rows whose target values are known.
         scored: How many those are.
@@ -61,8 +64,9 @@ def tell(
     metrics: dict[str, float] = {}
     scored = 0
     for name, output in kinds.items():
-        prefix = "" if len(kinds) == 1 else f"{name}."
         told = [output.told(row) for row in outputs[name]]
+        is_plain = len(kinds) == 1 and not (told and _OWN_WORDS & told[0].keys())
+        prefix = "" if is_plain else f"{name}."
         answers |= {prefix + key: [each[key] for each in told] for key in (told[0] if told else ())}
         if wanted is not None:
             answers[f"{prefix}wanted"] = _wanted(output, wanted[name])

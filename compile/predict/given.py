@@ -58,7 +58,7 @@ def read_samples(path: Path, schema: ModelSchema) -> GivenSamples:
     place, specs, notes = str(path), schema.given.inputs, list[str]()
     if path.suffix == ".npz":
         arrays = read_arrays(path)
-        wanted = taken_out(arrays)
+        wanted = _taken_out(place, arrays)
     elif path.suffix == ".npy":
         arrays, wanted = {specs[0].name: _array(path)}, {}
         if len(specs) > 1:
@@ -138,7 +138,16 @@ def _table(
     for name, at in columns_of.items():
         texts = np.array([[row[column] for column in at] for row in rows])
         cells_by_name[name] = texts if len(at) > 1 else texts[:, 0]
-    return arrays, taken_out(cells_by_name)
+    return arrays, _taken_out(str(path), cells_by_name)
+
+
+def _taken_out(place: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    try:
+        return taken_out(arrays)
+    except InputError as exc:
+        raise DataFileError(
+            place, f"target values as {LABELS!r} or as {TARGET_VALUES!r}", "both", "leave one out"
+        ) from exc
 
 
 def _is_target(column: str) -> bool:

@@ -60,6 +60,14 @@ def _dataset_mistakes(task: Task, dataset: object) -> list[str]:
     ]
     if found:
         return found
+    found = [
+        f"{name} must have its samples as the first dimension, found none"
+        for part in parts
+        for name, values in part.items()
+        if not values.ndim
+    ]
+    if found:
+        return found
     found = [*_input_mistakes(task, dataset), *_target_mistakes(task, dataset)]
     for name, values in dataset.columns.items():
         if len(values) != len(dataset):

@@ -26,7 +26,7 @@ from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs.outputs import OUTPUT_FEATURES
 from hedgerow.schema import SMALL, TensorSpec
 
-__all__ = ["input_features", "is_output_feature", "out_of_range", "whole_features"]
+__all__ = ["input_features", "input_summaries", "is_output_feature", "out_of_range", "whole_features"]
 
 _BY_VALUE = frozenset({"sensor", "category", "flag", "count"})
 
@@ -59,6 +59,24 @@ def input_features(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> C
                 features.update(_series(spec, values, names))
             else:
                 features.update({f"{spec.name}.{name}": column for name, column in _summed_up(spec, values).items()})
+    return features
+
+
+def input_summaries(schema: ModelSchema, inputs: Mapping[str, NDArray[Any]]) -> Columns:
+    """Return the six summaries of each input of more than :data:`hedgerow.schema.SMALL` values, whatever its kind.
+
+    That is what references of before knew of such an input, and their releases are counted by them as long as they run.
+
+    Args:
+        schema: The model's schema.
+        inputs: As :func:`input_features` takes them.
+    """
+    features: Columns = {}
+    for spec in schema.given.inputs:
+        values = np.asarray(inputs[spec.name], dtype=np.float64)
+        if math.prod(spec.shape) > SMALL:
+            with np.errstate(over="ignore", invalid="ignore"):
+                features.update({f"{spec.name}.{name}": column for name, column in _summaries(spec, values).items()})
     return features
 
 

@@ -6,6 +6,7 @@ for a Fourier transform is needed, which few runtimes have.
 """
 
 import math
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 __all__ = ["LogMel", "Spectrum", "frames"]
 
+_LEAST_FLOOR = 2.0**-126
+"""The smallest power of which float32 still gives the logarithm everywhere."""
 WINDOWS = ("hann", "hamming", "none")
 
 
@@ -28,9 +31,14 @@ def frames(signal: torch.Tensor, length: int, hop: int) -> torch.Tensor:
         ``(batch, parts, length)`` or ``(batch, parts, length, channels)``; what is left at the end is dropped.
 
     Raises:
-        ValueError: The signal is shorter than one part, or a size is not positive.
+        ValueError: The signal is shorter than one part or has other dimensions, or a size is not positive and whole.
     """
+    if signal.dim() not in {2, 3}:
+        raise ValueError(
+            f"expected a signal (batch, samples) or (batch, samples, channels), found {tuple(signal.shape)}"
+        )
     samples, rest = signal.shape[1], tuple(signal.shape[2:])
+    _check_whole(length=length, hop=hop)
     if length < 1 or hop < 1 or samples < length:
         raise ValueError(f"expected 1 <= length <= {samples} samples and hop >= 1, found {length} and {hop}")
     parts = (samples - length) // hop + 1
@@ -58,6 +66,7 @@ class Spectrum:
     """
 
     def __init__(self, length: int, *, window: str = "hann", squared: bool = False) -> None:
+        _check_whole(length=length)
         if length < 2:
             raise ValueError(f"expected a length of at least 2 samples, found {length}")
         self.length, self.bins, self._squared = length, length // 2 + 1, squared
@@ -66,7 +75,13 @@ class Spectrum:
         self._matrix = torch.from_numpy(both.astype(np.float32))
 
     def __call__(self, parts: torch.Tensor) -> torch.Tensor:
-        """Return ``(batch, parts, bins)`` of ``(batch, parts, length)``; bin ``k`` is at ``k * rate / length``."""
+        """Return ``(batch, parts, bins)`` of ``(batch, parts, length)``; bin ``k`` is at ``k * rate / length``.
+
+        Raises:
+            ValueError: The parts are of another length.
+        """
+        if parts.dim() != 3 or parts.shape[2] != self.length:
+            raise ValueError(f"expected parts (batch, parts, {self.length}), found {tuple(parts.shape)}")
         count = parts.shape[1]
         both = parts.reshape(-1, self.length) @ self._matrix
         real, imaginary = both[:, : self.bins], both[:, self.bins :]
@@ -91,8 +106,8 @@ class LogMel:
         window: As :class:`Spectrum` takes it.
 
     Raises:
-        ValueError: The bands do not lie within the signal's range, one of them holds no bin of the transform, or the
-            floor is not above zero.
+        ValueError: The bands do not lie within the signal's range, one of them holds no bin of the transform, the
+            floor is not above zero, or a size is not positive and whole.
     """
 
     def __init__(
@@ -107,13 +122,16 @@ class LogMel:
         floor: float = 1e-6,
         window: str = "hann",
     ) -> None:
+        _check_whole(length=length, hop=hop, bands=bands)
         high_hz = rate_hz / 2 if high_hz is None else high_hz
+        if not math.isfinite(rate_hz) or hop < 1:
+            raise ValueError(f"expected a rate in Hz and a hop of at least 1, found {rate_hz} and {hop}")
         if not 0 <= low_hz < high_hz <= rate_hz / 2 or bands < 1:
             raise ValueError(
                 f"expected at least one band within 0..{rate_hz / 2:g} Hz, found {bands} in {low_hz:g}..{high_hz:g} Hz"
             )
-        if not floor > 0:
-            raise ValueError(f"expected a floor above zero, found {floor:g}")
+        if not _LEAST_FLOOR <= floor < math.inf:
+            raise ValueError(f"expected a floor above zero that float32 holds, found {floor:g}")
         self._spectrum = Spectrum(length, window=window, squared=True)
         weights = mel_weights(rate_hz, length, bands, low_hz, high_hz)
         empty = np.flatnonzero(weights.sum(axis=0) == 0)
@@ -153,3 +171,10 @@ def _window(name: str, length: int) -> NDArray[np.float64]:
     first = 0.5 if name == "hann" else 0.54
     shape: NDArray[np.float64] = first - (1 - first) * np.cos(turn)
     return shape
+
+
+def _check_whole(**sizes: object) -> None:
+    for name, size in sizes.items():
+        is_whole = isinstance(size, Integral) and not isinstance(size, bool)
+        if not is_whole:
+            raise ValueError(f"expected a whole number as {name}, found {size!r}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError, InputError
+from hedgerow.outputs.labelled import outputs_of_labels
 from hedgerow.outputs.outputs import NO_OUTPUTS, Outputs
 from hedgerow.schema import TENSOR_NAME, TensorSpec
 from hedgerow.state import MOST_STATES, MOST_VALUES
@@ -108,10 +109,17 @@ class ModelSchema:
         schema = cls(
             inputs=inputs,
             outputs=outputs,
-            answers=Outputs.from_fields(fields.nested("answers"), outputs),
+            answers=_answers(fields, outputs),
             state={name: pairs.text(name, pattern=TENSOR_NAME) for name in pairs.names()} if pairs is not None else {},
         )
         fields.finish()
         if misfit := schema.state_misfit():
             raise DecodeError(f"{fields.where}.state", *misfit)
         return schema
+
+
+def _answers(fields: Fields, tensors: tuple[TensorSpec, ...]) -> Outputs:
+    if "labels" not in fields.names() or "answers" in fields.names():
+        return Outputs.from_fields(fields.nested("answers"), tensors)
+    # A release that was signed when models gave classes and nothing else is served and watched as it was.
+    return outputs_of_labels(fields, tensors)

@@ -61,6 +61,10 @@ class TensorSpec:
             value = getattr(self, name)
             if isinstance(value, Iterable) and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))
+        for name in ("minimum", "maximum"):
+            value = getattr(self, name)
+            if isinstance(value, np.number):  # such as the least of an array, which no record could hold
+                object.__setattr__(self, name, value.item())
 
     @property
     def counted_as(self) -> str:
@@ -98,7 +102,7 @@ class TensorSpec:
         if not isinstance(self.name, str) or not TENSOR_NAME.fullmatch(self.name):
             found.append(f"the tensor name {self.name!r} is not like {TENSOR_NAME.pattern}")
         sizes = self.shape if isinstance(self.shape, tuple) else (None,)
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
             found.append(f"{self.name}: the shape {self.shape} must hold positive whole numbers (leave the batch out)")
         if self.dtype not in DTYPES:
             found.append(f"{self.name}: the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
@@ -107,13 +111,13 @@ class TensorSpec:
         found.extend(wrong)
         if not wrong and self.minimum is not None and self.maximum is not None and not self.minimum < self.maximum:
             found.append(f"{self.name}: the minimum {self.minimum} is not below the maximum {self.maximum}")
+        missing: object = self.missing
+        if not isinstance(missing, bool):
+            found.append(f"{self.name}: missing must be True or False, found {self.missing!r}")
         return [*found, *self._kind_mistakes()]
 
     def _kind_mistakes(self) -> list[str]:
         found = []
-        missing: object = self.missing
-        if not isinstance(missing, bool):
-            found.append(f"{self.name}: missing must be True or False, found {missing!r}")
         if self.kind not in ("", *KINDS):
             found.append(f"{self.name}: the kind {self.kind!r} is none of {', '.join(KINDS)}")
         if not isinstance(self.channels, tuple) or not all(isinstance(name, str) for name in self.channels):
@@ -140,7 +144,8 @@ class TensorSpec:
             return None
         if not isinstance(said, tuple):
             return "a unit as text", repr(said)
-        wanted = {len(self.channels)} if self.channels else set(self.shape[:1])
+        shape = self.shape if isinstance(self.shape, tuple) else ()
+        wanted = {len(self.channels)} if self.channels else set(shape[:1])
         if len(said) not in wanted or not all(isinstance(unit, str) for unit in said):
             return "one unit as text, or a text for each channel", f"{len(said)} units"
         return None

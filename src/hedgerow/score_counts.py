@@ -46,6 +46,10 @@ _SHARES = 2**12
 """Parts of which each sample gives some to one grid point and the others to the next; a step is as many units."""
 
 
+_MOST_PARTS = (2**53 - 1) * _SHARES
+"""Parts of as many samples as a sum of windows may hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreCounts:
     """Counts of numbers in [0, 1] on an even grid.
@@ -126,7 +130,7 @@ class ScoreCounts:
         Raises:
             DecodeError: They are not of that grid, are parts of samples, or too many.
         """
-        counts = cls(fields.integers(name, maximum_items=steps + 1))
+        counts = cls(fields.integers(name, maximum=_MOST_PARTS, maximum_items=steps + 1))
         total = sum(counts.weights)
         if len(counts.weights) != steps + 1 or total % _SHARES or total > limit_samples * _SHARES:
             expected = f"{steps + 1} counts of at most {limit_samples} whole samples"

@@ -20,15 +20,14 @@ from hedgerow.blame import line_of
 from hedgerow.errors import ExtraNotInstalledError, HedgerowError, InputError, TaskError
 from hedgerow.field_types import number_mistakes
 from hedgerow.installation import extra_of, is_installed
-from hedgerow.manifest.release import MODEL_NAME
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Output, Outputs
 from hedgerow.outputs.losses import loss_mistakes
-from hedgerow.outputs.outputs import MOST_OUTPUTS, OUTPUT_FEATURES, Arrays
-from hedgerow.outputs.records import weight_mistakes
+from hedgerow.outputs.outputs import Arrays
 from hedgerow.partition import Partition
-from hedgerow.schema import TENSOR_NAME, TensorSpec
-from hedgerow.state import State, next_name, state_mistakes
+from hedgerow.schema import TensorSpec
+from hedgerow.state import State, next_name
+from hedgerow.task_mistakes import outputs_mistakes, task_mistakes
 from hedgerow.user_files import import_file
 
 if TYPE_CHECKING:
@@ -121,14 +120,6 @@ class LocalTraining:
         ]
 
 
-_CALLED = {
-    "model": "a function that makes a module, such as lambda: nn.Linear(4, 2)",
-    "data": "a function that returns a TaskData, such as lambda: TaskData(train, held_out)",
-    "preprocess": "a torch function of the inputs",
-    "student": "a function that makes a module",
-}
-"""Fields that are called -> what they must be."""
-
 Loss = Callable[[Any, Any], "torch.Tensor"]
 Metric = Callable[[Any, Any], float]
 
@@ -185,7 +176,8 @@ class Task:
         mistakes = self._type_mistakes()
         if not mistakes:
             object.__setattr__(self, "inputs", tuple(self.inputs))
-            mistakes = [*self._output_mistakes(), *self._mistakes()]
+            mistakes = [*self._output_mistakes(), *task_mistakes(self), *self.local.mistakes()]
+            mistakes += self.partition.mistakes()
         if mistakes:
             raise TaskError(repr(self.name), mistakes)
 
@@ -201,31 +193,18 @@ class Task:
         before = [wrong] if self.postprocess not in POSTPROCESSES else []
         given = Classes(tuple(self.labels), self.postprocess == "softmax") if len(self.labels) else self.outputs
         outputs = Outputs.of(cast("Output | Mapping[str, Output]", given))
-        if not outputs or len(outputs) > MOST_OUTPUTS:
-            return [*before, f"it needs one to {MOST_OUTPUTS} outputs, found {len(outputs)}"]
-        found = [
-            f"the output {name!r} must be an output, such as Classes([...]), found {type(output).__name__}"
-            for name, output in outputs.items()
-            if not isinstance(output, Output)
-        ]
-        if found:
-            return [*before, *found]
-        for name, output in outputs.items():
-            told = f"the output {name!r}: " if len(outputs) > 1 else "its output: "
-            found.extend(told + mistake for mistake in [*output.mistakes(), *weight_mistakes(output)])
-            if not isinstance(name, str) or not TENSOR_NAME.fullmatch(name):
-                found.append(f"the name {name!r} of an output is not like {TENSOR_NAME.pattern}")
-        if not found:
+        if not (found := outputs_mistakes(outputs)):
             object.__setattr__(self, "outputs", outputs)
-        return [*before, *found, *loss_mistakes(outputs, self.loss)]
+        is_told = all(isinstance(output, Output) for output in outputs.values())
+        return [*before, *found, *(loss_mistakes(outputs, self.loss) if is_told else [])]
 
     def _type_mistakes(self) -> list[str]:
         wanted: dict[str, tuple[Any, str]] = {
+            "inputs": (Sequence, "a sequence, such as (TensorSpec(...),)"),
             "outputs": (
-                Output | Mapping | None,
+                (Output, Mapping, type(None)),
                 'one output, such as Values("level", tolerance=0.1), or a mapping of names to outputs',
             ),
-            "inputs": (Sequence, "a sequence, such as (TensorSpec(...),)"),
             "labels": (Sequence, "a sequence of class names"),
             "metrics": (Mapping, "a mapping of names to functions"),
             "state": (Mapping, 'a mapping of names to State, such as {"h": State((2, 1, 128))}'),
@@ -238,68 +217,6 @@ class Task:
             # Text is a sequence, of letters.
             if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), str | bytes)
         ]
-
-    def _mistakes(self) -> list[str]:
-        found = []
-        if not isinstance(self.name, str) or not MODEL_NAME.fullmatch(self.name):
-            found.append(f"the name {self.name!r} is not like {MODEL_NAME.pattern}")
-        if not self.inputs:
-            found.append("it has no inputs")
-        for spec in self.inputs:
-            found.extend(spec.mistakes() if isinstance(spec, TensorSpec) else [f"the input {spec!r} is no TensorSpec"])
-        if self.preprocess is None:
-            found.extend(
-                f"{spec.name} may be missing: write a preprocess that says what the model gets instead of NaN, such as "
-                "torch.where(torch.isnan(x), 0.0, x)"
-                for spec in self.inputs
-                if isinstance(spec, TensorSpec) and spec.missing
-            )
-        names = [spec.name for spec in self.inputs if isinstance(spec, TensorSpec)]
-        found.extend(f"the input {name!r} occurs twice" for name in sorted({n for n in names if names.count(n) > 1}))
-        found.extend(self._state_mistakes(names))
-        found.extend(
-            f"the name {name!r} of an output is an input's already; name one of them otherwise"
-            for name in self._output_names()
-            if name in names
-        )
-        if OUTPUT_FEATURES in names:
-            found.append(f"an input must not be called {OUTPUT_FEATURES!r}, as features of outputs are")
-        for attribute in ("model", "data", "preprocess", "student"):
-            value = getattr(self, attribute)
-            if attribute in {"preprocess", "student"} and value is None:
-                continue
-            # A module can be called, too; torch is not imported here.
-            is_module = attribute in {"model", "student"} and hasattr(type(value), "state_dict")
-            if not callable(value) or is_module:
-                told = f"a {type(value).__name__} that is made already" if is_module else type(value).__name__
-                found.append(f"{attribute} must be {_CALLED[attribute]}, found {told}")
-        found.extend(f"the metric {name!r} is not callable" for name, m in self.metrics.items() if not callable(m))
-        kept = {"loss", *(outputs.score_key for outputs in [self.outputs] if isinstance(outputs, Outputs))}
-        found.extend(
-            f"a metric must not be called {name!r}, which is measured of every task; call it otherwise"
-            for name in self.metrics
-            if not isinstance(name, str) or name in kept or name.startswith("baseline_")
-        )
-        subgroup: object = self.subgroup
-        if subgroup is not None and not isinstance(subgroup, str):
-            found.append(f"subgroup must be the name of a column of the data, found {subgroup!r}")
-        return found + self.local.mistakes() + self.partition.mistakes()
-
-    def _state_mistakes(self, inputs: Sequence[str]) -> list[str]:
-        if found := state_mistakes(self.state):
-            return found
-        for name, state in self.state.items():
-            for end in (TensorSpec(name, state.shape), TensorSpec(next_name(name), state.shape)):
-                found.extend(f"the state {name!r}: {mistake}" for mistake in end.mistakes())
-        taken = [*inputs, *self._output_names()]
-        for name in (*self.state, *map(next_name, self.state)):
-            if name in taken:
-                found.append(f"the name {name!r} of a state is taken already; name it otherwise")
-            taken.append(name)
-        return found
-
-    def _output_names(self) -> Sequence[str]:
-        return tuple(self.outputs) if isinstance(self.outputs, Outputs) else ()
 
     @property
     def answers(self) -> Outputs:

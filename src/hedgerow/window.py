@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
-from hedgerow.features import input_features, out_of_range
+from hedgerow.features import input_features, input_summaries, out_of_range
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs.outputs import Arrays
 from hedgerow.reference import Reference
@@ -228,6 +228,8 @@ class WindowCounter:
         # Everything that may raise comes first, so that a batch is counted as a whole or not at all.
         size, outputs = len(next(iter(inputs.values()))), self._schema.answers
         columns = {**input_features(self._schema, inputs), **outputs.features(answers)}
+        if not self._counts.keys() <= columns.keys():
+            columns = input_summaries(self._schema, inputs) | columns
         binned = {f.name: f.bin(columns[f.name]) for f in self._reference.features}
         missing = {name: int(np.isnan(columns[name]).sum()) for name in binned}
         outside = int(out_of_range(self._schema, inputs).sum())

@@ -92,3 +92,14 @@ def test_what_is_not_finite_names_no_class_and_is_null_in_json(odd):
     assert (answer.index, answer.label, answer.confidence) == (None, None, None)
     text = json.dumps(answer.to_record(), allow_nan=False)
     assert json.loads(text)["outputs"] == {"probabilities": [None, 0.5, 0.5]}
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3], [1, np.nan, 3], [np.nan, 2, 3]])
+def test_values_that_are_called_as_the_words_of_a_class_are_none(numbers):
+    values = Values(("label", "index", "confidence"), tolerance=1.0)
+    schema = ModelSchema((), (values.tensor("values"),), Outputs.of(values))
+
+    answer = make_answer("m@1", schema, {"values": np.float32([numbers])})
+
+    assert (answer.label, answer.index, answer.confidence) == (None, None, None)
+    assert answer.told["confidence"] == 3.0

@@ -67,6 +67,11 @@ def test_a_file_without_labels_gives_samples_without(tmp_path):
             {},
             r"expected as many samples in each array of .*, found 2, 3; correct it",
         ),
+        (
+            {"x": np.ones(2), "labels": np.ones(2, int), "target_values": np.ones(2)},
+            {},
+            r"s\.npz: expected target values as 'labels' or as 'target_values', found both; leave one out",
+        ),
         ({"labels": np.ones(2)}, {}, r"expected as many samples in each array of .*, found 2; correct it"),
         ({"x": np.ones(2)}, {"rate_per_s": "fast"}, "--source-option rate_per_s: expected a number; correct it"),
     ],

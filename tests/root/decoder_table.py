@@ -32,6 +32,15 @@ ANCHOR = {
 }
 GRAPH = {**documents.GRAPH.to_record(), "extras": [STATE]}
 SCHEMA = documents.SCHEMA.to_record()
+# As they were written when models gave classes and nothing else.
+LABELLED_GRAPH = {
+    "labels": documents.GRAPH.targets[0].to_record(),
+    **{name: part for name, part in GRAPH.items() if name != "targets"},
+}
+LABELLED_SCHEMA = {
+    "labels": ["zero", "one", "two"],
+    **{name: part for name, part in SCHEMA.items() if name != "answers"},
+}
 SENSOR = TensorSpec("pump", (2,), unit=("bar", "K"), kind="sensor", channels=("oil", "case"), missing=True)
 FEATURE = {**documents.REFERENCE.features[1].to_record(), "missing": 3}
 LINEAGE = documents.MANIFEST.lineage.to_record()
@@ -395,7 +404,11 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder("hedgerow.manifest.artifact:Artifact.from_fields", [ARTIFACT, {**ARTIFACT, "prepare": None}]),
     Decoder("hedgerow.manifest.preparation:Preparation.from_fields", [ARTIFACT["prepare"]]),
     Decoder("hedgerow.manifest.train_graph:Extra.from_fields", [STATE, ANCHOR]),
-    Decoder("hedgerow.manifest.train_graph:TrainGraph.from_fields", [GRAPH]),
+    Decoder(
+        "hedgerow.manifest.train_graph:TrainGraph.from_fields",
+        [GRAPH, LABELLED_GRAPH],
+        parts=("hedgerow.manifest.train_graph:_targets",),
+    ),
     Decoder("hedgerow.manifest.release:Lineage.from_fields", [LINEAGE]),
     Decoder(
         "hedgerow.manifest.release:Manifest.decode",
@@ -411,7 +424,11 @@ DECODERS: tuple[Decoder, ...] = (
         "json",
     ),
     Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record(), SENSOR.to_record()]),
-    Decoder("hedgerow.model_schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
+    Decoder(
+        "hedgerow.model_schema:ModelSchema.from_fields",
+        [SCHEMA, documents.STREAMING_SCHEMA.to_record(), LABELLED_SCHEMA],
+        parts=("hedgerow.model_schema:_answers", "hedgerow.outputs.labelled:outputs_of_labels"),
+    ),
     Decoder(
         "hedgerow.outputs.outputs:Outputs.from_fields",
         [{"probabilities": {"kind": "classes", "weight": 1.0, **OUTPUTS["classes"]}}],

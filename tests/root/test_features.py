@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hedgerow.features import input_features, is_output_feature, out_of_range, whole_features
+from hedgerow.features import (
+    input_features,
+    input_summaries,
+    is_output_feature,
+    out_of_range,
+    whole_features,
+)
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import NO_OUTPUTS
 from hedgerow.schema import TensorSpec
@@ -190,3 +196,17 @@ def test_steps_of_sequences_count_as_samples():
     values = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
 
     assert input_features(schema, {"frame": values})["frame.1"].tolist() == [1, 4, 7, 10, 13, 16, 19, 22]
+
+
+def test_summaries_of_before_are_there_for_each_large_input_whatever_its_kind():
+    schema = ModelSchema((TensorSpec("x", (20,)), TensorSpec("words", (17,), "int64"), TensorSpec("heat", (16,))), ())
+    rows = np.arange(40, dtype=np.float32).reshape(2, 20)
+    inputs = {"x": rows, "words": np.ones((2, 17), np.int64), "heat": np.zeros((2, 16), np.float32)}
+
+    found = input_summaries(schema, inputs)
+
+    summaries = ("mean", "std", "high_share", "roughness", "centre_last")
+    assert set(found) == {f"{name}.{summary}" for name in ("x", "words") for summary in summaries}
+    assert found["x.mean"].tolist() == [9.5, 29.5]
+    assert found["x.std"].tolist() == pytest.approx([np.sqrt((20**2 - 1) / 12)] * 2)
+    assert found["words.high_share"].tolist() == [1.0, 1.0]

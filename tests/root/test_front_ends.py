@@ -99,7 +99,7 @@ def test_silence_is_the_logarithm_of_the_floor():
         ({"bands": 0}, "expected at least one band within 0..4000 Hz"),
         ({"high_hz": 5000}, "found 8 in 20..5000 Hz"),
         ({"low_hz": 4000}, "at least one band within"),
-        ({"floor": 0.0}, "expected a floor above zero, found 0"),
+        ({"floor": 0.0}, "expected a floor above zero that float32 holds, found 0"),
         ({"bands": 100}, "is narrower than 31.25 Hz, the step of a transform of 256 samples; take fewer bands"),
         ({"window": "kaiser"}, "expected a window of hann, hamming, none, found 'kaiser'"),
         ({"length": 1}, "expected a length of at least 2 samples, found 1"),
@@ -108,3 +108,33 @@ def test_silence_is_the_logarithm_of_the_floor():
 def test_bands_that_cannot_be_are_refused(more, sentence):
     with pytest.raises(ValueError, match=sentence):
         LogMel(8000, **{"length": 256, "hop": 128, "bands": 8, **more})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: frames(torch.zeros(2, 8), 4.0, 2), "expected a whole number as length, found 4.0"),
+        (lambda: frames(torch.zeros(8), 4, 2), r"expected a signal \(batch, samples\).*found \(8,\)"),
+        (lambda: frames(torch.zeros(2, 3, 4, 5), 2, 1), r"found \(2, 3, 4, 5\)"),
+        (lambda: Spectrum(8.0), "expected a whole number as length"),
+        (lambda: LogMel(8000, length=256, hop=0, bands=4), "a hop of at least 1, found 8000 and 0"),
+        (lambda: LogMel(float("inf"), length=256, hop=128, bands=4), "expected a rate in Hz"),
+        (lambda: LogMel(float("nan"), length=256, hop=128, bands=4), "expected a rate in Hz"),
+        (lambda: LogMel(8000, length=256, hop=128, bands=4.0), "expected a whole number as bands"),
+        (lambda: LogMel(8000, length=256, hop=128, bands=4, floor=float("inf")), "floor above zero that float32 holds"),
+        (lambda: LogMel(8000, length=256, hop=128, bands=4, floor=1e-60), "floor above zero that float32 holds"),
+    ],
+)
+def test_a_front_end_that_cannot_be_is_refused_where_it_is_made(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 16), (2, 4, 4), (4, 8)])
+def test_parts_of_another_length_are_refused_and_never_folded(shape):
+    with pytest.raises(ValueError, match=r"expected parts \(batch, parts, 8\), found"):
+        Spectrum(8)(torch.zeros(shape))
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    assert Spectrum(np.int64(8))(torch.zeros(1, 2, 8)).shape == (1, 2, 5)

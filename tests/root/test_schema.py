@@ -1,5 +1,7 @@
 """A schema checks itself, the caller's arrays and documents."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +45,12 @@ def test_a_sound_tensor_has_no_mistakes():
         (TensorSpec("image", (8,), "float16"), "the dtype 'float16'"),
         (TensorSpec("image", (8,), minimum=2.0, maximum=2.0), "is not below the maximum"),
         (TensorSpec(3, (8,)), "the tensor name 3"),
+        (TensorSpec("x", (True,)), "positive whole numbers"),
+        (TensorSpec("x", (8,), minimum="0"), "x: the minimum must be a number, found '0'"),
+        (TensorSpec("x", (8,), maximum=float("nan")), "x: the maximum must be a number, found nan"),
+        (TensorSpec("x", (8,), minimum=0, maximum=float("inf")), "x: the maximum must be a number, found inf"),
+        (TensorSpec("x", (8,), missing="yes"), "missing must be True or False, found 'yes'"),
+        (TensorSpec("x", (8,), kind=["sensor"]), "the kind ['sensor'] is none of sensor, image"),
         (TensorSpec("x", (8,), kind="picture"), "the kind 'picture' is none of sensor, image, audio"),
         (
             TensorSpec("x", (3,), channels=("a", "b")),
@@ -253,3 +261,10 @@ def test_none_and_too_many_state_tensors_are_refused_before_they_are_looked_at(c
 
     with pytest.raises(DecodeError, match=f"one to 8 state tensors, found {count}"):
         ModelSchema.from_fields(Fields(record, "schema"))
+
+
+def test_bounds_that_numpy_gave_stand_in_a_record_as_plain_numbers():
+    spec = TensorSpec("x", (2,), minimum=np.float32(-0.5), maximum=np.arange(4).max())
+
+    record = TensorSpec("x", (2,), minimum=-0.5, maximum=3).to_record()
+    assert (spec.mistakes(), json.loads(encode_json(spec.to_record()))) == ([], record)

@@ -126,6 +126,13 @@ def test_an_output_without_softmax_has_no_range():
         ({"partition": Partition("dirichlt")}, "did you mean 'dirichlet'?"),
         ({"partition": "dirichlet"}, "partition must be a Partition"),
         ({"inputs": [TensorSpec("image", (2,), missing=True)]}, "image may be missing: write a preprocess"),
+        ({"labels": (), "outputs": [Classes(("a", "b"))]}, "outputs must be one output, such as Values("),
+        ({"labels": (), "outputs": Classes}, "a mapping of names to outputs, found ABCMeta"),
+        ({"labels": (), "outputs": "classes"}, "a mapping of names to outputs, found str"),
+        ({"loss": ["cross_entropy"]}, "the loss ['cross_entropy'] is none of cross_entropy, bce"),
+        ({"loss": {"probabilities": []}}, "the loss [] is none of cross_entropy, bce"),
+        ({"inputs": [TensorSpec("labels", (2,))]}, "must not be called 'labels', as target values are in files"),
+        ({"inputs": [TensorSpec("target_values", (2,))]}, "must not be called 'target_values', as target values are"),
     ],
 )
 def test_each_mistake_is_one_sentence(changes, mistake):
@@ -254,6 +261,9 @@ def test_all_mistakes_are_told_at_once():
         ),
         (dataset(target_values=np.full(4, 2)), "the target values: the classes must lie in 0..1, found 2..2"),
         (dataset(target_values=None), "it has no target values; give them as Dataset(inputs, target_values)"),
+        (dataset(target_values={1: np.zeros(4, np.int64)}), "expected target values for probabilities, found 1"),
+        (dataset(target_values=np.array(3)), "target_values must have its samples as the first dimension"),
+        (dataset(inputs={"image": np.array(0.5)}), "image must have its samples as the first dimension"),
         (dataset(target_values={"state": np.zeros(4, np.int64)}), "expected target values for probabilities, found s"),
         (dataset(columns={"site": np.zeros(3)}), "the column 'site' has 3 values for 4 samples"),
     ],
@@ -549,7 +559,7 @@ LEVEL = Values(["level"], tolerance=1.0)
         ),
         (
             {"labels": (), "outputs": Values(["a"], tolerance=0.0)},
-            "its output: each tolerance must be a number above 0",
+            "its output: each tolerance must",
         ),
         (
             {"labels": (), "outputs": {"a": LEVEL, "b": Classes(["one"])}},

@@ -15,8 +15,9 @@ from hedgerow.errors import DecodeError
 from hedgerow.features import input_features
 from hedgerow.model_schema import ModelSchema
 from hedgerow.outputs import Classes, Outputs
-from hedgerow.reference import Reference, build_reference
+from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.schema import TensorSpec
+from hedgerow.score_counts import SCORE_STEPS, ScoreCounts
 from hedgerow.window import (
     LATENCY_EDGES_MS,
     WINDOW_SAMPLES_LIMIT,
@@ -350,3 +351,29 @@ def measured(task) -> Outputs:
     """Return a task's outputs with a threshold, where one is needed."""
     normal = {name: np.full((9, *output.tensor(name).shape), 0.5, np.float32) for name, output in task.answers.items()}
     return task.answers.measured(normal, task.answers.named(None, 9))
+
+
+def test_a_release_of_before_is_counted_by_the_summaries_that_its_reference_knows():
+    schema = replace(SCHEMA, inputs=(TensorSpec("x", (20,)),))
+    before = Reference((FeatureReference("x.mean", (1.0,), (5, 5)), FeatureReference("output.confidence", (), (10,))))
+    counted = WindowCounter("m@1", schema, before)
+
+    rows = np.stack([np.zeros(20, np.float32), np.full(20, 2, np.float32), np.full(20, 3, np.float32)])
+    answers = {"probabilities": np.full((3, 2), 0.5, np.float32)}
+    counted.observe({"x": rows}, answers, latency_ms=1.0, now=0.0)
+
+    window = counted.cut(1.0)
+    assert window is not None
+    assert {name: feature.counts for name, feature in window.features.items()} == {
+        "x.mean": (1, 2),
+        "output.confidence": (3,),
+    }
+
+
+def test_the_scores_of_as_many_samples_as_windows_may_hold_in_all_are_read_again():
+    samples = 2**53 - 1
+    all_right = ScoreCounts((0,) * SCORE_STEPS + (4096 * samples,))
+    whole = replace(WINDOW, samples=samples, features={}, scores=all_right, paired=pairs())
+
+    assert Window.from_fields(decode_json(encode_json(whole.to_record()), "window", limit_bytes=10**6)) == whole
+    assert whole.scores.mean == 1.0

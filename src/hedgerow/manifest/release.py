@@ -98,12 +98,12 @@ class Manifest:
         name, number: ``name@number`` is its identity; numbers rise and are never used again.
         task: Name of the task.
         created_at: UTC, ISO 8601.
-        model_schema: Inputs, outputs, labels.
+        model_schema: Inputs, outputs, and what these are for.
         artifacts: One for each target.
         train_graphs: One for each runtime that trains.
         reference: The reference blob.
         lineage: Its origin.
-        metrics: Float metrics on held-out data, such as ``accuracy``.
+        metrics: Float metrics on held-out data: the mean score, ``accuracy`` or ``score``, and others.
     """
 
     name: str

@@ -1,11 +1,12 @@
 """Forward, backward and optimizer step as one file, and what goes in and out of it. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.outputs.labelled import ONLY_OUTPUT
 from hedgerow.outputs.outputs import MOST_OUTPUTS
 
 __all__ = ["EXTRA_KINDS", "Extra", "TrainGraph"]
@@ -131,7 +132,7 @@ class TrainGraph:
             blob=Blob.from_fields(fields.nested("blob")),
             batch_size=fields.integer("batch_size", minimum=1, maximum=65536),
             inputs=fields.sequence("inputs", Tensor.from_fields, maximum_items=16),
-            targets=fields.sequence("targets", Tensor.from_fields, maximum_items=MOST_OUTPUTS),
+            targets=_targets(fields),
             learning_rate=Tensor.from_fields(fields.nested("learning_rate")),
             loss=Tensor.from_fields(fields.nested("loss")),
             parameters=fields.sequence("parameters", Tensor.from_fields),
@@ -146,3 +147,10 @@ class TrainGraph:
             raise DecodeError(f"{fields.where}.targets", "one for each output", "a repeated name")
         fields.finish()
         return graph
+
+
+def _targets(fields: Fields) -> tuple[Tensor, ...]:
+    if "labels" not in fields.names() or "targets" in fields.names():
+        return fields.sequence("targets", Tensor.from_fields, maximum_items=MOST_OUTPUTS)
+    # A graph of a release that was signed when there was one output, of classes.
+    return (replace(Tensor.from_fields(fields.nested("labels")), name=ONLY_OUTPUT),)

@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.outputs.names import as_names, names_mistakes
+from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes, some_of
 from hedgerow.outputs.output import Classified, Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Classes"]
+
+_MOST_WATCHED = 4096
+"""So many classes does a window count one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Classes(Output):
         """Return which classes have no sample."""
         counts = np.bincount(wanted[wanted >= 0], minlength=len(self.names))
         empty = [name for name, count in zip(self.names, counts, strict=True) if count == 0]
-        return [f"holds no sample of {', '.join(empty)}"] if empty else []
+        return [f"holds no sample of {some_of(empty)}"] if empty else []
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, ``int64[n]``; -1 where a value is not finite.
@@ -124,43 +127,35 @@ class Classes(Output):
         return np.asarray((self.predicted(first) == self.predicted(second)).astype(np.float64), dtype=np.float64)
 
     def features(self, name: str, given: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-        """Return the confidence and the predicted class of each answer."""
+        """Return the confidence, and where there are at most 4,096 classes the predicted one, of each answer."""
         values = np.asarray(given, dtype=np.float64)
         predicted = self.predicted(values).astype(np.float64)
         is_none = predicted < 0
-        return {
-            f"{name}.confidence": np.where(is_none, np.nan, values.max(axis=1)),
-            f"{name}.label": np.where(is_none, np.nan, predicted),
-        }
+        confidence = {f"{name}.confidence": np.where(is_none, np.nan, values.max(axis=1))}
+        return confidence | {label: np.where(is_none, np.nan, predicted) for label in self.categories(name)}
 
     def categories(self, name: str) -> Mapping[str, Sequence[str]]:
         """Return which features are indices of something, with its names."""
-        return {f"{name}.label": self.names}
+        return {f"{name}.label": self.names} if len(self.names) <= _MOST_WATCHED else {}
 
     def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
         """Return accuracy, and precision, recall and F1 as means over the classes that occur."""
-        table = self.confusion(given, wanted)
-        right, asked, answered = np.diag(table[:, :-1]), table.sum(axis=1), table[:, :-1].sum(axis=0)
+        # Not by a table of all pairs, which of 100,000 classes nothing could hold.
+        predicted, classes = self.predicted(given), len(self.names)
+        right, asked, answered = (
+            np.bincount(part, minlength=classes)
+            for part in (wanted[predicted == wanted], wanted, predicted[predicted >= 0])
+        )
         occurs = asked > 0
         precision = np.divide(right, answered, out=np.zeros(len(right)), where=answered > 0)
         recall = np.divide(right, asked, out=np.zeros(len(right)), where=occurs)
         f1 = np.divide(2 * right, asked + answered, out=np.zeros(len(right)), where=asked + answered > 0)
         return {
-            "accuracy": float(right.sum() / table.sum()),
+            "accuracy": float(right.sum() / len(wanted)),
             "precision": float(precision[occurs].mean()),
             "recall": float(recall[occurs].mean()),
             "f1": float(f1[occurs].mean()),
         }
-
-    def confusion(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
-        """Return how often which class was answered with which, ``int64[classes, classes + 1]``.
-
-        Rows are the target values, columns the answers; the last column holds what was no answer.
-        """
-        classes = len(self.names)
-        predicted = self.predicted(given)
-        places = wanted * (classes + 1) + np.where(predicted < 0, classes, predicted)
-        return np.bincount(places, minlength=classes * (classes + 1)).reshape(classes, classes + 1).astype(np.int64)
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
         """Return the shares of the classes in the training data: the most frequent one is answered."""
@@ -181,4 +176,4 @@ class Classes(Output):
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
         """Decode it; the caller finishes *fields*."""
-        return cls(fields.texts("names", maximum_items=100_000), fields.boolean("softmax"))
+        return cls(fields.texts("names", maximum_items=MOST_NAMES), fields.boolean("softmax"))

@@ -1,7 +1,7 @@
 """An output of the user's own: its loss and its score are torch functions, which stay where the model is trained."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.errors import InputError
-from hedgerow.field_types import as_sizes, number_mistakes, sizes_are_sound
+from hedgerow.errors import HedgerowError, InputError
+from hedgerow.outputs.bounds import as_number, positive_mistakes, size_mistakes
 from hedgerow.outputs.output import Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
@@ -50,21 +50,24 @@ class Custom(Output):
     score: TorchFunction | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", as_sizes(self.shape))
-        object.__setattr__(self, "wanted_shape", as_sizes(self.wanted_shape))
+        for name in ("shape", "wanted_shape"):
+            sizes = getattr(self, name)
+            object.__setattr__(self, name, tuple(map(as_number, sizes if isinstance(sizes, Iterable) else (sizes,))))
+        object.__setattr__(self, "tolerance", as_number(self.tolerance))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = []
-        for what, sizes in (("shape", self.shape), ("wanted_shape", self.wanted_shape)):
-            if not sizes_are_sound(sizes):
-                told = list(sizes) if isinstance(sizes, tuple) else repr(sizes)
-                found.append(f"the {what} must hold positive whole numbers, found {told}")
         functions: tuple[tuple[str, object], ...] = (("loss", self.loss), ("score", self.score))
-        for what, function in functions:
-            if function is not None and not callable(function):
-                found.append(f"its {what} must be a torch function (given, target values), found {function!r}")
-        return [*found, *number_mistakes("the tolerance", self.tolerance, above=0)]
+        return [
+            *size_mistakes("the shape", self.shape),
+            *size_mistakes("the wanted_shape", self.wanted_shape),
+            *(
+                f"its {what} must be a torch function (given, target values), found {function!r}"
+                for what, function in functions
+                if function is not None and not callable(function)
+            ),
+            *positive_mistakes("the tolerance", self.tolerance),
+        ]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
@@ -102,7 +105,7 @@ class Custom(Output):
 
         Raises:
             ValueError: There is no such function here.
-            InputError: It gives anything but a number in [0, 1] for each sample.
+            InputError: It raises something, or gives anything but a number in [0, 1] for each sample.
         """
         if self.score is None:
             raise ValueError("expected a score function, found none; only the training side has it")
@@ -170,6 +173,15 @@ def _on_tensors(function: TorchFunction, *arrays: NDArray[Any]) -> NDArray[Any]:
     """Call a torch function of the user's on arrays, without gradients."""
     # Not imported: whoever has such a function and answers of a model has torch, and a device has neither.
     torch: Any = sys.modules["torch"]
-    with torch.no_grad():
-        found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
-    return np.asarray(found.detach().cpu().numpy())
+    try:
+        with torch.no_grad():
+            found = function(*(torch.from_numpy(np.array(values)) for values in arrays))
+    except HedgerowError:
+        raise
+    # The user's code may raise anything; the report must name it all the same.
+    except Exception as exc:
+        raise InputError(f"it raised {' '.join(f'{type(exc).__name__}: {exc}'.split())}") from exc
+    if not isinstance(found, torch.Tensor):
+        raise InputError(f"expected one score for each of {len(arrays[0])} samples, found {type(found).__name__}")
+    # Half-precision types are none of numpy's.
+    return np.asarray(found.detach().cpu().double().numpy())

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.field_types import number_mistakes
-from hedgerow.outputs.names import as_names, names_mistakes
-from hedgerow.outputs.output import Output, finite_rows, told_number
+from hedgerow.outputs.bounds import as_number, positive_mistakes
+from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes, some_of
+from hedgerow.outputs.output import LONGEST_PART, Output, finite_rows, in_float32, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Labels"]
@@ -44,11 +44,14 @@ class Labels(Output):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", as_names(self.names))
+        object.__setattr__(self, "threshold", as_number(self.threshold))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = names_mistakes("label", self.names, least=1)
-        return [*found, *number_mistakes("the threshold", self.threshold, above=0, below=1)]
+        return [
+            *names_mistakes("label", self.names, least=1, most_chars=LONGEST_PART),
+            *positive_mistakes("the threshold", self.threshold, below=1.0),
+        ]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
@@ -85,11 +88,14 @@ class Labels(Output):
     def notes(self, wanted: NDArray[Any]) -> list[str]:
         """Return which labels no sample has."""
         empty = [name for place, name in enumerate(self.names) if not (wanted[:, place] == 1).any()]
-        return [f"holds no sample with {', '.join(empty)}"] if empty else []
+        return [f"holds no sample with {some_of(empty)}"] if empty else []
 
     def predicted(self, given: NDArray[Any]) -> NDArray[np.int64]:
-        """Return which labels are said to be there, ``int64[n, labels]``."""
-        return (np.asarray(given) >= self.threshold).astype(np.int64)
+        """Return which labels are said to be there, ``int64[n, labels]``.
+
+        In float32, as artifacts answer: wider copies of an answer must say the same.
+        """
+        return (in_float32(given) >= np.float32(self.threshold)).astype(np.int64)
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
         """Return the F1 of each sample."""
@@ -107,7 +113,8 @@ class Labels(Output):
         said = np.where(is_none, np.nan, self.predicted(values).sum(axis=1))
         columns = {f"{name}.labels": said}
         for place, label in enumerate(self.names[:_WATCHED]):
-            columns[f"{name}.{label}"] = np.where(is_none, np.nan, values[:, place])
+            # A label may be called as their number is.
+            columns.setdefault(f"{name}.{label}", np.where(is_none, np.nan, values[:, place]))
         return columns
 
     def metrics(self, given: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
@@ -127,10 +134,11 @@ class Labels(Output):
         return "always the labels that more than half of the samples have", wanted.mean(axis=0).astype(np.float32)
 
     def told(self, given: NDArray[Any]) -> dict[str, Any]:
-        """Return ``labels``, those that are there, and the ``probabilities`` of all."""
+        """Return ``labels``, those that are there, None where there is no answer; and the ``probabilities`` of all."""
         said = self.predicted(given[None])[0]
+        labels = [name for name, is_there in zip(self.names, said, strict=True) if is_there]
         return {
-            "labels": [name for name, is_there in zip(self.names, said, strict=True) if is_there],
+            "labels": labels if finite_rows(given[None])[0] else None,
             "probabilities": {name: told_number(value) for name, value in zip(self.names, given, strict=True)},
         }
 
@@ -141,7 +149,7 @@ class Labels(Output):
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
         """Decode it; the caller finishes *fields*."""
-        return cls(fields.texts("names", maximum_items=100_000), fields.number("threshold", minimum=0, maximum=1))
+        return cls(fields.texts("names", maximum_items=MOST_NAMES), fields.number("threshold", minimum=0, maximum=1))
 
 
 def _f1(said: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from hedgerow.decode import Fields
 from hedgerow.schema import TensorSpec
 
-__all__ = ["Classified", "Output", "finite_rows", "told_number"]
+__all__ = ["LONGEST_PART", "MOST_FEATURES", "Classified", "Output", "finite_rows", "in_float32", "told_number"]
+
+MOST_FEATURES = 128
+"""So many features of all outputs together are watched, so that a window of them is no longer than a message."""
+LONGEST_PART = 56
+"""Characters of a name that is part of a feature's, which has 128: ``output.``, the output's 64, a point, and it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,12 @@ def finite_rows(given: NDArray[Any]) -> NDArray[np.bool_]:
     values = np.asarray(given)
     finite: NDArray[np.bool_] = np.isfinite(values.reshape(len(values), int(np.prod(values.shape[1:])))).all(axis=1)
     return finite
+
+
+def in_float32(given: NDArray[Any]) -> NDArray[np.float32]:
+    """Return answers as artifacts give them, so that a wider copy is judged as they are."""
+    with np.errstate(over="ignore"):
+        return np.asarray(given, dtype=np.float32)
 
 
 def told_number(value: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
-from hedgerow.outputs.output import Output
+from hedgerow.outputs.output import MOST_FEATURES, Output
 from hedgerow.outputs.records import output_from_fields, output_to_record
 from hedgerow.schema import TENSOR_NAME, TensorSpec
 
@@ -127,9 +128,8 @@ class Outputs(Mapping[str, Output]):
             return dict.fromkeys(self, values)
         needed = {name for name, output in self.items() if not output.learns_alone}
         if not needed <= set(values) <= set(self):
-            raise ValueError(
-                f"expected target values for {', '.join(self)}, found {', '.join(sorted(values)) or 'none'}"
-            )
+            found = ", ".join(sorted(map(str, values))) or "none"
+            raise ValueError(f"expected target values for {', '.join(self)}, found {found}")
         return {name: values[name] if name in values else output.unknown(samples) for name, output in self.items()}
 
     def learnable(self, wanted: Arrays) -> NDArray[np.bool_]:
@@ -170,10 +170,14 @@ class Outputs(Mapping[str, Output]):
         return mean
 
     def features(self, given: Arrays) -> dict[str, NDArray[np.float64]]:
-        """Return what is counted of all outputs, feature -> ``float64[n]``; NaN where there is nothing."""
+        """Return what is counted of all outputs, feature -> ``float64[n]``; NaN where there is nothing.
+
+        Those that an output says first, where all together would be too many.
+        """
         found: dict[str, NDArray[np.float64]] = {}
         for name, output in self.items():
-            found.update(output.features(self._prefix(name), given[name]))
+            features = output.features(self._prefix(name), given[name])
+            found.update(islice(features.items(), MOST_FEATURES // len(self)))
         return found
 
     def categories(self) -> dict[str, Sequence[str]]:

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import InputError
-from hedgerow.field_types import number_mistakes
-from hedgerow.outputs.output import Output, told_number
+from hedgerow.outputs.bounds import GREATEST, LEAST, as_number, positive_mistakes
+from hedgerow.outputs.output import Output, in_float32, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["ANOMALOUS", "NORMAL", "Reconstruction"]
 
 NORMAL, ANOMALOUS = 0, 1
 _UNKNOWN = -1
-_GREATEST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))
+_HIGHEST = float(np.nextafter(np.float32(GREATEST), np.float32(0)))
 """The greatest number with a finite one above it."""
 _ROOM = 1.01
 """How far above the highest score the threshold may be looked for."""
@@ -52,12 +52,16 @@ class Reconstruction(Output):
     false_alarm_rate: float = 0.01
     threshold: float | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "false_alarm_rate", as_number(self.false_alarm_rate))
+        object.__setattr__(self, "threshold", as_number(self.threshold))
+
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = number_mistakes("the false-alarm rate", self.false_alarm_rate, above=0, below=0.5)
-        if self.threshold is not None:
-            found += number_mistakes("the threshold", self.threshold, above=0)
-        return found
+        return [
+            *positive_mistakes("the false-alarm rate", self.false_alarm_rate, below=0.5),
+            *(positive_mistakes("the threshold", self.threshold) if self.threshold is not None else []),
+        ]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
@@ -96,8 +100,9 @@ class Reconstruction(Output):
         if not isinstance(other, Reconstruction) or self.threshold is None or other.threshold is None:
             raise ValueError("expected two thresholds, found one or none")
         scaled = np.asarray(given, dtype=np.float64) * (self.threshold / other.threshold)
-        below = np.minimum(scaled, np.nextafter(self.threshold, 0.0))
-        return np.where(other.flags(given)[:, None], np.maximum(scaled, self.threshold), below)
+        threshold = np.float32(self.threshold)
+        below = np.minimum(scaled, np.nextafter(threshold, np.float32(0)))
+        return np.where(other.flags(given)[:, None], np.maximum(scaled, threshold), below)
 
     def learnable(self, wanted: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which samples nobody has judged anomalous: what was learned would not be flagged."""
@@ -123,7 +128,7 @@ class Reconstruction(Output):
         """
         if self.threshold is None:
             raise ValueError("expected a threshold, found none; measure it on normal samples first")
-        return ~(np.asarray(given)[:, 0] < self.threshold)
+        return ~(in_float32(given)[:, 0] < np.float32(self.threshold))
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where the flag is right, else 0."""
@@ -184,11 +189,11 @@ class Reconstruction(Output):
         # What is no number is flagged whatever the threshold.
         ordered = np.sort(np.where(np.isfinite(values), values, np.inf))
         flagged = int(self.false_alarm_rate * len(ordered))
-        highest = np.float32(min(ordered[len(ordered) - 1 - flagged], _GREATEST))
+        highest = np.float32(min(ordered[len(ordered) - 1 - flagged], _HIGHEST))
         # Halfway to the least score that is flagged: another runtime rounds otherwise, and must flag none more.
-        above = min(ordered[len(ordered) - flagged] if flagged else np.inf, float(highest) * _ROOM, _GREATEST)
+        above = min(ordered[len(ordered) - flagged] if flagged else np.inf, float(highest) * _ROOM, _HIGHEST)
         halfway = np.float32((float(highest) + above) / 2)
-        return replace(self, threshold=float(max(halfway, np.nextafter(highest, np.float32(np.inf)))))
+        return replace(self, threshold=float(max(halfway, np.nextafter(highest, np.float32(np.inf)), LEAST)))
 
     def baseline(self, wanted: NDArray[Any]) -> tuple[str, NDArray[np.float32]]:
         """Return the answer that is never flagged."""

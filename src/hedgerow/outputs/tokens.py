@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.field_types import number_mistakes
-from hedgerow.outputs.names import as_names, names_mistakes
+from hedgerow.outputs.bounds import as_number, size_mistakes
+from hedgerow.outputs.names import MOST_NAMES, as_names, names_mistakes
 from hedgerow.outputs.output import Output, told_number
 from hedgerow.schema import TensorSpec
 
@@ -40,11 +40,14 @@ class Tokens(Output):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", as_names(self.vocabulary))
+        object.__setattr__(self, "positions", as_number(self.positions))
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = names_mistakes("token", self.vocabulary, least=2, may_be_blank=True)
-        return [*found, *number_mistakes("the number of positions", self.positions, least=1, whole=True)]
+        return [
+            *names_mistakes("token", self.vocabulary, least=2, may_be_blank=True),
+            *size_mistakes("the positions", [self.positions]),
+        ]
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor that artifacts give, called *name*."""
@@ -148,4 +151,4 @@ class Tokens(Output):
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
         """Decode it; the caller finishes *fields*."""
-        return cls(fields.texts("vocabulary", maximum_items=100_000), fields.integer("positions", minimum=1))
+        return cls(fields.texts("vocabulary", maximum_items=MOST_NAMES), fields.integer("positions", minimum=1))

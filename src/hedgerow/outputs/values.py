@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
-from hedgerow.field_types import number_mistakes
+from hedgerow.outputs.bounds import as_number, positive_mistakes
 from hedgerow.outputs.names import as_names, names_mistakes
-from hedgerow.outputs.output import Output, finite_rows, told_number
+from hedgerow.outputs.output import LONGEST_PART, Output, finite_rows, told_number
 from hedgerow.schema import TensorSpec
 
 __all__ = ["Values"]
+
+_MOST_NAMES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,12 @@ class Values(Output):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", as_names(self.names))
-        tolerance, unit = self.tolerance, self.unit
-        several = isinstance(tolerance, Iterable) and not isinstance(tolerance, str | bytes)
-        given: tuple[Any, ...] = tuple(cast("Iterable[Any]", tolerance)) if several else (tolerance,) * len(self.names)
-        # What is no number is told with all other mistakes.
-        numbers = (float(value) if not number_mistakes("it", value) else value for value in given)
-        object.__setattr__(self, "tolerance", tuple(numbers))
+        tolerance: Any = self.tolerance
+        unit = self.unit
+        given: tuple[Any, ...] = (tolerance,) * len(self.names)
+        if isinstance(tolerance, Iterable) and not isinstance(tolerance, str):
+            given = tuple(tolerance)
+        object.__setattr__(self, "tolerance", tuple(map(as_number, given)))
         object.__setattr__(self, "unit", as_names(unit) * len(self.names) if isinstance(unit, str) else as_names(unit))
 
     @property
@@ -57,11 +59,11 @@ class Values(Output):
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong with it."""
-        found = names_mistakes("value", self.names, least=1)
+        found = names_mistakes("value", self.names, least=1, most=_MOST_NAMES, most_chars=LONGEST_PART)
         if len(self.tolerances) != len(self.names):
             found.append(f"it needs a tolerance for each of {len(self.names)} values, found {len(self.tolerances)}")
-        if any(number_mistakes("it", tolerance, above=0) for tolerance in self.tolerances):
-            found.append(f"each tolerance must be a number above 0, found {list(self.tolerances)}")
+        wrong = [mistake for tolerance in self.tolerances for mistake in positive_mistakes("each tolerance", tolerance)]
+        found.extend(wrong[:1])
         if self.unit and len(self.unit) != len(self.names):
             found.append(f"it needs a unit for each of {len(self.names)} values or none, found {len(self.unit)}")
         return found
@@ -114,7 +116,8 @@ class Values(Output):
     def agreement(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
         """Return what the second answer would be worth if the first were what was wanted."""
         both_none = ~np.isfinite(first) & ~np.isfinite(second)
-        differences = np.abs(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
+        with np.errstate(invalid="ignore"):
+            differences = np.abs(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
         alike = 1 - np.minimum(1, np.where(np.isfinite(differences), differences, np.inf) / np.asarray(self.tolerances))
         found: NDArray[np.float64] = np.where(both_none, 1.0, alike).mean(axis=1)
         return found
@@ -157,4 +160,8 @@ class Values(Output):
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
         """Decode it; the caller finishes *fields*."""
-        return cls(fields.texts("names"), fields.numbers("tolerance"), fields.texts("unit"))
+        return cls(
+            fields.texts("names", maximum_items=_MOST_NAMES),
+            fields.numbers("tolerance", maximum_items=_MOST_NAMES),
+            fields.texts("unit", maximum_items=_MOST_NAMES),
+        )

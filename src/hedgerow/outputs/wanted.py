@@ -78,8 +78,13 @@ def taken_out(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
     Returns:
         Name of an output, or :data:`ONLY` -> the array.
+
+    Raises:
+        InputError: There are both of the only output.
     """
     places = {LABELS: ONLY, TARGET_VALUES: ONLY}
+    if places.keys() <= arrays.keys():
+        raise InputError(f"expected target values as {LABELS!r} or as {TARGET_VALUES!r}, found both; leave one out")
     named = [name for name in arrays if name in places or name.startswith(f"{TARGET_VALUES}.")]
     return {places.get(name, name.removeprefix(f"{TARGET_VALUES}.")): arrays.pop(name) for name in named}
 

@@ -145,3 +145,22 @@ def test_another_ending_and_too_wide_a_table_are_refused(tmp_path):
     with pytest.raises(DataFileError, match=r"at most 4096 numbers a sample in a table, found 5000; write \.npz or"):
         write_answers(tmp_path / "a.csv", wide)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["sample", "step", "wanted", "outputs"])
+def test_a_value_that_is_called_as_a_column_of_the_file_takes_no_place_but_its_own(tmp_path, word):
+    told = tell(
+        schema_of(Values((word, "y"), tolerance=1.0)),
+        {"values": np.float32([[7, 8]])},
+        {"values": np.float32([[7, 9]])},
+    )
+
+    write_answers(tmp_path / "a.jsonl", told)
+
+    assert json.loads((tmp_path / "a.jsonl").read_text()) == {
+        "sample": 0,
+        f"values.{word}": 7.0,
+        "values.y": 8.0,
+        "values.wanted": [7.0, 9.0],
+        "outputs": {"values": [7.0, 8.0]},
+    }

@@ -103,6 +103,11 @@ def test_sequences_keep_their_steps(tmp_path):
         (ONE, {"x": np.full((1, 4), np.nan)}, "expected finite numbers for 'x', found NaN or infinity"),
         (ONE, {"x": np.ones((0, 4))}, "expected at least one sample, found none"),
         (ONE, {"x": X, "labels": np.ones(3, int)}, "expected target values of 2, one for each sample, found 3"),
+        (
+            ONE,
+            {"x": X, "labels": [0, 1], "target_values": [0, 1]},
+            "expected target values as 'labels' or as 'target_values', found both; leave one out",
+        ),
         (ONE, {"x": X, "labels": [0, 3]}, "found that the classes must lie in 0..2, found 3..3"),
         (
             ONE,

@@ -273,3 +273,22 @@ def test_a_task_with_state_is_not_trained_on_devices_and_the_refusal_says_what_t
         "expected a task that devices can train, found the state state of 'zoo-streaming', which a train graph has no "
         "place for; train it with hedgerow train, and release it anew"
     )
+
+
+def test_a_release_of_other_bins_is_not_trained_again_and_no_device_works_for_it(fleet, monkeypatch):
+    whole = fleet.catalogue.reference("digits@1")
+    first = whole.features[0]
+    others = replace(first, edges=first.edges[1:], counts=first.counts[1:])
+    monkeypatch.setattr(fleet.catalogue, "reference", lambda _: replace(whole, features=(others, *whole.features[1:])))
+
+    with pytest.raises(RetrainError) as caught:
+        fleet.retrainer(RetrainSettings(plan=ONE_STAGE)).retrain("digits@1")
+
+    (run,) = fleet.service.runs()
+    assert (run.state, run.reason) == (RunState.FAILED, str(caught.value))
+    assert str(caught.value) == (
+        f"expected {len(first.counts)} bins of 'image.mean' in the reference of digits@1, as the task's data has them, "
+        f"found {len(others.counts)}; it was compiled from other data or by another version: compile its checkpoint "
+        "again, release that, and roll it out first"
+    )
+    assert fleet.tasks == []

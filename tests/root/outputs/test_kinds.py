@@ -1,5 +1,6 @@
 """What each kind of output makes of answers and target values, against independent calculations."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from hedgerow.outputs import (
     output_from_fields,
     output_to_record,
 )
+from hedgerow.reference import Reference, build_reference
 
 CLASSES = Classes(("a", "b", "c"))
 LABELS = Labels(("hot", "wet", "loud"))
@@ -135,10 +137,21 @@ def test_what_is_not_finite_is_no_confidence_and_no_class(value):
     assert CLASSES.scores(given, np.array([0, 1])).tolist() == [0.0, 1.0]
 
 
-def test_what_is_no_answer_stands_in_a_column_of_its_own():
+def test_what_is_no_answer_costs_recall_and_no_precision():
     given = np.array([[0.1, 0.8, 0.1], [np.nan, 0, 0], [0.9, 0, 0.1]], np.float32)
 
-    assert CLASSES.confusion(given, np.array([1, 1, 2])).tolist() == [[0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0]]
+    # Class 1: one of two, and nothing else was called so; class 2: none of one; class 0 does not occur.
+    assert CLASSES.metrics(given, np.array([1, 1, 2])) == pytest.approx(
+        {"accuracy": 1 / 3, "precision": 1 / 2, "recall": 1 / 4, "f1": 1 / 3}
+    )
+
+
+def test_metrics_of_very_many_classes_need_no_table_of_them():
+    many = Classes(range(100_000))  # 80 GB for a table of all pairs
+    given = np.zeros((2, 100_000), np.float32)
+    given[0, 99_999] = given[1, 3] = 1
+
+    assert many.metrics(given, np.array([99_999, 4]))["accuracy"] == 0.5
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 1)] * 6), min_size=1, max_size=30))
@@ -342,15 +355,15 @@ def test_only_what_nobody_called_anomalous_is_learned_from():
     [
         (Classes(("a",)), "it needs at least 2 class names, found 1 ('a'); give a list of them"),
         (Classes(("a", "a")), "each class needs a name of its own; found several of 'a'"),
-        (Labels(("a", "")), "each label needs a name that is not empty, found ''"),
+        (Labels(("a", "")), "each label needs a name that is text and not empty, found ''"),
         (Labels(("a",), threshold=1.0), "the threshold must lie between 0 and 1, found 1.0"),
         (Values(("a", "b"), (1.0,)), "it needs a tolerance for each of 2 values, found 1"),
-        (Values(("a",), (0.0,)), "each tolerance must be a number above 0, found [0.0]"),
+        (Values(("a",), (0.0,)), "each tolerance must lie between 1.17549e-38 and 3.40282e+38, found 0.0"),
         (Values(("a",), (1.0,), ("m", "s")), "it needs a unit for each of 1 values or none, found 2"),
         (Reconstruction(0.5), "the false-alarm rate must lie between 0 and 0.5, found 0.5"),
-        (Reconstruction(threshold=-1.0), "the threshold must be above 0, found -1.0"),
-        (Tokens(("a", "b"), 0), "the number of positions must be at least 1, found 0"),
-        (Tokens(("a", ""), 2), "each token needs a name that is not empty, found ''"),
+        (Reconstruction(threshold=-1.0), "the threshold must lie between 1.17549e-38 and 3.40282e+38, found -1.0"),
+        (Tokens(("a", "b"), 0), "the positions must hold positive whole numbers, found [0]"),
+        (Tokens(("a", ""), 2), "each token needs a name that is text and not empty, found ''"),
         (Tokens("ab", 2), "it needs at least 2 token names, found 1 ('ab'); give a list of them"),
         (Custom((2,), score=0.5), "its score must be a torch function (given, target values), found 0.5"),
     ],
@@ -366,17 +379,12 @@ def test_a_space_and_the_end_of_a_line_are_tokens_as_any_character_is():
     assert output_from_fields(Fields(output_to_record(output), "output")) == output
 
 
-def test_as_many_names_may_be_given_as_a_release_takes():
-    most = Classes([str(name) for name in range(4096)])
-    longest = Classes(["a" * 256, "b"])
+@pytest.mark.parametrize("names", [[str(name) for name in range(100_000)], ["a" * 256, "b"]], ids=["many", "long"])
+def test_as_many_and_as_long_names_may_be_given_as_a_record_takes(names):
+    output = Classes(names)
 
-    for output in (most, longest):
-        assert output.mistakes() == []
-        assert output_from_fields(Fields(output_to_record(output), "output")) == output
-    assert Classes([str(name) for name in range(4097)]).mistakes() == [
-        "it may have at most 4,096 class names, found 4,097"
-    ]
-    assert Classes(["a" * 257, "b"]).mistakes() == ["each class name may have at most 256 characters, found one of 257"]
+    assert output.mistakes() == []
+    assert output_from_fields(Fields(output_to_record(output), "output")) == output
 
 
 @pytest.mark.parametrize("output", ALL, ids=lambda output: output.kind)
@@ -442,3 +450,194 @@ def test_one_of_several_values_may_be_unknown():
 def test_guessing_classes_is_right_as_often_as_there_are_fewer_of_them():
     assert CLASSES.chance == pytest.approx(1 / 3)
     assert [output.chance for output in (LABELS, VALUES, FLAGS, TOKENS)] == [0, 0, 0, 0]
+
+
+def in_both(value):
+    return np.float32([[value, 0]]), np.float64(np.float32([[value, 0]]))
+
+
+def test_an_answer_at_the_threshold_is_the_same_label_in_float32_and_in_a_wider_copy():
+    labels = Labels(("a", "b"), threshold=0.7)  # float32 holds 0.699999988
+    narrow, wide = in_both(0.7)
+
+    assert labels.predicted(narrow).tolist() == labels.predicted(wide).tolist() == [[1, 0]]
+    assert labels.features("o", narrow)["o.labels"].tolist() == [1.0]
+    assert labels.scores(wide, np.array([[1, 0]])).tolist() == [1.0]
+
+
+def test_an_anomaly_at_the_threshold_is_the_same_flag_in_float32_and_in_a_wider_copy():
+    flags = Reconstruction(threshold=0.7)
+    narrow, wide = in_both(0.7)
+
+    assert flags.flags(narrow).tolist() == flags.flags(wide).tolist() == [True]
+
+
+@pytest.mark.parametrize(("own", "others"), [(0.7, 0.3), (1e30, 1e-30), (1e-30, 1e30)])
+def test_translated_anomaly_scores_are_flagged_as_the_other_model_flagged_them(own, others):
+    mine, other = Reconstruction(threshold=own), Reconstruction(threshold=others)
+    given = np.float32([[0], [others], [np.nextafter(np.float32(others), np.float32(0))], [1], [np.inf], [np.nan]])
+
+    with np.errstate(over="ignore"):
+        translated = mine.translated(given, other)
+
+    assert mine.flags(translated).tolist() == other.flags(given).tolist()
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_no_number_names_no_labels_and_not_all_or_none(value):
+    assert LABELS.told(np.float32([value, 0.9, 0.1]))["labels"] is None
+    assert LABELS.told(np.float32([0.1, 0.1, 0.1]))["labels"] == []
+
+
+def test_a_label_that_is_called_labels_does_not_take_the_place_of_their_number():
+    found = Labels(("labels", "x")).features("o", np.float32([[0.9, 0.8]]))
+
+    assert {name: column.tolist() for name, column in found.items()} == {"o.labels": [2.0], "o.x": [pytest.approx(0.8)]}
+
+
+def test_infinite_answers_of_two_models_are_compared_without_a_warning():
+    far = np.full((1, 2), np.inf, np.float32)
+
+    with np.errstate(all="raise"):
+        assert VALUES.agreement(far, far).tolist() == [1.0]
+        assert VALUES.agreement(far, -far).tolist() == [1.0]
+        assert VALUES.agreement(far, np.zeros((1, 2), np.float32)).tolist() == [0.0]
+
+
+SOUND = {
+    "labels": lambda **said: Labels(("a",), **said),
+    "values": lambda **said: Values(("a",), **{"tolerance": 1.0, **said}),
+    "reconstruction": Reconstruction,
+    "tokens": lambda **said: Tokens(("a", "b"), **{"positions": 3, **said}),
+    "custom": lambda **said: Custom(**{"shape": (2,), **said}),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "mistake"),
+    [
+        ("labels", {"threshold": "half"}, "the threshold must be a number, found 'half'"),
+        ("labels", {"threshold": None}, "the threshold must be a number, found None"),
+        ("labels", {"threshold": 1e-320}, "the threshold must be at least 1.17549e-38, found 1e-320"),
+        ("labels", {"threshold": float("nan")}, "the threshold must be a number, found nan"),
+        ("labels", {"threshold": True}, "the threshold must be a number, found True"),
+        ("values", {"tolerance": "0.1"}, "each tolerance must be a number, found '0.1'"),
+        ("values", {"tolerance": None}, "each tolerance must be a number, found None"),
+        ("values", {"tolerance": 1e308}, "each tolerance must lie between 1.17549e-38 and 3.40282e+38, found 1e+308"),
+        ("values", {"tolerance": 1e-300}, "each tolerance must lie between 1.17549e-38 and 3.40282e+38"),
+        ("values", {"tolerance": [0.1, 0.1]}, "a tolerance for each of 1 values, found 2"),
+        ("reconstruction", {"false_alarm_rate": None}, "the false-alarm rate must be a number, found None"),
+        ("reconstruction", {"false_alarm_rate": 0.5}, "the false-alarm rate must lie between 0 and 0.5, found 0.5"),
+        ("reconstruction", {"threshold": "x"}, "the threshold must be a number, found 'x'"),
+        ("reconstruction", {"threshold": float("inf")}, "the threshold must be a number, found inf"),
+        ("reconstruction", {"threshold": 1e308}, "the threshold must lie between 1.17549e-38 and 3.40282e+38"),
+        ("tokens", {"positions": "3"}, "the positions must hold positive whole numbers, found ['3']"),
+        ("tokens", {"positions": 3.5}, "the positions must hold positive whole numbers, found [3.5]"),
+        ("tokens", {"positions": 2**52}, "the positions must hold at most 16777216 numbers in all"),
+        ("custom", {"shape": 3.0}, "the shape must hold positive whole numbers, found [3.0]"),
+        ("custom", {"shape": "x"}, "the shape must hold positive whole numbers, found ['x']"),
+        ("custom", {"wanted_shape": (2**30, 2**30)}, "the wanted_shape must hold at most 16777216 numbers"),
+        ("custom", {"tolerance": "x"}, "the tolerance must be a number, found 'x'"),
+        ("custom", {"tolerance": 5e-324}, "the tolerance must lie between 1.17549e-38 and 3.40282e+38"),
+    ],
+)
+def test_a_number_that_no_answer_could_be_held_against_is_a_mistake_in_words(kind, said, mistake):
+    (found,) = SOUND[kind](**said).mistakes()
+
+    assert found.startswith(mistake) or mistake in found
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), 0.25])
+def test_numbers_of_any_type_are_pythons_own_in_a_record(number):
+    output = Values(("a",), tolerance=number)
+
+    assert json.dumps([output.to_record(), Custom(shape=np.int64(2), tolerance=number).to_record()])
+    assert (output.mistakes(), output.tolerances) == ([], (0.25,))
+
+
+@pytest.mark.parametrize(
+    ("make", "mistake"),
+    [
+        (lambda: Classes({"a", "b"}), "must be a sequence, whose order says which is which, found a set"),
+        (lambda: Classes(["a", "b" * 257]), "a name of at most 256 characters, found one of 257"),
+        (lambda: Labels(["a" * 57]), "a name of at most 56 characters, found one of 57"),
+        (lambda: Values(["a" * 57], tolerance=1), "a name of at most 56 characters, found one of 57"),
+        (lambda: Values(range(4097), tolerance=1), "at most 4,096 value names, found 4,097"),
+        (lambda: Classes(range(100_001)), "at most 100,000 class names, found 100,001"),
+        (lambda: Tokens(["a", "\ud800"], 1), "a name in Unicode, found half of a surrogate pair"),
+    ],
+)
+def test_names_that_no_record_could_hold_are_a_mistake(make, mistake):
+    (found,) = make().mistakes()
+
+    assert mistake in found
+
+
+@pytest.mark.parametrize("output", [Classes(range(5000)), Values(range(4096), tolerance=1)], ids=lambda o: o.kind)
+def test_an_output_of_very_many_parts_is_watched_through_some_that_a_release_and_a_window_can_hold(output):
+    outputs = Outputs.of(output)
+    (name,) = outputs
+    given = {name: np.random.default_rng(0).random((40, *output.tensor(name).shape), np.float32)}
+
+    features = outputs.features(given)
+
+    reference = build_reference(features, {})
+    assert Reference.decode(reference.encode()) == reference
+    assert len(features) == (1 if output.kind == "classes" else 128)
+    assert outputs.categories() == {}
+
+
+def test_sixteen_outputs_share_what_can_be_watched():
+    outputs = Outputs({f"o{place}": Values(range(100), tolerance=1) for place in range(16)})
+    given = {name: np.zeros((1, 100), np.float32) for name in outputs}
+
+    features = outputs.features(given)
+
+    assert len(features) == 128
+    assert [name for name in features if name.startswith("output.o15.")] == [f"output.o15.{n}" for n in range(8)]
+
+
+def test_of_very_many_classes_without_a_sample_the_first_are_named():
+    assert Classes(range(2000)).notes(np.array([3])) == ["holds no sample of 0, 1, 2, 4, 5, 6, 7, 8 and 1,991 more"]
+    assert Labels(range(9)).notes(np.zeros((1, 9), np.int64)) == [
+        "holds no sample with 0, 1, 2, 3, 4, 5, 6, 7 and 1 more"
+    ]
+
+
+def scored_by(score):
+    return Custom((2,), score=score).scores(np.zeros((3, 2), np.float32), np.zeros(3, np.float32))
+
+
+def raises(given, wanted):
+    raise RuntimeError("no\nscore")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (raises, "it raised RuntimeError: no score$"),
+        (lambda given: given, "it raised TypeError: .* takes 1 positional argument but 2 were given"),
+        (
+            lambda given, wanted: given.requires_grad_().sum().backward(),
+            "it raised RuntimeError: .* does not require grad",
+        ),
+        (lambda given, wanted: 0.5, "expected one score for each of 3 samples, found float"),
+        (lambda given, wanted: None, "expected one score for each of 3 samples, found NoneType"),
+        (lambda given, wanted: given, r"found the shape \(3, 2\)"),
+        (lambda given, wanted: wanted * float("nan"), r"expected scores in \[0, 1\], found nan to nan"),
+        (lambda given, wanted: wanted - 1, r"expected scores in \[0, 1\], found -1 to -1"),
+    ],
+)
+def test_a_score_function_that_fails_is_named_by_what_it_did(score, said):
+    with pytest.raises(InputError, match=said):
+        scored_by(score)
+
+
+@pytest.mark.heavy
+def test_a_score_function_may_compute_in_half_precision_and_change_what_it_got():
+    given, wanted = np.ones((3, 2), np.float32), np.ones(3, np.float32)
+    custom = Custom((2,), score=lambda given, wanted: (given.zero_()[:, 0] + wanted.zero_() + 0.5).bfloat16())
+
+    assert custom.scores(given, wanted).tolist() == [0.5] * 3
+    assert (given.tolist(), wanted.tolist()) == ([[1, 1]] * 3, [1] * 3)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hedgerow.errors import InputError
 from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
-from hedgerow.outputs.wanted import ONLY, as_declared, as_given, as_given_rows
+from hedgerow.outputs.wanted import ONLY, as_declared, as_given, as_given_rows, taken_out
 
 CLASSES = Outputs.of(Classes(("a", "b", "c")))
 LABELS = Outputs.of(Labels(("hot", "wet")))
@@ -119,3 +119,11 @@ def test_a_number_is_taken_exactly_or_refused(number, outputs):
         assert number > 1
     else:
         assert found.reshape(-1)[0] == (np.float32(number) if outputs is LEVEL else number)
+
+
+def test_target_values_under_both_names_of_the_only_output_are_refused():
+    arrays = {"x": np.zeros(2), "labels": np.zeros(2, np.int64), "target_values": np.ones(2, np.int64)}
+
+    with pytest.raises(InputError, match="as 'labels' or as 'target_values', found both; leave one out"):
+        taken_out(arrays)
+    assert set(arrays) == {"x", "labels", "target_values"}
