@@ -36,7 +36,7 @@ from hedgerow.errors import HedgerowError
 from hedgerow.examples.zoo.resnet8_cifar import task as photographs
 from hedgerow.examples.zoo.training import save_trained, train_centrally
 from hedgerow.hardware import load_target
-from hedgerow.task import Dataset, Task, TaskData, accuracy, load_task
+from hedgerow.task import Dataset, Task, TaskData, load_task
 from hedgerow.task_module import load_weights, predict
 
 __all__ = ["main"]
@@ -98,13 +98,13 @@ def stage_of(source: FloatModel, kind: str, content: bytes) -> CompiledModel:
     return CompiledModel(format=kind, content=content, inputs=inputs, outputs=outputs)
 
 
-def measure(tool: str, stage: CompiledModel, held_out: Dataset) -> Row:
+def measure(task: Task, tool: str, stage: CompiledModel, held_out: Dataset) -> Row:
     """Run a file on all test images and then on one image again and again."""
     from hedgerow.compile.runners.onnx import predict_onnx
     from hedgerow.compile.runners.tflite import predict_tflite
 
     run = predict_onnx if stage.format == "onnx" else predict_tflite
-    found = accuracy(run(stage, held_out.inputs), held_out.labels)
+    found = task.measure(run(stage, held_out.inputs), task.wanted(held_out))["accuracy"]
     call = _single_call(stage, {name: values[:1] for name, values in held_out.inputs.items()})
     times_ms = []
     for _ in range(_CALLS):
@@ -161,7 +161,7 @@ def our_rows(folder: Path, checkpoint: Path, measured_on: Dataset) -> tuple[list
         stage = CompiledModel(format=artifact.format, content=content, inputs=artifact.inputs, outputs=artifact.outputs)
         # The plain float files are the exporters' work: they are here to compare with, and not ours to boast of.
         label = OURS + name if recipe.smaller_than_float else f"float {recipe.format}"
-        rows.append(measure(label, stage, measured_on))
+        rows.append(measure(foundation.source.task, label, stage, measured_on))
     return rows, refused
 
 
@@ -177,7 +177,7 @@ def their_rows(source: FloatModel, held_out: Dataset) -> tuple[list[Row], dict[s
         except Exception as exc:  # noqa: BLE001
             absent[tool] = f"it failed: {type(exc).__name__}: {str(exc)[:200]}"
         else:
-            rows.append(measure(tool, stage_of(source, kind, content), held_out))
+            rows.append(measure(source.task, tool, stage_of(source, kind, content), held_out))
     return rows, absent
 
 
@@ -194,14 +194,14 @@ def run() -> dict[str, Any]:
     checkpoint = float_checkpoint(task, data)
     trained_s = time.perf_counter() - begun
     model = load_weights(task, load_checkpoint(checkpoint).weights)
-    source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
+    source = FloatModel(task=task, model=model, calibration=task.calibration(data), train=data.train)
     rows, not_run = their_rows(source, measured_on)
     with tempfile.TemporaryDirectory() as folder:
         ours, refused = our_rows(Path(folder), checkpoint, measured_on)
     rows = sorted([*rows, *ours], key=lambda row: (row.format, row.bytes))
     return {
         "task": task.name,
-        "float_accuracy": accuracy(predict(task, model, measured_on.inputs), measured_on.labels),
+        "float_accuracy": task.measure(predict(task, model, measured_on.inputs), task.wanted(measured_on))["accuracy"],
         "rows": [asdict(row) for row in rows],
         "not_run": not_run,
         "refused": refused,

@@ -32,7 +32,7 @@ from hedgerow.compile.train_graph.torch_training import TorchTraining
 from hedgerow.examples.zoo import ZOO
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, LocalTraining, Task, TaskData
-from hedgerow.task_module import model_weights
+from hedgerow.task_module import model_weights, wanted_tensors
 
 BATCH, CLASSES = 16, 10
 TURNS, PAUSE_S = 20, 0.1
@@ -132,7 +132,8 @@ def our_step(source: FloatModel, file: TrainFile, threads: int) -> Callable[[], 
     """Open a file, and return what takes a step with it."""
     values = start_values(file, model_weights(source.model), 0.01)
     values[file.inputs[0].tensor] = source.calibration.inputs["x"]
-    values[file.labels.tensor] = source.calibration.labels.astype(file.labels.dtype)
+    wanted = source.task.wanted(source.calibration)
+    values |= {t.tensor: wanted[t.name].astype(t.dtype) for t in file.targets}
     step = open_step(file, threads)
     return lambda: step(values)
 
@@ -140,8 +141,8 @@ def our_step(source: FloatModel, file: TrainFile, threads: int) -> Callable[[], 
 def torch_step(source: FloatModel) -> Callable[[], object]:
     """Return what takes a step with torch eager."""
     training = TorchTraining(source.task, copy.deepcopy(source.model), OPTIONS, 0.01)
-    inputs, labels = torch.from_numpy(source.calibration.inputs["x"]), torch.from_numpy(source.calibration.labels)
-    return lambda: training.step([inputs], labels)
+    inputs, wanted = torch.from_numpy(source.calibration.inputs["x"]), wanted_tensors(source.task, source.calibration)
+    return lambda: training.step([inputs], wanted)
 
 
 def _resident_bytes() -> int:

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from hedgerow import __version__
 from hedgerow.client import slots as rules
@@ -84,6 +85,8 @@ class Agent:
         runtimes: Finds a runtime by name.
         trials: Tries a release before it is loaded into this process; None: in a child process.
         stopping: Ends the agent when it is set.
+        clock: Unix seconds.
+        timer: Rising seconds. Waits for the network go by neither of the two.
 
     Raises:
         SettingsError: The trusted root cannot be read, or an address is wrong.
@@ -100,30 +103,37 @@ class Agent:
         runtimes: LoadRuntime = load_runtime,
         trials: Trials | None = None,
         stopping: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._link, self._source, self._runtimes = settings, link, source, runtimes
+        self._timer = timer
         self._stopping = stopping or threading.Event()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         folder = settings.state_folder
         root = read_trusted_root(settings.trusted_root)
         self._http = FleetHttp(settings.server)
         self._health_news = threading.Event()
-        self.health = Health(self._health_news.set)
+        self.health = Health(self._health_news.set, timer=timer)
         self._slots = SlotFolders(folder, settings.target, health=self.health)
-        self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples)
+        self._buffer = LabelledBuffer(folder / "buffer", limit_samples=settings.buffer_samples, clock=clock)
         self._spool = Spool(folder / "spool", limit_messages=settings.spool_windows, health=self.health)
         self._trials = trials or ChildTrials(runtimes, pause=self._pause, timeout_s=settings.trial_timeout_s)
         file = StateFile(folder / "agent.json")
-        self._keeper = StateKeeper(file, self._slots, self.health)
+        self._keeper = StateKeeper(file, self._slots, self.health, timer=timer)
         self._uplink = Uplink(link, settings.fleet, settings.device, self._spool, self.health)
         # For the log alone: anybody can send what this device refuses.
-        self._refusals = Health()
+        self._refusals = Health(timer=timer)
         self._outlets = [Outlet(sink, self.health) for sink in sinks]
-        self.active = ActiveModel(settings.window_samples, self._store_window, health=self.health)
+        self.active = ActiveModel(
+            settings.window_samples, self._store_window, health=self.health, clock=clock, timer=timer
+        )
         self._installer = Installer(
             slots=self._slots,
             http=self._http,
-            trust=lambda release: open_trust(folder / "tuf", root, self._http, release),
+            trust=lambda release: open_trust(
+                folder / "tuf", root, self._http, release, clock=lambda: datetime.fromtimestamp(clock(), UTC)
+            ),
             target=settings.target,
             downloads=folder / "downloads",
             pause=self._pause,
@@ -131,7 +141,15 @@ class Agent:
             trials=self._trials,
         )
         self._trainer = RoundTrainer(
-            settings.device, self._slots, self._buffer, self._http, self._pause, self._trials, runtimes=runtimes
+            settings.device,
+            self._slots,
+            self._buffer,
+            self._http,
+            self._pause,
+            self._trials,
+            runtimes=runtimes,
+            clock=timer,
+            wall_clock=clock,
         )
         identity = Identity(
             boot=boot or new_boot(), target=settings.target, agent_version=__version__, runtimes=available_runtimes()
@@ -242,7 +260,7 @@ class Agent:
             self._handle(HealthChanged(self.health.problems))
         if self._is_stuck and Part.MODEL not in self.health.failing:
             self.health.failed(Part.MODEL, f"expected {self.active.release} to answer, found it busy with one sample")
-        now = time.monotonic()
+        now = self._timer()
         self._keeper.tend(self._state)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
@@ -270,7 +288,7 @@ class Agent:
             is_proving=self._state.is_proving,
             is_proved=self._slots.state.is_proved,
         )
-        match self._health_period.look(time.monotonic(), signs):
+        match self._health_period.look(self._timer(), signs):
             case HealthDecision.HEALTHY:
                 settle(self._slots, release)
                 self._handle(Proved())
@@ -326,16 +344,16 @@ class Agent:
                 self._retry_at = None
                 self._jobs.start("install", lambda: self._report(self._models.install(release)))
             case Prove():
-                self._health_period.begin(time.monotonic(), self.active.release)
+                self._health_period.begin(self._timer(), self.active.release)
             case FallBack(reason):
                 self._jobs.start("fall back", lambda: self._report(self._models.fall_back(reason)))
             case RetryLater(after_s):
-                self._retry_at = time.monotonic() + after_s
+                self._retry_at = self._timer() + after_s
             case Compare(is_wanted):
                 ready = self._models.ready
                 self._jobs.start("compare", lambda: self._models.compare(ready, is_wanted=is_wanted))
             case Train(task):
-                self._rest_at = time.monotonic() + _TRAIN_GRAPH_KEPT_S
+                self._rest_at = self._timer() + _TRAIN_GRAPH_KEPT_S
                 self._jobs.start("train", lambda: self._report(self._train(task)))
             case FlushSpool():
                 self._uplink.flush_spool()
@@ -369,7 +387,7 @@ class Agent:
             self._buffer,
             self.health,
             pause=self._pause,
-            timer=time.monotonic,
+            timer=self._timer,
             sinks=[outlet.offer for outlet in self._outlets],
         ).run()
 

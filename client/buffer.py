@@ -1,4 +1,4 @@
-"""Labelled samples that this device may train on. They never leave it.
+"""Labelled samples that this device may train on: inputs with target values of any form. They never leave it.
 
 One append-only file of framed records; what a crash cut off is dropped at the next start. Equal samples are kept once,
 with the time at which they came last: a label that is given again is as good as new. Training reads them sorted by
@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 
 from hedgerow.closing import Closing
 from hedgerow.durable import sync_folder
-from hedgerow.errors import DecodeError
-from hedgerow.schema import ModelSchema
+from hedgerow.errors import DecodeError, InputError
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Outputs
+from hedgerow.outputs.outputs import MOST_OUTPUTS
+from hedgerow.outputs.wanted import ONLY, as_declared
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
 
 __all__ = ["LabelledBuffer", "LabelledSamples"]
@@ -40,8 +43,11 @@ _TIMELESS_MAGIC = b"HGB1"
 """Of agents that kept no times; such a sample is older than every change."""
 _EVER = 0.0
 _MAGIC_BEGIN = b"HGB"
-_LABEL = "label"
+_ONLY, _NAMED = "label", "label."
+"""Of a target value without a name, as agents of before kept every class, and of those with one."""
 _INPUT = "input."
+_NUMBERS = "biuf"
+_SAMPLE = "labelled sample"
 _SAMPLE_LIMIT_BYTES = 64 * 2**20
 _SYNC_EVERY = 256
 _WRITE_AGAIN_S = 60.0
@@ -56,7 +62,6 @@ class _Entry:
 
     offset: int
     length: int
-    label: int
     signature: Signature
     came_at: float
     written_at: float
@@ -65,8 +70,9 @@ class _Entry:
 class LabelledSamples(Closing):
     """The samples of one moment, in their order for training; later changes of the buffer do not show."""
 
-    def __init__(self, file: IO[bytes], entries: Sequence[_Entry]) -> None:
-        self._file, self._entries = file, entries
+    def __init__(self, file: IO[bytes], entries: Sequence[_Entry], outputs: Outputs) -> None:
+        self._file, self._outputs = file, outputs
+        self._entries = [entry for entry in entries if self._teaches(entry)]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -75,18 +81,30 @@ class LabelledSamples(Closing):
         """Let go of the file."""
         self._file.close()
 
-    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
+    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, Arrays]:
         """Return the samples at *indices*, in that order.
 
         Returns:
-            Inputs by name, each ``(len(indices), *shape)``, and labels, ``int64[len(indices)]``.
+            Inputs by name, each ``(len(indices), *shape)``, and target values by output, as each declares them.
         """
-        samples = []
-        for index in indices.tolist():
-            entry = self._entries[index]
-            samples.append(_unpack(os.pread(self._file.fileno(), entry.length, entry.offset)))
+        samples = [self._sample(self._entries[index]) for index in indices.tolist()]
         inputs = {name: np.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
-        return inputs, np.asarray([label for _, label in samples], dtype=np.int64)
+        return inputs, {name: np.concatenate([sample[1][name] for sample in samples]) for name in samples[0][1]}
+
+    def _sample(self, entry: _Entry) -> tuple[Arrays, Arrays]:
+        inputs, given = _unpack(os.pread(self._file.fileno(), entry.length, entry.offset))
+        rows = {name: value[None] for name, value in given.items()}
+        return inputs, as_declared(self._outputs, rows, 1)
+
+    def _teaches(self, entry: _Entry) -> bool:
+        """Return whether its target values are such that the outputs can learn from them."""
+        outputs = self._outputs
+        try:
+            wanted = self._sample(entry)[1]
+            is_whole = not any(output.target_mistakes(wanted[name]) for name, output in outputs.items())
+            return bool(outputs) and is_whole and bool(outputs.learnable(wanted)[0])
+        except (InputError, DecodeError):  # another release's, or damaged since the file was read
+            return False
 
 
 class LabelledBuffer:
@@ -139,17 +157,18 @@ class LabelledBuffer:
         with self._lock:
             return len(self._entries)
 
-    def add(self, inputs: Mapping[str, NDArray[Any]], label: int) -> bool:
+    def add(self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> bool:
         """Keep a sample; return whether it was new.
 
         Args:
             inputs: Without the batch dimension.
-            label: Its class.
+            given: Its target values, whatever the release that serves asks for
+                (:func:`hedgerow.outputs.wanted.as_given`); empty where none is known.
 
         Raises:
             OSError: It could not be written.
         """
-        payload = _pack(inputs, label)
+        payload = _pack(inputs, given)
         digest = hashlib.sha256(payload).digest()
         with self._lock:
             if len(payload) > _SAMPLE_LIMIT_BYTES:
@@ -170,7 +189,7 @@ class LabelledBuffer:
                     # It lies there still; only its new time is not on disk.
                     self._entries[digest] = replace(known, came_at=now)
                 raise
-            self._entries[digest] = _Entry(offset, len(payload), label, _signature(inputs), now, now)
+            self._entries[digest] = _Entry(offset, len(payload), _signature(inputs), now, now)
             while len(self._entries) > self._limit:
                 del self._entries[next(iter(self._entries))]
             self._unsynced += 1
@@ -181,7 +200,7 @@ class LabelledBuffer:
         return known is None
 
     def samples(self, schema: ModelSchema, *, since: float | None = None) -> LabelledSamples:
-        """Return the samples that fit *schema*, inputs and label, sorted by content.
+        """Return the samples that a model of *schema* can learn from, by inputs and target values, sorted by content.
 
         Args:
             schema: The schema of the release to train.
@@ -189,18 +208,16 @@ class LabelledBuffer:
                 come in the future was kept under a wrong clock, and nobody knows when it came.
         """
         wanted = frozenset((spec.name, spec.dtype, spec.shape) for spec in schema.inputs)
-        classes, now = len(schema.labels), self._clock()
+        now = self._clock()
         with self._lock:
             entries = [
                 entry
                 for _, entry in sorted(self._entries.items())
-                if entry.signature == wanted
-                and entry.label >= 0
-                and (not classes or entry.label < classes)
-                and (since is None or since <= entry.came_at <= now)
+                if entry.signature == wanted and (since is None or since <= entry.came_at <= now)
             ]
             # Compaction renames a new file into place; this handle keeps the old one.
-            return LabelledSamples(self._path.open("rb") if entries else io.BytesIO(), entries)
+            file = self._path.open("rb") if entries else io.BytesIO()
+        return LabelledSamples(file, entries, schema.answers)
 
     def close(self) -> None:
         """Sync and close."""
@@ -242,11 +259,11 @@ class LabelledBuffer:
                 continue
             digest, payload, stamp, begin = found
             try:
-                inputs, label = _unpack(payload)
+                inputs, _ = _unpack(payload)
                 came_at = _time(stamp)
                 # The later record of a sample that came again stands at its place in the order of age.
                 self._entries.pop(digest, None)
-                self._entries[digest] = _Entry(begin, len(payload), label, _signature(inputs), came_at, came_at)
+                self._entries[digest] = _Entry(begin, len(payload), _signature(inputs), came_at, came_at)
             except DecodeError as exc:
                 _log.warning("a labelled sample is left out: %s", exc)
             offset = begin + len(payload)
@@ -325,15 +342,35 @@ def _signature(inputs: Mapping[str, NDArray[Any]]) -> Signature:
     return frozenset((name, str(values.dtype), tuple(values.shape)) for name, values in inputs.items())
 
 
-def _pack(inputs: Mapping[str, NDArray[Any]], label: int) -> bytes:
-    return encode_arrays(
-        {_LABEL: np.asarray([label], dtype=np.int64), **{_INPUT + n: np.asarray(v) for n, v in inputs.items()}}
-    )
+def _pack(inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> bytes:
+    arrays = {_INPUT + name: np.asarray(values) for name, values in inputs.items()}
+    for name, value in given.items():
+        # A whole number without a name lies as a class always did, so that equal samples of before and after are one.
+        is_class = name == ONLY and not value.ndim and np.can_cast(value.dtype, np.int64)
+        arrays[_ONLY if name == ONLY else _NAMED + name] = value.astype(np.int64).reshape(1) if is_class else value
+    return encode_arrays(arrays)
 
 
-def _unpack(payload: bytes) -> tuple[Arrays, int]:
-    arrays = decode_arrays(payload, "labelled sample", limit_bytes=_SAMPLE_LIMIT_BYTES)
-    label = arrays.pop(_LABEL, None)
-    if label is None or label.shape != (1,):
-        raise DecodeError("labelled sample", "one label", "none")
-    return {name.removeprefix(_INPUT): values for name, values in arrays.items()}, int(label[0])
+def _unpack(payload: bytes) -> tuple[Arrays, Arrays]:
+    """Return the inputs and the target values of a sample.
+
+    Raises:
+        DecodeError: It holds something else, or anything but numbers.
+    """
+    arrays = decode_arrays(payload, _SAMPLE, limit_bytes=_SAMPLE_LIMIT_BYTES)
+    inputs: Arrays = {}
+    given: Arrays = {}
+    for key, values in arrays.items():
+        if values.dtype.kind not in _NUMBERS:
+            raise DecodeError(_SAMPLE, "arrays of numbers", str(values.dtype))
+        if key.startswith(_INPUT):
+            inputs[key.removeprefix(_INPUT)] = values
+        elif key == _ONLY:
+            given[ONLY] = values
+        elif key.startswith(_NAMED):
+            given[key.removeprefix(_NAMED)] = values
+        else:
+            raise DecodeError(_SAMPLE, "inputs and target values", repr(key[:64]))
+    if not inputs or len(given) > MOST_OUTPUTS or (ONLY in given and len(given) > 1):
+        raise DecodeError(_SAMPLE, "inputs, and one target value or one for each output", f"{sorted(arrays)[:8]}")
+    return inputs, given

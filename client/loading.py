@@ -21,7 +21,7 @@ from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.client.trainer import train
 from hedgerow.errors import DecodeError, ExtraNotInstalledError, InputError, UnknownNameError
 from hedgerow.installation import install_command
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = [
@@ -153,7 +153,7 @@ def replay_golden(ready: ReadyModel) -> float | None:
         The largest absolute difference, or None when the release has no golden samples.
 
     Raises:
-        InstallError: It is above the artifact's tolerance, or the golden samples do not fit the model.
+        InstallError: It is above the artifact's tolerance of an output, or the golden samples do not fit the model.
     """
     slot, artifact = ready.slot, ready.slot.artifact
     if artifact.golden is None:
@@ -181,14 +181,15 @@ def replay_golden(ready: ReadyModel) -> float | None:
             raise InstallError("the golden samples", f"{name} of shape {got.shape}", found, "compile the release again")
         difference = np.abs(want.astype(np.float64) - got.astype(np.float64))
         # A NaN is different from everything, also when it was there at build time.
-        largest = max(largest, float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
-    if largest > artifact.golden_tolerance:
-        raise InstallError(
-            "replaying the golden samples",
-            f"outputs within {artifact.golden_tolerance:g} of those at build time",
-            f"a difference of {largest:g}",
-            "this device computes differently; compile with a wider tolerance or for another target",
-        )
+        farthest = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+        if farthest > artifact.tolerance_of(name):
+            raise InstallError(
+                "replaying the golden samples",
+                f"outputs within {artifact.tolerance_of(name):g} of those at build time",
+                f"a difference of {farthest:g}",
+                "this device computes differently; compile with a wider tolerance or for another target",
+            )
+        largest = max(largest, farthest)
     return largest
 
 
@@ -254,7 +255,7 @@ def load_train_step(slot: OpenSlot, runtimes: LoadRuntime = load_runtime) -> Tra
 
 
 class _ZeroSamples:
-    """One batch of zeros, all of the first class."""
+    """One batch of zeros, target values too."""
 
     def __init__(self, schema: ModelSchema, size: int) -> None:
         self._schema, self._size = schema, size
@@ -262,9 +263,14 @@ class _ZeroSamples:
     def __len__(self) -> int:
         return self._size
 
-    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
-        inputs = {spec.name: np.zeros((len(indices), *spec.shape), spec.dtype) for spec in self._schema.inputs}
-        return inputs, np.zeros(len(indices), np.int64)
+    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, Arrays]:
+        size = len(indices)
+        inputs = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._schema.inputs}
+        wanted = {
+            name: np.zeros((size, *output.target_shape), output.target_dtype)
+            for name, output in self._schema.answers.items()
+        }
+        return inputs, wanted
 
 
 def try_train_graph(slot: OpenSlot, runtimes: LoadRuntime, enter: Callable[[str], None]) -> None:

@@ -120,10 +120,12 @@ class ModelWork:
         if is_wanted and previous is not None:
             try:
                 slot = self._slots.open(previous)
-                if slot.manifest.model_schema == ready.slot.manifest.model_schema:
+                now, before = ready.slot.manifest.model_schema, slot.manifest.model_schema
+                if now.given.inputs == before.given.inputs and now.answers.is_like(before.answers):
                     shadow = load_model(slot, self._runtimes)
                 else:
-                    _log.warning("%s has another schema than the release before; not compared", ready.release)
+                    what = "outputs" if now.given.inputs == before.given.inputs else "inputs"
+                    _log.warning("%s has other %s than the release before; not compared", ready.release, what)
             except Exception as exc:  # noqa: BLE001 - it is noted; comparing is worth no more than that
                 self._health.failed(Part.COMPARISON, exc)
                 return

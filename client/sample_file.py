@@ -1,10 +1,12 @@
 """A source for trying a model: the samples of a ``.npz`` file, again and again.
 
 ``hedgerow agent run --source hedgerow.client.sample_file:stream --source-option file=samples.npz``. The file has an
-array for each input of the model, ``(n, *shape)``, and perhaps ``labels``, ``int64[n]``, of which -1 stands for a label
-that is not known. For a model with state all are sequences, ``(n, steps, ...)``, each a stream that begins anew.
+array for each input of the model, ``(n, *shape)``, and perhaps the target values: ``labels`` or ``target_values``, or
+with several outputs ``target_values.NAME``, in the form that the output declares, unknown ones as it has them (-1 for a
+class).
 
-Options: ``file``, and ``rate_per_s`` (samples a second; 0: as fast as they are taken). The order is drawn from the
+Options: ``file``; ``rate_per_s`` (samples a second; 0: as fast as they are taken); and ``sequences=1`` for a model with
+state, whose arrays are all ``(n, steps, ...)``: each sequence is a stream that begins anew. The order is drawn from the
 device's name, and is the same each time round.
 """
 
@@ -20,10 +22,10 @@ from numpy.typing import NDArray
 from hedgerow.client.answer import Answer
 from hedgerow.client.errors import AgentSettingsError
 from hedgerow.client.source import Sample, SourceContext
+from hedgerow.errors import InputError
+from hedgerow.outputs.wanted import taken_out
 
 __all__ = ["stream"]
-
-_LABELS, _UNKNOWN = "labels", -1
 
 
 def stream(context: SourceContext) -> Generator[Sample, Answer | None, None]:
@@ -32,23 +34,23 @@ def stream(context: SourceContext) -> Generator[Sample, Answer | None, None]:
     Raises:
         AgentSettingsError: The options or the file are not as this module says.
     """
-    arrays, labels = _read(context)
+    arrays, wanted = _read(context)
+    sequences = context.options.get("sequences", "0") == "1"
     try:
         rate_per_s = float(context.options.get("rate_per_s", "50"))
     except ValueError:
         raise AgentSettingsError("--source-option rate_per_s: expected a number; correct it") from None
     count = len(next(iter(arrays.values())))
     order = np.random.default_rng(list(context.device.encode())).permutation(count).tolist()
-    steps = labels.shape[1] if labels is not None and labels.ndim == 2 else 0
+    steps = next(iter(arrays.values())).shape[1] if sequences else 0
     due = time.monotonic()
     while True:
         for index in order:
             for step in range(max(1, steps)):
                 place = (index, step) if steps else (index,)
-                label = _UNKNOWN if labels is None else int(labels[place])
                 yield Sample(
                     {name: values[place] for name, values in arrays.items()},
-                    None if label == _UNKNOWN else label,
+                    target_value={name: values[place] for name, values in wanted.items()} or None,
                     begins=bool(steps) and step == 0,
                 )
                 if rate_per_s > 0:
@@ -56,7 +58,7 @@ def stream(context: SourceContext) -> Generator[Sample, Answer | None, None]:
                     time.sleep(max(0.0, due - time.monotonic()))
 
 
-def _read(context: SourceContext) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
+def _read(context: SourceContext) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     if "file" not in context.options:
         raise AgentSettingsError("expected --source-option file=SAMPLES.npz, found none; name the file of samples")
     path = Path(context.options["file"])
@@ -66,10 +68,15 @@ def _read(context: SourceContext) -> tuple[dict[str, NDArray[Any]], NDArray[Any]
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as exc:
         said = getattr(exc, "strerror", None) or type(exc).__name__
         raise AgentSettingsError(f"expected arrays by name in {path}, found none ({said}); correct the file") from exc
-    labels = arrays.pop(_LABELS, None)
-    counts = {len(values) if values.ndim else 0 for values in (*arrays.values(), *([] if labels is None else [labels]))}
-    if not arrays or len(counts) != 1 or 0 in counts:
+    try:
+        wanted = taken_out(arrays)
+    except InputError as exc:
+        raise AgentSettingsError(f"{path}: {exc}") from exc
+    axes = 2 if context.options.get("sequences", "0") == "1" else 1
+    counts = {values.shape[:axes] for values in (*arrays.values(), *wanted.values())}
+    if not arrays or len(counts) != 1 or any(len(count) < axes or 0 in count for count in counts):
+        told = [" x ".join(map(str, count)) or "none" for count in sorted(counts)]
         raise AgentSettingsError(
-            f"expected as many samples in each array of {path}, found {sorted(counts)}; correct it"
+            f"expected as many samples in each array of {path}, found {', '.join(told) or 'none'}; correct it"
         )
-    return arrays, labels
+    return arrays, wanted

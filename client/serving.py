@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.client.answer import PROBABILITIES, Answer, make_answer
+from hedgerow.client.answer import Answer, make_answer
 from hedgerow.client.errors import PredictionError
 from hedgerow.client.health import Health, Part
 from hedgerow.client.loading import ReadyModel
 from hedgerow.client.streams import Streams
-from hedgerow.schema import ModelSchema
+from hedgerow.errors import InputError
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs.wanted import as_declared, as_given_rows
+from hedgerow.weights import Arrays
 from hedgerow.window import Window, WindowCounter
 
 __all__ = ["ActiveModel"]
@@ -71,6 +74,12 @@ class ActiveModel:
         asked_at = self._asked_at
         return 0.0 if asked_at is None else self._timer() - asked_at
 
+    @property
+    def learns_alone(self) -> bool:
+        """Whether something serves that is trained on inputs alone."""
+        active = self._active
+        return active is not None and active.slot.manifest.model_schema.answers.learns_alone
+
     def compare(self, active: ReadyModel, shadow: ReadyModel | None) -> None:
         """Run *shadow* on the same inputs and compare, for as long as *active* is the one that serves; None: stop."""
         with self._lock:
@@ -106,12 +115,14 @@ class ActiveModel:
             self._streams.reset(stream)
             self._shadow_streams.reset(stream)
 
-    def answer(self, inputs: Mapping[str, NDArray[Any]], label: int = -1, stream: str = "") -> Answer | None:
+    def answer(
+        self, inputs: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]] | None = None, stream: str = ""
+    ) -> Answer | None:
         """Return the answer to one sample and count it; None when nothing serves.
 
         Args:
             inputs: The schema's inputs but for state, without the batch dimension.
-            label: Its class where it is known, else -1.
+            given: Its target values as far as they are known (:func:`hedgerow.outputs.wanted.as_given`).
             stream: Whose next step it is, for a model with state.
 
         Raises:
@@ -123,7 +134,8 @@ class ActiveModel:
             active = self._active
             if active is None:
                 return None
-            outputs = self._predict(active, batch, np.asarray([label], dtype=np.int64), stream)
+            rows = {name: value[None] for name, value in (given or {}).items()}
+            outputs = self._predict(active, batch, rows, stream)
             try:
                 return make_answer(active.release, active.slot.manifest.model_schema, outputs)
             except Exception as exc:
@@ -133,14 +145,15 @@ class ActiveModel:
                 raise PredictionError(active.release, reason) from exc
 
     def predict(
-        self, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None = None, stream: str = ""
+        self, inputs: Mapping[str, NDArray[Any]], target_values: Any = None, stream: str = ""
     ) -> dict[str, NDArray[Any]] | None:
         """Return the outputs for a batch and count it; None when nothing serves.
 
         Args:
             inputs: The schema's inputs but for state, each ``(batch, *shape)``; for a model with state the batch is
                 steps one after the other.
-            labels: Class of each sample where it is known, else -1; None when none is.
+            target_values: Of each sample, in the form that the output declares, or with several outputs a mapping of
+                their names to such; None when none is known. What does not fit costs no answer.
             stream: Whose next steps they are, for a model with state.
 
         Raises:
@@ -148,7 +161,7 @@ class ActiveModel:
             PredictionError: The model failed.
         """
         with self._lock:
-            return None if self._active is None else self._predict(self._active, inputs, labels, stream)
+            return None if self._active is None else self._predict(self._active, inputs, target_values, stream)
 
     def cut(self, timeout_s: float) -> None:
         """Cut the window in progress, when it holds anything; a prediction that hangs is waited for so long at most."""
@@ -159,25 +172,36 @@ class ActiveModel:
                 self._lock.release()
 
     def _predict(
-        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None, stream: str
+        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], target_values: Any, stream: str
     ) -> dict[str, NDArray[Any]]:
-        active.slot.manifest.model_schema.given.check_inputs(inputs)
+        schema = active.slot.manifest.model_schema
+        schema.given.check_inputs(inputs)
         total, start = len(next(iter(inputs.values()))), 0
+        wanted = self._wanted(schema, target_values, total)
         pieces: list[dict[str, NDArray[Any]]] = []
         while start < total or not pieces:
             # A batch may reach over the end of a window; windows are exact, so the batch is cut.
             counted = self._counter.samples if self._counter is not None else 0
             stop = min(total, start + self._window_samples - counted)
             piece = {name: values[start:stop] for name, values in inputs.items()}
-            known = None if labels is None else labels[start:stop]
-            pieces.append(self._predict_piece(active, piece, known, stream))
+            part = None if wanted is None else {name: values[start:stop] for name, values in wanted.items()}
+            pieces.append(self._predict_piece(active, piece, part, stream))
             start = stop
         if len(pieces) == 1:
             return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
+    def _wanted(self, schema: ModelSchema, target_values: Any, samples: int) -> Arrays | None:
+        """Return the target values of a batch by output; None where none is known, or they do not fit the schema."""
+        try:
+            given = as_given_rows(target_values, samples)
+            return as_declared(schema.answers, given, samples) if given else None
+        except InputError as exc:
+            self._health.failed(Part.COUNTING, exc)
+            return None
+
     def _predict_piece(
-        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], labels: NDArray[np.int64] | None, stream: str
+        self, active: ReadyModel, inputs: Mapping[str, NDArray[Any]], wanted: Arrays | None, stream: str
     ) -> dict[str, NDArray[Any]]:
         size = len(next(iter(inputs.values())))
         before = self._asked_at = self._timer()
@@ -194,25 +218,22 @@ class ActiveModel:
         active.answers.given += 1
         latency_ms = (self._timer() - before) * 1000 / max(1, size)
         self._health.worked(Part.MODEL)
-        probabilities = outputs.get(PROBABILITIES)
-        if size and probabilities is not None and self._counter is not None:
-            self._count(self._counter, inputs, probabilities, labels, latency_ms, stream)
+        if size and self._counter is not None:
+            self._count(self._counter, inputs, outputs, wanted, latency_ms, stream)
         return outputs
 
     def _count(
         self,
         counter: WindowCounter,
         inputs: Mapping[str, NDArray[Any]],
-        probabilities: NDArray[Any],
-        labels: NDArray[np.int64] | None,
+        outputs: Mapping[str, NDArray[Any]],
+        wanted: Arrays | None,
         latency_ms: float,
         stream: str,
     ) -> None:
         previous = self._previous(inputs, stream)
         try:
-            counter.observe(
-                inputs, probabilities, latency_ms=latency_ms, now=self._clock(), labels=labels, previous=previous
-            )
+            counter.observe(inputs, outputs, latency_ms=latency_ms, now=self._clock(), wanted=wanted, previous=previous)
         except Exception as exc:  # noqa: BLE001 - it is noted; counting must not cost the answer
             self._health.failed(Part.COUNTING, exc)
             return
@@ -220,12 +241,13 @@ class ActiveModel:
         if counter.samples >= self._window_samples:
             self._cut()
 
-    def _previous(self, inputs: Mapping[str, NDArray[Any]], stream: str) -> NDArray[Any] | None:
+    def _previous(self, inputs: Mapping[str, NDArray[Any]], stream: str) -> Arrays | None:
         """Return what the model before says about the same inputs, or None when it is not asked or fails."""
-        if self._shadow is None:
+        if self._shadow is None or self._active is None:
             return None
+        now, before = (ready.slot.manifest.model_schema.answers for ready in (self._active, self._shadow))
         try:
-            previous = self._shadow_streams.predict(self._shadow.model, inputs, stream).get(PROBABILITIES)
+            previous = now.translated(self._shadow_streams.predict(self._shadow.model, inputs, stream), before)
         except Exception as exc:  # noqa: BLE001 - it is noted; the model before must not cost the answer
             self._health.failed(Part.COMPARISON, exc)
             return None

@@ -26,11 +26,13 @@ class Sample:
 
     Attributes:
         inputs: Input name -> array as in the model's schema, without the batch dimension.
-        label: Its class, where it is known.
-        use: ``serve``: predicted and counted (the label, if any, counts as accuracy) and never stored. ``learn``: kept
+        label: Its class, where it is known; short for a target value that is one whole number.
+        use: ``serve``: predicted and counted (a target value, if any, gives a score) and never stored. ``learn``: kept
             in the labelled buffer for training on this device, not predicted.
         stream: Whose next step it is, for a model with state: each stream goes on where it was. At most 64 characters.
         begins: Whether its stream begins anew here, with a state of zeros.
+        target_value: What the model should have given, where it is known, in the form that its output declares: a
+            number or an array; with several outputs a mapping of their names to such, of which some may be absent.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -38,6 +40,7 @@ class Sample:
     use: Literal["serve", "learn"] = "serve"
     stream: str = ""
     begins: bool = False
+    target_value: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgerow.client.answer import Answer
 from hedgerow.client.buffer import LabelledBuffer
@@ -19,6 +18,8 @@ from hedgerow.client.health import Health, Part
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.source import Sample, Source, SourceContext
 from hedgerow.errors import InputError
+from hedgerow.outputs.wanted import as_given
+from hedgerow.weights import Arrays
 
 __all__ = ["Stream", "next_pause_s"]
 
@@ -111,13 +112,13 @@ class Stream:
         Nothing that goes wrong is raised: it is noted under the name of what was tried.
         """
         try:
-            inputs, label = _checked(sample)
+            inputs, given = _checked(sample)
             if sample.use == "learn":
-                self._learn(inputs, label)
+                self._learn(inputs, given)
                 return None
             if sample.begins:
                 self._active.reset(sample.stream)
-            answer = self._active.answer(inputs, label, sample.stream)
+            answer = self._active.answer(inputs, given, sample.stream)
         except InputError as exc:
             self._health.failed(Part.SAMPLE, exc)
             return None
@@ -130,11 +131,12 @@ class Stream:
                 sink(answer)
         return answer
 
-    def _learn(self, inputs: dict[str, NDArray[Any]], label: int) -> None:
-        if label == _UNKNOWN_LABEL:
+    def _learn(self, inputs: Arrays, given: Arrays) -> None:
+        # Without a target value a sample teaches only what learns from inputs alone.
+        if not given and not self._active.learns_alone:
             return
         try:
-            self._buffer.add(inputs, label)
+            self._buffer.add(inputs, given)
         except Exception as exc:  # noqa: BLE001 - it is noted; what cannot be learned from must not end serving
             self._health.failed(Part.BUFFER, exc)
             return
@@ -177,8 +179,8 @@ def _ask(step: Callable[[], T]) -> T:
         raise SourceError(f"expected samples, found {type(exc).__name__}: {exc}; correct the source") from exc
 
 
-def _checked(sample: Sample) -> tuple[dict[str, NDArray[Any]], int]:
-    """Return a sample's inputs as arrays and its label, or -1.
+def _checked(sample: Sample) -> tuple[Arrays, Arrays]:
+    """Return a sample's inputs as arrays, and what was given as its target values.
 
     Raises:
         InputError: It is no sample.
@@ -192,10 +194,15 @@ def _checked(sample: Sample) -> tuple[dict[str, NDArray[Any]], int]:
             f"expected a stream of at most {_STREAM_CHARS} characters and begins as True or False, found others; "
             "correct the source"
         )
-    return _arrays(sample.inputs), _label(sample.label)
+    label = _label(sample.label)
+    if label is None:
+        return _arrays(sample.inputs), as_given(sample.target_value)
+    if sample.target_value is not None:
+        raise InputError("expected a label or a target value, found both; leave one out")
+    return _arrays(sample.inputs), as_given(label)
 
 
-def _arrays(inputs: Any) -> dict[str, NDArray[Any]]:
+def _arrays(inputs: Any) -> Arrays:
     try:
         arrays = {str(name): np.asarray(values) for name, values in inputs.items()}
     except Exception as exc:
@@ -207,13 +214,13 @@ def _arrays(inputs: Any) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _label(label: Any) -> int:
+def _label(label: Any) -> int | None:
     if label is None:
-        return _UNKNOWN_LABEL
+        return None
     try:
         known = operator.index(label)
     except TypeError:
         raise InputError(f"expected a label that is a whole number or None, found {type(label).__name__}") from None
     if not _UNKNOWN_LABEL <= known < 2**31:
         raise InputError(f"expected a label from 0 to {2**31 - 1}, found one outside")
-    return known
+    return known if known != _UNKNOWN_LABEL else None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.client.runtimes.base import LoadedModel
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = ["MOST_STREAMS", "Streams"]
 

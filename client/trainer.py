@@ -17,12 +17,12 @@ __all__ = ["Samples", "TrainedWeights", "train"]
 
 
 class Samples(Protocol):
-    """Labelled samples in a fixed order (see :class:`hedgerow.client.buffer.LabelledSamples`)."""
+    """Samples to learn from in a fixed order (see :class:`hedgerow.client.buffer.LabelledSamples`)."""
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
-        """Return the inputs by name and the ``int64`` labels of the samples at *indices*."""
+    def read(self, indices: NDArray[np.int64]) -> tuple[Arrays, Arrays]:
+        """Return the inputs by name and the target values by output of the samples at *indices*."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +72,11 @@ def train(
     spawns, so that the order of the samples is the same with and without them.
 
     Raises:
-        TrainingError: There are no samples, the weights do not fit the graph, the graph lacks a term that is asked for
-            or wants other labels than classes, or training diverged.
+        TrainingError: There are no samples, the weights or the samples' target values do not fit the graph, the graph
+            lacks a term that is asked for, or training diverged.
     """
     if len(samples) == 0:
         raise TrainingError("expected labelled samples to train on, found none; label some on this device")
-    if graph.labels.dtype.startswith("float"):
-        raise TrainingError(
-            f"expected a train graph that learns classes, found one whose labels are {graph.labels.dtype}; compile "
-            "another into the release"
-        )
     parameters = _parameters(graph, weights)
     extras = _extras(graph, parameters, proximal_mu, control or {})
     masks = [extra for extra in graph.extras if extra.kind == "mask"]
@@ -90,9 +85,10 @@ def train(
     for _ in range(epochs):
         for chosen in batch_indices(len(samples), graph.batch_size, rng):
             proceed()
-            inputs, labels = samples.read(chosen)
+            inputs, wanted = samples.read(chosen)
+            _check_targets(graph, wanted)
             extras |= {mask.tensor.name: _mask(mask, drawn) for mask in masks}
-            loss, found = step(inputs, labels, learning_rate, {**parameters, **extras})
+            loss, found = step(inputs, wanted, learning_rate, {**parameters, **extras})
             parameters |= {name: found[name] for name in parameters if name in found}
             extras |= {name: found[name] for name in extras if name in found}
             losses.append(loss)
@@ -105,6 +101,19 @@ def train(
         for name, value in parameters.items()
     }
     return TrainedWeights({**weights, **changed}, len(samples), float(np.mean(losses)))
+
+
+def _check_targets(graph: TrainGraph, wanted: Mapping[str, NDArray[Any]]) -> None:
+    for tensor in graph.targets:
+        found = wanted.get(tensor.name)
+        is_float = tensor.dtype.startswith("float")
+        if found is None or found.size != int(np.prod(tensor.shape)) or is_float != (found.dtype.kind == "f"):
+            told = "none" if found is None else f"{found.dtype}{list(found.shape)}"
+            raise TrainingError(
+                f"expected a train graph that learns what the release's outputs say, found one that wants "
+                f"{tensor.dtype}{list(tensor.shape)} for {tensor.name} where the samples have {told}; compile another "
+                "into the release"
+            )
 
 
 def _extras(

@@ -113,12 +113,13 @@ class RoundTrainer:
         work = work_of_train_task(task, self._device, batch_size=loaded.graph.batch_size)
         age_s = task.maximum_age_s
         since = None if age_s is None else self._wall_clock() - age_s
-        with self._buffer.samples(loaded.slot.manifest.model_schema, since=since) as samples:
+        schema = loaded.slot.manifest.model_schema
+        with self._buffer.samples(schema, since=since) as samples:
             if len(samples) < max(1, work.minimum_samples):
                 new = "" if age_s is None else f" of the last {age_s:.0f} s, after the world changed here"
                 raise DeclinedError(
                     f"expected {max(1, work.minimum_samples)} or more labelled samples{new}, found {len(samples)}; "
-                    "label some"
+                    f"{schema.answers.request}"
                 )
             place, bearer = f"v1/training/{task.run}/{task.round}", {"Authorization": f"Bearer {task.token}"}
             payload = self._http.get(f"{place}/weights", limit_bytes=task.weights.length_bytes, headers=bearer)

@@ -29,6 +29,7 @@ _ADVICE: Mapping[str, str] = {
     "what was prepared",
     "quantized": "choose a recipe that quantizes the layers of this model",
     "ranks": f"merge dimensions that the layers treat alike,{_LEAVE_OUT}",
+    "score": f"{_MORE_BITS}, train further, or allow a larger --max-drop",
     "size": "choose a float recipe where the target runs floats, or a larger model: it gains from fewer bits",
     "static shapes": "fix every size in the model but the batch's",
     "storage": "make the model smaller or choose a recipe with fewer bits",

@@ -1,4 +1,4 @@
-"""What an artifact may cost: accuracy, distance from the float model, and the time that it takes to make."""
+"""What an artifact may cost: score, distance from the float model, and the time that it takes to make."""
 
 from dataclasses import dataclass, replace
 
@@ -15,11 +15,12 @@ class Budget:
     """What an artifact may cost.
 
     Attributes:
-        max_drop: Largest allowed loss of held-out accuracy against float, as a share (0.015: 1.5 points).
+        max_drop: Largest allowed loss of the mean score on held-out data against float, of accuracy where the task has
+            classes, as a share (0.015: 1.5 points).
         minimum_snr_db: Least signal to noise against the float model's outputs, in decibel; None: what each recipe
             promises.
-        minimum_agreement: Least share of held-out samples on which float and artifact predict the same class; None:
-            what each recipe promises.
+        minimum_agreement: Least mean agreement of float and artifact on held-out samples, of each output: for classes
+            the share of samples in which both predict the same one; None: what each recipe promises.
         limit_s: Longest time that making one target's artifact may take, all recipes that are tried for it together;
             what is made by then stays. Also that of one train graph.
 

@@ -15,7 +15,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = ["BLOB_FOLDER", "RECORD_FILE", "Build", "add_blob", "load_build", "save_build"]
 
@@ -30,14 +30,14 @@ class Build:
 
     Attributes:
         task: Name of the task.
-        model_schema: Inputs, outputs, labels.
+        model_schema: Inputs, outputs, and what these are for.
         artifacts: One for each target.
         train_graphs: One for each format that some target trains with.
         reference: The reference blob.
         checkpoint_sha256: Hash of the float weights.
         run: Identity of the training run.
         data_fingerprint: Hash of the data that the server trained or verified with.
-        metrics: Float metrics on held-out data, such as ``accuracy``.
+        metrics: Float metrics on held-out data: the mean score, ``accuracy`` or ``score``, and others.
         parent: The release that training started from, if any.
     """
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,11 @@ from hedgerow.durable import write_durably
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
+
+if TYPE_CHECKING:
+    from hedgerow.outputs import Output
 
 __all__ = [
     "ALIGNMENT_BYTES",
@@ -45,7 +50,8 @@ LIMIT_BYTES = 16 * 2**20
 
 _PER_LINE = 16
 _WITH_DSP = "armv7e-m"
-_SERVED = "The task's pre-processing is inside the model, and so is its softmax: give values in the units below."
+_SERVED = "The task's pre-processing is inside the model%s: give values in the units below."
+_INSIDE = {"softmax": "softmax", "sigmoid": "sigmoid", "mean_square": "mean squared difference"}
 _FOREIGN = "Nothing is known of pre-processing: this model was compiled elsewhere. Give it what it was trained on."
 
 
@@ -81,11 +87,25 @@ class CModel:
         """What firmware must know of pre-processing."""
         if self.is_foreign:
             return _FOREIGN
+        activations = (output.activation for output in self.schema.answers.values())
+        inside = " and ".join(dict.fromkeys(_INSIDE[name] for name in activations if name in _INSIDE))
         if self.prepare is None:
-            return _SERVED
+            return _SERVED % (f", and so is its {inside}" if inside else "")
         return (
             f"The task's pre-processing is in {PREPARE_HEADER}, not in the model: {self.prepare.symbol}() makes the "
-            "inputs of a sample, as they are stored. The softmax is inside."
+            f"inputs of a sample, as they are stored.{f' The {inside} is inside.' if inside else ''}"
+        )
+
+    @property
+    def named_outputs(self) -> "tuple[tuple[str, str, Output], ...]":
+        """Outputs whose numbers have names: the word for it in symbols, where it is, in words, and the output."""
+        places = {tensor.name: place for place, tensor in enumerate(self.outputs)}
+        named = [(name, output) for name, output in self.schema.answers.items() if output.part_names]
+        if len(named) == 1 and places.get(named[0][0]) == 0:
+            return (("labels", "the first output", named[0][1]),)
+        return tuple(
+            (f"output_{places[name]}_labels", f"the last dimension of output {places[name]}, {name}", output)
+            for name, output in named
         )
 
 
@@ -119,11 +139,11 @@ def c_header(model: CModel) -> str:
         *_tensor_lines(upper, "OUTPUT", model.outputs, model.schema.outputs),
         *_state_lines(upper, model),
     ]
-    if model.schema.labels:
+    for word, where, output in model.named_outputs:
         lines += [
             "",
-            *c_comment("Names of the classes, in the order of the first output."),
-            f"#define {upper}_LABELS {len(model.schema.labels)}",
+            *c_comment(f"Names of the {output.kind}, in the order of {where}."),
+            f"#define {upper}_{word.upper()} {len(output.part_names)}",
         ]
     lines += [
         "",
@@ -133,7 +153,7 @@ def c_header(model: CModel) -> str:
         "",
         f"extern const unsigned char {symbol}[{upper}_BYTES];",
         f"extern const unsigned int {symbol}_len;",
-        *([f"extern const char *const {symbol}_labels[{upper}_LABELS];"] if model.schema.labels else []),
+        *(f"extern const char *const {symbol}_{word}[{upper}_{word.upper()}];" for word, _, _ in model.named_outputs),
         "",
         "#ifdef __cplusplus",
         "}",
@@ -179,7 +199,7 @@ def _tensor_lines(upper: str, kind: str, tensors: Sequence[Tensor], specs: Seque
         shape = ", ".join(map(str, tensor.shape))
         count = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
         bounds = f", {spec.minimum:g} to {spec.maximum:g}" if None not in {spec.minimum, spec.maximum} else ""
-        unit = f", {spec.unit}" if spec.unit else ""
+        unit = f", {spec.unit_text}" if spec.unit_text else ""
         prefix = f"{upper}_{kind}_{place}"
         lines += [
             *c_comment(f"{kind.capitalize()} {place}, {spec.name}: {tensor.dtype}[{shape}]{unit}{bounds}."),
@@ -230,8 +250,10 @@ def c_source(model: CModel) -> str:
         raise CArrayError(f"a model of 1 to {LIMIT_BYTES} bytes", f"{len(content)} bytes")
     rows = (content[start : start + _PER_LINE] for start in range(0, len(content), _PER_LINE))
     lines = "\n".join("    " + ", ".join(f"0x{byte:02x}" for byte in row) + "," for row in rows)
-    labels = "".join(f"    {c_quoted(label)},\n" for label in model.schema.labels)
-    named = f"const char *const {symbol}_labels[{symbol.upper()}_LABELS] = {{\n{labels}}};\n" if labels else ""
+    named = ""
+    for word, _where, output in model.named_outputs:
+        labels = "".join(f"    {c_quoted(label)},\n" for label in output.part_names)
+        named += f"const char *const {symbol}_{word}[{symbol.upper()}_{word.upper()}] = {{\n{labels}}};\n"
     return f"""\
 #include "model.h"
 

@@ -2,10 +2,14 @@
 
 import re
 import textwrap
+import unicodedata
 
 from hedgerow.compile.errors import CArrayError
 
 __all__ = ["c_comment", "c_name", "c_quoted"]
+
+_SIGNS = str.maketrans({"°": "deg ", "\u03bc": "u", "\u03a9": "ohm", "\u00b7": "*", "\u00d7": "x"})
+"""What units are written with, as an engineer types it; Unicode's own forms give powers and letters."""
 
 
 def c_name(name: str) -> str:
@@ -22,9 +26,10 @@ def c_name(name: str) -> str:
 
 
 def c_comment(text: str) -> list[str]:
-    """Return *text* as a C comment; nothing in it ends the comment or a line."""
-    plain = " ".join(text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").split())
-    plain = plain.encode("ascii", "replace").decode("ascii")
+    """Return *text* as a C comment in ASCII; nothing in it ends the comment or a line."""
+    letters = (sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    plain = "".join(letters).translate(_SIGNS).encode("ascii", "replace").decode("ascii")
+    plain = " ".join(plain.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").split())
     rows = textwrap.wrap(plain, 110, break_long_words=False, break_on_hyphens=False)
     return [
         f"{'/* ' if not place else ' * '}{row}{' */' if place == len(rows) - 1 else ''}"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 __all__ = ["ClassOutput", "class_scores", "find_class_output"]
 

@@ -16,6 +16,7 @@ from hedgerow.compile.input_shapes import parse_shapes, shape_option
 from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.pipeline import compile_targets
 from hedgerow.compile.refused import INTERNAL
+from hedgerow.compile.scoring import score_in
 from hedgerow.compile.search import PASSED, PREFERENCES, pareto_front
 from hedgerow.compile.train_graph.options import parse_step_options
 from hedgerow.counted import counted
@@ -86,7 +87,8 @@ _PIPE_WIDTH = 200
     type=click.FloatRange(0, 100),
     default=1.5,
     show_default=True,
-    help="Points of accuracy that an artifact may lose against the float model; one that loses more is refused.",
+    help="Points of the mean score (of accuracy, where the task has classes) that an artifact may lose against the "
+    "float model; one that loses more is refused.",
 )
 @click.option(
     "--min-snr",
@@ -100,8 +102,8 @@ _PIPE_WIDTH = 200
     "--min-agreement",
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
-    help="Least share of held-out samples on which artifact and float model predict the same class.  [default: what "
-    "its recipe promises]",
+    help="Least mean agreement of artifact and float model on held-out samples, of each output: for classes the share "
+    "on which both predict the same one.  [default: what its recipe promises]",
 )
 @click.option(
     "--time-limit",
@@ -274,33 +276,33 @@ def _parse_recipes(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
-    record = outcome.to_record()
+    record, key, name = outcome.to_record(), outcome.score_key, outcome.score_name
     rows = [
         (
             artifact["target"],
             artifact["recipe"],
             f"{artifact['bytes']:,}",
             _shown(artifact["float_bytes"], ","),
-            _shown(artifact["accuracy"], ".1%"),
-            _shown(artifact["float_accuracy"], ".1%"),
+            _shown(artifact[key], ".1%"),
+            _shown(artifact[f"float_{key}"], ".1%"),
             _shown(artifact["target_latency_ms"], ".3g"),
             f"{list(artifact['checks'].values()).count(PASSED)} of {len(artifact['checks'])}",
         )
         for artifact in record["artifacts"]
     ]
     if rows:
-        columns = ("bytes", "float bytes", "accuracy", "float accuracy", "ms (model)", "checks")
+        columns = ("bytes", "float bytes", name, f"float {name}", "ms (model)", "checks")
         _print_table(("target", "recipe"), columns, rows)
     if searched:
         _print_front(outcome)
     for artifact in record["artifacts"]:
-        for line in _instead(artifact):
+        for line in _instead(artifact, name):
             click.echo(line)
         for runtime in dict.fromkeys(artifact["executed_by"].values()):
-            checks = [name for name, ran in artifact["executed_by"].items() if ran == runtime]
+            checks = [check for check, ran in artifact["executed_by"].items() if ran == runtime]
             click.echo(f"{artifact['target']}: {', '.join(checks)} in {runtime}")
-        for name, reason in artifact["not_run"].items():
-            click.echo(f"{artifact['target']}: the check {name} was not run: {reason}")
+        for check, reason in artifact["not_run"].items():
+            click.echo(f"{artifact['target']}: the check {check} was not run: {reason}")
     for graph in record["train_graphs"]:
         click.echo(f"train graph {graph['format']}: {graph['bytes']:,} bytes")
     for refusal in record["refused"]:
@@ -314,16 +316,16 @@ def _print_outcome(outcome: Outcome, out: Path, *, searched: bool) -> None:
     click.echo(f"build: {out}" if outcome.build is not None else "no build: nothing passed")
 
 
-def _instead(artifact: Mapping[str, Any]) -> Iterator[str]:
+def _instead(artifact: Mapping[str, Any], score_name: str) -> Iterator[str]:
     """Yield what was refused before the artifact passed, and what passing cost."""
     for trial in artifact["instead_of"]:
         yield f"{artifact['target']}: {trial['recipe']} was refused: {trial['reason']}"
     if artifact["instead_of"]:
         first = artifact["instead_of"][0]["metrics"]
         costs = [f"{artifact['bytes']:,} bytes" + (f" instead of {int(first['bytes']):,}" if "bytes" in first else "")]
-        if artifact["accuracy"] is not None:
-            instead = f" instead of {first['accuracy']:.1%}" if "accuracy" in first else ""
-            costs.append(f"accuracy {artifact['accuracy']:.1%}{instead}")
+        if (score := score_in(artifact)) is not None:
+            before = score_in(first)
+            costs.append(f"{score_name} {score:.1%}" + (f" instead of {before:.1%}" if before is not None else ""))
         yield f"{artifact['target']}: {artifact['recipe']} passes and is taken: {', '.join(costs)}"
 
 
@@ -332,7 +334,7 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def _print_front(outcome: Outcome) -> None:
-    """Print, for each target, the trials that no other beats in both bytes and accuracy."""
+    """Print, for each target, the trials that no other beats in both bytes and score."""
     rows = []
     for target in dict.fromkeys(trial.target for trial in outcome.trials):
         own = [trial for trial in outcome.trials if trial.target == target]
@@ -343,14 +345,15 @@ def _print_front(outcome: Outcome) -> None:
                     target,
                     trial.recipe,
                     f"{int(metrics['bytes']):,}",
-                    f"{metrics['accuracy']:.2%}" if "accuracy" in metrics else "not run",
+                    _shown(score_in(metrics), ".2%"),
                     _shown(metrics.get("target_latency_ms"), ".3g"),
                     _shown(metrics.get("target_energy_mj"), ".3g"),
                     "chosen" if outcome.recipes.get(target) == trial.recipe else "",
                 )
             )
-    click.echo("Pareto front of bytes and accuracy:")
-    _print_table(("target", "recipe"), ("bytes", "accuracy", "ms (model)", "mJ (model)", ""), rows)
+    name = outcome.score_name
+    click.echo(f"Pareto front of bytes and {name}:")
+    _print_table(("target", "recipe"), ("bytes", name, "ms (model)", "mJ (model)", ""), rows)
 
 
 def _print_table(names: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

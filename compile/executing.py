@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from hedgerow.compile.evaluation import evaluate_parts
 from hedgerow.compile.foundation import Executed, Foundation, Made
-from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerance
+from hedgerow.compile.golden import choose_samples, encode_golden, replay_tolerances
 from hedgerow.compile.on_micro import run_on_micro
 from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.passes.runner import own_errors
 from hedgerow.compile.profile.host import HostLatency, measure_latency
 from hedgerow.compile.recipe import Recipe
+from hedgerow.compile.scoring import chosen, largest_differences
 from hedgerow.compile.stepwise import golden_steps, with_state
 from hedgerow.compile.toolchains import MICRO
+from hedgerow.outputs.outputs import Arrays
 from hedgerow.task import Dataset
 from hedgerow.tensor_border import one_sample, to_stored
 
@@ -58,47 +60,52 @@ def _run_on_host(foundation: Foundation, made: Made) -> Executed:
     stage, held_out = made.stage, foundation.given(made, foundation.data.held_out)
     if foundation.steps:
         return _run_stream(foundation, made, held_out)
-    probabilities = _predict(stage, held_out.inputs)
-    if not isinstance(probabilities, np.ndarray):
-        return Executed(probabilities=None, not_run=probabilities.reason)
-    largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
-    golden, difference = _golden(foundation, made)
-    task = foundation.source.task
+    answers = _predict(stage, held_out.inputs)
+    if not isinstance(answers, Mapping):
+        return Executed(answers=None, not_run=answers.reason)
+    tolerances = replay_tolerances(foundation.outputs, foundation.float_answers, answers)
+    golden, differences = _golden(foundation, made)
+    difference, tolerance = tolerances.worst(differences)
     return Executed(
-        probabilities=probabilities,
+        answers=answers,
         golden=golden,
         replay_difference=difference,
-        replay_tolerance=replay_tolerance(largest) if np.isfinite(largest) else 0.0,
+        replay_tolerance=tolerance,
+        tolerances=tolerances,
         latency=_latency(stage, held_out) if stage.format != "mlpackage" else None,
         executed_by=_executed_by(stage),
-        evaluation=evaluate_parts(task.schema.labels, probabilities, held_out, task.subgroup),
+        evaluation=_parts(foundation, answers),
     )
+
+
+def _parts(foundation: Foundation, answers: Arrays) -> dict[str, Any]:
+    task, held_out = foundation.source.task, foundation.data.held_out
+    return evaluate_parts(foundation.outputs, answers, foundation.wanted, held_out, task.subgroup)
 
 
 def _run_stream(foundation: Foundation, made: Made, held_out: Dataset) -> Executed:
     """Run a file with state through the held-out sequences step by step, its own state carried."""
-    stage, task = made.stage, foundation.source.task
+    stage = made.stage
     outputs = _predict_steps(stage, held_out.inputs, foundation.steps)
     if not isinstance(outputs, Mapping):
-        return Executed(probabilities=None, not_run=outputs.reason)
-    name = stage.outputs[0].name
-    probabilities = outputs[name]
+        return Executed(answers=None, not_run=outputs.reason)
+    answers = {name: outputs[name] for name in foundation.outputs}
     places, length = golden_steps(len(held_out), foundation.steps)
     replayed = _predict_steps(stage, held_out.take(places).inputs, length)
     if not isinstance(replayed, Mapping):
         raise TypeError("a file that was run before cannot be run again")
-    first = {name: values[places] for name, values in outputs.items()}
-    difference = max(float(np.abs(replayed[name].astype(np.float64) - first[name]).max()) for name in first)
-    largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
+    tolerances = replay_tolerances(foundation.outputs, foundation.float_answers, answers)
+    difference, tolerance = tolerances.worst(largest_differences(replayed, chosen(outputs, places)))
     samples = foundation.data.held_out.take(places).inputs
     return Executed(
-        probabilities=probabilities,
+        answers=answers,
         golden=encode_golden(with_state(samples, replayed, stage.state, length), replayed),
         replay_difference=difference,
-        replay_tolerance=replay_tolerance(largest) if np.isfinite(largest) else 0.0,
+        replay_tolerance=tolerance,
+        tolerances=tolerances,
         latency=_latency(stage, held_out) if stage.format != "mlpackage" else None,
         executed_by=_executed_by(stage),
-        evaluation=evaluate_parts(task.schema.labels, probabilities, foundation.data.held_out, task.subgroup),
+        evaluation=_parts(foundation, answers),
     )
 
 
@@ -132,7 +139,9 @@ def _executed_by(stage: CompiledModel) -> str:
     return "Hedgerow's reference evaluation of Core ML's operators"
 
 
-def _predict(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> "NDArray[np.float32] | UnknownOperator":
+def _predict(
+    stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]
+) -> "Mapping[str, NDArray[np.float32]] | UnknownOperator":
     if stage.format == "onnx":
         from hedgerow.compile.runners.onnx import predict_onnx
 
@@ -144,7 +153,8 @@ def _predict(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> "NDArr
     # Core ML itself predicts on Apple's systems only.
     from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml
 
-    return predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
+    found = predict_coreml(stage.content, {t.tensor: to_stored(inputs[t.name], t) for t in stage.inputs})
+    return {t.name: found[t.tensor] for t in stage.outputs} if isinstance(found, Mapping) else found
 
 
 def _latency(stage: CompiledModel, held_out: Dataset) -> HostLatency:
@@ -161,8 +171,8 @@ def _latency(stage: CompiledModel, held_out: Dataset) -> HostLatency:
     return measure_latency(lambda: run(values), time.perf_counter)
 
 
-def _golden(foundation: Foundation, made: Made) -> tuple[bytes, float]:
-    """Return the golden samples, and how far a replay sample by sample is from them."""
+def _golden(foundation: Foundation, made: Made) -> tuple[bytes, dict[str, float]]:
+    """Return the golden samples, and how far each output of a replay sample by sample is from them."""
     stage, samples = made.stage, choose_samples(foundation.data.held_out)
     given = foundation.given(made, samples).inputs
     outputs = _predict(stage, given)
@@ -170,8 +180,8 @@ def _golden(foundation: Foundation, made: Made) -> tuple[bytes, float]:
         _predict(stage, {name: values[index : index + 1] for name, values in given.items()})
         for index in range(len(samples))
     ]
-    rows = [row for row in replayed if isinstance(row, np.ndarray)]
-    if not isinstance(outputs, np.ndarray) or len(rows) != len(samples):
+    rows = [row for row in replayed if isinstance(row, Mapping)]
+    if not isinstance(outputs, Mapping) or len(rows) != len(samples):
         raise ValueError("golden samples need a file that this host runs or evaluates")
-    difference = float(np.abs(np.concatenate(rows) - outputs).max())
-    return encode_golden(samples.inputs, {stage.outputs[0].name: outputs}), difference
+    joined = {name: np.concatenate([row[name] for row in rows]) for name in outputs}
+    return encode_golden(samples.inputs, outputs), largest_differences(outputs, joined)

@@ -33,7 +33,7 @@ from hedgerow.compile.toolchains import MICRO, PARSERS, RUNTIME_NAMES, check_ins
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.scratch_folder import ScratchFolder
 from hedgerow.weights import decode_arrays, encode_arrays
 

@@ -23,7 +23,7 @@ from hedgerow.compile.toolchains import MICRO, RUNTIME_NAMES
 from hedgerow.decode import Fields, decode_json, encode_json
 from hedgerow.errors import HedgerowError
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.task import Dataset
 from hedgerow.tensor_border import one_sample, to_stored
 from hedgerow.weights import decode_arrays, encode_arrays

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgerow.checkpoint import load_checkpoint_of
 from hedgerow.compile.arena import Arena
+from hedgerow.compile.golden import NO_TOLERANCES, Tolerances
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.kinds import Pass
@@ -19,6 +19,8 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.stepwise import as_rows
 from hedgerow.compile.verify import Oracle
+from hedgerow.outputs import Outputs
+from hedgerow.outputs.outputs import Arrays
 from hedgerow.task import Dataset, Task, TaskData, load_task
 from hedgerow.task_module import load_weights, predict, predict_sequences
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from hedgerow.compile.train_graph.export import TrainFile
 
-__all__ = ["Executed", "Foundation", "Made", "Workbench", "foundation_of_sequences"]
+__all__ = ["Executed", "Foundation", "Made", "Workbench", "foundation_of"]
 
 _BATCH = 256
 
@@ -56,10 +58,12 @@ class Executed:
     """What came of a file in one runtime; it is measured once for all targets of that runtime.
 
     Attributes:
-        probabilities: Its outputs on held-out data; None where this host can neither run nor evaluate it.
+        answers: Its answers to held-out data, by output; None where this host can neither run nor evaluate it.
         not_run: Why there are none.
         golden: Samples and this file's outputs, encoded; None as above.
-        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`.
+        replay_difference, replay_tolerance: See :class:`hedgerow.compile.verify.Measured`; of the output that is
+            farthest from its golden samples, in its own tolerances.
+        tolerances: Of the golden samples.
         latency: On this machine; None where this host cannot run it, and for the runtime of microcontrollers, whose
             reference kernels were not made to be fast.
         executed_by: What really ran it: the runtime, with its version; empty where nothing did.
@@ -68,11 +72,12 @@ class Executed:
         oracle: What the runtime of microcontrollers has to say of the file; None for every other runtime.
     """
 
-    probabilities: NDArray[np.float32] | None
+    answers: Arrays | None
     not_run: str = ""
     golden: bytes | None = None
     replay_difference: float | None = None
     replay_tolerance: float = 0.0
+    tolerances: Tolerances = NO_TOLERANCES
     latency: HostLatency | None = None
     executed_by: str = ""
     evaluation: Mapping[str, Any] | None = None
@@ -87,7 +92,9 @@ class Foundation:
     Attributes:
         source: The float model.
         data: The task's data.
-        float_probabilities: The float model's output on held-out data.
+        float_answers: The float model's answers to held-out data, by output.
+        wanted: The held-out target values by output, as far as they are known.
+        outputs: What the task's outputs are for, with what was measured of the float model's answers.
         sources: Results of model passes by the passes that led to them; nothing leads to the float model itself.
         stages: Results of file passes by all the passes that led to them, so that one export serves two targets; apart
             for the task without pre-processing (True).
@@ -98,13 +105,15 @@ class Foundation:
         steps: How many rows of the held-out data are one sequence; 0: the task has no state, each row stands alone.
             With state all data are rows of single steps, and those to calibrate with have the state that the float
             model was in.
-        unlike: Whether its features are too unlike for 8 bits, see :mod:`hedgerow.compile.preparation.unlike`; empty
-            until somebody asked.
+        unlike: Whether its features are too unlike for 8 bits (:mod:`hedgerow.compile.preparation.unlike`) or may be
+            missing; empty until somebody asked.
     """
 
     source: FloatModel
     data: TaskData
-    float_probabilities: NDArray[np.float32]
+    float_answers: Arrays
+    wanted: Arrays
+    outputs: Outputs
     sources: dict[tuple[Pass, ...], FloatModel] = field(default_factory=dict)
     stages: dict[bool, dict[tuple[Pass, ...], CompiledModel]] = field(default_factory=dict)
     made: dict[tuple[Recipe, bool], Made] = field(default_factory=dict)
@@ -121,7 +130,9 @@ class Foundation:
         if not self.unlike:
             from hedgerow.compile.preparation.unlike import are_unlike
 
-            self.unlike.append(are_unlike(self.halves, self.source.calibration.inputs))
+            # No integer stands for a missing value.
+            may_miss = any(spec.missing for spec in self.source.task.inputs)
+            self.unlike.append(may_miss or are_unlike(self.halves, self.source.calibration.inputs))
         return self.halves if self.unlike[0] else None
 
     def given(self, made: Made, data: Dataset) -> Dataset:
@@ -161,40 +172,69 @@ class Workbench:
         if task_reference not in self._data:
             self._data, self._train_files = {task_reference: task.load_data()}, {}
         data = self._data[task_reference]
-        if task.state:
-            foundation = foundation_of_sequences(task, model, data, self._train_files)
-            self._last = (key, foundation)
-            return foundation
-        source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
-        held_out = data.held_out
-        rows = [
-            predict(task, model, {name: values[start : start + _BATCH] for name, values in held_out.inputs.items()})
-            for start in range(0, len(held_out), _BATCH)
-        ]
-        foundation = Foundation(
-            source, data, np.concatenate(rows), train_files=self._train_files, halves=cut(source.task)
-        )
+        foundation = foundation_of(task, model, data, self._train_files)
         self._last = (key, foundation)
         return foundation
 
 
-def foundation_of_sequences(
+def foundation_of(
+    task: Task,
+    model: "nn.Module",
+    data: TaskData,
+    train_files: "dict[tuple[str, ...], TrainFile] | None" = None,
+) -> Foundation:
+    """Return the foundation of a task and a model: the float model answers all that is measured.
+
+    Args:
+        task: It.
+        model: Its model, in evaluation mode.
+        data: The task's.
+        train_files: Those that are made already.
+
+    Raises:
+        InputError: The held-out data do not tell what a kind of output needs to know, such as what is normal.
+    """
+    make = _foundation_of_sequences if task.state else _foundation_of_samples
+    return make(task, model, data, train_files if train_files is not None else {})
+
+
+def _foundation_of_samples(
     task: Task, model: "nn.Module", data: TaskData, train_files: "dict[tuple[str, ...], TrainFile]"
 ) -> Foundation:
-    """Return the foundation of a task with state: the float model runs through all that is measured."""
-    calibration = data.calibration_or_default()
-    calibrated = predict_sequences(task, model, calibration.inputs)
-    measured = predict_sequences(task, model, data.held_out.inputs)
-    rows = TaskData(
-        train=as_rows(data.train),
-        held_out=as_rows(data.held_out, measured.state),
-        calibration=as_rows(calibration, calibrated.state),
-    )
+    held_out = data.held_out
+    rows = [
+        predict(task, model, {name: values[start : start + _BATCH] for name, values in held_out.inputs.items()})
+        for start in range(0, len(held_out), _BATCH)
+    ]
+    answers = {name: np.concatenate([row[name] for row in rows]) for name in task.answers}
+    wanted = task.wanted(held_out)
     return Foundation(
-        FloatModel(task=task, model=model, calibration=rows.calibration_or_default()),
-        rows,
-        measured.probabilities.reshape(-1, measured.probabilities.shape[-1]),
+        FloatModel(task=task, model=model, calibration=task.calibration(data), train=data.train),
+        data,
+        answers,
+        wanted,
+        task.answers.measured(answers, wanted),
         train_files=train_files,
         halves=cut(task),
-        steps=int(data.held_out.labels.shape[1]),
+    )
+
+
+def _foundation_of_sequences(
+    task: Task, model: "nn.Module", data: TaskData, train_files: "dict[tuple[str, ...], TrainFile]"
+) -> Foundation:
+    calibration = task.calibration(data)
+    calibrated = predict_sequences(task, model, calibration.inputs)
+    measured = predict_sequences(task, model, data.held_out.inputs)
+    held_out, steps_seen = as_rows(task, data.held_out, measured.state), as_rows(task, calibration, calibrated.state)
+    rows = TaskData(train=as_rows(task, data.train), held_out=held_out, calibration=steps_seen)
+    answers, wanted = task.rows(measured.answers), task.rows(task.wanted(data.held_out))
+    return Foundation(
+        FloatModel(task=task, model=model, calibration=steps_seen),
+        rows,
+        answers,
+        wanted,
+        task.answers.measured(answers, wanted),
+        train_files=train_files,
+        halves=cut(task),
+        steps=int(next(iter(data.held_out.inputs.values())).shape[1]),
     )

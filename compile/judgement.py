@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgerow.compile.answering import Answering, find_answering
 from hedgerow.compile.arena import Arena, installed_version
 from hedgerow.compile.bench import Bench
-from hedgerow.compile.class_output import ClassOutput, class_scores, find_class_output
 from hedgerow.compile.edgetpu import CHECK, COMPILED_OPERATOR, COMPILER, compiled_for
 from hedgerow.compile.errors import CompileError, ForeignFileError, RuntimeRefusedError, VerificationError
 from hedgerow.compile.evaluation import evaluate_parts
@@ -19,13 +19,15 @@ from hedgerow.compile.model_file import ModelFile
 from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import NO_ARENA, Profile, profile_model
 from hedgerow.compile.samples import SampleSet
+from hedgerow.compile.scoring import all_finite, chosen, finite_metrics, mean_score, why_unscored
 from hedgerow.compile.toolchains import MICRO, NO_MCU
 from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Oracle, judge_file, together
 from hedgerow.errors import DecodeError
 from hedgerow.hardware.target import Target
-from hedgerow.task import accuracy
+from hedgerow.outputs import NO_OUTPUTS, Outputs
+from hedgerow.outputs.outputs import Arrays
 
-__all__ = ["LEFT_OUT", "FileScores", "Judged", "judge_as_it_is", "score_file"]
+__all__ = ["LEFT_OUT", "FileScores", "Judged", "judge_as_it_is", "score_file", "wanted_of"]
 
 LEFT_OUT = "all outputs"
 """The check that is not run where a file has outputs that no schema holds."""
@@ -39,18 +41,25 @@ class FileScores:
     """The file itself in this machine's own runtime.
 
     Attributes:
-        output: The output that is classes; None: nothing can be measured.
-        scores: Its scores on the held-out samples that have a label; None: nothing was measured.
-        metrics: Accuracy and what else is measured of it.
-        labels: Names of the classes.
+        answering: Which of its outputs answer what; None: nothing can be measured.
+        answers: To the held-out samples that are measured; None: nothing was.
+        wanted: Their target values.
+        outputs: What the answers are for, with what was measured of them.
+        metrics: The mean score and what else is measured of it.
         why: Why there are none.
     """
 
-    output: ClassOutput | None = None
-    scores: NDArray[np.float32] | None = None
+    answering: Answering | None = None
+    answers: Arrays | None = None
+    wanted: Arrays = field(default_factory=dict)
+    outputs: Outputs = NO_OUTPUTS
     metrics: Mapping[str, float] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
     why: str = _NO_SAMPLES
+
+    @property
+    def check(self) -> str:
+        """What the check of the score is called."""
+        return self.outputs.score_key if self.outputs else "accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +75,7 @@ class Judged:
         executed_by: Check -> what really ran it.
         golden: Golden samples, encoded; None: nothing ran the file.
         tolerance: Of the golden samples.
+        tolerances: Output -> its own tolerance, where there are several.
         arena: The smallest that works, where it was measured.
         metrics: What was measured of its outputs.
         latency: On this machine; None: not measured.
@@ -89,6 +99,7 @@ class Judged:
     evaluation: Mapping[str, Any] | None = None
     recipe: str = ""
     steps: tuple[str, ...] = ()
+    tolerances: Mapping[str, float] = field(default_factory=dict)
 
 
 def score_file(model: ModelFile, bench: Bench, samples: SampleSet | None, runtime: str) -> FileScores:
@@ -102,23 +113,37 @@ def score_file(model: ModelFile, bench: Bench, samples: SampleSet | None, runtim
     """
     if samples is None:
         return FileScores()
-    labels = samples.held_out.labels[samples.scored]
-    found = find_class_output(model.schema, np.append(labels, len(samples.labels) - 1))
+    found = find_answering(model.schema, samples)
     if isinstance(found, str):
         return FileScores(why=found)
-    known = samples.labels or model.schema.labels
-    named = known if len(known) == found.classes else tuple(map(str, range(found.classes)))
     try:
         outputs = bench.held_out(runtime).outputs
     except (CompileError, DecodeError) as exc:
-        return FileScores(output=found, labels=named, why=f"the file does not run on this machine: {exc}")
-    scores = class_scores(found, outputs)[samples.scored]
-    if found.is_class and not np.isfinite(scores).all():
-        why = f"the output {found.name!r} gives whole numbers that are no class from 0 to {found.classes - 1}"
+        why = f"the file does not run on this machine: {exc}"
+        return FileScores(answering=found, outputs=found.outputs, why=why)
+    answers = chosen(found.answers(outputs), samples.scored)
+    if found.classes is not None and found.classes.is_class and not all_finite(answers):
+        last = found.classes.classes - 1
+        why = f"the output {found.classes.name!r} gives whole numbers that are no class from 0 to {last}"
         return FileScores(why=f"{why}; give labels and a file that count classes from 0")
-    metrics = {"accuracy": accuracy(scores, labels)}
-    metrics |= {name: float(metric(np.array(scores), np.array(labels))) for name, metric in samples.metrics.items()}
-    return FileScores(output=found, scores=scores, metrics=metrics, labels=named, why="")
+    wanted = wanted_of(found, samples)
+    measured = found.outputs.measured(answers, wanted)
+    score = mean_score(measured, answers, wanted)
+    metrics = {} if score is None else {measured.score_key: score}
+    # They get copies, and what each of them is made for: an array, or with several outputs all of them.
+    for name, metric in samples.metrics.items():
+        pair = ({of: np.array(values) for of, values in arrays.items()} for arrays in (answers, wanted))
+        metrics[name] = float(metric(*(part if len(part) > 1 else next(iter(part.values())) for part in pair)))
+    return FileScores(
+        answering=found, answers=answers, wanted=wanted, outputs=measured, metrics=finite_metrics(metrics), why=""
+    )
+
+
+def wanted_of(answering: Answering, samples: SampleSet) -> dict[str, NDArray[Any]]:
+    """Return the target values of the samples that are measured, by the names of what answers."""
+    if (labels := samples.classes) is not None:
+        return dict.fromkeys(answering.outputs, labels[samples.scored])
+    return chosen(samples.wanted, samples.scored)
 
 
 def judge_as_it_is(target: Target, model: ModelFile, bench: Bench, own: FileScores) -> Judged:
@@ -134,9 +159,9 @@ def judge_as_it_is(target: Target, model: ModelFile, bench: Bench, own: FileScor
         first, *more = failures
         raise VerificationError(target.name, first.check, first.expected, first.found, further=more)
     if COMPILED_OPERATOR in model.facts.operators:
-        return _compiled_before(target, model)
+        return _compiled_before(target, model, own)
     if target.runtime == MICRO and installed_version() is None:
-        return _unseen(target, model, NO_MCU, ("golden", *OF_THE_ORACLE))
+        return _unseen(target, model, NO_MCU, ("golden", *OF_THE_ORACLE, own.check))
     unmeasured = profile_model(model.facts, target)
     try:
         # A microcontroller's runtime says itself which operator it does not have; no other is asked in vain.
@@ -163,7 +188,7 @@ def judge_as_it_is(target: Target, model: ModelFile, bench: Bench, own: FileScor
     measured = _measure(target, bench, own, arena)
     not_run = {**profile.not_run, **measured.not_run, "parity": _NO_SOURCE, **left_out(model)}
     ran = ("golden", *((*OF_THE_ORACLE, "memory") if arena is not None else ()))
-    ran += ("accuracy",) if "accuracy" in measured.metrics else ()
+    ran += (own.check,) if own.check in measured.metrics else ()
     return Judged(
         target=target,
         content=content,
@@ -200,23 +225,26 @@ def _measure(target: Target, bench: Bench, own: FileScores, arena: Arena | None)
         VerificationError: Its outputs are no numbers, or its runtime does not run all samples.
     """
     samples = bench.samples
-    if samples is None or own.output is None:
-        return _Measured(not_run={"accuracy": own.why})
+    if samples is None or own.answering is None:
+        return _Measured(not_run={own.check: own.why})
     try:
-        outputs = bench.held_out(target.runtime, arena.bytes if arena is not None else 0).outputs
+        given = bench.held_out(target.runtime, arena.bytes if arena is not None else 0).outputs
     except RuntimeRefusedError as exc:
-        raise VerificationError(target.name, "accuracy", exc.expected, exc.found) from exc
-    scores = class_scores(own.output, outputs)[samples.scored]
-    if not np.isfinite(scores).all():
-        raise VerificationError(target.name, "accuracy", "finite outputs", "NaN, infinity or no class")
+        raise VerificationError(target.name, own.check, exc.expected, exc.found) from exc
+    answers = chosen(own.answering.answers(given), samples.scored)
+    if not all_finite(answers):
+        raise VerificationError(target.name, own.check, "finite outputs", "NaN, infinity or no class")
+    wanted = wanted_of(own.answering, samples)
+    score = mean_score(own.outputs, answers, wanted)
     scored = samples.held_out.take(samples.scored)
-    return _Measured(
-        metrics={"accuracy": accuracy(scores, scored.labels), "held_out_samples": float(len(scored))},
-        evaluation=evaluate_parts(own.labels, scores, scored, samples.subgroup),
-    )
+    evaluation = evaluate_parts(own.outputs, answers, wanted, scored, samples.subgroup)
+    if score is None:
+        return _Measured(evaluation=evaluation, not_run={own.check: why_unscored(own.outputs)})
+    known = float(own.outputs.known(wanted).sum())
+    return _Measured(metrics={own.check: score, "held_out_samples": known}, evaluation=evaluation)
 
 
-def _compiled_before(target: Target, model: ModelFile) -> Judged:
+def _compiled_before(target: Target, model: ModelFile, own: FileScores) -> Judged:
     """Return what is written for a target of a file that was compiled for the Edge TPU already.
 
     Raises:
@@ -231,7 +259,7 @@ def _compiled_before(target: Target, model: ModelFile) -> Judged:
         raise VerificationError(target.name, CHECK, expected, f"operators that run on the CPU: {', '.join(left)}")
     # What is inside is the compiler's matter, not that of a table.
     facts = replace(model.facts, operators=frozenset(), operator_versions={})
-    judged = _unseen(target, replace(model, facts=facts), _NO_CHIP, ("golden",))
+    judged = _unseen(target, replace(model, facts=facts), _NO_CHIP, ("golden", own.check))
     return replace(judged, checks={**judged.checks, CHECK: PASSED})
 
 
@@ -239,7 +267,7 @@ def _unseen(target: Target, model: ModelFile, why: str, unseen: tuple[str, ...])
     """Return what is written for a target whose runtime is not there: what the file says of itself."""
     profile = profile_model(model.facts, target, why)
     asked = _fitting(target, model, profile)
-    not_run = {**profile.not_run, **dict.fromkeys((*unseen, "accuracy"), why), "parity": _NO_SOURCE, **left_out(model)}
+    not_run = {**profile.not_run, **dict.fromkeys(unseen, why), "parity": _NO_SOURCE, **left_out(model)}
     return Judged(
         target=target,
         content=model.content,

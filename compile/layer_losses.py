@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgerow.compile.pass_models import FloatModel
-from hedgerow.compile.verify import signal_to_noise_db
+from hedgerow.compile.scoring import least_snr_db
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ class LayerLoss:
     Attributes:
         layer: Its name in the model.
         kind: Its class.
-        snr_db: Signal to noise of the model's outputs against those of the float model.
+        snr_db: Signal to noise of the model's outputs against those of the float model, of the one that lost most.
     """
 
     layer: str
@@ -95,18 +96,24 @@ def layer_losses(
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad():
-            plain = serving(*inputs).numpy()
+            plain = _parts(serving(*inputs))
             for name, layer in layers.items():
                 if clock() - begun > limit_s:
                     break
                 tried += 1
                 with _rounded(layer):
-                    outputs = serving(*inputs).numpy()
-                if not np.array_equal(outputs, plain):
-                    found.append(LayerLoss(name, type(layer).__name__, signal_to_noise_db(plain, outputs)))
+                    outputs = _parts(serving(*inputs))
+                if any(not np.array_equal(outputs[of], plain[of]) for of in plain):
+                    found.append(LayerLoss(name, type(layer).__name__, least_snr_db(plain, outputs)))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return LayerLosses(tuple(sorted(found, key=lambda loss: loss.snr_db)), tried, len(layers))
+
+
+def _parts(given: Any) -> dict[str, NDArray[np.float32]]:
+    """Return each output that a model gives, by its place."""
+    parts = given if isinstance(given, tuple) else (given,)
+    return {str(place): part.numpy() for place, part in enumerate(parts)}
 
 
 def _layers(model: "nn.Module") -> Iterator[tuple[str, "nn.Module"]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hedgerow.compile.errors import UnsuitableError
 from hedgerow.compile.foundation import Foundation, Made
 from hedgerow.compile.inspection.model import read_facts
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
@@ -10,6 +11,7 @@ from hedgerow.compile.passes.examples import file_shape
 from hedgerow.compile.passes.kinds import ModelPass, Pass
 from hedgerow.compile.passes.runner import own_errors, run_file_pass, run_model_pass, tool_errors
 from hedgerow.compile.preparation.beside import make_beside
+from hedgerow.compile.preparation.c_interface import PREPARE
 from hedgerow.compile.preparation.halves import Halves
 from hedgerow.compile.recipe import FilePasses, Recipe, plain_export
 from hedgerow.progress import Progress, Report
@@ -83,6 +85,7 @@ def make(foundation: Foundation, recipe: Recipe, done: Steps, *, all_integer: bo
         PassError: A pass failed.
         UnsuitableError: A pass needs something that the task does not have, or what prepares samples has no C.
     """
+    _check_missing(foundation)
     steps = (*recipe.float_passes, *recipe.model_passes, *recipe.passes)
     beside = foundation.prepared_beside() if all_integer else None
     inside = foundation.halves if recipe.format != "mlpackage" and not all_integer else None
@@ -101,12 +104,34 @@ def make(foundation: Foundation, recipe: Recipe, done: Steps, *, all_integer: bo
             facts = read_facts(stage.format, stage.content, _one_sample(source, stage))
         # What a recipe promises, it promises of the model's own weights.
         facts = replace(facts, quantized_weights=own.quantized_weights, float_weights=own.float_weights)
+    elif foundation.halves is not None and stage.format == "mlpackage":
+        with own_errors(steps):
+            # What prepares samples is in float32, and nothing else is.
+            facts = replace(facts, float_weights=facts.float_weights - _float32_weights(stage.content))
     made = Made(stage=stage, float_bytes=len(floating.content), facts=facts, all_integer=all_integer)
     if beside is None:
         return made
     name, inputs = foundation.source.task.name, foundation.data.held_out.inputs
     with tool_errors(plain_export(stage.format).name):
         return replace(made, beside=make_beside(name, beside, stage, inputs))
+
+
+def _float32_weights(content: bytes) -> int:
+    from hedgerow.compile.inspection.coreml import float32_weights
+
+    return float32_weights(content)
+
+
+def _check_missing(foundation: Foundation) -> None:
+    """Refuse missing values that no float half would take care of."""
+    missing = [spec.name for spec in foundation.source.task.inputs if spec.missing]
+    if missing and foundation.halves is None:
+        raise UnsuitableError(
+            PREPARE,
+            f"a preprocess from a batch of samples to batches of tensors, as {missing[0]} may be missing",
+            "one that cannot be cut off from the model",
+            "return tensors that begin with the batch; a NaN has no place in integers",
+        )
 
 
 def _joined(halves: Halves, second: CompiledModel, steps: Sequence[Pass]) -> CompiledModel:

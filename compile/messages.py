@@ -96,7 +96,7 @@ class Job:
         weights_sha256: Hash of its weights.
         folder: The build's folder.
         search_path: Where the task's modules are found.
-        max_drop: Allowed loss of accuracy, as a share.
+        max_drop: Allowed loss of the mean score, as a share.
         limit_s: Longest time that it may take; for the process that waits.
         artifacts: Target -> recipe.
         targets: Target -> what it can hold and run; of each artifact.

@@ -18,7 +18,9 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import format_of
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import DTYPES, ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import NO_OUTPUTS, Classes, Outputs
+from hedgerow.schema import DTYPES, TensorSpec
 
 __all__ = ["ModelFile", "draw_samples", "open_model_file", "plain_name", "read_model_file", "whole_file"]
 
@@ -54,7 +56,7 @@ class ModelFile:
 
     @property
     def gives_probabilities(self) -> bool:
-        """Whether devices find the classes' probabilities among its outputs."""
+        """Whether an output is called so already."""
         return any(spec.name == _PROBABILITIES for spec in self.schema.outputs)
 
     def with_inputs(self, specs: Sequence[TensorSpec]) -> "ModelFile":
@@ -80,18 +82,34 @@ class ModelFile:
         """
         if not output.has_scores:
             return self
-        named = replace(self, schema=replace(self.schema, labels=tuple(labels)))
-        if scores is None or not self._may_be_probabilities(output) or not _are_probabilities(scores):
-            return named
+        shares = scores is not None and self._may_be_probabilities(output) and _are_probabilities(scores)
+        classes = Classes(tuple(labels), softmax=shares)
+        name = _PROBABILITIES if shares else output.name
+        named = self.with_answers(Outputs({name: classes}), {name: output.name})
+        # A device reads answers in the shape that their output has.
+        return named if not named.schema.answers.misfit(named.schema.outputs) else self
 
-        def renamed(each: TensorSpec) -> TensorSpec:
-            return replace(each, name=_PROBABILITIES, minimum=0.0, maximum=1.0) if each.name == output.name else each
+    def with_answers(self, outputs: Outputs, of: Mapping[str, str]) -> "ModelFile":
+        """Return the file that says what its outputs are for, and calls them so.
 
-        state = {into: _PROBABILITIES if out == output.name else out for into, out in self.state.items()}
+        Args:
+            outputs: What they are for.
+            of: Name in *outputs* -> what the file's output is called so far.
+        """
+        names = {found: name for name, found in of.items()}
+
+        def renamed(spec: TensorSpec) -> TensorSpec:
+            if spec.name not in names:
+                return spec
+            own = outputs[names[spec.name]].tensor(names[spec.name])
+            low, high = (own.minimum, own.maximum) if own.minimum is not None else (spec.minimum, spec.maximum)
+            return replace(spec, name=own.name, unit=own.unit or spec.unit, minimum=low, maximum=high)
+
+        state = {into: names.get(out, out) for into, out in self.state.items()}
         return replace(
-            named,
-            outputs=tuple(replace(t, name=_PROBABILITIES) if t.name == output.name else t for t in self.outputs),
-            schema=replace(named.schema, outputs=tuple(map(renamed, self.schema.outputs)), state=state),
+            self,
+            outputs=tuple(replace(t, name=names.get(t.name, t.name)) for t in self.outputs),
+            schema=replace(self.schema, outputs=tuple(map(renamed, self.schema.outputs)), answers=outputs, state=state),
             state=state,
         )
 
@@ -99,10 +117,6 @@ class ModelFile:
         """Say whether an output is one flat row, and no other output has the name already."""
         spec = next(spec for spec in self.schema.outputs if spec.name == output.name)
         return len(spec.shape) == 1 and (spec.name == _PROBABILITIES or not self.gives_probabilities)
-
-    def class_name(self, output: ClassOutput) -> str:
-        """Return what an output is called after :meth:`with_classes`."""
-        return output.name if any(spec.name == output.name for spec in self.schema.outputs) else _PROBABILITIES
 
     @property
     def border(self) -> Border:
@@ -334,7 +348,8 @@ def _described(facts: FileFacts, inputs: tuple[TensorSpec, ...], outputs: tuple[
     shape = outputs[0].shape if len(outputs) == 1 else ()
     if len(shape) == 1 and computing and computing[-1] == "softmax":
         output = TensorSpec(_PROBABILITIES, shape, "float32", minimum=0.0, maximum=1.0)
-        return ModelSchema(inputs, (output,), tuple(map(str, range(shape[0]))))
+        answers = Outputs({_PROBABILITIES: Classes(tuple(map(str, range(shape[0]))))}) if shape[0] > 1 else NO_OUTPUTS
+        return ModelSchema(inputs, (output,), answers)
     return ModelSchema(inputs, outputs)
 
 

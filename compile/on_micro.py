@@ -17,9 +17,10 @@ from hedgerow.compile.errors import Failure, ForeignFileError, RuntimeRefusedErr
 from hedgerow.compile.evaluation import evaluate_parts
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.compile.foundation import Executed, Foundation, Made
-from hedgerow.compile.golden import choose_places, encode_golden, replay_tolerance
+from hedgerow.compile.golden import choose_rows, encode_golden, replay_tolerances
 from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.portions import portions
+from hedgerow.compile.scoring import chosen, largest_differences
 from hedgerow.compile.stepwise import golden_steps, with_state
 from hedgerow.compile.toolchains import MICRO, NO_MCU
 from hedgerow.compile.verify import Oracle
@@ -41,7 +42,7 @@ def run_on_micro(foundation: Foundation, made: Made, done: Done) -> Executed:
     """
     stage = made.stage
     if installed_version() is None:
-        return Executed(probabilities=None, not_run=NO_MCU, oracle=Oracle(not_run=NO_MCU))
+        return Executed(answers=None, not_run=NO_MCU, oracle=Oracle(not_run=NO_MCU))
     with ForeignFile(f"{foundation.source.task.name}.tflite", stage.format, stage.content) as file:
         try:
             arena = file.arena()
@@ -50,31 +51,32 @@ def run_on_micro(foundation: Foundation, made: Made, done: Done) -> Executed:
             failure = exc.failure()
         except ForeignFileError as exc:
             failure = Failure("oracle", f"{exc.runtime} to live through {exc.step} the file", exc.found)
-    return Executed(probabilities=None, not_run=_REFUSED, oracle=Oracle(failure=failure))
+    return Executed(answers=None, not_run=_REFUSED, oracle=Oracle(failure=failure))
 
 
 def _executed(foundation: Foundation, made: Made, file: ForeignFile, arena: Arena, done: Done) -> Executed:
     stage, held_out, task = made.stage, foundation.data.held_out, foundation.source.task
-    places, length = choose_places(len(held_out)), 1
+    places, length = choose_rows(held_out), 1
     if foundation.steps:
         places, length = golden_steps(len(held_out), foundation.steps)
     samples, given = held_out.take(places), foundation.given(made, held_out)
     replay = file.replay(
         MICRO, given.take(places).inputs, _border(stage), arena_bytes=arena.bytes, state=stage.state, steps=length
     )
-    probabilities = _held_out(made, file, given.inputs, arena.bytes, done, foundation.steps or 1)
-    name = stage.outputs[0].name
+    answers = _held_out(made, file, given.inputs, arena.bytes, done, foundation.steps or 1)
     # The same samples among all the others: an interpreter that remembers earlier ones gives something else there.
-    again = np.abs(replay.outputs[name].astype(np.float64) - probabilities[places]).max(initial=0.0)
-    difference = float(np.nan_to_num([replay.difference, again], nan=np.inf).max())
-    largest = float(np.abs(probabilities.astype(np.float64) - foundation.float_probabilities).max())
+    again = largest_differences({name: replay.outputs[name] for name in answers}, chosen(answers, places))
+    tolerances = replay_tolerances(foundation.outputs, foundation.float_answers, answers)
+    repeated, replayed = tolerances.worst(again), (replay.difference, tolerances.least)
+    difference, tolerance = max(repeated, replayed, key=lambda pair: pair[0] / pair[1] if pair[1] else np.inf)
     return Executed(
-        probabilities=probabilities,
+        answers=answers,
         golden=encode_golden(with_state(samples.inputs, replay.outputs, stage.state, length), replay.outputs),
         replay_difference=difference,
-        replay_tolerance=replay_tolerance(largest) if np.isfinite(largest) else 0.0,
+        replay_tolerance=tolerance,
+        tolerances=tolerances,
         executed_by=replay.executed_by,
-        evaluation=evaluate_parts(task.schema.labels, probabilities, held_out, task.subgroup),
+        evaluation=evaluate_parts(foundation.outputs, answers, foundation.wanted, held_out, task.subgroup),
         arena=arena,
         oracle=Oracle(),
     )
@@ -86,16 +88,17 @@ def _border(stage: CompiledModel) -> Any:
 
 def _held_out(
     made: Made, file: ForeignFile, inputs: Mapping[str, NDArray[Any]], arena_bytes: int, done: Done, steps: int
-) -> NDArray[np.float32]:
-    """Return the first output for all held-out samples, ``float32[n, ...]``; *steps* of them are never parted."""
+) -> dict[str, NDArray[np.float32]]:
+    """Return all answers to all held-out samples, each ``float32[n, ...]``; *steps* of them are never parted."""
     samples = len(next(iter(inputs.values())))
     sample_bytes = sum(values[:1].nbytes for values in inputs.values())
-    rows = []
+    rows: list[Mapping[str, NDArray[np.float32]]] = []
     for begin, end in portions(samples // steps, (made.facts.macs or 0) * steps, sample_bytes * steps):
         portion = {name: values[begin * steps : end * steps] for name, values in inputs.items()}
         found = file.predict(
             MICRO, portion, _border(made.stage), arena_bytes=arena_bytes, state=made.stage.state, steps=steps
         )
-        rows.append(found.outputs[made.stage.outputs[0].name])
+        rows.append(found.outputs)
         done(end * steps, samples)
-    return np.concatenate(rows)
+    state = set(made.stage.state.values())
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0] if name not in state}

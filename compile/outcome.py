@@ -48,6 +48,21 @@ class Outcome:
     arenas: Mapping[str, Arena] = field(default_factory=dict)
     instead_of: Mapping[str, tuple[TriedRecipe, ...]] = field(default_factory=dict)
 
+    @property
+    def score_key(self) -> str:
+        """What the mean score is called in metrics."""
+        answers = self.build.model_schema.answers if self.build is not None else None
+        if answers:
+            return answers.score_key
+        metrics = [artifact.metrics for artifact in (self.build.artifacts if self.build else ())]
+        return "score" if any("score" in found for found in metrics) else "accuracy"
+
+    @property
+    def score_name(self) -> str:
+        """What people call it."""
+        answers = self.build.model_schema.answers if self.build is not None else None
+        return answers.score_name if answers else self.score_key
+
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values: what ``hedgerow compile --json`` prints."""
         return {
@@ -67,7 +82,7 @@ class Outcome:
         metrics |= {name: int(artifact.metrics[name]) for name in _WHOLE if name in artifact.metrics}
         latency = self.latencies.get(artifact.target)
         evaluation = self.evaluations.get(artifact.target, {})
-        absent = dict.fromkeys(_ALWAYS)
+        absent = dict.fromkeys((*_ALWAYS, self.score_key, f"float_{self.score_key}"))
         return {
             "target": artifact.target,
             "format": artifact.format,

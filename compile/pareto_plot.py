@@ -1,4 +1,4 @@
-"""Plots of what was tried, as SVG inside the report: bytes against accuracy, the area of a point its latency.
+"""Plots of what was tried, as SVG inside the report: bytes against the mean score, the area of a point its latency.
 
 Written by hand: a compile from the cache ends in less time than a plotting library takes to import, and the page's own
 colours, light and dark, reach inside.
@@ -26,16 +26,16 @@ class Point:
         label: What stands beside it; empty: nothing, as where it is one of many.
         about: What a pointer that rests on it is told.
         size_bytes: Of the file.
-        accuracy: On held-out data, as a share.
+        score: Mean on held-out data, as a share.
         latency_ms: Of a prediction on the target, by its model; None: not known.
         kind: ``chosen``, ``passed`` or ``refused``.
-        front: Whether no other of its target beats it in both bytes and accuracy.
+        front: Whether no other of its target beats it in both bytes and score.
     """
 
     label: str
     about: str
     size_bytes: float
-    accuracy: float
+    score: float
     latency_ms: float | None
     kind: str
     front: bool
@@ -75,23 +75,26 @@ def _spanned(values: Sequence[float], begin: float, end: float, *, least: float,
     return Axis(max(low - margin, limits[0]), min(high + margin, limits[1]), begin, end)
 
 
-def draw_plot(title: str, points: Sequence[Point], float_accuracy: float, allowed_accuracy: float) -> str:
+def draw_plot(
+    title: str, points: Sequence[Point], float_score: float, allowed_score: float, *, score_name: str = "accuracy"
+) -> str:
     """Return a plot as an ``svg`` element, to be written into a page that has the style sheet of the report.
 
     Args:
         title: What it shows, for those who cannot see it.
         points: At least one.
-        float_accuracy: Of the float model, as a share: a line.
-        allowed_accuracy: The least that passes: another.
+        float_score: Of the float model, as a share: a line.
+        allowed_score: The least that passes: another.
+        score_name: What people call the score.
     """
     sizes = [point.size_bytes for point in points]
     x = _spanned(sizes, _LEFT, _WIDTH - _RIGHT, least=max(sizes) * 0.2, limits=(0.0, math.inf))
-    heights = [*(point.accuracy for point in points), float_accuracy, allowed_accuracy]
+    heights = [*(point.score for point in points), float_score, allowed_score]
     y = _spanned(heights, _HEIGHT - _BOTTOM, _TOP, least=0.02, limits=(0.0, 1.0))
-    parts = [*_frame(x, y), *_line(y, float_accuracy, "float"), *_line(y, allowed_accuracy, "least allowed")]
-    front = sorted((point.size_bytes, point.accuracy) for point in points if point.front)
+    parts = [*_frame(x, y, score_name), *_line(y, float_score, "float"), *_line(y, allowed_score, "least allowed")]
+    front = sorted((point.size_bytes, point.score) for point in points if point.front)
     if len(front) > 1:
-        path = " ".join(f"{x.place(size):.1f},{y.place(accuracy):.1f}" for size, accuracy in front)
+        path = " ".join(f"{x.place(size):.1f},{y.place(score):.1f}" for size, score in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
     slowest = max((point.latency_ms or 0.0 for point in points), default=0.0)
     # Large ones first: a small one stays to be seen on them.
@@ -104,7 +107,7 @@ def draw_plot(title: str, points: Sequence[Point], float_accuracy: float, allowe
     )
 
 
-def _frame(x: Axis, y: Axis) -> list[str]:
+def _frame(x: Axis, y: Axis, score_name: str) -> list[str]:
     parts = [f'<path class="axis" d="M{x.begin:.1f},{y.end:.1f}V{y.begin:.1f}H{x.end:.1f}"/>']
     for value in x.ticks():
         place = x.place(value)
@@ -116,12 +119,12 @@ def _frame(x: Axis, y: Axis) -> list[str]:
         parts.append(f'<text class="y" x="{x.begin - 6:.1f}" y="{place + 3.5:.1f}">{value * 100:.4g}</text>')
     middle = (y.begin + y.end) / 2
     parts.append(f'<text class="x" x="{(x.begin + x.end) / 2:.1f}" y="{_HEIGHT - 8}">bytes</text>')
-    parts.append(f'<text class="x" transform="translate(12,{middle:.1f}) rotate(-90)">accuracy, %</text>')
+    parts.append(f'<text class="x" transform="translate(12,{middle:.1f}) rotate(-90)">{escape(score_name)}, %</text>')
     return parts
 
 
-def _line(y: Axis, accuracy: float, name: str) -> list[str]:
-    place = y.place(accuracy)
+def _line(y: Axis, score: float, name: str) -> list[str]:
+    place = y.place(score)
     kind = name.split(maxsplit=1)[0]
     return [
         f'<path class="level {kind}" d="M{_LEFT},{place:.1f}H{_WIDTH - _RIGHT}"/>',
@@ -137,7 +140,7 @@ def _radius(point: Point, slowest_ms: float) -> float:
 
 
 def _mark(point: Point, x: Axis, y: Axis, slowest_ms: float) -> str:
-    left, top = x.place(point.size_bytes), y.place(point.accuracy)
+    left, top = x.place(point.size_bytes), y.place(point.score)
     radius = _radius(point, slowest_ms)
     return (
         f'<circle class="{point.kind}" cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}">'
@@ -148,7 +151,7 @@ def _mark(point: Point, x: Axis, y: Axis, slowest_ms: float) -> str:
 def _labels(points: Sequence[Point], x: Axis, y: Axis, slowest_ms: float) -> list[str]:
     """Return each label beside its point, or on the nearest line below or above that nothing else is on."""
     taken = [
-        _Box(place - radius, place + radius, y.place(point.accuracy) - radius, y.place(point.accuracy) + radius)
+        _Box(place - radius, place + radius, y.place(point.score) - radius, y.place(point.score) + radius)
         for point in points
         for place, radius in [(x.place(point.size_bytes), _radius(point, slowest_ms))]
     ]
@@ -160,7 +163,7 @@ def _labels(points: Sequence[Point], x: Axis, y: Axis, slowest_ms: float) -> lis
         left = place + radius + 3
         if left + width > _WIDTH - 2:
             left = max(_LEFT + 2.0, place - radius - 3 - width)
-        middle = y.place(point.accuracy)
+        middle = y.place(point.score)
         lines = sorted((_LINE * step for step in range(-12, 13)), key=lambda shift: (abs(shift), -shift))
         boxes = [_Box(left, left + width, middle + shift - 5, middle + shift + 5) for shift in lines]
         inside = [box for box in boxes if box.top >= _TOP and box.bottom <= _HEIGHT - _BOTTOM] or boxes[:1]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hedgerow.compile.errors import UnsuitableError
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 from hedgerow.task import Dataset, Task
 
 if TYPE_CHECKING:

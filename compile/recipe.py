@@ -48,8 +48,10 @@ class Promise:
     Attributes:
         minimum_quantized_share: Share of the weights, by count, that must be stored in at most 8 bits; 0 for a recipe
             that keeps them as floats.
-        minimum_snr_db: Signal (float output) to noise (difference from it) on held-out data, in decibel.
-        minimum_agreement: Share of held-out samples on which float and artifact predict the same class.
+        minimum_snr_db: Signal (the float model's output) to noise (the difference) on held-out data, of each output, in
+            decibel.
+        minimum_agreement: Mean agreement of float and artifact on held-out samples, of each output: for classes the
+            share of samples in which both predict the same one (:meth:`hedgerow.outputs.Output.agreement`).
         smaller_than_float: Whether the artifact must have fewer bytes than the float one; False for the plain float
             recipes alone, which are that one.
     """

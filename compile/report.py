@@ -14,14 +14,18 @@ from typing import Any
 from hedgerow.compile.build import Build
 from hedgerow.compile.outcome import Outcome
 from hedgerow.compile.pareto_plot import Point, draw_plot
+from hedgerow.compile.scoring import score_in
 from hedgerow.compile.search import PASSED, TriedRecipe, pareto_front
 from hedgerow.durable import write_durably
 from hedgerow.errors import ExtraNotInstalledError
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Outputs
 
 __all__ = ["HTML_FILE", "JSON_FILE", "MARKDOWN_FILE", "card", "render", "write_report"]
 
 HTML_FILE, MARKDOWN_FILE, JSON_FILE = "report.html", "report.md", "compile.json"
 _MAXIMUM_CONFUSION = 20
+_MOST_NAMES = 20
 
 
 def write_report(folder: Path, outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) -> None:
@@ -53,8 +57,10 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
     if build is None:
         raise ValueError("an outcome without a build has nothing to report")
     record = outcome.to_record()
+    answers, is_accuracy = build.model_schema.answers, outcome.score_key == "accuracy"
+    named = answers.alone.part_names if answers.alone is not None and is_accuracy else ()
     # A file that gives the class itself has classes and no scores for a schema to label.
-    labels = build.model_schema.labels or tuple(row["name"] for row in evaluation["classes"])
+    labels = named or tuple(row["name"] for row in evaluation["classes"])
     not_run = [
         (name, artifact.target, outcome.not_run.get(artifact.target, {}).get(name, "the reason is not known"))
         for artifact in build.artifacts
@@ -66,6 +72,7 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
     return {
         "task": build.task,
         "use": _intended_use(build, labels),
+        "score_name": outcome.score_name,
         "lineage": {
             "run": build.run,
             "parent": build.parent or "none",
@@ -77,25 +84,28 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
                 "name": spec.name,
                 "shape": " x ".join(map(str, spec.shape)),
                 "dtype": spec.dtype,
-                "unit": spec.unit or "-",
+                "unit": spec.unit_text or "-",
             }
             for spec in build.model_schema.inputs
         ],
         "labels": labels,
-        "metrics": sorted(build.metrics.items()),
+        "outputs": [] if is_accuracy else _outputs(build.model_schema),
+        "metrics": sorted(build.metrics.items()) if is_accuracy else _metrics(build.metrics, evaluation),
+        "baseline": _baseline(outcome.score_key, evaluation),
         "samples": evaluation["samples"],
         "train_samples": evaluation["train_samples"],
         "classes": evaluation["classes"],
         "confusion": evaluation["confusion"] if len(evaluation["confusion"]) <= _MAXIMUM_CONFUSION else [],
         "heat": _heat(evaluation["confusion"]),
         "plots": _plots(outcome, record["artifacts"], front, max_drop),
-        "subgroups": evaluation["subgroups"],
+        "subgroups": [{**row, "score": row[outcome.score_key]} for row in evaluation["subgroups"]],
         "fairness": evaluation["fairness"],
         "max_drop_points": max_drop * 100,
-        "artifacts": [_with_limits(artifact) for artifact in record["artifacts"]],
+        "artifacts": [{**_with_limits(artifact), "score": score_in(artifact)} for artifact in record["artifacts"]],
+        "output_rows": _output_rows(answers, record["artifacts"]),
         "files": (files := _files(record["artifacts"])),
         "class_rows": _compared("recall", "classes", evaluation, files),
-        "subgroup_rows": _compared("accuracy", "subgroups", evaluation, files),
+        "subgroup_rows": _compared(outcome.score_key, "subgroups", evaluation, files),
         "train_graphs": record["train_graphs"],
         "refused": record["refused"],
         "trials": [
@@ -131,36 +141,40 @@ def _plots(
     outcome: Outcome, artifacts: Sequence[Mapping[str, Any]], front: set[tuple[str, str]], max_drop: float
 ) -> list[dict[str, str]]:
     """Return a plot of all artifacts, and one of each target of which several recipes were measured."""
-    floats = [a["float_accuracy"] for a in artifacts if a["float_accuracy"] is not None]
+    name = outcome.score_name
+    floats = [score for a in artifacts if (score := score_in(a, "float_")) is not None]
     if not floats:
         return []
     levels = (floats[0], max(0.0, floats[0] - max_drop))
-    measured = [artifact for artifact in artifacts if artifact["accuracy"] is not None]
+    measured = [artifact for artifact in artifacts if score_in(artifact) is not None]
     points = [
-        _point(label, artifact["target"], artifact, kind="chosen", front=False)
+        _point(label, artifact["target"], artifact, name, kind="chosen", front=False)
         for artifact, label in zip(measured, _shared_labels(measured), strict=True)
     ]
-    found = [{"title": "All artifacts", "svg": draw_plot("All artifacts", points, *levels)}] if points else []
+    everything = "All artifacts"
+    found = [{"title": everything, "svg": draw_plot(everything, points, *levels, score_name=name)}] if points else []
     for target in dict.fromkeys(trial.target for trial in outcome.trials):
         points = [
             _point(
                 trial.recipe if outcome.recipes.get(target) == trial.recipe else "",
                 trial.recipe,
                 trial.metrics,
+                name,
                 kind="chosen" if outcome.recipes.get(target) == trial.recipe else trial.state,
                 front=(target, trial.recipe) in front,
             )
             for trial in _of(outcome.trials, target)
-            if {"bytes", "accuracy"} <= trial.metrics.keys()
+            if "bytes" in trial.metrics and score_in(trial.metrics) is not None
         ]
         if len(points) > 1:
-            found.append({"title": target, "svg": draw_plot(f"Recipes tried for {target}", points, *levels)})
+            title = f"Recipes tried for {target}"
+            found.append({"title": target, "svg": draw_plot(title, points, *levels, score_name=name)})
     return found
 
 
 def _shared_labels(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the target of each artifact; of those in one place the first one's and how many more there are."""
-    places = [(artifact["bytes"], artifact["accuracy"]) for artifact in artifacts]
+    places = [(artifact["bytes"], score_in(artifact)) for artifact in artifacts]
     more = [f" +{places.count(place) - 1}" if places.count(place) > 1 else "" for place in places]
     return [
         f"{artifact['target']}{more[at]}" if places.index(places[at]) == at else ""
@@ -168,14 +182,15 @@ def _shared_labels(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _point(label: str, name: str, metrics: Mapping[str, Any], *, kind: str, front: bool) -> Point:
+def _point(label: str, name: str, metrics: Mapping[str, Any], score_name: str, *, kind: str, front: bool) -> Point:
+    score = score_in(metrics) or 0.0
     latency_ms = metrics.get("target_latency_ms")
     told = f", {latency_ms:.3g} ms by the target's model" if latency_ms is not None else ""
     return Point(
         label=label,
-        about=f"{name}: {int(metrics['bytes']):,} bytes, accuracy {metrics['accuracy']:.2%}{told} ({kind})",
+        about=f"{name}: {int(metrics['bytes']):,} bytes, {score_name} {score:.2%}{told} ({kind})",
         size_bytes=metrics["bytes"],
-        accuracy=metrics["accuracy"],
+        score=score,
         latency_ms=latency_ms,
         kind=kind,
         front=front,
@@ -186,11 +201,58 @@ def _of(trials: Sequence[TriedRecipe], target: str) -> list[TriedRecipe]:
     return [trial for trial in trials if trial.target == target]
 
 
+def _outputs(schema: ModelSchema) -> list[dict[str, str]]:
+    """Return a row for each output that is an answer."""
+    specs = {spec.name: spec for spec in schema.outputs}
+    return [
+        {
+            "name": name,
+            "kind": output.kind,
+            "shape": " x ".join(map(str, output.tensor(name).shape)),
+            "unit": specs[name].unit_text or "-",
+            "names": ", ".join(
+                (*output.part_names[:_MOST_NAMES], *("..." for _ in output.part_names[_MOST_NAMES:][:1]))
+            ),
+        }
+        for name, output in schema.answers.items()
+    ]
+
+
+def _metrics(metrics: Mapping[str, float], evaluation: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return the mean score, what each kind of output has beside it, and the user's own metrics."""
+    return list({**evaluation["metrics"], **metrics}.items())
+
+
+def _baseline(score_key: str, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what looks at nothing, and its score."""
+    found = evaluation.get("baseline")
+    if found is None or score_key not in found["metrics"]:
+        return None
+    return {"said": found["said"], "score": found["metrics"][score_key]}
+
+
+def _output_rows(answers: Outputs, artifacts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how near each of several outputs of each artifact is to the float model's."""
+    return [
+        {
+            "target": artifact["target"],
+            "output": name,
+            "snr_db": artifact.get(f"snr_db.{name}"),
+            "agreement": artifact.get(f"agreement.{name}"),
+        }
+        for artifact in artifacts
+        for name in (answers if len(answers) > 1 else ())
+    ]
+
+
 def _intended_use(build: Build, labels: Sequence[str]) -> str:
     inputs = ", ".join(spec.name for spec in build.model_schema.inputs)
-    count = len(labels)
+    answers = build.model_schema.answers
+    purpose = f"To tell {len(labels)} classes apart from {inputs}"
+    if answers and answers.score_key != "accuracy":
+        purpose = f"To give {' and '.join(f'{name} ({output.kind})' for name, output in answers.items())} from {inputs}"
     return (
-        f"To tell {count} classes apart from {inputs}, on the hardware below, for inputs like those of the training "
+        f"{purpose}, on the hardware below, for inputs like those of the training "
         "data. The reference in the release is what devices compare their inputs with; an alert of drift means that "
         "this report no longer describes what the model does."
     )
@@ -201,7 +263,11 @@ def _files(artifacts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
     Where one recipe was evaluated in several, its name has the target beside it.
     """
-    found = {_evaluated(artifact): artifact for artifact in reversed(artifacts) if artifact["classes"]}
+    found = {
+        _evaluated(artifact): artifact
+        for artifact in reversed(artifacts)
+        if artifact["classes"] or artifact["subgroups"]
+    }
     files = [artifact for artifact in artifacts if found.get(_evaluated(artifact)) is artifact]
     recipes = [artifact["recipe"] for artifact in files]
     return [
@@ -211,7 +277,7 @@ def _files(artifacts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _evaluated(artifact: Mapping[str, Any]) -> tuple[str, str]:
-    return artifact["sha256"], artifact["executed_by"].get("accuracy", "")
+    return artifact["sha256"], next(iter(artifact["executed_by"].values()), "")
 
 
 def _compared(
@@ -234,6 +300,7 @@ def _with_limits(artifact: Mapping[str, Any]) -> dict[str, Any]:
 
 def _trial(trial: TriedRecipe, *, chosen: Mapping[str, str], front: bool) -> dict[str, Any]:
     record = trial.to_record()
+    record = {**record, "score": score_in(trial.metrics)}
     return {**record, "chosen": chosen.get(trial.target) == trial.recipe and trial.state == PASSED, "front": front}
 
 

@@ -4,12 +4,9 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from hedgerow.compile.arena import installed_version
 from hedgerow.compile.bench import HOST_RUNTIMES, Bench
 from hedgerow.compile.budget import Budget
-from hedgerow.compile.class_output import class_scores
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import (
     Failure,
@@ -21,7 +18,7 @@ from hedgerow.compile.errors import (
     VerificationError,
 )
 from hedgerow.compile.evaluation import evaluate_parts
-from hedgerow.compile.golden import replay_tolerance
+from hedgerow.compile.golden import NO_TOLERANCES, replay_tolerances
 from hedgerow.compile.judgement import FileScores, Judged, left_out
 from hedgerow.compile.messages import Unit
 from hedgerow.compile.model_file import ModelFile
@@ -29,9 +26,10 @@ from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe, finishing, plain_export
 from hedgerow.compile.recipes import find_recipe
 from hedgerow.compile.refused import refused_trial
+from hedgerow.compile.scoring import all_finite, chosen, largest_held
 from hedgerow.compile.search import PASSED, TriedRecipe
 from hedgerow.compile.toolchains import MICRO, NO_MCU
-from hedgerow.compile.verify import OF_THE_ORACLE, Measured, Oracle, verify_artifact
+from hedgerow.compile.verify import OF_THE_ORACLE, Measured, Oracle, of_outputs, verify_artifact
 from hedgerow.errors import HedgerowError
 from hedgerow.hardware.target import Target
 
@@ -76,10 +74,10 @@ class Requantizer:
         """
         if isinstance(refused, VerificationError) and refused.check in _HOPELESS:
             raise refused
-        if target.format != self._model.format or not self._is_float or self._own.scores is None:
+        if target.format != self._model.format or not self._is_float or self._own.answers is None:
             raise refused
         # Nothing can be compared with what is no number.
-        if not np.isfinite(self._own.scores).all():
+        if not all_finite(self._own.answers):
             raise refused
         candidates = [name for name in target.recipes if self._is_suitable(find_recipe(name))]
         if not candidates:
@@ -149,7 +147,7 @@ class Requantizer:
             step = (*recipe.model_passes, *recipe.passes)[0].name
             advice = "choose a recipe that exports plainly and then works on files"
             raise UnsuitableError(step, "a torch model", "a file from elsewhere", advice)
-        if self._own.scores is None or self._own.output is None or self._bench.samples is None:
+        if self._own.answers is None or self._own.answering is None or self._bench.samples is None:
             raise UnsuitableError(
                 recipe.name,
                 "samples to calibrate with and to measure on",
@@ -190,11 +188,11 @@ class Requantizer:
         return Bench(foreign, border, facts, bench.golden, bench.samples, bench.state)
 
     def _verified(self, target: Target, recipe: Recipe, made: Bench) -> Judged:
-        samples, output, floats = made.samples, self._own.output, self._own.scores
-        if samples is None or output is None or floats is None:
+        own, samples, answering, floats = self._own, made.samples, self._own.answering, self._own.answers
+        if samples is None or answering is None or floats is None:
             raise ValueError("a file that was not measured cannot be compared with")
         scored = samples.held_out.take(samples.scored)
-        arena, replay, scores, oracle, not_run = None, None, None, None, ""
+        arena, replay, answers, oracle, not_run = None, None, None, None, ""
         try:
             if target.runtime == MICRO and installed_version() is None:
                 oracle, not_run = Oracle(not_run=NO_MCU), NO_MCU
@@ -202,7 +200,8 @@ class Requantizer:
                 arena = made.arena() if target.runtime == MICRO else None
                 arena_bytes = arena.bytes if arena is not None else 0
                 replay = made.replay(target.runtime, arena_bytes)
-                scores = class_scores(output, made.held_out(target.runtime, arena_bytes).outputs)[samples.scored]
+                given = made.held_out(target.runtime, arena_bytes).outputs
+                answers = chosen(answering.answers(given), samples.scored)
                 oracle = Oracle() if target.runtime == MICRO else None
         except RuntimeRefusedError as exc:
             if target.runtime != MICRO:
@@ -214,27 +213,28 @@ class Requantizer:
             failure = Failure("oracle", f"{exc.runtime} to live through {exc.step} the file", exc.found)
             oracle, not_run = Oracle(failure=failure), _REFUSED
         profile = profile_model(made.facts, target, arena or not_run or NO_ARENA)
-        largest = float(np.abs(scores.astype(np.float64) - floats).max()) if scores is not None else np.inf
-        tolerance = replay_tolerance(largest) if np.isfinite(largest) else 0.0
+        known = replay_tolerances(own.outputs, floats, answers) if answers is not None else NO_TOLERANCES
         content = made.foreign.content
         measured = Measured(
             size_bytes=len(content),
             float_bytes=len(self._model.content),
             facts=made.facts,
-            labels=scored.labels,
-            float_probabilities=floats,
-            probabilities=scores,
+            outputs=own.outputs,
+            wanted=own.wanted,
+            float_answers=floats,
+            answers=answers,
             replay_difference=replay.difference if replay is not None else None,
-            replay_tolerance=tolerance,
+            replay_tolerance=known.least,
             not_run=not_run,
             activation_bytes=profile.peak_memory_bytes,
             latency_ms=profile.target_latency_ms,
             oracle=oracle,
             profile_not_run=profile.not_run,
+            largest=largest_held(made.border[1]),
         )
         verdict = verify_artifact(target, recipe, measured, max_drop=self._budget.max_drop)
         content, mapped = compiled_for(target, content)
-        ran = ("accuracy", "parity", "golden", *(OF_THE_ORACLE if oracle is not None else ()))
+        ran = (*of_outputs(own.outputs), *(OF_THE_ORACLE if oracle is not None else ()))
         ran += ("memory",) if arena is not None else ()
         absent = {**verdict.not_run, **left_out(self._model)}
         return Judged(
@@ -246,12 +246,15 @@ class Requantizer:
             not_run=absent,
             executed_by=dict.fromkeys(ran, replay.executed_by) if replay is not None else {},
             golden=made.golden_file(replay) if replay is not None else None,
-            tolerance=tolerance,
+            tolerance=known.largest,
+            tolerances=known.unlike,
             arena=arena,
             metrics=verdict.metrics,
             latency=replay.latency if replay is not None else None,
             evaluation=(
-                evaluate_parts(self._own.labels, scores, scored, samples.subgroup) if scores is not None else None
+                evaluate_parts(own.outputs, answers, own.wanted, scored, samples.subgroup)
+                if answers is not None
+                else None
             ),
             recipe=recipe.name,
             steps=tuple(str(step) for step in recipe.passes[1:]),

@@ -4,7 +4,7 @@ They are matched with the file's inputs by name, else by order. What recurrent s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.model_file import ModelFile
 from hedgerow.compile.sample_arrays import LABELS, read_arrays, read_table
+from hedgerow.compile.stepwise import as_rows
+from hedgerow.outputs import NO_OUTPUTS, Outputs
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, Metric, Task, TaskData
 
@@ -35,28 +37,42 @@ class SampleSet:
             records it.
         known: What the reference of drift is cut from.
         steps, calibration_steps: How many rows are one sequence; 1: every row stands alone.
-        labels: Names of the classes; empty: not known.
-        metrics: What is measured beside accuracy.
+        outputs: What the target values are for; none: each is a class, whose name is not known.
+        metrics: What is measured beside the score.
         subgroup: Column of *held_out* whose values are subgroups.
         train_samples: How many samples the model was trained on; None: not known.
-        fingerprint_of: What identifies the data.
+        fingerprint_of: What identifies the data, in order.
     """
 
     held_out: Dataset
     calibration: Dataset
     known: Dataset
-    fingerprint_of: TaskData
+    fingerprint_of: tuple[Dataset, ...]
     steps: int = 1
     calibration_steps: int = 1
-    labels: tuple[str, ...] = ()
+    outputs: Outputs = NO_OUTPUTS
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     subgroup: str | None = None
     train_samples: int | None = None
 
     @property
+    def classes(self) -> NDArray[np.int64] | None:
+        """The class of each row, -1 where none is known; None where the target values are no classes."""
+        values = self.held_out.target_values
+        if not self.outputs:
+            return values if isinstance(values, np.ndarray) else None
+        return self.outputs.strata(self.wanted) if self.outputs.alone is not None else None
+
+    @property
+    def wanted(self) -> dict[str, NDArray[Any]]:
+        """Target values by output, of each row."""
+        return self.outputs.named(self.held_out.target_values, len(self.held_out))
+
+    @property
     def scored(self) -> NDArray[np.int64]:
-        """Places of the rows that have a label."""
-        return np.flatnonzero(self.held_out.labels != _NO_LABEL)
+        """Places of the rows that are measured: all but steps without a class."""
+        labels = self.classes
+        return np.arange(len(self.held_out)) if labels is None else np.flatnonzero(labels != _NO_LABEL)
 
 
 class SampleOrigin(Protocol):
@@ -121,7 +137,7 @@ class SampleFile:
             held_out=held_out.rows(model),
             calibration=calibration.rows(model),
             known=sequences.rows(model),
-            fingerprint_of=TaskData(calibration.rows(model), held_out.rows(model), calibration.rows(model)),
+            fingerprint_of=(calibration.rows(model), held_out.rows(model), calibration.rows(model)),
             steps=sequences.steps,
             calibration_steps=sequences.steps,
         )
@@ -160,11 +176,8 @@ class HeldOutSamples:
                     f"the task's {wanted.name!r} of {list(wanted.shape)}",
                     "give a file for this task, or its samples in the file's layout with --data",
                 )
-            found.append(
-                TensorSpec(
-                    wanted.name, spec.shape, spec.dtype, wanted.unit, minimum=wanted.minimum, maximum=wanted.maximum
-                )
-            )
+            missing = wanted.missing and spec.dtype == wanted.dtype
+            found.append(replace(wanted, shape=spec.shape, dtype=spec.dtype, missing=missing))
         return tuple(found)
 
     def samples_for(self, model: ModelFile) -> SampleSet:
@@ -177,17 +190,17 @@ class HeldOutSamples:
             expected = "a file with --state for a task with state, and one without for any other"
             found = "--state and samples that are no sequences" if model.state else "sequences, and no --state"
             raise DataFileError(self._place, expected, found, "say which inputs are state, or give samples with --data")
-        parts = (self.data.held_out, self.data.calibration_or_default(), self.data.train)
+        parts = (self.data.held_out, self.task.calibration(self.data), self.data.train)
         held_out, calibration, train = (self._fitted(model, part) for part in parts)
-        steps = [part.labels.shape[1] if model.state else 1 for part in parts]
+        steps = [_steps(part) if model.state else 1 for part in parts]
         return SampleSet(
             held_out=held_out,
             calibration=calibration,
             known=train,
-            fingerprint_of=self.data,
+            fingerprint_of=(self.data.train, self.data.held_out, self.task.calibration(self.data)),
             steps=steps[0],
             calibration_steps=steps[1],
-            labels=tuple(self.task.labels),
+            outputs=self.task.answers,
             metrics=self.task.metrics,
             subgroup=self.task.subgroup,
             train_samples=len(self.data.train),
@@ -203,10 +216,9 @@ class HeldOutSamples:
             spec.name: fitted(self._place, spec, matched[spec.name], bool(model.state)) for spec in _data_inputs(model)
         }
         if not model.state:
-            return Dataset(inputs, data.labels, data.columns)
-        rows = _Sequences(inputs, data.labels).rows(model)
-        columns = {name: np.repeat(values, data.labels.shape[1], axis=0) for name, values in data.columns.items()}
-        return Dataset(rows.inputs, rows.labels, columns)
+            return Dataset(inputs, data.target_values, data.columns)
+        columns = {name: np.repeat(values, _steps(data), axis=0) for name, values in data.columns.items()}
+        return Dataset(_rows(inputs, model), as_rows(self.task, data).target_values, columns)
 
 
 def _data_inputs(model: ModelFile) -> tuple[TensorSpec, ...]:
@@ -267,7 +279,7 @@ def fitted(place: str, spec: TensorSpec, values: NDArray[Any], is_sequence: bool
         cast = shaped.astype(spec.dtype)
     if np.dtype(spec.dtype).kind != "f" and not np.array_equal(cast, shaped):
         raise DataFileError(place, f"whole numbers that {spec.dtype} holds for {spec.name!r}", f"{values.dtype} others")
-    if cast.dtype.kind == "f" and not np.isfinite(cast).all():
+    if cast.dtype.kind == "f" and not (np.isfinite(cast) | (spec.missing & np.isnan(cast))).all():
         raise DataFileError(place, f"finite numbers for {spec.name!r}", "NaN or infinity")
     return cast
 
@@ -310,14 +322,23 @@ class _Sequences:
 
     def rows(self, model: ModelFile) -> Dataset:
         """Return all steps one after the other, with state of zeros."""
-        count = self.labels.size
-        inputs = {name: values.reshape(count, *values.shape[2:]) for name, values in self.inputs.items()}
-        inputs |= {
-            spec.name: np.zeros((count, *spec.shape), spec.dtype)
-            for spec in model.schema.inputs
-            if spec.name in model.state
-        }
-        return Dataset(inputs, self.labels.reshape(count))
+        return Dataset(_rows(self.inputs, model), self.labels.reshape(self.labels.size))
+
+
+def _steps(data: Dataset) -> int:
+    """Return how many steps each sequence has."""
+    return int(next(iter(data.inputs.values())).shape[1])
+
+
+def _rows(sequences: Mapping[str, NDArray[Any]], model: ModelFile) -> dict[str, NDArray[Any]]:
+    """Return all steps of ``(sequences, steps, *shape)`` one after the other, with state of zeros."""
+    inputs = {name: values.reshape(-1, *values.shape[2:]) for name, values in sequences.items()}
+    count = len(next(iter(inputs.values())))
+    return inputs | {
+        spec.name: np.zeros((count, *spec.shape), spec.dtype)
+        for spec in model.schema.inputs
+        if spec.name in model.state
+    }
 
 
 def _sequences(

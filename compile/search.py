@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hedgerow.compile.profile.model import COST_DIGITS
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.recipes import find_recipe
+from hedgerow.compile.scoring import score_in
 from hedgerow.hardware.cost import Workload, estimate_cost
 from hedgerow.hardware.target import Target
 
@@ -33,7 +34,7 @@ PASSED, REFUSED, SKIPPED = "passed", "refused", "skipped"
 _OBJECTIVES = {"size": "bytes", "latency": "target_latency_ms", "energy": "target_energy_mj"}
 _OF_THE_FILE = frozenset({"pass", "quantized", "size", "task", "weights"})
 """Checks whose refusal does not depend on the target."""
-_OF_ITS_OUTPUTS = frozenset({"accuracy", "golden", "parity"})
+_OF_ITS_OUTPUTS = frozenset({"accuracy", "golden", "parity", "score"})
 """Checks whose refusal depends on the runtime alone."""
 _OF_SMALL_MODELS = frozenset({"size", "task"})
 """What refuses a default recipe when a model is too small for it: nothing to quantize, or no byte saved."""
@@ -98,14 +99,14 @@ class Contest:
 
 
 def best_trial(contest: Contest, trials: Sequence[TriedRecipe]) -> TriedRecipe | None:
-    """Return the trial that wins so far: least objective, then most accurate, then smallest, then first in order."""
+    """Return the trial that wins so far: least objective, then best score, then smallest, then first in order."""
     order = {recipe: place for place, recipe in enumerate(contest.candidates)}
     passed = [trial for trial in _own(contest, trials) if trial.state == PASSED]
     return min(
         passed,
         key=lambda trial: (
             _objective(contest, trial.metrics),
-            -trial.metrics.get("accuracy", 0.0),
+            -(score_in(trial.metrics) or 0.0),
             trial.metrics.get("bytes", math.inf),
             order[trial.recipe],
         ),
@@ -180,7 +181,7 @@ def refused_elsewhere(contest: Contest, recipe: str, trials: Sequence[TriedRecip
 
 
 def pareto_front(trials: Sequence[TriedRecipe], objective: str = "bytes") -> tuple[TriedRecipe, ...]:
-    """Return the passed trials of one target that no other beats in both *objective* and accuracy, smallest first."""
+    """Return the passed trials of one target that no other beats in both *objective* and score, smallest first."""
     passed = [trial for trial in trials if trial.state == PASSED and objective in trial.metrics]
     front = [
         trial
@@ -191,8 +192,8 @@ def pareto_front(trials: Sequence[TriedRecipe], objective: str = "bytes") -> tup
 
 
 def _dominates(one: Mapping[str, float], other: Mapping[str, float], objective: str) -> bool:
-    here = (one[objective], -one.get("accuracy", 0.0))
-    there = (other[objective], -other.get("accuracy", 0.0))
+    here = (one[objective], -(score_in(one) or 0.0))
+    there = (other[objective], -(score_in(other) or 0.0))
     return here != there and here[0] <= there[0] and here[1] <= there[1]
 
 

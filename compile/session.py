@@ -34,8 +34,8 @@ from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.model_schema import ModelSchema
 from hedgerow.progress import Progress, Report
-from hedgerow.schema import ModelSchema
 
 __all__ = ["Session"]
 

@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from hedgerow.compile.golden import GOLDEN_SAMPLES
 from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.manifest.content import Tensor
-from hedgerow.task import Dataset
+from hedgerow.task import Dataset, Task
 
 __all__ = ["as_rows", "golden_steps", "state_ends", "with_state"]
 
 _GOLDEN_STEPS = 8
 
 
-def as_rows(data: Dataset, state: Mapping[str, NDArray[np.float32]] | None = None) -> Dataset:
+def as_rows(task: Task, data: Dataset, state: Mapping[str, NDArray[np.float32]] | None = None) -> Dataset:
     """Return the steps of sequences one after the other.
 
     Args:
+        task: Has state.
         data: Sequences ``(n, steps, *shape)``.
         state: Name -> what the model took at each step, ``(n, steps, *shape)``; None: the rows have no state.
     """
-    steps = data.labels.shape[1]
-    inputs = {**data.inputs, **(state or {})}
+    steps, wanted = next(iter(data.inputs.values())).shape[1], task.rows(task.wanted(data))
     return Dataset(
-        {name: values.reshape(-1, *values.shape[2:]) for name, values in inputs.items()},
-        data.labels.reshape(-1),
+        task.rows({**data.inputs, **(state or {})}),
+        wanted if len(wanted) > 1 else next(iter(wanted.values())),
         {name: np.repeat(values, steps, axis=0) for name, values in data.columns.items()},
     )
 

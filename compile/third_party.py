@@ -20,7 +20,7 @@ from hedgerow.compile.build import Build, add_blob, save_build
 from hedgerow.compile.build_folder import new_build_folder, put_in_place
 from hedgerow.compile.c_array import write_c_arrays
 from hedgerow.compile.errors import CompileError, ForeignFileError, InternalError, RuntimeRefusedError
-from hedgerow.compile.evaluation import evaluate
+from hedgerow.compile.evaluation import baseline, evaluate
 from hedgerow.compile.foreign import ForeignFile
 from hedgerow.compile.judgement import FileScores, Judged, judge_as_it_is, score_file
 from hedgerow.compile.model_file import ModelFile, open_model_file, plain_name, read_model_file
@@ -33,9 +33,9 @@ from hedgerow.errors import DecodeError, HedgerowError
 from hedgerow.hardware.lookup import load_target
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
+from hedgerow.model_schema import ModelSchema
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema
 
 __all__ = ["THIRD_PARTY", "FileWishes", "Packed", "pack_passing", "pack_third_party"]
 
@@ -235,10 +235,11 @@ def _open(foreign: ForeignFile, wishes: FileWishes, stack: contextlib.ExitStack)
     golden = golden_inputs(model, samples, wishes.seed)
     bench = Bench(foreign, model.border, model.facts, golden, samples, model.state)
     own = score_file(model, bench, samples, HOST_RUNTIMES[model.format])
-    if own.output is not None and samples is not None:
-        model = model.with_classes(own.output, own.scores, own.labels)
+    if own.answering is not None and samples is not None:
+        before, model = model, _answering_model(model, own)
         bench.rename(model.border)
-        own = replace(own, output=replace(own.output, name=model.class_name(own.output)))
+        pairs = zip(before.schema.outputs, model.schema.outputs, strict=True)
+        own = replace(own, answering=own.answering.renamed({old.name: new.name for old, new in pairs}))
     return _Work(
         model=model,
         wishes=wishes,
@@ -247,6 +248,19 @@ def _open(foreign: ForeignFile, wishes: FileWishes, stack: contextlib.ExitStack)
         own=own,
         requantizer=Requantizer(model, bench, own, wishes.budget, stack),
     )
+
+
+def _answering_model(model: ModelFile, own: FileScores) -> ModelFile:
+    """Return the file that says what its outputs are for, as far as devices can read them so."""
+    answering = own.answering
+    if answering is None:
+        return model
+    if answering.classes is None:
+        named = model.with_answers(own.outputs, answering.of)
+        return named if not own.outputs.misfit(named.schema.outputs) else model
+    [output] = own.outputs.values()
+    scores = next(iter(own.answers.values())) if own.answers is not None else None
+    return model.with_classes(answering.classes, scores, output.part_names)
 
 
 def _packed(work: _Work, judged: Sequence[Judged], trials: Sequence[TriedRecipe], build: Build | None) -> Packed:
@@ -265,11 +279,20 @@ def _packed(work: _Work, judged: Sequence[Judged], trials: Sequence[TriedRecipe]
 
 def _evaluation(work: _Work) -> Mapping[str, Any] | None:
     """Return the file's own evaluation for the report; None: it was not measured."""
-    if work.samples is None or work.own.scores is None:
+    own, samples = work.own, work.samples
+    if samples is None or own.answers is None:
         return None
-    scored = work.samples.held_out.take(work.samples.scored)
-    found = evaluate(work.own.labels, work.own.scores, scored, work.samples.subgroup)
-    return {**found, "train_samples": work.samples.train_samples}
+    found = evaluate(own.outputs, own.answers, own.wanted, samples.held_out.take(samples.scored), samples.subgroup)
+    return {**found, "baseline": _baseline(own, samples), "train_samples": samples.train_samples}
+
+
+def _baseline(own: FileScores, samples: SampleSet) -> Mapping[str, Any] | None:
+    """Return what looks at nothing; None where nobody knows what the file was trained on."""
+    if samples.train_samples is None or own.answering is None:
+        return None
+    known = samples.outputs.named(samples.known.target_values, len(samples.known))
+    renamed = dict(zip(own.outputs, known.values(), strict=True))
+    return baseline(own.outputs, renamed, own.wanted)
 
 
 def _build(file: Path, work: _Work, judged: Sequence[Judged], folder: Path) -> Build:
@@ -288,6 +311,7 @@ def _build(file: Path, work: _Work, judged: Sequence[Judged], folder: Path) -> B
                 recipe=(THIRD_PARTY, *each.steps),
                 golden=add_blob(folder, each.golden) if each.golden is not None else None,
                 golden_tolerance=each.tolerance,
+                golden_tolerances=each.tolerances,
                 metrics={**each.metrics, "bytes": float(len(each.content)), **each.profile.metrics()},
                 checks=each.checks,
             )
@@ -305,7 +329,9 @@ def _build(file: Path, work: _Work, judged: Sequence[Judged], folder: Path) -> B
 
 def _reference(work: _Work) -> Reference:
     """Return what devices compare their inputs with; nothing where they would count no classes, or count state."""
-    samples, scores, schema = work.samples, work.own.scores, work.model.schema
-    if samples is None or scores is None or work.model.state or not (schema.labels and work.model.gives_probabilities):
+    samples, answers, schema = work.samples, work.own.answers, work.model.schema
+    if samples is None or answers is None or work.model.state or not schema.answers:
         return Reference(())
-    return make_reference(schema, samples.known, scores)
+    named = dict(zip(schema.answers, answers, strict=True))
+    given = {name: answers[of] for name, of in named.items()}
+    return make_reference(schema, samples.known, given, {name: work.own.wanted[of] for name, of in named.items()})

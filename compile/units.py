@@ -1,7 +1,7 @@
 """One unit of compile work each: an artifact for a target, a train graph, the reference. They run inside a worker."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from hedgerow.compile.arena import Arena
 from hedgerow.compile.build import add_blob
 from hedgerow.compile.edgetpu import compiled_for
 from hedgerow.compile.errors import VerificationError
-from hedgerow.compile.evaluation import evaluate
+from hedgerow.compile.evaluation import baseline, evaluate
 from hedgerow.compile.executing import execute
 from hedgerow.compile.foundation import Foundation, Made
 from hedgerow.compile.layer_losses import layer_losses
@@ -24,16 +24,26 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.profile.model import NO_ARENA, profile_model
 from hedgerow.compile.recipe import Recipe
 from hedgerow.compile.reference_bins import fingerprint, make_reference
+from hedgerow.compile.scoring import finite_metrics, largest_held, score_in
 from hedgerow.compile.stepwise import state_ends
+from hedgerow.compile.toolchains import RUNTIME_NAMES
 from hedgerow.compile.train_graph.options import StepOptions, parse_step_options
-from hedgerow.compile.verify import NOT_RUN, OF_THE_ORACLE, PASSED, Measured, verify_artifact, verify_train_graph
+from hedgerow.compile.verify import (
+    NOT_RUN,
+    OF_THE_ORACLE,
+    PASSED,
+    Measured,
+    of_outputs,
+    verify_artifact,
+    verify_train_graph,
+)
 from hedgerow.hardware.target import Target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.model_schema import ModelSchema
 from hedgerow.progress import Progress, Report
-from hedgerow.schema import ModelSchema
 
 __all__ = [
     "CompiledArtifact",
@@ -123,15 +133,24 @@ def compile_artifact(
     def ran(samples: int, of: int) -> None:
         report(Progress(work, total - 2 + samples / of, total, f"{samples} of {of} samples in {target.runtime}"))
 
-    executed = execute(foundation, recipe, made, target.runtime, ran)
+    try:
+        executed = execute(foundation, recipe, made, target.runtime, ran)
+    # A runtime that cannot load or run the file says so in its own way, and that is a failed check.
+    except RuntimeError as exc:
+        runtime = RUNTIME_NAMES.get(target.runtime)
+        if is_raised_by_hedgerow(exc) or runtime is None:
+            raise
+        said = " ".join(str(exc).split())[:200]
+        raise VerificationError(target.name, "runs", f"a file that {runtime} runs", said) from exc
     profile = profile_model(made.facts, target, executed.arena or executed.not_run or NO_ARENA)
     measured = Measured(
         size_bytes=len(stage.content),
         float_bytes=made.float_bytes,
         facts=made.facts,
-        labels=foundation.data.held_out.labels,
-        float_probabilities=foundation.float_probabilities,
-        probabilities=executed.probabilities,
+        outputs=foundation.outputs,
+        wanted=foundation.wanted,
+        float_answers=foundation.float_answers,
+        answers=executed.answers,
         replay_difference=executed.replay_difference,
         replay_tolerance=executed.replay_tolerance,
         not_run=executed.not_run,
@@ -141,6 +160,7 @@ def compile_artifact(
         oracle=executed.oracle,
         profile_not_run=profile.not_run,
         state=state_ends(stage),
+        largest=largest_held(stage.outputs),
     )
     report(Progress(work, total - 1, total, "verify"))
     verdict = verify_artifact(
@@ -148,8 +168,9 @@ def compile_artifact(
     )
     prepare = _prepare(target, made, folder)
     content, mapped = compiled_for(target, stage.content)
-    asked = ("accuracy", "parity", "golden", *(OF_THE_ORACLE if executed.oracle is not None else ()))
+    asked = (*of_outputs(foundation.outputs), *(OF_THE_ORACLE if executed.oracle is not None else ()))
     asked += ("memory",) if executed.arena is not None and target.arena_bytes is not None else ()
+    asked = tuple(check for check in asked if check not in verdict.not_run)
     artifact = Artifact(
         target=target.name,
         format=stage.format,
@@ -159,13 +180,14 @@ def compile_artifact(
         outputs=stage.outputs,
         recipe=tuple(str(step) for step in (*recipe.model_passes, *recipe.passes)),
         golden=add_blob(folder, executed.golden) if executed.golden is not None else None,
-        golden_tolerance=executed.replay_tolerance,
+        golden_tolerance=executed.tolerances.largest,
+        golden_tolerances=executed.tolerances.unlike,
         metrics={**verdict.metrics, **profile.metrics(), "bytes": float(len(content))},
         checks={**verdict.checks, **mapped, **prepare.checks},
         prepare=prepare.preparation,
     )
-    result = verdict.metrics.get("accuracy")
-    note = f"{len(content)} bytes, " + (f"accuracy {result:.3f}" if result is not None else executed.not_run)
+    result, why = score_in(verdict.metrics), executed.not_run or "no score"
+    note = f"{len(content)} bytes, " + (f"{foundation.outputs.score_name} {result:.3f}" if result is not None else why)
     report(Progress(work, total, total, note))
     return CompiledArtifact(
         artifact,
@@ -258,7 +280,7 @@ def compile_train_graph(
         blob=add_blob(folder, file.content),
         batch_size=file.batch_size,
         inputs=file.inputs,
-        labels=file.labels,
+        targets=file.targets,
         learning_rate=file.learning_rate,
         loss=file.loss,
         parameters=file.parameters,
@@ -273,13 +295,25 @@ def compile_reference(
     foundation: Foundation, folder: Path, counts: Mapping[str, Sequence[int]] | None, report: Report
 ) -> ReferenceFacts:
     """Make the reference; measure the float model."""
-    task, data = foundation.source.task, foundation.data
-    reference = make_reference(task.schema, data.train, foundation.float_probabilities, counts)
-    metrics = task.measure(foundation.float_probabilities, data.held_out.labels)
-    evaluation = evaluate(task.schema.labels, foundation.float_probabilities, data.held_out, task.subgroup)
-    blob = add_blob(folder, reference.encode())
+    task, data, answers = foundation.source.task, foundation.data, foundation.float_answers
+    schema = replace(task.schema, answers=foundation.outputs)
+    reference = make_reference(schema, data.train, answers, foundation.wanted, counts)
+    measured = replace(task, outputs=foundation.outputs)
+    # Of sequences the rows are samples already.
+    metrics = finite_metrics(replace(measured, state={}).measure(answers, foundation.wanted))
+    evaluation = evaluate(foundation.outputs, answers, foundation.wanted, data.held_out, task.subgroup)
+    trained_on = foundation.outputs.named(data.train.target_values, len(data.train))
     facts = ReferenceFacts(
-        task.name, task.schema, blob, metrics, fingerprint(data), {**evaluation, "train_samples": len(data.train)}
+        task.name,
+        schema,
+        add_blob(folder, reference.encode()),
+        metrics,
+        fingerprint((data.train, data.held_out, foundation.source.calibration)),
+        {
+            **evaluation,
+            "baseline": baseline(foundation.outputs, trained_on, foundation.wanted),
+            "train_samples": len(data.train),
+        },
     )
     report(Progress("reference", 1, 1, f"{len(reference.features)} features"))
     return facts

@@ -4,23 +4,21 @@ Quantizers fail silently: recipes that quantize nothing, int8 files bigger than 
 model. Nothing here converts or runs a model; a check that could not be run is recorded ``not run``, never ``passed``.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgerow.compile.errors import Failure, VerificationError
 from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.inspection.model import model_facts
 from hedgerow.compile.recipe import Recipe
+from hedgerow.compile.scoring import all_finite, mean_score, signal_to_noise_db, why_unscored
 from hedgerow.compile.toolchains import MICRO
-from hedgerow.features import predicted_classes
 from hedgerow.hardware.fit import fit
 from hedgerow.hardware.target import Target
-from hedgerow.task import accuracy
+from hedgerow.outputs import Outputs
+from hedgerow.outputs.outputs import Arrays
 
 __all__ = [
     "NOT_RUN",
@@ -30,10 +28,9 @@ __all__ = [
     "Measured",
     "Oracle",
     "Verdict",
-    "agreement",
     "judge_artifact",
     "judge_file",
-    "signal_to_noise_db",
+    "of_outputs",
     "together",
     "verify_artifact",
     "verify_train_graph",
@@ -42,8 +39,6 @@ __all__ = [
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 TRAIN_TOLERANCE = 1e-5
 """Largest difference of any weight or the loss after one step from torch's, relative to the tensor's largest number."""
-_SNR_LIMIT_DB = 200.0
-_OF_OUTPUTS = ("accuracy", "parity", "golden")
 OF_THE_ORACLE = ("oracle", "operators")
 """Checks that a microcontroller's own runtime answers by taking a file and running it; a table only foresees them."""
 
@@ -69,28 +64,31 @@ class Measured:
         size_bytes: Of the artifact.
         float_bytes: Of the float artifact in the same format.
         facts: Read from the file.
-        labels: ``int64[n]``, of the held-out data.
-        float_probabilities: The float model's output on it, ``(n, classes)``.
-        probabilities: The artifact's; None where this host cannot run or evaluate the file.
+        outputs: What the model's outputs are for, with what was measured of the float model.
+        wanted: Target values of the held-out data, as far as they are known.
+        float_answers: The float model's answers to it.
+        answers: The artifact's; None where this host cannot run or evaluate the file.
         replay_difference: Largest difference between two runs of the golden samples, the second sample by sample in a
             fresh session; None where this host cannot run or evaluate the file.
         replay_tolerance: What the golden samples allow.
-        not_run: Why there are no *probabilities*; empty when there are.
+        not_run: Why there are no *answers*; empty when there are.
         by_reference: Whether the outputs come from a reference evaluation of the file's operators, because the runtime
             that will run it does not exist on this host.
         activation_bytes: What lives at once during a prediction on the target, without weights; None: not known.
         latency_ms: Modelled time of a prediction on the target; None: not known.
-        oracle: What the target's own runtime says, where *probabilities* are of none but it; None: another one is.
+        oracle: What the target's own runtime says, where *answers* are of none but it; None: another one is.
         profile_not_run: Check -> why the profile of the target knows nothing for it.
         state: Each state, with what is at its two ends in the file, in words.
+        largest: Output -> the largest number that it holds in the file; nothing of floats.
     """
 
     size_bytes: int
     float_bytes: int
     facts: FileFacts
-    labels: NDArray[np.int64]
-    float_probabilities: NDArray[Any]
-    probabilities: NDArray[Any] | None
+    outputs: Outputs
+    wanted: Arrays
+    float_answers: Arrays
+    answers: Arrays | None
     replay_difference: float | None
     replay_tolerance: float
     not_run: str = ""
@@ -100,6 +98,7 @@ class Measured:
     oracle: Oracle | None = None
     profile_not_run: Mapping[str, str] = field(default_factory=dict)
     state: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    largest: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +119,9 @@ class Verdict:
     not_run: Mapping[str, str] = field(default_factory=dict)
 
 
-def signal_to_noise_db(signal: NDArray[Any], other: NDArray[Any]) -> float:
-    """Return ``10 log10(sum(signal^2) / sum((signal - other)^2))``, at most 200; NaN in *other* gives -200."""
-    power = float(np.square(signal, dtype=np.float64).sum())
-    noise = float(np.square(signal.astype(np.float64) - other).sum())
-    if not math.isfinite(noise) or power == 0:
-        return -_SNR_LIMIT_DB
-    return min(_SNR_LIMIT_DB, max(-_SNR_LIMIT_DB, 10 * math.log10(power / noise))) if noise > 0 else _SNR_LIMIT_DB
-
-
-def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Return the share of samples on which both predict the same class; what is not finite agrees with nothing."""
-    first = predicted_classes(one)
-    return float(((first == predicted_classes(other)) & (first >= 0)).mean())
+def of_outputs(outputs: Outputs) -> tuple[str, str, str]:
+    """Return the checks of what a file answers; the first is called as the mean score is in metrics."""
+    return (outputs.score_key, "parity", "golden")
 
 
 def verify_artifact(
@@ -144,7 +133,7 @@ def verify_artifact(
         target: What must run it.
         recipe: What it promises.
         measured: What was found.
-        max_drop: Largest allowed loss of held-out accuracy, as a share (0.015: 1.5 points).
+        max_drop: Largest allowed loss of the mean score on held-out data, as a share (0.015: 1.5 points).
         explain: Called where the outputs are too far from the float model's; gives what is known of why, or nothing.
 
     Raises:
@@ -153,7 +142,7 @@ def verify_artifact(
     verdict = judge_artifact(target, recipe, measured, max_drop=max_drop)
     if verdict.failures:
         first, *more = verdict.failures
-        is_far = any(failure.check in {"accuracy", "parity"} for failure in verdict.failures)
+        is_far = any(failure.check in of_outputs(measured.outputs)[:2] for failure in verdict.failures)
         raise VerificationError(
             target.name,
             first.check,
@@ -180,13 +169,17 @@ def judge_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_dr
     metrics = {
         "bytes": float(measured.size_bytes),
         "float_bytes": float(measured.float_bytes),
-        "float_accuracy": accuracy(measured.float_probabilities, measured.labels),
     }
+    asked = of_outputs(measured.outputs)
+    if (score := mean_score(measured.outputs, measured.float_answers, measured.wanted)) is not None:
+        metrics[f"float_{asked[0]}"] = score
     outputs = _judge_outputs(recipe, measured, metrics, max_drop)
     failures = together((*promises, *misfits, *outputs), measured.oracle)
     checks = dict.fromkeys((*promised, *fitting), PASSED)
-    known = measured.probabilities is not None and measured.replay_difference is not None
-    not_run = {} if known else dict.fromkeys(_OF_OUTPUTS, measured.not_run or "this machine cannot run the file")
+    known = measured.answers is not None and measured.replay_difference is not None
+    not_run = {} if known else dict.fromkeys(asked, measured.not_run or "this machine cannot run the file")
+    if known and score is None:
+        not_run[asked[0]] = why_unscored(measured.outputs)
     not_run |= measured.profile_not_run
     if measured.oracle is not None:
         checks["oracle"] = PASSED if measured.oracle.failure is None else FAILED
@@ -194,7 +187,7 @@ def judge_artifact(target: Target, recipe: Recipe, measured: Measured, *, max_dr
     if measured.by_reference:
         instead = "; its operators were evaluated one by one instead" if known else ""
         not_run["runs on device"] = f"the runtime {target.runtime} does not exist for this machine{instead}"
-    checks |= dict.fromkeys(_OF_OUTPUTS, PASSED) | dict.fromkeys(not_run, NOT_RUN)
+    checks |= dict.fromkeys(asked, PASSED) | dict.fromkeys(not_run, NOT_RUN)
     return Verdict(metrics, checks | {failure.check: FAILED for failure in failures}, failures, not_run)
 
 
@@ -262,29 +255,63 @@ def _judge_outputs(
     recipe: Recipe, measured: Measured, metrics: dict[str, float], max_drop: float
 ) -> tuple[Failure, ...]:
     """Return what is wrong with the outputs; write what was measured of them into *metrics*."""
-    if measured.probabilities is None or measured.replay_difference is None:
+    answers, floats, outputs = measured.answers, measured.float_answers, measured.outputs
+    if answers is None or measured.replay_difference is None:
         return ()
-    if not np.isfinite(measured.probabilities).all():
-        return (Failure("accuracy", "finite outputs", "NaN or infinity"),)
-    found = accuracy(measured.probabilities, measured.labels)
-    snr_db = signal_to_noise_db(measured.float_probabilities, measured.probabilities)
-    same = agreement(measured.float_probabilities, measured.probabilities)
-    metrics |= {"accuracy": found, "held_out_samples": float(len(measured.labels)), "snr_db": snr_db, "agreement": same}
+    key, name = outputs.score_key, outputs.score_name
+    if not all_finite(answers):
+        return (Failure(key, "finite outputs", "NaN or infinity"),)
     failures = []
-    # A drop of exactly the budget is allowed; 1e-9 is for the subtraction.
-    if metrics["float_accuracy"] - found > max_drop + 1e-9:
-        expected = f"at most {max_drop * 100:g} points below the float accuracy {metrics['float_accuracy']:.4f}"
-        failures.append(Failure("accuracy", expected, f"{found:.4f}"))
-    if snr_db < recipe.minimum_snr_db or same < recipe.minimum_agreement:
-        expected = f"at least {recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%} equal classes"
-        # A budget that was kept is not overruled in silence.
-        kept = "" if failures else f" (the accuracy, {found:.4f}, is within its budget)"
-        failures.append(Failure("parity", expected, f"{snr_db:.1f} dB and {same:.1%}{kept}"))
+    found = mean_score(outputs, answers, measured.wanted)
+    if found is not None:
+        metrics |= {key: found, "held_out_samples": float(outputs.known(measured.wanted).sum())}
+        # A drop of exactly the budget is allowed; 1e-9 is for the subtraction.
+        if metrics[f"float_{key}"] - found > max_drop + 1e-9:
+            expected = f"at most {max_drop * 100:g} points below the float {name} {metrics[f'float_{key}']:.4f}"
+            failures.append(Failure(key, expected, f"{found:.4f}"))
+    # A budget that was kept is not overruled in silence.
+    kept = "" if failures or found is None else f" (the {name}, {found:.4f}, is within its budget)"
+    metrics |= _nearness(outputs, _within(outputs, floats, measured.largest), answers)
+    failures += _far_outputs(recipe, outputs, metrics, kept)
     # Not > the tolerance: NaN fails, too.
     if not measured.replay_difference <= measured.replay_tolerance:
         expected = f"the golden samples again, within {measured.replay_tolerance:g}"
         failures.append(Failure("golden", expected, f"a difference of {measured.replay_difference}"))
     return tuple(failures)
+
+
+def _within(outputs: Outputs, floats: Arrays, largest: Mapping[str, float]) -> Arrays:
+    """Return answers as a file can give them: where the largest number may stand for a larger one, it does."""
+    return {
+        name: np.minimum(floats[name], largest[name]) if output.saturates and name in largest else floats[name]
+        for name, output in outputs.items()
+    }
+
+
+def _nearness(outputs: Outputs, floats: Arrays, answers: Arrays) -> dict[str, float]:
+    """Return how near answers are to the float model's: of all together, and with several outputs of each."""
+    snr_db = {name: signal_to_noise_db(floats[name], answers[name]) for name in outputs}
+    found = {
+        "snr_db": min(snr_db.values()),
+        "agreement": float(outputs.agreement(floats, answers).mean()),
+    }
+    for name, output in outputs.items() if len(outputs) > 1 else ():
+        found[f"snr_db.{name}"] = snr_db[name]
+        found[f"agreement.{name}"] = float(output.agreement(floats[name], answers[name]).mean())
+    return found
+
+
+def _far_outputs(recipe: Recipe, outputs: Outputs, metrics: Mapping[str, float], kept: str) -> list[Failure]:
+    """Return what is wrong with outputs that are farther from the float model's than the recipe promises."""
+    found, expected = [], []
+    for name, output in outputs.items():
+        of, where = (f".{name}", f"{name}: ") if len(outputs) > 1 else ("", "")
+        snr_db, same = metrics[f"snr_db{of}"], metrics[f"agreement{of}"]
+        if snr_db < recipe.minimum_snr_db or same < recipe.minimum_agreement:
+            promised = f"{recipe.minimum_snr_db:g} dB and {recipe.minimum_agreement:.1%}"
+            expected.append(f"{where}at least {promised} {output.agreement_name}")
+            found.append(f"{where}{snr_db:.1f} dB and {same:.1%}")
+    return [Failure("parity", "; ".join(expected), f"{'; '.join(found)}{kept}")] if found else []
 
 
 def together(failures: tuple[Failure, ...], oracle: Oracle | None) -> tuple[Failure, ...]:

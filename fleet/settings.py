@@ -63,6 +63,13 @@ class FleetSettings(Settings):
     drift_minimum_js: float = field(
         default=0.1, metadata=told("smallest Jensen-Shannon divergence, in bits, that can raise an alert", at_least(0))
     )
+    drift_minimum_unseen: float = field(
+        default=0.05,
+        metadata=told(
+            "smallest share of values where the reference has next to none that can raise an alert too",
+            Bound("a share above 0 and at most 1", lambda value: 0 < value <= 1),
+        ),
+    )
     drift_minimum_samples: int = field(
         default=50, metadata=told("a slice with fewer samples is not tested", at_least(0))
     )

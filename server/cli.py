@@ -16,7 +16,7 @@ from hedgerow.server.strategies import STRATEGIES, check_strategy
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
-    from hedgerow.server.check import TaskReport
+    from hedgerow.server.task_report import TaskReport
     from hedgerow.server.training import TrainResult
 
 __all__ = ["check", "train"]
@@ -74,7 +74,7 @@ def train(
     loaded = load_task(task)
     # Imported after the names were found, so that a wrong one is answered at once.
     from hedgerow.server.check import examine_task
-    from hedgerow.server.outcome import shown_refusals
+    from hedgerow.server.outcome import shown_metrics, shown_refusals
     from hedgerow.server.training import train_task
     from hedgerow.server.weights.importing import starting_weights
 
@@ -107,11 +107,13 @@ def train(
     if as_json:
         click.echo(encode_json(_record(result, strategy=strategy, clients=clients, seed=seed)))
         return
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.checkpoint.metrics.items()))
+    shown, *more = shown_metrics(loaded, result.checkpoint.metrics)
     last = result.history[-1]
     trained = last.clients or len(last.participants)
     held = counted(len(result.history), "round")
     click.echo(f"{loaded.name}: {held} of {strategy} over {counted(trained, 'client')}; {shown}")
+    for line in more:
+        click.echo(line)
     click.echo(f"updates: {result.updates:,} used, {shown_refusals(result.refused)} refused")
     if result.privacy is not None:
         click.echo(result.privacy.line())
@@ -181,18 +183,23 @@ def _show(report: "TaskReport") -> None:
             # State has its batch where the model wants it.
             is_state = spec.name in {*report.schema.state, *report.schema.state.values()}
             shape = spec.shape if is_state else ("n", *spec.shape)
-            schema.add_row(f"{kind}  {spec.name}", _shape(shape), spec.dtype, spec.unit, bounds)
+            schema.add_row(f"{kind}  {spec.name}", _shape(shape), spec.dtype, spec.unit_text, bounds)
     console.print(schema)
 
     totals = ", ".join(f"{part} {count}" for part, count in report.samples.items())
-    classes = Table("class", "train", "", "held out", "", title=f"data: {totals}", title_justify="left", box=SIMPLE)
-    most = {part: max(counts) for part, counts in report.class_counts.items()}
-    for index, label in enumerate(report.schema.labels):
-        cells = [label]
-        for part, counts in report.class_counts.items():
-            cells += [str(counts[index]), _class_bar(counts[index], most[part])]
-        classes.add_row(*cells)
-    console.print(classes)
+    title = f"data: {totals}"
+    for output, parts in report.class_counts.items():
+        told = title if report.schema.answers.alone is not None else f"{title}; {output}"
+        classes = Table("class", "train", "", "held out", "", title=told, title_justify="left", box=SIMPLE)
+        most = {part: max(counts) for part, counts in parts.items()}
+        for index, label in enumerate(report.schema.answers[output].strata_names):
+            cells = [label]
+            for part, counts in parts.items():
+                cells += [str(counts[index]), _class_bar(counts[index], most[part])]
+            classes.add_row(*cells)
+        console.print(classes)
+    if not report.class_counts:
+        console.print(title)
     console.print(f"clients: {len(report.partition)}, samples of each: {', '.join(map(str, report.partition))}")
 
     stages = Table(
@@ -206,6 +213,11 @@ def _show(report: "TaskReport") -> None:
         f"loss {report.loss:.4f}; the gradient reaches all {report.parameters:,} parameters "
         f"({report.parameter_bytes:,} bytes)"
     )
+    if report.baseline is not None:
+        outputs = report.schema.answers
+        untrained = report.metrics.get(outputs.score_key)
+        beside = "" if untrained is None else f"; the untrained model's is {untrained:.3f}"
+        console.print(f"baseline: {report.baseline.answer}: {outputs.score_name} {report.baseline.score:.3f}{beside}")
     for warning in report.warnings:
         console.print(f"note: {warning}")
     console.print("no mistakes found")

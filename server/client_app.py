@@ -14,6 +14,7 @@ from hedgerow.server.local_steps import LocalTrainer, torch_threads
 from hedgerow.server.replies import narrowed
 from hedgerow.server.round_settings import message_settings, work_of
 from hedgerow.task import Dataset, Task, TaskData
+from hedgerow.task_module import wanted_tensors
 from hedgerow.weights import Arrays
 
 __all__ = ["CORRECTION", "STEPS", "Partitions", "correction_in", "make_client_app"]
@@ -49,7 +50,7 @@ class Partitions:
         if partitions not in self._shards:
             train = self._data.train
             rng = np.random.default_rng(self._seed)
-            cuts = self._task.partition.split(train.last_labels, partitions, rng, train.columns)
+            cuts = self._task.partition.split(self._task.strata_or_count(train), partitions, rng, train.columns)
             self._shards[partitions] = [train.take(indices) for indices in cuts]
         return self._shards[partitions]
 
@@ -71,9 +72,9 @@ class _TaskClient:
         trainer: LocalTrainer = self._own.trainer
         sent = {name: torch.from_numpy(np.array(array)) for name, array in _weights(message).items()}
         inputs = [torch.from_numpy(np.ascontiguousarray(shard.inputs[spec.name])) for spec in self._task.inputs]
-        labels = torch.from_numpy(np.ascontiguousarray(shard.labels))
+        wanted = wanted_tensors(self._task, shard)
         with torch_threads(self._threads):
-            taken = trainer.take_steps(sent, inputs, labels, work, corrections=_corrections(message))
+            taken = trainer.take_steps(sent, inputs, wanted, work, corrections=_corrections(message))
         metrics = MetricRecord({"loss": taken.loss, "num-examples": len(shard)})
         if work.clip_norm is not None:
             metrics[clipping_keys()[1]] = int(taken.norm > work.clip_norm)

@@ -34,7 +34,7 @@ from hedgerow.server.accounting import state_privacy
 from hedgerow.server.client_app import make_client_app
 from hedgerow.server.errors import RoundFailedError
 from hedgerow.server.evaluation import Evaluator
-from hedgerow.server.flower import ClientCall, array_record, metric_number, numpy_arrays
+from hedgerow.server.flower import ClientCall, array_record, numpy_arrays
 from hedgerow.server.grids.judging import JudgedGrid
 from hedgerow.server.outcome import check_round
 from hedgerow.server.private_strategy import PrivateMean
@@ -74,7 +74,8 @@ def _main(grid: Grid, context: Context) -> None:
     config = context.run_config
     seed, name = int(config.get("seed", 0)), str(config.get("strategy", "fedavg"))
     task = load_task(str(config["task"]))
-    evaluator = Evaluator(task, task.load_data().held_out)
+    data = task.load_data()
+    evaluator = Evaluator(task, data.held_out, train=data.train)
 
     def evaluate(_round: int, arrays: ArrayRecord) -> MetricRecord:
         measured = evaluator.measure(narrowed(numpy_arrays(arrays)))
@@ -100,16 +101,16 @@ def _main(grid: Grid, context: Context) -> None:
         _LOG.warning("%s", statement.line())
     if "out" not in config:
         return
-    metrics = result.evaluate_metrics_serverapp.get(rounds, MetricRecord())
+    weights = narrowed(numpy_arrays(result.arrays))
     checkpoint = Checkpoint(
-        weights=narrowed(numpy_arrays(result.arrays)),
+        weights=weights,
         task=task.name,
         run=f"flower-{context.run_id}",
         round=rounds,
         strategy=name,
         grid="flower",
         seed=seed,
-        metrics={key: float(metric_number(metrics, key)) for key in metrics},
+        metrics={key: value for key, value in evaluator.report(weights).items() if np.isfinite(value)},
         privacy=None if statement is None else statement.to_record(),
     )
     save_checkpoint(Path(str(config["out"])) / "checkpoint", checkpoint)

@@ -6,6 +6,7 @@ One model stays resident and is filled anew for each client and round; only the 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from hedgerow.batches import batch_indices
 from hedgerow.local_work import LocalWork, Optimizer
 from hedgerow.task import Dataset, Task
-from hedgerow.task_module import LogitsModule, loss_function
+from hedgerow.task_losses import loss_function
+from hedgerow.task_module import LogitsModule, as_given, parts_of, wanted_tensors
 from hedgerow.weights import Arrays
 
 __all__ = [
@@ -112,15 +114,14 @@ class LocalTrainer:
         """
         sent = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         inputs = [torch.from_numpy(np.ascontiguousarray(dataset.inputs[spec.name])) for spec in self._task.inputs]
-        labels = torch.from_numpy(np.ascontiguousarray(dataset.labels))
-        taken = self.take_steps(sent, inputs, labels, work)
+        taken = self.take_steps(sent, inputs, wanted_tensors(self._task, dataset), work)
         return {name: self.tensors[name].numpy().copy() for name in weights}, taken.loss
 
     def take_steps(
         self,
         weights: Mapping[str, torch.Tensor],
         inputs: Sequence[torch.Tensor],
-        labels: torch.Tensor,
+        wanted: Any,
         work: LocalWork,
         *,
         corrections: Mapping[str, torch.Tensor] | None = None,
@@ -131,25 +132,25 @@ class LocalTrainer:
         Args:
             weights: All parameters and buffers by name; not changed.
             inputs: The task's inputs, samples first, on the trainer's device.
-            labels: ``int64[n]``.
+            wanted: The target values, as :func:`hedgerow.task_module.wanted_tensors` returns them.
             work: What to do.
             corrections: Added to every gradient of the parameter of that name.
-            positions: Where the client's samples lie in *inputs* and *labels*, ``int64[n]``; None: all are its own.
+            positions: Where the client's samples lie in *inputs* and *wanted*, ``int64[n]``; None: all are its own.
 
         Raises:
             ValueError: The names or shapes are another model's, there is no sample, or the optimizer is unknown.
         """
         if not self._reseeds:
-            return self._take_steps(weights, inputs, labels, work, corrections or {}, positions)
+            return self._take_steps(weights, inputs, wanted, work, corrections or {}, positions)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.order_seed)
-            return self._take_steps(weights, inputs, labels, work, corrections or {}, positions)
+            return self._take_steps(weights, inputs, wanted, work, corrections or {}, positions)
 
     def _take_steps(
         self,
         weights: Mapping[str, torch.Tensor],
         inputs: Sequence[torch.Tensor],
-        labels: torch.Tensor,
+        wanted: Any,
         work: LocalWork,
         corrections: Mapping[str, torch.Tensor],
         positions: torch.Tensor | None,
@@ -157,16 +158,18 @@ class LocalTrainer:
         self._fill(weights)
         terms = GradientTerms(self._parameters, self.parameters, corrections, work)
         optimizer = OPTIMIZER_STEPS[work.optimizer](self._parameters, work)
-        samples = len(labels) if positions is None else len(positions)
+        tensors = [*inputs, *parts_of(wanted)]
+        samples = len(tensors[0]) if positions is None else len(positions)
         rng = np.random.default_rng(work.order_seed)
         losses = []
         for _ in range(work.epochs):
-            order = torch.from_numpy(batch_indices(samples, work.batch_size, rng).reshape(-1)).to(labels.device)
+            order = torch.from_numpy(batch_indices(samples, work.batch_size, rng).reshape(-1)).to(tensors[0].device)
             chosen = order if positions is None else positions[order]
             # Gathered once an epoch: slicing views is much cheaper than gathering at each of many small steps.
-            batches = [torch.split(tensor[chosen], work.batch_size) for tensor in [*inputs, labels]]
-            for *batch_inputs, batch_labels in zip(*batches, strict=True):
-                loss = self._loss(self._logits(*batch_inputs), batch_labels)
+            batches = [torch.split(tensor[chosen], work.batch_size) for tensor in tensors]
+            for batch in zip(*batches, strict=True):
+                given = self._logits(*batch[: len(inputs)])
+                loss = self._loss(given, as_given(batch[len(inputs) :]))
                 shared = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
                 with torch.no_grad():
                     gradients = unshared(shared)

@@ -6,9 +6,12 @@ from itertools import takewhile
 
 from hedgerow.server.errors import NoUpdateError
 from hedgerow.server.run_records import RoundRecord
+from hedgerow.task import Task
 
-__all__ = ["check_end", "check_round", "refusals", "shown_refusals"]
+__all__ = ["BASELINE", "check_end", "check_round", "refusals", "shown_metrics", "shown_refusals"]
 
+BASELINE = "baseline_"
+"""Before the key of the score that is reached without looking at the input."""
 _EMPTY_ROUNDS = 3
 """So many rounds in a row that used no update end a run."""
 
@@ -45,6 +48,26 @@ def refusals(history: Iterable[RoundRecord]) -> dict[str, int]:
     for record in history:
         total.update(record.refused)
     return dict(total.most_common())
+
+
+def shown_metrics(task: Task, metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """Return a checkpoint's metrics as people read them: the score, the loss and the user's own, then all others.
+
+    Args:
+        task: Says what the score is called.
+        metrics: Of the checkpoint.
+    """
+    key, name = task.answers.score_key, task.answers.score_name
+    own = {each: value for each, value in metrics.items() if each.partition("[")[0] in {"loss", key, *task.metrics}}
+    first = [f"{name} {own.pop(key):.3f}"] if key in own else []
+    first += [f"{each} {value:.3f}" for each, value in sorted(own.items())]
+    left = set(metrics) - set(own) - {key, f"{BASELINE}{key}"}
+    more = [", ".join(f"{each} {metrics[each]:.3f}" for each in sorted(left))] if left else []
+    baseline = metrics.get(f"{BASELINE}{key}")
+    if baseline is not None:
+        compared = "" if metrics[key] > baseline else ", which the model does not beat"
+        more.append(f"without looking at the input {name} {baseline:.3f}{compared}")
+    return (", ".join(first), *([f"held out: {'; '.join(more)}"] if more else ()))
 
 
 def shown_refusals(refused: Mapping[str, int]) -> str:

@@ -142,7 +142,8 @@ class Run:
         record = RoundRecord(
             round=number,
             loss=_finite(self._metrics.get("loss")),
-            accuracy=_finite(self._metrics.get("accuracy")),
+            score=_finite(self._metrics.get(self._task.answers.score_key)),
+            score_key=self._task.answers.score_key,
             train_loss=_finite(heard.train_loss),
             seconds=round(time.perf_counter() - started, 4),
             examples=heard.examples,
@@ -194,9 +195,9 @@ class Run:
         self._folder.save_state(SavedRound(self.checkpoint(), state, self._grid.state()))
 
     def measure(self) -> None:
-        """Evaluate the weights of the last round, if that was not done when it ended."""
-        if self._evaluator is not None and not self._metrics:
-            measured = self._evaluator.measure(self._weights)
+        """Evaluate the weights of the last round in full, for the checkpoint."""
+        if self._evaluator is not None:
+            measured = self._evaluator.report(self._weights)
             self._metrics = {name: value for name, value in measured.items() if _finite(value) is not None}
 
     def _drawn_from(self, seed: int, number: int, purpose: str) -> int:
@@ -248,7 +249,7 @@ def _empty_round(number: int, heard: _Heard) -> RoundRecord:
     return RoundRecord(
         round=number,
         loss=None,
-        accuracy=None,
+        score=None,
         train_loss=None,
         seconds=0.0,
         examples=0,

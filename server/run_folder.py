@@ -4,7 +4,8 @@
 
     RUN/
       run.json         what the run is; written once, compared when it is resumed
-      rounds.jsonl     one line a finished round: loss, accuracy, seconds, examples, participants, failures
+      rounds.jsonl     one line a finished round: loss, score (of classes accuracy), seconds, examples, participants,
+                       failures
       rounds/000007/   the last two saved rounds: a checkpoint with the strategy's state (strategy.safetensors) and,
                        where the grid carries something on, the grid's (grid.json)
       checkpoint/      the result, written after the last round

@@ -146,8 +146,8 @@ class RoundRecord:
 
     Attributes:
         round: The round's number, from 1.
-        loss, accuracy: On held-out data after the round; None without such data, and after rounds that were not
-            evaluated.
+        loss, score: On held-out data after the round; None without such data, and after rounds that were not evaluated.
+            There is no score of outputs whose target values are not known.
         train_loss: Mean of the participants' losses, weighted by examples; None when nobody reported one.
         seconds: Wall-clock time of the round, with its evaluation.
         examples: Samples that all participants trained on.
@@ -159,11 +159,12 @@ class RoundRecord:
         clients: How many clients' updates were averaged where they are too many to be named: the seed and the round say
             which. None: *participants* names them.
         virtual_s: Time at the end of the round on the virtual clock of a device model; None without one.
+        score_key: What the mean score is called in the line: ``accuracy`` for classes, else ``score``.
     """
 
     round: int
     loss: float | None
-    accuracy: float | None
+    score: float | None
     train_loss: float | None
     seconds: float
     examples: int
@@ -173,6 +174,7 @@ class RoundRecord:
     virtual_s: float | None = None
     clients: int | None = None
     privacy: NoisyMean | None = None
+    score_key: str = "score"
 
     @property
     def used(self) -> int:
@@ -185,7 +187,7 @@ class RoundRecord:
         return {
             "round": self.round,
             "loss": self.loss,
-            "accuracy": self.accuracy,
+            self.score_key: self.score,
             "train_loss": self.train_loss,
             "seconds": self.seconds,
             "examples": self.examples,
@@ -204,11 +206,13 @@ class RoundRecord:
             DecodeError: A field is absent or unknown.
         """
         failures = fields.nested("failures")
+        score_key = "accuracy" if "accuracy" in fields.names() else "score"
         refused = fields.nested("refused") if "refused" in fields.names() else None
         record = cls(
             round=fields.integer("round", minimum=1),
             loss=fields.optional_number("loss"),
-            accuracy=fields.optional_number("accuracy"),
+            score=fields.optional_number(score_key),
+            score_key=score_key,
             train_loss=fields.optional_number("train_loss"),
             seconds=fields.number("seconds", minimum=0),
             examples=fields.integer("examples"),

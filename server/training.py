@@ -7,7 +7,7 @@ import gc
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +162,8 @@ def train_task(
         strategy, clients=max(1, int(cohort * fraction)), learning_rate=work.learning_rate, fraction=fraction
     )
     with RunFolder.opened(run_folder, settings, fresh=fresh) as folder, torch_threads(1), cheap_collections():
-        run = Run(task, used, flower_strategy, folder, Evaluator(task, data.held_out) if data is not None else None)
+        evaluator = Evaluator(task, data.held_out, train=data.train) if data is not None else None
+        run = Run(task, used, flower_strategy, folder, evaluator)
         run.resume(weights)
         if run.round > rounds:
             raise RunMismatchError(run_folder, {"rounds": (run.round, rounds)})
@@ -170,9 +171,10 @@ def train_task(
         while run.round < rounds:
             _wait_for_devices(used, minimum_devices, wait_s)
             record = run.take_round(config, round_timeout_s, last=run.round + 1 == rounds)
-            note = f"accuracy {record.accuracy:.3f}" if record.accuracy is not None else ""
+            note = f"{task.answers.score_name} {record.score:.3f}" if record.score is not None else ""
             report(Progress(f"train {task.name}", run.round, rounds, note))
         check_end(run.history)
+        run.measure()
         privacy = run.privacy()
         checkpoint = run.checkpoint(privacy)
         return TrainResult(folder.save_result(checkpoint), checkpoint, tuple(run.history), privacy)
@@ -182,7 +184,8 @@ def _grid_of_clients(task: Task, data: TaskData, work: LocalWork, clients: int, 
     """Return a grid of *clients* in this process; what cannot be cut for them is refused before any work."""
     stochastic = draws_random_numbers(task, data.train)
     app = make_client_app(task, data, seed=work.seed, work=work, reseeds=stochastic)
-    cuts = task.partition.split(data.train.last_labels, clients, np.random.default_rng(work.seed), data.train.columns)
+    strata = task.strata_or_count(data.train)
+    cuts = task.partition.split(strata, clients, np.random.default_rng(work.seed), data.train.columns)
     # Models that draw random numbers share one generator.
     return InProcessGrid(app, clients, workers=1 if stochastic else workers, samples=[len(cut) for cut in cuts])
 
@@ -206,7 +209,11 @@ def data_fingerprint(data: TaskData) -> str:
     """Return the SHA-256 of the training and held-out arrays: names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for part, dataset in (("train", data.train), ("held_out", data.held_out)):
-        arrays = {**{f"input {name}": value for name, value in dataset.inputs.items()}, "labels": dataset.labels}
+        arrays = {f"input {name}": value for name, value in dataset.inputs.items()}
+        if isinstance(dataset.target_values, Mapping):
+            arrays |= {f"target values {name}": value for name, value in dataset.target_values.items()}
+        elif dataset.target_values is not None:
+            arrays["labels"] = dataset.target_values
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
             digest.update(f"{part}/{name}/{array.dtype.str}/{array.shape}\n".encode())

@@ -288,7 +288,7 @@ def test_ten_mistakes_in_a_task_are_told_at_once(world, capsys):
     code = main(["train", "ten.py:task", "--out", "new"])
 
     captured = capsys.readouterr()
-    words = ["'Ten mistakes!'", "minimum 5", "occurs twice", "labels repeat", "model must be", "data must be"]
+    words = ["'Ten mistakes!'", "minimum 5", "occurs twice", "name of its own", "model must be", "data must be"]
     words += ["preprocess must be", "'sigmoidal'", "metric 'm'", "learning_rate", "batch_size", "epochs"]
     check_sentence(code, captured.out, captured.err, words)
     assert not (world / "new").exists()

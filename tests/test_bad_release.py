@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features
+from hedgerow.features import input_features
 from hedgerow.fleet.brokers.development import DevelopmentBroker
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.folder import FleetFolder
@@ -34,9 +34,11 @@ from hedgerow.fleet.web.api import create_app
 from hedgerow.fleet.web.server import HttpServer
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
+from hedgerow.model_schema import ModelSchema
 from hedgerow.mqtt_link import MqttLink
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import build_reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 from hedgerow.wire.execution import ExecutionState
 from tests.client.conftest import Release, blob_of, make_release
@@ -48,7 +50,9 @@ FLEET = "garden"
 LONGEST_GAP_S = 2.0
 DEADLY_FILE = Path(__file__).parent / "client" / "keyword_scrambled_8bit.tflite"
 SCHEMA = ModelSchema(
-    (TensorSpec("x", (96,), "float32", minimum=-8, maximum=8),), (TensorSpec("probabilities", (2,)),), ("no", "yes")
+    (TensorSpec("x", (96,), "float32", minimum=-8, maximum=8),),
+    (TensorSpec("probabilities", (2,)),),
+    Outputs.of(Classes(("no", "yes"))),
 )
 PLAN = RolloutPlan(stages=(StagePlan("fleet", 1.0),), gate=None, max_attempts=2)
 SOURCE = """
@@ -73,8 +77,8 @@ def signed(number: int, artifact: Artifact, content: bytes, probabilities: np.nd
     golden = encode_arrays({"input.x": x, "output.probabilities": probabilities})
     values = np.random.default_rng(1).normal(size=(200, 96))
     reference = build_reference(
-        {**input_features(SCHEMA, {"x": values}), CONFIDENCE: np.linspace(0.5, 1, 200)},
-        {PREDICTED: (np.arange(200) % 2.0, SCHEMA.labels)},
+        {**input_features(SCHEMA, {"x": values}), "output.confidence": np.linspace(0.5, 1, 200)},
+        {"output.label": (np.arange(200) % 2.0, ("no", "yes"))},
     ).encode()
     made = make_release(number)
     manifest = replace(
@@ -153,8 +157,8 @@ class Field:
         build = write_build(self.folder / f"build-{made.manifest.number}", made)
         return create_release(self.fleet, "demo", build, now=time.time()).release
 
-    def start_agent(self, *prefix: str) -> subprocess.Popen:
-        """Start it; *prefix* is a command that runs the rest of its command line."""
+    def start_agent(self, *prefix: str, changed: Mapping[str, str] | None = None) -> subprocess.Popen:
+        """Start it; *prefix* is a command that runs the rest of its command line, *changed* are options by name."""
         options = {
             "device": "d1",
             "fleet": FLEET,
@@ -167,6 +171,7 @@ class Field:
             "source-option": f"trace={self.trace}",
             "window-samples": "10",
             "healthy-after-s": "0.5",
+            **(changed or {}),
         }
         command = [*prefix, sys.executable, "-m", "hedgerow.cli", "agent", "run"]
         for name, value in options.items():
@@ -176,7 +181,7 @@ class Field:
         self.starts.append(process)
         self.stack.callback(process.wait, 10)
         self.stack.callback(process.terminate)
-        self.until(lambda: any(device.online for device in self.service.devices()))
+        self.until(lambda: any(d.name == options["device"] and d.online for d in self.service.devices()))
         return process
 
     def log(self) -> str:
@@ -188,8 +193,8 @@ class Field:
             assert time.monotonic() < deadline, f"it did not happen; the agent said:\n{self.log()}"
             time.sleep(0.05)
 
-    def roll_out(self, release: str) -> Rollout:
-        rollout = self.service.start_rollout(release, PLAN).id
+    def roll_out(self, release: str, plan: RolloutPlan = PLAN) -> Rollout:
+        rollout = self.service.start_rollout(release, plan).id
         self.until(lambda: self.service.rollout(rollout).state is not RolloutState.RUNNING)
         return self.service.rollout(rollout)
 

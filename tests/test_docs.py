@@ -14,6 +14,8 @@ from hedgerow.client.cli import run
 from hedgerow.client.runtimes import RUNTIMES as AGENT_RUNTIMES
 from hedgerow.client.source import load_source
 from hedgerow.hardware.target import RUNTIMES as TARGET_RUNTIMES
+from hedgerow.outputs.losses import LOSSES
+from hedgerow.outputs.records import KINDS
 from hedgerow.server.cli import train
 from hedgerow.server.simulation.cli import simulate
 from hedgerow.wire.device import Desired, Presence, Reported
@@ -106,6 +108,20 @@ def test_a_document_names_every_field_and_option(page, names):
     text = (ROOT / "docs" / page).read_text()
 
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_the_page_of_tasks_names_every_kind_of_output_with_its_losses_and_every_loss():
+    text = (ROOT / "docs" / "task.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    fits = {row[0].strip("`"): row[2] for row in rows if row[0].strip("`") in LOSSES}
+
+    assert [kind.__name__ for kind in KINDS.values() if f"| `{kind.__name__}(" not in text] == []
+    assert set(fits) == set(LOSSES)
+    for loss, said in fits.items():
+        fitting = {kind.__name__ for kind in KINDS.values() if loss in kind.losses}
+        named = {kind.__name__ for kind in KINDS.values() if f"`{kind.__name__}`" in said}
+        expected = {kind.__name__ for kind in KINDS.values()} - named if said.startswith("all but") else named
+        assert expected == fitting, loss
 
 
 NOW = [page for page in PAGES if page.parent.name != "adr"]

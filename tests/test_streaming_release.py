@@ -67,7 +67,7 @@ PASSES = 3
 @pytest.mark.parametrize("target", ["raspberry-pi-4", "android-arm64"])
 def test_a_source_streams_through_a_signed_release_and_each_stream_keeps_its_state(tmp_path, target):
     recordings = fresh(4)
-    frames, labels = recordings.inputs["frame"], recordings.labels
+    frames, labels = recordings.inputs["frame"], recordings.target_values
     np.save(tmp_path / "frames.npy", frames)
     np.save(tmp_path / "labels.npy", labels)
     steps = frames.shape[1]
@@ -94,4 +94,4 @@ def test_a_source_streams_through_a_signed_release_and_each_stream_keeps_its_sta
     # State is neither counted nor watched; labels count as ever.
     names = {name for window in windows for name in window.features}
     assert names == {"output.confidence", "output.label", *(f"frame.{index}" for index in range(16))}
-    assert all(window.samples == window.labelled == 10 for window in windows[:3])
+    assert all(window.samples == window.scores.samples == 10 for window in windows[:3])

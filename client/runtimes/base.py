@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.manifest.artifact import Artifact
@@ -29,9 +28,9 @@ class LoadedModel(Protocol):
 
 
 TrainStep = Callable[
-    [Mapping[str, NDArray[Any]], NDArray[np.int64], float, Mapping[str, NDArray[Any]]], tuple[float, Arrays]
+    [Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]], float, Mapping[str, NDArray[Any]]], tuple[float, Arrays]
 ]
-"""``(inputs, labels int64[batch], learning rate, parameters) -> (loss before the step, parameters after it)``.
+"""``(inputs, target values by output, learning rate, parameters) -> (loss before the step, parameters after it)``.
 
 Where the graph has extra inputs, they are among the parameters, under their own names; optimizer state comes back like
 a parameter. What does not change may be missing from the result.

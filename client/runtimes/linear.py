@@ -58,15 +58,16 @@ class LinearRuntime:
         """Return one step of gradient descent on the cross-entropy."""
         if not path.is_file():
             raise InstallError("loading the train graph", f"a file at {path}", "none")
-        name = graph.inputs[0].name
+        name, output = graph.inputs[0].name, graph.targets[0].name
         weight_name, bias_name = (tensor.name for tensor in graph.parameters)
 
         def step(
             inputs: Mapping[str, NDArray[Any]],
-            labels: NDArray[np.int64],
+            wanted: Mapping[str, NDArray[Any]],
             learning_rate: float,
             parameters: Mapping[str, NDArray[Any]],
         ) -> tuple[float, Arrays]:
+            labels = wanted[output]
             values = inputs[name].reshape(len(labels), -1)
             weight, bias = parameters[weight_name], parameters[bias_name]
             shares = _softmax(values @ weight + bias)

@@ -108,13 +108,13 @@ class _LiteRtModel:
         return in_batches(self._graph.run, inputs, self._batch, self._inputs)
 
 
-# Parameters and what surrounds them share one namespace in the interpreter; the prefix keeps a parameter that is
-# called like an input apart.
-_PARAMETER = "parameter:"
+# Parameters, target values and what surrounds them share one namespace in the interpreter; a prefix keeps those apart
+# that are called like an input.
+_PARAMETER, _TARGET = "parameter:", "target:"
 
 
-def _prefixed(tensors: Iterable[Tensor]) -> list[Tensor]:
-    return [Tensor(_PARAMETER + t.name, t.tensor, t.shape, t.dtype, t.scale, t.zero_point) for t in tensors]
+def _prefixed(tensors: Iterable[Tensor], prefix: str = _PARAMETER) -> list[Tensor]:
+    return [Tensor(prefix + t.name, t.tensor, t.shape, t.dtype, t.scale, t.zero_point) for t in tensors]
 
 
 class LiteRtRuntime:
@@ -128,20 +128,20 @@ class LiteRtRuntime:
 
     def load_train_graph(self, path: Path, graph: TrainGraph) -> TrainStep:
         """Load a train graph."""
-        around = (*graph.inputs, graph.labels, graph.learning_rate)
+        around = (*graph.inputs, *_prefixed(graph.targets, _TARGET), graph.learning_rate)
         carried = (*graph.parameters, *(extra.tensor for extra in graph.extras))
         given = (*graph.updated, *(extra.output for extra in graph.extras if extra.output is not None))
         loaded = _Graph(path, [*around, *_prefixed(carried)], [graph.loss, *_prefixed(given)])
 
         def step(
             inputs: Mapping[str, NDArray[Any]],
-            labels: NDArray[np.int64],
+            wanted: Mapping[str, NDArray[Any]],
             learning_rate: float,
             parameters: Mapping[str, NDArray[Any]],
         ) -> tuple[float, Arrays]:
             values: dict[str, NDArray[Any]] = {_PARAMETER + name: value for name, value in parameters.items()}
             values |= {tensor.name: inputs[tensor.name] for tensor in graph.inputs}
-            values[graph.labels.name] = labels
+            values |= {_TARGET + tensor.name: wanted[tensor.name] for tensor in graph.targets}
             values[graph.learning_rate.name] = np.full(graph.learning_rate.shape, learning_rate, dtype=np.float32)
             results = loaded.run(values)
             loss = float(results.pop(graph.loss.name).reshape(-1)[0])

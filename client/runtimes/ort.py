@@ -87,18 +87,18 @@ class OrtRuntime:
         """Load a train graph."""
         carried = (*graph.parameters, *(extra.tensor for extra in graph.extras))
         given = (*graph.updated, *(extra.output for extra in graph.extras if extra.output is not None))
-        session = _session(path, (*graph.inputs, graph.labels, graph.learning_rate, *carried), (graph.loss, *given))
+        session = _session(path, (*graph.inputs, *graph.targets, graph.learning_rate, *carried), (graph.loss, *given))
         names = [graph.loss.tensor, *(tensor.tensor for tensor in given)]
 
         def step(
             inputs: Mapping[str, NDArray[Any]],
-            labels: NDArray[np.int64],
+            wanted: Mapping[str, NDArray[Any]],
             learning_rate: float,
             parameters: Mapping[str, NDArray[Any]],
         ) -> tuple[float, Arrays]:
             values = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in graph.inputs}
             values |= {tensor.tensor: to_stored(parameters[tensor.name], tensor) for tensor in carried}
-            values[graph.labels.tensor] = to_stored(labels, graph.labels)
+            values |= {tensor.tensor: to_stored(wanted[tensor.name], tensor) for tensor in graph.targets}
             values[graph.learning_rate.tensor] = np.full(
                 graph.learning_rate.shape, learning_rate, dtype=graph.learning_rate.dtype
             )

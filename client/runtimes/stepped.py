@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from hedgerow.client.runtimes.base import LoadedModel
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 __all__ = ["SteppedModel", "is_stepped"]
 

@@ -34,6 +34,11 @@ def _clip(call: Operation, values: Values) -> torch.Tensor:
     return call.tensor(values, "x").clamp(float(call.constant("alpha")), float(call.constant("beta")))
 
 
+def _fill_like(call: Operation, values: Values) -> torch.Tensor:
+    value = call.tensor(values, "value") if "value" in call.arguments else torch.zeros(())
+    return value.expand(call.tensor(values, "ref_tensor").shape)
+
+
 def _gelu(call: Operation, values: Values) -> torch.Tensor:
     x, mode = call.tensor(values, "x"), str(call.constant("mode", "EXACT"))
     if mode == "SIGMOID_APPROXIMATION":
@@ -111,6 +116,7 @@ ARITHMETIC: Mapping[str, Operator] = {
     "erf": _unary(torch.erf),
     "exp": _unary(torch.exp),
     "exp2": _unary(torch.exp2),
+    "fill_like": _fill_like,
     "floor": _unary(torch.floor),
     "floor_div": _binary(_integer_division),
     "gelu": _gelu,

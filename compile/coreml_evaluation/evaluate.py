@@ -45,7 +45,9 @@ class UnknownOperator:
     reason: str
 
 
-def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | UnknownOperator:
+def predict_coreml(
+    content: bytes, inputs: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[np.float32]] | UnknownOperator:
     """Evaluate a package for a batch.
 
     Args:
@@ -53,7 +55,7 @@ def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArra
         inputs: Name in the package -> ``(n, *shape)``.
 
     Returns:
-        The first output, ``float32[n, ...]``; or what is not known, and then nothing was evaluated.
+        Name in the package -> ``float32[n, ...]``, of each output; or what is not known: then nothing was evaluated.
 
     Raises:
         DecodeError: The bytes are no package of an mlprogram.
@@ -71,9 +73,13 @@ def predict_coreml(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> NDArra
     # The program takes one sample, with its batch dimension of 1; vmap runs it for all at once.
     samples = [_plain(inputs[name]).unsqueeze(1) for name in names]
     try:
-        return program.run(samples)[0].flatten(0, 1).to(torch.float32).numpy()
+        found = program.run(samples)
     except NotEvaluatedError as exc:
         return UnknownOperator((exc.kind,), str(exc))
+    return {
+        output.name: value.flatten(0, 1).to(torch.float32).numpy()
+        for output, value in zip(function.outputs, found, strict=True)
+    }
 
 
 def predict_coreml_steps(

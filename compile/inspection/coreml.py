@@ -6,7 +6,7 @@ What the package says is checked before it is used, so that whatever is raised a
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hedgerow.compile.inspection.facts import NO_SHAPES, FileFacts, OperatorFact
 from hedgerow.compile.mlpackage import specification, unpack
 from hedgerow.errors import DecodeError
 
-__all__ = ["read_coreml", "specification_version"]
+__all__ = ["float32_weights", "read_coreml", "specification_version"]
 
 _FLOATS = {"float16", "float32", "float64", "bfloat16"}
 _BITS = {
@@ -81,13 +81,36 @@ def read_coreml(content: bytes, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPE
     del shapes
     with tempfile.TemporaryDirectory() as folder:
         unpack(content, Path(folder))
-        model = _specification(Path(folder))
-        if model.WhichOneof("Type") != "mlProgram" or not model.mlProgram.functions:
-            raise DecodeError("mlpackage", "an mlprogram", str(model.WhichOneof("Type")))
-        functions = model.mlProgram.functions
-        blocks = {name: function.block_specializations[function.opset] for name, function in functions.items()}
-        _check(blocks)
+        functions, blocks = _program(Path(folder))
         return _facts(functions, blocks, specification(Path(folder)).parent / "weights")
+
+
+def float32_weights(content: bytes) -> int:
+    """Return how many of the numbers that :func:`read_coreml` counts as float weights are in float32.
+
+    Raises:
+        DecodeError: As :func:`read_coreml`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(content, Path(folder))
+        _functions, blocks = _program(Path(folder))
+        weights = _weights([operation for block in blocks.values() for operation in _operations(block)])
+        return sum(math.prod(weight.shape) for weight in weights if _is_float32(weight))
+
+
+def _program(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the functions of an unpacked package's program, and their blocks.
+
+    Raises:
+        DecodeError: There are none, or an operation cannot be what it says.
+    """
+    model = _specification(folder)
+    if model.WhichOneof("Type") != "mlProgram" or not model.mlProgram.functions:
+        raise DecodeError("mlpackage", "an mlprogram", str(model.WhichOneof("Type")))
+    functions = model.mlProgram.functions
+    blocks = {name: function.block_specializations[function.opset] for name, function in functions.items()}
+    _check(blocks)
+    return functions, blocks
 
 
 def _check(blocks: Mapping[str, Any]) -> None:
@@ -124,11 +147,25 @@ class _Constant:
         return kind in _INTEGERS
 
 
-def _facts(functions: Mapping[str, Any], blocks: Mapping[str, Any], weights: Path) -> FileFacts:
-    operations = [operation for block in blocks.values() for operation in _operations(block)]
+def _weights(operations: Sequence[Any]) -> list[_Constant]:
+    """Return the constants that are weights."""
     constants = _constants(operations)
     # Constants that only other constants are made of are described by those.
     inner = {name for op in operations if op.type.startswith("constexpr") for name in _arguments(op)}
+    return [
+        constant
+        for name, constant in constants.items()
+        if math.prod(constant.shape) > 1 and name not in inner and constant.kind in _FLOATS | _INTEGERS
+    ]
+
+
+def _is_float32(weight: _Constant) -> bool:
+    return weight.kind == "float32" and not weight.is_quantized()
+
+
+def _facts(functions: Mapping[str, Any], blocks: Mapping[str, Any], weights: Path) -> FileFacts:
+    operations = [operation for block in blocks.values() for operation in _operations(block)]
+    constants = _constants(operations)
     kinds: Counter[str] = Counter()
     for operation in operations:
         kinds.update(_tensor(value.type)[0] for value in operation.outputs)
@@ -137,10 +174,8 @@ def _facts(functions: Mapping[str, Any], blocks: Mapping[str, Any], weights: Pat
     stored = {kind for constant in constants.values() for kind, _size, _value in constant.stored}
     bytes_by_bits: Counter[int] = Counter()
     quantized = floats = 0
-    for name, constant in constants.items():
+    for constant in _weights(operations):
         size = math.prod(constant.shape)
-        if size <= 1 or name in inner or constant.kind not in _FLOATS | _INTEGERS:
-            continue
         quantized += size if constant.is_quantized() else 0
         floats += 0 if constant.is_quantized() else size
         for kind, count, _value in constant.stored:

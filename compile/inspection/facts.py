@@ -21,8 +21,12 @@ _MAXIMUM_ITEMS, _MAXIMUM_CHARS, _MAXIMUM_COUNT = 1_000_000, 4096, 2**63
 
 
 def any_broken(numbers: NDArray[Any]) -> bool:
-    """Say whether float constants hold NaN or infinity; minus infinity is allowed, attention masks are written so."""
-    return bool((np.isnan(numbers) | np.isposinf(numbers)).any())
+    """Say whether float constants hold NaN or infinity.
+
+    Minus infinity is allowed, attention masks are written so; and so is infinity alone, which values are compared with
+    where NaN and infinities are replaced.
+    """
+    return bool(np.isnan(numbers).any() or (np.size(numbers) > 1 and np.isposinf(numbers).any()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 __all__ = ["example_inputs", "file_shape", "one_row"]
 

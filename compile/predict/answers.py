@@ -1,7 +1,4 @@
-"""What a model's outputs say of each sample, and how good that was. Pure.
-
-This is the one place that knows that an answer is a class: whoever predicts asks here.
-"""
+"""What a model's outputs say of each sample, and how good that was. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.compile.class_output import class_scores, find_class_output
-from hedgerow.compile.predict.given import NO_LABEL
-from hedgerow.features import predicted_classes
-from hedgerow.schema import ModelSchema
-from hedgerow.task import Task, accuracy
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Output, Outputs
+from hedgerow.outputs.outputs import Arrays
+from hedgerow.task import Task
 
 __all__ = ["ToldSamples", "tell"]
+
+_OWN_WORDS = frozenset({"sample", "step", "wanted", "outputs"})
+"""What stands beside the answers to a sample in a file of them; a value may be called so, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +25,11 @@ class ToldSamples:
     Attributes:
         rows: How many.
         steps: How many rows are one sequence; 1: each stands alone.
-        answers: What people read -> one value a row: ``label`` (None where there is none), ``index`` (-1 likewise) and
-            ``confidence`` of a model that classifies, and ``wanted`` where a label was given.
+        answers: What people read -> one value a row, as :meth:`hedgerow.outputs.Outputs.told` has it (``label``,
+            ``index`` and ``confidence`` of classes), with several outputs as ``NAME.label`` and so on, as those of
+            one are whose values are called as what stands beside them; and ``wanted`` where target values were given.
         outputs: Output name -> ``float32[rows, *shape]``.
-        metrics: Of the rows whose label is known.
+        metrics: Of the rows whose target values are known.
         scored: How many those are.
     """
 
@@ -43,8 +43,8 @@ class ToldSamples:
 
 def tell(
     schema: ModelSchema,
-    outputs: Mapping[str, NDArray[Any]],
-    labels: NDArray[np.int64] | None,
+    outputs: Arrays,
+    wanted: Arrays | None,
     *,
     steps: int = 1,
     task: Task | None = None,
@@ -54,32 +54,50 @@ def tell(
     Args:
         schema: Of the model.
         outputs: What it gave, without state, each ``(rows, *shape)``.
-        labels: Class of each row, -1 where it is not known; None: of none.
+        wanted: Target values by output, each ``(rows, ...)``; None: none is known.
         steps: How many rows are one sequence.
-        task: Whose metrics are measured; None: the share of right answers.
+        task: Whose metrics are measured, too, and whose scores where the schema's outputs cannot score.
     """
+    kinds = schema.answers if schema.answers.can_score or task is None else task.answers
     rows = len(next(iter(outputs.values())))
-    flat = None if labels is None else labels.reshape(-1)
-    known = np.zeros(rows, bool) if flat is None else flat != NO_LABEL
     answers: dict[str, list[Any]] = {}
     metrics: dict[str, float] = {}
-    found = find_class_output(schema.given, np.array([max(0, len(schema.labels) - 1)]))
-    if schema.labels and not isinstance(found, str):
-        given = class_scores(found, outputs)
-        classes = predicted_classes(given)
-        named = [schema.labels[index] if 0 <= index < len(schema.labels) else None for index in classes.tolist()]
-        best = [float(given[row, index]) if index >= 0 else None for row, index in enumerate(classes.tolist())]
-        answers = {"label": named, "index": classes.tolist(), "confidence": best}
-        if flat is not None:
-            answers["wanted"] = [schema.labels[index] if index >= 0 else None for index in flat.tolist()]
-        if flat is not None and known.any():
-            metrics = {"accuracy": accuracy(given[known], flat[known])}
-            metrics = metrics if task is None else task.measure(given[known], flat[known])
+    scored = 0
+    for name, output in kinds.items():
+        told = [output.told(row) for row in outputs[name]]
+        is_plain = len(kinds) == 1 and not (told and _OWN_WORDS & told[0].keys())
+        prefix = "" if is_plain else f"{name}."
+        answers |= {prefix + key: [each[key] for each in told] for key in (told[0] if told else ())}
+        if wanted is not None:
+            answers[f"{prefix}wanted"] = _wanted(output, wanted[name])
+    if wanted is not None:
+        metrics, scored = _measured(kinds, outputs, wanted, task)
     return ToldSamples(
         rows=rows,
         steps=steps,
         answers=answers,
         outputs=dict(outputs),
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
-        scored=int(known.sum()) if metrics else 0,
+        scored=scored if metrics else 0,
     )
+
+
+def _measured(kinds: Outputs, outputs: Arrays, wanted: Arrays, task: Task | None) -> tuple[dict[str, float], int]:
+    known = kinds.known(wanted)
+    if not known.any():
+        return {}, 0
+    given, right = ({name: values[known] for name, values in arrays.items()} for arrays in (outputs, wanted))
+    found = kinds.metrics(given, right)
+    # Rows are what they are: a step of a sequence, too, is a sample by itself here.
+    for name, metric in task.metrics.items() if task is not None else ():
+        parts = (arrays if len(kinds) > 1 else next(iter(arrays.values())) for arrays in (given, right))
+        found[name] = float(metric(*parts))
+    return found, int(known.sum())
+
+
+def _wanted(output: Output, values: NDArray[Any]) -> list[Any]:
+    """Return target values as people read them: one of several by its name, numbers as they are, None where unknown."""
+    names, known = output.part_names, output.is_known(values).tolist()
+    if names and values.dtype.kind == "i" and not output.target_shape:
+        return [names[value] if is_known else None for value, is_known in zip(values.tolist(), known, strict=True)]
+    return [value if is_known else None for value, is_known in zip(values.tolist(), known, strict=True)]

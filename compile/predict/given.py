@@ -1,5 +1,7 @@
 """Samples of a file for a model's schema: arrays by the names of its inputs, or a table with a column a number."""
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.compile.errors import DataFileError
-from hedgerow.compile.sample_arrays import LABELS, read_arrays, read_cells
+from hedgerow.compile.sample_arrays import read_arrays, read_cells
 from hedgerow.compile.samples import fitted
 from hedgerow.counted import counted
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.errors import InputError
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Output
+from hedgerow.outputs.wanted import LABELS, ONLY, TARGET_VALUES, as_declared, taken_out
+from hedgerow.schema import TensorSpec
 
-__all__ = ["NO_LABEL", "GivenSamples", "read_samples"]
+__all__ = ["GivenSamples", "read_samples"]
 
 NO_LABEL = -1
 _LIMIT_BYTES = 512 * 2**20
@@ -27,12 +33,12 @@ class GivenSamples:
 
     Attributes:
         inputs: Input name -> ``(n, *shape)``; of a model with state ``(n, steps, *shape)``.
-        labels: Class of each, -1 where it is not known, ``int64[n]`` or ``int64[n, steps]``; None: none is known.
+        target_values: By output, as it declares them, a row for each sample or step; None: none is known.
         notes: One sentence for everything that may surprise.
     """
 
     inputs: dict[str, NDArray[Any]]
-    labels: NDArray[np.int64] | None
+    target_values: dict[str, NDArray[Any]] | None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -52,15 +58,15 @@ def read_samples(path: Path, schema: ModelSchema) -> GivenSamples:
     place, specs, notes = str(path), schema.given.inputs, list[str]()
     if path.suffix == ".npz":
         arrays = read_arrays(path)
-        labels = arrays.pop(LABELS, None)
+        wanted = _taken_out(place, arrays)
     elif path.suffix == ".npy":
-        arrays, labels = {specs[0].name: _array(path)}, None
+        arrays, wanted = {specs[0].name: _array(path)}, {}
         if len(specs) > 1:
             raise DataFileError(place, f"arrays for {_listed(specs)}", "one array", "give a .npz file")
     elif path.suffix == ".csv":
         if schema.state:
             raise DataFileError(place, "sequences", "a table", "give a .npz file with arrays of (n, steps, ...)")
-        arrays, labels = _table(path, specs, notes)
+        arrays, wanted = _table(path, specs, notes)
     else:
         raise DataFileError(place, f"a file that ends in {', '.join(_ENDINGS)}", repr(path.suffix or path.name))
     if len(specs) == len(arrays) == 1:
@@ -70,7 +76,10 @@ def read_samples(path: Path, schema: ModelSchema) -> GivenSamples:
     inputs = {spec.name: fitted(place, spec, arrays[spec.name], bool(schema.state)) for spec in specs}
     _check_counts(place, inputs, schema)
     notes += [note for spec in specs if (note := _outside(spec, inputs[spec.name]))]
-    return GivenSamples(inputs, _labels(place, labels, inputs, schema), tuple(notes))
+    if wanted and not schema.answers:
+        notes.append("target values are left out, for nobody has said what the model gives")
+        wanted = {}
+    return GivenSamples(inputs, _target_values(place, wanted, inputs, schema), tuple(notes))
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:
@@ -93,8 +102,8 @@ def _array(path: Path) -> NDArray[Any]:
 
 def _table(
     path: Path, specs: Sequence[TensorSpec], notes: list[str]
-) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
-    """Return the inputs of a table, and its labels as they stand there.
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Return the inputs of a table, and its target values as they stand there.
 
     Columns are called like an input of one number, or ``name.0``, ``name.1`` and so on in the order of the input's
     memory; the only input may have columns of any names, if there are as many as it has numbers.
@@ -104,7 +113,7 @@ def _table(
         found = f"{len(rows)} rows under {', '.join(map(repr, header[:8])) or 'no header'}"
         raise DataFileError(place, "a header with each name once, and rows of its length", found)
     wanted = {spec.name: _columns(spec) for spec in specs}
-    rest = [name for name in header if name != LABELS]
+    rest = [name for name in header if not _is_target(name)]
     if not all(set(columns) <= set(header) for columns in wanted.values()):
         if len(specs) > 1 or len(rest) != len(wanted[specs[0].name]):
             first = [
@@ -122,7 +131,27 @@ def _table(
         arrays[name] = np.array(
             [[_number(place, row[at], each, line) for at, each in cells] for line, row in enumerate(rows, start=2)]
         )
-    return arrays, np.array([row[places[LABELS]] for row in rows]) if LABELS in places else None
+    columns_of: dict[str, list[int]] = {}
+    for name in filter(_is_target, header):
+        columns_of.setdefault(re.sub(r"\.\d+$", "", name), []).append(places[name])
+    cells_by_name: dict[str, NDArray[Any]] = {}
+    for name, at in columns_of.items():
+        texts = np.array([[row[column] for column in at] for row in rows])
+        cells_by_name[name] = texts if len(at) > 1 else texts[:, 0]
+    return arrays, _taken_out(str(path), cells_by_name)
+
+
+def _taken_out(place: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    try:
+        return taken_out(arrays)
+    except InputError as exc:
+        raise DataFileError(
+            place, f"target values as {LABELS!r} or as {TARGET_VALUES!r}", "both", "leave one out"
+        ) from exc
+
+
+def _is_target(column: str) -> bool:
+    return column in {LABELS, TARGET_VALUES} or column.startswith(f"{TARGET_VALUES}.")
 
 
 def _columns(spec: TensorSpec) -> list[str]:
@@ -164,36 +193,57 @@ def _outside(spec: TensorSpec, values: NDArray[Any]) -> str:
     return f"{counted(rows, 'sample')} of {len(values):,} with {spec.name} outside {bounds}" if rows else ""
 
 
-def _labels(
-    place: str, labels: NDArray[Any] | None, inputs: dict[str, NDArray[Any]], schema: ModelSchema
-) -> NDArray[np.int64] | None:
-    """Return labels as indices: whole numbers as they are, text by the names of the classes."""
-    if labels is None:
+def _target_values(
+    place: str, given: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]], schema: ModelSchema
+) -> dict[str, NDArray[Any]] | None:
+    """Return target values as the outputs declare them, a row for each sample or step; text by the names it is."""
+    if not given:
         return None
     axes = 2 if schema.state else 1
     wanted = next(iter(inputs.values())).shape[:axes]
-    if labels.shape != wanted:
-        expected = f"labels of {' x '.join(map(str, wanted))}, one for each {'step' if schema.state else 'sample'}"
-        raise DataFileError(place, expected, " x ".join(map(str, labels.shape)) or "one")
-    if labels.dtype.kind in "US":
-        labels = _indices(place, [str(each) for each in labels.reshape(-1)], schema).reshape(labels.shape)
-    with np.errstate(invalid="ignore"):
-        whole = labels.astype(np.int64) if labels.dtype.kind in "fiub" else None
-    if whole is None or not np.array_equal(whole, labels):
-        raise DataFileError(place, "whole numbers or names of classes as labels", f"{labels.dtype} others")
-    last = max(0, len(schema.labels) - 1)
-    if whole.min() < NO_LABEL or (schema.labels and whole.max() > last):
-        raise DataFileError(place, f"labels in 0..{last}, or -1", f"{whole.min()}..{whole.max()}")
-    return whole
+    rows: dict[str, NDArray[Any]] = {}
+    for name, values in given.items():
+        if values.shape[:axes] != wanted:
+            told = f"target values of {name}" if name != ONLY else "target values"
+            expected = f"{told} of {' x '.join(map(str, wanted))}, one for each {'step' if schema.state else 'sample'}"
+            raise DataFileError(place, expected, " x ".join(map(str, values.shape[:axes])) or "one")
+        rows[name] = values.reshape(-1, *values.shape[axes:])
+        output = schema.answers.alone if name == ONLY else schema.answers.get(name)
+        if output is not None:
+            rows[name] = _plain(place, rows[name], output)
+    try:
+        return dict(as_declared(schema.answers, rows, math.prod(wanted)))
+    except InputError as exc:
+        raise DataFileError(place, "target values as the model declares them", str(exc)) from exc
 
 
-def _indices(place: str, names: Sequence[str], schema: ModelSchema) -> NDArray[np.int64]:
+def _plain(place: str, values: NDArray[Any], output: Output) -> NDArray[Any]:
+    """Return target values as numbers: text by the names of the output's parts, whole numbers in floats as they are."""
+    is_whole = np.dtype(output.target_dtype).kind == "i"
+    if values.dtype.kind in "US":
+        names = [str(value) for value in values.reshape(-1)]
+        values = (_places(place, names, output.part_names) if is_whole else _floats(place, names)).reshape(values.shape)
+    if is_whole and values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(np.int64)
+        values = whole if np.array_equal(whole, values) else values
+    return values
+
+
+def _places(place: str, names: Sequence[str], parts: Sequence[str]) -> NDArray[np.int64]:
     try:
         return np.array([int(name) if name else NO_LABEL for name in names], np.int64)
     except (ValueError, OverflowError):
-        known = {name: index for index, name in enumerate(schema.labels)} | {"": NO_LABEL}
+        known = {name: index for index, name in enumerate(parts)} | {"": NO_LABEL}
         unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
-            listed = ", ".join(schema.labels[:10]) or "none"
+            listed = ", ".join(parts[:10]) or "none"
             raise DataFileError(place, f"labels among {listed}", repr(unknown[:40])) from None
         return np.array([known[name] for name in names], np.int64)
+
+
+def _floats(place: str, cells: Sequence[str]) -> NDArray[np.float64]:
+    try:
+        return np.array([float(cell) if cell else np.nan for cell in cells])
+    except ValueError:
+        raise DataFileError(place, "numbers as target values", "text") from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ from hedgerow.errors import TaskError
 from hedgerow.installation import require
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
+from hedgerow.model_schema import ModelSchema
 from hedgerow.progress import Progress, Report, silent
-from hedgerow.schema import ModelSchema
 from hedgerow.task import Task
 from hedgerow.weights import Arrays
 
-__all__ = ["RunArtifact", "run_float_model"]
+__all__ = ["RunArtifact", "measured_schema", "run_float_model"]
 
 _BATCH = 256
 _LEAST_ROW_BYTES = 2**15
@@ -152,7 +152,20 @@ def run_float_model(
             said = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
             raise TaskError(repr(task.name), [f"predicting raised {said}"]) from exc
         report(Progress("predict", min(count, begin + _BATCH), count))
-    name = task.schema.given.outputs[0].name
-    found = np.concatenate(parts)
-    rows = found.reshape(-1, *found.shape[2:]) if task.state else found
-    return Prediction(outputs={name: rows}, executed_by=f"torch {torch.__version__}, float32")
+    found = {name: np.concatenate([part[name] for part in parts]) for name in task.answers}
+    return Prediction(outputs=task.rows(found), executed_by=f"torch {torch.__version__}, float32")
+
+
+def measured_schema(task: Task, weights: Arrays, report: Report = silent) -> ModelSchema:
+    """Return the task's schema with what only the float model's answers to held-out samples tell, such as a threshold.
+
+    Raises:
+        CheckpointMismatchError: The weights are another model's.
+        TaskError: The data or the model cannot be used.
+        InputError: No held-out sample says it.
+    """
+    if not any(output.learns_alone and not output.can_score for output in task.answers.values()):
+        return task.schema
+    held_out = task.load_data().held_out
+    given = run_float_model(task, weights, held_out.inputs, report).outputs
+    return replace(task.schema, answers=task.answers.measured(given, task.rows(task.wanted(held_out))))

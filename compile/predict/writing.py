@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.predict.answers import ToldSamples
@@ -64,7 +65,7 @@ def _as_table(path: Path, told: ToldSamples) -> bytes:
     writer.writerow([*_place(told, 0), *told.answers, *names])
     numbers = np.concatenate(list(flat.values()), axis=1)
     for row, answers in enumerate(_rows(told)):
-        cells = ["" if value is None else value for value in answers.values()]
+        cells = ["" if value is None else _cell(value) for value in answers.values()]
         writer.writerow([*cells, *numbers[row].tolist()])
     return text.getvalue().encode()
 
@@ -82,12 +83,27 @@ def _as_arrays(_path: Path, told: ToldSamples) -> bytes:
     for name, values in told.answers.items():
         # An output of that name is the model's own word.
         if name not in arrays:
-            arrays[name] = np.array(["" if value is None else value for value in values])
-            if name == "confidence":
-                arrays[name] = np.array([np.nan if value is None else value for value in values], np.float32)
+            arrays[name] = _column(values)
     content = io.BytesIO()
     np.savez(content, **arrays)
     return content.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return a value for a table: lists and mappings as JSON."""
+    return json.dumps(value, allow_nan=False) if isinstance(value, list | dict) else value
+
+
+def _column(values: list[Any]) -> NDArray[Any]:
+    """Return the values of all rows as an array: numbers as numbers, NaN for None; all else as text."""
+    known = [value for value in values if value is not None]
+    if known and all(type(value) in {int, float} for value in known):
+        return np.array(
+            [np.nan if value is None else value for value in values] if len(known) < len(values) else values
+        )
+    if len(known) == len(values) and all(type(value) is bool for value in known):
+        return np.array(values)
+    return np.array(["" if value is None else str(_cell(value)) for value in values])
 
 
 ENDINGS: Mapping[str, Callable[[Path, ToldSamples], bytes]] = {

@@ -8,7 +8,8 @@ import numpy as np
 from hedgerow.compile.c_text import c_comment, c_name
 from hedgerow.compile.preparation.c_values import C_TYPES
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 __all__ = ["PREPARE", "PREPARE_HEADER", "PREPARE_SOURCE", "Interface"]
 
@@ -53,6 +54,10 @@ class Interface:
         return f"void {self.symbol}_real({', '.join([*self._taken, *given])})"
 
     @property
+    def _may_miss(self) -> bool:
+        return any(spec.missing for spec in self.schema.inputs)
+
+    @property
     def _taken(self) -> list[str]:
         return [_argument(f"const {C_TYPES[spec.dtype]}", spec) for spec in self.schema.inputs]
 
@@ -60,7 +65,8 @@ class Interface:
     def header(self) -> str:
         """The header."""
         guard = f"HEDGEROW_{self.symbol.upper()}_H_"
-        units = "; ".join(f"{spec.name} in {spec.unit}" for spec in self.schema.inputs if spec.unit)
+        units = "; ".join(f"{spec.name} in {spec.unit_text}" for spec in self.schema.inputs if spec.unit_text)
+        absent = "NAN stands for a value that is missing; compile without -ffast-math. " if self._may_miss else ""
         lines = [
             f"#ifndef {guard}",
             f"#define {guard}",
@@ -73,8 +79,8 @@ class Interface:
             "",
             *c_comment(
                 "What the task's pre-processing makes of one sample, as the model's input tensors store it: call it "
-                f"before each prediction. {f'Give real numbers: {units}. ' if units else ''}Not for two threads at "
-                "once: its scratch memory is static."
+                f"before each prediction. {f'Give real numbers: {units}. ' if units else ''}{absent}"
+                "Not for two threads at once: its scratch memory is static."
             ),
             f"{self.stored_prototype};",
             "",

@@ -30,6 +30,8 @@ _ADVICE = (
 )
 # What only asserts something of a trace.
 _SILENT = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size"}
+# What takes no more than the form of its first operand.
+_FILLED = {"full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"}
 _aten = torch.ops.aten
 _MORE = (_aten.linalg_vector_norm, _aten.native_layer_norm, _aten.native_group_norm, _aten.addcmul, _aten.lerp)
 
@@ -99,6 +101,9 @@ class _Translator:
             return self._picked(node, args[0], args[1])
         if not any(_has_view(self._values[other]) for other in node.all_input_nodes):
             return called(*args, **kwargs)
+        if name in _FILLED and isinstance(args[0], View):
+            like = torch.zeros(args[0].shape, dtype=getattr(torch, args[0].array.dtype))
+            return called(like, *args[1:], **kwargs)
         shape, dtype = _described(node.meta["val"])
         is_known = name in EMITTERS and getattr(called, "namespace", "") == "aten"
         if not is_known or dtype not in C_TYPES:

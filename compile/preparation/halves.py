@@ -16,7 +16,8 @@ from torch import nn
 
 from hedgerow.compile.pass_models import CompiledModel, FloatModel
 from hedgerow.compile.passes.examples import example_inputs
-from hedgerow.schema import DTYPES, ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import DTYPES, TensorSpec
 from hedgerow.task import Dataset, Task
 from hedgerow.task_module import PrepareModule
 
@@ -52,7 +53,7 @@ class Halves:
     """
 
     def __init__(self, task: Task, specs: tuple[TensorSpec, ...]) -> None:
-        self.schema = ModelSchema(tuple(task.inputs), specs, ())
+        self.schema = ModelSchema(tuple(task.inputs), specs)
         """Of the first half: the task's inputs, and what the model takes of them."""
         self._state = tuple(task.state)
         self.module = PrepareModule(task).eval()

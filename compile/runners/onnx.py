@@ -77,22 +77,21 @@ def _element_type(words: str) -> np.dtype[Any]:
     return onnx.helper.tensor_dtype_to_np_dtype(code)
 
 
-def predict_onnx(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the file's first output for a batch of inputs; each row stands alone, with the state that it has.
+def predict_onnx(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """Return the file's outputs for a batch of inputs; each row stands alone, with the state that it has.
 
     Args:
         stage: An ONNX stage.
         inputs: Input name -> ``(n, *shape)``.
 
     Returns:
-        ``float32[n, ...]``.
+        Output name -> ``float32[n, ...]``.
     """
-    output = stage.outputs[0]
     if takes_any_batch(stage.inputs, inputs):
-        session = open_session(stage.content)
-        values = {tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in stage.inputs}
-        return from_stored(session.run([output.tensor], values)[0], output).astype(np.float32)
-    return predict_samples(_runner(stage), stage.inputs, stage.outputs, inputs, **rows_of(stage))[output.name]
+        run = _runner(stage)
+        found = run({tensor.tensor: to_stored(inputs[tensor.name], tensor) for tensor in stage.inputs})
+        return {t.name: np.asarray(from_stored(found[t.tensor], t)).astype(np.float32) for t in stage.outputs}
+    return predict_samples(_runner(stage), stage.inputs, stage.outputs, inputs, **rows_of(stage))
 
 
 def predict_onnx_steps(

@@ -14,7 +14,7 @@ from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.runners.samples import predict_samples, rows_of
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = [
     "executed_by",
@@ -157,18 +157,18 @@ def executed_by(content: bytes) -> str:
     return f"LiteRT {version('ai-edge-litert')}, " + ("XNNPACK delegate" if delegated else "its own kernels")
 
 
-def predict_tflite(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the file's first output for a batch of inputs, sample by sample, each with the state that it has.
+def predict_tflite(stage: CompiledModel, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """Return the file's outputs for a batch of inputs, sample by sample, each with the state that it has.
 
     Args:
         stage: A TFLite stage.
         inputs: Input name -> ``(n, *shape)``.
 
     Returns:
-        ``float32[n, ...]``.
+        Output name -> ``float32[n, ...]``.
     """
     run = open_signature(stage.content)
-    return predict_samples(run, stage.inputs, stage.outputs, inputs, **rows_of(stage))[stage.outputs[0].name]
+    return predict_samples(run, stage.inputs, stage.outputs, inputs, **rows_of(stage))
 
 
 def predict_tflite_steps(

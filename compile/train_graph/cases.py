@@ -5,13 +5,16 @@ Each is as small as shows the translation; the parity table and the tests go thr
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.options import StepOptions
+from hedgerow.outputs import Classes, Custom, Labels, Output, Reconstruction, Tokens, Values
 from hedgerow.schema import TensorSpec
 from hedgerow.task import Dataset, LocalTraining, Loss, Task, TaskData
 
@@ -31,18 +34,22 @@ class Case:
     """One model and how it trains.
 
     Attributes:
-        kind: ``layer``, ``loss``, ``optimizer``, ``choice`` (of what trains) or ``network``.
+        kind: ``layer``, ``loss``, ``output``, ``optimizer``, ``choice`` (of what trains) or ``network``.
         model: Makes it.
         given: Its one input.
         options, loss, rate: Of its training.
+        outputs: What it gives; None: one of three classes.
+        wanted: Draws target values of so many samples; None: classes.
     """
 
     kind: str
     model: Callable[[], nn.Module]
     given: TensorSpec
     options: StepOptions = _PLAIN
-    loss: str | Loss = "cross_entropy"
+    loss: str | Loss | Mapping[str, str | Loss] | None = "cross_entropy"
     rate: float = 0.05
+    outputs: Output | Mapping[str, Output] | None = None
+    wanted: Callable[[np.random.Generator, int], NDArray[Any] | Mapping[str, NDArray[Any]] | None] | None = None
 
 
 class _Attention(nn.Module):
@@ -130,6 +137,42 @@ class _Adapted(nn.Module):
         return found
 
 
+class _Both(nn.Module):
+    """Two heads on one trunk: logits of classes, and numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.classes, self.numbers = nn.Linear(12, 8), nn.Linear(8, _CLASSES), nn.Linear(8, 2)
+
+    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        inside = torch.tanh(self.trunk(values))
+        return self.classes(inside), self.numbers(inside)
+
+
+class _Rebuilt(nn.Module):
+    """An autoencoder, and beside it the logits of classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.back, self.classes = nn.Linear(12, 4), nn.Linear(4, 12), nn.Linear(4, _CLASSES)
+
+    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        inside = torch.tanh(self.inside(values))
+        return self.back(inside), self.classes(inside)
+
+
+class _Written(nn.Module):
+    """A token at each of six positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(_TOKENS, 8), nn.Linear(8, _TOKENS)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(torch.tanh(self.words(words)))
+        return found
+
+
 def _head(features: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(features, _CLASSES))
 
@@ -186,6 +229,46 @@ def _weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def _loss(name: str | Loss) -> Case:
     return Case(kind="loss", model=lambda: _vector_net(nn.Tanh()), given=_VECTOR, loss=name)
+
+
+_NUMBERS = Values(("level", "flow", "heat"), tolerance=(0.5, 2.0, 0.1))
+_THERE = Labels(("hot", "wet", "loud"))
+_WRITTEN = Tokens(tuple(map(str, range(_TOKENS))), positions=6)
+_PAIR = {"kind": Classes(("a", "b", "c")), "numbers": Values(("x", "y"), tolerance=(0.5, 2.0), weight=3.0)}
+_ODD = {"anomaly": Reconstruction(weight=2.0), "kind": Classes(("a", "b", "c"))}
+
+
+def _own_loss(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    return torch.log1p((given - wanted).square()).mean() + 0.1 * given.square().mean()
+
+
+def _numbers(size: int) -> Callable[[np.random.Generator, int], NDArray[Any]]:
+    return lambda rng, count: rng.normal(size=(count, size)).astype(np.float32)
+
+
+def _there(rng: np.random.Generator, count: int) -> NDArray[Any]:
+    return rng.integers(0, 2, (count, _CLASSES))
+
+
+def _padded(rng: np.random.Generator, count: int) -> NDArray[Any]:
+    found = rng.integers(0, _TOKENS, (count, 6))
+    found[::2, 4:] = -1
+    return found
+
+
+def _kinds(rng: np.random.Generator, count: int) -> NDArray[Any]:
+    return rng.integers(0, _CLASSES, count)
+
+
+def _output(
+    outputs: Output | Mapping[str, Output],
+    wanted: Callable[[np.random.Generator, int], Any] | None,
+    loss: str | Loss | Mapping[str, str | Loss] | None = None,
+    model: Callable[[], nn.Module] = lambda: _vector_net(nn.Tanh()),
+    given: TensorSpec = _VECTOR,
+    rate: float = 0.05,
+) -> Case:
+    return Case(kind="output", model=model, given=given, loss=loss, outputs=outputs, wanted=wanted, rate=rate)
 
 
 _TRAIN = StepOptions(batch_norm="train")
@@ -278,6 +361,38 @@ CASES: Mapping[str, Case] = {
         loss="mse",
         options=StepOptions(targets="values"),
     ),
+    "focal": _loss("focal"),
+    # Near the kink of the loss a larger rate sends torch away from itself, by what one rounding differs.
+    "values, huber": _output(_NUMBERS, _numbers(3), rate=0.005),
+    "values, squared error": _output(_NUMBERS, _numbers(3), "mse", rate=0.001),
+    "values, absolute error": _output(_NUMBERS, _numbers(3), "mae"),
+    "labels, binary cross-entropy": _output(_THERE, _there),
+    "labels, focal": _output(_THERE, _there, "focal"),
+    "labels, squared error": _output(_THERE, _there, "mse"),
+    "tokens with padding": _output(_WRITTEN, _padded, model=_Written, given=_WORDS),
+    "reconstruction": _output(
+        Reconstruction(), None, model=lambda: nn.Sequential(nn.Linear(12, 4), nn.Tanh(), nn.Linear(4, 12))
+    ),
+    "reconstruction, huber": _output(
+        Reconstruction(), None, "huber", lambda: nn.Sequential(nn.Linear(12, 4), nn.Tanh(), nn.Linear(4, 12))
+    ),
+    "an output of one's own": _output(Custom((3,), (3,), loss=_own_loss), _numbers(3)),
+    "two outputs": _output(
+        _PAIR, lambda rng, count: {"kind": _kinds(rng, count), "numbers": _numbers(2)(rng, count)}, model=_Both
+    ),
+    "two outputs, one without target values": _output(
+        _ODD, lambda rng, count: {"anomaly": np.zeros(count, np.int64), "kind": _kinds(rng, count)}, model=_Rebuilt
+    ),
+    "two outputs of values": Case(
+        kind="output",
+        model=_Both,
+        given=_VECTOR,
+        loss={"kind": "mse", "numbers": "mse"},
+        outputs=_PAIR,
+        wanted=lambda rng, count: {"kind": _kinds(rng, count), "numbers": _numbers(2)(rng, count)},
+        rate=0.005,
+        options=StepOptions(targets="values"),
+    ),
     "sgd": _optimizer(StepOptions(), 0.1),
     "momentum": _optimizer(StepOptions(optimizer="momentum", momentum=0.9), 0.02),
     "adam": _optimizer(StepOptions(optimizer="adam"), 0.01),
@@ -320,11 +435,14 @@ def make_source(case: Case, seed: int = 0) -> FloatModel:
     shape = (count, *case.given.shape)
     integer = case.given.dtype == "int64"
     values = rng.integers(0, _TOKENS, shape) if integer else rng.normal(size=shape).astype(np.float32)
-    data = Dataset({"x": values}, rng.integers(0, _CLASSES, count, dtype=np.int64))
+    wanted = case.wanted(rng, count) if case.wanted is not None else None
+    if case.outputs is None:
+        wanted = rng.integers(0, _CLASSES, count, dtype=np.int64)
+    data = Dataset({"x": values}, wanted)
     task = Task(
         name="parity",
         inputs=[case.given],
-        labels=["a", "b", "c"],
+        outputs=case.outputs if case.outputs is not None else Classes(("a", "b", "c")),
         model=case.model,
         data=lambda: TaskData(train=data, held_out=data),
         loss=case.loss,

@@ -17,10 +17,14 @@ from hedgerow.compile.train_graph.step import TracedStep, trace_step
 from hedgerow.compile.train_graph.torch_training import TorchTraining
 from hedgerow.manifest.content import Tensor
 from hedgerow.manifest.train_graph import Extra
+from hedgerow.outputs import Output
 from hedgerow.task import Dataset
 from hedgerow.task_module import load_weights, model_weights
 
-__all__ = ["TrainFile", "export_train_graph", "largest_difference", "open_step", "relative_difference", "start_values"]
+__all__ = [
+    "TrainFile", "as_loss_takes", "export_train_graph", "largest_difference", "open_step", "relative_difference",
+    "start_values",
+]  # fmt: skip
 
 _PLAIN = StepOptions()
 Step = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
@@ -36,7 +40,7 @@ class TrainFile:
     content: bytes
     batch_size: int
     inputs: tuple[Tensor, ...]
-    labels: Tensor
+    targets: tuple[Tensor, ...]
     learning_rate: Tensor
     loss: Tensor
     parameters: tuple[Tensor, ...]
@@ -62,7 +66,8 @@ def export_train_graph(source: FloatModel, kind: str, options: StepOptions = _PL
 
 def _names(source: FloatModel, traced: TracedStep) -> tuple[list[str], list[str]]:
     taken = [f"input.{spec.name}" for spec in source.task.inputs]
-    taken += ["labels", "learning_rate", *(f"weight.{name}" for name in traced.names)]
+    taken += [f"target.{name}" for name in traced.targets]
+    taken += ["learning_rate", *(f"weight.{name}" for name in traced.names)]
     given = ["loss", *(f"updated.{name}" for name in traced.updated)]
     given += [f"updated.{extra.name}" for extra in traced.extras if extra.kind == "state"]
     return taken + [extra.name for extra in traced.extras], given
@@ -144,11 +149,11 @@ def _train_file(
     def called(tensor: Tensor, name: str) -> Tensor:
         return Tensor(name, tensor.tensor, tensor.shape, tensor.dtype)
 
-    inputs = len(source.task.inputs)
-    weights = before[inputs + 2 : inputs + 2 + len(traced.names)]
+    inputs, rate = len(source.task.inputs), len(source.task.inputs) + len(traced.targets)
+    weights = before[rate + 1 : rate + 1 + len(traced.names)]
     states = iter(after[1 + len(traced.updated) :])
     extras = []
-    for extra, tensor in zip(traced.extras, before[inputs + 2 + len(traced.names) :], strict=True):
+    for extra, tensor in zip(traced.extras, before[rate + 1 + len(traced.names) :], strict=True):
         updated = next(states).tensor if extra.kind == "state" else None
         extras.append(
             Extra(
@@ -171,8 +176,8 @@ def _train_file(
         content=content,
         batch_size=source.task.local.batch_size,
         inputs=tuple(called(t, spec.name) for t, spec in zip(before, source.task.inputs, strict=False)),
-        labels=called(before[inputs], "labels"),
-        learning_rate=called(before[inputs + 1], "learning_rate"),
+        targets=tuple(called(t, name) for t, name in zip(before[inputs:], traced.targets, strict=False)),
+        learning_rate=called(before[rate], "learning_rate"),
         loss=called(after[0], "loss"),
         parameters=tuple(parameters.values()),
         updated=tuple(after_step.values()),
@@ -237,15 +242,15 @@ def largest_difference(source: FloatModel, file: TrainFile, data: Dataset, optio
     weights = model_weights(source.model)
     values = start_values(file, weights, rate)
     values |= {t.tensor: chosen.inputs[t.name].astype(t.dtype) for t in file.inputs}
-    labels: NDArray[Any] = chosen.labels
+    wanted = task.wanted(chosen)
     if options.targets == "values":
-        labels = np.eye(len(task.labels), dtype=np.float32)[labels]
-    values[file.labels.tensor] = labels.astype(file.labels.dtype)
+        wanted = {name: _as_values(task.answers[name], part) for name, part in wanted.items()}
+    values |= {t.tensor: wanted[t.name].astype(t.dtype) for t in file.targets}
     found = open_step(file)(values)
     training = TorchTraining(task, load_weights(task, weights), options, rate)
     inputs = [torch.from_numpy(chosen.inputs[spec.name]) for spec in task.inputs]
     masks = [torch.ones(extra.tensor.shape) for extra in file.extras if extra.kind == "mask"]
-    loss = training.step(inputs, torch.from_numpy(labels), masks)
+    loss = training.step(inputs, as_loss_takes(wanted), masks)
     updated = training.weights()
     pairs = [(np.asarray(found[file.loss.tensor], dtype=np.float64).reshape(-1), np.array([loss]))]
     if options.optimizer == "adam":
@@ -255,6 +260,21 @@ def largest_difference(source: FloatModel, file: TrainFile, data: Dataset, optio
     differences = [relative_difference(one, other) for one, other in pairs]
     # A NaN must not pass as the smallest difference.
     return max(differences) if np.isfinite(differences).all() else float("inf")
+
+
+def as_loss_takes(wanted: Mapping[str, NDArray[Any]]) -> Any:
+    """Return target values as a loss takes them: a tensor, or with several outputs a tuple."""
+    tensors = tuple(torch.from_numpy(np.require(part, requirements=["C", "W"])) for part in wanted.values())
+    return tensors if len(tensors) > 1 else tensors[0]
+
+
+def _as_values(output: Output, wanted: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a float for each number that the model gives: one for the class, and zero for every other."""
+    shape = output.tensor("any").shape
+    if wanted.shape[1:] == shape or output.target_dtype == "float32":
+        return wanted.astype(np.float32)
+    ones: NDArray[np.float32] = np.eye(shape[-1], dtype=np.float32)[np.maximum(wanted, 0)]
+    return ones
 
 
 def _adam_pairs(

@@ -21,6 +21,8 @@ from hedgerow.compile.train_graph.signals import conv1d, conv_transpose1d
 __all__ = ["MaskSpec", "StepLayers"]
 
 _functional = torch.nn.functional
+_NOTHING = -100
+"""What torch's cross-entropy ignores by default: no class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,13 +306,14 @@ def _cross_entropy(
     labels: torch.Tensor,
     weight: torch.Tensor | None = None,
     size_average: Any = None,
-    ignore_index: int = -100,
+    ignore_index: int = _NOTHING,
     reduce: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Return the mean cross-entropy without a gather by index, whose gradient is a scatter, which TFLite lacks."""
     plain = weight is None and reduction == "mean" and ignore_index < 0 and logits.ndim == 2 and labels.ndim == 1
+    plain = plain and (ignore_index == _NOTHING or label_smoothing == 0)
     if not plain:
         return _functional.cross_entropy(
             logits, labels, weight, size_average, ignore_index, reduce, reduction, label_smoothing
@@ -318,7 +321,9 @@ def _cross_entropy(
     logs = torch.log_softmax(logits, -1)
     classes = torch.arange(logits.shape[-1], dtype=labels.dtype)
     chosen = (labels[:, None] == classes).to(logits.dtype)
-    loss = -(logs * chosen).sum() / logits.shape[0]
+    # What is below zero is no class, and chooses nothing.
+    count: Any = logits.shape[0] if ignore_index == _NOTHING else (labels != ignore_index).to(logits.dtype).sum()
+    loss: torch.Tensor = -(logs * chosen).sum() / count
     return loss if label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * logs.mean()
 
 

@@ -33,7 +33,8 @@ class StepOptions:
         batch_norm: ``frozen`` uses the running statistics and leaves them; ``train`` normalises with the batch's and
             moves the running ones.
         dropout: Drop; each mask is an input. Otherwise nothing is dropped.
-        targets: What the labels are: ``classes`` (an index for each sample) or ``values`` (a float for each logit).
+        targets: What the target values are: ``classes``, the form that each output declares (an index for each sample,
+            where it is classes), or ``values``, a float for each number that the model gives.
     """
 
     optimizer: str = "sgd"

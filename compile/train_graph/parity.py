@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hedgerow.compile.errors import PassError, UntranslatableError
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.train_graph.cases import CASES, make_source
-from hedgerow.compile.train_graph.export import TrainFile, export_train_graph, open_step, start_values
+from hedgerow.compile.train_graph.export import TrainFile, as_loss_takes, export_train_graph, open_step, start_values
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.torch_training import TorchTraining
 from hedgerow.task_module import model_weights
@@ -91,9 +91,9 @@ def compare(
     outputs = [(t.tensor, u.tensor) for u in file.updated for t in file.parameters if t.name == u.name]
     outputs += [(extra.tensor.tensor, extra.updated) for extra in file.extras if extra.updated is not None]
     first, seconds = float("inf"), []
-    for index, (inputs, labels) in enumerate(_batches(source, file, steps)):
+    for index, (inputs, wanted) in enumerate(_batches(source, file, options, steps)):
         values |= {t.tensor: inputs[t.name].astype(t.dtype) for t in file.inputs}
-        values[file.labels.tensor] = labels.astype(file.labels.dtype)
+        values |= {t.tensor: wanted[t.name].astype(t.dtype) for t in file.targets}
         masks = [extra for extra in file.extras if extra.kind == "mask"]
         for mask in masks:
             values[mask.tensor.tensor] = (rng.random(mask.tensor.shape) < mask.keep).astype(np.float32)
@@ -103,7 +103,7 @@ def compare(
         values |= {before: found[after] for before, after in outputs}
         given = [torch.from_numpy(inputs[spec.name]) for spec in task.inputs]
         kept = [torch.from_numpy(values[mask.tensor.tensor]) for mask in masks]
-        loss = torch_side.step(given, torch.from_numpy(labels), kept)
+        loss = torch_side.step(given, as_loss_takes(wanted), kept)
         if index == 0:
             pairs = [*_pairs(file, values, torch_side), (np.asarray(found[file.loss.tensor]), np.asarray(loss))]
             first = _largest(np.abs(one.reshape(-1) - other.reshape(-1)).max() for one, other in pairs)
@@ -135,10 +135,10 @@ def rounding_growth(source: FloatModel, file: TrainFile, options: StepOptions, s
             towards = rng.choice(np.array([-np.inf, np.inf], dtype=np.float32), size=tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(np.asarray(np.nextafter(parameter.numpy(), towards))))
     both = [TorchTraining(source.task, model, options, rate) for model in (plain, moved)]
-    for inputs, labels in _batches(source, file, steps):
+    for inputs, wanted in _batches(source, file, options, steps):
         given = [torch.from_numpy(inputs[spec.name]) for spec in source.task.inputs]
         for side in both:
-            side.step(given, torch.from_numpy(labels))
+            side.step(given, as_loss_takes(wanted))
     one, other = (side.weights() for side in both)
     return _largest(
         np.abs(one[t.name] - other[t.name]).max() / max(float(np.abs(one[t.name]).max()), _FLOOR) for t in file.updated
@@ -149,15 +149,17 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float3
     return (0.05 * rng.normal(size=shape)).astype(np.float32)
 
 
-def _batches(source: FloatModel, file: TrainFile, steps: int) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[Any]]]:
+def _batches(
+    source: FloatModel, file: TrainFile, options: StepOptions, steps: int
+) -> Iterator[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]:
     data, size = source.calibration, file.batch_size
     for index in range(steps):
         chosen = data.take((np.arange(size) + index * size) % len(data))
-        labels: NDArray[Any] = chosen.labels
-        if file.labels.dtype == "float32":
-            rows = np.random.default_rng(index).normal(size=file.labels.shape)
-            labels = rows.astype(np.float32)
-        yield dict(chosen.inputs), labels
+        wanted = source.task.wanted(chosen)
+        if options.targets == "values":
+            rng = np.random.default_rng(index)
+            wanted |= {t.name: rng.normal(size=t.shape).astype(np.float32) for t in file.targets}
+        yield dict(chosen.inputs), wanted
 
 
 def _pairs(

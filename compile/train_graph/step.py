@@ -1,6 +1,6 @@
 """One step of local training as a traced torch graph: forward, loss, backward, update.
 
-The graph maps ``(*inputs, labels, learning_rate, *weights, *extras)`` to ``(loss, *weights, *state)``. Weights and
+The graph maps ``(*inputs, *targets, learning_rate, *weights, *extras)`` to ``(loss, *weights, *state)``. Weights and
 optimizer state travel as inputs and outputs, which is what a federated round needs; the graph has no state of its own.
 By default the model is traced in evaluation mode: batch norm uses its running statistics, which travel too and come
 back unchanged, and nothing is dropped (see :class:`~hedgerow.compile.train_graph.options.StepOptions`).
@@ -9,6 +9,7 @@ back unchanged, and nothing is dropped (see :class:`~hedgerow.compile.train_grap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -20,8 +21,10 @@ from hedgerow.compile.train_graph.gradients import decompositions
 from hedgerow.compile.train_graph.layers import StepLayers
 from hedgerow.compile.train_graph.optimizers import Tensors, state_shapes, updated
 from hedgerow.compile.train_graph.options import StepOptions
+from hedgerow.outputs.losses import loss_of
 from hedgerow.task import Task
-from hedgerow.task_module import LogitsModule, loss_function
+from hedgerow.task_losses import loss_function
+from hedgerow.task_module import LogitsModule
 
 __all__ = ["ExtraInput", "TracedStep", "set_modes", "trace_step"]
 
@@ -46,6 +49,7 @@ class TracedStep:
     Attributes:
         graph: Takes and returns what the module says.
         arguments: Arguments of the right shapes, with the source's weights; extras are zeros, masks ones.
+        targets: The outputs whose target values the loss looks at, in the graph's order.
         names: Names of the weights, in the graph's order.
         updated: Names of the weights that come back, in the graph's order.
         extras: The inputs after the weights; those of the kind ``state`` come back in their order.
@@ -54,6 +58,7 @@ class TracedStep:
 
     graph: torch.fx.GraphModule
     arguments: tuple[torch.Tensor, ...]
+    targets: tuple[str, ...]
     names: tuple[str, ...]
     updated: tuple[str, ...]
     extras: tuple[ExtraInput, ...]
@@ -68,12 +73,14 @@ def set_modes(module: torch.nn.Module, options: StepOptions) -> None:
             part.train(options.batch_norm == "train")
 
 
-def _loss(task: Task) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    if task.loss == "cross_entropy":
-        # StepLayers replaces torch's cross-entropy only while it is entered, and this stays the graph it always was.
-        return _one_hot_cross_entropy
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = loss_function(task)
-    return loss
+def _loss(task: Task, options: StepOptions) -> Callable[[Any, Any], torch.Tensor]:
+    output = task.answers.alone
+    if output is not None and options.targets == "classes" and not output.target_shape:
+        [name] = task.answers
+        if loss_of(task.answers, name, task.loss) == "cross_entropy":
+            # StepLayers replaces torch's cross-entropy while it is entered, and this stays the graph it always was.
+            return _one_hot_cross_entropy
+    return loss_function(task)
 
 
 def _one_hot_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -105,7 +112,7 @@ def trace_step(source: FloatModel, options: StepOptions = _PLAIN, *, for_tflite:
     Args:
         source: The model with its weights.
         options: What the step holds.
-        for_tflite: Labels are int32, and there is no operator that TFLite lacks.
+        for_tflite: Target values that are whole numbers are int32, and there is no operator that TFLite lacks.
 
     Raises:
         UnknownNameError: A pattern of trainable parameters matches none.
@@ -139,7 +146,7 @@ def _traced(
     module: LogitsModule, source: FloatModel, options: StepOptions, batch: int, *, for_tflite: bool
 ) -> TracedStep:
     task = source.task
-    loss = _loss(task)
+    loss = _loss(task, options)
     stored, aliases = source.model.state_dict(keep_vars=True), _aliases(source.model)
     chosen = options.trained(name for name, value in stored.items() if _trains(value))
     # What is shared is one tensor, whichever of its names was chosen, and its gradient is the sum over all its uses.
@@ -149,16 +156,16 @@ def _traced(
     wanted = StepLayers(weights, None)
     with torch.no_grad(), wanted, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logits = torch.func.functional_call(module, _inside(weights), data)
-    label_dtype = torch.int32 if for_tflite else torch.int64
-    labels = torch.zeros(batch, dtype=label_dtype) if options.targets == "classes" else torch.zeros(logits.shape)
+        given = torch.func.functional_call(module, _inside(weights), data)
+    targets = _example_targets(task, options, given, batch, for_tflite=for_tflite)
     extras = _extra_inputs(options, {name: tuple(weights[name].shape) for name in trained}, wanted)
     # Without a choice, everything comes back: a device's update is all arrays.
     returned = tuple(weights) if options.trainable is None else tuple(dict.fromkeys((*trained, *wanted.statistics)))
-    first = len(data) + 2
+    inputs, first = len(data), len(data) + len(targets) + 1
     last = first + len(weights)
 
     def step(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        wanted: Any = arguments[inputs : first - 1]
         rate, given = arguments[first - 1], dict(zip(weights, arguments[first:last], strict=True))
         more = {extra.name: value for extra, value in zip(extras, arguments[last:], strict=True)}
         masks = [more[extra.name] for extra in extras if extra.kind == "mask"]
@@ -167,8 +174,8 @@ def _traced(
             everything = {**given, **parameters}
             layers = StepLayers(everything, masks)
             with layers:
-                found = torch.func.functional_call(module, _inside(everything), arguments[: first - 2])
-                return loss(found, arguments[first - 2]), layers.statistics
+                found = torch.func.functional_call(module, _inside(everything), arguments[:inputs])
+                return loss(found, wanted if len(wanted) > 1 else wanted[0]), layers.statistics
 
         gradients, (value, statistics) = torch.func.grad_and_value(objective, has_aux=True)(
             {name: given[name] for name in trained}
@@ -182,7 +189,7 @@ def _traced(
 
     arguments = (
         *data,
-        labels,
+        *targets.values(),
         torch.tensor(task.local.learning_rate),
         *weights.values(),
         *(torch.ones(extra.shape) if extra.kind == "mask" else torch.zeros(extra.shape) for extra in extras),
@@ -192,11 +199,34 @@ def _traced(
         graph = make_fx(step, decomposition_table=decompositions(for_tflite=for_tflite))(*arguments)
     graph.graph.eliminate_dead_code()
     _refuse_backward_operators(graph)
-    kept = tuple(weights) if options.trainable is None else _drop_unused(graph, tuple(weights), first)
+    told = _drop_unused(graph, tuple(targets), inputs)
+    dropped = len(targets) - len(told)
+    kept = tuple(weights) if options.trainable is None else _drop_unused(graph, tuple(weights), first - dropped)
     graph.recompile()
     graph.eval()
-    arguments = (*arguments[:first], *(weights[name] for name in kept), *arguments[last:])
-    return TracedStep(graph, arguments, kept, returned, extras, aliases)
+    arguments = (
+        *data,
+        *(targets[name] for name in told),
+        arguments[first - 1],
+        *(weights[name] for name in kept),
+        *arguments[last:],
+    )
+    return TracedStep(graph, arguments, told, kept, returned, extras, aliases)
+
+
+def _example_targets(
+    task: Task, options: StepOptions, given: Any, batch: int, *, for_tflite: bool
+) -> dict[str, torch.Tensor]:
+    """Return zeros of the target values of each output; what the model gives says their form where they are floats."""
+    parts = given if isinstance(given, tuple) else (given,)
+    found = {}
+    for (name, output), part in zip(task.answers.items(), parts, strict=True):
+        if options.targets == "values":
+            found[name] = torch.zeros(part.shape)
+            continue
+        dtype = "int32" if for_tflite and output.target_dtype == "int64" else output.target_dtype
+        found[name] = torch.zeros((batch, *output.target_shape), dtype=getattr(torch, dtype))
+    return found
 
 
 def _refuse_layers(model: torch.nn.Module) -> None:
@@ -235,7 +265,7 @@ def _corrected(gradient: torch.Tensor, weights: Tensors, more: Tensors, name: st
 
 
 def _drop_unused(graph: torch.fx.GraphModule, names: Sequence[str], first: int) -> tuple[str, ...]:
-    """Remove inputs of weights that nothing reads, such as a count of batches; return the other names."""
+    """Remove inputs that nothing reads, such as a count of batches; return the other names."""
     places = [node for node in graph.graph.nodes if node.op == "placeholder"][first : first + len(names)]
     kept = []
     for name, node in zip(names, places, strict=True):

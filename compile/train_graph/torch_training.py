@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 from hedgerow.compile.train_graph.options import StepOptions
 from hedgerow.compile.train_graph.step import set_modes
 from hedgerow.task import Task
-from hedgerow.task_module import LogitsModule, loss_function, model_weights
+from hedgerow.task_losses import loss_function
+from hedgerow.task_module import LogitsModule, model_weights
 from hedgerow.weights import Arrays
 
 __all__ = ["TorchTraining", "reference_step"]
@@ -80,12 +81,12 @@ class TorchTraining:
             momentum = options.momentum if options.optimizer == "momentum" else 0.0
             self._optimizer = torch.optim.SGD(parameters, lr=rate, momentum=momentum)
 
-    def step(self, inputs: Sequence[torch.Tensor], labels: torch.Tensor, masks: Sequence[torch.Tensor] = ()) -> float:
-        """Take one step and return the loss before it."""
+    def step(self, inputs: Sequence[torch.Tensor], wanted: Any, masks: Sequence[torch.Tensor] = ()) -> float:
+        """Take one step and return the loss before it; *wanted* is a tensor, or with several outputs a tuple."""
         with _GivenMasks(masks):
-            loss = self._loss(self._module(*inputs), labels)
+            loss = self._loss(self._module(*inputs), wanted)
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for name, value in self._trained.items():
             if value.grad is None:
                 value.grad = torch.zeros_like(value)
@@ -109,11 +110,11 @@ def reference_step(
     task: Task,
     model: torch.nn.Module,
     inputs: Sequence[torch.Tensor],
-    labels: torch.Tensor,
+    wanted: Any,
     rate: float,
     options: StepOptions = _PLAIN,
 ) -> tuple[float, Arrays]:
     """Return loss and weights after one step; *model* is changed by it."""
     training = TorchTraining(task, model, options, rate)
-    loss = training.step(inputs, labels)
+    loss = training.step(inputs, wanted)
     return loss, training.weights()

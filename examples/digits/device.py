@@ -69,7 +69,7 @@ class WorldFile:
 
 def own_shard(options: Mapping[str, str]) -> NDArray[np.int64]:
     """Return which training images this device's user labelled, cut as the task cuts them."""
-    labels = digits().labels[TRAIN.start : TRAIN.stop]
+    labels = np.asarray(digits().target_values)[TRAIN.start : TRAIN.stop]
     rng = np.random.default_rng(int(options.get("seed", "0")))
     shards: list[NDArray[np.int64]] = PARTITION.split(labels, int(options.get("clients", "8")), rng)
     return shards[int(options.get("index", "0"))]
@@ -82,7 +82,7 @@ def stream(context: SourceContext) -> Generator[Sample, Answer | None, None]:
     sees them now. The test images go round in one fixed order, so any 247 in a row are each of them once.
     """
     everything = digits()
-    images, labels = everything.inputs["image"], everything.labels.tolist()
+    images, labels = everything.inputs["image"], np.asarray(everything.target_values).tolist()
     learned = [*own_shard(context.options).tolist(), *FIELD]
     served = np.random.default_rng(list(context.device.encode())).permutation(np.arange(TEST.start, TEST.stop)).tolist()
     rate_per_s = float(context.options.get("rate_per_s", "50"))

@@ -17,7 +17,7 @@ def main() -> None:
         nn.Flatten(), nn.Linear(32 * 4 * 4, 128), nn.ReLU(), nn.Linear(128, 10),
     )  # fmt: skip
     data = digits().take(TRAIN)
-    images, labels = torch.from_numpy(data.inputs["image"]) / 16, torch.from_numpy(data.labels)
+    images, labels = torch.from_numpy(data.inputs["image"]) / 16, torch.from_numpy(data.target_values)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _epoch in range(15):
         for batch in torch.randperm(len(images)).split(64):  # type: ignore[no-untyped-call]

@@ -104,7 +104,10 @@ def train_detector(train: Dataset, *, epochs: int = 8, learning_rate: float = 0.
         torch.manual_seed(seed)
         model = Detector()
     draws = torch.Generator().manual_seed(seed)
-    images, labels = prepared(torch.from_numpy(train.inputs["image"])), torch.from_numpy(train.labels)
+    images, labels = (
+        prepared(torch.from_numpy(train.inputs["image"])),
+        torch.from_numpy(np.asarray(train.target_values)),
+    )
     boxes = torch.from_numpy(train.columns["box"])
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     for _ in range(epochs):

@@ -11,10 +11,10 @@ import click
 from hedgerow.errors import CheckpointError
 from hedgerow.installation import require
 from hedgerow.manifest.release import RELEASE_ID
+from hedgerow.model_schema import ModelSchema
 from hedgerow.options import json_option
 from hedgerow.progress import Report
 from hedgerow.progress_display import ProgressDisplay
-from hedgerow.schema import ModelSchema
 from hedgerow.task import Task, load_task
 
 if TYPE_CHECKING:
@@ -79,11 +79,12 @@ def predict(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Predict SAMPLES, and score the answers where the file has labels.
+    """Predict SAMPLES, and score the answers where the file has target values.
 
-    SAMPLES is a .npz file with an array for each input and perhaps 'labels', a .npy file for a model of one input, or a
-    .csv table with a column for each number (x, or x.0, x.1 and so on, or any names for the only input) and perhaps
-    'labels'. A checkpoint runs in torch, an artifact in its own runtime, in a process of its own.
+    SAMPLES is a .npz file with an array for each input and perhaps 'labels' or 'target_values' (with several outputs
+    'target_values.NAME'), a .npy file for a model of one input, or a .csv table with a column for each number (x, or
+    x.0, x.1 and so on, or any names for the only input) and perhaps those of target values, called likewise. A
+    checkpoint runs in torch, an artifact in its own runtime, in a process of its own.
     """
     from hedgerow.compile.predict.answers import tell
     from hedgerow.compile.predict.given import read_samples
@@ -95,26 +96,40 @@ def predict(
         given = read_samples(samples, model.schema)
         found = model.run(given.inputs)
     steps = next(iter(given.inputs.values())).shape[1] if model.schema.state else 1
-    told = tell(model.schema, found.outputs, given.labels, steps=steps, task=model.task)
+    told = tell(model.schema, found.outputs, given.target_values, steps=steps, task=model.task)
     write_answers(out, told)
+    notes = list(given.notes)
+    if given.target_values is not None and not told.metrics:
+        notes.append(f"the answers are not scored: {_unscored(model)}")
     if as_json:
         record = {
             "out": str(out),
             "samples": len(given),
             "rows": told.rows,
             "executed_by": found.executed_by,
-            "labelled": told.scored,
+            "scored": told.scored,
             "metrics": dict(told.metrics),
-            "notes": list(given.notes),
+            "notes": notes,
         }
         click.echo(json.dumps(record, allow_nan=False))
         return
-    for note in given.notes:
+    for note in notes:
         click.echo(f"note: {note}")
     shown = ", ".join(f"{name} {value:.3f}" for name, value in told.metrics.items())
-    scored = f"; {shown} on {told.scored:,} labelled ones" if told.metrics else ""
+    scored = f"; {shown} on {told.scored:,} {model.schema.answers.known_word} ones" if told.metrics else ""
     click.echo(f"{model.name}: {told.rows:,} answers by {found.executed_by}{scored}")
     click.echo(f"answers: {out}")
+
+
+def _unscored(model: _Model) -> str:
+    """Return why answers have no score although there are target values."""
+    answers = model.schema.answers if model.schema.answers.can_score or model.task is None else model.task.answers
+    unscored = ", ".join(name for name, output in answers.items() if not output.can_score)
+    if not unscored:
+        return "no sample has all its target values"
+    if model.task is None:
+        return f"the score function of {unscored} is not part of a build or a release; name the task with --task"
+    return f"the task has no score function for {unscored}"
 
 
 def _open(what: str, reference: str | None, target: str | None, fleet_path: Path | None, report: Report) -> _Model:
@@ -155,10 +170,15 @@ def _open(what: str, reference: str | None, target: str | None, fleet_path: Path
 def _of_checkpoint(name: str, place: Path, task: Task, report: Report) -> _Model:
     require("predicting with a checkpoint", "train", ("torch",))
     from hedgerow.checkpoint import load_checkpoint_of
-    from hedgerow.compile.predict.running import run_float_model
+    from hedgerow.compile.predict.running import measured_schema, run_float_model
 
     weights = load_checkpoint_of(task.name, place).weights
-    return _Model(name, task.schema, lambda inputs: run_float_model(task, weights, inputs, report), task)
+    return _Model(
+        name,
+        measured_schema(task, weights, report),
+        lambda inputs: run_float_model(task, weights, inputs, report),
+        task,
+    )
 
 
 def _of_artifacts(

@@ -22,6 +22,7 @@ from hedgerow.fleet.trust.signing import expiries, signed_releases
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.release import Manifest
 from hedgerow.options import json_option
+from hedgerow.outputs import Output
 
 __all__ = ["create", "list_releases", "show"]
 
@@ -170,7 +171,9 @@ def _facts_table(manifest: Manifest, state: str, revoked: tuple[str, str] | None
         "task": manifest.task,
         "created": manifest.created_at,
         "inputs": "\n".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in manifest.model_schema.inputs),
-        "labels": ", ".join(manifest.model_schema.labels),
+        "outputs": "\n".join(f"{name}: {_told(output)}" for name, output in manifest.model_schema.answers.items())
+        or "-",
+        "score": manifest.model_schema.answers.score_name if manifest.model_schema.answers else "-",
         "metrics": ", ".join(_numbers(manifest.metrics)),
         "trains with": ", ".join(graph.runtime for graph in manifest.train_graphs) or "-",
         "parent": lineage.parent or "-",
@@ -180,6 +183,15 @@ def _facts_table(manifest: Manifest, state: str, revoked: tuple[str, str] | None
         "note": lineage.note or "-",
     }
     return _pairs_table(manifest.release, facts)
+
+
+def _told(output: Output) -> str:
+    """Return an output's kind and all that its record says, such as the names of its classes."""
+    said = {name: value for name, value in output.to_record().items() if value not in (None, [], ())}
+    facts = (
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in said.items()
+    )
+    return "; ".join([output.kind, *facts])
 
 
 def _artifact_table(artifact: Artifact) -> Table:

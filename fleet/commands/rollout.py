@@ -63,15 +63,22 @@ def _stage(_context: click.Context, _option: click.Parameter, values: tuple[str,
     "--floor",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SCORE",
-    help="Accuracy that the devices must show, such as 0.9.  [default: what was measured before release, at the lower "
-    "end of its interval, less the margin]",
+    help="Mean score (of classes: accuracy) that the devices must show, such as 0.9.  [default: what was measured "
+    "before release, at the lower end of its interval, less the margin]",
 )
 @click.option(
     "--margin",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Loss of accuracy that is accepted.  "
+    help="Fall of the mean score that is accepted.  "
     f"[default: {GatePlan().maximum_accuracy_drop:g}, {100 * GatePlan().maximum_accuracy_drop:g} points]",
+)
+@click.option(
+    "--disagreement",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Disagreement with the model before that is accepted. It can stop a release to which no target values arrive, "
+    "and alone lets one go on whose outputs no device scores.  [default: no bound]",
 )
 @click.option(
     "--patience",
@@ -96,6 +103,7 @@ def start(
     stages: list[dict[str, Any]],
     floor: float | None,
     margin: float | None,
+    disagreement: float | None,
     patience_s: float | None,
     no_gate: bool,
     needs_approval: bool,
@@ -104,17 +112,18 @@ def start(
 ) -> int:
     """Roll RELEASE (such as digits@1) out to the fleet, in stages.
 
-    After each stage a gate reads what the stage's devices counted on labelled samples. It goes on when they show that
-    the accuracy is above the floor and not worse than that of the model before, and rolls all of them back when they
-    show the opposite or nothing within its patience.
+    After each stage a gate reads what the stage's devices counted on samples with target values. It goes on when they
+    show that the mean score (of classes: the accuracy) is above the floor and not worse than that of the model before,
+    and rolls all of them back when they show the opposite or nothing within its patience.
     """
     plan: dict[str, Any] = {"needs_approval": needs_approval}
     if stages:
         plan["stages"] = stages
-    gate = {name: value for name, value in (("floor", floor), ("maximum_accuracy_drop", margin)) if value is not None}
+    asked = {"floor": floor, "maximum_accuracy_drop": margin, "maximum_disagreement": disagreement}
+    gate = {name: value for name, value in asked.items() if value is not None}
     if no_gate and (gate or patience_s is not None):
         raise click.UsageError(
-            "expected a gate's --floor, --margin or --patience, or --no-gate, found both; leave one out"
+            "expected a gate's --floor, --margin, --disagreement or --patience, or --no-gate, found both; leave one out"
         )
     if no_gate or gate:
         plan["gate"] = None if no_gate else gate

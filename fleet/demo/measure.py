@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hedgerow.score_counts import NO_SCORES
 from hedgerow.window import Window
 
 __all__ = ["SeenWindow", "accuracy_of", "false_alarms", "full_windows"]
@@ -44,9 +45,8 @@ def accuracy_of(windows: Mapping[str, Sequence[Window]]) -> float | None:
     """Return the accuracy over all labelled samples, or None when a device sent nothing."""
     if not windows or not all(windows.values()):
         return None
-    flat = [window for sent in windows.values() for window in sent]
-    labelled = sum(window.labelled for window in flat)
-    return sum(window.correct for window in flat) / labelled if labelled else None
+    scores = sum((window.scores for sent in windows.values() for window in sent), NO_SCORES)
+    return scores.mean if scores.samples else None
 
 
 def false_alarms(alarmed: Iterable[tuple[str, str]], *, drifted: Collection[str]) -> int:

@@ -164,7 +164,7 @@ def _train(scene: Scene) -> tuple[FirstTrainResult, Path]:
         report=scene.display.report,
     )
     scene.watch.mark("trained")
-    scene.watch.add_rounds("first training", {r.round: r.accuracy for r in run.history if r.accuracy is not None})
+    scene.watch.add_rounds("first training", {r.round: r.score for r in run.history if r.score is not None})
     accuracy = run.checkpoint.metrics["accuracy"]
     return FirstTrainResult(run.checkpoint.strategy, len(run.history), accuracy), run.checkpoint_folder
 
@@ -235,7 +235,7 @@ def _retrained(scene: Scene) -> tuple[Manifest, int]:
     outcome = ended[0]
     if isinstance(outcome, Exception):
         raise outcome
-    accuracies = {record.round: record.accuracy for record in outcome.history if record.accuracy is not None}
+    accuracies = {record.round: record.score for record in outcome.history if record.score is not None}
     scene.watch.add_rounds("on the agents", accuracies)
     scene.display.step(f"roll {outcome.release} out: canary, then everyone")
     rollout = wait_for_rollout(scene, outcome.rollout)
@@ -307,7 +307,7 @@ def _trigger(scene: Scene) -> str:
 def _bad_release(scene: Scene, good: Manifest) -> BadReleaseResult:
     scene.display.step("a bad release: valid signature, broken weights")
     checkpoint = scene.settings.work / "poisoned"
-    poison_checkpoint(checkpoint_folder(scene.folder, good.release), checkpoint, len(good.model_schema.labels))
+    poison_checkpoint(checkpoint_folder(scene.folder, good.release), checkpoint, good.model_schema.outputs[0].shape[-1])
     targets = list(dict.fromkeys(device.target for device in scene.devices))
     bad = make_release(scene, checkpoint, targets, "build-bad", note="deliberately bad")
     rollout = wait_for_rollout(scene, scene.fleet.service.start_rollout(bad.release, PLAN).id)

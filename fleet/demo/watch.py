@@ -7,6 +7,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from hedgerow.children.programs import Programs
+from hedgerow.features import is_output_feature
 from hedgerow.fleet.demo.errors import DemoTimeoutError
 from hedgerow.fleet.demo.measure import SeenWindow
 from hedgerow.fleet.demo.plan import DemoDevice
@@ -17,7 +18,7 @@ from hedgerow.fleet.errors import ChildDiedError
 from hedgerow.fleet.rollout.state import Rollout
 from hedgerow.fleet.service.events import AlertChanged, DeviceChanged, FleetEvent, RolloutChanged, WindowArrived
 from hedgerow.fleet.service.fleet_service import FleetService
-from hedgerow.window import Window, is_output_feature
+from hedgerow.window import Window
 
 if TYPE_CHECKING:
     from hedgerow.reference import Reference
@@ -147,7 +148,7 @@ class Watch:
             for feature in self._references[window.release].features
             if not is_output_feature(feature.name) and feature.name in window.features
         ]
-        accuracy = window.correct / window.labelled if window.labelled else None
+        accuracy = window.scores.mean if window.scores.samples else None
         at_s = window.ended_at - self._started_at
         largest = reduce(max, effects, 0.0)
         self.story.windows.append(WindowPoint(device, known.meets_drift, window.release, at_s, accuracy, largest))

@@ -68,7 +68,8 @@ _PATIENCE_S = 300.0
     type=click.FloatRange(0, 100),
     default=1.5,
     show_default=True,
-    help="Points of accuracy that an artifact may lose against the float model.",
+    help="Points of the mean score (of accuracy, where the task has classes) that an artifact may lose against the "
+    "float model.",
 )
 @click.option("--stay", is_flag=True, help="Let a development fleet run on until Ctrl-C.")
 @json_option

@@ -14,11 +14,12 @@ from hedgerow.fleet.commands.rollout import rollout_line
 from hedgerow.fleet.deploy.development import device_name
 from hedgerow.fleet.deploy.site import Devices, Site, open_site, wait_for_devices, wanted_targets
 from hedgerow.fleet.deploy.steps import compile_for, roll_out, sign_release
+from hedgerow.fleet.errors import DeployError
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.rollout.state import RolloutState
 from hedgerow.hardware.lookup import load_target
 from hedgerow.progress import Report
-from hedgerow.task import load_task
+from hedgerow.task import Task, load_task
 
 __all__ = ["DeployWishes", "Deployment", "run_deployment", "stay_until_stopped"]
 
@@ -120,6 +121,7 @@ def run_deployment(wishes: DeployWishes, stack: ExitStack, report: Report, say: 
     """
     task = load_task(wishes.task)
     _check_checkpoint(wishes.checkpoint, task.name)
+    _check_gate(task, wishes.plan)
     site = open_site(FleetFolder(wishes.fleet), wishes.url, stack, say)
     targets = wanted_targets(site, wishes.targets)
     say(f"compile for {', '.join(targets)}")
@@ -131,7 +133,7 @@ def run_deployment(wishes: DeployWishes, stack: ExitStack, report: Report, say: 
     without: Mapping[str, str] = {}
     plan = dict(wishes.plan)
     if site.development is not None:
-        without = site.development.start_agents(targets, task.load_data().held_out)
+        without = site.development.start_agents(targets, task, task.load_data().held_out)
         wanted = {device_name(load_target(name).name) for name in targets} - {device_name(name) for name in without}
         wait_for_devices(site, "an agent for each target", lambda found: wanted <= _online(found))
         if plan.get("gate", {}) is not None:
@@ -164,6 +166,21 @@ def stay_until_stopped(site: Site) -> None:
     while True:
         site.check()
         time.sleep(_LOOK_S)
+
+
+def _check_gate(task: Task, plan: Mapping[str, Any]) -> None:
+    """Refuse a gate that could never decide, before anything is started.
+
+    Raises:
+        DeployError: No device scores an output of the task.
+    """
+    unscored = ", ".join(name for name, output in task.answers.items() if not output.is_scored_on_devices)
+    if unscored and plan.get("gate", {}) is not None:
+        raise DeployError(
+            "outputs that devices score, by which the gate decides",
+            f"{unscored}, whose score function stays where the model is trained",
+            "add --no-gate, or compile and release it, and start the rollout with --disagreement",
+        )
 
 
 def _check_checkpoint(folder: Path, task: str) -> None:

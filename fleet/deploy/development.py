@@ -25,7 +25,8 @@ from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.serving import serve_fleet
 from hedgerow.fleet.settings import FleetSettings
 from hedgerow.hardware.lookup import load_target
-from hedgerow.task import Dataset
+from hedgerow.outputs.wanted import array_name
+from hedgerow.task import Dataset, Task
 
 __all__ = ["DevelopmentFleet", "default_target", "device_name"]
 
@@ -65,11 +66,12 @@ class DevelopmentFleet:
         self.url = serve_fleet(folder, settings, stack).url
         self.broker = self._broker.name
 
-    def start_agents(self, targets: Iterable[str], samples: Dataset) -> Mapping[str, str]:
+    def start_agents(self, targets: Iterable[str], task: Task, samples: Dataset) -> Mapping[str, str]:
         """Start an agent for each target that this machine can run; return the others, with why.
 
         Args:
             targets: As `hedgerow compile --target` takes them.
+            task: Whose samples they are.
             samples: What they see, again and again; at most two thousand of them.
 
         Raises:
@@ -80,7 +82,8 @@ class DevelopmentFleet:
         content = io.BytesIO()
         # Spread evenly, so that all of a sorted data set is among them.
         shown = samples.take(np.linspace(0, len(samples) - 1, min(len(samples), _MOST_SAMPLES)).astype(np.int64))
-        arrays: dict[str, Any] = {**shown.inputs, "labels": shown.labels}
+        wanted = {array_name(task.answers, name): values for name, values in task.wanted(shown).items()}
+        arrays: dict[str, Any] = {**shown.inputs, **wanted}
         np.savez(content, **arrays)
         write_durably(file, content.getvalue())
         shutil.copyfile(self._folder.tuf_metadata / "1.root.json", place / "root.json")
@@ -98,7 +101,11 @@ class DevelopmentFleet:
                 trusted_root=place / "root.json",
                 state_folder=place / device_name(target.name),
                 source="hedgerow.client.sample_file:stream",
-                source_options={"file": str(file), "rate_per_s": f"{_RATE_PER_S:g}"},
+                source_options={
+                    "file": str(file),
+                    "rate_per_s": f"{_RATE_PER_S:g}",
+                    "sequences": str(int(bool(task.state))),
+                },
                 window_samples=_WINDOW_SAMPLES,
             )
             commands.append((device_name(target.name), command))

@@ -40,7 +40,7 @@ class AlertKind(StrEnum):
     DRIFT = "drift"
     """Inputs or outputs moved."""
     SCORE = "score"
-    """Labelled samples say that the score lies below the floor."""
+    """Scored samples say that the score lies below the floor."""
     RETRAINING = "retraining"
     """Retrainings brought no recovery, and are not tried again."""
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from hedgerow.fleet.drift.findings import MISSING, OUT_OF_RANGE, counts_of
+from hedgerow.features import is_output_feature
+from hedgerow.fleet.drift.findings import OUT_OF_RANGE, counts_of
 from hedgerow.fleet.records import StoredWindow
-from hedgerow.reference import Reference
-from hedgerow.window import Window, is_output_feature, merge_windows
+from hedgerow.reference import MISSING, Reference
+from hedgerow.window import Window, merge_windows
 
 __all__ = [
     "Baseline",
@@ -60,12 +61,17 @@ def device_baselines(windows: Sequence[StoredWindow], since: float) -> dict[str,
 
 
 def reference_counts(windows: Sequence[StoredWindow], since: float) -> dict[str, tuple[int, ...]]:
-    """Return what the fleet saw of the world, in the bins of the release: input feature -> counts."""
+    """Return what the fleet saw of the world, in the bins of the release: input feature -> counts.
+
+    Where values were missing, ``missing:<feature>`` says how many were present and missing.
+    """
     merged = list(_merged(windows, since).values())
     if not merged:
         return {}
     whole = reduce(merge_windows, merged)
-    return {name: feature.counts for name, feature in whole.features.items() if not is_output_feature(name)}
+    seen = {name: feature for name, feature in whole.features.items() if not is_output_feature(name)}
+    missing = {MISSING + name: (whole.samples - f.missing, f.missing) for name, f in seen.items() if f.missing}
+    return {**{name: feature.counts for name, feature in seen.items()}, **missing}
 
 
 def normal_before(reference: Reference, before: Reference) -> Reference:
@@ -81,7 +87,7 @@ def normal_before(reference: Reference, before: Reference) -> Reference:
     earlier = {feature.name: feature for feature in before.features}
     return Reference(
         tuple(
-            replace(feature, counts=earlier[feature.name].counts)
+            replace(feature, counts=earlier[feature.name].counts, missing=earlier[feature.name].missing)
             if not is_output_feature(feature.name)
             and feature.name in earlier
             and earlier[feature.name].edges == feature.edges

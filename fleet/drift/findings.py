@@ -3,8 +3,9 @@
 Every feature is tested on exact counts in the reference's bins (:mod:`hedgerow.fleet.drift.two_sample_test`), and so
 are the shares of missing and of out-of-range values. The level is spent over looks, ``alpha * 6 / (pi^2 k^2)`` at look
 ``k`` (the terms add up to alpha), and divided by the number of comparisons (Bonferroni over features and slices). A
-finding has drifted when its p-value is below that threshold *and* its effect is above the minimum. When an alert
-follows is decided in :mod:`hedgerow.fleet.drift.alerts`.
+finding has drifted when its p-value is below that threshold *and* its effect is above the minimum: in all, or in the
+share of values that lie where the reference has next to none, so that few values far outside are not thinned out. When
+an alert follows is decided in :mod:`hedgerow.fleet.drift.alerts`.
 
 The p-values assume samples that are independent of each other; a camera that looks at one scene is not. The minimum
 effect and the rule of consecutive looks are what holds then; see docs/statistics.md.
@@ -21,11 +22,10 @@ from hedgerow.decode import Fields
 from hedgerow.fleet.drift.effect_size import js_bits, psi, total_variation, wasserstein_bins
 from hedgerow.fleet.drift.two_sample_test import p_value
 from hedgerow.fleet.settings import FleetSettings
-from hedgerow.reference import Reference
+from hedgerow.reference import MISSING, Reference
 from hedgerow.window import Window
 
 __all__ = [
-    "MISSING",
     "OUT_OF_RANGE",
     "DriftPlan",
     "Finding",
@@ -36,9 +36,8 @@ __all__ = [
 ]
 
 _DEFAULTS = FleetSettings()
+_RARE = 1 / 200
 
-MISSING = "missing:"
-"""Prefix of the feature that counts missing values: ``missing:<feature>``, with the counts (present, missing)."""
 OUT_OF_RANGE = "out_of_range"
 """The feature that counts samples outside the schema's range: (inside, outside)."""
 
@@ -53,12 +52,14 @@ class DriftPlan:
         minimum_effect_js: Smallest Jensen-Shannon divergence that counts, in bits.
         minimum_samples: Fewer are not tested.
         consecutive: Looks in a row at which the same feature of a slice must have drifted before an alert.
+        minimum_unseen_share: Smallest share of values where the reference has next to none that is an effect too.
     """
 
     alpha: float = _DEFAULTS.drift_alpha
     minimum_effect_js: float = _DEFAULTS.drift_minimum_js
     minimum_samples: int = _DEFAULTS.drift_minimum_samples
     consecutive: int = _DEFAULTS.drift_consecutive
+    minimum_unseen_share: float = _DEFAULTS.drift_minimum_unseen
 
     @classmethod
     def by(cls, settings: FleetSettings) -> Self:
@@ -66,6 +67,7 @@ class DriftPlan:
         return cls(
             alpha=settings.drift_alpha,
             minimum_effect_js=settings.drift_minimum_js,
+            minimum_unseen_share=settings.drift_minimum_unseen,
             minimum_samples=settings.drift_minimum_samples,
             consecutive=settings.drift_consecutive,
         )
@@ -77,6 +79,8 @@ class DriftPlan:
             found.append(f"drift: alpha must lie between 0 and 1, not {self.alpha:g}")
         if not 0 <= self.minimum_effect_js < 1:
             found.append(f"drift: minimum_effect_js must lie in [0, 1), not {self.minimum_effect_js:g}")
+        if not 0 < self.minimum_unseen_share <= 1:
+            found.append(f"drift: minimum_unseen_share must lie in (0, 1], not {self.minimum_unseen_share:g}")
         if self.minimum_samples < 1 or self.consecutive < 1:
             found.append("drift: minimum_samples and consecutive must be at least 1")
         return found
@@ -96,6 +100,8 @@ class Finding:
         psi: Population stability index, for people who think in it.
         wasserstein_bins: Mean distance moved, in bins; for categories, the share of samples that moved.
         drifted: Whether p-value and effect both crossed.
+        unseen: Share of the values that lie in bins where the reference, or the baseline, has next to none: at most one
+            in two hundred.
     """
 
     slice: str
@@ -107,6 +113,7 @@ class Finding:
     psi: float
     wasserstein_bins: float
     drifted: bool
+    unseen: float = 0.0
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -120,6 +127,7 @@ class Finding:
             "psi": self.psi,
             "wasserstein_bins": self.wasserstein_bins,
             "drifted": self.drifted,
+            "unseen": self.unseen,
         }
 
     @classmethod
@@ -139,6 +147,8 @@ class Finding:
             psi=fields.number("psi"),
             wasserstein_bins=fields.number("wasserstein_bins", minimum=0),
             drifted=fields.boolean("drifted"),
+            # Findings of before have none.
+            unseen=fields.optional_number("unseen", minimum=0, maximum=1) or 0.0,
         )
         fields.finish()
         return finding
@@ -169,16 +179,16 @@ def _expected_counts(
 ) -> dict[str, tuple[Sequence[int], bool]]:
     """Return, for every tested feature, what to compare with and whether its bins have an order.
 
-    Nothing was missing or out of range when the reference was counted.
+    Nothing was out of range when the reference was counted.
     """
     given = baseline or {}
     expected: dict[str, tuple[Sequence[int], bool]] = {}
     size = 0
     for feature in reference.features:
         counts = given.get(feature.name, feature.counts)
-        size = max(size, sum(counts))
+        size = max(size, sum(counts) + feature.missing)
         expected[feature.name] = (counts, not feature.categories)
-        expected[MISSING + feature.name] = (given.get(MISSING + feature.name, (sum(counts), 0)), True)
+        expected[MISSING + feature.name] = (given.get(MISSING + feature.name, (sum(counts), feature.missing)), True)
     expected[OUT_OF_RANGE] = (given.get(OUT_OF_RANGE, (size, 0)), True)
     return expected
 
@@ -223,6 +233,9 @@ def test_window(
             continue
         probability = p_value(expected, counts, rng, resolution=threshold)
         effect = js_bits(expected, counts)
+        rare = _RARE * sum(expected)
+        unseen = sum(now for before, now in zip(expected, counts, strict=True) if before <= rare) / sum(counts)
+        is_large = effect >= plan.minimum_effect_js or (unseen >= plan.minimum_unseen_share and not is_share)
         distance = wasserstein_bins if ordered else total_variation
         findings.append(
             Finding(
@@ -234,7 +247,8 @@ def test_window(
                 js_bits=effect,
                 psi=psi(expected, counts),
                 wasserstein_bins=distance(expected, counts),
-                drifted=probability < threshold and effect >= plan.minimum_effect_js,
+                drifted=probability < threshold and is_large,
+                unseen=unseen,
             )
         )
     return tuple(findings)

@@ -1,12 +1,13 @@
 """Whether a release still reaches its floor, watched for as long as it runs. Pure: the state goes in and comes out.
 
-Where labels arrive, every window is evidence. The gate's own e-processes (:mod:`hedgerow.fleet.rollout.confidence`)
-judge the pooled labelled samples of the fleet, and those of each device, against the floor. A slice that is shown to be
-below it raises an alert; a release whose fleet was shown to be above it has proven itself.
+Where target values arrive, every window is evidence. The gate's own e-processes
+(:mod:`hedgerow.fleet.rollout.confidence`) judge the pooled scored samples of the fleet, and those of each device,
+against the floor. A slice that is shown to be below it raises an alert; a release whose fleet was shown to be above it
+has proven itself.
 
 One series over a release's whole life would be valid and slow: after 100,000 good samples it takes thousands of bad
 ones to turn. So a slice begins anew after every decision, and after ``LONGEST_SERIES`` samples without one; series
-number ``k`` of the slice that was the ``j``-th to send labels may spend ``alpha / 2 * 36 / (pi^4 j^2 k^2)``, the fleet
+number ``k`` of the slice that was the ``j``-th to send scores may spend ``alpha / 2 * 36 / (pi^4 j^2 k^2)``, the fleet
 as a slice of its own ``alpha / 2 * 6 / (pi^2 k^2)``. All of it adds up to *alpha* for the release's life. A decision
 that two slices share is one alert: it names the devices whose own samples show it, and grows while it is open. It is
 closed when all slices that raised it are above the floor again.
@@ -23,12 +24,16 @@ from hedgerow.fleet.drift.alert import DEVICE, FLEET, MANY, Alert, AlertKind, Wa
 from hedgerow.fleet.drift.findings import spent_alpha
 from hedgerow.fleet.rollout.confidence import confidence_sequence, log_evidence
 from hedgerow.fleet.rollout.floors import Floor
+from hedgerow.outputs import Outputs
+from hedgerow.score_counts import NO_SCORES, SCORE_STEPS, ScoreCounts
 from hedgerow.window import Window
 
 __all__ = ["LONGEST_SERIES", "ScoreSlice", "ScoreState", "ScoreVerdict", "forget_device", "observe_score"]
 
 LONGEST_SERIES = 10_000
-"""Labelled samples after which a slice that is neither above nor below begins anew."""
+"""Scored samples after which a slice that is neither above nor below begins anew."""
+
+_MOST_SAMPLES = 2**40
 
 
 class ScoreVerdict(StrEnum):
@@ -50,17 +55,16 @@ class ScoreSlice:
     """What is kept of a slice.
 
     Attributes:
-        place: As the how manieth it sent labels, from 1.
+        place: As the how manieth it sent scores, from 1.
         series: Number of the present series, from 1.
-        labelled, right: Samples of the present series.
+        scores: Of the present series.
         verdict: What was decided of the last series that ended so; none before the first.
         good_since: Beginning of the last window of the last series that was above, Unix seconds; None: none was.
     """
 
     place: int
     series: int = 1
-    labelled: int = 0
-    right: int = 0
+    scores: ScoreCounts = NO_SCORES
     verdict: ScoreVerdict = ScoreVerdict.NONE
     good_since: float | None = None
 
@@ -69,8 +73,7 @@ class ScoreSlice:
         return {
             "place": self.place,
             "series": self.series,
-            "labelled": self.labelled,
-            "right": self.right,
+            "scores": list(self.scores.weights),
             "verdict": self.verdict.value,
             "good_since": self.good_since,
         }
@@ -82,12 +85,10 @@ class ScoreSlice:
         Raises:
             DecodeError: A field is absent, unknown or out of bounds.
         """
-        labelled = fields.integer("labelled")
         found = cls(
             place=fields.integer("place", minimum=1),
             series=fields.integer("series", minimum=1),
-            labelled=labelled,
-            right=fields.integer("right", maximum=labelled),
+            scores=ScoreCounts.from_fields(fields, "scores", SCORE_STEPS, limit_samples=_MOST_SAMPLES),
             verdict=fields.choice("verdict", _VERDICTS),
             good_since=fields.optional_number("good_since"),
         )
@@ -123,7 +124,7 @@ class ScoreState(Watched):
 
 
 def observe_score(
-    state: ScoreState, device: str, window: Window, floors: Mapping[str, Floor], alpha: float
+    state: ScoreState, device: str, window: Window, floors: Mapping[str, Floor], alpha: float, outputs: Outputs
 ) -> tuple[ScoreState, Alert | None, str | None]:
     """Take one window of one device in.
 
@@ -133,6 +134,7 @@ def observe_score(
         window: What it counted.
         floors: ``fleet`` and ``device:<name>`` -> the score to reach; a slice without one is not watched.
         alpha: Probability of any false alert over the release's life.
+        outputs: The release's, which say what its score is called.
 
     Returns:
         The new state; the alert when it was raised or has grown; and, when the fleet was just shown to be above its
@@ -143,7 +145,7 @@ def observe_score(
     """
     if window.release != state.release:
         raise ValueError(f"expected a window of {state.release}, found one of {window.release}")
-    if window.labelled == 0:
+    if window.scores.samples == 0:
         return state, None, None
     slices = dict(state.slices)
     reasons: dict[str, str] = {}
@@ -153,7 +155,7 @@ def observe_score(
         if floor is None:
             continue
         before = slices.get(name) or ScoreSlice(place=1 if name == FLEET else _next_place(state, slices))
-        slices[name], verdict, words = _judged(before, name, window, floor, alpha)
+        slices[name], verdict, words = _judged(before, name, window, floor, alpha, outputs)
         if verdict is ScoreVerdict.BELOW:
             reasons[name] = words
         if verdict is ScoreVerdict.ABOVE and name == FLEET:
@@ -163,22 +165,23 @@ def observe_score(
 
 
 def _judged(
-    before: ScoreSlice, name: str, window: Window, floor: Floor, alpha: float
+    before: ScoreSlice, name: str, window: Window, floor: Floor, alpha: float, outputs: Outputs
 ) -> tuple[ScoreSlice, ScoreVerdict, str]:
     """Return a slice with a window more, what it says now, and the figures."""
     level = alpha / 2 if name == FLEET else spent_alpha(alpha / 2, before.place)
     spent = spent_alpha(level, before.series)
-    labelled, right = before.labelled + window.labelled, before.right + window.correct
-    above = log_evidence((labelled - right, right), floor.score) >= math.log(1 / spent)
-    below = log_evidence((right, labelled - right), 1 - floor.score) >= math.log(1 / spent)
-    grown = replace(before, labelled=labelled, right=right)
-    anew = replace(grown, series=before.series + 1, labelled=0, right=0)
+    scores = before.scores + window.scores
+    above = log_evidence(scores.counts, floor.score, scores.values) >= math.log(1 / spent)
+    below = log_evidence(scores.mirrored.counts, 1 - floor.score, scores.values) >= math.log(1 / spent)
+    grown = replace(before, scores=scores)
+    anew = replace(grown, series=before.series + 1, scores=NO_SCORES)
     if not above and not below:
-        return (grown if labelled < LONGEST_SERIES else anew), ScoreVerdict.NONE, ""
-    bounds = confidence_sequence((labelled - right, right), spent)
+        return (grown if scores.samples < LONGEST_SERIES else anew), ScoreVerdict.NONE, ""
+    bounds = confidence_sequence(scores.counts, spent, scores.values)
     words = (
-        f"{name}: accuracy {right / labelled:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {labelled} labelled "
-        f"samples lies {'above' if above else 'below'} the floor of {floor.score:.1%}, {floor.origin}"
+        f"{name}: {outputs.score_name} {scores.mean:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {scores.samples} "
+        f"{outputs.known_word} samples lies {'above' if above else 'below'} the floor of {floor.score:.1%}, "
+        f"{floor.origin}"
     )
     verdict = ScoreVerdict.ABOVE if above else ScoreVerdict.BELOW
     decided = replace(anew, verdict=verdict, good_since=window.started_at if above else anew.good_since)
@@ -186,7 +189,7 @@ def _judged(
 
 
 def _next_place(state: ScoreState, slices: Mapping[str, ScoreSlice]) -> int:
-    """Return the place of a device that sends labels for the first time; no place is given twice."""
+    """Return the place of a device that sends scores for the first time; no place is given twice."""
     return len(slices.keys() - {FLEET}) + state.forgotten + 1
 
 

@@ -6,8 +6,10 @@ A. Agresti, Categorical Data Analysis, section 3.2). Where any expected count is
 chi-square law is wrong, and the test is conditional on the margins instead: under no change the window's counts are
 multivariate hypergeometric. Two such tests share the level:
 
-- the same statistic against random draws, stopped when its p-value is clear (J. Besag, P. Clifford, Sequential Monte
-  Carlo p-values, Biometrika 78, 1991). It cannot be smaller than one in the number of draws;
+- the chi-square test on a table whose rare bins are put together with their neighbours; where less than half of the
+  bins would be left, the same statistic of the whole table against random draws instead, stopped when its p-value is
+  clear (J. Besag, P. Clifford, Sequential Monte Carlo p-values, Biometrika 78, 1991). That cannot be smaller than one
+  in the number of draws;
 - the most surprising single bin by its hypergeometric tail, times 2B (Bonferroni). It has no floor, so a shift that
   is beyond doubt stays so under a small corrected threshold.
 
@@ -55,11 +57,17 @@ def p_value(
     weights = (1 / expected).sum(axis=0)
     # Both rows miss the expectation by the same number, so one row tells all.
     statistic = float(((table[1] - expected[1]) ** 2 * weights).sum())
-    if expected.min() >= _MINIMUM_EXPECTED:
-        from scipy.special import chdtrc
+    from scipy.special import chdtrc
 
+    if expected.min() >= _MINIMUM_EXPECTED:
         return float(chdtrc(table.shape[1] - 1, statistic))
     bin_test = exp(min(0.0, _log_bin_test(table)))
+    merged = _merged(table)
+    if 2 * merged.shape[1] >= max(4, table.shape[1]):
+        expected = rows[:, None] * merged.sum(axis=0) / rows.sum()
+        statistic = float(((merged[1] - expected[1]) ** 2 * (1 / expected).sum(axis=0)).sum())
+        by_law = float(chdtrc(merged.shape[1] - 1, statistic))
+        return min(1.0, by_law / (1 - _SHARE_OF_BIN_TEST), bin_test / _SHARE_OF_BIN_TEST)
     if rows.sum() >= _LARGEST_TOTAL:
         return bin_test
     draws = min(max(ceil(4 / max(resolution, 1e-12)), _DRAWS[0]), _DRAWS[1])
@@ -68,6 +76,24 @@ def p_value(
         return by_bin
     permuted = _permuted(table.astype(np.int64), weights, rng, draws)
     return min(1.0, permuted / (1 - _SHARE_OF_BIN_TEST), by_bin)
+
+
+def _merged(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the table with neighbours put together until all expected counts are large enough; one bin: they are not.
+
+    Which are, depends on the sums of both rows alone, so the law of the rows given these stays what it is.
+    """
+    needed = _MINIMUM_EXPECTED * table.sum() / table.sum(axis=1).min()
+    columns = [np.zeros(2)]
+    for column in table.T:
+        columns[-1] = columns[-1] + column
+        if columns[-1].sum() >= needed:
+            columns.append(np.zeros(2))
+    rest = columns.pop()
+    if not columns:
+        return rest[:, None]
+    columns[-1] = columns[-1] + rest
+    return np.stack(columns, axis=1)
 
 
 def _permuted(table: NDArray[np.int64], weights: NDArray[np.float64], rng: np.random.Generator, draws: int) -> float:

@@ -215,7 +215,8 @@ class RetrainLoop(Running):
     def _give_up(self, action: GiveUp) -> None:
         reason = (
             f"{action.failures} retrainings of {action.release} in a row brought no recovery, and no more is tried by "
-            f"itself; the last one: {action.reason}; look at the labels on the devices, then approve another retraining"
+            f"itself; the last one: {action.reason}; look at the target values on the devices, then approve another "
+            "retraining"
         )
         _log.error("%s", reason)
         alert = Alert(

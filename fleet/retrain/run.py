@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from hedgerow.errors import HedgerowError
+from hedgerow.features import input_features, is_output_feature, whole_features
 from hedgerow.fleet.drift.baselines import device_baselines, reference_counts
 from hedgerow.fleet.errors import RetrainError
 from hedgerow.fleet.folder import FleetFolder
@@ -25,11 +26,13 @@ from hedgerow.fleet.settings import FleetSettings
 from hedgerow.fleet.trust.checkpoints import keep_checkpoint, kept_checkpoint
 from hedgerow.manifest.release import Manifest
 from hedgerow.progress import Report, silent
+from hedgerow.reference import build_reference
 from hedgerow.task import load_task
 
 if TYPE_CHECKING:
     from hedgerow.compile import CompileWorkers
     from hedgerow.server.run_records import RoundRecord
+    from hedgerow.task import Task
 
 __all__ = ["MANUAL", "RetrainResult", "RetrainSettings", "Retrainer"]
 
@@ -54,7 +57,7 @@ class RetrainSettings:
         minimum_devices: A round waits for so many devices.
         wait_s: How long it waits for them.
         round_timeout_s: Longest wait for the devices of one round.
-        max_drop: Largest accepted loss of accuracy by compiling.
+        max_drop: Largest accepted fall of the mean score by compiling.
         jobs: Compile so many targets at a time; None: as many as there are cores.
         plan: How the release is rolled out; None: the usual way, with the gate through which the parent came.
         note: One line for the release.
@@ -229,6 +232,7 @@ class Retrainer:
                 f"expected a task that devices can train, found the state {', '.join(task.state)} of {task.name!r}, "
                 "which a train graph has no place for; train it with hedgerow train, and release it anew"
             )
+        self._check_reference(task, parent.release)
         initial = kept_checkpoint(self.folder, parent)
         transport = WireRoundTransport(
             self.service,
@@ -236,6 +240,7 @@ class Retrainer:
             parent.release,
             report=self.report,
             changes=lambda: self._changes(parent.release),
+            wall_clock=self.clock,
         )
         local = replace(
             task.local,
@@ -259,6 +264,24 @@ class Retrainer:
             report=self.report,
         )
         return result.checkpoint_folder, result.history
+
+    def _check_reference(self, task: "Task", parent: str) -> None:
+        """Refuse a parent in whose bins its successor could not count, before any device works for it.
+
+        Devices count in the bins of the release that they run, and these counts become the reference of the next one.
+        """
+        train, schema = task.load_data().train, task.schema
+        inputs = input_features(schema, train.inputs)
+        made = build_reference({}, {}, inputs=inputs, whole=whole_features(schema))
+        bins = {feature.name: len(feature.counts) for feature in made.features}
+        for feature in self.service.catalogue.reference(parent).features:
+            if not is_output_feature(feature.name) and bins.get(feature.name) != len(feature.counts):
+                wanted = bins.get(feature.name, "no")
+                raise RetrainError(
+                    f"expected {wanted} bins of {feature.name!r} in the reference of {parent}, as the task's data has "
+                    f"them, found {len(feature.counts)}; it was compiled from other data or by another version: "
+                    "compile its checkpoint again, release that, and roll it out first"
+                )
 
     def _release(self, run: TrainingRun, parent: Manifest, checkpoint: Path) -> Manifest:
         from hedgerow.compile import Budget, compile_checkpoint

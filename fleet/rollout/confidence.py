@@ -49,27 +49,36 @@ class Interval:
     high: float
 
 
-def log_evidence(counts: Sequence[int], mean: float, values: Sequence[float] = SHARE) -> float:
+def log_evidence(counts: Sequence[float], mean: float, values: Sequence[float] = SHARE) -> float:
     """Return the natural logarithm of the e-value against "the mean is at most *mean*".
 
     For the opposite, "the mean is at least *mean*", mirror all of it: ``1 - value`` and ``1 - mean``.
 
     Args:
-        counts: How often each of the values came, whole numbers.
+        counts: How often each of the values came; fractions where samples are shared between values, as
+            :class:`hedgerow.score_counts.ScoreCounts` does.
         mean: The hypothesis.
         values: What a sample can be worth, each in [0, 1].
 
     Raises:
         ValueError: A count is negative, or there are not as many counts as values.
     """
+    return _log_evidence(*_that_came(counts, values), mean)
+
+
+def _that_came(counts: Sequence[float], values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if len(counts) != len(values) or min(counts) < 0:
         raise ValueError(f"expected {len(values)} counts of 0 or more, found {list(counts)}")
+    # Most points of a grid of scores hold nothing where a prediction is right or wrong.
+    held, how_often = np.array([(v, c) for v, c in zip(values, counts, strict=True) if c] or [(0.0, 0.0)]).T
+    return held, how_often
+
+
+def _log_evidence(held: NDArray[np.float64], how_often: NDArray[np.float64], mean: float) -> float:
     if mean <= 0:
         # The least value above zero refutes a mean of zero, and a mean below it is none at all.
-        above = any(count and value > 0 for count, value in zip(counts, values, strict=True))
-        return math.inf if above or mean < 0 else 0.0
-    factors = np.log1p(np.multiply.outer(_STAKES, np.asarray(values) / mean - 1))
-    logs = factors @ np.asarray(counts, dtype=np.float64)
+        return math.inf if held.max() > 0 or mean < 0 else 0.0
+    logs = np.log1p(np.multiply.outer(_STAKES, held / mean - 1)) @ how_often
     largest = float(logs.max())
     return largest + math.log(float(np.exp(logs - largest).mean()))
 
@@ -82,7 +91,7 @@ def mean_log_evidence(logs: Sequence[float]) -> float:
     return float(reduce(np.logaddexp, logs)) - math.log(len(logs))
 
 
-def confidence_sequence(counts: Sequence[int], alpha: float, values: Sequence[float] = SHARE) -> Interval:
+def confidence_sequence(counts: Sequence[float], alpha: float, values: Sequence[float] = SHARE) -> Interval:
     """Return the means that are not refuted at this look, in the unit of *values*.
 
     Over all looks together, each of the two bounds is on the wrong side of the truth with probability at most *alpha*.
@@ -101,13 +110,14 @@ def confidence_sequence(counts: Sequence[int], alpha: float, values: Sequence[fl
     return Interval(_lower_bound(counts, values, alpha), 1 - _lower_bound(counts, mirrored, alpha))
 
 
-def _lower_bound(counts: Sequence[int], values: Sequence[float], alpha: float) -> float:
+def _lower_bound(counts: Sequence[float], values: Sequence[float], alpha: float) -> float:
     """Return the largest mean that is refuted as too small, rounded down."""
-    needed, refuted, held = math.log(1 / alpha), 0.0, 1.0
+    needed, refuted, open_ones = math.log(1 / alpha), 0.0, 1.0
+    held, how_often = _that_came(counts, values)
     for _ in range(_HALVINGS):
-        middle = (refuted + held) / 2
-        if log_evidence(counts, middle, values) >= needed:
+        middle = (refuted + open_ones) / 2
+        if _log_evidence(held, how_often, middle) >= needed:
             refuted = middle
         else:
-            held = middle
+            open_ones = middle
     return refuted

@@ -2,13 +2,15 @@
 
 Pure. A release must hold against two things, and the verdict says which of them stopped it:
 
-* the **floor**, an absolute score (:mod:`hedgerow.fleet.rollout.floors`): labelled samples of the new model alone;
-* the **model before**, on labelled samples that both saw: the share that only the new one got right minus the share
-  that only the old one got right must not fall below the margin. Two models that are equally bad are equal, so this
-  alone would pass a release that is right about nothing.
+* the **floor**, an absolute score (:mod:`hedgerow.fleet.rollout.floors`): scored samples of the new model alone;
+* the **model before**, on scored samples that both saw: the mean score of the new one minus that of the old one must
+  not fall below the margin; of classes, the share that only the new one got right minus the share that only the old one
+  got right. Two models that are equally bad are equal, so this alone would pass a release that is right about nothing.
 
-Without labelled samples nothing is known of quality, and nothing goes on: at most the share of samples on which the
-models disagree can stop a release, where the plan bounds it.
+Without scored samples nothing is known of quality, and nothing goes on: at most the share of samples on which the
+models disagree can stop a release, where the plan bounds it. Where no score need ever come, because a device cannot
+score such outputs or the model learns without target values, that bound is all there is: a release goes on when the
+models are shown to disagree less, and the verdict says that it goes by agreement alone.
 
 One look or a thousand, ``judge`` stops a release that holds against both with probability at most ``alpha``, and passes
 one that fails against either with probability at most ``alpha``, for each stage (a rollout of ``k`` gated stages errs
@@ -25,14 +27,12 @@ from enum import StrEnum
 from typing import Any
 
 from hedgerow.decode import Fields
-from hedgerow.fleet.rollout.confidence import confidence_sequence, log_evidence, mean_log_evidence
+from hedgerow.fleet.rollout.confidence import Interval, confidence_sequence, log_evidence, mean_log_evidence
 from hedgerow.fleet.rollout.floors import Floor
+from hedgerow.outputs import Outputs
 from hedgerow.window import Window
 
 __all__ = ["Decision", "GatePlan", "GateVerdict", "Judge", "judge", "measurement_alpha"]
-
-_DIFFERENCE = (0.0, 0.5, 1.0)
-"""Only the old one right, no difference, only the new one right: -1, 0 and 1, moved into [0, 1]."""
 
 
 class Decision(StrEnum):
@@ -57,11 +57,13 @@ class GatePlan:
 
     Attributes:
         alpha: Probability of either error, for one stage and all looks together.
-        maximum_accuracy_drop: Margin: the largest fall of accuracy that is accepted, as a share (0.02 = 2 points);
-            against the model before, and against what was measured before release.
-        maximum_disagreement: Largest accepted share of samples on which new and old model disagree; it can stop a
-            release to which no labels arrive, and lets none go on. None: no bound.
-        minimum_samples: No GO with fewer labelled samples.
+        maximum_accuracy_drop: Margin: the largest fall of the mean score, which is the accuracy of classes, that is
+            accepted, as a share (0.02 = 2 points); against the model before, and against what was measured before
+            release.
+        maximum_disagreement: Largest accepted share of samples on which new and old model disagree, or how unlike
+            their answers may be on average; it can stop a release to which no target values arrive, and lets one go on
+            only where none need arrive. None: no bound.
+        minimum_samples: No GO with fewer scored samples, or compared ones where agreement alone decides.
         floor: Score that the devices must reach, in (0, 1); None: what was measured before release, less the margin.
     """
 
@@ -183,7 +185,7 @@ def measurement_alpha(plan: GatePlan) -> float:
     return plan.alpha / 2
 
 
-def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVerdict:
+def judge(plan: GatePlan, window: Window | None, floor: Floor | None, outputs: Outputs) -> GateVerdict:
     """Decide on the evidence so far.
 
     Args:
@@ -191,18 +193,20 @@ def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVer
         window: All windows of the stage's exposed devices on the new release, merged; None: none came yet.
         floor: The score to reach (see :func:`hedgerow.fleet.rollout.floors.floor_of`); None: nothing is known to hold
             it against, so it cannot go on.
+        outputs: The release's, which say what its score is called and whether one need come.
 
     Returns:
         GO, WAIT (more samples may decide) or ABORT.
     """
     if window is None or window.samples == 0:
         return GateVerdict(Decision.WAIT, "no device has sent a window of the new release yet", {"samples": 0.0})
-    if window.labelled == 0:
-        return _judge_without_labels(plan, window)
-    found = [_against_floor(plan, window, floor)] if floor is not None else []
-    if window.paired.labelled > 0:
+    if window.scores.samples == 0:
+        by_agreement = _judge_by_agreement if outputs.goes_by_agreement else _judge_without_scores
+        return by_agreement(plan, window, outputs)
+    found = [_against_floor(plan, window, floor, outputs)] if floor is not None else []
+    if window.paired.change.samples > 0:
         found.append(_against_predecessor(plan, window))
-    evidence: dict[str, float] = {"samples": float(window.labelled)}
+    evidence: dict[str, float] = {"samples": float(window.scores.samples)}
     for comparison in found:
         evidence |= comparison.evidence
     words = "; ".join(f"{comparison.found}; {comparison.limit}" for comparison in found)
@@ -215,71 +219,106 @@ def judge(plan: GatePlan, window: Window | None, floor: Floor | None) -> GateVer
             Decision.ABORT, f"{against}: {worst.found}; {worst.limit}{others}", evidence, stopped_by=worst.judge
         )
     if floor is None:
-        words = f"{words}; " if words else f"{window.labelled} labelled samples came; "
+        words = f"{words}; " if words else f"{window.scores.samples} {outputs.known_word} samples came; "
         missing = (
-            "no accuracy above chance was measured before release, so there is no floor; start the rollout with one, "
-            "or ungated"
+            f"no {outputs.score_name} above chance was measured before release, so there is no floor; start the "
+            "rollout with one, or ungated"
         )
         return GateVerdict(Decision.WAIT, words + missing, evidence)
     open_ones = [comparison for comparison in found if comparison.log_for < math.log(1 / plan.alpha)]
-    if not open_ones and window.labelled >= plan.minimum_samples:
+    if not open_ones and window.scores.samples >= plan.minimum_samples:
         return GateVerdict(Decision.GO, words, evidence)
-    needs = [f"at least {plan.minimum_samples} labelled samples"] if window.labelled < plan.minimum_samples else []
+    needs = (
+        [f"at least {plan.minimum_samples} {outputs.known_word} samples"]
+        if window.scores.samples < plan.minimum_samples
+        else []
+    )
     needs += [f"bounds on one side of the {comparison.judge.value}'s limit" for comparison in open_ones]
     return GateVerdict(Decision.WAIT, f"{words}; a decision needs {' and '.join(needs)}", evidence)
 
 
-def _against_floor(plan: GatePlan, window: Window, floor: Floor) -> _Comparison:
-    right, labelled = window.correct, window.labelled
-    score = right / labelled
-    bounds = confidence_sequence((labelled - right, right), plan.alpha)
+def _against_floor(plan: GatePlan, window: Window, floor: Floor, outputs: Outputs) -> _Comparison:
+    scores, mean = window.scores, window.scores.mean
+    bounds = confidence_sequence(scores.counts, plan.alpha, scores.values)
     return _Comparison(
         judge=Judge.FLOOR,
-        found=f"accuracy {score:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {labelled} labelled samples",
+        found=f"{outputs.score_name} {mean:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) on {scores.samples} "
+        f"{outputs.known_word} samples",
         limit=f"the floor is {floor.score:.1%}, {floor.origin}",
-        log_for=log_evidence((labelled - right, right), floor.score),
-        log_against=log_evidence((right, labelled - right), 1 - floor.score),
-        evidence={"score": score, "score_low": bounds.low, "score_high": bounds.high, "floor": floor.score},
+        log_for=log_evidence(scores.counts, floor.score, scores.values),
+        log_against=log_evidence(scores.mirrored.counts, 1 - floor.score, scores.values),
+        evidence={"score": mean, "score_low": bounds.low, "score_high": bounds.high, "floor": floor.score},
     )
 
 
 def _against_predecessor(plan: GatePlan, window: Window) -> _Comparison:
-    paired = window.paired
-    counts = (paired.only_old_right, paired.both_right + paired.both_wrong, paired.only_new_right)
-    change = (paired.only_new_right - paired.only_old_right) / paired.labelled
-    interval = confidence_sequence(counts, plan.alpha, _DIFFERENCE)
+    halves = window.paired.change
+    change = 2 * halves.mean - 1
+    interval = confidence_sequence(halves.counts, plan.alpha, halves.values)
     low, high = 2 * interval.low - 1, 2 * interval.high - 1
     limit = (1 - plan.maximum_accuracy_drop) / 2
     return _Comparison(
         judge=Judge.PREDECESSOR,
         found=f"it changed by {100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) against the model "
-        f"before on {paired.labelled} of the same samples",
+        f"before on {halves.samples} of the same samples",
         limit=f"{-100 * plan.maximum_accuracy_drop:+.1f} points are accepted",
-        log_for=log_evidence(counts, limit, _DIFFERENCE),
-        log_against=log_evidence(counts[::-1], 1 - limit, _DIFFERENCE),
+        log_for=log_evidence(halves.counts, limit, halves.values),
+        log_against=log_evidence(halves.mirrored.counts, 1 - limit, halves.values),
         evidence={"change": change, "change_low": low, "change_high": high},
     )
 
 
-def _judge_without_labels(plan: GatePlan, window: Window) -> GateVerdict:
+def _judge_without_scores(plan: GatePlan, window: Window, outputs: Outputs) -> GateVerdict:
     nothing = (
-        f"none of {window.samples} samples is labelled, so nothing is known of quality; label some on these devices, "
-        "or start the rollout ungated"
+        f"none of {window.samples} samples is {outputs.known_word}, so nothing is known of quality; {outputs.request} "
+        "on these devices, or start the rollout ungated"
     )
-    compared, disagreed = window.paired.agreed + window.paired.disagreed, window.paired.disagreed
     maximum = plan.maximum_disagreement
-    if maximum is None or compared == 0:
+    if maximum is None or window.paired.agreement.samples == 0:
         return GateVerdict(Decision.WAIT, nothing, {"samples": 0.0})
-    share = disagreed / compared
-    bounds = confidence_sequence((compared - disagreed, disagreed), plan.alpha)
+    found, evidence, bounds = _disagreement(plan, window)
+    if bounds.low > maximum:
+        return _too_much(found, maximum, evidence)
+    return GateVerdict(Decision.WAIT, f"{found}; {nothing}", evidence)
+
+
+def _judge_by_agreement(plan: GatePlan, window: Window, outputs: Outputs) -> GateVerdict:
+    why = "no answer is scored on devices" if not outputs.can_score else f"none of them is {outputs.known_word}"
+    alone = f"{window.samples} samples came; {why}, so that agreement with the model before alone decides"
+    maximum, compared = plan.maximum_disagreement, window.paired.agreement.samples
+    if maximum is None:
+        reason = f"{alone}; start the rollout with a bound on disagreement, or ungated"
+        return GateVerdict(Decision.WAIT, reason, {"samples": 0.0})
+    if compared == 0:
+        reason = f"{alone}, and no device compared them: none ran a model before, or its inputs or outputs are others"
+        return GateVerdict(Decision.WAIT, reason, {"samples": 0.0})
+    found, evidence, bounds = _disagreement(plan, window)
+    if bounds.low > maximum:
+        return _too_much(f"{alone}; {found}", maximum, evidence)
+    words = f"{alone}; {found}; at most {maximum:.1%} is accepted"
+    if bounds.high < maximum and compared >= plan.minimum_samples:
+        return GateVerdict(Decision.GO, words, evidence)
+    needs = [f"at least {plan.minimum_samples} compared samples"] if compared < plan.minimum_samples else []
+    needs += ["bounds on one side of that limit"] if bounds.high >= maximum else []
+    return GateVerdict(Decision.WAIT, f"{words}; a decision needs {' and '.join(needs)}", evidence)
+
+
+def _disagreement(plan: GatePlan, window: Window) -> tuple[str, dict[str, float], Interval]:
+    disagreement = window.paired.agreement.mirrored
+    share = disagreement.mean
+    bounds = confidence_sequence(disagreement.counts, plan.alpha, disagreement.values)
     evidence = {
         "samples": 0.0,
         "disagreement": share,
         "disagreement_low": bounds.low,
         "disagreement_high": bounds.high,
     }
-    found = f"the models disagree on {share:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) of {compared} samples"
-    if bounds.low > maximum:
-        reason = f"too much disagreement: {found}; at most {maximum:.1%} is accepted"
-        return GateVerdict(Decision.ABORT, reason, evidence, stopped_by=Judge.DISAGREEMENT)
-    return GateVerdict(Decision.WAIT, f"{found}; {nothing}", evidence)
+    found = (
+        f"the models disagree on {share:.1%} ({bounds.low:.1%} to {bounds.high:.1%}) of {disagreement.samples} samples"
+    )
+    return found, evidence, bounds
+
+
+def _too_much(found: str, maximum: float, evidence: Mapping[str, float]) -> GateVerdict:
+    reason = f"too much disagreement: {found}; at most {maximum:.1%} is accepted"
+    return GateVerdict(Decision.ABORT, reason, evidence, stopped_by=Judge.DISAGREEMENT)

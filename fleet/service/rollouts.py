@@ -110,8 +110,7 @@ class RolloutDriver:
             self._obey(after, command, then)
         if after.state is RolloutState.FINISHED and before.state is not RolloutState.FINISHED:
             self._settle(after, then)
-            # A gate lets nothing go on without labelled samples above the floor.
-            if after.plan.gate is not None and self._store.save_proof(after.release, event.now, after.reason):
+            if self._has_shown(after) and self._store.save_proof(after.release, event.now, after.reason):
                 then.events.append(ReleaseProven(after.release, after.reason))
         return after
 
@@ -235,6 +234,16 @@ class RolloutDriver:
         for rollout in has_part:
             self.apply(rollout.id, DeviceRemoved(device=name, now=now), then)
 
+    def _has_shown(self, rollout: Rollout) -> bool:
+        """Return whether a gate saw scores above the floor: it lets nothing go on without, but by agreement alone."""
+        if rollout.plan.gate is None:
+            return False
+        is_listed = rollout.release in self._catalogue.releases()
+        if not is_listed or not self._catalogue.manifest(rollout.release).model_schema.answers.goes_by_agreement:
+            return True
+        window = self._store.gate_window(rollout.id, rollout.stage)
+        return window is not None and window.scores.samples > 0
+
     def _fits(self, release: str, device: Device) -> bool:
         if release not in self._catalogue.releases() or device.target is None:
             return False
@@ -259,7 +268,8 @@ class RolloutDriver:
         if self._looks.get(rollout_id) == look:
             return
         self._looks[rollout_id] = look
-        verdict = judge(rollout.plan.gate, window, self._floor(rollout, rollout.plan.gate))
+        outputs = self._catalogue.manifest(rollout.release).model_schema.answers
+        verdict = judge(rollout.plan.gate, window, self._floor(rollout, rollout.plan.gate), outputs)
         self.apply(rollout_id, GateJudged(verdict=verdict, now=now), then)
 
     def _floor(self, rollout: Rollout, gate: GatePlan) -> Floor | None:

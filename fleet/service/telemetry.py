@@ -205,7 +205,7 @@ class TelemetryIntake:
     def _watch_score(
         self, device: Device, window: Window, rollout: Rollout | None, now: float, then: AfterCommit
     ) -> None:
-        if window.labelled == 0:
+        if window.scores.samples == 0:
             return
         gate = (rollout.plan.gate if rollout is not None else None) or GatePlan()
         manifest = self._catalogue.manifest(window.release)
@@ -218,7 +218,12 @@ class TelemetryIntake:
         saved = self._scores.get(window.release) or self._store.score_state(window.release)
         state = saved or ScoreState(release=window.release)
         after, alert, proof = observe_score(
-            state, device.name, on_our_clock(window, now), floors, self._settings.score_alpha
+            state,
+            device.name,
+            on_our_clock(window, now),
+            floors,
+            self._settings.score_alpha,
+            manifest.model_schema.answers,
         )
         self._store.save_score_state(after, saved)
         self._scores = {window.release: after}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from hedgerow.fleet.errors import StoreError
+from hedgerow.fleet.store.score_records import rescored
 
 __all__ = ["MIGRATIONS", "Migration", "apply_migrations"]
 
@@ -39,6 +40,10 @@ class Migration:
             else:
                 step(database)
         database.table("migrations").insert({"number": self.number, "name": self.name})
+
+
+def _rescore(table: str) -> Callable[[Database], object]:
+    return lambda database: database.table(table).convert("record", rescored)
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -245,6 +250,18 @@ MIGRATIONS: tuple[Migration, ...] = (
             # Each window asks for its device's oldest, and for the last rollout of its release.
             lambda database: database.table("windows").create_index(["device"], "windows_by_device"),
             lambda database: database.table("rollouts").create_index(["release"], "rollouts_by_release"),
+        ),
+    ),
+    Migration(
+        8,
+        "scores of any size instead of right and wrong",
+        (
+            _rescore("windows"),
+            _rescore("merged_windows"),
+            _rescore("gate_windows"),
+            _rescore("drift_states"),
+            _rescore("drift_parts"),
+            _rescore("score_slices"),
         ),
     ),
 )

@@ -12,12 +12,14 @@ import numpy as np
 
 from hedgerow.compile.build import BLOB_FOLDER, Build
 from hedgerow.errors import DecodeError, ExtraNotInstalledError
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features
+from hedgerow.features import input_features
 from hedgerow.fleet.errors import ReleaseError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.model_schema import ModelSchema
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import Arrays, decode_arrays
 
 __all__ = ["check_fit"]
@@ -40,12 +42,15 @@ def check_fit(build: Build, folder: Path) -> None:
         ReleaseError: Two of them do not fit; both are named.
     """
     schema = build.model_schema
-    _check_labels(schema, folder)
+    if misfit := schema.answers.misfit(schema.outputs):
+        raise ReleaseError(folder, *misfit, _ADVICE)
     try:
         reference = Reference.decode(_read(folder, build.reference))
     except DecodeError as exc:
         raise ReleaseError(f"the reference of {folder}", exc.expected, f"{exc.found} in {exc.where}", _ADVICE) from exc
     _check_reference(reference, schema, folder)
+    for graph in build.train_graphs:
+        _check_targets(graph, schema, folder)
     for artifact in build.artifacts:
         where = f"the artifact for {artifact.target} in {folder}"
         taken = artifact.inputs
@@ -70,28 +75,31 @@ def _read(folder: Path, blob: Blob) -> bytes:
         raise ReleaseError(path, "a file of the build", exc.strerror or str(exc), "compile again") from exc
 
 
-def _check_labels(schema: ModelSchema, folder: Path) -> None:
-    sizes = [math.prod(output.shape) for output in schema.outputs]
-    if schema.labels and len(schema.labels) not in sizes:
-        output = schema.outputs[0]
-        expected = f"{len(schema.labels)} numbers of the output {output.name}, one for each label of the schema"
-        raise ReleaseError(folder, expected, f"the shape {list(output.shape)}", _ADVICE)
-
-
 def _check_reference(reference: Reference, schema: ModelSchema, folder: Path) -> None:
     if not reference.features:
         return  # A model that came compiled: nothing is watched.
-    zeros = {spec.name: np.zeros((1, *spec.shape), spec.dtype) for spec in schema.inputs}
-    wanted = set(input_features(schema, zeros)) | ({CONFIDENCE, PREDICTED} if schema.labels else set())
+    zeros, nothing = (
+        {spec.name: np.zeros((1, *spec.shape), spec.dtype) for spec in specs}
+        for specs in (schema.inputs, schema.outputs)
+    )
+    wanted = input_features(schema, zeros).keys() | schema.answers.features(nothing).keys()
     found = {feature.name for feature in reference.features}
-    extra = found - wanted if schema.labels else set()
-    if wanted - found or extra:
-        expected = f"the features of the schema's inputs and labels in the reference ({_some(wanted)})"
-        raise ReleaseError(folder, expected, f"without {_some(wanted - found)}, beside them {_some(extra)}", _ADVICE)
-    for feature in reference.features:
-        if feature.name == PREDICTED and schema.labels and feature.categories != schema.labels:
-            expected = f"the schema's {len(schema.labels)} labels ({_some(schema.labels)}) in the reference"
-            raise ReleaseError(folder, expected, f"{len(feature.categories)} ({_some(feature.categories)})", _ADVICE)
+    if wanted != found:
+        expected = f"the features of the schema's inputs and outputs in the reference ({_some(wanted)})"
+        beside = f"without {_some(wanted - found)}, beside them {_some(found - wanted)}"
+        raise ReleaseError(folder, expected, beside, _ADVICE)
+    for name, names in schema.answers.categories().items():
+        categories = reference.feature(name).categories
+        if categories != tuple(names):
+            expected = f"the schema's {len(names)} names ({_some(names)}) of {name} in the reference"
+            raise ReleaseError(folder, expected, f"{len(categories)} ({_some(categories)})", _ADVICE)
+
+
+def _check_targets(graph: TrainGraph, schema: ModelSchema, folder: Path) -> None:
+    """Refuse a train graph that wants the target values of an output that there is not."""
+    where = f"the train graph for {graph.runtime} in {folder}"
+    if others := [tensor.name for tensor in graph.targets if tensor.name not in schema.answers]:
+        raise ReleaseError(where, f"target values of the outputs {_some(schema.answers)}", _some(others), _ADVICE)
 
 
 def _check_border(tensors: Sequence[Tensor], specs: Sequence[TensorSpec], side: str, where: str) -> None:
@@ -138,7 +146,9 @@ def _check_samples(arrays: Arrays, name: str, spec: TensorSpec, where: str) -> N
     if array.shape[1:] != spec.shape or array.ndim == 0 or not is_type:
         expected = f"{name} as the schema's {spec.dtype}[n, {', '.join(map(str, spec.shape))}]"
         raise ReleaseError(where, expected, f"{array.dtype}{list(array.shape)}", _ADVICE)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    # Missing values belong to what a device is given.
+    absent = np.isnan(array) if spec.missing and not is_output else False
+    if array.dtype.kind == "f" and not (np.isfinite(array) | absent).all():
         raise ReleaseError(where, f"finite numbers in {name}", "NaN or infinity", _ADVICE)
 
 

@@ -104,6 +104,7 @@ def _add_fleet_routes(router: APIRouter, service: FleetService, folder: FleetFol
         for release in service.catalogue.releases():
             manifest = service.catalogue.manifest(release)
             targets = sorted(artifact.target for artifact in manifest.artifacts)
+            answers = manifest.model_schema.answers
             found.append(
                 {
                     "release": release,
@@ -111,6 +112,8 @@ def _add_fleet_routes(router: APIRouter, service: FleetService, folder: FleetFol
                     "created_at": manifest.created_at,
                     "parent": manifest.lineage.parent,
                     "targets": targets,
+                    "outputs": {name: output.kind for name, output in answers.items()},
+                    "score": answers.score_name if answers else None,
                     "metrics": dict(manifest.metrics),
                 }
             )

@@ -21,6 +21,7 @@ from hedgerow.server.cohort.shared_rows import ModelRow, RowLayout
 from hedgerow.server.cohort.step_graph import count_operations, take_sgd_steps, trace_gradients
 from hedgerow.server.local_steps import OPTIMIZER_STEPS, GradientTerms, LocalTrainer, StepsTaken, unshared
 from hedgerow.task import Task
+from hedgerow.task_module import as_given
 
 __all__ = ["ClientSteps"]
 
@@ -42,7 +43,7 @@ class SgdStep(Protocol):
     """A traced step that changes the weights itself."""
 
     def __call__(self, *tensors_and_rate: torch.Tensor | float) -> torch.Tensor:
-        """Take a step: weights, inputs, labels and the learning rate, negative -> the loss."""
+        """Take a step: weights, inputs, target values and the learning rate, negative -> the loss."""
         ...
 
 
@@ -50,7 +51,7 @@ class GradientsStep(Protocol):
     """A traced step that leaves the weights as they are."""
 
     def __call__(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Return the loss and each parameter's gradient of weights, inputs and labels."""
+        """Return the loss and each parameter's gradient of weights, inputs and target values."""
         ...
 
 
@@ -134,7 +135,7 @@ class ClientSteps:
             taken = self._trainer.take_steps(
                 sent.tensors,
                 self._data.inputs,
-                self._data.labels,
+                as_given(self._data.wanted),
                 work,
                 corrections=corrections,
                 positions=positions,
@@ -176,14 +177,15 @@ class ClientSteps:
             yield from zip(*self._gather(chosen, work.batch_size), strict=True)
 
     def _gather(self, chosen: torch.Tensor, batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yield each input's batches, and the labels'; gathered at once, which many small gathers cost more than."""
+        """Yield each input's batches, and each output's; gathered at once, which many small gathers cost more than."""
         for tensor, channels_last in zip(self._data.inputs, self._channels_last, strict=True):
             samples = tensor.index_select(0, chosen)
             if channels_last:
                 samples = samples.contiguous(memory_format=torch.channels_last)
             yield samples.view(-1, batch_size, *samples.shape[1:]).unbind()
-        labels = self._data.labels.index_select(0, chosen)
-        yield labels.view(-1, batch_size, *labels.shape[1:]).unbind()
+        for tensor in self._data.wanted:
+            values = tensor.index_select(0, chosen)
+            yield values.view(-1, batch_size, *values.shape[1:]).unbind()
 
     def _clip(self, sent: ModelRow, target: ModelRow, clip_norm: float | None) -> float:
         floats = [segment for segment in self.layout.segments if segment.dtype.is_floating_point]
@@ -202,15 +204,14 @@ class ClientSteps:
         rate = min(_PROBE_RATE, task.local.learning_rate)
         work = LocalWork(epochs=_PROBE_STEPS, learning_rate=rate, batch_size=batch_size, seed=_PROBE_SEED)
         positions = [
-            torch.arange(start, start + batch_size) % len(self._data.labels)
+            torch.arange(start, start + batch_size) % len(self._data)
             for start in range(0, _PROBES * batch_size, batch_size)
         ]
         batch = next(self._batches(positions[0], work))
         try:
             tensors = {name: sent.tensors[name] for name in self.layout.unique}
-            gradients = trace_gradients(
-                task, self._trainer.model, tensors, self._trainer.parameters, batch[:-1], batch[-1]
-            )
+            inputs, wanted = batch[: len(task.inputs)], batch[len(task.inputs) :]
+            gradients = trace_gradients(task, self._trainer.model, tensors, self._trainer.parameters, inputs, wanted)
             operations = count_operations(gradients)
             if operations > _MOST_OPERATIONS:
                 self.reason = f"its step takes {operations} operations"

@@ -37,11 +37,10 @@ class ReplayedStep:
 
         On other devices nothing happens: operations are started one by one there.
         """
-        if self._graph is not None or not self._data.labels.is_cuda:
+        if self._graph is not None or not self._data.inputs[0].is_cuda:
             return
-        positions = torch.zeros(
-            (len(self._rows.loss_sums), batch_size), dtype=torch.int64, device=self._data.labels.device
-        )
+        device = self._data.inputs[0].device
+        positions = torch.zeros((len(self._rows.loss_sums), batch_size), dtype=torch.int64, device=device)
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -66,7 +65,7 @@ class ReplayedStep:
         rows, chosen = self._rows, positions.view(-1)
         batch = [
             torch.index_select(tensor, 0, chosen).view(*positions.shape, *tensor.shape[1:])
-            for tensor in (*self._data.inputs, self._data.labels)
+            for tensor in (*self._data.inputs, *self._data.wanted)
         ]
         arguments = (*rows.trained, *rows.buffers, *self._constants, *batch)
         if self._rule.plain:

@@ -13,6 +13,7 @@ from hedgerow.server.cohort.errors import ClientTrainingError
 from hedgerow.server.cohort.memory import weights_bytes
 from hedgerow.server.local_steps import LocalTrainer, StepsTaken, draws_random_numbers
 from hedgerow.task import Dataset, Task
+from hedgerow.task_module import as_given, parts_of, wanted_tensors
 
 __all__ = ["ResidentData", "SequentialEngine"]
 
@@ -25,14 +26,17 @@ class ResidentData:
 
     Attributes:
         inputs: One tensor for each of the task's inputs, in their order, samples first.
-        labels: ``int64[n]``.
+        wanted: The target values of each output, samples first.
     """
 
     def __init__(self, task: Task, dataset: Dataset, device: str) -> None:
         arrays = [dataset.inputs[spec.name] for spec in task.inputs]
         # torch takes neither read-only nor reversed arrays as they are; others are not copied.
         self.inputs = [_tensor(array).to(device) for array in arrays]
-        self.labels = _tensor(dataset.labels).to(device)
+        self.wanted = parts_of(wanted_tensors(task, dataset, device))
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
 
 
 def _tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> torch.Tensor:
@@ -118,7 +122,7 @@ class SequentialEngine(Closing):
             return self._trainer.take_steps(
                 weights,
                 self._data.inputs,
-                self._data.labels,
+                as_given(self._data.wanted),
                 work.of_client(client),
                 corrections={name: stack[row] for name, stack in corrections.items()} if corrections else None,
                 positions=torch.from_numpy(np.array(self._clients.indices(client))).to(self._device),

@@ -20,7 +20,8 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hedgerow.task import Task
-from hedgerow.task_module import LogitsModule, loss_function
+from hedgerow.task_losses import loss_function
+from hedgerow.task_module import LogitsModule, as_given
 
 __all__ = ["count_operations", "take_sgd_steps", "trace_gradients"]
 
@@ -51,7 +52,7 @@ def trace_gradients(
     tensors: Mapping[str, torch.Tensor],
     trained: Sequence[str],
     inputs: Sequence[torch.Tensor],
-    labels: torch.Tensor,
+    wanted: Sequence[torch.Tensor],
 ) -> fx.GraphModule:
     """Trace one step.
 
@@ -61,20 +62,20 @@ def trace_gradients(
         tensors: Its parameters and buffers by name, laid out in memory as they will be.
         trained: Names of the parameters that are trained.
         inputs: One batch.
-        labels: The labels of that batch, ``int64[batch]``.
+        wanted: The target values of that batch, for each output.
 
     Returns:
-        A graph ``(*tensors, *inputs, labels) -> (loss, *gradients)``; it changes buffers in place as the model does.
+        A graph ``(*tensors, *inputs, *wanted) -> (loss, *gradients)``; it changes buffers in place as the model does.
 
     Raises:
         Exception: Whatever the model does under a trace; then it cannot be traced.
     """
-    graph_module = _traced(task, model, tensors, trained, [*inputs, labels])
+    graph_module = _traced(task, model, tensors, trained, [*inputs, *wanted])
     graph = graph_module.graph
     drawn = list(_drawn(graph))
     if drawn:
         own = model.state_dict()
-        plain = [*(value.contiguous() for value in inputs), labels]
+        plain = [*(value.contiguous() for value in inputs), *wanted]
         as_plain = _traced(task, model, {name: own[name] for name in tensors}, trained, plain).graph
         _draw_alike(drawn, list(_drawn(as_plain)))
     _drop_identities(graph)
@@ -99,12 +100,13 @@ def _traced(
     names, chosen = list(tensors), [list(tensors).index(name) for name in trained]
 
     def step(*arguments: torch.Tensor) -> list[torch.Tensor]:
-        values, (*inputs, labels) = list(arguments[: len(names)]), arguments[len(names) :]
+        values, given = list(arguments[: len(names)]), arguments[len(names) :]
+        inputs, wanted = given[: len(task.inputs)], given[len(task.inputs) :]
         leaves = [values[place].detach().requires_grad_() for place in chosen]
         for place, leaf in zip(chosen, leaves, strict=True):
             values[place] = leaf
         state = {f"model.{name}": value for name, value in zip(names, values, strict=True)}
-        loss = loss_of(functional_call(module, state, tuple(inputs)), labels)
+        loss = loss_of(functional_call(module, state, inputs), as_given(wanted))
         return [loss.detach(), *torch.autograd.grad(loss, leaves, materialize_grads=True)]
 
     # Fake tensors: nothing is computed, and what depends on values is an error, not a constant. Those that

@@ -22,7 +22,8 @@ from hedgerow.server.cohort.errors import UntraceableError
 from hedgerow.server.cohort.memory import is_out_of_memory
 from hedgerow.server.cohort.simplify import memory_owner, simplify
 from hedgerow.task import Task
-from hedgerow.task_module import LogitsModule, loss_function
+from hedgerow.task_losses import loss_function
+from hedgerow.task_module import LogitsModule, as_given
 
 __all__ = ["ClientModel", "peak_bytes", "trace_step"]
 
@@ -63,7 +64,7 @@ class ClientModel:
         buffers: Sequence[torch.Tensor],
         constants: Sequence[torch.Tensor],
         inputs: Sequence[torch.Tensor],
-        labels: torch.Tensor,
+        wanted: Sequence[torch.Tensor],
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
         """Return one client's gradients, new buffers and loss for one batch."""
 
@@ -77,8 +78,8 @@ class ClientModel:
             known.update(zip(self.constants, constants, strict=True))
             # The whole state under its own names, so that what the model assigns anew comes back in it.
             state = {f"model.{name}": known[alias] for name, alias in self.aliases.items()}
-            logits = functional_call(self._module, state, tuple(inputs), tie_weights=False)
-            return self._loss(logits, labels), [state[f"model.{name}"] for name in self.buffers]
+            given = functional_call(self._module, state, tuple(inputs), tie_weights=False)
+            return self._loss(given, as_given(wanted)), [state[f"model.{name}"] for name in self.buffers]
 
         gradients, (loss, changed) = grad_and_value(loss_of, has_aux=True)(list(trained), [b.clone() for b in buffers])
         return list(gradients), changed, loss
@@ -136,7 +137,11 @@ def _batch_norm(
 
 
 def trace_step(
-    model: ClientModel, rows: int, inputs: Sequence[torch.Tensor], labels: torch.Tensor, choice: ConvolutionChoice
+    model: ClientModel,
+    rows: int,
+    inputs: Sequence[torch.Tensor],
+    wanted: Sequence[torch.Tensor],
+    choice: ConvolutionChoice,
 ) -> fx.GraphModule:
     """Trace one step of *rows* clients.
 
@@ -144,25 +149,24 @@ def trace_step(
         model: What every client trains.
         rows: How many.
         inputs: A batch of each input for each client, ``(rows, batch, ...)``.
-        labels: ``int64[rows, batch]``.
+        wanted: The target values of each output, ``(rows, batch, ...)``.
         choice: Decides how each convolution is computed.
 
     Returns:
-        A graph ``(*trained, *buffers, *constants, *inputs, labels) -> (*gradients, *new buffers, losses)`` in which
+        A graph ``(*trained, *buffers, *constants, *inputs, *wanted) -> (*gradients, *new buffers, losses)`` in which
         nothing is changed in place; all but the constants have *rows* rows.
 
     Raises:
         UntraceableError: The model does what cannot be traced, or has no rule for many clients.
     """
-    counts = len(model.trained), len(model.buffers), len(model.constants), len(inputs)
+    counts = len(model.trained), len(model.buffers), len(model.constants), len(inputs), len(wanted)
 
     def stacked_step(*flat: torch.Tensor) -> list[torch.Tensor]:
         parts, start = [], 0
         for count in counts:
             parts.append(list(flat[start : start + count]))
             start += count
-        mapped = vmap(model.step, in_dims=(0, 0, None, 0, 0))
-        gradients, changed, losses = mapped(parts[0], parts[1], parts[2], parts[3], flat[start])
+        gradients, changed, losses = vmap(model.step, in_dims=(0, 0, None, 0, 0))(*parts)
         return [*gradients, *changed, losses]
 
     example = [_stack(model.tensors[name], rows) for name in (*model.trained, *model.buffers)]
@@ -170,7 +174,7 @@ def trace_step(
     try:
         with _plain_operations(), _FunctionalBatchNorm():
             trace = make_fx(functionalize(stacked_step), decomposition_table=convolution_decompositions(rows, choice))
-            module = trace(*example, *inputs, labels)
+            module = trace(*example, *inputs, *wanted)
     # The user's model may raise anything under the transforms; the report must name it all the same.
     except Exception as exc:
         if is_out_of_memory(exc):
@@ -178,7 +182,7 @@ def trace_step(
         reason = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
         raise UntraceableError(model.task.name, f"tracing raised {reason}") from exc
     module.graph.set_codegen(fx.graph.CodeGen())
-    simplify(module, labels.device)
+    simplify(module, inputs[0].device)
     return module
 
 

@@ -232,10 +232,12 @@ class VectorizedEngine(Closing):
     def _trace(self, rows: int, batch: int) -> fx.GraphModule:
         key = rows, batch
         if key not in self._traces:
-            chosen = torch.arange(rows * batch, device=self._device) % len(self._data.labels)
-            inputs = [tensor[chosen].view(rows, batch, *tensor.shape[1:]) for tensor in self._data.inputs]
-            labels = self._data.labels[chosen].view(rows, batch)
-            self._traces[key] = trace_step(self._model, rows, inputs, labels, self._choice)
+            chosen = torch.arange(rows * batch, device=self._device) % len(self._data)
+            inputs, wanted = (
+                [tensor[chosen].view(rows, batch, *tensor.shape[1:]) for tensor in tensors]
+                for tensors in (self._data.inputs, self._data.wanted)
+            )
+            self._traces[key] = trace_step(self._model, rows, inputs, wanted, self._choice)
         return self._traces[key]
 
     def _threads(self, clients: int) -> int:
@@ -245,7 +247,7 @@ class VectorizedEngine(Closing):
     def _fitting(self, weights: Weights, rule: StepRule, work: LocalWork, *, each: bool) -> int:
         """Return how many clients fit into memory: copies of the weights, and what a step needs besides."""
         copies = 2 + rule.moments + int(each) + int(rule.corrected) + int(bool(rule.proximal_mu))
-        scale = work.batch_size / min(self._task.local.batch_size, len(self._data.labels))
+        scale = work.batch_size / min(self._task.local.batch_size, len(self._data))
         client = copies * weights_bytes(weights) + int(_STEP_FACTOR * self._step_bytes * max(1.0, scale))
         return fitting_clients(free_bytes(self._device), client)
 

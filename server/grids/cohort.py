@@ -1,5 +1,6 @@
 """A grid whose nodes are virtual clients that an engine trains all at once: no message is answered by itself."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -272,6 +273,7 @@ class CohortGrid(SynchronousGrid):
         clients = _asked(waiting)
         measured = self._evaluator.measure(weights, clients)
         totals: dict[str, float] = {}
+        sizes: Counter[str] = Counter()
         examples = 0
         for client, metrics in zip(clients, measured, strict=True):
             size = self._clients.size(client)
@@ -281,8 +283,9 @@ class CohortGrid(SynchronousGrid):
             examples += size
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value * size
+                sizes[name] += size
         if self._partial_sums:
-            means = {name: total / examples for name, total in totals.items()}
+            means = {name: total / sizes[name] for name, total in totals.items()}
             reply = _reply(waiting[clients[0]][0], None, {**means, EXAMPLES: examples})
             set_answering_clients(reply, tuple(clients))
             yield reply

@@ -171,7 +171,7 @@ class JudgedGrid(ForeignGrid):
             RoundRecord(
                 round=number,
                 loss=None,
-                accuracy=None,
+                score=None,
                 train_loss=None,
                 seconds=0.0,
                 examples=0,

@@ -50,6 +50,7 @@ def run_versions(parts: RunParts) -> RunEnd:
     versions.resume(parts.plan.rounds, parts.device)
     versions.take(parts, parts.population)
     check_end(versions.history)
+    versions.metrics = _finite(parts.evaluator.report(versions.weights))
     outcomes = {"done": len(versions.staleness), "lost": versions.lost}
     mean, most = sum(versions.staleness) / len(versions.staleness), max(versions.staleness)
     note = f"updates were {mean:.1f} versions old on average, the oldest {most}"
@@ -122,8 +123,8 @@ class _Versions:
             if not all(np.isfinite(array).all() for array in weights.values()):
                 raise RoundFailedError(new.version, {}, "NaN in the weights (is a learning rate too large?)")
             measured = parts.evaluator.measure(weights) if plan.evaluates(new.version) else {}
-            metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
-            record = _record(new, metrics, time.perf_counter() - began)
+            metrics = _finite(measured)
+            record = _record(new, metrics, time.perf_counter() - began, parts.task.answers.score_key)
             try:
                 check_round(self.history, record, last=new.version == plan.rounds)
             except NoUpdateError:
@@ -156,18 +157,23 @@ class _Versions:
         return self.folder.settings.checkpoint(self.weights, len(self.history), self.metrics)
 
 
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
 _REASONS = {
     str(Kind.NOT_FINITE): "NaN or infinity in its update or loss (is a learning rate too large?)",
     str(Kind.NORM): "its update was far too long (is a learning rate too large?)",
 }
 
 
-def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float) -> RoundRecord:
+def _record(new: BufferedRound, metrics: Mapping[str, float], seconds: float, score_key: str) -> RoundRecord:
     used = [device for device in new.devices if device not in new.refused]
     return RoundRecord(
         round=new.version,
         loss=metrics.get("loss"),
-        accuracy=metrics.get("accuracy"),
+        score=metrics.get(score_key),
+        score_key=score_key,
         train_loss=new.loss if math.isfinite(new.loss) else None,
         seconds=round(seconds, 4),
         examples=new.examples,

@@ -11,6 +11,7 @@ from hedgerow.decode import encode_json
 from hedgerow.errors import UnknownNameError
 from hedgerow.installation import require
 from hedgerow.local_work import OPTIMIZERS
+from hedgerow.outputs import Outputs
 from hedgerow.partition import PARTITIONS, parse_partition
 from hedgerow.plugins import Plugin, load_plugin
 from hedgerow.progress_display import ProgressDisplay
@@ -210,7 +211,7 @@ def simulate(
     if as_json:
         click.echo(encode_json((sweep or result).to_record()))
     elif sweep is not None:
-        _show(sweep)
+        _show(sweep, task.answers)
     else:
         for line in result.lines():
             click.echo(line)
@@ -264,19 +265,19 @@ def _check_values(plan: SimulationPlan, variations: tuple[Variation, ...]) -> No
             plan_with(plan, {variation.name: value}).check()
 
 
-def _show(sweep: "SweepResult") -> None:
+def _show(sweep: "SweepResult", outputs: Outputs) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*sweep.varied, "accuracy", "±", "rounds", "seconds", "state", box=SIMPLE)
+    table = Table(*sweep.varied, outputs.score_name, "±", "rounds", "seconds", "state", box=SIMPLE)
     for trial in sweep.trials:
         record = trial.to_record()
-        spread = "" if record["accuracy_sd"] is None else f"{record['accuracy_sd']:.3f}"
+        deviation = record[f"{outputs.score_key}_sd"]
         table.add_row(
             *(f"{value:.6g}" if isinstance(value, float) else str(value) for value in trial.choices.values()),
-            "" if trial.accuracy is None else f"{trial.accuracy:.3f}",
-            spread,
+            "" if trial.score is None else f"{trial.score:.3f}",
+            "" if deviation is None else f"{deviation:.3f}",
             str(sum(len(run.history) for run in trial.runs.values())),
             f"{record['seconds']:.1f}",
             trial.state,
@@ -284,6 +285,8 @@ def _show(sweep: "SweepResult") -> None:
     Console().print(table)
     if sweep.best is not None:
         shown = ", ".join(f"{name} {value}" for name, value in sweep.best.choices.items()) or "the only one"
-        click.echo(f"best: {shown}; accuracy {sweep.best.accuracy:.3f}")
+        best = sweep.best
+        shown_score = f"loss {best.loss:.4g}" if best.score is None else f"{outputs.score_name} {best.score:.3f}"
+        click.echo(f"best: {shown}; {shown_score}")
     click.echo(f"{counted(len(sweep.trials), 'trial')} in {sweep.seconds:.1f} s: {sweep.folder / 'sweep.json'}")
     click.echo(f"plots: {', '.join(str(path) for path in sweep.plots)}")

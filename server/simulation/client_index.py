@@ -50,6 +50,7 @@ class RegisteredClients:
 
 def register_clients(
     dataset: Dataset,
+    labels: NDArray[np.int64] | int,
     partition: Partition,
     clients: int | None,
     *,
@@ -64,6 +65,7 @@ def register_clients(
 
     Args:
         dataset: The training samples.
+        labels: What :meth:`hedgerow.task.Task.strata_or_count` says of them.
         partition: How they are spread.
         clients: How many; None: as many as the column of the partition has values.
         seed: Decides the cut.
@@ -83,7 +85,7 @@ def register_clients(
             )
         wanted = natural if clients is None else clients
         cut = min(wanted, natural)
-        index = ClientSlices(*partition.cut(dataset.last_labels, cut, rng, dataset.columns))
+        index = ClientSlices(*partition.cut(labels, cut, rng, dataset.columns))
         if wanted <= natural:
             return RegisteredClients(index)
         note = f"{wanted:,} clients share the samples of the {natural:,} values of {partition.column!r}"
@@ -92,7 +94,7 @@ def register_clients(
         raise ValueError(f"the partition {partition} needs a number of clients")
     minimum = max(1, partition.minimum_samples)
     if samples is None and clients * minimum <= total:
-        return RegisteredClients(ClientSlices(*partition.cut(dataset.last_labels, clients, rng, dataset.columns)))
+        return RegisteredClients(ClientSlices(*partition.cut(labels, clients, rng, dataset.columns)))
     each = max(minimum, min(shared_samples, total)) if samples is None else samples
     if each > total or each < minimum:
         raise PartitionError(
@@ -100,11 +102,11 @@ def register_clients(
         )
     shards = total // each
     if clients <= shards:
-        index = ClientSlices(*partition.cut(dataset.last_labels, shards, rng, dataset.columns))
+        index = ClientSlices(*partition.cut(labels, shards, rng, dataset.columns))
         return RegisteredClients(RepeatedClients(index, clients))
     if partition.name == "iid":
         note = f"{clients:,} clients share {total:,} samples: each draws {each:,} of them"
         return RegisteredClients(DrawnClients(clients, total, each, seed), note)
-    index = ClientSlices(*partition.cut(dataset.last_labels, shards, rng, dataset.columns))
+    index = ClientSlices(*partition.cut(labels, shards, rng, dataset.columns))
     note = f"{clients:,} clients share {total:,} samples: {shards:,} shards of about {each:,} each"
     return RegisteredClients(RepeatedClients(index, clients), note)

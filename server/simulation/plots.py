@@ -27,12 +27,13 @@ Curve = tuple[str, Sequence[RoundRecord]]
 """A name and the rounds of one run."""
 
 
-def draw_curves(history: Sequence[RoundRecord], title: str) -> dict[str, bytes]:
-    """Draw accuracy and loss against rounds, wall time and, with a device model, virtual time.
+def draw_curves(history: Sequence[RoundRecord], title: str, score_name: str = "score") -> dict[str, bytes]:
+    """Draw the score and the loss against rounds, wall time and, with a device model, virtual time.
 
     Args:
         history: The rounds of one run.
         title: Above all.
+        score_name: What people call the score.
 
     Returns:
         Format -> the image.
@@ -45,13 +46,13 @@ def draw_curves(history: Sequence[RoundRecord], title: str) -> dict[str, bytes]:
     for column, (label, positions) in enumerate(scales):
         both: list[Axes] = [grid[0][column], grid[1][column]]
         upper, lower = both
-        _line(upper, positions, [record.accuracy for record in history], _HELD_OUT, "held out")
+        _line(upper, positions, [record.score for record in history], _HELD_OUT, "held out")
         _line(lower, positions, [record.train_loss for record in history], _TRAIN, "clients, while they train")
         _line(lower, positions, [record.loss for record in history], _HELD_OUT, "held out")
         lower.set_xlabel(label)
         for axes in both:
             _style(axes)
-    grid[0][0].set_ylabel("accuracy")
+    grid[0][0].set_ylabel(score_name)
     grid[1][0].set_ylabel("loss")
     if history:
         grid[1][0].legend(frameon=False)
@@ -60,13 +61,16 @@ def draw_curves(history: Sequence[RoundRecord], title: str) -> dict[str, bytes]:
 
 
 def draw_sweep(
-    curves: Sequence[Curve], scores: Sequence[tuple[str, Sequence[float], Sequence[float]]]
+    curves: Sequence[Curve],
+    scores: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    score_name: str = "score",
 ) -> dict[str, bytes]:
     """Draw what a sweep found.
 
     Args:
-        curves: Accuracy against rounds is drawn for each, the best first; a map of colours goes with the order.
-        scores: For each varied setting with numbers its name, its values and the accuracies of the trials.
+        curves: The score against rounds is drawn for each, the best first; a map of colours goes with the order.
+        scores: For each varied setting with numbers its name, its values and the scores of the trials.
+        score_name: What people call the score.
 
     Returns:
         Format -> the image.
@@ -80,13 +84,13 @@ def draw_sweep(
     for rank in reversed(range(len(curves))):
         name, history = curves[rank]
         label = name if rank < 5 else None
-        _line(panels[0], [r.round for r in history], [r.accuracy for r in history], shades[-1 - rank], label)
+        _line(panels[0], [r.round for r in history], [r.score for r in history], shades[-1 - rank], label)
     panels[0].set_xlabel("round")
-    panels[0].set_ylabel("accuracy")
+    panels[0].set_ylabel(score_name)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], frameon=False, fontsize=7, loc="outside lower left", ncols=2)
-    for axes, (name, values, accuracies) in zip(panels[1:], scores, strict=True):
-        axes.plot(values, accuracies, "o", color=_HELD_OUT, markersize=4)
+    for axes, (name, values, found) in zip(panels[1:], scores, strict=True):
+        axes.plot(values, found, "o", color=_HELD_OUT, markersize=4)
         axes.set_xlabel(name)
         positive = [value for value in values if value > 0]
         if len(positive) == len(values) and max(positive) / min(positive) >= 10:

@@ -32,6 +32,7 @@ class SimulationResult:
         outcomes: With a device model, what became of the devices that were asked (``done``, ``partial``, ``late``,
             ``dropped``, ``unavailable``) -> how many, in all rounds; else empty.
         plots: The drawn files.
+        shown: Lines of the metrics, as :func:`hedgerow.server.outcome.shown_metrics` makes them.
         privacy: What the run can promise; None: it promised nothing.
     """
 
@@ -45,6 +46,7 @@ class SimulationResult:
     notes: tuple[str, ...]
     outcomes: Mapping[str, int]
     plots: tuple[Path, ...]
+    shown: tuple[str, ...] = ()
     privacy: PrivacyStatement | None = None
 
     @property
@@ -108,12 +110,13 @@ class SimulationResult:
     def lines(self) -> list[str]:
         """Return what people are shown at the end."""
         plan = self.plan
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(self.checkpoint.metrics.items()))
+        shown, *more = self.shown or ("",)
         clients = f"{plan.cohort:,} of {counted(plan.clients or 0, 'client')} each"
         work = f"{counted(len(self.history), 'round')} of {plan.strategy}, {clients}"
         speed = f"{self.seconds:.1f} s, {self.clients_per_s:,.0f} clients/s"
         found = [
             f"{self.checkpoint.task}: {work}, {plan.partition}; {shown}",
+            *more,
             f"{speed}; engine {self.engine} on {self.device}: {self.reason}",
             f"updates: {self.updates:,} used, {shown_refusals(refusals(self.history))} refused",
             *([] if self.privacy is None else [self.privacy.line()]),

@@ -11,6 +11,7 @@ from hedgerow.closing import Closing
 from hedgerow.decode import encode_json
 from hedgerow.durable import write_durably
 from hedgerow.local_work import LocalWork
+from hedgerow.outputs import Outputs
 from hedgerow.partition import Partition
 from hedgerow.progress import Progress, Report, silent
 from hedgerow.server.cohort.clients import ClientIndex
@@ -19,6 +20,7 @@ from hedgerow.server.cohort.engines import AUTO, ENGINES, EngineChoice, engine_a
 from hedgerow.server.evaluation import Evaluator
 from hedgerow.server.flower import adopt_flower
 from hedgerow.server.local_steps import torch_threads
+from hedgerow.server.outcome import shown_metrics
 from hedgerow.server.run_folder import RunFolder, recorded_settings
 from hedgerow.server.run_records import RoundRecord, RunSettings
 from hedgerow.server.simulation.asynchronous import run_versions
@@ -94,9 +96,14 @@ class Simulator(Closing):
         self._task, self._data = task, task.load_data() if data is None else data
         self._asked, self._workers = engine, workers or len(os.sched_getaffinity(0))
         self._fingerprint = data_fingerprint(self._data)
-        self._evaluator = Evaluator(task, self._data.held_out, device=self._device)
+        self._evaluator = Evaluator(task, self._data.held_out, train=self._data.train, device=self._device)
         self._registered: tuple[object, RegisteredClients] | None = None
         self._engine: tuple[CohortEngine, EngineChoice, ExchangedClients] | None = None
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the task's outputs are for."""
+        return self._task.answers
 
     def close(self) -> None:
         """End the engine's processes and free its memory."""
@@ -147,7 +154,7 @@ class Simulator(Closing):
         settings = self._settings(plan, choice.name, weights)
 
         def tell(history: Sequence[RoundRecord]) -> None:
-            report(Progress("simulate", len(history), plan.rounds, _note(history)))
+            report(Progress("simulate", len(history), plan.rounds, _note(history, self._task.answers.score_name)))
             if watch is not None:
                 watch(history[-1])
 
@@ -181,6 +188,7 @@ class Simulator(Closing):
     ) -> SimulationResult:
         """Return what a run brought, with its curves in *folder* if *plots* are wanted."""
         title = f"{self._task.name}: {plan.strategy}, {plan.cohort} of {plan.clients:,} clients, {plan.partition}"
+        images = draw_curves(ended.history, title, self._task.answers.score_name) if plots else {}
         return SimulationResult(
             folder=folder,
             checkpoint=ended.checkpoint,
@@ -192,7 +200,8 @@ class Simulator(Closing):
             outcomes=ended.outcomes,
             privacy=ended.privacy,
             notes=tuple(each for each in (note, *ended.notes) if each),
-            plots=_write_plots(folder, draw_curves(ended.history, title)) if plots else (),
+            shown=shown_metrics(self._task, ended.checkpoint.metrics),
+            plots=_write_plots(folder, images),
         )
 
     def _settings(self, plan: SimulationPlan, engine: str, weights: Arrays) -> RunSettings:
@@ -239,6 +248,7 @@ class Simulator(Closing):
         if self._registered is None or self._registered[0] != key:
             registered = register_clients(
                 self._data.train,
+                self._task.strata_or_count(self._data.train),
                 partition,
                 clients,
                 seed=plan.seed,
@@ -309,12 +319,12 @@ def simulate_task(
         return simulator.run(plan, folder, fresh=fresh, report=report)
 
 
-def _note(history: Sequence[RoundRecord]) -> str:
+def _note(history: Sequence[RoundRecord], score_name: str) -> str:
     latest = history[-_RATE_ROUNDS:]
     seconds = sum(record.seconds for record in latest)
     rate = sum(record.used for record in latest) / max(seconds, 1e-9)
-    accuracy = next((record.accuracy for record in reversed(history) if record.accuracy is not None), None)
-    parts = [f"accuracy {accuracy:.3f}"] if accuracy is not None else []
+    score = next((record.score for record in reversed(history) if record.score is not None), None)
+    parts = [f"{score_name} {score:.3f}"] if score is not None else []
     parts.append(f"{rate:,.0f} clients/s")
     virtual_s = latest[-1].virtual_s
     return ", ".join(parts if virtual_s is None else [*parts, f"virtual {shown_time(virtual_s)}"])

@@ -45,14 +45,14 @@ __all__ = ["Combination", "SweepResult", "run_sweep"]
 _LOG = logging.getLogger(__name__)
 _TRIALS = 20
 _REPORTS = 10
-"""A search is told of so many intermediate accuracies of a run."""
+"""A search is told of so many intermediate scores of a run."""
 _DIVERGENCE = {Kind.NOT_FINITE, Kind.NORM}
 _WARM_UP = 5
 """No run is given up in the first part in so many of its rounds, nor one of the first so many."""
 
 
 class _GivenUp(Exception):  # noqa: N818  (no error: it unwinds a run that a search gives up)
-    """The accuracy so far is below the median of the trials before."""
+    """The score so far is below the median of the trials before."""
 
 
 @dataclass(slots=True)
@@ -61,39 +61,56 @@ class Combination:
 
     Attributes:
         choices: Setting -> value, without the seed.
+        score_key: What the mean score is called in metrics.
         runs: Seed -> what the run brought.
         state: ``done``, ``given up``, ``diverged``, or ``failed`` (a run in which nobody trained to the end).
     """
 
     choices: Choices
+    score_key: str = "score"
     runs: dict[int, SimulationResult] = field(default_factory=dict)
     state: str = "done"
 
     @property
-    def accuracies(self) -> list[float]:
-        """The accuracy of the last weights of each run."""
-        return [run.checkpoint.metrics["accuracy"] for run in self.runs.values()]
+    def scores(self) -> list[float]:
+        """The mean score of the last weights of each run that has one; there is none without target values."""
+        metrics = [run.checkpoint.metrics for run in self.runs.values()]
+        return [found[self.score_key] for found in metrics if self.score_key in found]
 
     @property
-    def accuracy(self) -> float | None:
-        """Their mean; None unless all runs came to their end."""
-        return statistics.fmean(self.accuracies) if self.runs and self.state == "done" else None
+    def is_done(self) -> bool:
+        """Whether all runs came to their end."""
+        return bool(self.runs) and self.state == "done"
+
+    @property
+    def score(self) -> float | None:
+        """The mean of :attr:`scores`; None unless all runs came to their end."""
+        return statistics.fmean(self.scores) if self.is_done and self.scores else None
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the last weights."""
+        # A loss that is no number is in no checkpoint; nothing is worse.
+        return statistics.fmean(run.checkpoint.metrics.get("loss", math.inf) for run in self.runs.values())
+
+    @property
+    def worth(self) -> float | None:
+        """What a search makes great: the score, or where there is none the loss below zero; None unless it is done."""
+        return (self.score if self.score is not None else -self.loss) if self.is_done else None
 
     def merit(self) -> tuple[float, float]:
-        """Return what trials are ranked by: accuracy, and among equals the loss."""
-        if self.accuracy is None:
+        """Return what trials are ranked by: the score, and among equals the loss."""
+        if not self.is_done:
             return -1.0, 0.0
-        # A loss that is no number is in no checkpoint; nothing is worse.
-        losses = [run.checkpoint.metrics.get("loss", math.inf) for run in self.runs.values()]
-        return self.accuracy, -statistics.fmean(losses)
+        return self.score or 0.0, -self.loss
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
         return {
             "settings": dict(self.choices),
             "state": self.state,
-            "accuracy": self.accuracy,
-            "accuracy_sd": statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None,
+            self.score_key: self.score,
+            f"{self.score_key}_sd": statistics.stdev(self.scores) if len(self.scores) > 1 else None,
             "seconds": round(sum(run.seconds for run in self.runs.values()), 3),
             "runs": [
                 {"seed": seed, "folder": str(run.folder), "metrics": dict(run.checkpoint.metrics)}
@@ -122,8 +139,8 @@ class SweepResult:
 
     @property
     def best(self) -> Combination | None:
-        """The trial with the highest accuracy."""
-        return next((trial for trial in self.trials if trial.accuracy is not None), None)
+        """The trial with the highest score."""
+        return next((trial for trial in self.trials if trial.is_done), None)
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -148,7 +165,7 @@ def run_sweep(
     fresh: bool = False,
     report: Report = silent,
 ) -> SweepResult:
-    """Run *plan* once for each trial and seed, and rank the trials by the accuracy of the last weights.
+    """Run *plan* once for each trial and seed, and rank the trials by the score of the last weights.
 
     Lists alone are tried in every combination. With a range, or with *trials* given, Optuna's tree-structured Parzen
     estimator (Bergstra et al. 2011) chooses, and runs that fall below the median of those before are given up.
@@ -179,7 +196,8 @@ def run_sweep(
         found = sweep.search(chosen, trials or _TRIALS, prune=prune)
     ranked = sorted(found, key=Combination.merit, reverse=True)
     names = tuple(variation.name for variation in chosen)
-    images = draw_sweep([curve for trial in ranked for curve in _curves(trial)], _scores(ranked, names))
+    curves = [curve for trial in ranked for curve in _curves(trial)]
+    images = draw_sweep(curves, _scores(ranked, names), simulator.outputs.score_name)
     paths = []
     for kind, content in images.items():
         paths.append(folder / f"sweep.{kind}")
@@ -203,11 +221,12 @@ class _Sweep:
     ) -> None:
         self._simulator, self._plan, self._folder = simulator, plan, folder
         self._seeds, self._report = seeds, report
+        self._score_key = simulator.outputs.score_key
         self._best: Combination | None = None
 
     def try_all(self, grid: Sequence[Choices]) -> list[Combination]:
         """Try every combination; seed by seed, because clients of another seed have other samples."""
-        trials = [Combination(choices) for choices in grid]
+        trials = [Combination(choices, self._score_key) for choices in grid]
         for place, seed in enumerate(self._seeds):
             for number, trial in enumerate(trials):
                 self._run(trial, seed)
@@ -220,7 +239,7 @@ class _Sweep:
         found: dict[str, Combination] = {}
         done = [old for old in study.get_trials(deepcopy=False) if "state" in old.user_attrs]
         for old in done[:count]:
-            trial = Combination(dict(old.user_attrs["choices"]), state=old.user_attrs["state"])
+            trial = Combination(dict(old.user_attrs["choices"]), self._score_key, state=old.user_attrs["state"])
             found[named(trial.choices)] = trial
         for seed in self._seeds:
             for trial in found.values():
@@ -228,7 +247,7 @@ class _Sweep:
                     self._run(trial, seed)
         for number in range(len(done), count):
             asked = _asked(study, self._plan.seed, number)
-            trial = Combination(_suggested(asked, variations))
+            trial = Combination(_suggested(asked, variations), self._score_key)
             self._run_seeds(trial, asked if prune else None)
             _answer(study, asked, trial)
             found[named(trial.choices)] = trial
@@ -237,7 +256,7 @@ class _Sweep:
 
     def _run_seeds(self, trial: Combination, asked: "optuna.Trial | None") -> None:
         for place, seed in enumerate(self._seeds):
-            watch = None if asked is None else _watcher(asked, self._plan.rounds, place, trial.accuracies)
+            watch = None if asked is None else _watcher(asked, self._plan.rounds, place, trial)
             self._run(trial, seed, watch)
             if trial.state != "done":
                 return
@@ -257,7 +276,7 @@ class _Sweep:
     def _tell(self, done: int, total: int, trial: Combination) -> None:
         if len(trial.runs) == len(self._seeds) and (self._best is None or trial.merit() > self._best.merit()):
             self._best = trial
-        note = "" if self._best is None else f"best {self._best.accuracy:.3f}: {named(self._best.choices)}"
+        note = "" if self._best is None else f"best {_shown(self._best)}: {named(self._best.choices)}"
         self._report(Progress("sweep", done, total, note))
 
 
@@ -267,17 +286,23 @@ def _forget(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _watcher(asked: "optuna.Trial", rounds: int, place: int, before: Sequence[float]) -> Callable[[RoundRecord], None]:
+def _shown(trial: Combination) -> str:
+    return f"loss {trial.loss:.4g}" if trial.score is None else f"{trial.score:.3f}"
+
+
+def _watcher(asked: "optuna.Trial", rounds: int, place: int, trial: Combination) -> Callable[[RoundRecord], None]:
     """Return what tells the search how a run is going, and ends it when it says so."""
     every = max(1, rounds // _REPORTS)
+    before = trial.scores or [-run.checkpoint.metrics.get("loss", math.inf) for run in trial.runs.values()]
     reported = 0
 
     def watch(record: RoundRecord) -> None:
         nonlocal reported
-        if record.accuracy is None or record.round // every <= reported or record.round >= rounds:
+        worth = record.score if record.score is not None else None if record.loss is None else -record.loss
+        if worth is None or record.round // every <= reported or record.round >= rounds:
             return
         reported = record.round // every
-        asked.report(statistics.fmean([*before, record.accuracy]), place * rounds + reported * every)
+        asked.report(statistics.fmean([*before, worth]), place * rounds + reported * every)
         if asked.should_prune():
             raise _GivenUp
 
@@ -353,11 +378,11 @@ def _answer(study: "optuna.Study", asked: "optuna.Trial", trial: Combination) ->
 
     asked.set_user_attr("choices", dict(trial.choices))
     asked.set_user_attr("state", trial.state)
-    if trial.accuracy is None:
+    if trial.worth is None or not math.isfinite(trial.worth):
         # Also when it diverged: the search then keeps away from there, which it would not for a failure.
         study.tell(asked, state=optuna.trial.TrialState.PRUNED)
     else:
-        study.tell(asked, trial.accuracy)
+        study.tell(asked, trial.worth)
 
 
 def _curves(trial: Combination) -> list[tuple[str, Sequence[RoundRecord]]]:
@@ -365,11 +390,11 @@ def _curves(trial: Combination) -> list[tuple[str, Sequence[RoundRecord]]]:
 
 
 def _scores(trials: Sequence[Combination], names: Sequence[str]) -> list[tuple[str, list[float], list[float]]]:
-    """Return the accuracies of the trials against each setting whose values are numbers."""
-    finished = [trial for trial in trials if trial.accuracy is not None]
+    """Return the scores of the trials against each setting whose values are numbers."""
+    finished = [trial for trial in trials if trial.score is not None]
     scores = []
     for name in names:
         values = [trial.choices[name] for trial in finished]
         if values and all(isinstance(value, int | float) for value in values):
-            scores.append((name, [float(value) for value in values], [trial.accuracy or 0.0 for trial in finished]))
+            scores.append((name, [float(value) for value in values], [trial.score or 0.0 for trial in finished]))
     return scores

@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hedgerow.server.simulation.deadlines import DeviceWork
 from hedgerow.task import Dataset, Task
-from hedgerow.task_module import LogitsModule, loss_function
+from hedgerow.task_losses import loss_function
+from hedgerow.task_module import LogitsModule, wanted_tensors
 
 __all__ = ["work_of_task"]
 
@@ -25,14 +26,14 @@ def work_of_task(task: Task, dataset: Dataset, *, epochs: int | None = None) -> 
     """
     module = LogitsModule(task, task.model()).train()
     inputs = [torch.from_numpy(np.ascontiguousarray(dataset.inputs[spec.name][:2])) for spec in task.inputs]
-    labels = torch.from_numpy(np.ascontiguousarray(dataset.labels[:2]))
+    wanted = wanted_tensors(task, dataset.take([0, 1]))
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-        loss_function(task)(module(*inputs), labels).backward()
+        loss_function(task)(module(*inputs), wanted).backward()  # type: ignore[no-untyped-call]
     tensors = module.state_dict().values()
     weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return DeviceWork(
         down_bytes=weight_bytes,
         up_bytes=weight_bytes,
-        flops_per_sample=counter.get_total_flops() / len(labels),
+        flops_per_sample=counter.get_total_flops() / len(inputs[0]),
         epochs=task.local.epochs if epochs is None else epochs,
     )

@@ -1,7 +1,4 @@
-"""How good weights are on held-out data, and whether that is more than an answer that looks at nothing. Needs torch.
-
-This is the one place here that knows that an answer is a class.
-"""
+"""How good weights are on held-out data, and whether that is more than an answer that looks at nothing. Needs torch."""
 
 import math
 from collections.abc import Mapping
@@ -11,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from hedgerow.errors import TaskError
-from hedgerow.server.evaluation import Evaluator, metrics_of
+from hedgerow.server.evaluation import Evaluator
+from hedgerow.server.outcome import BASELINE
 from hedgerow.task import Task, TaskData
 from hedgerow.weights import Arrays
 
 __all__ = ["HeldOutScore", "score_held_out"]
 
 _STANDARD_ERRORS = 2.0
-_ADVICE = "look at preprocess, at the order of the labels, and whether these weights are of this model"
+_ADVICE = "look at preprocess, at the order of the outputs, and whether these weights are of this model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,33 +24,40 @@ class HeldOutScore:
     """How good weights are.
 
     Attributes:
-        metrics: As training measures them: ``loss``, ``accuracy`` and the task's own.
-        name: Which metric is the score.
-        score: It.
+        metrics: As the end of a training measures them: ``loss``, the score, what fits the outputs, and the task's own.
+        name: What the score is called.
+        score: It; None: there is none, for no target value is known, or nothing scores it.
         samples: On so many held-out samples.
-        baseline: The score of the best answer that looks at no input.
+        baseline: The score of the best answer that looks at no input; None: as above.
         baseline_name: That answer, in words.
     """
 
     metrics: Mapping[str, float]
     name: str
-    score: float
+    score: float | None
     samples: int
-    baseline: float
+    baseline: float | None
     baseline_name: str
 
     @property
     def beats_baseline(self) -> bool:
-        """Whether the score is above the baseline by more than chance makes of so many samples."""
+        """Whether the score is above the baseline by more than chance makes of so many samples.
+
+        No score in [0, 1] spreads more than one that is 0 or 1 with the same mean.
+        """
+        if self.score is None or self.baseline is None:
+            return False
         spread = math.sqrt(self.baseline * (1 - self.baseline) / max(1, self.samples))
         return self.score > self.baseline + _STANDARD_ERRORS * spread
 
     def line(self) -> str:
         """Return it as one line for people."""
+        if self.score is None or self.baseline is None:
+            return f"no score on {self.samples:,} held-out samples: no target value is known, or nothing scores it"
         found = f"{self.name} {self.score:.3f} on {self.samples:,} held-out samples"
         if self.beats_baseline:
-            return f"{found}; {self.baseline_name} gives {self.baseline:.3f}"
-        return f"{found}, which beats nothing: {self.baseline_name} gives {self.baseline:.3f}; {_ADVICE}"
+            return f"{found}; {self.baseline_name}: {self.baseline:.3f}"
+        return f"{found}, which beats nothing ({self.baseline_name}: {self.baseline:.3f}); {_ADVICE}"
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -77,19 +82,19 @@ def score_held_out(task: Task, data: TaskData, weights: Arrays, place: str) -> H
     Raises:
         TaskError: The model gives numbers that are none.
     """
-    given, loss = Evaluator(task, data.held_out).outputs(weights)
-    if not np.isfinite(given).all():
+    evaluator = Evaluator(task, data.held_out, train=data.train)
+    answers, _loss = evaluator.answers(weights)
+    if not all(np.isfinite(given).all() for given in answers.values()):
         mistake = f"with the weights of {place} the model gives NaN or infinity on held-out samples; give others"
         raise TaskError(repr(task.name), [mistake])
-    metrics = metrics_of(task, given, data.held_out)
-    counts = np.bincount(data.train.labels.reshape(-1), minlength=len(task.labels))
-    likeliest = int(counts.argmax())
+    metrics, outputs = evaluator.report(weights), task.answers
+    words, _answer = outputs.baseline(task.rows(task.wanted(data.train)))
     return HeldOutScore(
         # As in the record of a run: JSON holds no infinity.
-        metrics={name: value for name, value in {"loss": loss, **metrics}.items() if math.isfinite(value)},
-        name="accuracy",
-        score=metrics["accuracy"],
-        samples=int(data.held_out.labels.size),
-        baseline=float((data.held_out.labels == likeliest).mean()),
-        baseline_name=f"always {task.labels[likeliest]!r}",
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        name=outputs.score_name,
+        score=metrics.get(outputs.score_key),
+        samples=len(next(iter(task.rows(answers).values()))),
+        baseline=metrics.get(f"{BASELINE}{outputs.score_key}"),
+        baseline_name=words,
     )

@@ -10,38 +10,50 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hedgerow.errors import HedgerowError
+    from hedgerow.model_schema import ModelSchema
+    from hedgerow.outputs import Classes, Custom, Labels, Reconstruction, Tokens, Values
     from hedgerow.partition import Partition
-    from hedgerow.schema import ModelSchema, TensorSpec
+    from hedgerow.schema import TensorSpec
     from hedgerow.state import State
-    from hedgerow.task import Dataset, LocalTraining, Task, TaskData, accuracy
+    from hedgerow.task import Dataset, LocalTraining, Task, TaskData
 
     __version__: str
 
 __all__ = [
+    "Classes",
+    "Custom",
     "Dataset",
     "HedgerowError",
+    "Labels",
     "LocalTraining",
     "ModelSchema",
     "Partition",
+    "Reconstruction",
     "State",
     "Task",
     "TaskData",
     "TensorSpec",
+    "Tokens",
+    "Values",
     "__version__",
-    "accuracy",
 ]
 
 _PLACES = {
+    "Classes": "outputs",
+    "Custom": "outputs",
     "Dataset": "task",
     "HedgerowError": "errors",
+    "Labels": "outputs",
     "LocalTraining": "task",
-    "ModelSchema": "schema",
+    "ModelSchema": "model_schema",
     "Partition": "partition",
+    "Reconstruction": "outputs",
     "State": "state",
     "Task": "task",
     "TaskData": "task",
     "TensorSpec": "schema",
-    "accuracy": "task",
+    "Tokens": "outputs",
+    "Values": "outputs",
 }
 
 

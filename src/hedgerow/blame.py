@@ -2,9 +2,10 @@
 
 import sysconfig
 from collections.abc import Iterator
+from pathlib import PurePath
 from types import TracebackType
 
-__all__ = ["frames", "is_library", "is_ours", "is_raised_by_hedgerow"]
+__all__ = ["frames", "is_library", "is_ours", "is_raised_by_hedgerow", "line_of"]
 
 _OURS = "hedgerow"
 _INSTALLED = ("site-packages", "dist-packages")
@@ -19,6 +20,15 @@ def is_raised_by_hedgerow(exc: BaseException) -> bool:
     """
     found = list(frames(exc.__traceback__))
     return isinstance(exc, _MISTAKES) and bool(found) and is_ours(found[-1].tb_frame.f_globals.get("__name__", ""))
+
+
+def line_of(exc: BaseException) -> str:
+    """Return the last line of a user's that led to *exc*, as `` (task.py, line 12)``; empty where none did."""
+    for traceback in reversed(list(frames(exc.__traceback__))):
+        code = traceback.tb_frame.f_code
+        if not is_ours(traceback.tb_frame.f_globals.get("__name__", "")) and not is_library(code.co_filename):
+            return f" ({PurePath(code.co_filename).name}, line {traceback.tb_lineno})"
+    return ""
 
 
 def frames(traceback: TracebackType | None) -> Iterator[TracebackType]:

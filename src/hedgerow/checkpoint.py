@@ -52,7 +52,7 @@ class Checkpoint:
         seed: The run's seed.
         data_fingerprint: Hash of the data on the training side; empty when devices trained.
         parent: The release it started from, if any.
-        metrics: Float metrics on held-out data, such as ``accuracy``.
+        metrics: Float metrics on held-out data: the mean score, ``accuracy`` or ``score``, and others.
         privacy: What its training promises, as ``hedgerow.server.accounting`` states it; None: nothing.
     """
 

@@ -213,11 +213,15 @@ class Fields:
             raise self._refuse(key, "true or false", value)
         return value
 
-    def integers(self, key: str, *, minimum: int = 0, maximum_items: int = 4096) -> tuple[int, ...]:
-        """Return a bounded list of whole numbers."""
+    def integers(
+        self, key: str, *, minimum: int = 0, maximum: int = 2**53 - 1, maximum_items: int = 4096
+    ) -> tuple[int, ...]:
+        """Return a bounded list of whole numbers within the bounds."""
         value = self._list(key, maximum_items)
-        if not all(isinstance(item, int) and not isinstance(item, bool) and minimum <= item < 2**53 for item in value):
-            raise self._refuse(key, f"whole numbers of at least {minimum}", value)
+        if not all(
+            isinstance(item, int) and not isinstance(item, bool) and minimum <= item <= maximum for item in value
+        ):
+            raise self._refuse(key, f"whole numbers from {minimum} to {maximum}", value)
         return tuple(value)
 
     def numbers(self, key: str, *, maximum_items: int = 4096) -> tuple[float, ...]:

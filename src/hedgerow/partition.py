@@ -1,11 +1,11 @@
 """Cut one labelled data set into clients' shards. Pure: the random generator is passed in.
 
 A partition of a user's own is a function ``(labels, clients, rng, columns) -> positions of each client's samples``,
-named as ``file.py:function``, ``module:function``, or by an entry point of the group ``hedgerow.partitions``.
+named as ``file.py:function``, ``module:function``, or by an entry point of the group ``hedgerow.partitions``. Where the
+outputs have no classes, its labels are all 0.
 """
 
 import heapq
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgerow.errors import HedgerowError, PartitionError, PluginError, UnknownNameError
+from hedgerow.field_types import number_mistakes
 from hedgerow.plugins import is_reference, load_user_plugin, offered_names
 
 __all__ = ["PARTITIONS", "PARTITION_GROUP", "Partition", "parse_partition"]
@@ -61,25 +62,27 @@ class Partition:
         """Return one sentence for everything that is wrong."""
         found = []
         # Only looked up: a task that is made runs no code of its user's.
-        if self.name not in PARTITIONS and not is_reference(self.name):
+        texts: tuple[object, ...] = (self.name, self.column)
+        if not all(isinstance(text, str) for text in texts):
+            found.append(f"partition: name and column must be text, found {self.name!r} and {self.column!r}")
+        elif self.name not in PARTITIONS and not is_reference(self.name):
             offered = offered_names(PARTITION_GROUP)
             if self.name not in offered:
                 found.append(str(UnknownNameError("partition", self.name, {*PARTITIONS, *offered})))
-        if not 0 < self.alpha < math.inf:
-            found.append(f"partition: alpha must be above 0, not {self.alpha}")
-        if self.shards_per_client < 1 or self.minimum_samples < 0:
-            found.append("partition: shards_per_client must be at least 1 and minimum_samples at least 0")
+        found += number_mistakes("partition: alpha", self.alpha, above=0)
+        found += number_mistakes("partition: shards_per_client", self.shards_per_client, least=1, whole=True)
+        found += number_mistakes("partition: minimum_samples", self.minimum_samples, least=0, whole=True)
         if self.name == "column" and not self.column:
             found.append("partition: expected the name of the column whose values are the clients, found none")
         return found
 
     def split(
-        self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns | None = None
+        self, labels: NDArray[np.int64] | int, clients: int, rng: np.random.Generator, columns: Columns | None = None
     ) -> list[Indices]:
         """Return each client's indices, sorted.
 
         Args:
-            labels: Class of each sample, ``int64[n]``.
+            labels: Class of each sample, ``int64[n]``; where the outputs have no classes, the number of samples.
             clients: How many shards.
             rng: Decides everything random.
             columns: The data set's columns, for ``column``.
@@ -87,14 +90,14 @@ class Partition:
         Raises:
             UnknownNameError: No partition has this name.
             PluginError: A user's own cannot be imported, or raised something.
-            PartitionError: There are too few samples, the column is absent or has too few values, or a user's own does
-                not give each client samples that are in the data.
+            PartitionError: There are too few samples, or no classes to cut by; the column is absent or has too few
+                values; or a user's own does not give each client samples that are in the data.
         """
         order, starts = self.cut(labels, clients, rng, columns)
         return np.split(order, starts[1:-1])
 
     def cut(
-        self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, columns: Columns | None = None
+        self, labels: NDArray[np.int64] | int, clients: int, rng: np.random.Generator, columns: Columns | None = None
     ) -> tuple[Indices, Indices]:
         """Return what :meth:`split` does as one array and its cuts, which is cheap for very many clients.
 
@@ -105,10 +108,17 @@ class Partition:
         Raises:
             UnknownNameError: No partition has this name.
             PluginError: A user's own cannot be imported, or raised something.
-            PartitionError: There are too few samples, the column is absent or has too few values, or a user's own does
-                not give each client samples that are in the data.
+            PartitionError: There are too few samples, or no classes to cut by; the column is absent or has too few
+                values; or a user's own does not give each client samples that are in the data.
         """
         cutter = _cutter(self.name)
+        if isinstance(labels, int):
+            if self.name in _BY_CLASS:
+                raise PartitionError(
+                    f"expected an output with classes, by which the partition {self} cuts, found none; use iid, "
+                    "quantity:ALPHA or column:NAME"
+                )
+            labels = np.zeros(labels, dtype=np.int64)
         minimum = max(1, self.minimum_samples)
         need = clients * (1 if self.name == "column" else minimum)
         if len(labels) < need:
@@ -353,3 +363,4 @@ PARTITIONS: Mapping[str, Cutter] = {
     "quantity": _quantity,
     "column": _column,
 }
+_BY_CLASS = {"dirichlet", "shards"}

@@ -1,27 +1,33 @@
 """A task: what is learned. The one object a user writes.
 
-It names the inputs and the classes, makes the model, says where data comes from, and leaves everything else to
-defaults that suit a classifier. Building one runs no code of yours and checks what can be checked without it;
+It names the inputs and the outputs, makes the model, says where data comes from, and leaves everything else to
+defaults that suit the outputs. Building one runs no code of yours and checks what can be checked without it;
 ``hedgerow task check`` (``hedgerow.server.check``) checks the rest before any work starts.
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgerow.errors import ExtraNotInstalledError, HedgerowError, TaskError
-from hedgerow.features import predicted_classes
+from hedgerow.blame import line_of
+from hedgerow.errors import ExtraNotInstalledError, HedgerowError, InputError, TaskError
+from hedgerow.field_types import number_mistakes
 from hedgerow.installation import extra_of, is_installed
-from hedgerow.manifest.release import MODEL_NAME
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Output, Outputs
+from hedgerow.outputs.losses import loss_mistakes
+from hedgerow.outputs.outputs import Arrays
 from hedgerow.partition import Partition
-from hedgerow.schema import ModelSchema, TensorSpec
-from hedgerow.state import State, next_name, state_mistakes
+from hedgerow.schema import TensorSpec
+from hedgerow.state import State, next_name
+from hedgerow.task_mistakes import outputs_mistakes, task_mistakes
 from hedgerow.user_files import import_file
 
 if TYPE_CHECKING:
@@ -32,48 +38,48 @@ __all__ = [
     "LocalTraining",
     "Task",
     "TaskData",
-    "accuracy",
     "load_attribute",
     "load_task",
 ]
 
-LOSSES = ("bce", "cross_entropy", "mse")
 POSTPROCESSES = ("softmax", "none")
 _LEAST_SEQUENCES = 8
-_PROBABILITIES = "probabilities"
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled samples; for a task with state a sample is a sequence of steps.
+    """Samples with what a model should give for them; for a task with state a sample is a sequence of steps.
 
     Attributes:
         inputs: Input name -> array of shape ``(n, *shape)``, as in the task's inputs; with state
             ``(n, steps, *shape)``.
-        labels: Class of each sample, ``int64[n]``; with state of each step, ``int64[n, steps]``.
+        target_values: What each sample should give, in the form that the task's output has: ``int64[n]`` for classes.
+            With several outputs a mapping of their names to such arrays; with state ``(n, steps, ...)``. None where
+            nothing is known, which suits an output that learns from inputs alone.
         columns: Further facts of each sample that are not inputs, such as a subgroup; name -> ``array[n]``.
     """
 
     inputs: Mapping[str, NDArray[Any]]
-    labels: NDArray[np.int64]
+    target_values: NDArray[Any] | Arrays | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def last_labels(self) -> NDArray[np.int64]:
-        """One class for each sample: that of a sequence is its last step's."""
-        return self.labels if self.labels.ndim < 2 else self.labels[:, -1]
+        return len(next(iter(self.inputs.values()), ()))
 
     def take(self, indices: NDArray[np.int64] | Sequence[int]) -> "Dataset":
         """Return the samples at *indices*, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Dataset(
             {name: values[chosen] for name, values in self.inputs.items()},
-            self.labels[chosen],
+            _taken(self.target_values, chosen),
             {name: values[chosen] for name, values in self.columns.items()},
         )
+
+
+def _taken(values: NDArray[Any] | Arrays | None, chosen: NDArray[np.int64]) -> NDArray[Any] | Arrays | None:
+    if values is None:
+        return None
+    return {name: part[chosen] for name, part in values.items()} if isinstance(values, Mapping) else values[chosen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +88,13 @@ class TaskData:
 
     Attributes:
         train: Cut into clients' shards for the first training; the reference of drift is built from its inputs.
-        held_out: Never trained on; every accuracy is measured here.
-        calibration: What quantizers see; None: the first 256 samples of *train*, or as many sequences as hold 256
-            steps, but at least 8.
+        held_out: Never trained on; every score is measured here.
+        calibration: What quantizers see; None: see :meth:`Task.calibration`.
     """
 
     train: Dataset
     held_out: Dataset
     calibration: Dataset | None = None
-
-    def calibration_or_default(self) -> Dataset:
-        """Return the calibration data."""
-        if self.calibration is not None:
-            return self.calibration
-        count = 256
-        if self.train.labels.ndim == 2:
-            count = max(_LEAST_SEQUENCES, count // max(1, self.train.labels.shape[1]))
-        return self.train.take(np.arange(min(count, len(self.train))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,28 +113,15 @@ class LocalTraining:
 
     def mistakes(self) -> list[str]:
         """Return one sentence for everything that is wrong."""
-        found = []
-        if not 0 < self.learning_rate < 1000:
-            found.append(f"local: learning_rate must lie between 0 and 1000, not {self.learning_rate}")
-        if not 1 <= self.batch_size <= 65536:
-            found.append(f"local: batch_size must lie between 1 and 65536, not {self.batch_size}")
-        if not 1 <= self.epochs <= 1000:
-            found.append(f"local: epochs must lie between 1 and 1000, not {self.epochs}")
-        return found
+        return [
+            *number_mistakes("local: learning_rate", self.learning_rate, above=0, below=1000),
+            *number_mistakes("local: batch_size", self.batch_size, least=1, most=65536, whole=True),
+            *number_mistakes("local: epochs", self.epochs, least=1, most=1000, whole=True),
+        ]
 
 
-def accuracy(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Return the share of samples whose most probable class is the label; what is not finite is right nowhere.
-
-    Args:
-        probabilities: ``(n, classes)``.
-        labels: ``int64[n]``.
-    """
-    return float((predicted_classes(probabilities) == labels).mean())
-
-
-Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
-Metric = Callable[[NDArray[Any], NDArray[np.int64]], float]
+Loss = Callable[[Any, Any], "torch.Tensor"]
+Metric = Callable[[Any, Any], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,35 +131,40 @@ class Task:
     Attributes:
         name: Lower-case name; the default name of its releases.
         inputs: The tensors a caller gives, in the order in which *preprocess* takes them.
-        labels: Class names; the position is the class index.
-        model: Makes a new ``torch.nn.Module`` that maps pre-processed inputs to logits ``(batch, classes)``. With
-            *state* it takes the state after them, in its order, and returns ``(logits, *new state)``.
+        outputs: What the model gives: one output, such as ``Values("level", tolerance=0.1)``, or several by name.
+            Inside it is always the latter.
+        labels: Class names; short for ``outputs=Classes(labels)``.
+        model: Makes a new ``torch.nn.Module`` that maps pre-processed inputs to what the output asks for, before its
+            activation: logits ``(batch, classes)`` for classes. With several outputs it returns a tuple, in their
+            order. With *state* it takes the state after them, in its order, and returns ``(given, *new state)``.
         data: Returns the data; called once.
         preprocess: Torch function from the input tensors to the model's argument (or tuple of arguments). It is traced
             into every artifact and train graph. None: the inputs are the arguments.
-        postprocess: ``softmax`` or ``none``: what turns logits into the output ``probabilities``, inside the artifact.
-        loss: ``cross_entropy``; ``bce`` or ``mse``, binary cross-entropy or squared error of each logit against one for
-            its class and zero else, the mean over all; or a torch function ``(logits, labels) -> scalar`` that can be
-            traced.
-        metrics: Name -> function of (probabilities, labels); ``accuracy`` is always there.
+        postprocess: With *labels*: ``softmax`` or ``none``, what turns logits into probabilities inside the artifact.
+        loss: The name of a loss of :mod:`hedgerow.outputs.losses` that fits the output, a torch function
+            ``(given, target values) -> scalar`` that can be traced, or with several outputs a mapping of their names to
+            either. None: each output's own.
+        metrics: Name -> function of (answers, target values), each an array, or with several outputs a mapping; the
+            mean score is always there.
         local: What a client does in one round.
         partition: How *data().train* is cut into clients' shards.
         subgroup: Name of a column in the data; metrics are then shown for each of its values too.
         student: Makes a smaller model with the same arguments and outputs, for recipes that distill. None: there is
             none, and such recipes are refused.
         state: Name -> what the model keeps from one prediction to the next, zero at the start of a stream. Data are
-            then sequences of one length, each with a class for each step; the state runs through a sequence and begins
-            anew with the next.
+            then sequences of one length, each with a target value for each step; the state runs through a sequence and
+            begins anew with the next.
     """
 
     name: str
     inputs: Sequence[TensorSpec]
-    labels: Sequence[str]
     model: "Callable[[], torch.nn.Module]"
     data: Callable[[], TaskData]
+    outputs: Output | Mapping[str, Output] | None = None
+    labels: Sequence[str] = ()
     preprocess: Callable[..., Any] | None = None
     postprocess: str = "softmax"
-    loss: str | Loss = "cross_entropy"
+    loss: str | Loss | Mapping[str, str | Loss] | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     local: LocalTraining = LocalTraining()
     partition: Partition = Partition()
@@ -188,15 +176,35 @@ class Task:
         mistakes = self._type_mistakes()
         if not mistakes:
             object.__setattr__(self, "inputs", tuple(self.inputs))
-            object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
-            object.__setattr__(self, "metrics", {"accuracy": accuracy, **self.metrics})
-            mistakes = self._mistakes()
+            mistakes = [*self._output_mistakes(), *task_mistakes(self), *self.local.mistakes()]
+            mistakes += self.partition.mistakes()
         if mistakes:
             raise TaskError(repr(self.name), mistakes)
 
+    def _output_mistakes(self) -> list[str]:
+        """Bring the outputs into one form; return what is wrong with them."""
+        if self.outputs is None and not len(self.labels):
+            return ['it needs outputs, such as outputs=Values("level", tolerance=0.1), or labels, the names of classes']
+        # dataclasses.replace gives the labels and what was made of them.
+        is_made = isinstance(self.outputs, Outputs) and isinstance(self.outputs.alone, Classes)
+        if self.outputs is not None and len(self.labels) and not is_made:
+            return ["it has outputs and labels; labels are short for outputs=Classes(labels), so leave one out"]
+        wrong = f"the postprocess {self.postprocess!r} is none of {', '.join(POSTPROCESSES)}"
+        before = [wrong] if self.postprocess not in POSTPROCESSES else []
+        given = Classes(tuple(self.labels), self.postprocess == "softmax") if len(self.labels) else self.outputs
+        outputs = Outputs.of(cast("Output | Mapping[str, Output]", given))
+        if not (found := outputs_mistakes(outputs)):
+            object.__setattr__(self, "outputs", outputs)
+        is_told = all(isinstance(output, Output) for output in outputs.values())
+        return [*before, *found, *(loss_mistakes(outputs, self.loss) if is_told else [])]
+
     def _type_mistakes(self) -> list[str]:
-        wanted: dict[str, tuple[type, str]] = {
+        wanted: dict[str, tuple[Any, str]] = {
             "inputs": (Sequence, "a sequence, such as (TensorSpec(...),)"),
+            "outputs": (
+                (Output, Mapping, type(None)),
+                'one output, such as Values("level", tolerance=0.1), or a mapping of names to outputs',
+            ),
             "labels": (Sequence, "a sequence of class names"),
             "metrics": (Mapping, "a mapping of names to functions"),
             "state": (Mapping, 'a mapping of names to State, such as {"h": State((2, 1, 128))}'),
@@ -206,71 +214,98 @@ class Task:
         return [
             f"{name} must be {what}, found {type(getattr(self, name)).__name__}"
             for name, (kind, what) in wanted.items()
-            if not isinstance(getattr(self, name), kind)
+            # Text is a sequence, of letters.
+            if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), str | bytes)
         ]
 
-    def _mistakes(self) -> list[str]:
-        found = []
-        if not isinstance(self.name, str) or not MODEL_NAME.fullmatch(self.name):
-            found.append(f"the name {self.name!r} is not like {MODEL_NAME.pattern}")
-        if not self.inputs:
-            found.append("it has no inputs")
-        for spec in self.inputs:
-            found.extend(spec.mistakes() if isinstance(spec, TensorSpec) else [f"the input {spec!r} is no TensorSpec"])
-        names = [spec.name for spec in self.inputs if isinstance(spec, TensorSpec)]
-        found.extend(f"the input {name!r} occurs twice" for name in sorted({n for n in names if names.count(n) > 1}))
-        found.extend(self._state_mistakes(names))
-        if len(self.labels) < 2:
-            found.append(f"it needs at least two labels, found {len(self.labels)}")
-        if len(set(self.labels)) != len(self.labels):
-            found.append("its labels repeat")
-        for attribute in ("model", "data", "preprocess", "student"):
-            value = getattr(self, attribute)
-            if not callable(value) and not (attribute in {"preprocess", "student"} and value is None):
-                found.append(f"{attribute} must be callable, found {type(value).__name__}")
-        if not callable(self.loss) and self.loss not in LOSSES:
-            found.append(f"the loss {self.loss!r} is none of {', '.join(LOSSES)} and not a function")
-        if self.postprocess not in POSTPROCESSES:
-            found.append(f"the postprocess {self.postprocess!r} is none of {', '.join(POSTPROCESSES)}")
-        found.extend(f"the metric {name!r} is not callable" for name, m in self.metrics.items() if not callable(m))
-        return found + self.local.mistakes() + self.partition.mistakes()
-
-    def _state_mistakes(self, inputs: Sequence[str]) -> list[str]:
-        if found := state_mistakes(self.state):
-            return found
-        for name, state in self.state.items():
-            for end in (TensorSpec(name, state.shape), TensorSpec(next_name(name), state.shape)):
-                found.extend(f"the state {name!r}: {mistake}" for mistake in end.mistakes())
-        taken = [*inputs, _PROBABILITIES]
-        for name in (*self.state, *map(next_name, self.state)):
-            if name in taken:
-                found.append(f"the name {name!r} of a state is taken already; name it otherwise")
-            taken.append(name)
-        return found
+    @property
+    def answers(self) -> Outputs:
+        """The outputs by their names."""
+        return cast("Outputs", self.outputs)
 
     @property
     def schema(self) -> ModelSchema:
-        """Inputs as given, then the state; ``probabilities``, of one value for each label, then the new state."""
-        top = 1.0 if self.postprocess == "softmax" else None
-        bottom = 0.0 if self.postprocess == "softmax" else None
-        output = TensorSpec(_PROBABILITIES, (len(self.labels),), "float32", minimum=bottom, maximum=top)
+        """Inputs as given, then the state; the outputs, then the new state."""
         taken = [
             TensorSpec(name, state.shape, unit=f"state: zero at the start, then {next_name(name)} of the call before")
             for name, state in self.state.items()
         ]
         given = [TensorSpec(next_name(name), state.shape, unit="state") for name, state in self.state.items()]
         pairs = {name: next_name(name) for name in self.state}
-        return ModelSchema((*self.inputs, *taken), (output, *given), tuple(self.labels), pairs)
+        return ModelSchema((*self.inputs, *taken), (*self.answers.tensors(), *given), self.answers, pairs)
 
-    def measure(self, probabilities: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, float]:
-        """Return each metric; they get copies, so that none changes what is measured or trained on after it.
+    def wanted(self, dataset: Dataset) -> dict[str, NDArray[Any]]:
+        """Return the target values of a data set by the names of the outputs."""
+        rows, values = len(dataset), dataset.target_values
+        if not self.state:
+            return self.answers.named(values, rows)
+        leading = np.shape(next(iter(dataset.inputs.values()), ()))[:2]
+        found = self.answers.named(values, math.prod(leading))
+        given = values if isinstance(values, Mapping) else {} if values is None else found
+        return {
+            name: array if name in given else array.reshape(*leading, *array.shape[1:]) for name, array in found.items()
+        }
+
+    def strata(self, dataset: Dataset) -> NDArray[np.int64] | None:
+        """Return a class of each sample by which data can be cut into unlike shards; of a sequence its last step's."""
+        wanted = self.wanted(dataset)
+        return self.answers.strata({name: values[:, -1] for name, values in wanted.items()} if self.state else wanted)
+
+    def strata_or_count(self, dataset: Dataset) -> NDArray[np.int64] | int:
+        """Return what a partition cuts by: :meth:`strata`, or where there are none the number of samples."""
+        strata = self.strata(dataset)
+        return len(dataset) if strata is None else strata
+
+    def calibration(self, data: TaskData) -> Dataset:
+        """Return what quantizers see: what *data* says, or some of what is trained on.
+
+        That is 256 samples, or as many sequences as hold 256 steps, but at least 8. They are spread evenly: data are
+        often in an order, by class or by machine, and the first of them would show quantizers a part of the world.
+        """
+        if data.calibration is not None:
+            return data.calibration
+        count = 256
+        if self.state:
+            steps = next(iter(data.train.inputs.values())).shape[1]
+            count = max(_LEAST_SEQUENCES, count // max(1, steps))
+        count = min(count, len(data.train))
+        return data.train.take(np.linspace(0, len(data.train) - 1, count).astype(np.int64))
+
+    def measure(self, given: Arrays, wanted: Arrays, outputs: Outputs | None = None) -> dict[str, float]:
+        """Return the mean score, where target values are known, and each metric of the user's.
+
+        They get copies, so that none changes what is measured or trained on after it.
 
         Args:
-            probabilities: ``(n, classes)``, or ``(n, steps, classes)``, of which each step counts as a sample.
-            labels: ``int64[n]``, or ``int64[n, steps]``.
+            given: Answers by output, ``(n, *shape)``; with state ``(n, steps, *shape)``, of which each step counts as
+                a sample.
+            wanted: Target values, likewise.
+            outputs: The task's own with what was measured of the float model (:meth:`Outputs.measured`); without it
+                an output that needs this gives no score.
+
+        Raises:
+            InputError: A metric gives something else than one number.
         """
-        rows, classes = np.reshape(probabilities, (-1, np.shape(probabilities)[-1])), np.reshape(labels, -1)
-        return {name: float(metric(np.array(rows), np.array(classes))) for name, metric in self.metrics.items()}
+        given, wanted = self.rows(given), self.rows(wanted)
+        outputs = self.answers if outputs is None else outputs
+        known = outputs.known(wanted)
+        found = {}
+        if known.any():
+            scores = outputs.scores(_chosen(given, known), _chosen(wanted, known))
+            found[outputs.score_key] = float(scores.mean())
+        for name, metric in self.metrics.items():
+            parts = ({n: np.array(values) for n, values in arrays.items()} for arrays in (given, wanted))
+            value = metric(*(part if len(part) > 1 else next(iter(part.values())) for part in parts))
+            if np.ndim(value):
+                raise InputError(f"expected one number, found an array of the shape {np.shape(value)}; return its mean")
+            found[name] = float(value)
+        return found
+
+    def rows(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """Return arrays of which each row is a sample: with state each step of each sequence."""
+        if not self.state:
+            return dict(arrays)
+        return {name: values.reshape(-1, *values.shape[2:]) for name, values in arrays.items()}
 
     def data_mistakes(self, data: object) -> list[str]:
         """Return one sentence for everything that is wrong with *data* under this task."""
@@ -289,6 +324,10 @@ class Task:
         if mistakes:
             raise TaskError(repr(self.name), mistakes)
         return data
+
+
+def _chosen(arrays: Arrays, chosen: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    return {name: values[chosen] for name, values in arrays.items()}
 
 
 def load_attribute(reference: str) -> Any:
@@ -312,7 +351,7 @@ def load_attribute(reference: str) -> Any:
     except (Exception, SystemExit) as exc:
         raised = " ".join(f"{type(exc).__name__}: {exc}".split())
         # One of ours says already what to do.
-        advice = "" if isinstance(exc, HedgerowError) else "; correct it or the reference"
+        advice = "" if isinstance(exc, HedgerowError) else f"{line_of(exc)}; correct it or the reference"
         raise TaskError(repr(reference), [f"importing {place} raised {raised}{advice}"]) from exc
     return _attribute(reference, module, place, attribute)
 

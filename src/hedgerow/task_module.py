@@ -1,4 +1,4 @@
-"""A task as torch modules: what is trained, and what is served. The only root module that needs torch."""
+"""A task as torch modules: what is trained, and what is served. Needs torch, as losses and front ends do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hedgerow.errors import CheckpointMismatchError, TaskError
-from hedgerow.task import Task
+from hedgerow.outputs import Output
+from hedgerow.task import Dataset, Task
 from hedgerow.weights import Arrays
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "PrepareModule",
     "Sequences",
     "ServingModule",
+    "as_given",
     "load_weights",
-    "loss_function",
     "model_weights",
+    "parts_of",
     "predict",
     "predict_sequences",
+    "wanted_tensors",
 ]
 
 _SEQUENCES = 256
@@ -42,9 +45,11 @@ class PrepareModule(nn.Module):
 
 
 class LogitsModule(nn.Module):
-    """Pre-processing and the model: input tensors -> logits ``(batch, classes)``.
+    """Pre-processing and the model: input tensors -> what each output is, before its activation.
 
-    With state: sequences ``(batch, steps, *shape)`` -> logits ``(batch, steps, classes)``, the state zero at first.
+    That is a tensor ``(batch, *shape)``, such as logits ``(batch, classes)``; with several outputs a tuple of them. An
+    output that rebuilds the input is the difference of what the model gives and what it took. With state: sequences
+    ``(batch, steps, *shape)`` -> ``(batch, steps, *shape)``, the state zero at first.
     """
 
     def __init__(self, task: Task, model: nn.Module) -> None:
@@ -53,93 +58,129 @@ class LogitsModule(nn.Module):
         self._prepare = PrepareModule(task)
         self._task = task
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits."""
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Return what the outputs are: a tensor, or with several outputs a tuple."""
         if self._task.state:
             return self._over_sequences(inputs)
-        logits: torch.Tensor = self.model(*self._prepare(*inputs))
-        return logits
+        arguments = self._prepare(*inputs)
+        return self._compared(self.model(*arguments), arguments)
 
-    def step(
-        self, inputs: Sequence[torch.Tensor], state: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Return the logits ``(batch, classes)`` of one step of each stream, and the new state.
+    def _compared(self, given: Any, arguments: Sequence[Any]) -> Any:
+        """Return what the outputs are, of what the model gave.
+
+        Raises:
+            TaskError: That is not a tensor for each output, or what rebuilds the input has another shape.
+        """
+        outputs = self._task.answers
+        parts = parts_of(given)
+        if len(parts) != len(outputs) or not all(isinstance(part, torch.Tensor) for part in parts):
+            said = f"a tuple of {len(parts)}" if isinstance(given, tuple) else type(given).__name__
+            wanted = f"({', '.join(outputs)})" if len(outputs) > 1 else f"one tensor for {next(iter(outputs))}"
+            raise TaskError(repr(self._task.name), [f"model() must return {wanted}, found {said}"])
+        return as_given(
+            [
+                self._error(name, part, arguments[0]) if output.learns_alone else part
+                for part, (name, output) in zip(parts, outputs.items(), strict=True)
+            ]
+        )
+
+    def _error(self, name: str, rebuilt: torch.Tensor, prepared: torch.Tensor) -> torch.Tensor:
+        if rebuilt.shape != prepared.shape:
+            wanted = f"its pre-processed input again for {name}, of the shape {list(prepared.shape)}"
+            raise TaskError(repr(self._task.name), [f"model() must return {wanted}, found {list(rebuilt.shape)}"])
+        return rebuilt - prepared
+
+    def step(self, inputs: Sequence[torch.Tensor], state: Sequence[torch.Tensor]) -> tuple[Any, tuple[Any, ...]]:
+        """Return what the outputs are in one step of each stream, and the new state.
 
         Raises:
             TaskError: The model returns something else.
         """
-        found = self.model(*self._prepare(*inputs), *state)
+        arguments, outputs = self._prepare(*inputs), len(self._task.answers)
+        found = self.model(*arguments, *state)
         shapes = [tuple(tensor.shape) for tensor in state]
-        wanted = f"model() must return (logits, {', '.join(f'new {name}' for name in self._task.state)})"
-        if not isinstance(found, tuple) or len(found) != 1 + len(state):
+        told = ", ".join([*self._task.answers, *(f"new {name}" for name in self._task.state)])
+        wanted = f"model() must return ({told})"
+        if not isinstance(found, tuple) or len(found) != outputs + len(state):
             said = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
             raise TaskError(repr(self._task.name), [f"{wanted}, found {said}"])
-        logits, *new = found
+        given, new = found[:outputs], found[outputs:]
         for name, shape, tensor in zip(self._task.state, shapes, new, strict=True):
             if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
                 said = f"{tensor.dtype}{list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else str(type(tensor))
                 raise TaskError(
                     repr(self._task.name), [f"{wanted}, each as it was: float32{list(shape)} for {name}, found {said}"]
                 )
-        return logits, tuple(new)
+        return self._compared(given if outputs > 1 else given[0], arguments), new
 
     def zero_state(self, streams: int, device: torch.device | None = None) -> tuple[torch.Tensor, ...]:
         """Return the state before the first step of so many streams."""
         return tuple(torch.zeros(state.of_streams(streams), device=device) for state in self._task.state.values())
 
-    def _over_sequences(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _over_sequences(self, inputs: Sequence[torch.Tensor]) -> Any:
         state = self.zero_state(len(inputs[0]), inputs[0].device)
         rows = []
         for place in range(inputs[0].shape[1]):
-            logits, state = self.step([tensor[:, place] for tensor in inputs], state)
-            rows.append(logits)
+            given, state = self.step([tensor[:, place] for tensor in inputs], state)
+            rows.append(given)
+        if isinstance(rows[0], tuple):
+            return tuple(torch.stack(column, dim=1) for column in zip(*rows, strict=True))
         return torch.stack(rows, dim=1)
 
 
 class ServingModule(nn.Module):
-    """What a device runs: input tensors -> ``probabilities``; with state one step of one stream, and the new state."""
+    """What a device runs: input tensors -> the outputs; with state one step of one stream, and the new state."""
 
     def __init__(self, task: Task, model: nn.Module) -> None:
         super().__init__()
         self.logits = LogitsModule(task, model)
-        self._softmax = task.postprocess == "softmax"
+        self._outputs = tuple(task.answers.values())
         self._given, self._has_state = len(task.inputs), bool(task.state)
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """Return the output of the schema; with state all outputs of it, as a tuple."""
+        """Return the output of the schema; all outputs of it as a tuple, where there are several or state."""
         if self._has_state:
-            logits, state = self.logits.step(inputs[: self._given], inputs[self._given :])
-            return (self.probabilities(logits), *state)
-        return self.probabilities(self.logits(*inputs))
+            given, state = self.logits.step(inputs[: self._given], inputs[self._given :])
+            return (*self.answers(given), *state)
+        return as_given(self.answers(self.logits(*inputs)))
 
-    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the output of logits."""
-        return torch.softmax(logits, dim=-1) if self._softmax else logits
+    def answers(self, given: Any, *, sequences: bool = False) -> tuple[torch.Tensor, ...]:
+        """Return each output as artifacts give it, from what :class:`LogitsModule` gives.
 
-
-def _targets(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return what each logit should be: floats as they are, class indices as ones among zeros."""
-    if labels.is_floating_point():
-        return labels
-    classes = torch.arange(logits.shape[-1], dtype=labels.dtype, device=labels.device)
-    return (labels[:, None] == classes).to(logits.dtype)
-
-
-def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(logits, _targets(logits, labels))
+        Args:
+            given: What it gives.
+            sequences: Whether that are sequences ``(batch, steps, ...)``.
+        """
+        leading = 2 if sequences else 1
+        return tuple(
+            _activated(output, part, leading) for output, part in zip(self._outputs, parts_of(given), strict=True)
+        )
 
 
-def _squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return nn.functional.mse_loss(logits, _targets(logits, labels))
+def _activated(output: Output, given: torch.Tensor, leading: int) -> torch.Tensor:
+    if output.activation == "softmax":
+        return torch.softmax(given, dim=-1)
+    if output.activation == "sigmoid":
+        return torch.sigmoid(given)
+    if output.activation == "mean_square":
+        return given.flatten(leading).square().mean(dim=leading, keepdim=True)
+    return given
 
 
-def loss_function(task: Task) -> Any:
-    """Return the task's loss, ``(logits, int64 labels) -> mean loss``; with state each step counts as a sample."""
-    named = {"cross_entropy": nn.functional.cross_entropy, "bce": _binary_cross_entropy, "mse": _squared_error}
-    loss: Any = task.loss if callable(task.loss) else named[task.loss]
-    if not task.state:
-        return loss
-    return lambda logits, labels: loss(logits.flatten(0, 1), labels.flatten())
+def wanted_tensors(task: Task, dataset: Dataset, device: str | torch.device = "cpu") -> Any:
+    """Return the target values of a data set as the loss takes them: a tensor, or with several outputs a tuple."""
+    arrays = task.wanted(dataset).values()
+    return as_given([torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device) for array in arrays])
+
+
+def as_given(tensors: Sequence[torch.Tensor]) -> Any:
+    """Return one tensor for each output as a model gives and a loss takes them: the only one, or a tuple of several."""
+    return tuple(tensors) if len(tensors) > 1 else tensors[0]
+
+
+def parts_of(given: Any) -> tuple[torch.Tensor, ...]:
+    """Return one tensor for each output, of what :func:`as_given` returns."""
+    return given if isinstance(given, tuple) else (given,)
 
 
 def model_weights(model: nn.Module) -> Arrays:
@@ -173,14 +214,14 @@ def load_weights(task: Task, weights: Mapping[str, NDArray[Any]]) -> nn.Module:
     return model.eval()
 
 
-def predict(task: Task, model: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the float model's ``probabilities`` for a batch of inputs; with state ``(n, steps, classes)``."""
+def predict(task: Task, model: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """Return the float model's answers to a batch of inputs by output; with state ``(n, steps, *shape)`` each."""
     if task.state:
-        return predict_sequences(task, model, inputs).probabilities
+        return dict(predict_sequences(task, model, inputs).answers)
     module = ServingModule(task, model).eval()
     with torch.no_grad():
-        output: NDArray[np.float32] = module(*_tensors(task, inputs)).numpy()
-    return output
+        found = module.answers(module.logits(*_tensors(task, inputs)))
+    return {name: answer.numpy() for name, answer in zip(task.answers, found, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +229,11 @@ class Sequences:
     """What a float model with state gave for sequences.
 
     Attributes:
-        probabilities: ``(n, steps, classes)``.
+        answers: Output -> ``(n, steps, *shape)``.
         state: Name -> what the model took at each step, ``(n, steps, *shape)``: zero at the first.
     """
 
-    probabilities: NDArray[np.float32]
+    answers: Mapping[str, NDArray[np.float32]]
     state: Mapping[str, NDArray[np.float32]]
 
 
@@ -217,11 +258,13 @@ def predict_sequences(task: Task, model: nn.Module, inputs: Mapping[str, NDArray
                     tensor.movedim(kind.axis, 0).unsqueeze(1 + kind.axis)
                     for tensor, kind in zip(state, task.state.values(), strict=True)
                 ]
-                logits, state = serving.logits.step([tensor[:, place] for tensor in batch], state)
-                taken.append([serving.probabilities(logits), *before])
+                given, state = serving.logits.step([tensor[:, place] for tensor in batch], state)
+                taken.append([*serving.answers(given), *before])
             parts.append([torch.stack(column, dim=1) for column in zip(*taken, strict=True)])
-    probabilities, *states = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    return Sequences(probabilities, dict(zip(task.state, states, strict=True)))
+    columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
+    outputs = len(task.answers)
+    answers = dict(zip(task.answers, columns[:outputs], strict=True))
+    return Sequences(answers, dict(zip(task.state, columns[outputs:], strict=True)))
 
 
 def _tensors(task: Task, inputs: Mapping[str, NDArray[Any]]) -> list[torch.Tensor]:

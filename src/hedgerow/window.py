@@ -12,25 +12,28 @@ from numpy.typing import NDArray
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
-from hedgerow.features import (
-    CONFIDENCE,
-    PREDICTED,
-    input_features,
-    out_of_range,
-    output_features,
-    predicted_classes,
-)
+from hedgerow.features import input_features, input_summaries, out_of_range
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs.outputs import Arrays
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema
+from hedgerow.score_counts import (
+    CHANGE_STEPS,
+    NO_PAIRED_SCORES,
+    NO_SCORES,
+    SCORE_STEPS,
+    SCORE_UNIT,
+    PairedScores,
+    ScoreCounts,
+    fixed_point,
+    spread,
+)
 
 __all__ = [
     "LATENCY_EDGES_MS",
     "WINDOW_SAMPLES_LIMIT",
     "FeatureCounts",
-    "PairedCounts",
     "Window",
     "WindowCounter",
-    "is_output_feature",
     "merge_windows",
 ]
 
@@ -58,39 +61,6 @@ class FeatureCounts:
         return FeatureCounts(summed, self.missing + other.missing)
 
 
-@dataclass(frozen=True, slots=True)
-class PairedCounts:
-    """The active model against the one it replaced, on the same inputs.
-
-    Attributes:
-        agreed: Samples on which both predicted the same class.
-        disagreed: The others.
-        both_right, only_new_right, only_old_right, both_wrong: Split of the samples whose label arrived.
-    """
-
-    agreed: int = 0
-    disagreed: int = 0
-    both_right: int = 0
-    only_new_right: int = 0
-    only_old_right: int = 0
-    both_wrong: int = 0
-
-    def __add__(self, other: "PairedCounts") -> "PairedCounts":
-        return PairedCounts(
-            self.agreed + other.agreed,
-            self.disagreed + other.disagreed,
-            self.both_right + other.both_right,
-            self.only_new_right + other.only_new_right,
-            self.only_old_right + other.only_old_right,
-            self.both_wrong + other.both_wrong,
-        )
-
-    @property
-    def labelled(self) -> int:
-        """Samples whose label arrived."""
-        return self.both_right + self.only_new_right + self.only_old_right + self.both_wrong
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """One period of one device under one release.
@@ -102,7 +72,7 @@ class Window:
         samples: Predictions made.
         features: Feature name -> counts.
         out_of_range: Samples with any value outside the schema's valid range.
-        labelled, correct: Predictions whose label arrived, and those that were right.
+        scores: Of the predictions whose target value arrived.
         latency: Counts in the bins of :data:`LATENCY_EDGES_MS`.
         paired: Comparison with the model before, on samples that both saw.
     """
@@ -114,10 +84,9 @@ class Window:
     samples: int
     features: Mapping[str, FeatureCounts]
     out_of_range: int = 0
-    labelled: int = 0
-    correct: int = 0
+    scores: ScoreCounts = NO_SCORES
     latency: tuple[int, ...] = (0,) * (len(LATENCY_EDGES_MS) + 1)
-    paired: PairedCounts = PairedCounts()
+    paired: PairedScores = NO_PAIRED_SCORES
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
@@ -129,10 +98,9 @@ class Window:
             "samples": self.samples,
             "features": {n: {"counts": list(f.counts), "missing": f.missing} for n, f in self.features.items()},
             "out_of_range": self.out_of_range,
-            "labelled": self.labelled,
-            "correct": self.correct,
+            "scores": list(self.scores.weights),
             "latency": list(self.latency),
-            "paired": {name: getattr(self.paired, name) for name in _PAIRED_FIELDS},
+            "paired": self.paired.to_record(),
         }
 
     @classmethod
@@ -147,6 +115,7 @@ class Window:
             DecodeError: A field is wrong, or the counts contradict each other.
         """
         samples = fields.integer("samples", maximum=limit_samples)
+        scores = ScoreCounts.from_fields(fields, "scores", SCORE_STEPS, limit_samples=samples)
         window = cls(
             release=fields.text("release", maximum_chars=128),
             index=fields.integer("index"),
@@ -155,26 +124,17 @@ class Window:
             samples=samples,
             features=fields.mapping("features", _feature_counts),
             out_of_range=fields.integer("out_of_range", maximum=samples),
-            labelled=fields.integer("labelled", maximum=samples),
-            correct=fields.integer("correct", maximum=samples),
+            scores=scores,
             latency=fields.integers("latency", maximum_items=len(LATENCY_EDGES_MS) + 1),
-            paired=_paired(fields.nested("paired")),
+            paired=PairedScores.from_fields(fields.nested("paired"), scores, limit_samples=samples),
         )
         fields.finish()
-        if window.correct > window.labelled:
-            raise DecodeError(f"{fields.where}.correct", f"at most {window.labelled}", str(window.correct))
         if len(window.latency) != len(LATENCY_EDGES_MS) + 1:
             raise DecodeError(
                 f"{fields.where}.latency", f"{len(LATENCY_EDGES_MS) + 1} counts", str(len(window.latency))
             )
-        compared = window.paired.agreed + window.paired.disagreed
-        for key, count, most in (
-            ("latency", sum(window.latency), samples),
-            ("paired", compared, samples),
-            ("paired", window.paired.labelled, compared),
-        ):
-            if count > most:
-                raise DecodeError(f"{fields.where}.{key}", f"at most {most} samples", str(count))
+        if sum(window.latency) > samples:
+            raise DecodeError(f"{fields.where}.latency", f"at most {samples} samples", str(sum(window.latency)))
         for name, feature in window.features.items():
             if sum(feature.counts) + feature.missing != samples:
                 raise DecodeError(
@@ -183,19 +143,10 @@ class Window:
         return window
 
 
-_PAIRED_FIELDS = ("agreed", "disagreed", "both_right", "only_new_right", "only_old_right", "both_wrong")
-
-
 def _feature_counts(fields: Fields) -> FeatureCounts:
     counts = FeatureCounts(fields.integers("counts"), fields.integer("missing"))
     fields.finish()
     return counts
-
-
-def _paired(fields: Fields) -> PairedCounts:
-    paired = PairedCounts(*(fields.integer(name) for name in _PAIRED_FIELDS))
-    fields.finish()
-    return paired
 
 
 def merge_windows(first: Window, second: Window) -> Window:
@@ -214,8 +165,7 @@ def merge_windows(first: Window, second: Window) -> Window:
         samples=first.samples + second.samples,
         features={name: first.features[name] + second.features[name] for name in first.features},
         out_of_range=first.out_of_range + second.out_of_range,
-        labelled=first.labelled + second.labelled,
-        correct=first.correct + second.correct,
+        scores=first.scores + second.scores,
         latency=tuple(a + b for a, b in zip(first.latency, second.latency, strict=True)),
         paired=first.paired + second.paired,
     )
@@ -238,11 +188,12 @@ class WindowCounter:
 
     def _clear(self, now: float) -> None:
         self._started_at = now
-        self._samples = self._out_of_range = self._labelled = self._correct = 0
+        self._samples = self._out_of_range = 0
+        self._scores = np.zeros(SCORE_STEPS + 1, dtype=np.int64)
         self._counts = {f.name: np.zeros(len(f.counts), dtype=np.int64) for f in self._reference.features}
         self._missing = dict.fromkeys(self._counts, 0)
         self._latency = np.zeros(len(LATENCY_EDGES_MS) + 1, dtype=np.int64)
-        self._paired = PairedCounts()
+        self._paired = [np.zeros(steps + 1, dtype=np.int64) for steps in (SCORE_STEPS, CHANGE_STEPS)]
 
     @property
     def samples(self) -> int:
@@ -257,46 +208,46 @@ class WindowCounter:
     def observe(
         self,
         inputs: Mapping[str, NDArray[Any]],
-        probabilities: NDArray[Any],
+        answers: Arrays,
         *,
         latency_ms: float,
         now: float,
-        labels: NDArray[np.int64] | None = None,
-        previous: NDArray[Any] | None = None,
+        wanted: Arrays | None = None,
+        previous: Arrays | None = None,
     ) -> None:
         """Count one batch.
 
         Args:
             inputs: The batch, as the schema says.
-            probabilities: The active model's output, ``(batch, classes)``.
+            answers: What the active model gave, by output, ``(batch, *shape)``.
             latency_ms: Time of the prediction, for each sample of the batch.
             now: Unix time in seconds.
-            labels: Class of each sample where it is known, else -1; None when none is.
-            previous: Output of the model before on the same batch, where it was run.
+            wanted: Target values by output, each as its record says where it is not known; None when none is.
+            previous: Answers of the model before to the same batch, where it was run.
         """
         # Everything that may raise comes first, so that a batch is counted as a whole or not at all.
-        size = len(probabilities)
-        columns = {**input_features(self._schema, inputs), **output_features(probabilities)}
+        size, outputs = len(next(iter(inputs.values()))), self._schema.answers
+        columns = {**input_features(self._schema, inputs), **outputs.features(answers)}
+        if not self._counts.keys() <= columns.keys():
+            columns = input_summaries(self._schema, inputs) | columns
         binned = {f.name: f.bin(columns[f.name]) for f in self._reference.features}
         missing = {name: int(np.isnan(columns[name]).sum()) for name in binned}
         outside = int(out_of_range(self._schema, inputs).sum())
-        predicted = predicted_classes(probabilities)
-        known = np.zeros(size, dtype=np.bool_) if labels is None else labels >= 0
-        right = np.zeros(size, dtype=np.bool_) if labels is None else predicted == labels
-        labelled, correct = int(known.sum()), int((right & known).sum())
-        paired = PairedCounts()
+        known = outputs.known(wanted) if wanted is not None else np.zeros(size, dtype=np.bool_)
+        target = {name: values[known] for name, values in (wanted or {}).items()}
+
+        def scored(given: Arrays) -> NDArray[np.int64]:
+            if not known.any():
+                return np.zeros(0, dtype=np.int64)
+            return fixed_point(outputs.scores({name: given[name][known] for name in outputs}, target))
+
+        now_scored = scored(answers)
+        scores = spread(now_scored, SCORE_STEPS)
+        paired: list[NDArray[np.int64]] = []
         if previous is not None:
-            before = predicted_classes(previous)
-            same = before == predicted
-            was_right = np.zeros(size, dtype=np.bool_) if labels is None else before == labels
-            paired = PairedCounts(
-                agreed=int(same.sum()),
-                disagreed=int((~same).sum()),
-                both_right=int((known & right & was_right).sum()),
-                only_new_right=int((known & right & ~was_right).sum()),
-                only_old_right=int((known & ~right & was_right).sum()),
-                both_wrong=int((known & ~right & ~was_right).sum()),
-            )
+            change = now_scored - scored(previous) + round(1 / SCORE_UNIT)
+            alike = fixed_point(outputs.agreement(answers, previous))
+            paired = [spread(alike, SCORE_STEPS), spread(change, CHANGE_STEPS)]
         if self._samples == 0:
             self._started_at = now
         for name, counts in binned.items():
@@ -305,9 +256,9 @@ class WindowCounter:
         self._samples += size
         self._out_of_range += outside
         self._latency[np.searchsorted(LATENCY_EDGES_MS, latency_ms, side="right")] += size
-        self._labelled += labelled
-        self._correct += correct
-        self._paired += paired
+        self._scores += scores
+        for place, more in enumerate(paired):
+            self._paired[place] += more
 
     def cut(self, now: float) -> Window | None:
         """Close the window and start the next; None when nothing was counted."""
@@ -321,16 +272,10 @@ class WindowCounter:
             samples=self._samples,
             features={n: FeatureCounts(tuple(c.tolist()), self._missing[n]) for n, c in self._counts.items()},
             out_of_range=self._out_of_range,
-            labelled=self._labelled,
-            correct=self._correct,
+            scores=ScoreCounts.of(self._scores),
             latency=tuple(self._latency.tolist()),
-            paired=self._paired,
+            paired=PairedScores(*map(ScoreCounts.of, self._paired)),
         )
         self._next_index += 1
         self._clear(now)
         return window
-
-
-def is_output_feature(name: str) -> bool:
-    """Return whether a feature describes the model's output, not the world."""
-    return name in {CONFIDENCE, PREDICTED}

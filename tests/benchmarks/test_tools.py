@@ -22,14 +22,14 @@ pytestmark = [
 def source() -> FloatModel:
     task = load_task(ZOO["mlp"].task)
     torch.manual_seed(0)
-    calibration = task.load_data().calibration_or_default()
+    calibration = task.calibration(task.load_data())
     return FloatModel(task=task, model=task.model().eval(), calibration=calibration)
 
 
 @pytest.mark.parametrize("tool", ["onnxruntime quantize_static", "ai-edge-quantizer static_wi8_ai8"])
 def test_a_tools_file_runs_and_is_measured(tool, source):
     kind, quantize = TOOLS[tool]
-    row = measure(tool, stage_of(source, kind, quantize(source)), source.calibration)
+    row = measure(source.task, tool, stage_of(source, kind, quantize(source)), source.calibration)
     assert (row.tool, row.format) == (tool, kind)
     assert 3_426 < row.bytes < 15_000
     assert 0 < row.accuracy < 0.5  # it was not trained

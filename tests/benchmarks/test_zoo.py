@@ -15,7 +15,7 @@ from hedgerow.errors import UnknownNameError
 from hedgerow.examples.zoo import ZOO
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 TARGETS = ("raspberry-pi-5", "cortex-m7")
 

@@ -18,13 +18,17 @@ from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.release import Lineage, Manifest, blob_path, manifest_path
 from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import build_reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import Arrays, encode_arrays
 
 TARGET = "bench"
 SCHEMA = ModelSchema(
-    (TensorSpec("x", (4,), "float32", minimum=-8, maximum=8),), (TensorSpec("probabilities", (3,)),), ("a", "b", "c")
+    (TensorSpec("x", (4,), "float32", minimum=-8, maximum=8),),
+    (TensorSpec("probabilities", (3,)),),
+    Outputs.of(Classes(("a", "b", "c"))),
 )
 
 
@@ -99,7 +103,7 @@ def make_release(number: int = 1, *, target: str = TARGET, golden_error: float =
                 blob=graph,
                 batch_size=4,
                 inputs=(Tensor("x", "x", (4, 4), "float32"),),
-                labels=Tensor("labels", "labels", (4,), "int64"),
+                targets=(Tensor("probabilities", "labels", (4,), "int64"),),
                 learning_rate=Tensor("learning_rate", "learning_rate", (), "float32"),
                 loss=Tensor("loss", "loss", (), "float32"),
                 parameters=parameters,

@@ -8,14 +8,16 @@ import numpy as np
 from hedgerow.client.loading import ReadyModel
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.manifest.content import Tensor
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from tests.client.conftest import Release, with_golden
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", (4,), minimum=-8, maximum=8), TensorSpec("h", (2, 1, 4))),
     (TensorSpec("probabilities", (3,)), TensorSpec("h_next", (2, 1, 4))),
-    ("a", "b", "c"),
+    Outputs.of(Classes(("a", "b", "c"))),
     {"h": "h_next"},
 )
 

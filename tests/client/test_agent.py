@@ -33,6 +33,7 @@ from hedgerow.wire.topics import Channel, device_topic, parse_topic
 from hedgerow.wire.training import TrainTask, TrainUpdate
 from tests.client.deadly_runtimes import load_deadly
 from tests.processes import wait_until
+from tests.scores import compared, known_and_right
 
 KINDS = {
     Channel.REPORTED: Reported,
@@ -69,10 +70,11 @@ class Bench:
         return AgentSettings(**{**values, **changes})
 
     @contextlib.contextmanager
-    def running(self, source=None, *, sinks=(), **changes) -> Iterator[tuple[Agent, MemoryLink]]:
+    def running(self, source=None, *, sinks=(), clocks=None, **changes) -> Iterator[tuple[Agent, MemoryLink]]:
         settings = self.settings(**changes)
         link = self.broker.connect("d1", will=presence_will(settings, "boot"))
-        agent = Agent(settings, link, source, sinks=sinks, runtimes=load_linear, trials=DirectTrials(load_linear))
+        trials = DirectTrials(load_linear)
+        agent = Agent(settings, link, source, sinks=sinks, runtimes=load_linear, trials=trials, **(clocks or {}))
         thread = threading.Thread(target=agent.run)
         thread.start()
         try:
@@ -158,7 +160,30 @@ def test_a_desired_release_is_installed_reported_and_served(bench, repository, r
         assert message.state is ExecutionState.SUCCEEDED
         assert steps == ["", "verify", "download", "unpack", "load", "replay", "swap", "commit"]
         window = bench.wait_for(Telemetry).window
-        assert (window.release, window.samples, window.labelled, window.correct) == ("demo@1", 10, 10, 10)
+        assert (window.release, window.samples, *known_and_right(window.scores)) == ("demo@1", 10, 10, 10)
+
+
+def test_an_agent_goes_by_the_clocks_that_it_is_given(bench, repository, release):
+    repository.add(release(1))
+    repository.add(release(2))
+    told = SimpleNamespace(unix=float(int(time.time())), rising=100.0)
+    clocks = {"clock": lambda: told.unix, "timer": lambda: told.rising}
+    with bench.running(zeros, clocks=clocks, healthy_after_s=5.0) as (agent, _):
+        bench.want(1, "demo@1")
+        for _ in range(3):
+            window = bench.wait_for(Telemetry).window
+            assert (window.started_at, window.ended_at, window.latency[0]) == (told.unix, told.unix, 10)
+        told.rising += 4.9
+        bench.wait_for(Telemetry)
+        assert [m for m in bench.heard if isinstance(m, Execution) and m.state is ExecutionState.SUCCEEDED] == []
+        told.rising += 0.1
+        bench.wait_for(Execution, state=ExecutionState.SUCCEEDED)
+
+        told.unix += 2 * 86400
+        bench.want(2, "demo@2", rollout="r2")
+        failed = bench.wait_for(Execution, rollout="r2", state=ExecutionState.FAILED)
+        assert "expired" in failed.reason
+        assert agent.active.release == "demo@1"
 
 
 def test_a_rollback_goes_back_without_the_server(bench, repository, fleet, release):
@@ -183,9 +208,10 @@ def test_the_model_before_is_compared_on_the_same_inputs(bench, repository, rele
         bench.want(1, "demo@1")
         bench.wait_for(Telemetry)
         bench.want(2, "demo@2", compare=True)
-        compared = bench.wait(lambda m: isinstance(m, Telemetry) and m.window.paired.labelled > 0).window
-        assert compared.release == "demo@2"
-        assert compared.paired.only_old_right == compared.paired.disagreed == compared.paired.labelled
+        window = bench.wait(lambda m: isinstance(m, Telemetry) and m.window.paired.change.samples > 0).window
+        assert window.release == "demo@2"
+        _, disagreed, only_new, only_old = compared(window.paired)
+        assert (only_old, only_new) == (disagreed, 0) == (window.paired.change.samples, 0)
 
 
 def test_the_active_release_is_served_without_broker_and_server(bench, repository, release):
@@ -293,7 +319,7 @@ def test_a_source_that_fails_is_named_to_the_fleet_and_called_again(bench, repos
         assert bench.wait_for(Reported, problems=("source: RuntimeError",)).release is None
         bench.want(1, "demo@1")
         assert bench.wait_for(Reported, release="demo@1", desired_version=1)
-        assert bench.wait_for(Telemetry).window.correct == 10
+        assert bench.wait_for(Telemetry).window.scores.total == 10
     assert len(calls) == 2
     assert calls[1] - calls[0] >= 1
 

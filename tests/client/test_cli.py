@@ -279,7 +279,7 @@ def test_the_whole_agent_over_a_real_broker_with_onnx_runtime(tmp_path, reposito
     terminal = wait(ear, Execution, Channel.EXECUTION, lambda message: message.state.is_terminal)
     assert terminal.state.value == "SUCCEEDED", terminal.reason
     window = wait(ear, Telemetry, Channel.TELEMETRY).window
-    assert (window.samples, window.correct) == (50, 50)
+    assert (window.samples, window.scores.total) == (50, 50)
     assert stopped(process) < 2
     # Without the network: it serves, and ends in order all the same.
     lonely = start(tmp_path, *arguments(tmp_path, repository.trusted_root, fleet.url, free_port(), *more))
@@ -412,9 +412,10 @@ def test_answers_come_back_to_the_source_to_the_sink_and_as_lines(tmp_path, serv
         wanted = softmax_of(number)
         index = int(wanted.argmax())
         line = printed[number]
-        assert (line["release"], line["index"], line["label"]) == ("demo@1", index, "abc"[index])
+        told = line["told"]
+        assert (line["release"], told["index"], told["label"]) == ("demo@1", index, "abc"[index])
         assert line["outputs"]["probabilities"] == pytest.approx(wanted.tolist(), abs=1e-5)
-        assert line["confidence"] == line["outputs"]["probabilities"][index]
+        assert told["confidence"] == line["outputs"]["probabilities"][index]
         assert yielded[number][:4] == [number, "demo@1", index, "abc"[index]]
         assert yielded[number][4] == pytest.approx(wanted[index], abs=1e-5)
         assert acted[number][:2] == ["demo@1", index]

@@ -79,7 +79,7 @@ def test_the_split_is_the_one_that_simulated_clients_get(everything):
     from digits_data import PARTITION
 
     own_shard = load_attribute(f"{DEVICE}:own_shard")
-    wanted = PARTITION.split(everything.labels[:1000], 8, np.random.default_rng(5))
+    wanted = PARTITION.split(everything.target_values[:1000], 8, np.random.default_rng(5))
     for index in range(8):
         got = own_shard({"clients": "8", "index": str(index), "seed": "5"})
         assert got.tolist() == wanted[index].tolist()

@@ -14,7 +14,8 @@ from hedgerow.client.outlet import AnswerLines, Outlet
 
 
 def answer(number: int) -> Answer:
-    return Answer("demo@1", {"probabilities": np.asarray([0.5, 0.5], np.float32)}, number, "é", 0.5)
+    told = {"label": "é", "index": number, "confidence": 0.5}
+    return Answer("demo@1", {"probabilities": np.asarray([0.5, 0.5], np.float32)}, told)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_lines_are_json_one_each_and_flushed():
         lines(answer(2))
         got = os.read(reader, 10_000).decode()
     os.close(reader)
-    assert [json.loads(line)["index"] for line in got.splitlines()] == [1, 2]
+    assert [json.loads(line)["told"]["index"] for line in got.splitlines()] == [1, 2]
     assert json.loads(got.splitlines()[0]) == answer(1).to_record()
 
 

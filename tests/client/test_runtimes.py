@@ -53,7 +53,7 @@ def train_graph(
         blob=Blob("0" * 64, 1),
         batch_size=7,
         inputs=(Tensor("x", x, (7, 4), "float32"),),
-        labels=Tensor("labels", labels, (7,), label_dtype),
+        targets=(Tensor("probabilities", labels, (7,), label_dtype),),
         learning_rate=Tensor("learning_rate", rate, lr_shape, "float32"),
         loss=Tensor("loss", loss, (), "float32"),
         parameters=(Tensor("weight", weight, (4, 3), "float32"), Tensor("bias", bias, (3,), "float32")),
@@ -89,16 +89,16 @@ def check_model(model) -> None:
 def check_step(step) -> None:
     """One step of gradient descent, against its formula."""
     labels = np.arange(7, dtype=np.int64) % 3
-    before = {"weight": WEIGHT, "bias": BIAS}
-    loss, after = step({"x": X}, labels, 0.1, before)
+    before, wanted = {"weight": WEIGHT, "bias": BIAS}, {"probabilities": labels}
+    loss, after = step({"x": X}, wanted, 0.1, before)
     gradient = (EXPECTED - np.eye(3)[labels]) / 7
     assert loss == pytest.approx(-np.log(EXPECTED[np.arange(7), labels]).mean(), abs=1e-5)
     np.testing.assert_allclose(after["weight"], WEIGHT - 0.1 * X.T @ gradient, atol=1e-5)
     np.testing.assert_allclose(after["bias"], BIAS - 0.1 * gradient.sum(axis=0), atol=1e-5)
     assert set(after) == set(before)
     # What was given stays as it was, and the next step starts from what came out.
-    assert step({"x": X}, labels, 0.1, before)[0] == loss
-    assert step({"x": X}, labels, 0.1, after)[0] < loss
+    assert step({"x": X}, wanted, 0.1, before)[0] == loss
+    assert step({"x": X}, wanted, 0.1, after)[0] < loss
 
 
 def test_a_static_batch_is_filled_and_cut():
@@ -300,7 +300,7 @@ def test_a_device_gives_the_bits_of_the_golden_samples_on_every_half_step(tmp_pa
     values = ((np.arange(-132, 133) + 0.5) * scale).astype(np.float32)[:, None]
 
     stage = CompiledModel(format="tflite", content=content, inputs=(taken,), outputs=(given,))
-    golden = predict_tflite(stage, {"x": values})
+    golden = predict_tflite(stage, {"x": values})["y"]
     on_device = load_runtime("litert").load(tmp_path / "m.tflite", artifact("litert", taken, given))
 
     assert np.array_equal(on_device.predict({"x": values})["y"], golden)

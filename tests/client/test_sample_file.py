@@ -24,8 +24,8 @@ def test_the_samples_come_again_and_again_in_an_order_that_is_the_devices_own(tm
     assert sorted(rows[:5]) == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
     assert rows[5:] == rows[:5] == [sample.inputs["x"].tolist() for sample in again][:5]
     assert rows[:5] != [sample.inputs["x"].tolist() for sample in other]
-    labels = {tuple(sample.inputs["x"]): sample.label for sample in first}
-    assert labels == {(0, 1): 0, (2, 3): 1, (4, 5): 2, (6, 7): None, (8, 9): 1}
+    wanted = {tuple(sample.inputs["x"]): int(sample.target_value[""]) for sample in first}
+    assert wanted == {(0, 1): 0, (2, 3): 1, (4, 5): 2, (6, 7): -1, (8, 9): 1}
     assert {(sample.use, sample.begins) for sample in first} == {("serve", False)}
 
 
@@ -34,17 +34,27 @@ def test_sequences_are_streams_that_begin_anew(tmp_path):
         tmp_path / "s.npz", x=np.arange(6, dtype=np.float32).reshape(2, 3), labels=np.array([[0, 1, 0], [1, 1, 1]])
     )
 
-    found = list(islice(stream(context(tmp_path / "s.npz")), 6))
+    found = list(islice(stream(context(tmp_path / "s.npz", sequences="1")), 6))
 
     assert [sample.begins for sample in found] == [True, False, False, True, False, False]
     assert sorted([float(found[0].inputs["x"]), float(found[3].inputs["x"])]) == [0, 3]
-    assert [sample.label for sample in found if sample.inputs["x"] < 3] == [0, 1, 0]
+    assert [int(sample.target_value[""]) for sample in found if sample.inputs["x"] < 3] == [0, 1, 0]
+
+
+def test_several_outputs_have_target_values_by_their_names(tmp_path):
+    arrays = {"target_values.state": np.array([1, -1]), "target_values.level": np.array([[0.5], [np.nan]], np.float32)}
+    np.savez(tmp_path / "s.npz", x=np.arange(2, dtype=np.float32), **arrays)
+
+    found = {int(sample.inputs["x"]): sample.target_value for sample in islice(stream(context(tmp_path / "s.npz")), 2)}
+
+    assert (int(found[0]["state"]), found[0]["level"].tolist()) == (1, [0.5])
+    assert (int(found[1]["state"]), np.isnan(found[1]["level"]).tolist()) == (-1, [True])
 
 
 def test_a_file_without_labels_gives_samples_without(tmp_path):
     np.savez(tmp_path / "s.npz", x=np.ones((2, 1), np.float32))
 
-    assert [sample.label for sample in islice(stream(context(tmp_path / "s.npz")), 3)] == [None, None, None]
+    assert [sample.target_value for sample in islice(stream(context(tmp_path / "s.npz")), 3)] == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +62,17 @@ def test_a_file_without_labels_gives_samples_without(tmp_path):
     [
         (None, {}, r"expected arrays by name in .*s\.npz, found none \(No such file or directory\); correct the file"),
         ({"x": np.ones(2)}, {"file": ""}, r"expected arrays by name in \., found none \(Is a directory\)"),
-        ({"x": np.ones(2), "y": np.ones(3)}, {}, r"expected as many samples in each array of .*, found \[2, 3\]"),
-        ({"labels": np.ones(2)}, {}, r"expected as many samples in each array of .*, found \[2\]; correct it"),
+        (
+            {"x": np.ones(2), "y": np.ones(3)},
+            {},
+            r"expected as many samples in each array of .*, found 2, 3; correct it",
+        ),
+        (
+            {"x": np.ones(2), "labels": np.ones(2, int), "target_values": np.ones(2)},
+            {},
+            r"s\.npz: expected target values as 'labels' or as 'target_values', found both; leave one out",
+        ),
+        ({"labels": np.ones(2)}, {}, r"expected as many samples in each array of .*, found 2; correct it"),
         ({"x": np.ones(2)}, {"rate_per_s": "fast"}, "--source-option rate_per_s: expected a number; correct it"),
     ],
 )

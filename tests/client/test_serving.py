@@ -12,9 +12,11 @@ from hedgerow.client.loading import ReadyModel
 from hedgerow.client.serving import ActiveModel
 from hedgerow.client.slot_folders import OpenSlot
 from hedgerow.errors import InputError
+from hedgerow.outputs.wanted import as_given
 from hedgerow.reference import Reference
 from hedgerow.window import Window
 from tests.client.remembering import Remembering, ready_of, streaming
+from tests.scores import compared, known_and_right
 
 
 class Constant:
@@ -81,7 +83,7 @@ def test_a_change_of_the_model_cuts_the_window(active, ready, windows):
     active.predict(batch(3), np.zeros(3, dtype=np.int64))
     active.activate(ready(2))
     active.predict(batch(4), np.asarray([0, 1, -1, 1]))
-    assert [(w.release, w.index, w.samples, w.labelled, w.correct) for w in windows] == [
+    assert [(w.release, w.index, w.samples, *known_and_right(w.scores)) for w in windows] == [
         ("demo@1", 0, 3, 3, 3),
         ("demo@2", 1, 4, 3, 2),
     ]
@@ -96,8 +98,8 @@ def test_starting_to_compare_does_not_cut_the_window(active, ready, windows):
     (window,) = windows
     active.compare(ready(1), ready(3))
     active.predict(batch(4))
-    assert windows[1].paired.disagreed == 4, "what no longer serves changes nothing"
-    assert (window.samples, window.paired.disagreed, window.paired.only_new_right) == (4, 2, 2)
+    assert compared(windows[1].paired)[1] == 4, "what no longer serves changes nothing"
+    assert (window.samples, compared(window.paired)) == (4, (0, 2, 2, 0))
 
 
 def test_stopping_to_serve_cuts_the_window(active, ready, windows):
@@ -141,7 +143,7 @@ def test_a_model_that_fails_is_named_with_its_release_and_not_counted(active, re
 
 def test_an_answer_names_the_release_that_gave_it(active, ready):
     active.activate(ready(2))
-    answer = active.answer({"x": np.zeros(4, dtype=np.float32)}, 1)
+    answer = active.answer({"x": np.zeros(4, dtype=np.float32)}, as_given(1))
     assert (answer.release, answer.index, answer.label, answer.confidence) == ("demo@2", 1, "b", 1.0)
 
 
@@ -164,13 +166,21 @@ def test_what_is_no_prediction_is_the_models_fault(active, ready, outputs, healt
 
 
 def test_a_fault_in_counting_costs_the_sample_in_the_window_and_not_the_answer(active, ready, windows, health):
-    active.activate(ready(1))
+    class TooFew(Constant):
+        def predict(self, inputs):
+            return {"probabilities": super().predict(inputs)["probabilities"][:, None]}
+
+    made = ready(1)
+    model = Constant(0)
+    active.activate(ReadyModel(made.slot, model))
     active.predict(batch(2), np.zeros(2, dtype=np.int64))
-    assert active.predict(batch(1), np.asarray(["no label"]))["probabilities"].shape == (1, 3)
+    model.predict = TooFew(0).predict
+    assert active.predict(batch(1), np.zeros(1, dtype=np.int64))["probabilities"].shape == (1, 1, 3)
     assert [problem.split(":")[0] for problem in health.problems] == ["counting"]
+    model.predict = Constant(0).predict
     active.predict(batch(2), np.zeros(2, dtype=np.int64))
     (window,) = windows
-    assert (window.samples, window.labelled, window.correct) == (4, 4, 4)
+    assert (window.samples, *known_and_right(window.scores)) == (4, 4, 4)
     assert all(sum(f.counts) + f.missing == 4 for f in window.features.values()), "counted as a whole or not at all"
     assert sum(window.latency) == 4
 
@@ -182,7 +192,7 @@ def test_the_model_before_that_fails_costs_the_comparison_and_not_the_answer(act
     assert active.predict(batch(4))["probabilities"].shape == (4, 3)
     assert health.problems == ("comparison: RuntimeError",)
     (window,) = windows
-    assert (window.samples, window.paired.agreed, window.paired.disagreed) == (4, 0, 0)
+    assert (window.samples, compared(window.paired)) == (4, (0, 0, 0, 0))
     active.compare(first, None)
     assert health.problems == ()
 
@@ -302,5 +312,5 @@ def test_the_model_before_has_a_state_of_its_own_and_is_reset_with_the_stream(re
     winners(active, 2)  # both begin anew
     active.cut(1)
 
-    assert (windows[-1].paired.agreed, windows[-1].paired.disagreed) == (1, 0)
-    assert (windows[-2].paired.agreed, windows[-2].paired.disagreed) == (1, 2)
+    assert compared(windows[-1].paired)[:2] == (1, 0)
+    assert compared(windows[-2].paired)[:2] == (1, 2)

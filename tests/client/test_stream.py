@@ -15,6 +15,7 @@ from hedgerow.client.source import Sample, SourceContext
 from hedgerow.client.stream import Stream, next_pause_s
 from hedgerow.reference import Reference
 from tests.client.remembering import ready_of, streaming
+from tests.scores import known_and_right
 
 ZEROS = np.zeros(4, dtype=np.float32)
 
@@ -101,7 +102,7 @@ def test_a_generator_gets_the_answer_to_each_sample(bench):
 def test_sources_that_ignore_answers_are_served_all_the_same(bench, make):
     bench.run(lambda _context: make([Sample({"x": ZEROS}, 1), Sample({"x": ZEROS}, 0)]))
     bench.active.cut(1)
-    assert [(window.samples, window.labelled, window.correct) for window in bench.windows] == [(2, 2, 1)]
+    assert [(window.samples, *known_and_right(window.scores)) for window in bench.windows] == [(2, 2, 1)]
 
 
 def test_a_source_that_raises_is_called_again_after_pauses_that_grow_to_a_minute(bench):

@@ -7,12 +7,14 @@ import pytest
 
 from hedgerow.client import streams
 from hedgerow.client.streams import Streams
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import NO_OUTPUTS
+from hedgerow.schema import TensorSpec
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", (2,)), TensorSpec("sum", (1, 2)), TensorSpec("count", (1,), "int32")),
     (TensorSpec("probabilities", (2,)), TensorSpec("sum_next", (1, 2)), TensorSpec("count_next", (1,), "int32")),
-    (),
+    NO_OUTPUTS,
     {"sum": "sum_next", "count": "count_next"},
 )
 

@@ -25,7 +25,7 @@ class InMemory:
         return self.size
 
     def read(self, indices):
-        return {"x": X[indices]}, Y[indices]
+        return {"x": X[indices]}, {"probabilities": Y[indices]}
 
 
 @pytest.fixture
@@ -162,5 +162,16 @@ def test_terms_that_the_graph_lacks_are_refused(step, graph):
     controlled = replace(graph, extras=(extra("control", "control:bias", (3,), parameter="bias"),))
     with pytest.raises(TrainingError, match="shape"):
         run(step, controlled, InMemory(10), start(), control={"bias": np.zeros(4, np.float32)})
-    with pytest.raises(TrainingError, match="classes"):
-        run(step, replace(graph, labels=Tensor("y", "y", (4, 3), "float32")), InMemory(10), start())
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [
+        ((Tensor("probabilities", "y", (4, 3), "float32"),), r"float32\[4, 3\] for probabilities .* int64\[4\]"),
+        ((Tensor("probabilities", "y", (4,), "float32"),), r"float32\[4\] for probabilities .* int64\[4\]"),
+        ((Tensor("level", "y", (4,), "int64"),), r"int64\[4\] for level where the samples have none"),
+    ],
+)
+def test_a_graph_that_wants_other_target_values_than_the_outputs_have_is_refused(step, graph, targets, found):
+    with pytest.raises(TrainingError, match=found):
+        run(step, replace(graph, targets=targets), InMemory(10), start())

@@ -51,8 +51,9 @@ def digits_checkpoint(tmp_path_factory) -> Path:
     """A folder with a checkpoint of the digits task, trained centrally for a few epochs."""
     import torch
 
-    from hedgerow.task import accuracy, load_task
-    from hedgerow.task_module import LogitsModule, loss_function, model_weights, predict
+    from hedgerow.task import load_task
+    from hedgerow.task_losses import loss_function
+    from hedgerow.task_module import LogitsModule, model_weights, predict
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -62,13 +63,13 @@ def digits_checkpoint(tmp_path_factory) -> Path:
     module, loss = LogitsModule(task, model), loss_function(task)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     inputs = torch.from_numpy(data.train.inputs["image"])
-    labels = torch.from_numpy(data.train.labels)
+    labels = torch.from_numpy(data.train.target_values)
     for _epoch in range(12):
         for start in range(0, len(labels), 16):
             optimizer.zero_grad()
             loss(module(inputs[start : start + 16]), labels[start : start + 16]).backward()
             optimizer.step()
-    found = accuracy(predict(task, model.eval(), data.held_out.inputs), data.held_out.labels)
+    found = task.measure(predict(task, model.eval(), data.held_out.inputs), task.wanted(data.held_out))["accuracy"]
     folder = tmp_path_factory.mktemp("digits") / "checkpoint"
     save_checkpoint(
         folder,

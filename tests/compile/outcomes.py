@@ -6,7 +6,9 @@ from hedgerow.compile.profile.host import HostLatency
 from hedgerow.compile.search import TriedRecipe
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 
 BLOB = Blob("a" * 64, 10)
 METRICS = {
@@ -57,7 +59,7 @@ def outcome(**changes) -> Outcome:
     )
     build = Build(
         task="hands",
-        model_schema=ModelSchema((TensorSpec("x", (1, 8), "float32"),), (), ("<b>no</b>", "yes|")),
+        model_schema=ModelSchema((TensorSpec("x", (1, 8), "float32"),), (), Outputs.of(Classes(("<b>no</b>", "yes|")))),
         artifacts=(artifact,),
         train_graphs=(),
         reference=BLOB,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hedgerow.compile.foundation import Foundation, foundation_of_sequences
+from hedgerow.compile import foundation as foundations
 from hedgerow.schema import TensorSpec
 from hedgerow.state import State
 from hedgerow.task import Dataset, Task, TaskData
@@ -91,6 +91,6 @@ def task_of(make: type[nn.Module], **changes) -> Task:
     return Task(**{**parts, **changes})
 
 
-def foundation_of(make: type[nn.Module], **changes) -> Foundation:
+def foundation_of(make: type[nn.Module], **changes) -> foundations.Foundation:
     task = task_of(make, **changes)
-    return foundation_of_sequences(task, task.model(), task.load_data(), {})
+    return foundations.foundation_of(task, task.model(), task.load_data())

@@ -109,7 +109,7 @@ def data():
     known = digits.load_data()
     return replace(known, calibration=Dataset({{"image": np.zeros({shape}, np.float32)}}, np.zeros({count}, np.int64)))
 
-task = Task(name="digits", inputs=digits.inputs, labels=digits.labels, model=digits.model, data=data,
+task = Task(name="digits", inputs=digits.inputs, outputs=digits.answers, model=digits.model, data=data,
             preprocess=digits.preprocess)
 """
 

@@ -11,7 +11,9 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 
 IMAGE = Tensor("image", "args_0", (1, 1, 8, 8), "int8", 0.0625, -128)
 SCALAR = Tensor("loss", "loss", (), "float32")
@@ -37,7 +39,7 @@ def make_build(folder) -> Build:
         blob=add_blob(folder, b"train"),
         batch_size=16,
         inputs=(Tensor("image", "input.image", (16, 1, 8, 8), "float32"),),
-        labels=Tensor("labels", "labels", (16,), "int64"),
+        targets=(Tensor("probabilities", "target.probabilities", (16,), "int64"),),
         learning_rate=SCALAR,
         loss=SCALAR,
         parameters=(Tensor("0.weight", "weight.0.weight", (2, 2), "float32"),),
@@ -46,7 +48,9 @@ def make_build(folder) -> Build:
     return Build(
         task="digits",
         model_schema=ModelSchema(
-            (TensorSpec("image", (1, 8, 8), minimum=0, maximum=16),), (TensorSpec("probabilities", (2,)),), ("0", "1")
+            (TensorSpec("image", (1, 8, 8), minimum=0, maximum=16),),
+            (TensorSpec("probabilities", (2,)),),
+            Outputs.of(Classes(("0", "1"))),
         ),
         artifacts=(artifact,),
         train_graphs=(graph,),

@@ -14,7 +14,9 @@ from hedgerow.compile.errors import CArrayError
 from hedgerow.hardware import load_target
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs, Reconstruction, Values
+from hedgerow.schema import TensorSpec
 from hedgerow.tensor_border import to_stored
 
 CONTENT = bytes(range(256)) * 3 + b"\x1c"
@@ -41,7 +43,9 @@ def test_a_name_without_letters_and_digits_is_refused():
 
 ARENA = Arena(bytes=53_008, kernels="reference kernels", version="0.1", scratch_bytes=2304, scratch_omitted="")
 IMAGE = TensorSpec("image", (1, 8, 8), unit="intensity", minimum=0, maximum=16)
-SCHEMA = ModelSchema((IMAGE,), (TensorSpec("probabilities", (3,)),), ("0", 'the "one"', "zwölf*/ \\"))
+SCHEMA = ModelSchema(
+    (IMAGE,), (TensorSpec("probabilities", (3,)),), Outputs.of(Classes(("0", 'the "one"', "zwölf*/ \\")))
+)
 
 
 def model(content: bytes = CONTENT, name: str = "digits", **changes) -> CModel:
@@ -246,7 +250,7 @@ def test_the_formula_of_the_header_stores_what_the_golden_samples_were_made_with
 STREAMING = ModelSchema(
     (TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 32)), TensorSpec("c", (1, 4))),
     (TensorSpec("probabilities", (2,)), TensorSpec("c_next", (1, 4)), TensorSpec("h_next", (2, 1, 32))),
-    ("silence", "speech"),
+    Outputs.of(Classes(("silence", "speech"))),
     {"h": "h_next", "c": "c_next"},
 )
 
@@ -283,3 +287,33 @@ def test_the_header_says_which_output_is_which_inputs_state_and_what_zero_is():
     ]
     assert "fill each of these inputs with elements of ZERO" in words(text)
     assert "_STATE" not in c_header(model())
+
+
+def of_outputs(outputs: Outputs, *stored: Tensor) -> CModel:
+    return model(schema=ModelSchema((IMAGE,), outputs.tensors(), outputs), outputs=stored)
+
+
+def test_numbers_have_their_names_units_and_scale_in_the_header():
+    outputs = Outputs.of(Values(("level", "flow"), tolerance=1.0, unit=("m", "l/s")))
+    made = of_outputs(outputs, Tensor("values", "output_0", (1, 2), "int8", 0.5, 3))
+    header = c_header(made)
+    assert "/* Output 0, values: int8[1, 2], m, l/s. */" in header
+    assert "/* Names of the values, in the order of the first output. */\n#define DIGITS_MODEL_LABELS 2" in header
+    assert "softmax" not in header
+    assert '{\n    "level",\n    "flow",\n};' in c_source(made)
+
+
+def test_each_of_several_outputs_has_names_of_its_own():
+    outputs = Outputs(
+        {"anomaly": Reconstruction(threshold=1.0), "kind": Classes(("a", "b")), "level": Values(("m",), tolerance=1.0)}
+    )
+    stored = [Tensor(name, name, (1, *output.tensor(name).shape), "int8", 0.5, 0) for name, output in outputs.items()]
+    made = of_outputs(outputs, *stored)
+    header, source = c_header(made), c_source(made)
+    assert "and so is its mean squared difference and softmax" in " ".join(header.split()).replace("* ", "")
+    assert "DIGITS_MODEL_LABELS" not in header
+    assert "#define DIGITS_MODEL_OUTPUT_1_LABELS 2" in header
+    assert "#define DIGITS_MODEL_OUTPUT_2_LABELS 1" in header
+    assert "DIGITS_MODEL_OUTPUT_0_LABELS" not in header
+    assert 'digits_model_output_1_labels[DIGITS_MODEL_OUTPUT_1_LABELS] = {\n    "a",\n    "b",\n};' in source
+    assert "Names of the classes, in the order of the last dimension of output 1, kind." in " ".join(header.split())

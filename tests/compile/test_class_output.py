@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from hedgerow.compile.class_output import ClassOutput, class_scores, find_class_output
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 LABELS = np.array([0, 2, 1])
 

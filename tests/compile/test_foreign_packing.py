@@ -14,6 +14,7 @@ from hedgerow.client.runtimes import load_runtime
 from hedgerow.compile.arena import installed_version
 from hedgerow.compile.build import load_build
 from hedgerow.fleet.trust.release_fit import check_fit
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import Reference
 from hedgerow.weights import decode_arrays
 from tests.compile.foreign_models import (
@@ -105,9 +106,12 @@ def test_accuracy_is_measured_in_the_targets_own_runtime_with_each_class_and_a_r
     assert artifact["latency_ms_p50"] > 0
     build = load_build(out)
     assert build.metrics == {"accuracy": 1.0}
-    assert (build.model_schema.outputs[0].name, build.model_schema.labels) == ("probabilities", ("0", "1", "2"))
+    assert (build.model_schema.outputs[0].name, build.model_schema.answers.alone.part_names) == (
+        "probabilities",
+        ("0", "1", "2"),
+    )
     reference = Reference.decode((out / "blobs" / build.reference.sha256).read_bytes())
-    assert {"output.label", "output.confidence", "x.mean"} <= {feature.name for feature in reference.features}
+    assert {"output.label", "output.confidence", "x.0"} <= {feature.name for feature in reference.features}
     card = (out / "report.md").read_text()
     assert "| 0 |" in card
     assert "It is not known on how many samples it was trained" in card
@@ -389,7 +393,7 @@ def digits_file() -> tuple[bytes, np.ndarray]:
     train = load_task(DIGITS).load_data().train
     [values] = train.inputs.values()
     rows = values.reshape(len(values), -1).astype(np.float64)
-    weight = np.linalg.lstsq(rows, np.eye(10)[train.labels], rcond=None)[0].astype(np.float32)
+    weight = np.linalg.lstsq(rows, np.eye(10)[train.target_values], rcond=None)[0].astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["pixels"], ["flat"]),
@@ -412,17 +416,15 @@ def test_a_tasks_held_out_data_its_names_and_its_classes_are_used(pack):
     task = load_task(DIGITS)
     held_out = task.load_data().held_out
     [values] = held_out.inputs.values()
-    expected = float(((values.reshape(len(values), -1) @ weight).argmax(axis=1) == held_out.labels).mean())
+    expected = float(((values.reshape(len(values), -1) @ weight).argmax(axis=1) == held_out.target_values).mean())
     code, record, out = pack(content, "--target", "x86-gateway", "--task", DIGITS)
     assert (code, record["refused"]) == (0, [])
     assert record["artifacts"][0]["accuracy"] == pytest.approx(expected, abs=0.003)
     assert record["artifacts"][0]["held_out_samples"] == len(held_out)
     build = load_build(out)
-    assert (build.task, build.model_schema.inputs, build.model_schema.labels) == (
-        task.name,
-        tuple(task.inputs),
-        tuple(task.labels),
-    )
+    # The file gives raw scores, and says so: no softmax is inside.
+    named = Outputs({"scores": Classes(task.answers.alone.part_names, softmax=False)})
+    assert (build.task, build.model_schema.inputs, build.model_schema.answers) == ("digits", tuple(task.inputs), named)
     assert build.metrics["accuracy"] == record["artifacts"][0]["accuracy"]
     assert replayed(out) == 0.0
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hedgerow.compile.golden import GOLDEN_SAMPLES, choose_samples, encode_golden, replay_tolerance
+from hedgerow.compile.golden import GOLDEN_SAMPLES, choose_rows, choose_samples, encode_golden, replay_tolerance
 from hedgerow.task import Dataset
 from hedgerow.weights import decode_arrays
 
@@ -32,3 +32,15 @@ def test_samples_come_back_by_name():
 @pytest.mark.parametrize(("difference", "tolerance"), [(0.0, 0.01), (0.03, 0.06), (0.9, 0.25)])
 def test_the_tolerance_is_twice_the_difference_from_float_within_limits(difference, tolerance):
     assert replay_tolerance(difference) == pytest.approx(tolerance)
+
+
+def test_one_sample_at_least_has_a_missing_value_where_any_has():
+    known = dataset(350)
+    values = known.inputs["x"].astype(np.float32)
+    assert not np.isnan(values[choose_rows(known)]).any()
+    values[3, 0] = np.nan
+    found = choose_rows(Dataset({"x": values}, known.target_values))
+
+    assert len(found) == GOLDEN_SAMPLES
+    assert 3 in found
+    assert found.tolist() == sorted(found.tolist())

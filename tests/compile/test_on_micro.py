@@ -17,12 +17,13 @@ from hedgerow.compile.on_micro import run_on_micro  # noqa: E402
 from hedgerow.compile.portions import portions  # noqa: E402
 from hedgerow.compile.recipes import find_recipe  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.compile.units import CompiledArtifact, compile_artifact  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
 from hedgerow.hardware.lookup import load_target  # noqa: E402
 from hedgerow.progress import ProgressRecorder, silent  # noqa: E402
 from hedgerow.weights import decode_arrays  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 RECIPE = find_recipe("tflite-int8-full")
 CORE = load_target("cortex-m7")
@@ -96,16 +97,16 @@ def test_score_parity_classes_and_golden_samples_are_those_of_an_interpreter_tha
     artifact, held_out = compiled.artifact, foundation.data.held_out
     content = (build / "blobs" / artifact.blob.sha256).read_bytes()
     wanted = predicted(content, compiled.arena.bytes, held_out.inputs["image"])
-    right = wanted.argmax(axis=1) == held_out.labels
+    right = wanted.argmax(axis=1) == held_out.target_values
     assert artifact.metrics["held_out_samples"] == len(held_out)
     assert artifact.metrics["accuracy"] == right.mean()
-    floats = foundation.float_probabilities
+    floats = foundation.float_answers["probabilities"]
     assert artifact.metrics["agreement"] == (wanted.argmax(axis=1) == floats.argmax(axis=1)).mean()
     noise = np.square(floats.astype(np.float64) - wanted).sum()
     snr_db = 10 * np.log10(np.square(floats.astype(np.float64)).sum() / noise)
     assert artifact.metrics["snr_db"] == pytest.approx(snr_db, abs=1e-9)
     for label, row in enumerate(compiled.evaluation["classes"]):
-        assert row["recall"] == pytest.approx(right[held_out.labels == label].mean(), abs=1e-6)
+        assert row["recall"] == pytest.approx(right[held_out.target_values == label].mean(), abs=1e-6)
     golden = decode_arrays((build / "blobs" / artifact.golden.sha256).read_bytes(), "golden", limit_bytes=10**6)
     [name] = [name for name in golden if name.startswith("output.")]
     assert np.array_equal(golden[name], predicted(content, compiled.arena.bytes, golden["input.image"]))
@@ -115,10 +116,10 @@ def test_score_parity_classes_and_golden_samples_are_those_of_an_interpreter_tha
 @pytest.mark.heavy
 def test_the_figures_are_not_litert_s_where_the_two_differ(compiled, foundation):
     stage = foundation.made[(RECIPE, True)].stage
-    other = predict_tflite(stage, foundation.data.held_out.inputs)
-    of_litert = signal_to_noise_db(foundation.float_probabilities, other)
+    other = only(predict_tflite(stage, foundation.data.held_out.inputs))
+    of_litert = signal_to_noise_db(foundation.float_answers["probabilities"], other)
     assert (
-        np.abs(other - foundation.executed[(RECIPE, "tflite-micro", True)].probabilities).max()
+        np.abs(other - foundation.executed[(RECIPE, "tflite-micro", True)].answers["probabilities"]).max()
         >= stage.outputs[0].scale
     )
     assert abs(compiled.artifact.metrics["snr_db"] - of_litert) > 1e-3

@@ -14,7 +14,7 @@ def point(**changes) -> Point:
         "label": "pi",
         "about": "pi: 1,000 bytes",
         "size_bytes": 1000.0,
-        "accuracy": 0.9,
+        "score": 0.9,
         "latency_ms": 2.0,
         "kind": "chosen",
         "front": False,
@@ -35,7 +35,7 @@ def circles(root):
 
 
 def test_more_bytes_lie_further_right_and_more_accuracy_higher():
-    small, large = point(about="small"), point(about="large", size_bytes=4000.0, accuracy=0.95)
+    small, large = point(about="small"), point(about="large", size_bytes=4000.0, score=0.95)
     found = {about: (left, top) for left, top, _radius, _kind, about in circles(drawn([small, large]))}
     assert found["small"][0] < found["large"][0]
     assert found["small"][1] > found["large"][1]
@@ -52,9 +52,9 @@ def test_the_area_of_a_point_is_its_share_of_the_slowest_one():
 
 def test_the_front_is_a_line_through_its_points_from_small_to_large():
     points = [
-        point(size_bytes=3000.0, accuracy=0.95, front=True, kind="passed"),
-        point(size_bytes=1000.0, accuracy=0.90, front=True),
-        point(size_bytes=2000.0, accuracy=0.88, kind="refused"),
+        point(size_bytes=3000.0, score=0.95, front=True, kind="passed"),
+        point(size_bytes=1000.0, score=0.90, front=True),
+        point(size_bytes=2000.0, score=0.88, kind="refused"),
     ]
     root = drawn(points)
     (line,) = root.iter("polyline")
@@ -64,7 +64,7 @@ def test_the_front_is_a_line_through_its_points_from_small_to_large():
 
 
 def test_float_and_least_allowed_accuracy_are_lines_within_the_plot():
-    root = drawn([point(accuracy=0.5)], float_accuracy=0.99, allowed_accuracy=0.975)
+    root = drawn([point(score=0.5)], float_accuracy=0.99, allowed_accuracy=0.975)
     lines = {path.get("class"): path.get("d") for path in root.iter("path") if path.get("class").startswith("level")}
     heights = {name: float(re.search(r",([\d.]+)H", line)[1]) for name, line in lines.items()}
     assert 0 < heights["level float"] < heights["level least"] < 250
@@ -98,7 +98,7 @@ def test_labels_lie_on_neither_points_nor_each_other():
 )
 def test_every_point_lies_within_the_frame(sizes, accuracies, latencies, float_accuracy):
     points = [
-        point(size_bytes=size, accuracy=accuracy, latency_ms=latency)
+        point(size_bytes=size, score=accuracy, latency_ms=latency)
         for size, accuracy, latency in zip(sizes, accuracies, latencies, strict=False)
     ]
     root = drawn(points, float_accuracy, max(0.0, float_accuracy - 0.015))

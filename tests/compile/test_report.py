@@ -18,6 +18,8 @@ from hedgerow.compile.errors import (
 from hedgerow.compile.refused import refused_by
 from hedgerow.compile.report import card, render, write_report
 from hedgerow.compile.search import TriedRecipe
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs, Values
 from tests.compile.outcomes import EVALUATION, METRICS, outcome
 
 
@@ -246,3 +248,75 @@ def test_the_card_says_what_each_check_was_measured_in():
     assert "- raspberry-pi-4: accuracy, golden measured in LiteRT 2.3.0, XNNPACK delegate.\n" in text
     assert "- raspberry-pi-4: oracle measured in TFLM 1.\n" in text
     assert "<li>raspberry-pi-4: oracle measured in TFLM 1.</li>" in render("report.html.j2", facts)
+
+
+NUMBERS = Outputs.of(Values(("level", "flow"), tolerance=1.0, unit=("m", "l/s")))
+OF_NUMBERS = {
+    "samples": 4,
+    "train_samples": 10,
+    "metrics": {"score": 0.91, "r2": 0.8},
+    "baseline": {"said": "always the median", "metrics": {"score": 0.25}},
+    "classes": [],
+    "confusion": [],
+    "subgroups": [{"name": "left", "samples": 2, "score": 0.5}],
+    "fairness": {},
+}
+
+
+def of_outputs(outputs: Outputs, **metrics: float):
+    """An outcome of a task without classes."""
+    one = outcome()
+    (artifact,) = one.build.artifacts
+    numbers = {name: value for name, value in METRICS.items() if "accuracy" not in name} | {
+        "score": 0.9,
+        "float_score": 0.91,
+    }
+    build = replace(
+        one.build,
+        model_schema=ModelSchema(one.build.model_schema.inputs, outputs.tensors(), outputs),
+        artifacts=(replace(artifact, metrics={**numbers, **metrics}, checks={"score": "passed"}),),
+        metrics={"score": 0.91, "own": 3.0},
+    )
+    trials = [replace(trial, metrics=numbers if trial.metrics else {}) for trial in one.trials]
+    parts = {"classes": [], "subgroups": [{"name": "left", "samples": 2, "score": 0.75}]}
+    return outcome(build=build, trials=tuple(trials), evaluations={artifact.target: parts}, not_run={})
+
+
+@pytest.mark.parametrize("template", ["report.md.j2", "report.html.j2"])
+def test_a_regression_is_told_in_its_own_words_and_nothing_is_called_accuracy(template):
+    facts = card(of_outputs(NUMBERS), OF_NUMBERS, max_drop=0.015)
+    text = " ".join(render(template, facts).split())
+    assert "accuracy" not in text.lower()
+    assert "To give values (values) from x" in text
+    assert "level, flow" in text
+    assert "m, l/s" in text
+    assert "points of worth of the values against" in text
+    assert "worth of the values of always the median" in text
+    assert "worth of the values in each subgroup" in text
+    assert "Classes:" not in text
+    for share in ("90.00%", "50.00%", "75.00%"):
+        assert share in text
+
+
+def test_metrics_of_the_kind_and_of_the_user_stand_beside_the_mean_score():
+    facts = card(of_outputs(NUMBERS), OF_NUMBERS, max_drop=0.015)
+    assert facts["metrics"] == [("score", 0.91), ("r2", 0.8), ("own", 3.0)]
+    assert facts["baseline"] == {"said": "always the median", "score": 0.25}
+    [artifact] = of_outputs(NUMBERS).to_record()["artifacts"]
+    assert (artifact["score"], artifact["float_score"], artifact["accuracy"]) == (0.9, 0.91, None)
+
+
+def test_each_of_several_outputs_is_shown_with_how_near_it_is():
+    outputs = Outputs({"kind": Classes(("a", "b")), "level": Values(("m",), tolerance=1.0)})
+    near = {"snr_db.kind": 40.0, "agreement.kind": 0.99, "snr_db.level": 20.0, "agreement.level": 0.97}
+    facts = card(of_outputs(outputs, **near), OF_NUMBERS, max_drop=0.015)
+    text = render("report.md.j2", facts)
+    assert "| raspberry-pi-4 | level | 20 | 97.00% |" in text
+    assert "| kind | classes | 2 | - | a, b |" in text
+    assert "To give kind (classes) and level (values) from x" in text
+
+
+def test_a_classifier_is_compared_with_the_most_frequent_class():
+    said = {"said": "always 'no', the most frequent class", "metrics": {"accuracy": 0.5}}
+    text = render("report.md.j2", card(outcome(), {**EVALUATION, "baseline": said}, max_drop=0.015))
+    assert "- accuracy of always 'no', the most frequent class: 0.5" in text

@@ -10,7 +10,8 @@ from hedgerow.compile.inspection.facts import FileFacts
 from hedgerow.compile.model_file import ModelFile
 from hedgerow.compile.samples import SampleFile
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 
 
 def model(*inputs: tuple[str, int], stored: str = "float32", state: dict[str, str] | None = None) -> ModelFile:
@@ -48,7 +49,7 @@ def test_columns_with_the_names_of_all_inputs_are_these_inputs_in_any_order(tmp_
     samples = table(tmp_path, f"b,the a,labels\n{ROWS}").samples_for(model(("a", 1), ("b", 1)))
     assert samples.held_out.inputs["a"].tolist() == [[4], [6], [8]]
     assert samples.held_out.inputs["b"].tolist() == [[3], [5], [7]]
-    assert samples.held_out.labels.tolist() == [1, 0, 1]
+    assert samples.held_out.target_values.tolist() == [1, 0, 1]
     assert samples.calibration.inputs["a"].tolist() == [[2], [10]]
 
 

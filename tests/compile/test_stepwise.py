@@ -7,16 +7,27 @@ from hedgerow.compile.pass_models import CompiledModel
 from hedgerow.compile.stepwise import as_rows, golden_steps, state_ends, with_state
 from hedgerow.manifest.content import Tensor
 from hedgerow.task import Dataset
+from tests.output_tasks import STREAMING
 
 
 def test_rows_are_the_steps_one_after_the_other_with_what_each_took():
     x, h = np.arange(12).reshape(2, 3, 2), np.arange(6).reshape(2, 3, 1, 1)
-    rows = as_rows(Dataset({"x": x}, np.array([[0, 1, 2], [3, 4, 5]]), {"site": np.array(["a", "b"])}), {"h": h})
+    data = Dataset({"x": x}, np.array([[0, 1, 2], [3, 4, 5]]), {"site": np.array(["a", "b"])})
+    rows = as_rows(STREAMING["classes"], data, {"h": h})
 
-    assert rows.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert rows.target_values.tolist() == [0, 1, 2, 3, 4, 5]
     assert rows.inputs["x"].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
     assert rows.inputs["h"].tolist() == [[[0]], [[1]], [[2]], [[3]], [[4]], [[5]]]
     assert rows.columns["site"].tolist() == ["a", "a", "a", "b", "b", "b"]
+
+
+def test_rows_have_the_target_values_of_each_output_and_where_none_is_known_what_says_so():
+    x = {"x": np.zeros((2, 3, 4), np.float32)}
+    two = {"state": np.arange(6).reshape(2, 3), "level": np.arange(12.0).reshape(2, 3, 2)}
+    rows = as_rows(STREAMING["several"], Dataset(x, two))
+    assert rows.target_values["state"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert rows.target_values["level"].shape == (6, 2)
+    assert as_rows(STREAMING["reconstruction"], Dataset(x)).target_values.tolist() == [-1] * 6
 
 
 @pytest.mark.parametrize(

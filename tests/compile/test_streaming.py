@@ -14,9 +14,9 @@ from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.recipes import RECIPES, find_recipe  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx, predict_onnx_steps  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite_steps  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.compile.stepwise import state_ends  # noqa: E402
 from hedgerow.compile.train_graph.export import export_train_graph  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.weights import decode_arrays  # noqa: E402
 from tests.compile.streaming_nets import STEPS, Cells, Gru, Lstm, Window, foundation_of, task_of  # noqa: E402
@@ -80,7 +80,7 @@ def test_a_recipe_gives_a_state_of_two_layers_that_is_copied_as_it_is(name):
     assert taken == given
     assert "[2, 1, 128]" in taken
     found = outputs_of(base, made)
-    assert signal_to_noise_db(base.float_probabilities, found["probabilities"]) > wanted_db(name)
+    assert signal_to_noise_db(base.float_answers["probabilities"], found["probabilities"]) > wanted_db(name)
     # The state that the model was in before a step is what it gave at the step before.
     states = base.data.held_out.inputs["state"].reshape(-1, STEPS, 2, 1, 128)[:, 1:]
     own = found["state_next"].reshape(-1, STEPS, 2, 1, 128)[:, :-1]
@@ -107,7 +107,7 @@ def test_other_layers_states_apart_and_windows_of_frames_pass_too(net, name):
     assert list(state_ends(made.stage)) == list(net.state)
     assert all(taken == given for taken, given in state_ends(made.stage).values())
     found = outputs_of(base, made)
-    assert signal_to_noise_db(base.float_probabilities, found["probabilities"]) > wanted_db(name)
+    assert signal_to_noise_db(base.float_answers["probabilities"], found["probabilities"]) > wanted_db(name)
 
 
 @pytest.mark.parametrize("name", ["onnx-int8-s8s8", "tflite-int8", "tflite-int8-full", "coreml-int8-weights"])
@@ -117,7 +117,7 @@ def test_state_goes_past_what_prepares_a_sample(name):
 
     assert {tensor.name for tensor in made.stage.inputs} == {"x", "state"}
     found = outputs_of(base, made)
-    assert signal_to_noise_db(base.float_probabilities, found["probabilities"]) > wanted_db(name)
+    assert signal_to_noise_db(base.float_answers["probabilities"], found["probabilities"]) > wanted_db(name)
 
 
 def test_state_goes_past_what_prepares_a_sample_beside_a_file_of_integers():
@@ -135,7 +135,7 @@ def test_state_goes_past_what_prepares_a_sample_beside_a_file_of_integers():
     assert {tensor.name for tensor in made.stage.inputs} == {"prepared_0", "state"}
     assert [tensor.name for tensor in made.beside.file.inputs] == ["x"]
     found = outputs_of(base, made)
-    assert signal_to_noise_db(base.float_probabilities, found["probabilities"]) > COARSE_DB
+    assert signal_to_noise_db(base.float_answers["probabilities"], found["probabilities"]) > COARSE_DB
 
 
 def test_ranges_of_state_come_from_states_that_the_model_was_in():
@@ -153,11 +153,11 @@ def test_ranges_of_state_come_from_states_that_the_model_was_in():
 def test_a_row_alone_takes_the_state_that_it_has():
     base = foundation(Lstm)
     stage = made_by("onnx-float", base).stage
-    rows = predict_onnx(stage, base.data.held_out.inputs)
+    rows = predict_onnx(stage, base.data.held_out.inputs)["probabilities"]
 
-    np.testing.assert_allclose(rows, base.float_probabilities, atol=1e-5)
+    np.testing.assert_allclose(rows, base.float_answers["probabilities"], atol=1e-5)
     zeros = {**base.data.held_out.inputs, "state": np.zeros_like(base.data.held_out.inputs["state"])}
-    assert signal_to_noise_db(base.float_probabilities, predict_onnx(stage, zeros)) < 30
+    assert signal_to_noise_db(base.float_answers["probabilities"], predict_onnx(stage, zeros)["probabilities"]) < 30
 
 
 def test_golden_samples_are_sequences_with_the_files_own_state():
@@ -185,9 +185,9 @@ def test_a_file_is_measured_over_sequences_in_each_runtime(runtime):
     made = made_by("tflite-int8-full", base)
     executed = execute(base, find_recipe("tflite-int8-full"), made, runtime, lambda _done, _of: None)
 
-    assert executed.probabilities.shape == (80, 3)
+    assert executed.answers["probabilities"].shape == (80, 3)
     assert executed.replay_difference == 0
-    assert signal_to_noise_db(base.float_probabilities, executed.probabilities) > COARSE_DB
+    assert signal_to_noise_db(base.float_answers["probabilities"], executed.answers["probabilities"]) > COARSE_DB
 
 
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])

@@ -9,14 +9,16 @@ from hedgerow.compile.errors import DataFileError
 from hedgerow.compile.model_file import ModelFile
 from hedgerow.compile.samples import HeldOutSamples
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import NO_OUTPUTS
+from hedgerow.schema import TensorSpec
 from hedgerow.state import State
 from hedgerow.task import Dataset, Task, TaskData
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", (1, 3)), TensorSpec("h", (2, 1, 4))),
     (TensorSpec("y", (1, 2)), TensorSpec("hn", (2, 1, 4))),
-    (),
+    NO_OUTPUTS,
     {"h": "hn"},
 )
 FILE = ModelFile(
@@ -48,9 +50,9 @@ def test_sequences_of_a_task_with_state_become_rows_with_state_of_zeros():
     np.testing.assert_array_equal(found.held_out.inputs["x"][:, 0], VALUES.reshape(16, 3))
     assert found.held_out.inputs["h"].shape == (16, 2, 1, 4)
     assert not found.held_out.inputs["h"].any()
-    assert found.held_out.labels.tolist() == LABELS.reshape(-1).tolist()
+    assert found.held_out.target_values.tolist() == LABELS.reshape(-1).tolist()
     assert found.held_out.columns["site"][3:5].tolist() == ["a", "b"]
-    assert found.calibration.labels.tolist() == LABELS[1].tolist()
+    assert found.calibration.target_values.tolist() == LABELS[1].tolist()
 
 
 def test_names_and_units_of_the_task_are_taken_for_what_is_no_state():

@@ -14,8 +14,10 @@ from hedgerow.compile.build import load_build
 from hedgerow.compile.errors import BuildFolderError, ModelFileError, VerificationError
 from hedgerow.compile.model_file import ModelFile, open_model_file, read_model_file
 from hedgerow.compile.third_party import pack_third_party
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import Reference
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import decode_arrays
 from hedgerow.window import WindowCounter
 
@@ -85,8 +87,8 @@ def test_a_device_loads_what_was_packed_replays_its_golden_samples_and_counts(na
     golden = decode_arrays(blob(out, artifact.golden.sha256), "golden", limit_bytes=10**8)
     inputs = {key.removeprefix("input."): value for key, value in golden.items() if key.startswith("input.")}
     build.model_schema.check_inputs(inputs)
-    found = model.predict(inputs)["probabilities"]
-    assert np.abs(found - golden["output.probabilities"]).max() <= artifact.golden_tolerance
+    found = model.predict(inputs)
+    assert np.abs(found["probabilities"] - golden["output.probabilities"]).max() <= artifact.golden_tolerance
     counter = WindowCounter("random@1", build.model_schema, Reference(()))
     counter.observe(inputs, found, latency_ms=1.0, now=0.0)
     window = counter.cut(1.0)
@@ -127,7 +129,7 @@ def test_an_onnx_file_is_packed_with_names_that_a_schema_can_hold(tmp_path):
     assert build.task == "their-model"
     assert build.model_schema.inputs == (TensorSpec("in_put_0", (6,), "float32"),)
     assert build.model_schema.outputs[0].name == "probabilities"
-    assert build.model_schema.labels == ("0", "1", "2")
+    assert build.model_schema.answers.alone.part_names == ("0", "1", "2")
     [tensor] = build.artifacts[0].inputs
     assert (tensor.name, tensor.tensor, tensor.shape) == ("in_put_0", "In put:0", (-1, 6))
     assert json.loads(build.encode())["run"] == "third-party Their Model.onnx"
@@ -137,14 +139,14 @@ def test_a_schema_names_units_and_ranges(tmp_path):
     schema = ModelSchema(
         (TensorSpec("acceleration", (6,), unit="m/s^2", minimum=-20, maximum=20),),
         (TensorSpec("probabilities", (3,)),),
-        ("still", "walking", "falling"),
+        Outputs.of(Classes(("still", "walking", "falling"))),
     )
     build = pack_third_party(onnx_file(tmp_path), ["raspberry-pi-4"], tmp_path / "out", schema=schema, task="gait")
     assert build.model_schema == schema
     assert build.task == "gait"
     golden = decode_arrays(blob(tmp_path / "out", build.artifacts[0].golden.sha256), "golden", limit_bytes=10**6)
     assert np.abs(golden["input.acceleration"]).max() > 10
-    other = ModelSchema((TensorSpec("acceleration", (7,)),), schema.outputs, schema.labels)
+    other = ModelSchema((TensorSpec("acceleration", (7,)),), schema.outputs, schema.answers)
     with pytest.raises(ModelFileError, match=r"float32\[7\] for acceleration"):
         pack_third_party(onnx_file(tmp_path), ["raspberry-pi-4"], tmp_path / "out", schema=other)
 

@@ -32,6 +32,7 @@ from hedgerow.hardware.lookup import load_target  # noqa: E402
 from hedgerow.task import Dataset, Task, TaskData  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.nets import make_source, resnet8  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -64,17 +65,18 @@ def judge(source: FloatModel, floating: CompiledModel, content: bytes, floats: n
     stage = replace(floating, content=content)
     target, recipe = TARGETS[stage.format]
     held_out = source.calibration
-    floats = predict(source.task, source.model, held_out.inputs) if floats is None else floats
-    found = PREDICT[stage.format](stage, held_out.inputs)
+    floats = only(predict(source.task, source.model, held_out.inputs)) if floats is None else floats
+    found = only(PREDICT[stage.format](stage, held_out.inputs))
     samples = choose_samples(held_out)
-    replay = PREDICT[stage.format](stage, samples.inputs) - PREDICT[stage.format](stage, samples.inputs)
+    replay = only(PREDICT[stage.format](stage, samples.inputs)) - only(PREDICT[stage.format](stage, samples.inputs))
     measured = Measured(
         size_bytes=len(content),
         float_bytes=len(floating.content),
         facts=read_facts(stage.format, content),
-        labels=held_out.labels,
-        float_probabilities=floats,
-        probabilities=found,
+        outputs=source.task.answers,
+        wanted={"probabilities": held_out.target_values},
+        float_answers={"probabilities": floats},
+        answers={"probabilities": found},
         replay_difference=float(np.abs(replay).max()),
         replay_tolerance=replay_tolerance(float(np.abs(found - floats).max())),
     )
@@ -221,7 +223,7 @@ def with_calibration(values: np.ndarray) -> Dataset:
 )
 def test_calibration_data_that_is_empty_or_of_another_shape_is_refused_before_any_tool_sees_it(values, mistake, source):
     data = TaskData(source.calibration, source.calibration, with_calibration(values))
-    task = Task(name="random", inputs=source.task.inputs, labels=source.task.labels, model=resnet8, data=lambda: data)
+    task = Task(name="random", inputs=source.task.inputs, outputs=source.task.answers, model=resnet8, data=lambda: data)
     with pytest.raises(TaskError, match=mistake):
         task.load_data()
 

@@ -43,14 +43,13 @@ def test_a_task_of_the_zoo_has_no_mistakes_and_the_promised_parameters(name):
     task = load_task(ZOO[name].task)
     report = check_task(task, clients=4)
     assert report.samples["held_out"] >= 300
-    assert report.stages[-1].shape[-1] == len(task.labels)
+    assert report.stages[-1].shape[-1] == len(task.answers.alone.part_names)
     assert folded_parameters(task.model()) == ZOO[name].parameters
 
 
 @pytest.mark.heavy
 def test_training_centrally_twice_gives_the_same_weights_and_a_model_that_learned():
     from hedgerow.examples.zoo.training import train_centrally
-    from hedgerow.task import accuracy
     from hedgerow.task_module import model_weights, predict
 
     task = load_task(ZOO["mlp"].task)
@@ -58,7 +57,7 @@ def test_training_centrally_twice_gives_the_same_weights_and_a_model_that_learne
     one, two = (train_centrally(task, data, epochs=3, learning_rate=0.01, seed=1) for _ in range(2))
     for name, values in model_weights(one).items():
         np.testing.assert_array_equal(values, model_weights(two)[name])
-    assert accuracy(predict(task, one, data.held_out.inputs), data.held_out.labels) > 0.7
+    assert task.measure(predict(task, one, data.held_out.inputs), task.wanted(data.held_out))["accuracy"] > 0.7
 
 
 @pytest.mark.heavy
@@ -80,7 +79,7 @@ def test_records_of_photographs_are_read_and_damaged_files_refused(monkeypatch, 
         (tmp_path / "cifar10-subset" / name).write_bytes(gzip.compress(records.tobytes()))
     monkeypatch.setenv("HEDGEROW_DATA", str(tmp_path))
     data = resnet8_cifar.task.load_data()
-    np.testing.assert_array_equal(data.held_out.labels, records[:, 0])
+    np.testing.assert_array_equal(data.held_out.target_values, records[:, 0])
     np.testing.assert_array_equal(data.train.inputs["image"][3].reshape(-1), records[3, 1:])
     broken = tmp_path / "broken.bin.gz"
     broken.write_bytes(gzip.compress(records.tobytes()[:-1]))

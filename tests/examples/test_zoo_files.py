@@ -12,11 +12,9 @@ for _needed in ("onnxruntime", "litert_torch", "tflite_micro"):
 
 from torch import nn  # noqa: E402
 
-from hedgerow.compile.foundation import Foundation  # noqa: E402
+from hedgerow.compile.foundation import foundation_of  # noqa: E402
 from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.packing import pack_targets  # noqa: E402
-from hedgerow.compile.pass_models import FloatModel  # noqa: E402
-from hedgerow.compile.preparation.halves import cut  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.compile.samples import HeldOutSamples  # noqa: E402
 from hedgerow.compile.third_party import FileWishes  # noqa: E402
@@ -26,7 +24,6 @@ from hedgerow.hardware.lookup import load_target  # noqa: E402
 from hedgerow.manifest.artifact import Artifact  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task import load_task  # noqa: E402
-from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.passes.traced.runtimes import in_litert, in_onnxruntime, in_tflite_micro  # noqa: E402
 from tests.examples.zoo_samples import fresh, in_torch, int8_bytes, matrix_numbers  # noqa: E402
 
@@ -56,11 +53,7 @@ class Built:
         self.name, self.task = name, load_task(entry.task)
         self.data = self.task.load_data()
         self.model = train_centrally(self.task, self.data, epochs=entry.epochs, learning_rate=entry.learning_rate)
-        source = FloatModel(
-            task=self.task, model=self.model, calibration=self.data.calibration_or_default(), train=self.data.train
-        )
-        scores = predict(self.task, self.model, self.data.held_out.inputs)
-        self._foundation = Foundation(source, self.data, scores, halves=cut(self.task))
+        self._foundation = foundation_of(self.task, self.model, self.data)
 
     def file(self, name: str) -> tuple[bytes, bool]:
         """Return the artifact for a target, and whether it takes prepared samples."""
@@ -93,7 +86,7 @@ def test_an_artifact_gives_what_torch_gives_and_holds_its_weights_in_a_byte_each
     assert takes_prepared == (built.name == "raw_sensors" and target == "cortex-m7")
     found = RUNTIMES[target](content, built.task.preprocess(torch.from_numpy(rows)).numpy() if takes_prepared else rows)
     assert found.shape == wanted.shape
-    right, kept = ((each.argmax(1) == samples.labels).mean() for each in (wanted, found))
+    right, kept = ((each.argmax(1) == samples.target_values).mean() for each in (wanted, found))
     assert right > 0.7
     assert kept >= right - 0.02, f"{right:.3f} in torch, {kept:.3f} in the runtime"
     assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.95
@@ -154,7 +147,9 @@ def test_both_outputs_of_a_detector_are_as_good_as_torchs(brought, detector_mode
     (found,) = (each for each in both if np.abs(each.sum(1) - 1).max() < 0.05)
     (where,) = (each for each in both if each is not found)
     assert "probabilities" in {tensor.name for tensor in artifact.outputs}
-    assert (found.argmax(1) == samples.labels).mean() >= (scores.argmax(1) == samples.labels).mean() - 0.02
+    assert (found.argmax(1) == samples.target_values).mean() >= (
+        scores.argmax(1) == samples.target_values
+    ).mean() - 0.02
     assert (found.argmax(1) == scores.argmax(1)).mean() >= 0.95
     assert overlap(boxes, samples.columns["box"]) > 0.5
     assert overlap(where, samples.columns["box"]) >= overlap(boxes, samples.columns["box"]) - 0.02

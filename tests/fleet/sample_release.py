@@ -9,12 +9,14 @@ from hedgerow.compile.golden import encode_golden
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.release import Lineage, Manifest
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 
 SCHEMA = ModelSchema(
     inputs=(TensorSpec("image", (1, 8, 8)),),
     outputs=(TensorSpec("probabilities", (2,), minimum=0.0, maximum=1.0),),
-    labels=("no", "yes"),
+    answers=Outputs.of(Classes(("no", "yes"))),
 )
 REFERENCE = b'{"features":[],"version":1}'
 

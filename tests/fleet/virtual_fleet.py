@@ -17,15 +17,19 @@ from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.memory_link import Deliver, MemoryBroker
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import FeatureReference, Reference
-from hedgerow.schema import ModelSchema, TensorSpec
-from hedgerow.window import FeatureCounts, PairedCounts, Window
+from hedgerow.schema import TensorSpec
+from hedgerow.score_counts import PairedScores, ScoreCounts
+from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.device import Presence
 from hedgerow.wire.topics import Channel, device_topic
+from tests.scores import scored
 
 TARGETS = ("raspberry-pi-4", "android-arm64")
 BLOB = Blob("0" * 64, 1)
-SCHEMA = ModelSchema((TensorSpec("x", (1,)),), (TensorSpec("probabilities", (2,)),), ("no", "yes"))
+SCHEMA = ModelSchema((TensorSpec("x", (1,)),), (TensorSpec("probabilities", (2,)),), Outputs.of(Classes(("no", "yes"))))
 REFERENCE = Reference(
     (
         FeatureReference("x", (0.0,), (500, 500)),
@@ -87,9 +91,8 @@ def make_window(release, *, samples=100, correct=95, x=None, now=1000.0, paired=
             "output.confidence": FeatureCounts((samples - confident * samples // 100, confident * samples // 100)),
             "output.label": FeatureCounts((half, samples - half)),
         },
-        labelled=samples if correct is not None else 0,
-        correct=correct or 0,
-        paired=paired or PairedCounts(),
+        scores=ScoreCounts() if correct is None else scored(correct, samples),
+        paired=paired or PairedScores(),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hedgerow.decode import Fields, encode_json
 from hedgerow.errors import DecodeError, HedgerowError
+from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 from tests.root import documents
 from tests.root.decoders import AcceptedError, Decoder, Document, found
@@ -20,7 +21,7 @@ SHA = "a" * 64
 BLOB = {"sha256": SHA, "length_bytes": 1234}
 TENSOR = {"name": "x", "tensor": "args_0", "shape": [-1, 8], "dtype": "int8", "scale": 0.5, "zero_point": -128}
 PLAIN_TENSOR = {**TENSOR, "dtype": "float32", "scale": None, "zero_point": 0}
-ARTIFACT = documents.ARTIFACT.to_record()
+ARTIFACT = {**documents.ARTIFACT.to_record(), "golden_tolerances": {"probabilities": 0.02}}
 STATE = {"kind": "state", "tensor": PLAIN_TENSOR, "parameter": None, "updated": "momentum.updated", "keep": 1.0}
 ANCHOR = {
     "kind": "anchor",
@@ -31,8 +32,27 @@ ANCHOR = {
 }
 GRAPH = {**documents.GRAPH.to_record(), "extras": [STATE]}
 SCHEMA = documents.SCHEMA.to_record()
+# As they were written when models gave classes and nothing else.
+LABELLED_GRAPH = {
+    "labels": documents.GRAPH.targets[0].to_record(),
+    **{name: part for name, part in GRAPH.items() if name != "targets"},
+}
+LABELLED_SCHEMA = {
+    "labels": ["zero", "one", "two"],
+    **{name: part for name, part in SCHEMA.items() if name != "answers"},
+}
+SENSOR = TensorSpec("pump", (2,), unit=("bar", "K"), kind="sensor", channels=("oil", "case"), missing=True)
+FEATURE = {**documents.REFERENCE.features[1].to_record(), "missing": 3}
 LINEAGE = documents.MANIFEST.lineage.to_record()
 WINDOW = documents.WINDOW.to_record()
+OUTPUTS: Mapping[str, Document] = {
+    "classes": {"names": ["zero", "one"], "softmax": True},
+    "labels": {"names": ["zero", "one"], "threshold": 0.5},
+    "values": {"names": ["speed"], "tolerance": [0.5], "unit": ["m/s"]},
+    "reconstruction": {"false_alarm_rate": 0.01, "threshold": 2.5},
+    "tokens": {"vocabulary": ["a", "b"], "positions": 8},
+    "custom": {"shape": [2], "wanted_shape": [3], "tolerance": 1.5},
+}
 
 DESIRED = {"version": 4, "release": "digits@2", "rollout": "r-1", "attempt": 1, "compare": True}
 REPORTED = {
@@ -83,13 +103,15 @@ ROLLOUT = {
 }  # fmt: skip
 FINDING = {
     "slice": "device:pi-0", "feature": "image.mean", "samples": 100, "p_value": 0.5, "threshold": 0.01, "js_bits": 0.1,
-    "psi": 0.2, "wasserstein_bins": 1.5, "drifted": True,
+    "psi": 0.2, "wasserstein_bins": 1.5, "drifted": True, "unseen": 0.5,
 }  # fmt: skip
 ALERT = {
     "id": "a-1", "kind": "drift", "reason": "", "began": {"fleet": 1.0}, "release": "digits@1", "raised_at": 2.0,
     "devices": ["pi-0"], "features": ["image.mean"], "findings": [FINDING], "windows": 3,
 }  # fmt: skip
-SCORE_SLICE = {"place": 1, "series": 2, "labelled": 20, "right": 15, "verdict": "above", "good_since": 5.0}
+SCORE_SLICE = {
+    "place": 1, "series": 2, "scores": [4096 * 5, *[0] * 15, 4096 * 15], "verdict": "above", "good_since": 5.0,
+}  # fmt: skip
 SCORE_STATE = {"release": "digits@1", "slices": {"fleet": SCORE_SLICE}, "raised": 1, "forgotten": 2, "open": ALERT}
 DEVICE_DRIFT = {"target": "raspberry-pi-4", "at": 3, "last": WINDOW}
 SLICE_DRIFT = {
@@ -222,6 +244,22 @@ def _message(kind: str) -> Callable[[Document, Path], object]:
 
 def _bytes(name: str) -> Callable[[Document, Path], object]:
     return lambda document, _folder: found(name)(_payload(document))
+
+
+def _output(kind: str) -> Callable[[Document, Path], object]:
+    def read(document: Document, _folder: Path) -> object:
+        fields = Fields(document, "document")
+        output = found(f"hedgerow.outputs.{kind}:{kind.title()}.from_fields")(fields)
+        fields.finish()
+        return output
+
+    return read
+
+
+def _outputs(document: Document, _folder: Path) -> object:
+    return found("hedgerow.outputs.outputs:Outputs.from_fields")(
+        Fields(document, "document"), documents.STREAMING_SCHEMA.outputs
+    )
 
 
 def _agent_state(document: Document, _folder: Path) -> object:
@@ -366,7 +404,11 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder("hedgerow.manifest.artifact:Artifact.from_fields", [ARTIFACT, {**ARTIFACT, "prepare": None}]),
     Decoder("hedgerow.manifest.preparation:Preparation.from_fields", [ARTIFACT["prepare"]]),
     Decoder("hedgerow.manifest.train_graph:Extra.from_fields", [STATE, ANCHOR]),
-    Decoder("hedgerow.manifest.train_graph:TrainGraph.from_fields", [GRAPH]),
+    Decoder(
+        "hedgerow.manifest.train_graph:TrainGraph.from_fields",
+        [GRAPH, LABELLED_GRAPH],
+        parts=("hedgerow.manifest.train_graph:_targets",),
+    ),
     Decoder("hedgerow.manifest.release:Lineage.from_fields", [LINEAGE]),
     Decoder(
         "hedgerow.manifest.release:Manifest.decode",
@@ -374,19 +416,40 @@ DECODERS: tuple[Decoder, ...] = (
         _bytes("hedgerow.manifest.release:Manifest.decode"),
         "json",
     ),
-    Decoder("hedgerow.reference:FeatureReference.from_fields", [documents.REFERENCE.features[1].to_record()]),
+    Decoder("hedgerow.reference:FeatureReference.from_fields", [FEATURE]),
     Decoder(
         "hedgerow.reference:Reference.decode",
-        [json.loads(documents.REFERENCE.encode())],
+        [json.loads(documents.REFERENCE.encode()), {"version": 1, "features": [FEATURE]}],
         _bytes("hedgerow.reference:Reference.decode"),
         "json",
     ),
-    Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record()]),
-    Decoder("hedgerow.schema:ModelSchema.from_fields", [SCHEMA, documents.STREAMING_SCHEMA.to_record()]),
+    Decoder("hedgerow.schema:TensorSpec.from_fields", [documents.SCHEMA.inputs[0].to_record(), SENSOR.to_record()]),
+    Decoder(
+        "hedgerow.model_schema:ModelSchema.from_fields",
+        [SCHEMA, documents.STREAMING_SCHEMA.to_record(), LABELLED_SCHEMA],
+        parts=("hedgerow.model_schema:_answers", "hedgerow.outputs.labelled:outputs_of_labels"),
+    ),
+    Decoder(
+        "hedgerow.outputs.outputs:Outputs.from_fields",
+        [{"probabilities": {"kind": "classes", "weight": 1.0, **OUTPUTS["classes"]}}],
+        _outputs,
+    ),
+    Decoder(
+        "hedgerow.outputs.records:output_from_fields",
+        [{"kind": kind, "weight": 1.0, **record} for kind, record in OUTPUTS.items()],
+    ),
+    *(
+        Decoder(f"hedgerow.outputs.{kind}:{kind.title()}.from_fields", [record], _output(kind))
+        for kind, record in OUTPUTS.items()
+    ),
     Decoder(
         "hedgerow.window:Window.from_fields",
         [WINDOW],
-        parts=("hedgerow.window:_feature_counts", "hedgerow.window:_paired"),
+        parts=(
+            "hedgerow.window:_feature_counts",
+            "hedgerow.score_counts:ScoreCounts.from_fields",
+            "hedgerow.score_counts:PairedScores.from_fields",
+        ),
     ),
     Decoder(
         "hedgerow.wire.message:WireMessage.decode",
@@ -452,7 +515,11 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder(f"{FLEET}.rollout.executions:ExecutionRecord.from_fields", [EXECUTION_RECORD]),
     Decoder(f"{FLEET}.rollout.state:Rollout.from_fields", [ROLLOUT]),
     Decoder(f"{FLEET}.drift.findings:Finding.from_fields", [FINDING]),
-    Decoder(f"{FLEET}.drift.scores:ScoreSlice.from_fields", [SCORE_SLICE]),
+    Decoder(
+        f"{FLEET}.drift.scores:ScoreSlice.from_fields",
+        [SCORE_SLICE],
+        parts=("hedgerow.score_counts:ScoreCounts.from_fields",),
+    ),
     Decoder(
         f"{FLEET}.drift.scores:ScoreState.from_fields",
         [SCORE_STATE],
@@ -613,8 +680,8 @@ NO_DECODERS: Mapping[str, str] = {
     "hedgerow.decode:Fields.sequence": "a reader; test_decode.py",
     "hedgerow.decode:Fields.mapping": "a reader; test_decode.py",
     "hedgerow.wire.message:WireMessage.from_fields": "abstract",
+    "hedgerow.outputs.output:Output.from_fields": "abstract",
     "hedgerow.settings:Settings._from_file": "its keys are the declared settings; test_settings.py",
-    "hedgerow.wire.telemetry:_check_paired": "compares numbers that were read",
     "hedgerow.wire.training:_check_weights": "compares numbers that were read",
     "hedgerow.checkpoint:_failure": "reads one reason for a message, whatever else stands there",
     "hedgerow.client.trial_child:_try": "the request of the agent that started it; test_trial.py",

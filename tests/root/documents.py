@@ -11,24 +11,27 @@ from hedgerow.manifest.content import Blob, Tensor
 from hedgerow.manifest.preparation import Preparation
 from hedgerow.manifest.release import Lineage, Manifest
 from hedgerow.manifest.train_graph import TrainGraph
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
 from hedgerow.reference import FeatureReference, Reference
-from hedgerow.schema import ModelSchema, TensorSpec
-from hedgerow.window import FeatureCounts, PairedCounts, Window
+from hedgerow.schema import TensorSpec
+from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.device import Desired, Presence, Reported
 from hedgerow.wire.execution import Execution, ExecutionState
 from hedgerow.wire.telemetry import Telemetry
 from hedgerow.wire.training import TrainTask, TrainUpdate
+from tests.scores import pairs, scored
 
 BLOB = Blob("0" * 63 + "a", 1234)
 SCHEMA = ModelSchema(
     inputs=(TensorSpec("image", (1, 8, 8), unit="intensity 0-16", minimum=0.0, maximum=16.0),),
     outputs=(TensorSpec("probabilities", (3,), minimum=0.0, maximum=1.0),),
-    labels=("zero", "one", "two"),
+    answers=Outputs.of(Classes(("zero", "one", "two"))),
 )
 STREAMING_SCHEMA = ModelSchema(
     inputs=(TensorSpec("frame", (16,)), TensorSpec("h", (2, 1, 128))),
     outputs=(TensorSpec("probabilities", (2,)), TensorSpec("h_next", (2, 1, 128))),
-    labels=("silence", "speech"),
+    answers=Outputs.of(Classes(("silence", "speech"))),
     state={"h": "h_next"},
 )
 TENSOR = Tensor("image", "args_0", (-1, 1, 8, 8), "int8", scale=0.5, zero_point=-128)
@@ -58,7 +61,7 @@ GRAPH = TrainGraph(
     blob=Blob("c" * 64, 4096),
     batch_size=16,
     inputs=(PLAIN_TENSOR,),
-    labels=Tensor("labels", "labels", (16,), "int64"),
+    targets=(Tensor("probabilities", "target.probabilities", (16,), "int64"),),
     learning_rate=Tensor("learning_rate", "learning_rate", (), "float32"),
     loss=Tensor("loss", "loss", (), "float32"),
     parameters=(Tensor("net.0.weight", "net.0.weight", (4, 1, 3, 3), "float32"),),
@@ -92,10 +95,9 @@ WINDOW = Window(
     samples=10,
     features={"image.mean": FeatureCounts((3, 4, 2), missing=1), "output.label": FeatureCounts((5, 5, 0))},
     out_of_range=1,
-    labelled=6,
-    correct=5,
+    scores=scored(5, 6),
     latency=(0, 0, 10, *(0,) * 12),
-    paired=PairedCounts(agreed=8, disagreed=2, both_right=4, only_new_right=1, only_old_right=1),
+    paired=pairs(agreed=8, disagreed=2, both_right=4, only_new_right=1, only_old_right=1),
 )
 MESSAGES = (
     Desired(version=4, release="digits@2", rollout="r-1", attempt=1, compare=True),

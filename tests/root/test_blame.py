@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hedgerow.blame import frames, is_ours, is_raised_by_hedgerow
+from hedgerow.blame import frames, is_ours, is_raised_by_hedgerow, line_of
 from hedgerow.manifest.content import Tensor
 from hedgerow.tensor_border import from_stored, to_stored
 from hedgerow.window import merge_windows
@@ -45,6 +45,14 @@ def test_frames_end_with_the_one_that_was_called_last():
     found = [each.tb_frame.f_code.co_name for each in frames(caught(outer).__traceback__)]
     assert found == ["caught", "outer", "inner"]
     assert list(frames(None)) == []
+
+
+def test_the_line_of_a_users_is_the_last_that_is_neither_ours_nor_a_librarys():
+    def users() -> None:
+        json.loads("{")
+
+    assert line_of(caught(users)) == f" (test_blame.py, line {users.__code__.co_firstlineno + 1})"
+    assert line_of(KeyError("never raised")) == ""
 
 
 @pytest.mark.parametrize(

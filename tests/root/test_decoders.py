@@ -166,9 +166,9 @@ def edges(reader: str, bounds: Document, value: Any) -> Iterator[tuple[Any, bool
 
 def _item_edges(reader: str, bounds: Document) -> Iterator[tuple[Any, bool, str]]:
     if reader == "integers":
-        expected = f"whole numbers of at least {bounds['minimum']}"
-        yield from (([edge], True, expected) for edge in (bounds["minimum"], 2**53 - 1))
-        yield from (([edge], False, expected) for edge in (bounds["minimum"] - 1, 2**53))
+        expected = f"whole numbers from {bounds['minimum']} to {bounds['maximum']}"
+        yield from (([edge], True, expected) for edge in (bounds["minimum"], bounds["maximum"]))
+        yield from (([edge], False, expected) for edge in (bounds["minimum"] - 1, bounds["maximum"] + 1))
     elif reader == "texts":
         expected = f"strings of at most {bounds['maximum_chars']} characters"
         yield ["x" * bounds["maximum_chars"]], True, expected

@@ -111,15 +111,15 @@ def test_an_unknown_name_is_a_mistake_and_an_error():
 @pytest.mark.parametrize(
     ("partition", "mistakes"),
     [
-        (Partition("dirichlet", alpha=0), ["partition: alpha must be above 0, not 0"]),
+        (Partition("dirichlet", alpha=0), ["partition: alpha must be above 0, found 0"]),
         (Partition("dirichlet", alpha=5e-324), []),
         (
             Partition("shards", shards_per_client=0),
-            ["partition: shards_per_client must be at least 1 and minimum_samples at least 0"],
+            ["partition: shards_per_client must be at least 1, found 0"],
         ),
         (
             Partition(minimum_samples=-1),
-            ["partition: shards_per_client must be at least 1 and minimum_samples at least 0"],
+            ["partition: minimum_samples must be at least 0, found -1"],
         ),
         (Partition("shards", shards_per_client=1, minimum_samples=0), []),
         (

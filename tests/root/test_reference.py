@@ -118,3 +118,27 @@ def test_recounting_keeps_the_bins_and_the_features_that_are_not_named():
 def test_an_unknown_feature_is_a_key_error():
     with pytest.raises(KeyError):
         REFERENCE.feature("x")
+
+
+def test_missing_values_are_counted_beside_the_bins_and_survive_the_wire():
+    values = np.arange(90.0)
+    values[::9] = np.nan
+    reference = build_reference({}, {}, inputs={"x": values, "y": np.full(90, np.nan)})
+    feature = reference.feature("x")
+
+    assert (sum(feature.counts), feature.missing) == (50, 10), "of every third value the bins are cut"
+    assert reference.feature("y") == FeatureReference("y", (), (0,), missing=60)
+    assert Reference.decode(reference.encode()) == reference
+    assert reference.recounted({"x": feature.counts, "missing:x": [50, 7]}).feature("x").missing == 7
+
+
+def test_a_reference_without_missing_values_is_the_record_it_always_was():
+    assert sorted(REFERENCE.features[0].to_record()) == ["categories", "counts", "edges", "name"]
+
+
+@given(st.lists(st.floats(allow_nan=True), max_size=4), FLOATS)
+def test_a_few_values_fall_where_many_would(few, known):
+    feature = numeric(known)
+    many = feature.bin(np.array([*few, *few, *few, *few, *few], dtype=np.float64))
+
+    assert (5 * feature.bin(np.array(few, dtype=np.float64))).tolist() == many.tolist()

@@ -8,6 +8,7 @@ from hedgerow.schema import TensorSpec
 from hedgerow.state import State
 from hedgerow.task import Dataset, Task, TaskData
 from hedgerow.weights import decode_arrays, encode_arrays
+from tests.output_tasks import STREAMING, TASKS
 
 pytestmark = pytest.mark.heavy
 
@@ -40,8 +41,16 @@ def make_task(**changes) -> Task:
 INPUTS = {"x": np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)}
 
 
+def answers(task, model, inputs=INPUTS):
+    """Return what the only output answers."""
+    from hedgerow.task_module import predict
+
+    (found,) = predict(task, model, inputs).values()
+    return found
+
+
 def test_served_probabilities_are_the_softmax_of_the_logits(torch):
-    from hedgerow.task_module import LogitsModule, predict
+    from hedgerow.task_module import LogitsModule
 
     task = make_task()
     model = make_model().eval()
@@ -50,24 +59,22 @@ def test_served_probabilities_are_the_softmax_of_the_logits(torch):
         by_hand = model(torch.from_numpy(INPUTS["x"]) / 2)
 
     assert torch.equal(logits, by_hand)
-    np.testing.assert_allclose(predict(task, model, INPUTS), torch.softmax(logits, dim=1).numpy(), rtol=1e-6)
-    np.testing.assert_array_equal(predict(make_task(postprocess="none"), model, INPUTS), logits.numpy())
+    np.testing.assert_allclose(answers(task, model), torch.softmax(logits, dim=1).numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(answers(make_task(postprocess="none"), model), logits.numpy())
 
 
 def test_inputs_that_cannot_be_written_to_are_predicted_too():
-    from hedgerow.task_module import predict
-
     frozen = INPUTS["x"].copy()
     frozen.setflags(write=False)
     model = make_model().eval()
 
     np.testing.assert_array_equal(
-        predict(make_task(), model, {"x": frozen[::-1]}), predict(make_task(), model, {"x": INPUTS["x"][::-1].copy()})
+        answers(make_task(), model, {"x": frozen[::-1]}), answers(make_task(), model, {"x": INPUTS["x"][::-1].copy()})
     )
 
 
 def test_weights_with_buffers_survive_the_journey(torch):
-    from hedgerow.task_module import load_weights, model_weights, predict
+    from hedgerow.task_module import load_weights, model_weights
 
     task = make_task()
     model = make_model()
@@ -78,7 +85,7 @@ def test_weights_with_buffers_survive_the_journey(torch):
 
     assert not loaded.training
     assert weights["1.num_batches_tracked"].shape == ()
-    np.testing.assert_array_equal(predict(task, loaded, INPUTS), predict(task, model.eval(), INPUTS))
+    np.testing.assert_array_equal(answers(task, loaded), answers(task, model.eval()))
 
 
 def test_extracted_weights_do_not_change_with_the_model(torch):
@@ -117,17 +124,6 @@ def test_a_model_that_cannot_be_made_is_the_tasks_mistake():
 
     with pytest.raises(TaskError, match=r"model\(\) raised ZeroDivisionError"):
         load_weights(make_task(model=lambda: 1 / 0), {})
-
-
-def test_the_loss_is_cross_entropy_or_the_tasks_own(torch):
-    from hedgerow.task_module import loss_function
-
-    def own(logits, labels):
-        return logits.sum() + labels.sum()
-
-    logits, labels = torch.zeros(2, 3), torch.tensor([0, 1])
-    assert loss_function(make_task())(logits, labels).item() == pytest.approx(np.log(3))
-    assert loss_function(make_task(loss=own)) is own
 
 
 STEPS = np.random.default_rng(1).normal(size=(3, 4, 2)).astype(np.float32)
@@ -173,8 +169,8 @@ def test_a_sequence_knows_nothing_of_another_and_the_state_of_each_step_is_told(
     found = predict_sequences(task, model, {"x": STEPS})
     alone = predict_sequences(task, model, {"x": STEPS[1:2]})
 
-    np.testing.assert_array_equal(predict(task, model, {"x": STEPS}), found.probabilities)
-    np.testing.assert_array_equal(found.probabilities[1:2], alone.probabilities)
+    np.testing.assert_array_equal(predict(task, model, {"x": STEPS})["probabilities"], found.answers["probabilities"])
+    np.testing.assert_array_equal(found.answers["probabilities"][1:2], alone.answers["probabilities"])
     assert found.state["total"].shape == (3, 4, 1, 1, 2)
     assert found.state["count"].shape == (3, 4, 1, 1)
     assert not found.state["total"][:, 0].any()
@@ -194,7 +190,8 @@ def test_what_is_served_is_one_step_with_the_new_state(torch):
 
 
 def test_the_loss_of_sequences_is_the_mean_over_steps_and_its_gradient_goes_back_through_time(torch):
-    from hedgerow.task_module import LogitsModule, loss_function
+    from hedgerow.task_losses import loss_function
+    from hedgerow.task_module import LogitsModule
 
     task = adding_task()
     model = task.model()
@@ -231,5 +228,95 @@ def test_a_model_that_does_not_give_its_state_back_is_refused(torch, returned, s
             return returned(x, total, count)
 
     task = adding_task(preprocess=None)
-    with pytest.raises(TaskError, match=r"model\(\) must return \(logits, new total, new count\).*" + said):
+    with pytest.raises(TaskError, match=r"model\(\) must return \(probabilities, new total, new count\).*" + said):
         LogitsModule(task, Wrong())(torch.from_numpy(STEPS))
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_what_artifacts_answer_is_what_the_model_gives_with_the_outputs_activation(torch, name):
+    from hedgerow.task_module import LogitsModule, parts_of, predict
+
+    task = TASKS[name]
+    model = task.model().eval()
+    x = task.data().held_out.inputs["x"][:7]
+    with torch.no_grad():
+        raw = model(torch.from_numpy(x) / 2)
+        given = parts_of(LogitsModule(task, model)(torch.from_numpy(x)))
+    by_hand = {
+        "softmax": lambda part: torch.softmax(part, dim=-1),
+        "sigmoid": torch.sigmoid,
+        "none": lambda part: part,
+        "mean_square": lambda part: ((part - torch.from_numpy(x) / 2) ** 2).mean(dim=1, keepdim=True),
+    }
+
+    found = predict(task, model, {"x": x})
+
+    assert list(found) == list(task.answers)
+    for (output_name, output), part in zip(task.answers.items(), parts_of(raw), strict=True):
+        expected = by_hand[output.activation](part).numpy()
+        np.testing.assert_allclose(found[output_name], expected, rtol=1e-5, atol=1e-7)
+        assert found[output_name].shape == (7, *output.tensor(output_name).shape)
+    assert len(given) == len(task.answers)
+
+
+@pytest.mark.parametrize("name", sorted(STREAMING))
+def test_a_sequence_is_answered_as_its_steps_one_by_one(torch, name):
+    from hedgerow.task_module import ServingModule, predict
+
+    task = STREAMING[name]
+    model = task.model().eval()
+    x = task.data().held_out.inputs["x"][:1]
+    serving, state = ServingModule(task, model).eval(), torch.zeros(1, 4)
+    rows = []
+    with torch.no_grad():
+        for step in range(x.shape[1]):
+            *given, state = serving(torch.from_numpy(x[:, step]), state)
+            rows.append([part.numpy() for part in given])
+
+    found = predict(task, model, {"x": x})
+
+    for place, output_name in enumerate(task.answers):
+        expected = np.stack([row[place] for row in rows], axis=1)
+        np.testing.assert_allclose(found[output_name], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_target_values_are_one_tensor_or_one_for_each_output_in_their_order(torch):
+    from hedgerow.task_module import as_given, parts_of, wanted_tensors
+
+    data = TASKS["several"].data().train.take(range(5))
+    swapped = Dataset(data.inputs, dict(reversed(data.target_values.items())))
+    state, level = wanted_tensors(TASKS["several"], swapped)
+
+    assert (state.dtype, level.dtype) == (torch.int64, torch.float32)
+    assert np.array_equal(level.numpy(), data.target_values["level"])
+    assert wanted_tensors(TASKS["values"], TASKS["values"].data().train).shape == (240, 2)
+    assert wanted_tensors(TASKS["reconstruction"], TASKS["reconstruction"].data().train).tolist() == [-1] * 240
+    assert parts_of(as_given([state])) == (state,)
+    assert parts_of(as_given([state, level])) == (state, level)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "sentence"),
+    [
+        ("values", lambda x: (x, x), "model() must return one tensor for values, found a tuple of 2"),
+        ("values", lambda x: [x], "model() must return one tensor for values, found list"),
+        ("several", lambda x: x, "model() must return (state, level), found Tensor"),
+        ("several", lambda x: (x, x, x), "model() must return (state, level), found a tuple of 3"),
+        (
+            "reconstruction",
+            lambda x: x[:, :3],
+            "model() must return its pre-processed input again for anomaly, of the shape [5, 4], found [5, 3]",
+        ),
+        ("reconstruction", lambda x: x[:, :1], "of the shape [5, 4], found [5, 1]"),  # which would broadcast
+    ],
+)
+def test_a_model_that_gives_another_number_of_tensors_or_another_shape_is_refused(torch, name, model, sentence):
+    from hedgerow.task_module import LogitsModule
+
+    class Wrong(torch.nn.Module):
+        def forward(self, x):
+            return model(x)
+
+    with pytest.raises(TaskError) as caught:
+        LogitsModule(TASKS[name], Wrong())(torch.zeros(5, 4))
+    assert sentence in caught.value.mistakes[0]

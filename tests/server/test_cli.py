@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from hedgerow.checkpoint import load_checkpoint
 from hedgerow.cli import main
 
 pytestmark = pytest.mark.heavy
+
+OUTPUT_TASKS = Path(__file__).parents[1] / "output_tasks.py"
 
 
 def test_train_prints_one_json_object(tiny_reference, tmp_path, capsys):
@@ -30,6 +33,32 @@ def test_train_says_where_the_checkpoint_is_and_goes_on(tiny_reference, tmp_path
     assert "points: 3 rounds of fedavg over 8 clients; accuracy" in out
     assert "updates: 24 used, 0 refused" in out
     assert f"checkpoint: {tmp_path / 'checkpoint'}" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "score", "more"),
+    [
+        ("values", "worth of the values", "r2 "),
+        ("reconstruction", "share of right flags", "auc "),
+        ("several", "score", ""),
+    ],
+)
+def test_the_score_is_shown_under_its_name_with_what_is_reached_without_looking_at_the_input(
+    name, score, more, tmp_path, capsys
+):
+    reference = f"{OUTPUT_TASKS}:{name}"
+    assert main(["train", reference, "--rounds", "1", "--clients", "2", "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    first, second, *_rest = out.splitlines()
+    assert f"over 2 clients; {score} 0." in first
+    assert "accuracy" not in first + err
+    assert f"{score} 0." in err
+    assert second.startswith("held out: ")
+    assert more in second
+    assert f"without looking at the input {score} 0." in second
+
+    assert main(["task", "check", reference, "--clients", "2"]) == 0
+    assert f"{score} 0." in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_run_without_updates_is_an_error_with_the_reasons_by_kind_and_compiles_to_nothing(

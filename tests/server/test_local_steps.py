@@ -28,7 +28,7 @@ def by_the_optimizer(task, weights, dataset, work):
     for _ in range(work.epochs):
         for batch in batch_indices(len(dataset), work.batch_size, rng):
             inputs = torch.from_numpy(dataset.inputs["point"][batch])
-            loss = nn.functional.cross_entropy(model(inputs), torch.from_numpy(dataset.labels[batch]))
+            loss = nn.functional.cross_entropy(model(inputs), torch.from_numpy(dataset.target_values[batch]))
             losses.append(loss.item())
             pull = sum(((p - s) ** 2).sum() for p, s in zip(model.parameters(), start, strict=True))
             optimizer.zero_grad()
@@ -71,7 +71,7 @@ def test_optimizers_are_those_of_torch(tiny_task, rule):
         for batch in batch_indices(len(dataset), work.batch_size, rng):
             optimizer.zero_grad()
             logits = model(torch.from_numpy(dataset.inputs["point"][batch]))
-            nn.functional.cross_entropy(logits, torch.from_numpy(dataset.labels[batch])).backward()
+            nn.functional.cross_entropy(logits, torch.from_numpy(dataset.target_values[batch])).backward()
             optimizer.step()
     found, _loss = LocalTrainer(tiny_task).train(weights, dataset, work)
 
@@ -83,7 +83,7 @@ def taken(task, work, **settings):
     """Return what a trainer's steps come to, and the weights it leaves."""
     dataset, trainer = task.data().train.take(range(21)), LocalTrainer(task)
     weights = {name: torch.from_numpy(value) for name, value in initial_weights(task, 0).items()}
-    inputs, labels = [torch.from_numpy(dataset.inputs["point"])], torch.from_numpy(dataset.labels)
+    inputs, labels = [torch.from_numpy(dataset.inputs["point"])], torch.from_numpy(dataset.target_values)
     steps = trainer.take_steps(weights, inputs, labels, work, **settings)
     return steps, weights, {name: value.clone() for name, value in trainer.tensors.items()}
 

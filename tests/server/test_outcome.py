@@ -11,7 +11,7 @@ def rounds(*used, refused=None):
     """Return a record a round, with so many updates each."""
     return [
         RoundRecord(
-            round=number, loss=None, accuracy=None, train_loss=None, seconds=0.0, examples=0, participants=(),
+            round=number, loss=None, score=None, train_loss=None, seconds=0.0, examples=0, participants=(),
             clients=count, refused=refused or ({"late": 2, "count": 1} if not count else {"late": 1}),
             failures={} if count else {"7": f"why in round {number}"},
         )

@@ -22,7 +22,7 @@ SETTINGS = RunSettings(
 
 def finished(number: int) -> tuple[RoundRecord, SavedRound]:
     record = RoundRecord(
-        round=number, loss=1.0 / number, accuracy=0.5, train_loss=None, seconds=0.1, examples=3, participants=("0",),
+        round=number, loss=1.0 / number, score=0.5, train_loss=None, seconds=0.1, examples=3, participants=("0",),
         failures={"1": "declined"},
     )  # fmt: skip
     checkpoint = Checkpoint(

@@ -102,7 +102,7 @@ def test_corrections_beat_the_plain_mean_where_clients_are_unlike(make_task):
 
     dataset = overlapping(400, 1)
     task = make_task(data=lambda: TaskData(train=dataset, held_out=dataset))
-    shards = Partition("dirichlet", alpha=0.1).split(dataset.labels, 5, np.random.default_rng(0))
+    shards = Partition("dirichlet", alpha=0.1).split(dataset.target_values, 5, np.random.default_rng(0))
     clients = ClientSlices.of_shards(shards)
     losses = {}
     with torch_threads(1):

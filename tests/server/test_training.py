@@ -46,7 +46,7 @@ def test_a_run_learns_and_leaves_a_checkpoint(tiny_task, tmp_path):
     assert result.history[0].examples == 200
     assert result.history[-1].train_loss < result.history[0].train_loss
     assert [(p.work, p.done, p.total) for p in seen][-1] == ("train points", 5, 5)
-    assert seen[-1].note == f"accuracy {result.history[-1].accuracy:.3f}"
+    assert seen[-1].note == f"accuracy {result.history[-1].score:.3f}"
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_number_of_workers(tiny_task, tmp_path):
@@ -66,7 +66,7 @@ def test_a_resumed_run_ends_with_the_same_bits_also_when_clients_are_sampled(tin
     assert same(whole.checkpoint.weights, parts.checkpoint.weights)
     assert [r.participants for r in whole.history] == [r.participants for r in parts.history]
     assert len({r.participants for r in whole.history}) > 1
-    assert [r.accuracy for r in whole.history] == [r.accuracy for r in parts.history]
+    assert [r.score for r in whole.history] == [r.score for r in parts.history]
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tiny_task, tiny_reference, tmp_path):
@@ -130,7 +130,7 @@ def test_a_run_can_start_from_a_checkpoint(tiny_task, tmp_path):
     first = train_task(tiny_task, tmp_path / "first", rounds=5)
     second = train_task(tiny_task, tmp_path / "second", rounds=1, initial=first.checkpoint, parent="points@1")
     assert second.checkpoint.parent == "points@1"
-    assert second.history[0].accuracy > 0.9
+    assert second.history[0].score > 0.9
 
 
 def test_a_checkpoint_of_another_model_is_refused(tiny_task, make_task, tmp_path):
@@ -232,7 +232,7 @@ def test_a_fleet_run_without_the_data_on_the_server_is_not_evaluated(make_task, 
 
     grid = FleetGrid(SimulatedTransport({f"device-{i}": device(tiny_task, i) for i in range(2)}))
     result = train_task(make_task(data=absent), tmp_path, rounds=2, grid=grid)
-    assert result.history[-1].accuracy is None
+    assert result.history[-1].score is None
     assert result.history[-1].train_loss is not None
 
 
@@ -279,7 +279,7 @@ def test_one_bad_round_keeps_the_weights_and_the_run_goes_on(tiny_task, tmp_path
     grid = FleetGrid(SimulatedTransport({"a": step, "b": step}))
     result = train_task(tiny_task, tmp_path, rounds=3, grid=grid)
     assert result.history[1].participants == ()
-    assert result.history[1].accuracy == result.history[0].accuracy
+    assert result.history[1].score == result.history[0].score
     assert result.history[2].participants == ("a", "b")
 
 

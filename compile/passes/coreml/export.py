@@ -65,7 +65,10 @@ class ExportCoreml(ExportPass):
             Tensor(spec.name, spec.name, file_shape(schema, spec, 1), spec.dtype) for spec in schema.outputs
         )
         module, is_cut = _served(source, arguments)
-        program = torch.export.export(module, arguments).run_decompositions({})
+        program = torch.export.export(module, arguments)
+        # A slice of everything becomes an alias, which coremltools does not know.
+        aten = torch.ops.aten
+        program = program.run_decompositions({aten.nan_to_num.default: _nan_to_num, aten.alias.default: _itself})
         if is_cut:
             _mark_preparation(program.graph)
         model = ct.convert(
@@ -85,6 +88,28 @@ class ExportCoreml(ExportPass):
             inputs=_as_named(inputs, [feature.name for feature in description.input]),
             outputs=_as_named(outputs, [feature.name for feature in description.output]),
         )
+
+
+def _itself(values: "torch.Tensor") -> "torch.Tensor":
+    return values
+
+
+def _nan_to_num(
+    values: "torch.Tensor", nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> "torch.Tensor":
+    """Return ``torch.nan_to_num`` by comparisons: coremltools writes operators whose sizes depend on the values."""
+    import torch
+
+    if not values.is_floating_point():
+        return values
+    limits = torch.finfo(values.dtype)
+    for is_wrong, instead in (
+        (values != values, 0.0 if nan is None else nan),  # noqa: PLR0124 - NaN
+        (values > limits.max, limits.max if posinf is None else posinf),
+        (values < limits.min, limits.min if neginf is None else neginf),
+    ):
+        values = torch.where(is_wrong, torch.full_like(values, instead), values)
+    return values
 
 
 def _as_named(tensors: tuple[Tensor, ...], names: list[str]) -> tuple[Tensor, ...]:

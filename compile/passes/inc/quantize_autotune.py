@@ -48,16 +48,23 @@ class QuantizeIncAutotune(ExportPass):
         from hedgerow.compile.passes.examples import one_row
         from hedgerow.compile.passes.inc.served import served_stage
         from hedgerow.compile.passes.model.training import input_tensors
-        from hedgerow.compile.verify import signal_to_noise_db
+        from hedgerow.compile.scoring import least_snr_db
         from hedgerow.task_module import ServingModule, predict
 
         schema, data = source.task.schema, source.calibration
+
+        def joined(given: list[Any]) -> dict[str, Any]:
+            # State comes after the answers.
+            parts = [each if isinstance(each, tuple) else (each,) for each in given]
+            names = enumerate(source.task.answers)
+            return {name: np.concatenate([part[place].numpy() for part in parts]) for place, name in names}
+
         if schema.state:
             # Each row has a state of its own, and stands alone.
             rows = [one_row(schema, data.inputs, row) for row in range(len(data))]
             served = ServingModule(source.task, source.model).eval()
             with torch.no_grad():
-                wanted = np.concatenate([served(*row)[0].numpy() for row in rows])
+                wanted = joined([served(*row) for row in rows])
         else:
             rows = [input_tensors(source, data)]
             wanted = predict(source.task, source.model, data.inputs)
@@ -65,9 +72,8 @@ class QuantizeIncAutotune(ExportPass):
         def score(program: Any) -> float:
             with torch.no_grad():
                 given = [program(*row) for row in rows]
-            found = np.concatenate([(each[0] if schema.state else each).numpy() for each in given])
             # The tuner compares with the float model's score, which is at the upper limit, relative to it.
-            return signal_to_noise_db(wanted, np.asarray(found))
+            return least_snr_db(wanted, joined(given))
 
         def quantize(program: Any, calibrate: "Calibrate") -> Any:
             # Tolerable loss is relative to the float model's score.

@@ -1,6 +1,7 @@
 """Take channels out of a model with torch-pruning, with everything that depends on them."""
 
 import copy
+from typing import Any
 
 import torch
 import torch_pruning
@@ -12,11 +13,13 @@ from hedgerow.compile.passes.examples import example_inputs
 from hedgerow.compile.passes.model.macs import count_macs
 from hedgerow.compile.passes.model.prune_channels import PruneChannels
 from hedgerow.compile.passes.model.sharing import shared_layers
+from hedgerow.compile.passes.model.student import given_shapes
 from hedgerow.compile.passes.runner import tool_errors
 from hedgerow.task_module import LogitsModule
 
 __all__ = ["narrower"]
 
+Shapes = tuple[tuple[int, ...], ...]
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001  # torch has no public base of convolutions
 
 
@@ -52,7 +55,7 @@ def _pruned(
     shared = shared_layers(module, inputs)
     heads = {layer: layer.num_heads for layer in model.modules() if isinstance(layer, nn.MultiheadAttention)}
     with tool_errors(chosen.name), torch.enable_grad():
-        wanted = module(*inputs).shape
+        wanted = given_shapes(module(*inputs))
         pruner = torch_pruning.pruner.BasePruner(
             module,
             inputs,
@@ -60,7 +63,7 @@ def _pruned(
             global_pruning=chosen.scope == "model",
             pruning_ratio=chosen.share,
             ignored_layers=[
-                _last_layer(chosen.name, module, inputs),
+                *_last_layers(chosen.name, module, inputs),
                 *(layers[name] for name in sorted(fixed)),
                 *(layer for layer in layers.values() if layer in shared),
             ],
@@ -77,7 +80,7 @@ def _pruned(
 def _fixed_layers(step: str, source: FloatModel, inputs: tuple[torch.Tensor, ...]) -> frozenset[str]:
     """Return the layers that cannot lose one channel: the model then breaks, such as at a fixed reshape."""
     found = set()
-    wanted = LogitsModule(source.task, source.model.eval())(*inputs).shape
+    wanted = given_shapes(LogitsModule(source.task, source.model.eval())(*inputs))
     for name, layer in source.model.named_modules():
         if not isinstance(layer, _LAYERS):
             continue
@@ -93,27 +96,33 @@ def _fixed_layers(step: str, source: FloatModel, inputs: tuple[torch.Tensor, ...
     return frozenset(found)
 
 
-def _check_shape(step: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], wanted: torch.Size) -> None:
+def _check_shape(step: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], wanted: Shapes) -> None:
     with torch.no_grad():
-        found = module(*inputs).shape
+        found = given_shapes(module(*inputs))
     if found != wanted:
-        raise PassError(step, f"pruning changed the outputs from {list(wanted)} to {list(found)}")
+        told = (" and ".join(str(list(shape)) for shape in shapes) for shapes in (wanted, found))
+        raise PassError(step, f"pruning changed the outputs from {next(told)} to {next(told)}")
 
 
-def _last_layer(step: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
-    """Return the layer that ran last: its channels are the model's outputs."""
-    ran: list[nn.Module] = []
+def _last_layers(step: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[nn.Module]:
+    """Return the layers whose channels are the model's outputs: the one that ran last, and every one that gives one.
+
+    Of several outputs each has a layer of its own, which is found by what it gave.
+    """
+    ran: list[tuple[nn.Module, Any]] = []
     hooks = [
-        layer.register_forward_hook(lambda layer, _arguments, _output: ran.append(layer))
+        layer.register_forward_hook(lambda layer, _arguments, output: ran.append((layer, output)))
         for layer in module.modules()
         if isinstance(layer, _LAYERS)
     ]
     try:
         with torch.no_grad():
-            module(*inputs)
+            given = module(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
     if not ran:
         raise UnsuitableError(step, "a convolution or a linear layer", "none", "choose another recipe")
-    return ran[-1]
+    parts = given if isinstance(given, tuple) else ()
+    heads = [layer for layer, output in ran if any(output is part for part in parts)]
+    return list(dict.fromkeys([ran[-1][0], *heads]))

@@ -1,7 +1,7 @@
 """Feature distillation: the task's student learns what one layer of the model sees (Romero et al., 2015)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
@@ -16,7 +16,7 @@ __all__ = ["DistillFeatures"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillFeatures(TrainingPass):
-    """Trains the task's student on the labels and on the features of one layer of the model.
+    """Trains the task's student on the target values and on the features of one layer of the model.
 
     Both sides' features are compared as unit vectors, after a linear map from the student's width to the model's that
     is trained along and thrown away.
@@ -59,11 +59,11 @@ class DistillFeatures(TrainingPass):
                 bridge = nn.Linear(tap.features().shape[1], taught.shape[1], bias=False)
             task_loss = batch_loss(source)
 
-            def loss(logits: "torch.Tensor", labels: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
+            def loss(given: Any, target_values: Any, positions: "torch.Tensor") -> "torch.Tensor":
                 said = nn.functional.normalize(bridge(tap.features()), dim=1)
                 wanted = nn.functional.normalize(taught[positions], dim=1)
                 distance = (said - wanted).square().sum(dim=1).mean()
-                return task_loss(logits, labels, positions) + self.weight * distance
+                return task_loss(given, target_values, positions) + self.weight * distance
 
             fit(source, student, self, loss, extra=tuple(bridge.parameters()))
         finally:

@@ -1,7 +1,7 @@
-"""Distillation: the task's student learns from what the model says of every class (Hinton et al., 2015)."""
+"""Distillation: the task's student learns from what the model gives, such as of every class (Hinton et al., 2015)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
@@ -16,14 +16,16 @@ __all__ = ["DistillLogits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillLogits(TrainingPass):
-    """Trains the task's student on the labels and on the model's logits.
+    """Trains the task's student on the target values and on what the model gives.
 
     The teacher's part of the loss is the Kullback-Leibler divergence of the softened distributions times the squared
-    temperature, or the mean squared difference where the task's outputs are no probabilities.
+    temperature, of one distribution or, where each number is a probability of its own, of two classes each; where the
+    task's outputs are no probabilities it is the mean squared difference, in the output's tolerances where it has any.
+    Of several outputs it is the sum by their weights.
 
     Attributes:
         temperature: Both sides' logits are divided by it, which shows the student the small probabilities too.
-        teacher_share: Share of the teacher in the loss; the rest is the task's own loss on the labels.
+        teacher_share: Share of the teacher in the loss; the rest is the task's own loss on the target values.
     """
 
     name: ClassVar[str] = "distill-logits"
@@ -37,26 +39,22 @@ class DistillLogits(TrainingPass):
             UnsuitableError: The task names no student.
             PassError: There is no training data, or training diverges.
         """
-        from torch import nn
-
-        from hedgerow.compile.passes.model.student import make_student, teacher_logits
+        from hedgerow.compile.passes.model.student import make_student, teacher_outputs
+        from hedgerow.compile.passes.model.taught import taught_loss
         from hedgerow.compile.passes.model.training import batch_loss, fit
 
         student = make_student(self.name, source)
-        taught, task_loss = teacher_logits(self.name, source), batch_loss(source)
-        is_classifier = source.task.postprocess == "softmax"
+        taught, task_loss = teacher_outputs(self.name, source), batch_loss(source)
+        outputs = tuple(source.task.answers.values())
 
-        def loss(logits: "torch.Tensor", labels: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
-            wanted = taught[positions]
-            if is_classifier:
-                said = nn.functional.log_softmax(logits / self.temperature, dim=-1)
-                softened = nn.functional.log_softmax(wanted / self.temperature, dim=-1)
-                taught_loss = nn.functional.kl_div(said, softened, reduction="batchmean", log_target=True)
-                taught_loss = taught_loss * self.temperature**2
-            else:
-                taught_loss = nn.functional.mse_loss(logits, wanted)
-            own = task_loss(logits, labels, positions)
-            return self.teacher_share * taught_loss + (1 - self.teacher_share) * own
+        def loss(given: Any, wanted: Any, positions: "torch.Tensor") -> "torch.Tensor":
+            parts = given if isinstance(given, tuple) else (given,)
+            of_teacher = sum(
+                output.weight * taught_loss(output, part, whole[positions], self.temperature)
+                for output, part, whole in zip(outputs, parts, taught, strict=True)
+            )
+            own = task_loss(given, wanted, positions)
+            return self.teacher_share * of_teacher + (1 - self.teacher_share) * own
 
         fit(source, student, self, loss)
         return student

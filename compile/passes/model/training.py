@@ -1,6 +1,7 @@
 """The training loop that model passes share: seeded, on the CPU, the same weights for the same source and settings."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +11,12 @@ from hedgerow.compile.errors import PassError
 from hedgerow.compile.pass_models import FloatModel
 from hedgerow.compile.passes.model.training_pass import TrainingPass
 from hedgerow.task import Dataset
-from hedgerow.task_module import LogitsModule, loss_function
+from hedgerow.task_losses import loss_function
+from hedgerow.task_module import LogitsModule, wanted_tensors
 
-__all__ = ["batch_loss", "fit", "input_tensors", "training_data"]
+__all__ = ["batch_loss", "chosen_rows", "fit", "input_tensors", "training_data"]
 
-StepLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+StepLoss = Callable[[Any, Any, torch.Tensor], torch.Tensor]
 
 
 def training_data(step: str, source: FloatModel) -> Dataset:
@@ -37,7 +39,12 @@ def input_tensors(source: FloatModel, data: Dataset) -> tuple[torch.Tensor, ...]
 def batch_loss(source: FloatModel) -> StepLoss:
     """Return the task's own loss as a step loss."""
     loss = loss_function(source.task)
-    return lambda logits, labels, _chosen: loss(logits, labels)
+    return lambda given, wanted, _chosen: loss(given, wanted)
+
+
+def chosen_rows(tensors: Any, rows: torch.Tensor) -> Any:
+    """Return some rows of a tensor, or of each of a tuple of them."""
+    return tuple(part[rows] for part in tensors) if isinstance(tensors, tuple) else tensors[rows]
 
 
 def fit(
@@ -48,7 +55,7 @@ def fit(
     *,
     extra: tuple[nn.Parameter, ...] = (),
     after_step: Callable[[], None] | None = None,
-    run: Callable[..., torch.Tensor] | None = None,
+    run: Callable[..., Any] | None = None,
     freeze_statistics: bool = False,
 ) -> None:
     """Train *model* in place on the source's training data and leave it in evaluation mode.
@@ -57,17 +64,18 @@ def fit(
         source: Says the task, the data and the seed.
         model: Is changed.
         settings: The pass that trains: its name, how long and how fast.
-        loss: ``(logits, labels, int64 positions of the batch in the data) -> scalar``.
+        loss: ``(given, target values, int64 positions of the batch in the data) -> scalar``; what is given and what is
+            wanted are tensors, or with several outputs tuples.
         extra: Further parameters to train, which are not the model's.
         after_step: Called after every step, such as to set pruned weights to zero again.
-        run: ``(*inputs) -> logits``; None: pre-processing and *model*.
+        run: ``(*inputs) -> given``; None: pre-processing and *model*.
         freeze_statistics: Whether BatchNorm and dropout act as in evaluation.
 
     Raises:
         PassError: There is no training data, or the loss is no longer a number.
     """
     data = training_data(settings.name, source)
-    inputs, labels = input_tensors(source, data), torch.from_numpy(np.array(data.labels))
+    inputs, wanted = input_tensors(source, data), wanted_tensors(source.task, data)
     forward = run if run is not None else LogitsModule(source.task, model)
     batch_size = min(settings.batch_size, len(data))
     # The last samples of an epoch that fill no batch wait for another epoch: BatchNorm cannot train on one sample.
@@ -85,7 +93,8 @@ def fit(
             for index in range(steps):
                 chosen = torch.from_numpy(order[index * batch_size : (index + 1) * batch_size])
                 optimizer.zero_grad(set_to_none=True)
-                found = loss(forward(*(values[chosen] for values in inputs)), labels[chosen], chosen)
+                given = forward(*(values[chosen] for values in inputs))
+                found = loss(given, chosen_rows(wanted, chosen), chosen)
                 if not torch.isfinite(found):
                     raise PassError(
                         settings.name, f"training diverged, the loss is {found.item()}; lower the learning rate"

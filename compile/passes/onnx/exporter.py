@@ -7,7 +7,7 @@ import torch
 
 from hedgerow.compile.passes.examples import file_shape
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = ["onnx_bytes", "onnx_tensors", "open_batch"]
 

@@ -34,7 +34,7 @@ class QuantizeOnnxMixed(QuantizeOnnxStatic):
 
         from hedgerow.compile.passes.onnx.static_quantizer import static_bytes
         from hedgerow.compile.runners.onnx import predict_onnx
-        from hedgerow.compile.verify import signal_to_noise_db
+        from hedgerow.compile.scoring import least_snr_db
 
         nodes = onnx.load_model_from_string(stage.content).graph.node
         everything = [node.name for node in nodes]
@@ -48,7 +48,7 @@ class QuantizeOnnxMixed(QuantizeOnnxStatic):
                 return replace(stage, content=static_bytes(source, stage, self, left_out=left_out, ranges=ranges))
 
             def quality_db(left_out: Sequence[str]) -> float:
-                return signal_to_noise_db(wanted, predict_onnx(quantized(left_out), inputs))
+                return least_snr_db(wanted, predict_onnx(quantized(left_out), inputs))
 
             ranked = worst_first(layers, lambda layer: quality_db([name for name in everything if name != layer]))
             return quantized(widen(ranked, quality_db, self.minimum_snr_db))

@@ -32,6 +32,7 @@ _OPERATORS = [
     "Add", "AveragePool", "Clip", "Concat", "Conv", "ConvTranspose", "Gemm", "GlobalAveragePool", "MatMul",
     "MaxPool", "Mul", "ReduceMean", "Relu", "Reshape", "Transpose",
 ]  # fmt: skip
+_OF_SQUARES = frozenset({"Flatten", "Identity", "Mul", "Pow", "ReduceMean", "Reshape", "Squeeze", "Sub", "Unsqueeze"})
 _BATCH = 32
 _LIMIT_OF_SEVEN_BITS = 63
 _ENTROPY_BINS, _ENTROPY_STEPS = 512, 256
@@ -83,6 +84,7 @@ def static_bytes(
             is absent.
     """
     options = {"ActivationSymmetric": True, "QuantizeBias": False} if chosen.symmetric else {}
+    squares = _square_nodes(stage, source)
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         before.write_bytes(stage.content)
@@ -97,7 +99,7 @@ def static_bytes(
             activation_type=QuantType.QInt8 if chosen.activations == "int8" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=_OPERATORS,
-            nodes_to_exclude=[*left_out, *(_grouped(stage.content) if chosen.per_channel else ())],
+            nodes_to_exclude=[*left_out, *squares, *(_grouped(stage.content) if chosen.per_channel else ())],
             per_channel=chosen.per_channel,
             reduce_range=chosen.reduce_range,
             calibrate_method=_METHODS[chosen.calibration],
@@ -105,7 +107,8 @@ def static_bytes(
             calibration_cache_path=kept,
         )
         model = onnx.load_model(after)
-        if not any(node.op_type in RECURRENT for node in model.graph.node):
+        _take_floats(model.graph, squares)
+        if not squares and not any(node.op_type in RECURRENT for node in model.graph.node):
             return after.read_bytes()
         limit = _LIMIT_OF_SEVEN_BITS if chosen.reduce_range else 127
         quantize_recurrent(model, limit=limit, standard_only=chosen.symmetric, left_out=left_out)
@@ -124,6 +127,47 @@ def _grouped(content: bytes) -> list[str]:
         for node in onnx.load_model_from_string(content).graph.node
         if node.op_type == "ConvTranspose" and any(a.name == "group" and a.i > 1 for a in node.attribute)
     ]
+
+
+def _square_nodes(stage: CompiledModel, source: PassModel) -> list[str]:
+    """Return the names of the nodes that make a mean squared difference, which stay float.
+
+    Normal samples have small differences, whose squares are nothing beside the largest in 256 steps.
+    """
+    tensors = {tensor.name: tensor.tensor for tensor in stage.outputs}
+    answers = source.schema.answers
+    ends = [tensors[name] for name, output in answers.items() if output.activation == "mean_square"]
+    if not ends:
+        return []
+    graph = onnx.load_model_from_string(stage.content).graph
+    producers = {output: node for node in graph.node for output in node.output}
+    found: list[str] = []
+    while ends:
+        node = producers.get(ends.pop())
+        if node is None or node.name in found or node.op_type not in _OF_SQUARES:
+            continue
+        found.append(node.name)
+        # Before the difference is the model.
+        ends += [] if node.op_type == "Sub" else list(node.input)
+    return found
+
+
+def _take_floats(graph: Any, nodes: Sequence[str]) -> None:
+    """Let nodes that stay float take floats as they were, where the quantizer gave them what had been integers.
+
+    What rebuilds its input is then compared with the input itself, and not with what the first layer makes of it.
+    """
+    producers = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        for place, name in enumerate(node.input) if node.name in nodes else ():
+            back = producers.get(name)
+            there = producers.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
+            if there is not None and there.op_type == "QuantizeLinear":
+                node.input[place] = there.input[0]
+    for kind in ("DequantizeLinear", "QuantizeLinear") if nodes else ():
+        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        for node in [n for n in graph.node if n.op_type == kind and n.output[0] not in used]:
+            graph.node.remove(node)
 
 
 def _measure_entropy(model: Path, data: CalibrationDataReader, ranges: Path) -> None:

@@ -43,18 +43,21 @@ class QuantizeTfliteMixed(FilePass):
         """Return the file in int8 and float."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
         from hedgerow.compile.runners.tflite import predict_tflite
-        from hedgerow.compile.verify import signal_to_noise_db
+        from hedgerow.compile.scoring import least_snr_db
 
         tool = StaticQuantizer(stage, source)
         everything, layers = _operators(stage.content)
         data = source.calibration.take(np.arange(min(_SAMPLES, len(source.calibration))))
         wanted = predict_tflite(stage, data.inputs)
 
+        def quantized(left_out: Sequence[str]) -> CompiledModel:
+            return tool.quantized(FLOAT_BORDER, left_out, keeps_squares=True)
+
         def quality_db(left_out: Sequence[str]) -> float:
-            return signal_to_noise_db(wanted, predict_tflite(tool.quantized(FLOAT_BORDER, left_out), data.inputs))
+            return least_snr_db(wanted, predict_tflite(quantized(left_out), data.inputs))
 
         ranked = worst_first(layers, lambda layer: quality_db([name for name in everything if name != layer]))
-        return tool.quantized(FLOAT_BORDER, widen(ranked, quality_db, self.minimum_snr_db))
+        return quantized(widen(ranked, quality_db, self.minimum_snr_db))
 
 
 def _operators(content: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:

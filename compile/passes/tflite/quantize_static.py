@@ -33,7 +33,7 @@ class QuantizeTfliteStatic(FilePass):
         """Return the file in integers between its borders."""
         from hedgerow.compile.passes.tflite.static_quantizer import FLOAT_BORDER, StaticQuantizer
 
-        return StaticQuantizer(stage, source, self.activations).quantized(FLOAT_BORDER)
+        return StaticQuantizer(stage, source, self.activations).quantized(FLOAT_BORDER, keeps_squares=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

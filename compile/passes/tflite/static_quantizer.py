@@ -7,6 +7,7 @@ from ai_edge_quantizer import qtyping, recipe
 
 from hedgerow.compile.pass_models import CompiledModel, PassModel
 from hedgerow.compile.passes.tflite.aeq import measured_statistics, quantized_stage
+from hedgerow.compile.passes.tflite.squares import find_squares
 
 __all__ = ["FLOAT_BORDER", "StaticQuantizer"]
 
@@ -30,23 +31,31 @@ class StaticQuantizer:
     def __init__(self, stage: CompiledModel, source: PassModel, activations: str = "int8") -> None:
         self._stage, self._source = stage, source
         self._rules = recipe.static_wi8_ai8 if activations == "int8" else recipe.static_wi8_ai16
+        # In 16 bits there is room for what is far from normal; in 8 there is hardly any.
+        self._room = 8.0 if activations == "int16" else 2.0
+        self._squares = find_squares(stage, source.schema)
         self._statistics: Any = None
 
-    def quantized(self, floats: Sequence[Any] = (), left_out: Sequence[str] = ()) -> CompiledModel:
+    def quantized(
+        self, floats: Sequence[Any] = (), left_out: Sequence[str] = (), *, keeps_squares: bool = False
+    ) -> CompiledModel:
         """Return the file with int8 weights, one scale for each output channel, and integer activations.
 
         Args:
             floats: Kinds of operators that stay float.
             left_out: Regular expressions of output tensors whose operators stay float.
+            keeps_squares: Whether a mean squared difference stays float.
         """
+        patterns = [*left_out, *(self._squares.patterns if keeps_squares else ())]
 
         def prepare(tool: Any) -> Any:
             tool.load_quantization_recipe(self._rules())
             if self._statistics is None:
                 self._statistics = measured_statistics(tool, self._stage, self._source.calibration)
+                self._squares.widen(self._statistics, self._room)
             for operator in floats:
                 tool.update_quantization_recipe(regex=".*", operation_name=operator, algorithm_key="no_quantize")
-            for pattern in left_out:
+            for pattern in patterns:
                 tool.update_quantization_recipe(
                     regex=pattern, operation_name=_OPERATORS.ALL_SUPPORTED, algorithm_key="no_quantize"
                 )

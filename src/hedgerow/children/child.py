@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hedgerow.children import parent_death
 from hedgerow.children.ended import Ended
-from hedgerow.children.output import Output
+from hedgerow.children.output import ChildOutput
 from hedgerow.closing import Closing
 from hedgerow.interrupts import hold_interrupts
 from hedgerow.scratch_folder import ScratchFolder
@@ -98,7 +98,7 @@ class Child(Closing):
         command: Sequence[str],
         *,
         name: str,
-        output: Output | None = None,
+        output: ChildOutput | None = None,
         environment: Mapping[str, str] | None = None,
         whole_environment: Mapping[str, str] | None = None,
         folder: Path | None = None,

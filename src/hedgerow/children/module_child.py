@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from hedgerow.children.channel import MessageChannel
 from hedgerow.children.child import Child
-from hedgerow.children.output import Output
+from hedgerow.children.output import ChildOutput
 
 __all__ = ["ModuleChild"]
 
@@ -34,7 +34,7 @@ class ModuleChild(Child):
         *,
         limit_bytes: int,
         name: str,
-        output: Output | None = None,
+        output: ChildOutput | None = None,
         environment: Mapping[str, str] | None = None,
         scratch: bool = False,
     ) -> None:

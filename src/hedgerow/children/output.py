@@ -9,7 +9,7 @@ from typing import IO
 
 from hedgerow.closing import Closing
 
-__all__ = ["Output", "OutputFile", "OutputTail", "last_lines"]
+__all__ = ["ChildOutput", "OutputFile", "OutputTail", "last_lines"]
 
 _TAIL_BYTES = 4096
 _CHUNK_BYTES, _PIPE_BYTES = 2**16, 2**20
@@ -35,7 +35,7 @@ def _tail(file: IO[bytes], limit_bytes: int) -> bytes:
     return os.pread(file.fileno(), limit_bytes, max(0, size - limit_bytes))
 
 
-class Output(Closing):
+class ChildOutput(Closing):
     """What a child prints."""
 
     @property
@@ -51,7 +51,7 @@ class Output(Closing):
         """Return the last lines that are not empty, at most three."""
 
 
-class OutputFile(Output):
+class OutputFile(ChildOutput):
     """A file: nobody need read it while the child talks, and the child itself can read what a library printed.
 
     Args:
@@ -80,7 +80,7 @@ class OutputFile(Output):
         self._file.close()
 
 
-class OutputTail(Output):
+class OutputTail(ChildOutput):
     """A pipe of which the last 4 KiB are kept: a child that talks without end costs a device neither memory nor disk.
 
     Somebody must :meth:`drain` it, or the child waits.

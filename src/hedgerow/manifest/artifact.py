@@ -1,7 +1,7 @@
 """One compiled model for one hardware target, and how it was checked. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hedgerow.decode import Fields
@@ -27,8 +27,12 @@ class Artifact:
         recipe: The passes that made it, in order.
         golden: Safetensors blob: ``input.<name>`` and ``output.<name>``, this very artifact's outputs at build time.
         golden_tolerance: Largest absolute difference at which a replay on the device still counts as the same.
-        metrics: Measured at build time: ``accuracy`` and on how many ``held_out_samples``, ``float_accuracy``,
-            ``bytes``, ``float_bytes``, ``snr_db``, ``agreement``; a metric that could not be measured here is absent.
+        golden_tolerances: Output -> the same for it, where outputs have unlike units; of the others, and of state, the
+            one above. See :meth:`tolerance_of`.
+        metrics: Measured at build time: the mean score, called ``accuracy`` or ``score``, and on how many
+            ``held_out_samples``, the same of the float model (``float_accuracy``), ``bytes``, ``float_bytes``,
+            ``snr_db``, ``agreement``, with several outputs also ``snr_db.<output>`` and ``agreement.<output>``; a
+            metric that could not be measured here is absent.
         checks: Check -> ``passed``, ``failed`` or ``not run``. ``runs on device`` is there, and ``not run``, where the
             runtime does not exist on the build host (Core ML): accuracy, parity and golden samples are then by a
             reference evaluation of the file's operators.
@@ -48,6 +52,11 @@ class Artifact:
     metrics: Mapping[str, float]
     checks: Mapping[str, str]
     prepare: Preparation | None = None
+    golden_tolerances: Mapping[str, float] = field(default_factory=dict)
+
+    def tolerance_of(self, output: str) -> float:
+        """Return the largest absolute difference of an output at which a replay still counts as the same."""
+        return self.golden_tolerances.get(output, self.golden_tolerance)
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
@@ -75,7 +84,7 @@ class Artifact:
 
     def to_record(self) -> dict[str, Any]:
         """Return this as plain JSON values."""
-        return {
+        record = {
             "target": self.target,
             "format": self.format,
             "runtime": self.runtime,
@@ -89,12 +98,15 @@ class Artifact:
             "checks": dict(self.checks),
             "prepare": self.prepare.to_record() if self.prepare is not None else None,
         }
+        # With one output a record is what it always was.
+        return record | ({"golden_tolerances": dict(self.golden_tolerances)} if self.golden_tolerances else {})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "Artifact":
         """Decode an artifact."""
         golden = fields.optional("golden")
         prepare = fields.optional("prepare")
+        tolerances = fields.optional("golden_tolerances")
         metrics = fields.nested("metrics")
         checks = fields.nested("checks")
         artifact = cls(
@@ -110,6 +122,7 @@ class Artifact:
             metrics={name: metrics.number(name) for name in metrics.names()},
             checks={name: checks.choice(name, {s: s for s in CHECK_STATES}) for name in checks.names()},
             prepare=Preparation.from_fields(prepare) if prepare else None,
+            golden_tolerances={n: tolerances.number(n, minimum=0) for n in tolerances.names()} if tolerances else {},
         )
         fields.finish()
         return artifact

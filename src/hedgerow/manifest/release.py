@@ -10,7 +10,7 @@ from hedgerow.errors import DecodeError
 from hedgerow.manifest.artifact import Artifact
 from hedgerow.manifest.content import Blob
 from hedgerow.manifest.train_graph import TrainGraph
-from hedgerow.schema import ModelSchema
+from hedgerow.model_schema import ModelSchema
 
 __all__ = ["RELEASE_ID", "Lineage", "Manifest", "blob_path", "manifest_path", "parse_release_id"]
 
@@ -98,12 +98,12 @@ class Manifest:
         name, number: ``name@number`` is its identity; numbers rise and are never used again.
         task: Name of the task.
         created_at: UTC, ISO 8601.
-        model_schema: Inputs, outputs, labels.
+        model_schema: Inputs, outputs, and what these are for.
         artifacts: One for each target.
         train_graphs: One for each runtime that trains.
         reference: The reference blob.
         lineage: Its origin.
-        metrics: Float metrics on held-out data, such as ``accuracy``.
+        metrics: Float metrics on held-out data: the mean score, ``accuracy`` or ``score``, and others.
     """
 
     name: str

@@ -1,11 +1,13 @@
 """Forward, backward and optimizer step as one file, and what goes in and out of it. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Blob, Tensor
+from hedgerow.outputs.labelled import ONLY_OUTPUT
+from hedgerow.outputs.outputs import MOST_OUTPUTS
 
 __all__ = ["EXTRA_KINDS", "Extra", "TrainGraph"]
 
@@ -74,7 +76,7 @@ class Extra:
 class TrainGraph:
     """Forward, backward and optimizer step as one file.
 
-    The graph maps ``(inputs..., labels, learning_rate, *parameters, *extras)`` to ``(loss, *parameters, *state)``.
+    The graph maps ``(*inputs, *targets, learning_rate, *parameters, *extras)`` to ``(loss, *parameters, *state)``.
 
     Attributes:
         format: ``onnx`` or ``tflite``.
@@ -82,7 +84,9 @@ class TrainGraph:
         blob: The file.
         batch_size: The static batch it was traced with.
         inputs: The schema's inputs.
-        labels: The class index of each sample; or, when it is a float, the value that each logit should have.
+        targets: The target values of each output that is trained with any, named after it, in the order of the
+            outputs; none for what learns from inputs alone. They have the form that the output declares; or, where
+            classes are asked for and it is a float, the value that each logit should have.
         learning_rate: A scalar.
         loss: The mean loss of the batch, before the step.
         parameters: Input side of each parameter, named as in the checkpoint.
@@ -96,7 +100,7 @@ class TrainGraph:
     blob: Blob
     batch_size: int
     inputs: tuple[Tensor, ...]
-    labels: Tensor
+    targets: tuple[Tensor, ...]
     learning_rate: Tensor
     loss: Tensor
     parameters: tuple[Tensor, ...]
@@ -111,7 +115,7 @@ class TrainGraph:
             "blob": self.blob.to_record(),
             "batch_size": self.batch_size,
             "inputs": [tensor.to_record() for tensor in self.inputs],
-            "labels": self.labels.to_record(),
+            "targets": [tensor.to_record() for tensor in self.targets],
             "learning_rate": self.learning_rate.to_record(),
             "loss": self.loss.to_record(),
             "parameters": [tensor.to_record() for tensor in self.parameters],
@@ -128,7 +132,7 @@ class TrainGraph:
             blob=Blob.from_fields(fields.nested("blob")),
             batch_size=fields.integer("batch_size", minimum=1, maximum=65536),
             inputs=fields.sequence("inputs", Tensor.from_fields, maximum_items=16),
-            labels=Tensor.from_fields(fields.nested("labels")),
+            targets=_targets(fields),
             learning_rate=Tensor.from_fields(fields.nested("learning_rate")),
             loss=Tensor.from_fields(fields.nested("loss")),
             parameters=fields.sequence("parameters", Tensor.from_fields),
@@ -138,5 +142,15 @@ class TrainGraph:
         names = [tensor.name for tensor in (*graph.parameters, *(extra.tensor for extra in graph.extras))]
         if graph.extras and len(set(names)) != len(names):
             raise DecodeError(f"{fields.where}.extras", "names of their own", "a repeated name")
+        targets = [tensor.name for tensor in graph.targets]
+        if len(set(targets)) != len(targets):
+            raise DecodeError(f"{fields.where}.targets", "one for each output", "a repeated name")
         fields.finish()
         return graph
+
+
+def _targets(fields: Fields) -> tuple[Tensor, ...]:
+    if "labels" not in fields.names() or "targets" in fields.names():
+        return fields.sequence("targets", Tensor.from_fields, maximum_items=MOST_OUTPUTS)
+    # A graph of a release that was signed when there was one output, of classes.
+    return (replace(Tensor.from_fields(fields.nested("labels")), name=ONLY_OUTPUT),)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from hedgerow.decode import Fields
-from hedgerow.errors import DecodeError
 from hedgerow.window import WINDOW_SAMPLES_LIMIT, Window
 from hedgerow.wire.message import SEQUENCE_LIMIT, WireMessage
 from hedgerow.wire.topics import NAME
@@ -29,21 +28,8 @@ class Telemetry(WireMessage):
     def from_fields(cls, fields: Fields) -> Self:
         """Decode the fields."""
         window = Window.from_fields(fields.nested("window"), limit_samples=WINDOW_SAMPLES_LIMIT)
-        _check_paired(window, fields)
         return cls(
             boot=fields.text("boot", pattern=NAME),
             sequence=fields.integer("sequence", maximum=SEQUENCE_LIMIT),
             window=window,
         )
-
-
-def _check_paired(window: Window, fields: Fields) -> None:
-    """Refuse a comparison that saw more of the new model than the window did: a gate judges by both."""
-    paired = window.paired
-    for found, most, what in (
-        (paired.both_right + paired.only_new_right, window.correct, "right"),
-        (paired.both_wrong + paired.only_old_right, window.labelled - window.correct, "wrong"),
-    ):
-        if found > most:
-            expected = f"at most {most} samples on which the new model is {what}"
-            raise DecodeError(f"{fields.where}.window.paired", expected, str(found))

@@ -9,13 +9,15 @@ from hedgerow.client.runtimes.static_batch import in_batches, static_batch
 from hedgerow.client.runtimes.stepped import SteppedModel, is_stepped
 from hedgerow.manifest.content import Tensor
 from hedgerow.manifest.preparation import Preparation
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.outputs import Classes, Outputs
+from hedgerow.schema import TensorSpec
 from tests.root.documents import ARTIFACT, BLOB
 
 SCHEMA = ModelSchema(
     (TensorSpec("frame", (3,)), TensorSpec("h", (2, 1, 3))),
     (TensorSpec("probabilities", (2,)), TensorSpec("h_next", (2, 1, 3))),
-    ("no", "yes"),
+    Outputs.of(Classes(("no", "yes"))),
     {"h": "h_next"},
 )
 STEPPED = replace(

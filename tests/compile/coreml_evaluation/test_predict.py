@@ -4,6 +4,8 @@ The programs compute in float16, which has 11 significant bits: one rounding is 
 depth of these networks probabilities stay within 2e-3 of torch's and 60 dB of signal to noise remain.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,14 +22,15 @@ from hedgerow.compile.passes.coreml.export import ExportCoreml  # noqa: E402
 from hedgerow.compile.passes.coreml.package import packed  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.compile.units import compile_artifact  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
 from hedgerow.durable import sha256_of  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
 from hedgerow.hardware import load_target  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from tests.compile.nets import Transformer, depthwise, make_source, resnet8  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 RECIPE = RECIPES["coreml-int8-weights"]
 
@@ -50,13 +53,13 @@ def test_a_network_gives_what_torch_gives_within_float16(make):
     source = make_source(make)
     stage = run_file_pass(ExportCoreml(**IOS17), source, None)
     inputs = source.calibration.inputs
-    wanted = predict(source.task, source.model, inputs)
-    found = predict_coreml(stage.content, inputs)
+    wanted = only(predict(source.task, source.model, inputs))
+    found = only(predict_coreml(stage.content, inputs))
     assert found.shape == wanted.shape
     assert np.abs(found - wanted).max() < 2e-3
     assert signal_to_noise_db(wanted, found) > 60
     # One sample gives what it gives among others, up to one rounding.
-    one = predict_coreml(stage.content, {"x": inputs["x"][5:6]})
+    one = only(predict_coreml(stage.content, {"x": inputs["x"][5:6]}))
     assert np.abs(one - found[5:6]).max() < 2e-3
 
 
@@ -83,8 +86,8 @@ def test_a_layer_gives_what_torch_gives_within_float16(name):
     source = make_source(lambda: nn.Sequential(LAYERS[name](), nn.Flatten(), nn.LazyLinear(3)), shape)
     stage = run_file_pass(ExportCoreml(**IOS17), source, None)
     inputs = source.calibration.inputs
-    wanted = predict(source.task, source.model, inputs)
-    found = predict_coreml(stage.content, inputs)
+    wanted = only(predict(source.task, source.model, inputs))
+    found = only(predict_coreml(stage.content, inputs))
     assert np.abs(found - wanted).max() < 2e-3
     assert signal_to_noise_db(wanted, found) > 50
 
@@ -96,9 +99,9 @@ def foundation(digits, digits_checkpoint) -> Foundation:
 
 def test_the_float_program_of_the_digits_task_agrees_with_torch(foundation):
     stage = run_file_pass(ExportCoreml(**IOS17), foundation.source, None)
-    found = predict_coreml(stage.content, foundation.data.held_out.inputs)
-    assert np.abs(found - foundation.float_probabilities).max() < 2e-3
-    assert signal_to_noise_db(foundation.float_probabilities, found) > 60
+    found = only(predict_coreml(stage.content, foundation.data.held_out.inputs))
+    assert np.abs(found - foundation.float_answers["probabilities"]).max() < 2e-3
+    assert signal_to_noise_db(foundation.float_answers["probabilities"], found) > 60
 
 
 def test_the_artifact_for_a_phone_is_checked_like_the_others(foundation, tmp_path):
@@ -113,7 +116,7 @@ def test_the_artifact_for_a_phone_is_checked_like_the_others(foundation, tmp_pat
 
 
 def test_a_phone_gets_no_artifact_that_lost_its_accuracy(foundation, tmp_path):
-    broken = Foundation(foundation.source, foundation.data, foundation.float_probabilities)
+    broken = replace(foundation, sources={}, stages={}, made={}, executed={})
     with torch.no_grad():
         head = next(layer for layer in foundation.source.model.modules() if isinstance(layer, nn.Linear))
         before = head.weight.clone()
@@ -167,7 +170,7 @@ def drawn(*shape: int, seed: int = 0) -> np.ndarray:
     ],
 )
 def test_where_a_place_looks_that_is_documented_nowhere_is_not_guessed(build, reason):
-    found = predict_coreml(program(build, (4, 6, 6)), {"x": drawn(4, 6, 6)})
+    found = only(predict_coreml(program(build, (4, 6, 6)), {"x": drawn(4, 6, 6)}))
     assert isinstance(found, UnknownOperator)
     assert found.reason == f"the reference evaluation does not know {reason}"
 
@@ -233,7 +236,7 @@ FORMS = {
 def test_an_operator_means_what_torch_means(form):
     build, wanted = FORMS[form]
     x = drawn(4, 8, 7)
-    found = predict_coreml(program(build, (4, 8, 7)), {"x": x})
+    found = only(predict_coreml(program(build, (4, 8, 7)), {"x": x}))
     np.testing.assert_allclose(found, wanted(torch.from_numpy(x)).numpy(), atol=1e-5)
 
 
@@ -243,14 +246,14 @@ def test_attention_written_as_products_means_what_torch_means():
         return mb.matmul(x=scores, y=y)
 
     x, y = drawn(2, 6, 8), drawn(2, 6, 8, seed=1)
-    found = predict_coreml(program(attend, (2, 6, 8), (2, 6, 8)), {"x": x, "y": y})
+    found = only(predict_coreml(program(attend, (2, 6, 8), (2, 6, 8)), {"x": x, "y": y}))
     one, other = torch.from_numpy(x), torch.from_numpy(y)
     np.testing.assert_allclose(found, (torch.softmax(one @ other.mT, -1) @ other).numpy(), atol=1e-5)
 
 
 def test_an_operator_that_is_not_known_is_named_and_nothing_is_evaluated():
     content = program(lambda x: mb.local_response_norm(x=x, size=3), (4, 8, 8))
-    found = predict_coreml(content, {"x": drawn(4, 8, 8)})
+    found = only(predict_coreml(content, {"x": drawn(4, 8, 8)}))
     assert isinstance(found, UnknownOperator)
     assert found.names == ("local_response_norm",)
     assert "local_response_norm" in found.reason
@@ -258,7 +261,7 @@ def test_an_operator_that_is_not_known_is_named_and_nothing_is_evaluated():
 
 def test_a_known_operator_in_an_unknown_form_is_named_too():
     content = program(lambda x: mb.cumsum(x=x, axis=1, reverse=True), (4, 8))
-    found = predict_coreml(content, {"x": drawn(4, 8)})
+    found = only(predict_coreml(content, {"x": drawn(4, 8)}))
     assert isinstance(found, UnknownOperator)
     assert found.names == ("cumsum",)
 
@@ -266,6 +269,6 @@ def test_a_known_operator_in_an_unknown_form_is_named_too():
 def test_other_inputs_and_other_bytes_are_refused():
     content = program(lambda x: mb.relu(x=x), (4,))
     with pytest.raises(ValueError, match="expected the inputs"):
-        predict_coreml(content, {"z": drawn(4)})
+        only(predict_coreml(content, {"z": drawn(4)}))
     with pytest.raises(DecodeError):
-        predict_coreml(b"no package", {"x": drawn(4)})
+        only(predict_coreml(b"no package", {"x": drawn(4)}))

@@ -10,6 +10,7 @@ from coremltools.converters.mil import Builder as mb  # noqa: E402, N813 - needs
 
 from hedgerow.compile.coreml_evaluation.evaluate import UnknownOperator, predict_coreml  # noqa: E402
 from hedgerow.compile.passes.coreml.package import packed  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -53,7 +54,7 @@ def evaluated(layer, output=0):
         compute_units=ct.ComputeUnit.CPU_ONLY,
         skip_model_load=True,
     )
-    return predict_coreml(packed(model), {"x": SERIES})
+    return only(predict_coreml(packed(model), {"x": SERIES}))
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])

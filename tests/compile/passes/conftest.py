@@ -33,7 +33,7 @@ def source():
         torch.manual_seed(0)
         model = Teacher()
         module, optimizer = LogitsModule(task, model).train(), torch.optim.Adam(model.parameters(), lr=0.005)
-        images, labels = torch.from_numpy(train.inputs["image"]), torch.from_numpy(train.labels)
+        images, labels = torch.from_numpy(train.inputs["image"]), torch.from_numpy(train.target_values)
         for _epoch in range(6):
             for chosen in torch.randperm(600).split(32):
                 optimizer.zero_grad()

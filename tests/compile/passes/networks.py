@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hedgerow.task import Dataset, accuracy
+from hedgerow.task import Dataset
 from hedgerow.task_module import predict
 
 
@@ -73,7 +73,7 @@ class Reader(nn.Module):
 
 
 def accuracy_of(source, data: Dataset) -> float:
-    return accuracy(predict(source.task, source.model, data.inputs), data.labels)
+    return source.task.measure(predict(source.task, source.model, data.inputs), source.task.wanted(data))["accuracy"]
 
 
 def parameters(model: nn.Module) -> int:

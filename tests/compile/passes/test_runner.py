@@ -19,7 +19,7 @@ from hedgerow.compile.passes.settings import check_names  # noqa: E402
 from hedgerow.errors import DecodeError  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import Dataset, Task  # noqa: E402
-from hedgerow.task_module import loss_function  # noqa: E402
+from hedgerow.task_losses import loss_function  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 

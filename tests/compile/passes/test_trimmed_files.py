@@ -11,6 +11,7 @@ from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.examples.zoo import ZOO  # noqa: E402
 from hedgerow.manifest.content import Tensor  # noqa: E402
 from hedgerow.task import load_task  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -36,7 +37,7 @@ def stage_of(nodes, constants) -> CompiledModel:
 
 def any_source() -> FloatModel:
     task = load_task(ZOO["mlp"].task)
-    return FloatModel(task=task, model=task.model().eval(), calibration=task.load_data().calibration_or_default())
+    return FloatModel(task=task, model=task.model().eval(), calibration=task.calibration(task.load_data()))
 
 
 def constant(name: str, *values: float):
@@ -63,7 +64,7 @@ def stage() -> CompiledModel:
 def run(stage: CompiledModel) -> np.ndarray:
     from hedgerow.compile.runners.onnx import predict_onnx
 
-    return predict_onnx(stage, {"0": np.array([[1, 2], [3, 4]], np.float32)})
+    return only(predict_onnx(stage, {"0": np.array([[1, 2], [3, 4]], np.float32)}))
 
 
 def test_a_trimmed_onnx_file_is_smaller_and_computes_the_same(stage):
@@ -108,11 +109,11 @@ def test_a_trimmed_tflite_file_is_smaller_and_computes_the_same():
 
     task = load_task(ZOO["mlp"].task)
     torch.manual_seed(0)
-    source = FloatModel(task=task, model=task.model().eval(), calibration=task.load_data().calibration_or_default())
+    source = FloatModel(task=task, model=task.model().eval(), calibration=task.calibration(task.load_data()))
     stage = run_file_pass(QuantizeTfliteStatic(), source, run_file_pass(ExportTflite(), source, None))
     trimmed = run_file_pass(TrimTflite(), source, stage)
     inputs = {"pixels": source.calibration.inputs["pixels"][:20]}
-    np.testing.assert_array_equal(predict_tflite(trimmed, inputs), predict_tflite(stage, inputs))
+    np.testing.assert_array_equal(only(predict_tflite(trimmed, inputs)), only(predict_tflite(stage, inputs)))
     assert len(trimmed.content) < 0.9 * len(stage.content)
     assert run_file_pass(TrimTflite(), source, trimmed).content == trimmed.content
     assert trimmed.content.index(weight_bytes(stage, 2560)) % 16 == 0
@@ -154,7 +155,7 @@ def test_constants_behind_the_flatbuffer_of_a_larger_model_come_back_into_it():
     assert outside(stage) > 0
     assert outside(trimmed) == 0
     inputs = source.calibration.inputs
-    np.testing.assert_array_equal(predict_tflite(trimmed, inputs), predict_tflite(stage, inputs))
+    np.testing.assert_array_equal(only(predict_tflite(trimmed, inputs)), only(predict_tflite(stage, inputs)))
     # The same weights are read from both places; a microcontroller finds them in one.
     before, after = read_facts("tflite", stage.content), read_facts("tflite", trimmed.content)
     assert before.outside_constants == outside(stage)

@@ -8,19 +8,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hedgerow.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
-from hedgerow.compile.foundation import Foundation  # noqa: E402
-from hedgerow.compile.pass_models import FloatModel  # noqa: E402
-from hedgerow.compile.preparation.halves import cut  # noqa: E402
+from hedgerow.compile.foundation import Foundation, foundation_of  # noqa: E402
 from hedgerow.examples.zoo import raw_sensors  # noqa: E402
 from hedgerow.task import Dataset, TaskData  # noqa: E402
-from hedgerow.task_module import LogitsModule, model_weights, predict  # noqa: E402
+from hedgerow.task_module import LogitsModule, model_weights  # noqa: E402
 
 
-def make_foundation(task, model) -> Foundation:
+def make_foundation(task, model, data=None) -> Foundation:
     """Return what a worker keeps of a trained model."""
-    data = TaskData(raw_sensors.TRAIN, raw_sensors.HELD_OUT)
-    source = FloatModel(task=task, model=model, calibration=data.calibration_or_default(), train=data.train)
-    return Foundation(source, data, predict(task, model, data.held_out.inputs), halves=cut(task))
+    data = TaskData(raw_sensors.TRAIN, raw_sensors.HELD_OUT) if data is None else data
+    return foundation_of(task, model, data)
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +25,7 @@ def bench_model():
     torch.set_num_threads(1)
     features, labels = (
         torch.from_numpy(raw_sensors.TRAIN.inputs["features"]),
-        torch.from_numpy(raw_sensors.TRAIN.labels),
+        torch.from_numpy(raw_sensors.TRAIN.target_values),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -67,6 +67,11 @@ OPERATORS = {
     "comparisons": lambda x: ((x > 0) & (x < 1) | ~(x > -1), x.eq(0.5), torch.logical_xor(x > 0, x > 1), x.ne(x)),
     "casts": lambda x: ((x * 4).to(torch.int64), (x * 4).to(torch.int32) + 1, (x > 0).float(), x.long().eq(0.5)),
     "not a number": lambda x: (torch.nan_to_num(torch.where(x > 0, x, torch.nan), nan=7.0), x.isnan(), x.isinf()),
+    "constants of a form": lambda x: (
+        torch.where(x > 0, torch.zeros_like(x), x),
+        x + torch.full_like(x, 2.5),
+        x * x.new_ones(24) - torch.ones_like(x, dtype=torch.int64),
+    ),
     "means": lambda x: (
         image(x).mean((2, 3)),
         x.mean(1),

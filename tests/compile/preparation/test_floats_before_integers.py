@@ -14,6 +14,7 @@ from hedgerow.compile.making import Steps, make  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -53,9 +54,11 @@ def run_tflite(stage, inputs):
 
 
 def within_a_point(foundation, found, fresh) -> bool:
-    wanted = right_share(predict(foundation.source.task, foundation.source.model, fresh.inputs), fresh.labels)
+    wanted = right_share(
+        only(predict(foundation.source.task, foundation.source.model, fresh.inputs)), fresh.target_values
+    )
     assert 0.75 <= wanted <= 0.95, f"the float model's own accuracy is {wanted}"
-    return abs(wanted - right_share(found, fresh.labels)) <= 0.01
+    return abs(wanted - right_share(found, fresh.target_values)) <= 0.01
 
 
 @pytest.mark.parametrize("recipe", ONNX_INT8)
@@ -77,7 +80,7 @@ def test_a_division_by_the_deviation_stays_float_too(recipe, run, bench, fresh):
 
 def test_one_scale_for_all_of_them_is_what_these_tests_would_find(scaled_bench, fresh):
     whole = replace(scaled_bench, halves=None, stages={}, made={})
-    found = right_share(run_tflite(made(whole, "tflite-int8").stage, fresh.inputs), fresh.labels)
+    found = right_share(run_tflite(made(whole, "tflite-int8").stage, fresh.inputs), fresh.target_values)
     assert found < 0.5
 
 
@@ -94,10 +97,10 @@ def test_core_ml_prepares_in_float32_and_keeps_the_accuracy(recipe, bench_model,
     foundation = make_foundation(task, bench_model)
     inputs = {"features": fresh.inputs["features"] + far.numpy()}
     stage = made(foundation, recipe).stage
-    found = predict_coreml(stage.content, inputs)
-    wanted = right_share(predict(task, bench_model, inputs), fresh.labels)
+    found = only(predict_coreml(stage.content, inputs))
+    wanted = right_share(only(predict(task, bench_model, inputs)), fresh.target_values)
     assert isinstance(found, np.ndarray), found
-    assert abs(wanted - right_share(found, fresh.labels)) <= (0.05 if "4" in recipe else 0.01)
+    assert abs(wanted - right_share(found, fresh.target_values)) <= (0.05 if "4" in recipe else 0.01)
 
 
 def test_the_first_integer_of_an_onnx_file_is_the_models_own_input(scaled_bench):

@@ -13,6 +13,7 @@ from hedgerow.examples.zoo import raw_sensors  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import Dataset  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -77,18 +78,18 @@ def test_the_second_half_predicts_what_the_whole_predicts(bench_model):
     halves = cut(raw_sensors.task)
     source = FloatModel(task=raw_sensors.task, model=bench_model, calibration=data.take(range(16)), train=data)
     second = halves.second(source)
-    found = predict(second.task, second.model, halves.prepared(data.inputs))
-    assert np.abs(found - predict(raw_sensors.task, bench_model, data.inputs)).max() < 1e-6
+    found = only(predict(second.task, second.model, halves.prepared(data.inputs)))
+    assert np.abs(found - only(predict(raw_sensors.task, bench_model, data.inputs))).max() < 1e-6
     assert second.train is None
     assert second.calibration.inputs["prepared_0"].shape == (16, 43)
-    assert np.array_equal(second.calibration.labels, data.labels[:16])
+    assert np.array_equal(second.calibration.target_values, data.target_values[:16])
 
 
 def test_other_calibration_data_is_prepared_anew(bench_model):
     halves, first = cut(raw_sensors.task), raw_sensors.drawn(8, seed=1)
     source = FloatModel(task=raw_sensors.task, model=bench_model, calibration=first)
     one = halves.second(source).calibration.inputs["prepared_0"]
-    other = Dataset({"features": first.inputs["features"] + 1}, first.labels)
+    other = Dataset({"features": first.inputs["features"] + 1}, first.target_values)
     two = halves.second(replace(source, calibration=other)).calibration.inputs["prepared_0"]
     assert not np.array_equal(one, two)
     assert halves.second(source).calibration.inputs["prepared_0"] is not two

@@ -18,7 +18,8 @@ from hedgerow.compile.preparation.host_check import (
     run_prepare,
 )
 from hedgerow.manifest.content import Tensor
-from hedgerow.schema import ModelSchema, TensorSpec
+from hedgerow.model_schema import ModelSchema
+from hedgerow.schema import TensorSpec
 from hedgerow.tensor_border import to_stored
 
 needs_compiler = pytest.mark.skipif(find_c_compiler() is None, reason="needs a C compiler")

@@ -9,10 +9,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from hedgerow.compile.foundation import Foundation  # noqa: E402
+from hedgerow.compile import foundation as foundations  # noqa: E402
 from hedgerow.compile.making import Steps, make  # noqa: E402
-from hedgerow.compile.pass_models import FloatModel  # noqa: E402
-from hedgerow.compile.preparation.halves import cut  # noqa: E402
 from hedgerow.compile.recipes import RECIPES  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
@@ -20,6 +18,7 @@ from hedgerow.progress import silent  # noqa: E402
 from hedgerow.schema import TensorSpec  # noqa: E402
 from hedgerow.task import Dataset, Task, TaskData  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 from tests.compile.preparation.conftest import make_foundation  # noqa: E402
 
 pytestmark = [
@@ -94,8 +93,8 @@ def test_several_tensors_meet_in_the_joint_file(recipe, run, tolerance, preproce
     foundation = foundation_of(preprocess, Several, monkeypatch)
     stage = make(foundation, RECIPES[recipe], Steps("test", 9, silent)).stage
     assert [tensor.name for tensor in stage.inputs] == ["level", "kind", "rest"]
-    wanted = predict(foundation.source.task, foundation.source.model, INPUTS)
-    assert np.abs(run(stage, INPUTS) - wanted).max() <= tolerance
+    wanted = only(predict(foundation.source.task, foundation.source.model, INPUTS))
+    assert np.abs(only(run(stage, INPUTS)) - wanted).max() <= tolerance
 
 
 def test_the_joint_file_is_the_same_each_time(bench):
@@ -149,10 +148,9 @@ def test_an_argument_of_the_model_may_be_called_as_an_input_of_the_task():
         data=lambda: both,
         preprocess=lambda x: x / 2,
     )
-    source = FloatModel(task=task, model=model, calibration=data)
-    wanted = predict(task, model, data.inputs)
-    foundation = Foundation(source, both, wanted, halves=cut(task))
+    foundation = foundations.foundation_of(task, model, both)
+    wanted = foundation.float_answers["probabilities"]
     stage = make(foundation, RECIPES["onnx-int8-s8s8"], Steps("named", 9, silent)).stage
 
     assert [tensor.tensor for tensor in stage.inputs] == ["x"]
-    np.testing.assert_allclose(predict_onnx(stage, data.inputs), wanted, atol=0.02)
+    np.testing.assert_allclose(only(predict_onnx(stage, data.inputs)), wanted, atol=0.02)

@@ -53,7 +53,7 @@ def test_a_corner_that_is_always_black_makes_no_image_unlike():
 
 def test_the_digits_of_the_example_are_alike(digits):
     task = load_task(digits)
-    assert steps_lost(cut(task), task.load_data().calibration_or_default().inputs) < 1
+    assert steps_lost(cut(task), task.calibration(task.load_data()).inputs) < 1
 
 
 @pytest.mark.parametrize(("gyroscope", "unlike"), [(8, False), (250, True)])

@@ -13,6 +13,7 @@ from hedgerow.hardware import load_target  # noqa: E402
 from hedgerow.progress import silent  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
 from hedgerow.tensor_border import from_stored, to_stored  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -42,7 +43,7 @@ def noise(wanted, found) -> float:
 
 def test_the_file_of_a_microcontroller_is_finer_than_int8_in_its_own_runtime(bench, fresh):
     inputs = bench.halves.prepared(fresh.inputs)["prepared_0"]
-    wanted = predict(bench.source.task, bench.source.model, fresh.inputs)
+    wanted = only(predict(bench.source.task, bench.source.model, fresh.inputs))
     found = {}
     for recipe in ("tflite-int8-full", "tflite-int16-full"):
         made = make(bench, RECIPES[recipe], Steps("test", 9, silent), all_integer=True)
@@ -65,7 +66,7 @@ def test_litert_runs_it_between_floats(scaled_bench, fresh):
     assert (made.stage.inputs[0].dtype, made.stage.outputs[0].dtype) == ("float32", "float32")
     runner = Interpreter(model_content=made.stage.content, num_threads=1).get_signature_runner()
     rows = np.array([runner(args_0=row[None])["output_0"][0] for row in fresh.inputs["features"]])
-    wanted = predict(scaled_bench.source.task, scaled_bench.source.model, fresh.inputs)
+    wanted = only(predict(scaled_bench.source.task, scaled_bench.source.model, fresh.inputs))
     assert noise(wanted, rows) < 0.01
 
 

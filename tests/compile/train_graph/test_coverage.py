@@ -71,7 +71,7 @@ def test_a_layer_traces_to_torchs_own_step(name, for_tflite):
     source = make_source(case)
     traced = trace_step(source, case.options, for_tflite=for_tflite)
     inputs = torch.from_numpy(source.calibration.inputs["x"][:4])
-    labels = torch.from_numpy(source.calibration.labels[:4])
+    labels = torch.from_numpy(source.calibration.target_values[:4])
     _loss, *after = traced.graph(inputs, labels.to(traced.arguments[1].dtype), *traced.arguments[2:])
     training = TorchTraining(source.task, source.model, case.options, case.rate)
     training.step([inputs], labels)

@@ -88,7 +88,7 @@ def test_a_traced_step_equals_autograd(name):
     traced = trace_step(source)
     inputs, labels = (
         torch.from_numpy(source.calibration.inputs["image"][:4]),
-        torch.from_numpy(source.calibration.labels[:4]),
+        torch.from_numpy(source.calibration.target_values[:4]),
     )
     loss, *updated = traced.graph(inputs, labels, torch.tensor(0.1), *traced.arguments[3:])
     wanted_loss, wanted = reference_step(source.task, source.model, [inputs], labels, 0.1)

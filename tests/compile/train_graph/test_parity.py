@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from click.testing import CliRunner  # noqa: E402 - needs torch
 
 from hedgerow.compile.train_graph.cases import CASES, make_source  # noqa: E402
-from hedgerow.compile.train_graph.export import export_train_graph  # noqa: E402
+from hedgerow.compile.train_graph.export import as_loss_takes, export_train_graph  # noqa: E402
 from hedgerow.compile.train_graph.options import StepOptions  # noqa: E402
 from hedgerow.compile.train_graph.parity import command, compare, measure, rounding_growth  # noqa: E402
 from hedgerow.compile.train_graph.step import trace_step  # noqa: E402
@@ -28,19 +28,21 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("for_tflite", [False, True])
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"dropout", "squared error of values"}))
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"dropout", "squared error of values", "two outputs of values"}))
 def test_every_case_traces_to_torchs_own_step(name, for_tflite):
     case = CASES[name]
     source = make_source(case)
     traced = trace_step(source, case.options, for_tflite=for_tflite)
-    inputs, labels = (
-        torch.from_numpy(source.calibration.inputs["x"][:4]),
-        torch.from_numpy(source.calibration.labels[:4]),
-    )
-    given = labels.to(traced.arguments[1].dtype)
-    _loss, *after = traced.graph(inputs, given, *traced.arguments[2:])
+    batch = source.calibration.take(range(4))
+    inputs, wanted = torch.from_numpy(batch.inputs["x"]), source.task.wanted(batch)
+    rate = 1 + len(traced.targets)
+    targets = [
+        torch.from_numpy(wanted[name]).to(example.dtype)
+        for name, example in zip(traced.targets, traced.arguments[1:rate], strict=True)
+    ]
+    _loss, *after = traced.graph(inputs, *targets, *traced.arguments[rate:])
     training = TorchTraining(source.task, source.model, case.options, case.rate)
-    training.step([inputs], labels)
+    training.step([inputs], as_loss_takes(wanted))
     wanted = training.weights()
     for tensor_name, value in zip(traced.updated, after, strict=False):
         assert torch.allclose(value, torch.from_numpy(wanted[tensor_name]), atol=1e-5), tensor_name
@@ -85,6 +87,16 @@ def test_rounding_grows_to_some_units_in_the_last_place_of_a_net_that_does_not_b
         ("prelu", "tflite"),
         ("focal, by gather", "tflite"),
         ("focal, by index", "onnx"),
+        ("focal", "tflite"),
+        ("values, huber", "onnx"),
+        ("values, absolute error", "tflite"),
+        ("labels, focal", "tflite"),
+        ("tokens with padding", "tflite"),
+        ("reconstruction", "onnx"),
+        ("an output of one's own", "tflite"),
+        ("two outputs", "tflite"),
+        ("two outputs, one without target values", "tflite"),
+        ("two outputs of values", "onnx"),
     ],
 )
 def test_an_exported_case_trains_as_torch_does(name, kind):
@@ -107,6 +119,24 @@ def test_a_shared_weight_is_one_tensor_of_the_file_under_each_of_its_names(kind)
     one, many, _ms = compare(source, file, case.options, 20)
     assert one <= 1e-5
     assert many <= 1e-3
+
+
+def test_what_a_loss_does_not_look_at_is_no_input_of_the_graph():
+    both, alone = (trace_step(make_source(CASES[name])).targets for name in ("two outputs", "reconstruction"))
+    assert (both, alone) == (("kind", "numbers"), ())
+    assert trace_step(make_source(CASES["two outputs, one without target values"])).targets == ("kind",)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_target_values_travel_under_the_names_of_their_outputs(kind):
+    file = export_train_graph(make_source(CASES["two outputs"]), kind)
+    found = {tensor.name: (tensor.dtype, tensor.shape) for tensor in file.targets}
+    assert found == {
+        "kind": ("int64" if kind == "onnx" else "int32", (4,)),
+        "numbers": ("float32", (4, 2)),
+    }
+    if kind == "onnx":
+        assert [tensor.tensor for tensor in file.targets] == ["target.kind", "target.numbers"]
 
 
 def test_a_shared_weight_trains_under_whichever_name_is_chosen():
@@ -135,16 +165,16 @@ def test_a_device_trains_shared_weights_as_one(tmp_path):
         blob=blob,
         batch_size=file.batch_size,
         inputs=file.inputs,
-        labels=file.labels,
+        targets=file.targets,
         learning_rate=file.learning_rate,
         loss=file.loss,
         parameters=file.parameters,
         updated=file.updated,
     )
     step = OrtRuntime().load_train_graph(path, graph)
-    inputs, labels = source.calibration.inputs["x"][:4], source.calibration.labels[:4]
+    inputs, labels = source.calibration.inputs["x"][:4], source.calibration.target_values[:4]
     weights = model_weights(source.model)
-    _loss, found = step({"x": inputs}, labels, 0.05, weights)
+    _loss, found = step({"x": inputs}, {"probabilities": labels}, 0.05, weights)
     training = TorchTraining(source.task, source.model, StepOptions(), 0.05)
     training.step([torch.from_numpy(inputs)], torch.from_numpy(labels))
     wanted = training.weights()

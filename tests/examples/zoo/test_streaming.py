@@ -144,7 +144,7 @@ def test_every_target_has_an_artifact_and_its_runtime_has_measured_it():
 
 def test_the_model_needs_what_it_remembers():
     recordings = fresh(60)
-    labels = recordings.labels.reshape(-1)
+    labels = recordings.target_values.reshape(-1)
     remembered = np.concatenate([trained().in_torch(frames) for frames in recordings.inputs["frame"]])
     alone = np.concatenate(
         [trained().in_torch(frame[None]) for frames in recordings.inputs["frame"] for frame in frames]
@@ -157,7 +157,7 @@ def test_the_model_needs_what_it_remembers():
 @pytest.mark.parametrize("target", DRIVERS)
 def test_a_file_driven_by_hand_says_what_torch_says_on_fresh_recordings(target):
     recordings = fresh(60)
-    frames, labels = recordings.inputs["frame"], recordings.labels
+    frames, labels = recordings.inputs["frame"], recordings.target_values
     wanted = np.stack([trained().in_torch(each) for each in frames])
     found = np.stack([by_hand(target, each) for each in frames])
     state = trained().artifact(target).inputs[1]
@@ -176,7 +176,7 @@ def test_a_state_that_is_not_carried_is_seen_at_once(target):
     recordings = fresh(20)
     forgotten = np.stack([by_hand(target, each, forgets=True) for each in recordings.inputs["frame"]])
 
-    assert (forgotten.argmax(axis=2) == recordings.labels).mean() < 0.8
+    assert (forgotten.argmax(axis=2) == recordings.target_values).mean() < 0.8
 
 
 def test_int8_files_hold_their_weights_in_bytes():

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hedgerow.checkpoint import Checkpoint, save_checkpoint
 from hedgerow.cli import main
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.folder import FleetFolder
 from hedgerow.fleet.trust.releases import create_release
+from tests import output_tasks
+from tests.output_tasks import TASKS
 
 pytestmark = [
     pytest.mark.heavy,
@@ -20,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
+OUTPUT_TASKS = Path(output_tasks.__file__)
 TASK = f"{Path(__file__).parents[2] / 'server' / 'tiny_task.py'}:task"
 WEIGHT = np.array([[0.0, 4.0], [4.0, -4.0], [-4.0, -4.0]], np.float32)
 POINTS = np.array([[0, 1], [1, -1], [-1, -1], [0.1, 0.9], [-0.2, -1.2]], np.float32)
@@ -70,8 +74,8 @@ def test_the_answers_are_those_of_the_model_and_the_labelled_ones_are_scored(
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
 
     assert record["executed_by"].startswith(runtime)
-    assert (record["samples"], record["labelled"], record["notes"]) == (5, 4, [])
-    assert record["metrics"] == {"accuracy": 0.75}
+    assert (record["samples"], record["scored"], record["notes"]) == (5, 4, [])
+    assert record["metrics"]["accuracy"] == 0.75
     with np.load(place / "answers.npz") as found:
         np.testing.assert_allclose(found["probabilities"], by_hand(), atol=tolerance)
         assert found["label"].tolist() == ["top", "right", "left", "top", "left"]
@@ -85,7 +89,7 @@ def test_a_table_goes_in_and_out(place, capsys):
     assert main(["predict", str(place / "checkpoint"), str(place / "samples.csv"), "--task", TASK, "-o", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{place / 'checkpoint'}: 5 answers by torch ")
-    assert lines[0].endswith(", float32; accuracy 1.000 on 2 labelled ones")
+    assert lines[0].endswith(", float32; accuracy 1.000, precision 1.000, recall 1.000, f1 1.000 on 2 labelled ones")
     assert [row["label"] for row in csv.DictReader(out.read_text().splitlines())] == [
         "top",
         "right",
@@ -121,6 +125,53 @@ def test_what_cannot_predict_is_told(place, capsys, what, more, code, sentence):
     # A usage error is folded to the width of the terminal.
     assert "".join(sentence.split()) in "".join(capsys.readouterr().err.replace("│", "").split())
     assert not (place / "answers.npz").exists()
+
+
+def checkpoint_of(task, folder: Path) -> Path:
+    """Save new weights of a task as a checkpoint, and its held-out samples beside it."""
+    torch.manual_seed(0)
+    weights = {name: tensor.numpy() for name, tensor in task.model().state_dict().items()}
+    about = {"run": "r", "round": 1, "strategy": "s", "grid": "g", "seed": 0}
+    save_checkpoint(folder / "checkpoint", Checkpoint(weights=weights, task=task.name, **about))
+    held_out = task.data().held_out
+    np.savez(folder / "samples.npz", **held_out.inputs, target_values=held_out.target_values)
+    return folder / "checkpoint"
+
+
+def test_a_checkpoint_that_reconstructs_flags_by_the_threshold_of_its_held_out_samples(tmp_path, capsys):
+    task = TASKS["reconstruction"]
+    checkpoint = checkpoint_of(task, tmp_path)
+
+    capsys.readouterr()
+    assert predict(tmp_path, checkpoint, "--task", f"{OUTPUT_TASKS}:reconstruction", "--json") == 0
+
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    wanted = task.data().held_out.target_values
+    assert (record["scored"], record["notes"]) == (len(wanted), [])
+    with np.load(tmp_path / "answers.npz") as found:
+        flagged, anomaly = found["anomalous"], found["anomaly"].ravel()
+    normal = np.sort(anomaly[wanted == 0])
+    allowed = int(0.05 * len(normal))
+    assert flagged[wanted == 0].sum() == allowed
+    assert (flagged == (anomaly > normal[len(normal) - 1 - allowed])).all()
+    assert record["metrics"]["score"] == pytest.approx((flagged == (wanted == 1)).mean())
+
+
+def test_answers_that_only_the_task_can_score_say_so_where_it_is_not_named(tmp_path, capsys):
+    checkpoint = checkpoint_of(TASKS["custom"], tmp_path)
+    named = ("--task", f"{OUTPUT_TASKS}:custom")
+    build = ["compile", str(checkpoint), *named, "--out", str(tmp_path / "build"), "--target", "x86-gateway"]
+    assert main([*build, "--recipe", "x86-gateway=onnx-float", "--no-cache"]) == 0
+    capsys.readouterr()
+
+    assert predict(tmp_path, tmp_path / "build") == 0
+    note = "the score function of output is not part of a build or a release; name the task with --task"
+    assert capsys.readouterr().out.splitlines()[0] == f"note: the answers are not scored: {note}"
+
+    assert predict(tmp_path, tmp_path / "build", *named, "--json") == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["notes"] == []
+    assert 0 < record["metrics"]["score"] < 1
 
 
 def test_a_damaged_file_of_a_release_is_not_run(place, tmp_path, capsys):

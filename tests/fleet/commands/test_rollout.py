@@ -94,10 +94,11 @@ def test_a_refusal_is_one_sentence_of_the_service(living, capsys):
 
 def test_what_the_gate_asks_for_can_be_said_and_is_recorded(living, capsys):
     command = ["rollout", "start", "toy@1", "--floor", "0.9", "--margin", "0.05", "--patience", "0.5", "--wait"]
-    assert main([*command, *living.reach, "--json"]) == 1
+    assert main([*command, "--disagreement", "0.2", *living.reach, "--json"]) == 1
     rollout = json.loads(last_line(capsys))
     gate = rollout["plan"]["gate"]
     assert (gate["floor"], gate["maximum_accuracy_drop"], gate["minimum_samples"]) == (0.9, 0.05, 100)
+    assert gate["maximum_disagreement"] == 0.2
     assert rollout["plan"]["gate_timeout_s"] == 0.5
     assert rollout["state"] == "ROLLED_BACK"
     assert "could not decide within 0.5 s: no device has sent a window of the new release yet" in rollout["reason"]

@@ -1,5 +1,6 @@
 from hedgerow.fleet.demo.measure import SeenWindow, accuracy_of, false_alarms, full_windows
 from hedgerow.window import Window
+from tests.scores import scored
 
 
 def window(release="digits@1", samples=10, correct=9, index=0):
@@ -10,8 +11,7 @@ def window(release="digits@1", samples=10, correct=9, index=0):
         ended_at=2.0,
         samples=samples,
         features={},
-        labelled=samples,
-        correct=correct,
+        scores=scored(correct, samples),
     )
 
 
@@ -31,7 +31,7 @@ def test_only_full_windows_of_the_release_the_phase_and_the_device_count():
 
     found = full_windows(entries, release="digits@1", phase="clean", devices=["a", "b"], samples=10, each=2)
 
-    assert {name: [w.correct for w in windows] for name, windows in found.items()} == {"a": [1], "b": [5]}
+    assert {name: [w.scores.total for w in windows] for name, windows in found.items()} == {"a": [1], "b": [5]}
 
 
 def test_no_more_windows_than_asked_are_taken_of_a_device():
@@ -39,7 +39,7 @@ def test_no_more_windows_than_asked_are_taken_of_a_device():
 
     found = full_windows(entries, release="digits@1", phase="clean", devices=["a"], samples=10, each=2)
 
-    assert [w.correct for w in found["a"]] == [0, 1]
+    assert [w.scores.total for w in found["a"]] == [0, 1]
 
 
 def test_accuracy_is_over_all_labelled_samples():

@@ -43,7 +43,7 @@ def trained(tmp_path_factory) -> Path:
     for _ in range(100):
         optimizer.zero_grad()
         given = model(torch.from_numpy(data.inputs["point"]))
-        torch.nn.functional.cross_entropy(given, torch.from_numpy(data.labels)).backward()
+        torch.nn.functional.cross_entropy(given, torch.from_numpy(data.target_values)).backward()
         optimizer.step()
     torch.save(model.state_dict(), folder / "model.pt")
     return folder / "model.pt"

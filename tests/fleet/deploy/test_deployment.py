@@ -13,6 +13,8 @@ from hedgerow.checkpoint import Checkpoint, save_checkpoint
 from hedgerow.cli import main
 from hedgerow.fleet.commands.fleet import make_fleet
 from hedgerow.fleet.folder import FleetFolder
+from tests import output_tasks
+from tests.output_tasks import TASKS
 
 pytestmark = pytest.mark.heavy
 TASK = f"{Path(__file__).parents[2] / 'server' / 'tiny_task.py'}:task"
@@ -86,6 +88,23 @@ def test_what_is_no_checkpoint_of_the_task_is_refused_and_makes_no_fleet(checkpo
     )
     assert deploy(checkpoint(), fleet, "--no-gate", "--floor", "0.5") == 2
     assert not fleet.exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--floor", "0.5")])
+def test_a_gate_on_what_no_device_scores_is_refused_at_once(tmp_path, capsys, more):
+    task = TASKS["custom"]
+    weights = {name: tensor.numpy() for name, tensor in task.model().state_dict().items()}
+    found = Checkpoint(weights=weights, task=task.name, run="r", round=1, strategy="s", grid="g", seed=0)
+    save_checkpoint(tmp_path / "custom", found)
+    named = ["--task", f"{output_tasks.__file__}:custom", "--fleet", str(tmp_path / "fleet")]
+
+    assert main(["deploy", str(tmp_path / "custom"), *named, *more]) == 1
+
+    said = (
+        "found output, whose score function stays where the model is trained; add --no-gate, or compile and release it"
+    )
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "fleet").exists()
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,10 @@ class Digits:
         from sklearn.datasets import load_digits
         from sklearn.linear_model import LogisticRegression
 
-        from hedgerow.features import input_features, output_features
-        from hedgerow.schema import ModelSchema, TensorSpec
+        from hedgerow.features import input_features
+        from hedgerow.model_schema import ModelSchema
+        from hedgerow.outputs import Classes
+        from hedgerow.schema import TensorSpec
 
         bunch = load_digits()
         order = np.random.default_rng(7).permutation(len(bunch.target))
@@ -199,7 +201,7 @@ class Digits:
         model = LogisticRegression(max_iter=2000, C=0.01).fit(images[:1000].reshape(1000, -1) / 16, labels[:1000])
 
         def columns(batch):
-            outputs = output_features(model.predict_proba(batch.reshape(len(batch), -1) / 16))
+            outputs = Classes(range(10)).features("output", model.predict_proba(batch.reshape(len(batch), -1) / 16))
             return {**input_features(schema, {"image": batch}), **outputs}
 
         known = columns(images[:1000])

@@ -143,7 +143,65 @@ def test_a_plan_is_what_a_fleets_settings_say():
     assert DriftPlan.by(settings) == DriftPlan(alpha=0.03, minimum_effect_js=0.2, minimum_samples=77, consecutive=5)
 
 
+RARE = Reference((FeatureReference("x", (1.0, 2.0, 3.0), (1, 499, 498, 2)),))
+
+
+def rare(*counts):
+    features = {"x": FeatureCounts(counts)}
+    seen = Window(release="m@1", index=0, started_at=0.0, ended_at=1.0, samples=sum(counts), features=features)
+    return {f.feature: f for f in test_window(RARE, seen, PLAN, **LOOK)}
+
+
+LOOK = {"slice": "fleet", "look": 1, "comparisons": 3, "rng": np.random.default_rng(0)}
+
+
+def test_few_values_where_the_reference_has_next_to_none_are_drift_though_the_effect_is_small():
+    found = rare(0, 1000, 980, 120)["x"]
+
+    assert found.js_bits < PLAN.minimum_effect_js
+    assert found.unseen == pytest.approx(120 / 2100)
+    assert found.drifted
+
+
+def test_fewer_than_the_smallest_share_there_are_none():
+    found = rare(0, 1000, 980, 100)["x"]
+
+    assert found.unseen < PLAN.minimum_unseen_share
+    assert found.p_value < found.threshold
+    assert not found.drifted
+
+
+def test_few_values_alone_prove_nothing():
+    found = rare(0, 30, 27, 3)["x"]
+
+    assert found.unseen == pytest.approx(0.05)
+    assert not found.drifted
+
+
+def test_a_finding_of_before_knew_nothing_of_the_unseen():
+    record = rare(0, 30, 27, 3)["x"].to_record()
+    del record["unseen"]
+
+    assert Finding.from_fields(Fields(record, "finding")).unseen == 0.0
+
+
+def test_what_was_missing_in_training_is_no_drift():
+    reference = Reference((FeatureReference("x", (1.0,), (400, 400), missing=200),))
+    for missing, drifted in ((25, False), (75, True)):
+        seen = Window(
+            release="m@1",
+            index=0,
+            started_at=0.0,
+            ended_at=1.0,
+            samples=100 + missing,
+            features={"x": FeatureCounts((50, 50), missing)},
+        )
+        found = {f.feature: f for f in test_window(reference, seen, replace(PLAN, minimum_effect_js=0.02), **LOOK)}
+        assert found["missing:x"].drifted is drifted
+
+
 def test_wrong_plans_are_named():
+    assert len(DriftPlan(minimum_unseen_share=0.0).mistakes()) == 1
     assert PLAN.mistakes() == []
     assert len(DriftPlan(0, 1, 0, 0).mistakes()) == 3
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
+from hedgerow.fleet.drift import scores
 from hedgerow.fleet.drift.alert import AlertKind
 from hedgerow.fleet.drift.scores import (
     LONGEST_SERIES,
@@ -18,14 +19,21 @@ from hedgerow.fleet.drift.scores import (
     ScoreState,
     ScoreVerdict,
     forget_device,
-    observe_score,
 )
 from hedgerow.fleet.rollout.floors import Floor
+from hedgerow.outputs import Classes, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.score_counts import ScoreCounts
 from hedgerow.window import Window
 from tests.fleet import exact_evidence
+from tests.scores import scored
 
 FLOOR = Floor(0.9, "which was asked for")
 ALPHA = 0.01
+CLASSES = Outputs.of(Classes(("no", "yes")))
+
+
+def observe_score(state, device, window, floors, alpha, outputs=CLASSES):
+    return scores.observe_score(state, device, window, floors, alpha, outputs)
 
 
 def window(right: int, labelled: int = 100, *, begin: float = 0.0, release: str = "digits@1") -> Window:
@@ -36,8 +44,7 @@ def window(right: int, labelled: int = 100, *, begin: float = 0.0, release: str 
         ended_at=begin + 1,
         samples=labelled,
         features={},
-        labelled=labelled,
-        correct=right,
+        scores=scored(right, labelled),
     )
 
 
@@ -73,7 +80,7 @@ def test_few_samples_say_nothing():
     state, alert, proof = see(ScoreState("digits@1"), "d0", 8, 10)
 
     assert (alert, proof) == (None, None)
-    assert state.slices["device:d0"] == ScoreSlice(place=1, labelled=10, right=8)
+    assert state.slices["device:d0"] == ScoreSlice(place=1, scores=scored(8, 10))
 
 
 def test_a_window_without_labels_changes_nothing():
@@ -220,7 +227,7 @@ def test_a_device_that_comes_after_a_forgotten_one_does_not_spend_its_share_agai
         state, _, _ = see(state, device, 9, 10)
     state = forget_device(state, "d0")
     assert (set(state.slices), state.forgotten) == ({"fleet", "device:d1"}, 1)
-    assert state.slices["fleet"].labelled == 20
+    assert state.slices["fleet"].scores.samples == 20
     assert forget_device(state, "d0") is state
     assert restored(state) == state
     state, count, _ = feed_until(state, "d0", "device:d0")
@@ -245,20 +252,21 @@ def test_an_alert_lets_go_of_a_forgotten_device_and_closes_when_it_was_about_no_
 
 
 def test_a_series_without_a_decision_ends_with_its_last_sample_and_not_before():
-    before = ScoreSlice(place=1, labelled=LONGEST_SERIES - 2, right=round(0.9 * LONGEST_SERIES) - 2)
+    right = round(0.9 * LONGEST_SERIES) - 2
+    before = ScoreSlice(place=1, scores=scored(right, LONGEST_SERIES - 2))
     state = ScoreState("digits@1", slices={"device:d0": before})
     state, _, _ = see(state, "d0", 1, 1)
-    assert state.slices["device:d0"] == replace(before, labelled=LONGEST_SERIES - 1, right=before.right + 1)
+    assert state.slices["device:d0"] == replace(before, scores=scored(right + 1, LONGEST_SERIES - 1))
     state, _, _ = see(state, "d0", 1, 1)
     assert state.slices["device:d0"] == ScoreSlice(place=1, series=2)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("place", 0), ("series", 0), ("right", 6), ("verdict", "fine"), ("good_since", "x"), ("more", 1)],
+    [("place", 0), ("series", 0), ("scores", [1] + [0] * 16), ("verdict", "fine"), ("good_since", "x"), ("more", 1)],
 )
 def test_a_slice_out_of_bounds_is_refused_and_one_at_its_bounds_is_not(name, value):
-    edge = ScoreSlice(place=1, series=1, labelled=5, right=5, verdict=ScoreVerdict.BELOW, good_since=0.5)
+    edge = ScoreSlice(place=1, series=1, scores=scored(5, 5), verdict=ScoreVerdict.BELOW, good_since=0.5)
     assert ScoreSlice.from_fields(Fields(edge.to_record(), "slice")) == edge
     with pytest.raises(DecodeError, match=name):
         ScoreSlice.from_fields(Fields({**edge.to_record(), name: value}, "slice"))
@@ -277,3 +285,25 @@ def test_a_state_of_many_thousand_devices_can_be_stored_and_one_with_an_unknown_
     assert restored(state) == state
     with pytest.raises(DecodeError, match="more"):
         ScoreState.from_fields(Fields({**state.to_record(), "more": 1}, "state"))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (Outputs.of(Labels(("hot", "wet"))), "F1 of the samples 55.0% (%) on 200 labelled samples"),
+        (Outputs.of(Values("level", 1.0)), "worth of the values 55.0% (%) on 200 scored samples"),
+        (Outputs.of(Reconstruction(threshold=1.0)), "share of right flags 55.0% (%) on 200 judged samples"),
+        (Outputs.of(Tokens(("lo", "hi"), 3)), "share of right positions 55.0% (%) on 200 scored samples"),
+        (Outputs({"a": Classes(("no", "yes")), "b": Values("level", 1.0)}), "score 55.0% (%) on 200 scored samples"),
+    ],
+)
+def test_an_alert_calls_the_score_of_each_kind_by_its_name(outputs, said):
+    spread = replace(window(0), samples=200, scores=ScoreCounts.at({0.4: 100, 0.7: 100}))
+    floors = {"fleet": FLOOR, "device:d0": FLOOR}
+    state, alert, proof = observe_score(ScoreState("digits@1"), "d0", spread, floors, ALPHA, outputs)
+
+    begin, end = said.split("%)")
+    assert alert.reason.startswith(f"device:d0: {begin}")
+    assert f"{end} lies below the floor of 90.0%, which was asked for" in alert.reason
+    assert "accuracy" not in alert.reason
+    assert (alert.kind, alert.devices, proof, restored(state)) == (AlertKind.SCORE, ("d0",), None, state)

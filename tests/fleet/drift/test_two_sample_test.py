@@ -127,6 +127,18 @@ def test_where_every_expected_count_is_five_the_p_value_is_pearsons(a, b):
     assert p_value(a, b, rng()) == pytest.approx(exact, rel=1e-12)
 
 
+def test_rare_bins_are_put_together_with_their_neighbours():
+    """Of 60 among 660 the bins need 55 together: (2 + 40 + 40), 58, 62, then the rest with the last."""
+    reference, window = (2, 40, 40, 58, 400, 58, 2), (0, 3, 5, 4, 40, 4, 4)
+    merged = scipy.stats.chi2_contingency([[82, 58, 400, 60], [8, 4, 40, 8]], correction=False).pvalue
+    tail = scipy.stats.hypergeom.sf(3, 660, 6, 60) * 2 * 7
+
+    assert p_value(reference, window, rng()) == pytest.approx(min(merged / 0.95, tail / 0.05), rel=1e-3)
+    assert p_value(reference, (0, 3, 5, 4, 40, 8, 0), rng()) == pytest.approx(
+        scipy.stats.chi2_contingency([[82, 58, 400, 60], [8, 4, 40, 8]], correction=False).pvalue / 0.95, rel=1e-9
+    )
+
+
 def test_an_expected_count_of_five_is_enough_and_less_is_not():
     """Ten of each: expected are exactly 5 and 5; with one less on a side, 4.75, and draws decide."""
     assert p_value((4, 6), (6, 4), rng()) == pytest.approx(math.erfc(math.sqrt(0.8 / 2)), rel=1e-12)
@@ -150,9 +162,9 @@ def test_a_bin_that_is_empty_now_is_as_surprising_as_one_that_is_full():
 
 @pytest.mark.parametrize(("resolution", "draws"), [(1e-3, 4000), (0.1, 1000), (1e-9, 100_000)])
 def test_draws_that_never_come_near_leave_one_in_their_number(resolution, draws):
-    """A window that is spread over half of 20 equal bins: no bin says much, the whole is beyond all draws."""
-    reference, half = (40,) * 20, (12,) * 5 + (0,) * 15
-    assert p_value(reference, half, rng(), resolution=resolution) == pytest.approx(1 / (draws + 1) / 0.95, rel=1e-12)
+    """A window that is spread over ten of 50 equal bins: no bin says much, the whole is beyond all draws."""
+    reference, part = (40,) * 50, (6,) * 10 + (0,) * 40
+    assert p_value(reference, part, rng(), resolution=resolution) == pytest.approx(1 / (draws + 1) / 0.95, rel=1e-12)
 
 
 def test_a_test_of_a_billion_samples_is_of_single_bins_alone():
@@ -174,7 +186,7 @@ class CountingGenerator(np.random.Generator):
 
 def test_as_many_windows_are_drawn_as_were_meant_to_in_growing_batches():
     counting = CountingGenerator(np.random.PCG64(0))
-    p_value((40,) * 20, (12,) * 5 + (0,) * 15, counting, resolution=1e-3)
+    p_value((40,) * 50, (6,) * 10 + (0,) * 40, counting, resolution=1e-3)
     assert counting.sizes == [256, 1024, 4000 - 256 - 1024]
 
 

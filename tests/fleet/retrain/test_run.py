@@ -36,6 +36,7 @@ from hedgerow.window import FeatureCounts, Window
 from hedgerow.wire.training import TrainUpdate
 from tests.fleet.virtual_fleet import ONE_STAGE
 from tests.root.documents import MANIFEST
+from tests.scores import scored
 
 pytestmark = pytest.mark.heavy
 TASK = f"{Path(__file__).parents[3] / 'examples' / 'digits' / 'task.py'}:task"
@@ -160,28 +161,27 @@ def test_a_retraining_makes_a_release_that_knows_the_world_it_was_trained_in(fle
 
 def test_what_was_asked_of_the_parent_stays_asked_and_old_labels_of_changed_devices_are_left_out(fleet):
     asked = GatePlan(floor=0.6, maximum_accuracy_drop=0.07)
-    settings = RetrainSettings(rounds=1, max_drop=0.1)
+    settings, now = RetrainSettings(rounds=1, max_drop=0.1), time.time()
     with fleet.living():
         service = fleet.service
         fleet.wait_for(lambda: len([d for d in service.devices() if d.target]) == 2)
         first = service.start_rollout("digits@1", replace(ONE_STAGE, gate=asked))
         fleet.wait_for(lambda: {d.release for d in service.devices()} == {"digits@1"})
         for device in fleet.devices:
-            device.send_window(replace(fleet.window("digits@1", True), labelled=100, correct=99))
+            device.send_window(replace(fleet.window("digits@1", True), scores=scored(99, 100)))
         fleet.wait_for(lambda: service.rollout(first.id).state is RolloutState.FINISHED)
         # A later one without a gate asks nothing, and takes nothing back.
         again = service.start_rollout("digits@1", ONE_STAGE)
         fleet.wait_for(lambda: service.rollout(again.id).state is RolloutState.FINISHED)
-        service.raise_alert(changed("drift-1", "digits@1", {"device:a": time.time() - 500}))
-        service.raise_alert(changed("drift-2", "digits@9", {"device:b": time.time() - 500}))
-        service.raise_alert(changed("drift-3", "digits@1", {"device:a": time.time() - 5000}))
-        result = fleet.retrainer(settings).retrain("digits@1", trigger="drift-1")
+        service.raise_alert(changed("drift-1", "digits@1", {"device:a": now - 500}))
+        service.raise_alert(changed("drift-2", "digits@9", {"device:b": now - 500}))
+        service.raise_alert(changed("drift-3", "digits@1", {"device:a": now - 5000}))
+        result = fleet.retrainer(settings, clock=lambda: now).retrain("digits@1", trigger="drift-1")
         plan = service.rollout(result.rollout).plan
     assert plan.gate == asked
     assert [stage.name for stage in plan.stages] == ["canary", "fleet"]
     ages_s = {name: task.maximum_age_s for name, task in fleet.tasks}
-    assert 500 <= ages_s["a"] < 600
-    assert ages_s["b"] is None
+    assert ages_s == {"a": 500, "b": None}
 
 
 def changed(name, release, began):
@@ -273,3 +273,22 @@ def test_a_task_with_state_is_not_trained_on_devices_and_the_refusal_says_what_t
         "expected a task that devices can train, found the state state of 'zoo-streaming', which a train graph has no "
         "place for; train it with hedgerow train, and release it anew"
     )
+
+
+def test_a_release_of_other_bins_is_not_trained_again_and_no_device_works_for_it(fleet, monkeypatch):
+    whole = fleet.catalogue.reference("digits@1")
+    first = whole.features[0]
+    others = replace(first, edges=first.edges[1:], counts=first.counts[1:])
+    monkeypatch.setattr(fleet.catalogue, "reference", lambda _: replace(whole, features=(others, *whole.features[1:])))
+
+    with pytest.raises(RetrainError) as caught:
+        fleet.retrainer(RetrainSettings(plan=ONE_STAGE)).retrain("digits@1")
+
+    (run,) = fleet.service.runs()
+    assert (run.state, run.reason) == (RunState.FAILED, str(caught.value))
+    assert str(caught.value) == (
+        f"expected {len(first.counts)} bins of 'image.mean' in the reference of digits@1, as the task's data has them, "
+        f"found {len(others.counts)}; it was compiled from other data or by another version: compile its checkpoint "
+        "again, release that, and roll it out first"
+    )
+    assert fleet.tasks == []

@@ -158,3 +158,8 @@ def test_only_a_value_above_zero_speaks_against_a_mean_of_zero():
     assert log_evidence((5, 0), 0.0) == 0.0
     assert log_evidence((5, 1), 0.0) == math.inf
     assert log_evidence((0, 0), -0.1) == math.inf
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5])
+def test_what_never_came_refutes_nothing(mean):
+    assert log_evidence((0, 0), mean) == 0.0

@@ -4,20 +4,45 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from hedgerow.decode import Fields
 from hedgerow.errors import DecodeError
+from hedgerow.fleet.rollout import gates
 from hedgerow.fleet.rollout.floors import Floor, measured_floor
-from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict, Judge, judge, measurement_alpha
-from hedgerow.window import PairedCounts, Window
+from hedgerow.fleet.rollout.gates import Decision, GatePlan, GateVerdict, Judge, measurement_alpha
+from hedgerow.outputs import Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.score_counts import CHANGE_STEPS, PairedScores, ScoreCounts
+from hedgerow.window import Window
 from tests.fleet.exact_evidence import bounds, log_evidence
+from tests.scores import pairs, scored
 
 PLAN = GatePlan()
 FLOOR = Floor(0.95, "which was asked for")
+CLASSES = Outputs.of(Classes(("no", "yes")))
+OTHERS = {
+    "labels": Outputs.of(Labels(("hot", "wet"))),
+    "values": Outputs.of(Values(("level", "flow"), tolerance=1.0)),
+    "reconstruction": Outputs.of(Reconstruction(threshold=2.0)),
+    "tokens": Outputs.of(Tokens(("lo", "hi"), positions=3)),
+    "several": Outputs({"state": Classes(("a", "b")), "level": Values("level", tolerance=1.0)}),
+}
+"""Every kind that a device scores, but classes."""
+CALLED = {
+    "labels": ("F1 of the samples", "labelled"),
+    "values": ("worth of the values", "scored"),
+    "reconstruction": ("share of right flags", "judged"),
+    "tokens": ("share of right positions", "scored"),
+    "several": ("score", "scored"),
+}
 
 
-def window(samples: int, *, labelled: int = 0, correct: int = 0, paired: PairedCounts | None = None) -> Window:
+def judge(plan, sample, floor, outputs=CLASSES) -> GateVerdict:
+    return gates.judge(plan, sample, floor, outputs)
+
+
+def window(samples: int, *, labelled: int = 0, correct: int = 0, paired: PairedScores | None = None) -> Window:
     return Window(
         release="digits@2",
         index=0,
@@ -25,15 +50,14 @@ def window(samples: int, *, labelled: int = 0, correct: int = 0, paired: PairedC
         ended_at=1.0,
         samples=samples,
         features={},
-        labelled=labelled,
-        correct=correct,
-        paired=paired or PairedCounts(),
+        scores=scored(correct, labelled),
+        paired=paired or PairedScores(),
     )
 
 
 def paired(both: int, new: int, old: int, neither: int = 0) -> Window:
     total = both + new + old + neither
-    counts = PairedCounts(both + neither, new + old, both, new, old, neither)
+    counts = pairs(both + neither, new + old, both, new, old, neither)
     return window(total, labelled=total, correct=both + new, paired=counts)
 
 
@@ -131,7 +155,7 @@ def test_without_a_floor_nothing_goes_on_and_the_reason_says_so():
 
 def test_without_labels_nothing_goes_on_and_the_reason_says_so():
     for plan in (PLAN, GatePlan(maximum_disagreement=0.1)):
-        for evidence in (window(99), window(10**6), window(10**6, paired=PairedCounts(agreed=10**6))):
+        for evidence in (window(99), window(10**6), window(10**6, paired=pairs(agreed=10**6))):
             verdict = judge(plan, evidence, FLOOR)
             assert verdict.decision is Decision.WAIT
             assert "nothing is known of quality" in verdict.reason
@@ -140,9 +164,9 @@ def test_without_labels_nothing_goes_on_and_the_reason_says_so():
 def test_without_labels_disagreement_can_stop_a_release():
     plan = GatePlan(maximum_disagreement=0.1)
 
-    verdict = judge(plan, window(300, paired=PairedCounts(agreed=200, disagreed=100)), FLOOR)
+    verdict = judge(plan, window(300, paired=pairs(agreed=200, disagreed=100)), FLOOR)
     assert (verdict.decision, verdict.stopped_by) == (Decision.ABORT, Judge.DISAGREEMENT)
-    assert judge(plan, window(300, paired=PairedCounts(agreed=270, disagreed=30)), FLOOR).decision is Decision.WAIT
+    assert judge(plan, window(300, paired=pairs(agreed=270, disagreed=30)), FLOOR).decision is Decision.WAIT
 
 
 def test_plans_and_verdicts_survive_storage():
@@ -245,7 +269,7 @@ def test_two_judges_stop_by_the_mean_of_their_evidence():
 
 def test_what_an_operator_reads_of_disagreement_is_exact():
     plan = GatePlan(maximum_disagreement=0.1)
-    verdict = judge(plan, window(300, paired=PairedCounts(agreed=200, disagreed=100)), FLOOR)
+    verdict = judge(plan, window(300, paired=pairs(agreed=200, disagreed=100)), FLOOR)
     low, high = bounds((200, 100), 0.05)
     assert verdict.evidence == {
         "samples": 0.0,
@@ -257,7 +281,7 @@ def test_what_an_operator_reads_of_disagreement_is_exact():
         f"too much disagreement: the models disagree on 33.3% ({low:.1%} to {high:.1%}) of 300 samples; "
         "at most 10.0% is accepted"
     )
-    waits = judge(plan, window(50, paired=PairedCounts(agreed=45, disagreed=5)), FLOOR)
+    waits = judge(plan, window(50, paired=pairs(agreed=45, disagreed=5)), FLOOR)
     assert waits.reason.startswith("the models disagree on 10.0% (")
     assert waits.reason.endswith("of 50 samples; none of 50 samples is labelled, so nothing is known of quality; label "
         "some on these devices, or start the rollout ungated")  # fmt: skip
@@ -322,7 +346,7 @@ def test_as_many_samples_as_the_minimum_are_enough_of_them():
 
 
 def test_a_disagreement_at_the_bound_is_accepted_and_one_above_it_is_not():
-    sample = window(300, paired=PairedCounts(agreed=200, disagreed=100))
+    sample = window(300, paired=pairs(agreed=200, disagreed=100))
     low = judge(GatePlan(maximum_disagreement=0.1), sample, FLOOR).evidence["disagreement_low"]
     assert judge(GatePlan(maximum_disagreement=low), sample, FLOOR).decision is Decision.WAIT
     below = GatePlan(maximum_disagreement=math.nextafter(low, 0))
@@ -425,3 +449,120 @@ NO_FLOOR = (
 def test_what_an_operator_reads_of_a_decision_is_one_sentence_with_what_it_rests_on(sample, floor, decision, parts):
     verdict = judge(PLAN, sample, None if floor is None else Floor(floor, "asked"))
     assert (verdict.decision, verdict.reason) == (decision, "; ".join(parts))
+
+
+def spread_window(mean: float, change: float, samples: int = 400) -> Window:
+    """Scores a tenth below and above *mean*, and changes a tenth below and above *change*."""
+    half = samples // 2
+    halves = [(1 + change + aside) / 2 for aside in (-0.1, 0.1)]
+    return replace(
+        window(samples),
+        scores=ScoreCounts.at({mean - 0.1: half, mean + 0.1: half}),
+        paired=PairedScores(ScoreCounts.at({0.9: samples}), ScoreCounts.at(dict.fromkeys(halves, half), CHANGE_STEPS)),
+    )
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_gate_passes_an_equal_release_stops_a_worse_one_and_calls_the_score_by_its_name(kind):
+    name, known = CALLED[kind]
+    plan, floor = replace(PLAN, maximum_accuracy_drop=0.1), Floor(0.6, "asked")
+
+    equal = judge(plan, spread_window(0.75, 0.0), floor, OTHERS[kind])
+    worse = judge(plan, spread_window(0.75, -0.3), floor, OTHERS[kind])
+    low = judge(plan, spread_window(0.3, 0.0), floor, OTHERS[kind])
+
+    assert (equal.decision, equal.stopped_by) == (Decision.GO, None), equal.reason
+    assert equal.reason.startswith(f"{name} 75.0% (")
+    assert f") on 400 {known} samples; the floor is 60.0%, asked; it changed by +0.0 points" in equal.reason
+    assert (worse.decision, worse.stopped_by) == (Decision.ABORT, Judge.PREDECESSOR)
+    assert worse.reason.startswith("worse than the model before: it changed by -30.0 points (")
+    assert (low.decision, low.stopped_by) == (Decision.ABORT, Judge.FLOOR)
+    assert low.reason.startswith(f"below the floor: {name} 30.0% (")
+    assert "accuracy" not in equal.reason + worse.reason + low.reason
+
+
+@pytest.mark.parametrize("kind", ["labels", "values", "tokens", "several"])
+def test_without_scores_nothing_goes_on_whatever_the_models_agree_on(kind):
+    plan = GatePlan(maximum_disagreement=0.2)
+    verdict = judge(plan, window(5000, paired=pairs(agreed=5000)), Floor(0.6, "asked"), OTHERS[kind])
+
+    asked = "label some" if kind == "labels" else "give target values"
+    assert verdict.decision is Decision.WAIT
+    assert verdict.reason.endswith(
+        f"none of 5000 samples is {CALLED[kind][1]}, so nothing is known of quality; {asked} on these devices, or "
+        "start the rollout ungated"
+    )
+
+
+BY_AGREEMENT = {
+    "custom": (Outputs.of(Custom((2,))), "no answer is scored on devices"),
+    "reconstruction": (OTHERS["reconstruction"], "none of them is judged"),
+    "no threshold": (Outputs.of(Reconstruction()), "no answer is scored on devices"),
+    "several": (Outputs({"state": Classes(("a", "b")), "mood": Custom((2,))}), "no answer is scored on devices"),
+}
+
+
+@pytest.mark.parametrize("kind", BY_AGREEMENT)
+def test_where_no_score_need_come_agreement_alone_decides_and_the_verdict_says_so(kind):
+    outputs, why = BY_AGREEMENT[kind]
+    plan = GatePlan(maximum_disagreement=0.2)
+
+    def by(agreed, disagreed):
+        return judge(plan, window(agreed + disagreed, paired=pairs(agreed, disagreed)), None, outputs)
+
+    alike, unlike, near, few = by(380, 20), by(200, 200), by(330, 70), by(50, 0)
+    alone = f"400 samples came; {why}, so that agreement with the model before alone decides; the models disagree on "
+
+    assert (alike.decision, alike.stopped_by) == (Decision.GO, None)
+    assert alike.reason.startswith(f"{alone}5.0% (")
+    assert alike.reason.endswith(") of 400 samples; at most 20.0% is accepted")
+    low, high = bounds((380, 20), 0.05)
+    assert (alike.evidence["disagreement_low"], alike.evidence["disagreement_high"]) == (
+        pytest.approx(low, abs=2e-5),
+        pytest.approx(high, abs=2e-5),
+    )
+    assert (unlike.decision, unlike.stopped_by) == (Decision.ABORT, Judge.DISAGREEMENT)
+    assert unlike.reason.startswith(f"too much disagreement: {alone}50.0% (")
+    assert near.decision is Decision.WAIT
+    assert near.reason.endswith("; at most 20.0% is accepted; a decision needs bounds on one side of that limit")
+    assert few.decision is Decision.WAIT
+    assert few.reason.endswith("; a decision needs at least 100 compared samples")
+
+
+@pytest.mark.parametrize("kind", BY_AGREEMENT)
+def test_agreement_alone_decides_nothing_without_a_bound_or_a_comparison(kind):
+    outputs, why = BY_AGREEMENT[kind]
+    unbounded = judge(GatePlan(), window(400, paired=pairs(400)), None, outputs)
+    alone = judge(GatePlan(maximum_disagreement=0.2), window(400), None, outputs)
+
+    begin = f"400 samples came; {why}, so that agreement with the model before alone decides"
+    assert (unbounded.decision, alone.decision) == (Decision.WAIT, Decision.WAIT)
+    assert unbounded.reason == f"{begin}; start the rollout with a bound on disagreement, or ungated"
+    assert alone.reason == (
+        f"{begin}, and no device compared them: none ran a model before, or its inputs or outputs are others"
+    )
+
+
+def test_flags_that_somebody_has_judged_are_scores_and_decide():
+    outputs = OTHERS["reconstruction"]
+    plan = GatePlan(maximum_disagreement=0.2)
+    sample = window(500, labelled=300, correct=150, paired=pairs(agreed=500))
+
+    verdict = judge(plan, sample, Floor(0.9, "asked"), outputs)
+
+    assert (verdict.decision, verdict.stopped_by) == (Decision.ABORT, Judge.FLOOR)
+
+
+def test_a_release_that_agrees_as_little_as_is_accepted_passes_at_most_as_often_as_alpha():
+    """A thousand rollouts of 400 samples, each looked at after every 20; the truth lies at the bound."""
+    rng, passed = np.random.default_rng(11), 0
+    plan, outputs = GatePlan(maximum_disagreement=0.2), BY_AGREEMENT["custom"][0]
+    for _ in range(1000):
+        unlike = np.cumsum(rng.binomial(20, 0.2, 20))
+        for look, disagreed in enumerate(unlike.tolist(), start=1):
+            found = judge(plan, window(20 * look, paired=pairs(20 * look - disagreed, disagreed)), None, outputs)
+            if found.decision is not Decision.WAIT:
+                passed += found.decision is Decision.GO
+                break
+
+    assert passed / 1000 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 1000)

@@ -21,11 +21,11 @@ from hedgerow.fleet.service.events import AlertChanged, DeviceChanged, ReleasePr
 from hedgerow.fleet.virtual_device import Installation
 from hedgerow.link import Connected
 from hedgerow.reference import Reference
-from hedgerow.window import PairedCounts
 from hedgerow.wire.device import Desired, Presence, Reported
 from hedgerow.wire.execution import Execution, ExecutionState
 from hedgerow.wire.topics import Channel, device_topic
 from tests.fleet.virtual_fleet import CANARY, ONE_STAGE, TARGETS, VirtualFleet, make_manifest, make_window
+from tests.scores import pairs
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_canary_without_labels_waits_and_goes_back_when_its_patience_ends(flee
     fleet.roll_out("toy@1")
     rollout = fleet.roll_out("toy@2", replace(CANARY, gate_timeout_s=60))
     for _ in range(5):
-        fleet.send_windows("toy@2", correct=None, paired=PairedCounts(agreed=100))
+        fleet.send_windows("toy@2", correct=None, paired=pairs(agreed=100))
     waiting = fleet.service.rollout(rollout)
     assert waiting.state is RolloutState.RUNNING
     assert "none of 1000 samples is labelled, so nothing is known of quality" in waiting.reason
@@ -112,7 +112,7 @@ def test_a_release_of_which_no_accuracy_is_known_does_not_go_on_without_a_floor(
     unmeasured = replace(manifest, artifacts=tuple(replace(a, metrics={}) for a in manifest.artifacts))
     fleet.catalogue.add(unmeasured, fleet.catalogue.reference("toy@1"))
     fleet.roll_out("toy@1")
-    paired = PairedCounts(agreed=100, both_right=100)
+    paired = pairs(agreed=100, both_right=100)
     rollout = fleet.roll_out("toy@4", CANARY)
     for _ in range(20):
         fleet.send_windows("toy@4", correct=100, paired=paired)
@@ -131,7 +131,7 @@ def test_a_release_that_equals_the_one_before_at_nothing_is_stopped_by_the_floor
     fleet.roll_out("toy@1")
     rollout = fleet.roll_out("toy@2", CANARY)
     for _ in range(3):
-        fleet.send_windows("toy@2", correct=0, paired=PairedCounts(agreed=100, both_wrong=100))
+        fleet.send_windows("toy@2", correct=0, paired=pairs(agreed=100, both_wrong=100))
     found = fleet.service.rollout(rollout)
     assert found.state is RolloutState.ROLLED_BACK
     assert found.reason.startswith("the gate stopped it: below the floor: accuracy 0.0%")

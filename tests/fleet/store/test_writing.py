@@ -23,6 +23,7 @@ from hedgerow.fleet.store.writing import Store
 from hedgerow.wire.device import Desired
 from hedgerow.wire.telemetry import Telemetry
 from tests.fleet.virtual_fleet import CANARY, make_window
+from tests.scores import scored
 
 DEVICE = Device(
     name="a",
@@ -346,7 +347,10 @@ def test_merged_windows_add_up_by_slice_release_and_period(store):
         store.add_to_merged("fleet", period, make_window("toy@1", correct=correct))
     store.add_to_merged("target:pi", 1, make_window("toy@1"))
     merged = store.merged_windows("fleet", "toy@1")
-    assert [(period, window.correct, window.samples) for period, window in merged] == [(1, 30, 200), (2, 5, 100)]
+    assert [(period, window.scores, window.samples) for period, window in merged] == [
+        (1, scored(30, 200), 200),
+        (2, scored(5, 100), 100),
+    ]
 
 
 def test_only_executions_that_changed_are_written(store):
@@ -401,7 +405,7 @@ def test_the_longest_silent_devices_come_first_and_unknown_names_are_left_out(st
 SCORES = ScoreState(
     "toy@1",
     slices={
-        "fleet": ScoreSlice(1, 3, 70, 60, ScoreVerdict.ABOVE, 12.5),
+        "fleet": ScoreSlice(1, 3, scored(60, 70), ScoreVerdict.ABOVE, 12.5),
         "device:a": ScoreSlice(1),
         "device:b": ScoreSlice(2),
     },
@@ -420,7 +424,7 @@ def test_contacts_of_a_clock_that_was_set_back_since_count_as_just_now(store):
 def test_only_the_slices_of_a_score_state_that_changed_are_written_and_all_are_there_after_reopening(tmp_path):
     store = Store(tmp_path / "fleet.db")
     store.save_score_state(SCORES, None)
-    after = replace(SCORES, slices={**SCORES.slices, "device:a": ScoreSlice(1, labelled=5, right=4)}, open=None)
+    after = replace(SCORES, slices={**SCORES.slices, "device:a": ScoreSlice(1, scores=scored(4, 5))}, open=None)
     written = []
     store.connection.set_trace_callback(written.append)
     store.save_score_state(after, SCORES)

@@ -1,5 +1,6 @@
 """Each misfit of a build is an error that names both sides."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,26 +8,37 @@ import pytest
 
 from hedgerow.compile.build import Build, save_build
 from hedgerow.compile.golden import encode_golden
-from hedgerow.features import CONFIDENCE, PREDICTED, input_features
+from hedgerow.features import input_features
 from hedgerow.fleet.errors import ReleaseError
 from hedgerow.fleet.trust.release_fit import check_fit
 from hedgerow.manifest.content import Tensor
 from hedgerow.manifest.preparation import Preparation
-from hedgerow.reference import build_reference
+from hedgerow.outputs import NO_OUTPUTS, Classes, Custom, Labels, Outputs, Reconstruction, Tokens, Values
+from hedgerow.reference import FeatureReference, Reference, build_reference
 from hedgerow.schema import TensorSpec
 from hedgerow.weights import encode_arrays
 from tests.fleet.sample_release import REFERENCE, SCHEMA, golden_samples, make_artifact, put_blob
+from tests.root.documents import GRAPH
 
 RNG = np.random.default_rng(0)
+OF_THREE = Outputs.of(Classes(("a", "b", "c")))
 IMAGES = RNG.normal(size=(50, 1, 8, 8)).astype(np.float32)
 
 
-def reference(*, labels=SCHEMA.labels, without=None, extra=None):
-    numeric = {**input_features(SCHEMA, {"image": IMAGES}), CONFIDENCE: RNG.uniform(0.5, 1, 50)}
+def reference(*, labels=("no", "yes"), without=None, extra=None):
+    numeric = {**input_features(SCHEMA, {"image": IMAGES}), "output.confidence": RNG.uniform(0.5, 1, 50)}
     numeric.pop(without, None)
     numeric |= {extra: RNG.normal(size=50)} if extra else {}
     classes = (np.arange(50.0) % len(labels)).astype(np.float64)
-    return build_reference(numeric, {PREDICTED: (classes, labels)}).encode()
+    return build_reference(numeric, {"output.label": (classes, labels)}).encode()
+
+
+def reference_of(outputs: Outputs, given, *, without=None):
+    """What is watched of images, and of *outputs* by the answers *given*."""
+    columns = {**input_features(SCHEMA, {"image": IMAGES}), **outputs.features(given)}
+    columns.pop(without, None)
+    categories = {name: (columns.pop(name), names) for name, names in outputs.categories().items() if name in columns}
+    return build_reference(columns, categories).encode()
 
 
 @pytest.fixture
@@ -64,6 +76,21 @@ def golden(inputs=None, outputs=None, **names):
     return encode_golden({names.get("input", "image"): images}, {names.get("output", "probabilities"): probabilities})
 
 
+def test_golden_samples_hold_what_is_missing_where_it_may_be(make):
+    image = np.zeros((2, 1, 8, 8), np.float32)
+    image[0, 0, 3, 4] = np.nan
+    missing = replace(SCHEMA, inputs=(replace(SCHEMA.inputs[0], missing=True),))
+    known = Reference.decode(reference())
+    known = Reference((*known.features, FeatureReference("image.gaps", (), (50,))))
+
+    check_fit(*make(schema=missing, golden=golden(image), reference=known.encode()))
+    with pytest.raises(ReleaseError, match="NaN or infinity"):
+        check_fit(*make(golden=golden(image)))
+    image[0, 0, 3, 4] = np.inf
+    with pytest.raises(ReleaseError, match="NaN or infinity"):
+        check_fit(*make(schema=missing, golden=golden(image), reference=known.encode()))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -78,9 +105,12 @@ def golden(inputs=None, outputs=None, **names):
         ({"reference": b"{}"}, ["the reference of"]),
         ({"reference": reference(without="image.mean")}, ["without image.mean"]),
         ({"reference": reference(extra="sound.mean")}, ["beside them sound.mean"]),
-        ({"reference": reference(labels=("no", "maybe"))}, ["2 labels (no, yes)", "2 (maybe, no)"]),
-        ({"reference": reference(labels=("no", "yes", "maybe"))}, ["2 labels (no, yes)", "3 (maybe, no, yes)"]),
-        ({"schema": replace(SCHEMA, labels=("a", "b", "c"))}, ["3 numbers of the output probabilities", "[2]"]),
+        ({"reference": reference(labels=("no", "maybe"))}, ["2 names (no, yes) of output.label", "2 (maybe, no)"]),
+        (
+            {"reference": reference(labels=("no", "yes", "maybe"))},
+            ["2 names (no, yes) of output.label", "3 (maybe, no, yes)"],
+        ),
+        ({"schema": replace(SCHEMA, answers=OF_THREE)}, ["classes of the shape [3] in probabilities", "[2]"]),
         ({"inputs": (Tensor("sound", "x", (1, 64), "float32"),)}, ["the schema's inputs image", "sound"]),
         ({"inputs": (Tensor("image", "x", (1, 65), "float32"),)}, ["64 numbers a sample", "[1, 65]"]),
         ({"outputs": ()}, ["the schema's outputs probabilities", "none"]),
@@ -136,9 +166,57 @@ def test_an_output_of_other_floats_is_the_runtimes_business_and_an_input_is_not(
         check_fit(*make(golden=golden(np.zeros((2, 1, 8, 8), np.float16))))
 
 
-def test_a_model_without_labels_may_watch_what_it_likes_beside_its_inputs(make):
-    schema = replace(SCHEMA, labels=(), outputs=(TensorSpec("probabilities", (2,)),))
-    check_fit(*make(schema=schema, reference=reference(extra="anything")))
+def test_of_a_model_of_which_nobody_has_said_what_it_gives_only_inputs_are_watched(make):
+    """A device counts nothing else of it, and could not count a window with more in it."""
+    schema = replace(SCHEMA, answers=NO_OUTPUTS)
+    inputs = reference_of(NO_OUTPUTS, {})
+    check_fit(*make(schema=schema, reference=inputs))
+    with pytest.raises(ReleaseError, match=r"beside them output\.confidence, output\.label"):
+        check_fit(*make(schema=schema, reference=reference()))
+
+
+KINDS = {
+    "labels": Labels(("hot", "wet")),
+    "values": Values(("level", "flow"), tolerance=1.0),
+    "reconstruction": Reconstruction(threshold=2.0),
+    "tokens": Tokens(("lo", "hi"), positions=3),
+    "custom": Custom((2, 2)),
+    "several": {"state": Classes(("a", "b")), "level": Values("level", tolerance=1.0)},
+}
+
+
+def of_kind(tmp_path, kind):
+    """Return the schema, what its artifact gives and golden samples of a kind of output."""
+    outputs = Outputs.of(KINDS[kind])
+    schema = replace(SCHEMA, outputs=outputs.tensors(), answers=outputs)
+    given = {spec.name: RNG.random((50, *spec.shape)).astype(np.float32) for spec in schema.outputs}
+    tensors = tuple(Tensor(spec.name, spec.name, (-1, *spec.shape), "float32") for spec in schema.outputs)
+    samples = encode_golden({"image": IMAGES[:2]}, {name: values[:2] for name, values in given.items()})
+    return outputs, given, {"schema": schema, "outputs": tensors, "golden": samples}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_watched_of_each_kind_of_output_fits_its_record(make, tmp_path, kind):
+    outputs, given, parts = of_kind(tmp_path, kind)
+    feature = min(outputs.features(given))
+
+    check_fit(*make(reference=reference_of(outputs, given), **parts))
+    with pytest.raises(ReleaseError, match=re.escape(f"without {feature}, beside them none")):
+        check_fit(*make(reference=reference_of(outputs, given, without=feature), **parts))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_train_graph_wants_target_values_of_outputs_that_there_are(make, tmp_path, kind):
+    outputs, given, parts = of_kind(tmp_path, kind)
+    build, folder = make(reference=reference_of(outputs, given), **parts)
+    targets = tuple(
+        Tensor(name, f"target.{name}", (16, *o.target_shape), o.target_dtype) for name, o in outputs.items()
+    )
+
+    check_fit(replace(build, train_graphs=(replace(GRAPH, targets=targets),)), folder)
+    others = (*targets, Tensor("mood", "target.mood", (16,), "int64"))
+    with pytest.raises(ReleaseError, match=r"train graph for .* expected target values of the outputs .* found mood"):
+        check_fit(replace(build, train_graphs=(replace(GRAPH, targets=others),)), folder)
 
 
 def test_a_state_that_differs_at_its_ends_in_the_file_is_refused(make):
@@ -184,7 +262,7 @@ def test_state_goes_past_what_prepares_samples(make):
     samples = {
         "input.image": images,
         "input.h": np.zeros((2, 1, 4), np.float32),
-        "output.probabilities": np.full((2, len(SCHEMA.labels)), 1 / len(SCHEMA.labels), np.float32),
+        "output.probabilities": np.full((2, 2), 0.5, np.float32),
         "output.h_next": np.zeros((2, 1, 4), np.float32),
     }
     parts = {

@@ -295,6 +295,7 @@ def test_the_commands_make_list_and_show_a_release(folder, build_folder):
     assert "digits@1" in run("list_releases", *fleet).output
     shown = run("show", "digits@1", *fleet).output
     assert "[bold]one[/bold]" in shown
+    assert "probabilities: classes; names no, yes; softmax True" in shown
     assert "android-arm64" in shown
 
 

@@ -92,6 +92,7 @@ def test_devices_and_releases_can_be_seen(served):
     assert served.client.get("/v1/devices/device-0").json() == devices[0]
     releases = served.client.get("/v1/releases").json()
     assert [entry["release"] for entry in releases] == ["toy@1", "toy@2", "toy@3"]
+    assert (releases[0]["outputs"], releases[0]["score"]) == ({"probabilities": "classes"}, "accuracy")
     assert served.client.get("/v1/releases/toy@1").content == served.fleet.catalogue.manifest("toy@1").encode()
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hedgerow.errors import DecodeError
 from hedgerow.manifest.content import Tensor
 from hedgerow.manifest.release import Manifest, blob_path, manifest_path, parse_release_id
-from tests.root.documents import ARTIFACT, BLOB, GRAPH, MANIFEST, STREAMING_SCHEMA, damaged
+from hedgerow.outputs import NO_OUTPUTS, Classes, Outputs
+from hedgerow.schema import TensorSpec
+from tests.root.documents import ARTIFACT, BLOB, GRAPH, MANIFEST, SCHEMA, STREAMING_SCHEMA, damaged
 
 
 def test_a_manifest_survives_the_wire():
@@ -123,3 +125,49 @@ def test_a_batch_that_one_end_of_a_state_leaves_open_is_the_one_of_the_other():
     artifact = replace(artifact, inputs=(frame, replace(state, shape=(2, -1, 128))))
 
     assert artifact.state_misfit({"h": "h_next"}) is None
+
+
+def of_before(**schema):
+    """Return a manifest as it was signed when models gave classes and nothing else."""
+    record = json.loads(MANIFEST.encode())
+    del record["model_schema"]["answers"]
+    record["model_schema"]["labels"] = ["zero", "one", "two"]
+    record["model_schema"] |= schema
+    (graph,) = record["train_graphs"]
+    del graph["targets"]
+    graph["labels"] = Tensor("labels", "labels", (16,), "int64").to_record()
+    return json.dumps(record).encode()
+
+
+def test_a_manifest_that_names_only_labels_is_one_of_classes():
+    manifest = Manifest.decode(of_before())
+
+    assert manifest.model_schema == SCHEMA
+    assert manifest.train_graphs[0].targets == (Tensor("probabilities", "labels", (16,), "int64"),)
+    assert replace(manifest, train_graphs=MANIFEST.train_graphs) == MANIFEST
+
+
+def test_a_manifest_of_before_whose_output_has_no_bounds_gave_logits_as_they_are():
+    output = {**SCHEMA.outputs[0].to_record(), "minimum": None, "maximum": None}
+
+    found = Manifest.decode(of_before(outputs=[output])).model_schema.answers
+
+    assert found == Outputs.of(Classes(("zero", "one", "two"), softmax=False))
+
+
+@pytest.mark.parametrize("schema", [{"labels": []}, {"outputs": [TensorSpec("boxes", (3,)).to_record()]}])
+def test_of_a_manifest_of_before_without_classes_nobody_has_said_what_it_gives(schema):
+    assert Manifest.decode(of_before(**schema)).model_schema.answers == NO_OUTPUTS
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["no", "yes"], r"classes of the shape \[2\] in probabilities, found \[3\]"),
+        (["a", "a", "b"], "compile the release again"),
+        ([1, 2, 3], "strings of at most 256"),
+    ],
+)
+def test_a_manifest_of_before_whose_labels_fit_nothing_is_refused(labels, said):
+    with pytest.raises(DecodeError, match=said):
+        Manifest.decode(of_before(labels=labels))

@@ -39,7 +39,7 @@ def _compare(task: Task, dataset: Dataset, work: LocalWork = WORK, tolerance: fl
         sent.tensors[name].copy_(tensor)
     start = {name: tensor.clone() for name, tensor in sent.tensors.items()}
     data = ResidentData(task, dataset, "cpu")
-    wanted = plain.take_steps(start, data.inputs, data.labels, work, positions=positions)
+    wanted = plain.take_steps(start, data.inputs, data.wanted[0], work, positions=positions)
     found = steps.train(sent, target, positions, work)
     assert found.loss == pytest.approx(wanted.loss, rel=tolerance)
     assert found.norm == pytest.approx(wanted.norm, rel=tolerance, abs=tolerance)
@@ -93,7 +93,7 @@ def test_dropout_masks_are_the_plain_loops_whatever_the_layout_of_images(channel
     dataset = images(40, 1)
     if channels == "last":
         turned = np.ascontiguousarray(np.moveaxis(dataset.inputs["image"], 1, 3))
-        dataset = Dataset({"image": turned}, dataset.labels)
+        dataset = Dataset({"image": turned}, dataset.target_values)
         task = image_task(
             MODELS["dropout"],
             inputs=[type(image_task(mlp).inputs[0])("image", (10, 10, 3), "float32")],
@@ -135,7 +135,7 @@ def test_parameters_with_one_gradient_decay_each_by_itself() -> None:
     model = task.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
     nn.functional.cross_entropy(
-        model(torch.from_numpy(dataset.inputs["image"])), torch.from_numpy(dataset.labels)
+        model(torch.from_numpy(dataset.inputs["image"])), torch.from_numpy(dataset.target_values)
     ).backward()
     optimizer.step()
     trainer = LocalTrainer(task)

@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 from torch import fx, nn  # noqa: E402
 
 from hedgerow.server.cohort.step_graph import count_operations, take_sgd_steps, trace_gradients  # noqa: E402
-from hedgerow.task_module import LogitsModule, loss_function  # noqa: E402
+from hedgerow.task_losses import loss_function  # noqa: E402
+from hedgerow.task_module import LogitsModule  # noqa: E402
 from tests.server.cohort.small_tasks import CLASSES, MODELS, image_task, mlp  # noqa: E402
 
 ATEN = torch.ops.aten
@@ -32,7 +33,7 @@ def _traced(model: nn.Module) -> tuple[fx.GraphModule, dict[str, "torch.Tensor"]
     trained = [name for name, value in model.named_parameters() if value.requires_grad]
     images, labels = _batch()
     images = images.contiguous(memory_format=torch.channels_last)
-    return trace_gradients(image_task(mlp), model, values, trained, [images], labels), values, trained
+    return trace_gradients(image_task(mlp), model, values, trained, [images], [labels]), values, trained
 
 
 def _targets(module: fx.GraphModule) -> Sequence[object]:

@@ -192,7 +192,7 @@ def test_other_models_weights_are_refused() -> None:
 
 
 def test_a_client_that_raises_is_named_and_the_next_round_runs() -> None:
-    labels = DATA.labels.copy()
+    labels = DATA.target_values.copy()
     labels[unequal_clients().indices(6)] = 99
     with WorkersEngine(image_task(mlp), Dataset(DATA.inputs, labels), unequal_clients(), workers=2) as made:
         with pytest.raises(

@@ -355,3 +355,28 @@ def test_cohorts_of_one_answer_do_not_write_over_each_other(tiny_task, data, cli
     replies = grid.send_and_receive(messages(tiny_task, [1, 2], configs=[{"epochs": 1}, {"epochs": 2}]))
     for reply, shift in zip(replies, (1, 2), strict=True):
         np.testing.assert_allclose(reply.content["arrays"]["bias"].numpy(), start(tiny_task)["bias"] + shift)
+
+
+def test_a_metric_that_only_some_clients_have_is_the_mean_over_their_samples():
+    from hedgerow.server.evaluation import Evaluator
+    from hedgerow.task import TaskData
+    from tests.output_tasks import TASKS
+
+    task = TASKS["reconstruction"]
+    known = task.load_data()
+    judged = np.full(60, -1)
+    judged[:20] = 0
+    train = dataclasses.replace(known.train.take(np.arange(60)), target_values=judged)
+    data = TaskData(train, known.held_out)
+    shards = [np.arange(20), np.arange(20, 60)]
+    two = ClientSlices.of_shards(shards)
+    weights = initial_weights(task, 0)
+
+    grid = CohortGrid(task, data, two, NullEngine(two), partial_sums=True)
+    (reply,) = grid.send_and_receive(messages(task, [1, 2], kind="evaluate", weights=weights))
+
+    one, other = (Evaluator(task, train.take(shard)).measure(weights) for shard in shards)
+    assert set(other) == {"loss"}
+    metrics = reply.content["metrics"]
+    assert metrics["score"] == pytest.approx(one["score"])
+    assert metrics["loss"] == pytest.approx((one["loss"] + 2 * other["loss"]) / 3)

@@ -203,7 +203,7 @@ def test_asynchronous_runs_reach_an_accuracy_in_half_the_time_when_some_devices_
 
     task = load_task(f"{DIGITS}:task")
     data = task.load_data()
-    clients = ClientSlices.of_shards(Partition("iid").split(data.train.labels, 50, np.random.default_rng(0)))
+    clients = ClientSlices.of_shards(Partition("iid").split(data.train.target_values, 50, np.random.default_rng(0)))
     engine, evaluator = SequentialEngine(task, data.train, clients), Evaluator(task, data.held_out)
     population, samples = Population(50, seed=0, speed_sigma=1.0), sizes_of(clients)
     first = {name: torch.from_numpy(array) for name, array in initial_weights(task, 0).items()}

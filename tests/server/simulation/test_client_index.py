@@ -17,15 +17,15 @@ DATA = Dataset(
 
 def test_enough_samples_are_cut_as_training_cuts_them():
     partition = Partition("dirichlet", alpha=0.3)
-    registered = register_clients(DATA, partition, 20, seed=3)
+    registered = register_clients(DATA, DATA.target_values, partition, 20, seed=3)
 
-    shards = partition.split(DATA.labels, 20, np.random.default_rng(3))
+    shards = partition.split(DATA.target_values, 20, np.random.default_rng(3))
     assert registered.note == ""
     assert [registered.index.indices(client).tolist() for client in range(20)] == [s.tolist() for s in shards]
 
 
 def test_a_million_clients_draw_their_samples_when_they_are_asked():
-    registered = register_clients(DATA, Partition(), 1_000_000, seed=0, shared_samples=8)
+    registered = register_clients(DATA, DATA.target_values, Partition(), 1_000_000, seed=0, shared_samples=8)
 
     assert len(registered.index) == 1_000_000
     assert registered.index.size(999_999) == 8
@@ -36,23 +36,25 @@ def test_a_million_clients_draw_their_samples_when_they_are_asked():
 
 
 def test_a_million_skewed_clients_share_shards():
-    registered = register_clients(DATA, parse_partition("shards:1"), 1_000_000, seed=0, shared_samples=8)
+    registered = register_clients(
+        DATA, DATA.target_values, parse_partition("shards:1"), 1_000_000, seed=0, shared_samples=8
+    )
 
     assert registered.note == "1,000,000 clients share 200 samples: 25 shards of about 8 each"
     assert registered.index.indices(3).tolist() == registered.index.indices(28).tolist()
-    assert len(set(DATA.labels[registered.index.indices(3)])) <= 2
+    assert len(set(DATA.target_values[registered.index.indices(3)])) <= 2
 
 
 def test_a_minimum_that_does_not_fit_makes_clients_share():
-    registered = register_clients(DATA, Partition("dirichlet", minimum_samples=32), 20, seed=0)
+    registered = register_clients(DATA, DATA.target_values, Partition("dirichlet", minimum_samples=32), 20, seed=0)
 
     assert min(registered.index.size(client) for client in range(20)) >= 32
     assert "6 shards of about 32 each" in registered.note
 
 
 def test_asked_samples_are_had_on_average():
-    few = register_clients(DATA, Partition(), 4, seed=0, samples=10)
-    many = register_clients(DATA, Partition("dirichlet", alpha=10), 50, seed=0, samples=10)
+    few = register_clients(DATA, DATA.target_values, Partition(), 4, seed=0, samples=10)
+    many = register_clients(DATA, DATA.target_values, Partition("dirichlet", alpha=10), 50, seed=0, samples=10)
 
     assert [few.index.size(client) for client in range(4)] == [10] * 4
     assert np.mean([many.index.size(client) for client in range(20)]) == 10
@@ -61,9 +63,9 @@ def test_asked_samples_are_had_on_average():
 def test_a_column_says_how_many_clients_there_are():
     partition = parse_partition("column:user")
 
-    assert len(register_clients(DATA, partition, None, seed=0).index) == 10
-    assert len(register_clients(DATA, partition, 3, seed=0).index) == 3
-    more = register_clients(DATA, partition, 25, seed=0)
+    assert len(register_clients(DATA, DATA.target_values, partition, None, seed=0).index) == 10
+    assert len(register_clients(DATA, DATA.target_values, partition, 3, seed=0).index) == 3
+    more = register_clients(DATA, DATA.target_values, partition, 25, seed=0)
     assert more.index.indices(24).tolist() == more.index.indices(4).tolist()
     assert more.note == "25 clients share the samples of the 10 values of 'user'"
 
@@ -73,4 +75,4 @@ def test_a_column_says_how_many_clients_there_are():
 )
 def test_what_cannot_be_cut_is_refused(partition, samples):
     with pytest.raises(PartitionError, match="expected"):
-        register_clients(DATA, parse_partition(partition), 3, seed=0, samples=samples)
+        register_clients(DATA, DATA.target_values, parse_partition(partition), 3, seed=0, samples=samples)

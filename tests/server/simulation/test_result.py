@@ -14,11 +14,11 @@ from hedgerow.server.simulation.result import SimulationResult, shown_time
 
 def result(**changes) -> SimulationResult:
     record = RoundRecord(
-        round=1, loss=0.5, accuracy=0.9, train_loss=None, seconds=2.0, examples=9, participants=("1", "2"),
+        round=1, loss=0.5, score=0.9, train_loss=None, seconds=2.0, examples=9, participants=("1", "2"),
         failures={"3": "it dropped out"}, refused={"late": 1}, virtual_s=7200.0,
     )  # fmt: skip
     many = RoundRecord(
-        round=2, loss=0.5, accuracy=0.9, train_loss=None, seconds=2.0, examples=9, participants=(), clients=200
+        round=2, loss=0.5, score=0.9, train_loss=None, seconds=2.0, examples=9, participants=(), clients=200
     )
     settings = {
         "folder": Path("out"),
@@ -34,6 +34,7 @@ def result(**changes) -> SimulationResult:
         "notes": ("clients share",),
         "outcomes": {"done": 2, "dropped": 1, "late": 0},
         "plots": (Path("out/curves.png"),),
+        "shown": ("accuracy 0.900", "held out: f1 0.880; without looking at the input accuracy 0.400"),
     }  # fmt: skip
     return SimulationResult(**{**settings, **changes})
 
@@ -48,6 +49,7 @@ def test_numbers_are_sums_over_the_rounds():
 def test_people_are_shown_what_was_run_how_fast_and_where_it_is():
     assert result().lines() == [
         "points: 2 rounds of fedavg, 3 of 1,000 clients each, iid; accuracy 0.900",
+        "held out: f1 0.880; without looking at the input accuracy 0.400",
         "4.0 s, 50 clients/s; engine vectorized on cpu: it was asked for",
         "updates: 202 used, 1 (1 late) refused",
         "clients share",

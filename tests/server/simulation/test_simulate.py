@@ -92,7 +92,7 @@ def test_a_stopped_simulation_goes_on_and_ends_with_the_same_bits(settings, simu
 
     assert same(whole.checkpoint.weights, parts.checkpoint.weights)
     assert [r.participants for r in whole.history] == [r.participants for r in parts.history]
-    assert [r.accuracy for r in whole.history] == [r.accuracy for r in parts.history]
+    assert [r.score for r in whole.history] == [r.score for r in parts.history]
     assert [r.virtual_s for r in whole.history] == [r.virtual_s for r in parts.history]
     assert sorted(path.name for path in (tmp_path / "parts" / "rounds").iterdir()) == ["000012", "000015"]
 
@@ -130,8 +130,8 @@ def test_rounds_between_evaluations_have_no_accuracy_and_the_last_has(simulator,
     plan = SimulationPlan(clients=10, cohort=3, rounds=8, evaluate_every=3)
     result = simulator.run(plan, tmp_path, plots=False)
 
-    assert [record.round for record in result.history if record.accuracy is not None] == [3, 6, 8]
-    assert result.checkpoint.metrics["accuracy"] == result.history[-1].accuracy
+    assert [record.round for record in result.history if record.score is not None] == [3, 6, 8]
+    assert result.checkpoint.metrics["accuracy"] == result.history[-1].score
 
 
 def test_a_million_clients_share_a_small_data_set(simulator, tmp_path):

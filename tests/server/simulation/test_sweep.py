@@ -28,7 +28,7 @@ def simulator(tiny_task):
 def test_of_two_equal_trials_the_one_whose_loss_is_no_number_is_ranked_last():
     def trial(**metrics):
         run = SimpleNamespace(checkpoint=SimpleNamespace(metrics={"accuracy": 0.1, **metrics}))
-        return Combination({"learning-rate": 1.0}, {0: run})
+        return Combination({"learning-rate": 1.0}, "accuracy", {0: run})
 
     fine, lost = trial(loss=50.0), trial()
     assert lost.merit() == (0.1, -math.inf)
@@ -46,11 +46,11 @@ def test_lists_are_tried_in_every_combination_for_each_seed(simulator, tiny_task
 
     assert len(result.trials) == 4
     assert all(sorted(trial.runs) == [0, 1] for trial in result.trials)
-    accuracies = [trial.accuracy for trial in result.trials]
+    accuracies = [trial.score for trial in result.trials]
     assert accuracies == sorted(accuracies, reverse=True)
     assert result.best.choices["learning-rate"] == 0.5
     assert [(p.done, p.total) for p in seen if p.work == "sweep"][-1] == (8, 8)
-    assert json.loads((tmp_path / "sweep" / "sweep.json").read_text())["best"]["accuracy"] == result.best.accuracy
+    assert json.loads((tmp_path / "sweep" / "sweep.json").read_text())["best"]["accuracy"] == result.best.score
     assert {path.name for path in result.plots} == {"sweep.png", "sweep.svg"}
 
     alone = simulate_task(

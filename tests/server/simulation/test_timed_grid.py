@@ -270,7 +270,7 @@ def test_partial_work_learns_where_nine_of_ten_devices_are_late():
 
     task = load_task(f"{DIGITS}:task")
     data = task.load_data()
-    shards = Partition("shards").split(data.train.labels, 50, np.random.default_rng(0))
+    shards = Partition("shards").split(data.train.target_values, 50, np.random.default_rng(0))
     clients = ClientSlices.of_shards(shards)
     engine, evaluator = SequentialEngine(task, data.train, clients), Evaluator(task, data.held_out)
     population, work = Population(50, speed_sigma=0.5), replace(WORK, flops_per_sample=1e9, epochs=8)

@@ -25,7 +25,7 @@ def trained(tiny_reference, tmp_path) -> Path:
     for _ in range(200):
         optimizer.zero_grad()
         given = model(torch.from_numpy(data.inputs["point"]))
-        torch.nn.functional.cross_entropy(given, torch.from_numpy(data.labels)).backward()
+        torch.nn.functional.cross_entropy(given, torch.from_numpy(data.target_values)).backward()
         optimizer.step()
     torch.save({"epoch": 200, "model_state_dict": model.state_dict()}, tmp_path / "model.pt")
     return tmp_path / "model.pt"
@@ -37,7 +37,7 @@ def accuracy_by_hand(path, reference) -> float:
     held_out = load_task(reference).load_data().held_out
     state = torch.load(path, weights_only=True)["model_state_dict"]
     given = held_out.inputs["point"] @ state["weight"].numpy().T + state["bias"].numpy()
-    return float((given.argmax(axis=1) == held_out.labels).mean())
+    return float((given.argmax(axis=1) == held_out.target_values).mean())
 
 
 def imported(trained, reference, out, *more) -> int:
@@ -52,16 +52,16 @@ def test_a_trained_file_becomes_a_checkpoint_with_its_accuracy_in_the_record(tra
     accuracy = accuracy_by_hand(trained, tiny_reference)
     assert accuracy > 0.9
     assert found.metrics["accuracy"] == pytest.approx(accuracy)
-    assert set(found.metrics) == {"loss", "accuracy"}
+    assert {"loss", "accuracy", "baseline_accuracy", "precision", "recall", "f1"} == set(found.metrics)
     assert (found.task, found.strategy, found.grid, found.round) == ("points", "imported", "imported", 0)
-    held_out = load_task(tiny_reference).load_data().held_out.labels
-    train = load_task(tiny_reference).load_data().train.labels
+    held_out = load_task(tiny_reference).load_data().held_out.target_values
+    train = load_task(tiny_reference).load_data().train.target_values
     common = int(np.bincount(train).argmax())
     assert out.splitlines() == [
         "taken from the entry 'model_state_dict' of the file",
         (
             f"points: 2 tensors, 9 values; accuracy {accuracy:.3f} on 100 held-out samples; "
-            f"always {('top', 'right', 'left')[common]!r} gives {(held_out == common).mean():.3f}"
+            f"always {('top', 'right', 'left')[common]!r}, the most frequent class: {(held_out == common).mean():.3f}"
         ),
         f"checkpoint: {tmp_path / 'out'}",
     ]
@@ -87,8 +87,8 @@ def test_weights_that_beat_nothing_are_imported_and_said(tiny_reference, tmp_pat
     torch.save({"weight": torch.zeros(3, 2), "bias": torch.tensor([0.0, 1.0, 0.0])}, tmp_path / "m.pt")
 
     assert imported(tmp_path / "m.pt", tiny_reference, tmp_path / "out") == 0
-    assert "held-out samples, which beats nothing: always " in (out := capsys.readouterr().out)
-    assert "look at preprocess, at the order of the labels, and whether these weights are of this model" in out
+    assert "held-out samples, which beats nothing (always " in (out := capsys.readouterr().out)
+    assert "look at preprocess, at the order of the outputs, and whether these weights are of this model" in out
 
 
 def test_an_earlier_import_is_replaced_and_nothing_else(trained, tiny_reference, tmp_path, capsys):

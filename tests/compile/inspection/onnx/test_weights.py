@@ -19,6 +19,14 @@ def test_nan_and_infinity_are_found_but_minus_infinity_is_a_mask(number, broken)
     assert read_facts("onnx", convolution([CONV, RELU], {"w": WEIGHT, "b": bias})).has_nan is broken
 
 
+@pytest.mark.parametrize(("number", "broken"), [(np.nan, True), (np.inf, False), (-np.inf, False)])
+def test_infinity_alone_is_what_values_are_compared_with(number, broken):
+    nodes = [helper.make_node("Equal", ["c", "limit"], ["is"]), helper.make_node("Cast", ["is"], ["y"], to=1)]
+    constants = {"w": WEIGHT, "b": BIAS, "limit": np.array(number, np.float32)}
+
+    assert read_facts("onnx", convolution([CONV, *nodes], constants)).has_nan is broken
+
+
 def test_a_dequantized_weight_is_no_activation_and_scales_are_no_weights():
     nodes = [
         helper.make_node("DequantizeLinear", ["w8", "s", "z"], ["w"], axis=0),

@@ -12,6 +12,7 @@ from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
 from hedgerow.compile.passes.onnx.quantize_weights import QuantizeOnnxWeights  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -34,7 +35,7 @@ def test_storing_them_loses_nothing_more(source, held_out):
     stage = run_file_pass(ExportOnnx(), rounded, None)
     # The convolutions are below the limit, so that the linear layers alone are stored.
     stored = run_file_pass(QuantizeOnnxWeights(**settings, minimum_elements=10_000), rounded, stage)
-    wanted, found = predict_onnx(stage, held_out.inputs), predict_onnx(stored, held_out.inputs)
+    wanted, found = only(predict_onnx(stage, held_out.inputs)), only(predict_onnx(stored, held_out.inputs))
     assert np.abs(wanted - found).max() < 1e-5
     assert len(stored.content) < 0.5 * len(stage.content)
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from hedgerow.compile.errors import PassError, PassSettingsError, UnsuitableError  # noqa: E402 - needs torch
 from hedgerow.compile.passes.model.distill_features import DistillFeatures  # noqa: E402
 from hedgerow.compile.passes.model.distill_logits import DistillLogits  # noqa: E402
-from hedgerow.compile.passes.model.student import make_student, teacher_logits  # noqa: E402
+from hedgerow.compile.passes.model.student import make_student, teacher_outputs  # noqa: E402
 from hedgerow.compile.passes.runner import run_model_pass  # noqa: E402
 from hedgerow.task_module import LogitsModule  # noqa: E402
 from tests.compile.passes.networks import Cramped, Student, accuracy_of, parameters, same_weights  # noqa: E402
@@ -41,7 +41,7 @@ def test_the_teachers_share_pulls_the_student_towards_the_teacher(source):
 
 
 def test_the_logits_of_the_teacher_are_those_of_the_model(source):
-    found = teacher_logits("distill-logits", source)
+    found = teacher_outputs("distill-logits", source)[0]
     assert found.shape == (600, 10)
     image = torch.from_numpy(source.train.inputs["image"][431:432])
     with torch.no_grad():

@@ -12,8 +12,9 @@ from hedgerow.compile.passes.onnx.export import ExportOnnx  # noqa: E402
 from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass, run_model_pass  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
 from hedgerow.task_module import predict  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 from tests.compile.passes.networks import Reader, accuracy_of, same_weights  # noqa: E402
 
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -34,7 +35,9 @@ def uneven(source):
 
 def int8_snr_db(source, data):
     stage = run_file_pass(QuantizeOnnxStatic(activations="int8"), source, run_file_pass(ExportOnnx(), source, None))
-    return signal_to_noise_db(predict(source.task, source.model, data.inputs), predict_onnx(stage, data.inputs))
+    return signal_to_noise_db(
+        only(predict(source.task, source.model, data.inputs)), only(predict_onnx(stage, data.inputs))
+    )
 
 
 def test_int8_costs_less_than_after_the_same_training_without_rounding(source, held_out):

@@ -19,7 +19,8 @@ from hedgerow.compile.passes.onnx.quantize_static import QuantizeOnnxStatic  # n
 from hedgerow.compile.passes.onnx.quantize_weights import QuantizeOnnxWeights  # noqa: E402
 from hedgerow.compile.passes.runner import run_file_pass  # noqa: E402
 from hedgerow.compile.runners.onnx import predict_onnx  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 from tests.compile.passes.networks import Loop  # noqa: E402
 
 pytestmark = [
@@ -40,7 +41,7 @@ def numbers_of(stage, kind):
 
 
 def snr_db(float_stage, stage, data):
-    return signal_to_noise_db(predict_onnx(float_stage, data.inputs), predict_onnx(stage, data.inputs))
+    return signal_to_noise_db(only(predict_onnx(float_stage, data.inputs)), only(predict_onnx(stage, data.inputs)))
 
 
 CALLS = {

@@ -17,7 +17,8 @@ from hedgerow.compile.passes.tflite.quantize_weights import (  # noqa: E402
     QuantizeTfliteWeights,
 )
 from hedgerow.compile.runners.tflite import predict_tflite  # noqa: E402
-from hedgerow.compile.verify import signal_to_noise_db  # noqa: E402
+from hedgerow.compile.scoring import signal_to_noise_db  # noqa: E402
+from tests.compile.only import only  # noqa: E402
 
 pytestmark = [
     pytest.mark.heavy,
@@ -38,7 +39,7 @@ CALLS = {
 
 
 def snr_db(float_stage, stage, data):
-    return signal_to_noise_db(predict_tflite(float_stage, data.inputs), predict_tflite(stage, data.inputs))
+    return signal_to_noise_db(only(predict_tflite(float_stage, data.inputs)), only(predict_tflite(stage, data.inputs)))
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))

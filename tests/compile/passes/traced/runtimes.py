@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tests.compile.only import only
+
 
 def in_onnxruntime(content, rows, place=0):
     import onnxruntime
@@ -61,7 +63,7 @@ def in_coreml(content, rows):
     """Evaluate by reference: Core ML itself runs on Apple's systems only."""
     from hedgerow.compile.coreml_evaluation.evaluate import predict_coreml
 
-    return predict_coreml(content, {"x": rows.astype(np.int32) if rows.dtype == np.int64 else rows})
+    return only(predict_coreml(content, {"x": rows.astype(np.int32) if rows.dtype == np.int64 else rows}))
 
 
 RUN = {"onnx": in_onnxruntime, "tflite": in_litert, "mlpackage": in_coreml}

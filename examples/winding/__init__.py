@@ -1,0 +1,1 @@
+"""The temperature inside a motor, estimated from what is measured outside."""
