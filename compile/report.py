@@ -92,6 +92,7 @@ def card(outcome: Outcome, evaluation: Mapping[str, Any], *, max_drop: float) ->
         "outputs": [] if is_accuracy else _outputs(build.model_schema),
         "metrics": sorted(build.metrics.items()) if is_accuracy else _metrics(build.metrics, evaluation),
         "baseline": _baseline(outcome.score_key, evaluation),
+        "last_value": evaluation.get("last_value"),
         "samples": evaluation["samples"],
         "train_samples": evaluation["train_samples"],
         "classes": evaluation["classes"],

@@ -291,6 +291,13 @@ def compile_train_graph(
     return graph, difference
 
 
+def _last_value_score(foundation: Foundation) -> float | None:
+    if not foundation.steps:
+        return None
+    sequences = {name: rows.reshape(-1, foundation.steps, *rows.shape[1:]) for name, rows in foundation.wanted.items()}
+    return foundation.outputs.last_value_score(sequences)
+
+
 def compile_reference(
     foundation: Foundation, folder: Path, counts: Mapping[str, Sequence[int]] | None, report: Report
 ) -> ReferenceFacts:
@@ -312,6 +319,7 @@ def compile_reference(
         {
             **evaluation,
             "baseline": baseline(foundation.outputs, trained_on, foundation.wanted),
+            "last_value": _last_value_score(foundation),
             "train_samples": len(data.train),
         },
     )

@@ -83,6 +83,7 @@ def examine_task(task: Task, *, clients: int = 8, seed: int = 0) -> tuple[TaskRe
         parameter_bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
         metrics=metrics,
         baseline=baseline,
+        last_value=task.answers.last_value_score(task.wanted(_spread(data.held_out))) if task.state else None,
         warnings=(*examination.warnings, *surprises(task, model, data, partition)),
     )
     return report, data

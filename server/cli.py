@@ -218,6 +218,9 @@ def _show(report: "TaskReport") -> None:
         untrained = report.metrics.get(outputs.score_key)
         beside = "" if untrained is None else f"; the untrained model's is {untrained:.3f}"
         console.print(f"baseline: {report.baseline.answer}: {outputs.score_name} {report.baseline.score:.3f}{beside}")
+    if report.last_value is not None:
+        name = report.schema.answers.score_name
+        console.print(f"always the last value: {name} {report.last_value:.3f}, which a forecast must beat")
     for warning in report.warnings:
         console.print(f"note: {warning}")
     console.print("no mistakes found")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hedgerow.outputs import Outputs
 from hedgerow.outputs.outputs import Arrays
-from hedgerow.server.outcome import BASELINE
+from hedgerow.server.outcome import BASELINE, LAST_VALUE
 from hedgerow.task import Dataset, Task
 from hedgerow.task_losses import loss_function
 from hedgerow.task_module import ServingModule, as_given, load_weights, parts_of, wanted_tensors
@@ -92,7 +92,7 @@ class Evaluator:
         return {"loss": loss, **metrics_of(self._task, answers, self._dataset)}
 
     def report(self, weights: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
-        """Return :meth:`measure`, what people expect of this kind of output, and the baseline's score.
+        """Return :meth:`measure`, what people expect of this kind of output, and the scores of what looks at no input.
 
         Raises:
             CheckpointMismatchError: The weights are another model's.
@@ -106,6 +106,9 @@ class Evaluator:
             found = outputs.metrics(*({name: rows[known] for name, rows in part.items()} for part in (given, wanted)))
             if self._train is not None:
                 found |= baseline_metrics(self._baseline, wanted, outputs)
+            last = outputs.last_value_score(self._wanted) if task.state else None
+            if last is not None:
+                found[LAST_VALUE] = last
         return {"loss": loss, **found, **metrics_of(task, answers, self._dataset)}
 
     @cached_property

@@ -8,9 +8,10 @@ from hedgerow.server.errors import NoUpdateError
 from hedgerow.server.run_records import RoundRecord
 from hedgerow.task import Task
 
-__all__ = ["BASELINE", "check_end", "check_round", "refusals", "shown_metrics", "shown_refusals"]
+__all__ = ["BASELINE", "LAST_VALUE", "check_end", "check_round", "refusals", "shown_metrics", "shown_refusals"]
 
 BASELINE = "baseline_"
+LAST_VALUE = "last_value_score"
 """Before the key of the score that is reached without looking at the input."""
 _EMPTY_ROUNDS = 3
 """So many rounds in a row that used no update end a run."""
@@ -61,12 +62,15 @@ def shown_metrics(task: Task, metrics: Mapping[str, float]) -> tuple[str, ...]:
     own = {each: value for each, value in metrics.items() if each.partition("[")[0] in {"loss", key, *task.metrics}}
     first = [f"{name} {own.pop(key):.3f}"] if key in own else []
     first += [f"{each} {value:.3f}" for each, value in sorted(own.items())]
-    left = set(metrics) - set(own) - {key, f"{BASELINE}{key}"}
+    left = set(metrics) - set(own) - {key, f"{BASELINE}{key}", LAST_VALUE}
     more = [", ".join(f"{each} {metrics[each]:.3f}" for each in sorted(left))] if left else []
     baseline = metrics.get(f"{BASELINE}{key}")
     if baseline is not None:
         compared = "" if metrics[key] > baseline else ", which the model does not beat"
         more.append(f"without looking at the input {name} {baseline:.3f}{compared}")
+    last = metrics.get(LAST_VALUE)
+    if last is not None:
+        more.append(f"always the last value {name} {last:.3f}")
     return (", ".join(first), *([f"held out: {'; '.join(more)}"] if more else ()))
 
 

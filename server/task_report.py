@@ -59,6 +59,8 @@ class TaskReport:
         parameter_bytes: Their size, with buffers, as a checkpoint holds them.
         metrics: Every metric, of the untrained model on some held-out samples, at most 512 spread evenly.
         baseline: What a model must beat there; None where nothing can be scored.
+        last_value: The score there of always answering what was wanted one step earlier; None but for values in
+            sequences.
         warnings: What is allowed but may surprise.
     """
 
@@ -73,6 +75,7 @@ class TaskReport:
     parameter_bytes: int
     metrics: Mapping[str, float]
     baseline: BestGuess | None = None
+    last_value: float | None = None
     warnings: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
@@ -105,5 +108,6 @@ class TaskReport:
             "baseline": None
             if self.baseline is None
             else {"answer": self.baseline.answer, self.schema.answers.score_key: self.baseline.score},
+            "last_value": self.last_value,
             "warnings": list(self.warnings),
         }

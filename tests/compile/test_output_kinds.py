@@ -221,6 +221,14 @@ def test_each_step_of_a_sequence_answers_for_every_kind(foundations, kind, recip
     assert compiled.artifact.metrics["snr_db"] > 15
 
 
+def test_a_forecast_is_held_against_the_last_value(foundations, tmp_path):
+    wanted = STREAMING["values"].load_data().held_out.target_values
+    worth = 1 - np.minimum(1, np.abs(wanted[:, :-1].astype(np.float64) - wanted[:, 1:]) / [1.0, 2.0])
+    told = compile_reference(foundations("values", STREAMING), tmp_path, None, silent).evaluation
+    assert told["last_value"] == pytest.approx(worth.mean())
+    assert compile_reference(foundations("values"), tmp_path, None, silent).evaluation["last_value"] is None
+
+
 def test_an_output_of_ones_own_without_a_score_is_compared_and_not_scored(foundations, tmp_path):
     foundation = foundations("custom")
     bare = Outputs({"output": replace(foundation.outputs["output"], score=None)})

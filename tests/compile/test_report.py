@@ -306,6 +306,17 @@ def test_metrics_of_the_kind_and_of_the_user_stand_beside_the_mean_score():
     assert (artifact["score"], artifact["float_score"], artifact["accuracy"]) == (0.9, 0.91, None)
 
 
+@pytest.mark.parametrize("template", ["report.md.j2", "report.html.j2"])
+def test_a_forecast_stands_beside_the_last_value(template):
+    plain, told = (
+        " ".join(render(template, card(of_outputs(NUMBERS), {**OF_NUMBERS, **more}, max_drop=0.015)).split())
+        for more in ({}, {"last_value": 0.625})
+    )
+    assert "the last value" not in plain
+    assert "worth of the values of always the last value" in told
+    assert "0.625" in told
+
+
 def test_each_of_several_outputs_is_shown_with_how_near_it_is():
     outputs = Outputs({"kind": Classes(("a", "b")), "level": Values(("m",), tolerance=1.0)})
     near = {"snr_db.kind": 40.0, "agreement.kind": 0.99, "snr_db.level": 20.0, "agreement.level": 0.97}

@@ -238,6 +238,8 @@ def test_every_kind_of_output_is_described_with_what_is_reached_without_looking_
     record = report.to_record()
     assert record["baseline"] == {"answer": report.baseline.answer, task.answers.score_key: report.baseline.score}
     assert encode_json(record)
+    assert (report.last_value is not None) == (task.state != {} and name == "values")
+    assert record["last_value"] == report.last_value
     assert report.warnings == ()
 
 

@@ -166,6 +166,21 @@ def test_anomalous_steps_of_sequences_are_no_part_of_the_loss():
     assert found["loss"] == pytest.approx(errors[held_out.target_values == 0].mean(), rel=1e-5)
 
 
+def test_values_in_sequences_are_held_against_the_last_value():
+    task = STREAMING["values"]
+    data = task.load_data()
+
+    found = Evaluator(task, data.held_out, train=data.train).report(initial_weights(task, 0))
+
+    before, after = data.held_out.target_values[:, :-1], data.held_out.target_values[:, 1:]
+    worth = 1 - np.minimum(1, np.abs(before.astype(np.float64) - after) / [1.0, 2.0])
+    assert found["last_value_score"] == pytest.approx(worth.mean())
+    assert f"always the last value worth of the values {worth.mean():.3f}" in " ".join(shown_metrics(task, found))
+    plain = TASKS["values"]
+    held_out = plain.load_data().held_out
+    assert "last_value_score" not in Evaluator(plain, held_out).report(initial_weights(plain, 0))
+
+
 def test_without_judged_samples_there_is_a_loss_and_no_score(tmp_path):
     def data() -> TaskData:
         known = anomaly_data()

@@ -199,6 +199,15 @@ class Output(ABC):
             wanted: Target values of the training data.
         """
 
+    def last_values(self, wanted: NDArray[Any]) -> NDArray[Any] | None:
+        """Return for each step but the first what is wanted one step earlier, as an answer; None: nobody compares so.
+
+        Args:
+            wanted: Target values of sequences, ``(n, steps, *target_shape)``.
+        """
+        del wanted
+        return None
+
     def measured(self, given: NDArray[Any], wanted: NDArray[Any]) -> Self:
         """Return this with what only a trained model's answers can tell, such as a threshold; most kinds need nothing.
 

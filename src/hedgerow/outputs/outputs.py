@@ -218,6 +218,28 @@ class Outputs(Mapping[str, Output]):
             return next(iter(words.values())), answers
         return "; ".join(f"{name}: {said}" for name, said in words.items()), answers
 
+    def last_value_score(self, wanted: Arrays) -> float | None:
+        """Return the mean score of always answering what was wanted one step earlier: the naive forecast.
+
+        Steps count of which that step and the one before are known.
+
+        Args:
+            wanted: Target values of sequences, ``(n, steps, *target_shape)``.
+
+        Returns:
+            None where an output is not compared so, or no step counts.
+        """
+        before = {name: output.last_values(wanted[name]) for name, output in self.items()}
+        given = {name: values.reshape(-1, *values.shape[2:]) for name, values in before.items() if values is not None}
+        if len(given) < len(self):
+            return None
+        after = {name: wanted[name][:, 1:].reshape(-1, *wanted[name].shape[2:]) for name in self}
+        counts = self.known(after) & self.known(given)
+        if not counts.any():
+            return None
+        parts = ({name: rows[counts] for name, rows in arrays.items()} for arrays in (given, after))
+        return float(self.scores(*parts).mean())
+
     def measured(self, given: Arrays, wanted: Arrays) -> "Outputs":
         """Return these with what only a trained model's answers can tell; what is there already stays.
 

@@ -641,3 +641,25 @@ def test_a_score_function_may_compute_in_half_precision_and_change_what_it_got()
 
     assert custom.scores(given, wanted).tolist() == [0.5] * 3
     assert (given.tolist(), wanted.tolist()) == ([[1, 1]] * 3, [1] * 3)
+
+
+def test_the_last_value_is_scored_where_it_and_the_next_one_are_known():
+    nan = np.nan
+    wanted = np.array([[1.0, 1.5, nan, 3.0, 3.5], [0.0, 2.0, 2.0, 2.25, 2.25]], np.float32)[..., None]
+
+    # Known pairs: a difference of 0.5 twice, of 2, 0, 0.25 and 0, in tolerances of 1.
+    score = Outputs.of(Values(("level",), tolerance=1.0)).last_value_score({"values": wanted})
+    assert score == pytest.approx((0.5 + 0.5 + 0.0 + 1.0 + 0.75 + 1.0) / 6)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "wanted"),
+    [
+        (Outputs.of(CLASSES), {"probabilities": np.zeros((2, 3), np.int64)}),
+        (Outputs.of(Values(("level",), tolerance=1.0)), {"values": np.zeros((2, 1, 1), np.float32)}),
+        (Outputs.of(Values(("level",), tolerance=1.0)), {"values": np.full((2, 3, 1), np.nan, np.float32)}),
+    ],
+    ids=["classes", "one step", "unknown"],
+)
+def test_there_is_no_score_of_the_last_value_where_nobody_forecasts(outputs, wanted):
+    assert outputs.last_value_score(wanted) is None
