@@ -27,7 +27,7 @@ from hedgerow.closing import Closing
 from hedgerow.durable import sync_folder
 from hedgerow.errors import DecodeError, InputError
 from hedgerow.model_schema import ModelSchema
-from hedgerow.outputs import Outputs
+from hedgerow.outputs import NO_OUTPUTS, Outputs
 from hedgerow.outputs.outputs import MOST_OUTPUTS
 from hedgerow.outputs.wanted import ONLY, as_declared
 from hedgerow.weights import Arrays, decode_arrays, encode_arrays
@@ -70,9 +70,15 @@ class _Entry:
 class LabelledSamples(Closing):
     """The samples of one moment, in their order for training; later changes of the buffer do not show."""
 
-    def __init__(self, file: IO[bytes], entries: Sequence[_Entry], outputs: Outputs) -> None:
+    def __init__(
+        self, file: IO[bytes], entries: Mapping[bytes, _Entry], outputs: Outputs, known: Mapping[bytes, bool]
+    ) -> None:
         self._file, self._outputs = file, outputs
-        self._entries = [entry for entry in entries if self._teaches(entry)]
+        self.teaching = {
+            digest: known[digest] if digest in known else self._teaches(entry) for digest, entry in entries.items()
+        }
+        """Digest -> whether the outputs can learn from that sample."""
+        self._entries = [entry for digest, entry in entries.items() if self.teaching[digest]]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -87,20 +93,26 @@ class LabelledSamples(Closing):
         Returns:
             Inputs by name, each ``(len(indices), *shape)``, and target values by output, as each declares them.
         """
-        samples = [self._sample(self._entries[index]) for index in indices.tolist()]
+        samples = [self._unpacked(self._entries[index]) for index in indices.tolist()]
         inputs = {name: np.stack([sample[0][name] for sample in samples]) for name in samples[0][0]}
-        return inputs, {name: np.concatenate([sample[1][name] for sample in samples]) for name in samples[0][1]}
+        # Mostly all are given in one form, and are brought into the declared one at once.
+        forms = [{name: (value.dtype, value.shape) for name, value in given.items()} for _, given in samples]
+        alike = [samples] if all(form == forms[0] for form in forms) else [[sample] for sample in samples]
+        parts = [self._declared([given for _, given in part]) for part in alike]
+        return inputs, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _sample(self, entry: _Entry) -> tuple[Arrays, Arrays]:
-        inputs, given = _unpack(os.pread(self._file.fileno(), entry.length, entry.offset))
-        rows = {name: value[None] for name, value in given.items()}
-        return inputs, as_declared(self._outputs, rows, 1)
+    def _unpacked(self, entry: _Entry) -> tuple[Arrays, Arrays]:
+        return _unpack(os.pread(self._file.fileno(), entry.length, entry.offset))
+
+    def _declared(self, given: Sequence[Arrays]) -> Arrays:
+        rows = {name: np.stack([values[name] for values in given]) for name in given[0]}
+        return dict(as_declared(self._outputs, rows, len(given)))
 
     def _teaches(self, entry: _Entry) -> bool:
         """Return whether its target values are such that the outputs can learn from them."""
         outputs = self._outputs
         try:
-            wanted = self._sample(entry)[1]
+            wanted = self._declared([self._unpacked(entry)[1]])
             is_whole = not any(output.target_mistakes(wanted[name]) for name, output in outputs.items())
             return bool(outputs) and is_whole and bool(outputs.learnable(wanted)[0])
         except (InputError, DecodeError):  # another release's, or damaged since the file was read
@@ -123,6 +135,8 @@ class LabelledBuffer:
         self._lock = threading.Lock()
         self._unsynced = 0
         self._read_only: OSError | None = None
+        # Of the last outputs that were asked for: a round of training follows another, and a sample stays what it is.
+        self._teaching: tuple[Outputs, Mapping[bytes, bool]] = (NO_OUTPUTS, {})
         # Insertion order is age.
         self._entries: dict[bytes, _Entry] = {}
         self._file = self._open()
@@ -210,14 +224,18 @@ class LabelledBuffer:
         wanted = frozenset((spec.name, spec.dtype, spec.shape) for spec in schema.inputs)
         now = self._clock()
         with self._lock:
-            entries = [
-                entry
-                for _, entry in sorted(self._entries.items())
+            entries = {
+                digest: entry
+                for digest, entry in sorted(self._entries.items())
                 if entry.signature == wanted and (since is None or since <= entry.came_at <= now)
-            ]
+            }
+            known = self._teaching[1] if self._teaching[0] == schema.answers else {}
             # Compaction renames a new file into place; this handle keeps the old one.
             file = self._path.open("rb") if entries else io.BytesIO()
-        return LabelledSamples(file, entries, schema.answers)
+        samples = LabelledSamples(file, entries, schema.answers, known)
+        with self._lock:
+            self._teaching = schema.answers, samples.teaching
+        return samples
 
     def close(self) -> None:
         """Sync and close."""

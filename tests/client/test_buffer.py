@@ -532,3 +532,34 @@ def test_a_record_that_is_no_sample_is_left_out_and_the_next_one_is_read(tmp_pat
     assert everything(again) == [(1, 1)]
     assert "a labelled sample is left out: " in caplog.text
     again.close()
+
+
+def test_a_sample_is_judged_once_for_the_same_outputs_and_anew_for_others(tmp_path, monkeypatch):
+    from hedgerow.client import buffer as module
+
+    read = []
+    unpacked = module._unpack
+    monkeypatch.setattr(module, "_unpack", lambda payload: read.append(payload) or unpacked(payload))
+    buffer = LabelledBuffer(tmp_path)
+    for number in range(4):
+        buffer.add(sample(number), of_class(number))
+    fewer = ModelSchema(SCHEMA.inputs, (TensorSpec("probabilities", (2,)),), Outputs.of(Classes(("a", "b"))))
+    lengths = []
+    for schema in (SCHEMA, SCHEMA, fewer, fewer, SCHEMA):
+        with buffer.samples(schema) as samples:
+            lengths.append((len(samples), len(read)))
+    assert lengths == [(4, 4), (4, 4), (2, 8), (2, 8), (4, 12)]
+
+    buffer.add(sample(4), of_class(4))
+    with buffer.samples(SCHEMA) as samples:
+        assert (len(samples), len(read)) == (5, 13), "only what came is looked at"
+    buffer.close()
+
+
+def test_target_values_given_in_two_forms_are_one_batch(tmp_path):
+    buffer = LabelledBuffer(tmp_path)
+    for number in range(6):
+        target = number % 5
+        buffer.add(sample(number), as_given(target) if number % 2 else as_given({"probabilities": np.int64(target)}))
+    assert sorted(everything(buffer)) == [(float(number), number % 5) for number in range(6)]
+    buffer.close()
