@@ -207,7 +207,7 @@ def fixed_point(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     Returns:
         ``int64[n]``, each in 0..65536.
     """
-    bounded = np.clip(np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0), 0.0, 1.0)
+    bounded = np.where(np.isfinite(scores), np.minimum(np.maximum(scores, 0.0), 1.0), 0.0)
     return np.rint(bounded / SCORE_UNIT).astype(np.int64)
 
 

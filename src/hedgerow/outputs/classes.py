@@ -111,7 +111,9 @@ class Classes(Output):
 
         What is no number is no prediction: the first of several NaN must not be right by chance.
         """
-        return np.where(finite_rows(given), np.asarray(given).argmax(axis=1), -1).astype(np.int64)
+        found: NDArray[np.int64] = np.asarray(given).argmax(axis=1).astype(np.int64, copy=False)
+        found[~finite_rows(given)] = -1
+        return found
 
     def scores(self, given: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
         """Return 1 where the most probable class is the wanted one, else 0."""

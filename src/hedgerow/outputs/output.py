@@ -3,6 +3,7 @@
 Records only: no torch, so that they go into a release and work on a device. Losses stand beside torch.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -245,7 +246,7 @@ class Output(ABC):
 def finite_rows(given: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which samples have only finite values, ``bool[n]``."""
     values = np.asarray(given)
-    finite: NDArray[np.bool_] = np.isfinite(values.reshape(len(values), int(np.prod(values.shape[1:])))).all(axis=1)
+    finite: NDArray[np.bool_] = np.isfinite(values.reshape(len(values), math.prod(values.shape[1:]))).all(axis=1)
     return finite
 
 

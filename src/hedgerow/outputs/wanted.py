@@ -113,13 +113,15 @@ def as_declared(outputs: Outputs, given: Mapping[str, NDArray[Any]], samples: in
 
 def _as_declared(name: str, output: Output, values: NDArray[Any]) -> NDArray[Any]:
     shape, dtype = output.target_shape, np.dtype(output.target_dtype)
-    form = f"{output.target_dtype}{list(shape)}"
-    found = f"{values.dtype}{list(values.shape[1:])}"
     # One number is one number, with a dimension around it or without.
     is_one = math.prod(shape) == math.prod(values.shape[1:]) == 1
-    if values.shape[1:] != shape and not is_one:
-        raise InputError(f"expected target values {form} a sample for {name}, found {found}")
-    if dtype.kind in _WHOLE and values.dtype.kind not in _WHOLE:
+    fits = values.shape[1:] == shape or is_one
+    is_whole = dtype.kind not in _WHOLE or values.dtype.kind in _WHOLE
+    form = f"{output.target_dtype}{list(shape)}"
+    if not (fits and is_whole):
+        found = f"{values.dtype}{list(values.shape[1:])}"
+        if not fits:
+            raise InputError(f"expected target values {form} a sample for {name}, found {found}")
         raise InputError(f"expected whole numbers, {form}, as target values for {name}, found {found}")
     if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
         raise InputError(f"expected target values for {name} that fit {form}, found {values.max()}")
